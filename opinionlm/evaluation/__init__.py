@@ -1,0 +1,1 @@
+"""Metrics, hierarchical scores, predictions."""

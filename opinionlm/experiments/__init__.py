@@ -1,0 +1,1 @@
+"""What stands around runs: tracking, figures, pretraining of the bundled miniature."""

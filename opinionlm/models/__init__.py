@@ -1,0 +1,1 @@
+"""Backbones of any family, classification heads, the classifier, quantisation."""

@@ -1,0 +1,1 @@
+"""Trainer, losses, callbacks, checkpoints and the run folder."""
