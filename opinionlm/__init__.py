@@ -1,3 +1,18 @@
-"""opinionlm: adapt language models to label posts, compare the ways, and know what to trust."""
+"""opinionlm: adapt language models to label posts, compare the ways, and know what to trust.
+
+``import opinionlm`` makes the saved models loadable with ``AutoModelForSequenceClassification.from_pretrained``.
+"""
+
+import logging
+import sys
 
 __version__ = "0.1.0"
+
+# bitsandbytes warns on every CPU import that an optional kernel package is absent; nobody can act on it.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+
+# Registration imports torch and transformers (about four seconds), which command-line help must not wait for.
+if not {"-h", "--help"} & set(sys.argv):
+    from opinionlm.models.registration import register_auto_classes
+
+    register_auto_classes()

@@ -1,0 +1,225 @@
+"""Every option of a run, in flat dataclasses: one YAML is one run.
+
+Names follow Hugging Face where a name exists. `opinionlm.parsing` fills the dataclasses from a YAML file and the
+command line; `validate` collects every error before anything is loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from opinionlm.errors import UserError
+
+
+def option(default: Any, help: str) -> Any:
+    """A dataclass field with a help text; mutable defaults are copied for every instance."""
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: type(default)(default), metadata={"help": help})
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass
+class DataConfig:
+    """Which texts, and how they become batches."""
+
+    dataset: str = option("configs/datasets/sample.yaml", "dataset YAML, or a folder written by preprocess.py")
+    data_dir: str = option("data", "folder that the files of the dataset YAML are relative to")
+    prepared_dir: str = option("outputs/data", "where raw files are prepared, once per content")
+    max_length: int = option(512, "longer texts are truncated to this many tokens")
+    pad_to_max: bool = option(False, "pad every batch to max_length, as the opinion paper does (slow)")
+    shuffle: Literal["every_epoch", "once"] = option("every_epoch", "`once` keeps one order, as the opinion paper")
+    group_by_length: bool = option(False, "put texts of similar length into the same batch")
+    max_train_samples: int | None = option(None, "use only so many training texts (drawn with the seed)")
+    max_eval_samples: int | None = option(None, "use only so many validation and test texts (drawn with the seed)")
+
+
+@dataclass
+class ModelConfig:
+    """Which backbone, how it is loaded, and the head on top."""
+
+    model_name_or_path: str = option("models/gemma3-mini", "local directory or hub name")
+    tokenizer_name_or_path: str | None = option(None, "tokenizer, when it is not in the model's directory")
+    model_revision: str = option("main", "branch, tag or commit on the hub")
+    trust_remote_code: bool = option(False, "run Python code that a hub repository carries (read it first)")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option("float32", "data type of the parameters")
+    attn_implementation: str | None = option(None, "eager, sdpa or flash_attention_2; the model's best by default")
+    load_in_4bit: bool = option(False, "frozen blocks in 4 bits; trained blocks keep dtype")
+    bnb_4bit_quant_type: Literal["nf4", "fp4"] = option("nf4", "4-bit data type")
+    bnb_4bit_use_double_quant: bool = option(True, "quantise the quantisation constants too")
+    random_weights: bool = option(False, "same architecture without its weights: the baseline for pretraining")
+    head_hidden_sizes: list[int] = option([], "hidden layers of the head; [1024, 512] is the opinion paper's")
+    pooling: Literal["auto", "first", "last", "mean"] = option("auto", "auto: last token if causal, else mean")
+    classifier_dropout: float = option(0.1, "dropout before every linear layer of the head")
+
+
+@dataclass
+class MethodConfig:
+    """What trains, and against which loss."""
+
+    adaptation: Literal["full", "top_blocks", "head_only"] = option("full", "which parameters train")
+    trainable_blocks: int = option(1, "number of top blocks that train under top_blocks")
+    class_weights: Literal["none", "inverse_frequency"] = option(
+        "inverse_frequency", "1/count normalised to sum to the number of classes (opinion paper, Algorithm 4)"
+    )
+    class_counts: list[int] | None = option(None, "counts in the label tree's order, instead of the training split's")
+
+
+@dataclass
+class TrainingConfig:
+    """The `transformers.TrainingArguments` that a run sets; any other of its fields may be set too."""
+
+    output_dir: str = option("outputs", "the run folder is output_dir/run_name")
+    run_name: str = option("", "name of the run; by default the config file's name and the seed")
+    learning_rate: float = option(5e-5, "peak learning rate of AdamW")
+    weight_decay: float = option(0.01, "decoupled weight decay, not on biases and norms")
+    num_train_epochs: float = option(3.0, "passes over the training split")
+    max_steps: int = option(-1, "optimizer steps, overriding num_train_epochs when positive")
+    per_device_train_batch_size: int = option(16, "texts per device and forward pass")
+    per_device_eval_batch_size: int = option(64, "texts per device in evaluation")
+    gradient_accumulation_steps: int = option(1, "forward passes per optimizer step")
+    lr_scheduler_type: str = option("cosine", "cosine, linear, constant, …")
+    warmup_steps: float = option(0.0, "steps of linear warm-up; below 1 it is a share of all steps")
+    max_grad_norm: float = option(1.0, "gradients are clipped to this norm")
+    optim: str = option("adamw_torch", "adamw_torch, adamw_bnb_8bit, paged_adamw_8bit, …")
+    bf16: bool = option(False, "bfloat16 autocast around float32 parameters")
+    seed: int = option(42, "seed of initialisation, data order and dropout")
+    eval_strategy: Literal["epoch", "steps"] = option("epoch", "when to evaluate and to save a checkpoint")
+    eval_steps: int | None = option(None, "optimizer steps between evaluations under eval_strategy: steps")
+    logging_steps: float = option(10, "optimizer steps between logged training losses; below 1 a share of all")
+    early_stopping_patience: int | None = option(None, "evaluations without a better macro-F1 before stopping")
+    save_total_limit: int = option(2, "checkpoints kept, the best always among them")
+    activation_checkpointing: bool = option(False, "recompute activations in the backward pass to save memory")
+    dataloader_num_workers: int = option(0, "processes that prepare batches")
+    use_cpu: bool = option(False, "stay on the CPU even where a GPU is")
+    resume_from_checkpoint: bool = option(True, "continue a run whose folder holds checkpoints but no metrics.json")
+    overwrite: bool = option(False, "delete a finished run of the same name and train again")
+    extra: dict[str, Any] = field(default_factory=dict, metadata={"help": "other TrainingArguments fields"})
+
+
+@dataclass
+class TrackingConfig:
+    """Where a run is logged."""
+
+    report_to: Literal["wandb", "tensorboard", "none"] = option("wandb", "W&B needs no account: it then runs offline")
+    wandb_project: str = option("opinionlm", "W&B project")
+    wandb_group: str | None = option(None, "runs of one comparison share a group")
+    wandb_tags: list[str] = option([], "tags to find runs by")
+
+
+@dataclass
+class Config:
+    """All options of one run of train_classifier.py."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    source: str = "the command line"
+
+    def flat(self) -> dict[str, Any]:
+        """Every option as one flat mapping, as a YAML file holds them."""
+        values: dict[str, Any] = {}
+        for group in (self.data, self.model, self.method, self.training, self.tracking):
+            values |= {f.name: getattr(group, f.name) for f in fields(group) if f.name != "extra"}
+        return values | self.training.extra
+
+    @property
+    def run_folder(self) -> Path:
+        """The folder that this run writes."""
+        return Path(self.training.output_dir) / self.training.run_name
+
+
+def validate(config: Config) -> None:
+    """Check everything that can be known before a model or data are loaded.
+
+    Raises:
+        UserError: every problem found, in one line: field, value, reason and remedy.
+    """
+    data, model, method, training = config.data, config.model, config.method, config.training
+    problems: list[str] = []
+
+    def require(holds: bool, name: str, value: object, reason: str) -> None:
+        if not holds:
+            problems.append(f"{name}: {value!r} {reason}")
+
+    for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
+        require(getattr(training, name) >= 1, name, getattr(training, name), "must be at least 1")
+    require(training.learning_rate > 0, "learning_rate", training.learning_rate, "must be positive")
+    require(training.weight_decay >= 0, "weight_decay", training.weight_decay, "must not be negative")
+    require(training.max_grad_norm > 0, "max_grad_norm", training.max_grad_norm, "must be positive")
+    require(training.warmup_steps >= 0, "warmup_steps", training.warmup_steps, "must not be negative")
+    if training.max_steps <= 0:
+        require(
+            training.num_train_epochs > 0,
+            "num_train_epochs",
+            training.num_train_epochs,
+            "must be positive, or give max_steps",
+        )
+    require(data.max_length >= 2, "max_length", data.max_length, "must be at least 2 tokens")
+    require(training.save_total_limit >= 1, "save_total_limit", training.save_total_limit, "must be at least 1")
+    if training.eval_strategy == "steps":
+        require(
+            training.eval_steps is not None and training.eval_steps >= 1,
+            "eval_steps",
+            training.eval_steps,
+            "must be at least 1 with eval_strategy: steps",
+        )
+    if training.early_stopping_patience is not None:
+        patience = training.early_stopping_patience
+        require(patience >= 1, "early_stopping_patience", patience, "must be at least 1, or left out")
+    for name in ("max_train_samples", "max_eval_samples"):
+        value = getattr(data, name)
+        require(value is None or value >= 1, name, value, "must be at least 1, or left out")
+    require(
+        not (data.group_by_length and data.shuffle == "once"),
+        "shuffle",
+        data.shuffle,
+        "keeps one fixed order, group_by_length makes its own; set one of them only",
+    )
+    require(
+        0 <= model.classifier_dropout < 1, "classifier_dropout", model.classifier_dropout, "must be in [0, 1)"
+    )
+    require(
+        all(size >= 1 for size in model.head_hidden_sizes),
+        "head_hidden_sizes",
+        model.head_hidden_sizes,
+        "must hold positive widths",
+    )
+    if method.adaptation == "top_blocks":
+        require(method.trainable_blocks >= 1, "trainable_blocks", method.trainable_blocks, "must be at least 1")
+    require(
+        not (model.load_in_4bit and method.adaptation == "full"),
+        "adaptation",
+        method.adaptation,
+        "cannot train 4-bit weights; use top_blocks or head_only, or set load_in_4bit: false",
+    )
+    require(
+        not (model.load_in_4bit and model.random_weights),
+        "random_weights",
+        model.random_weights,
+        "leaves nothing to quantise; set load_in_4bit: false",
+    )
+    require(
+        not (model.dtype == "float16"),
+        "dtype",
+        model.dtype,
+        "overflows in Gemma 3 and gives nan losses (transformers #39972); use bfloat16 or float32",
+    )
+    if method.class_counts is not None:
+        require(
+            all(count >= 1 for count in method.class_counts),
+            "class_counts",
+            method.class_counts,
+            "must be positive counts, one per label",
+        )
+    require(
+        bool(training.run_name) and Path(training.run_name).name == training.run_name,
+        "run_name",
+        training.run_name,
+        "must be a plain folder name without separators",
+    )
+    if problems:
+        raise UserError(f"{config.source}: " + "; ".join(problems))

@@ -1,0 +1,152 @@
+"""Scores of a classifier over a label tree, from gold leaf ids and logits."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.metrics import confusion_matrix
+
+from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.evaluation.hierarchical import hierarchical_scores, mistake_severity
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities ``(rows, classes)`` in float64 from logits of the same shape."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    exponentials = np.exp(shifted)
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def weighted_log_loss(gold: np.ndarray, logits: np.ndarray, class_weights: np.ndarray) -> float:
+    """Exact weighted mean cross entropy over a whole split (nats), the quantity that training minimises.
+
+    Args:
+        gold: leaf ids ``(rows,)``.
+        logits: ``(rows, classes)``.
+        class_weights: ``(classes,)``.
+    """
+    logits = logits.astype(np.float64)
+    largest = logits.max(axis=1)
+    log_normaliser = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
+    losses = log_normaliser - logits[np.arange(len(gold)), gold]
+    weights = class_weights[gold]
+    return float((weights * losses).sum() / weights.sum())
+
+
+def f1_from_confusion(confusion: np.ndarray) -> np.ndarray:
+    """F1 per class ``(..., classes)`` from confusion counts ``(..., gold, predicted)``.
+
+    A class with neither gold nor predicted rows has F1 0, as in scikit-learn with ``zero_division=0``.
+    """
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    total = confusion.sum(axis=-1) + confusion.sum(axis=-2)
+    return np.divide(2.0 * hits, total, out=np.zeros(hits.shape), where=total > 0)
+
+
+def present_classes(confusion: np.ndarray) -> np.ndarray:
+    """Which classes occur among gold or predicted rows ``(classes,)``: macro averages run over these.
+
+    This is scikit-learn's rule, so that ``f1_score(gold, predicted, average="macro")`` gives the same number.
+    """
+    return (confusion.sum(axis=-1) + confusion.sum(axis=-2)) > 0
+
+
+def classification_scores(gold: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy) -> dict[str, float]:
+    """All scores that need decisions only.
+
+    Args:
+        gold: leaf ids ``(rows,)``.
+        predicted: leaf ids ``(rows,)``.
+        taxonomy: the label tree.
+
+    Returns:
+        ``accuracy``, ``macro_f1``, ``weighted_f1``, ``f1_<label>`` per leaf, ``level<i>_macro_f1`` and
+        ``level<i>_accuracy`` per level, ``hierarchical_precision/recall/f1`` (Kiritchenko et al. 2006),
+        ``mistake_severity`` (mean height of the lowest common ancestor over mistakes, Bertinetto et al. 2020).
+    """
+    labels = np.arange(len(taxonomy.leaves))
+    confusion = confusion_matrix(gold, predicted, labels=labels)
+    f1, support = f1_from_confusion(confusion), confusion.sum(axis=1)
+    scores = {
+        "accuracy": float(np.trace(confusion) / confusion.sum()),
+        "macro_f1": float(f1[present_classes(confusion)].mean()),
+        "weighted_f1": float((f1 * support).sum() / support.sum()),
+    }
+    for level in range(1, taxonomy.depth + 1):
+        scores |= level_scores(gold, predicted, taxonomy, level)
+    scores |= hierarchical_scores(gold, predicted, taxonomy)
+    scores["mistake_severity"] = mistake_severity(gold, predicted, taxonomy)
+    scores |= {f"f1_{label}": float(value) for label, value in zip(taxonomy.leaves, f1, strict=True)}
+    return scores
+
+
+def level_scores(gold: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy, level: int) -> dict[str, float]:
+    """Macro-F1 and accuracy at one level, end to end: over all rows, the errors of the levels above included.
+
+    A row whose gold leaf lies above the level has no label there; predicting one for it counts as a false positive
+    of that label, and missing one as a false negative. Accuracy counts "no label" as one more class.
+    """
+    to_level = np.array(taxonomy.leaf_to_level(level))
+    classes = len(taxonomy.level_labels(level))
+    # "No label at this level" becomes one more class, left out of the average.
+    level_gold, level_predicted = (np.where(to_level[ids] < 0, classes, to_level[ids]) for ids in (gold, predicted))
+    confusion = confusion_matrix(level_gold, level_predicted, labels=np.arange(classes + 1))
+    f1 = f1_from_confusion(confusion)[:classes]
+    present = present_classes(confusion)[:classes]
+    return {
+        f"level{level}_macro_f1": float(f1[present].mean()) if present.any() else 0.0,
+        f"level{level}_accuracy": float((level_gold == level_predicted).mean()),
+    }
+
+
+def expected_calibration_error(gold: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> float:
+    """ECE (Guo et al. 2017): mean gap between confidence and accuracy over equal-width bins, weighted by size.
+
+    Args:
+        gold: leaf ids ``(rows,)``.
+        probabilities: ``(rows, classes)``.
+        bins: number of bins of (0, 1].
+    """
+    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == gold
+    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    size = np.bincount(index, minlength=bins)
+    gap = np.abs(
+        np.bincount(index, weights=confidence, minlength=bins) - np.bincount(index, weights=correct, minlength=bins)
+    )
+    return float(gap[size > 0].sum() / len(gold))
+
+
+def bootstrap_intervals(
+    gold: np.ndarray, predicted: np.ndarray, classes: int, replicates: int = 2000, seed: int = 0
+) -> dict[str, list[float]]:
+    """95 % percentile bootstrap intervals of accuracy and macro-F1.
+
+    Drawing rows with replacement draws the cells of the confusion matrix from a multinomial, so all replicates are
+    computed at once.
+
+    Args:
+        gold: leaf ids ``(rows,)``.
+        predicted: leaf ids ``(rows,)``.
+        classes: number of leaves.
+        replicates: bootstrap samples.
+        seed: of the drawing.
+    """
+    confusion = confusion_matrix(gold, predicted, labels=np.arange(classes))
+    rows = int(confusion.sum())
+    draws = np.random.default_rng(seed).multinomial(rows, confusion.ravel() / rows, size=replicates)
+    draws = draws.reshape(replicates, classes, classes)
+    present = present_classes(confusion)
+    macro = f1_from_confusion(draws)[:, present].mean(axis=1)
+    accuracy = np.trace(draws, axis1=1, axis2=2) / rows
+    interval = {"accuracy_ci95": accuracy, "macro_f1_ci95": macro}
+    return {name: [float(value) for value in np.percentile(draw, [2.5, 97.5])] for name, draw in interval.items()}
+
+
+def all_scores(
+    gold: np.ndarray, logits: np.ndarray, taxonomy: Taxonomy, class_weights: np.ndarray
+) -> dict[str, float]:
+    """Every score of one split as plain floats: loss, decisions, calibration."""
+    probabilities = softmax(logits)
+    scores = {"loss": weighted_log_loss(gold, logits, class_weights)}
+    scores |= classification_scores(gold, probabilities.argmax(axis=1), taxonomy)
+    scores["ece"] = expected_calibration_error(gold, probabilities)
+    return scores

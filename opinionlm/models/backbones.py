@@ -1,0 +1,197 @@
+"""Load a backbone of any family and answer for its anatomy: blocks, final norm, embedding, width.
+
+Everything is asked of the model's own accessors (``get_decoder()``, ``config.get_text_config()``); no name of a
+module is ever matched by substring.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, PreTrainedConfig, PreTrainedModel
+
+from opinionlm.errors import UserError
+from opinionlm.models.quantization import disable_avx512_packing, nf4_config
+
+if TYPE_CHECKING:
+    from opinionlm.config import ModelConfig
+
+FAMILIES = "bert, roberta, distilbert, gpt2, llama, mistral, qwen2, qwen3, phi3, gemma2, gemma3 (text or multimodal), t5"
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """The parts of a backbone that the project works with.
+
+    Attributes:
+        blocks: the transformer blocks, lowest first.
+        final_norm: the normalisation after the last block, None for families that have none there.
+        embedding: the input embedding.
+        hidden_size: width of the hidden states.
+        causal: whether a token sees only those before it (then the last token is the one to pool).
+    """
+
+    blocks: nn.ModuleList
+    final_norm: nn.Module | None
+    embedding: nn.Module
+    hidden_size: int
+    causal: bool
+
+
+def anatomy_of(backbone: PreTrainedModel) -> Anatomy:
+    """Find blocks, final norm and embedding of a backbone.
+
+    Args:
+        backbone: a text model as `load_backbone` returns it, without any output layer.
+
+    Raises:
+        UserError: the family is not known here.
+    """
+    family = backbone.config.model_type
+    match family:
+        case "bert" | "roberta":
+            blocks, final_norm, causal = backbone.encoder.layer, None, False
+        case "distilbert":
+            blocks, final_norm, causal = backbone.transformer.layer, None, False
+        case "gpt2":
+            blocks, final_norm, causal = backbone.h, backbone.ln_f, True
+        case "llama" | "mistral" | "qwen2" | "qwen3" | "phi3" | "gemma2" | "gemma3_text":
+            blocks, final_norm, causal = backbone.layers, backbone.norm, True
+        case "t5":
+            blocks, final_norm, causal = backbone.encoder.block, backbone.encoder.final_layer_norm, False
+        case _:
+            raise UserError(
+                f"model_name_or_path: the model type '{family}' ({type(backbone).__name__}) is not known; looked for "
+                f"one of {FAMILIES}. Add a case to opinionlm/models/backbones.py that names its list of blocks"
+            )
+    return Anatomy(blocks, final_norm, backbone.get_input_embeddings(), backbone.config.hidden_size, causal)
+
+
+def read_model_config(model: ModelConfig) -> PreTrainedConfig:
+    """Read a model's configuration from a local directory or the hub, without its weights.
+
+    Raises:
+        UserError: neither a directory with a ``config.json`` nor a model that the hub (or its cache) has.
+    """
+    name = model.model_name_or_path
+    if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
+        raise UserError(f"model_name_or_path: {name} has no config.json; give a directory written by save_pretrained")
+    try:
+        return AutoConfig.from_pretrained(
+            name, revision=model.model_revision, trust_remote_code=model.trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"model_name_or_path: cannot read the configuration of '{name}' ({reason}); give a local directory, or "
+            "check the name, your connection and, for gated models such as Gemma, `hf auth login`"
+        ) from error
+
+
+def new_backbone(config: PreTrainedConfig, dtype: torch.dtype | None = None) -> PreTrainedModel:
+    """Build a text backbone with random weights from a configuration.
+
+    The multimodal Gemma 3 wrapper yields its text decoder, T5 its encoder, and BERT comes without the pooler,
+    which nothing here reads (an unused trainable layer would also stop distributed training).
+
+    Args:
+        config: configuration of the model; that of a multimodal wrapper is reduced to its text part.
+        dtype: data type of the parameters, the default float32.
+    """
+    text_config = config.get_text_config()
+    match text_config.model_type:
+        case "t5":
+            return AutoModelForTextEncoding.from_config(text_config, dtype=dtype)
+        case "bert" | "roberta":
+            return AutoModel.from_config(text_config, dtype=dtype, add_pooling_layer=False)
+        case _:
+            return AutoModel.from_config(text_config, dtype=dtype)
+
+
+def load_backbone(model: ModelConfig, trained_blocks: int, config: PreTrainedConfig | None = None) -> PreTrainedModel:
+    """Load a pretrained backbone for classification.
+
+    Args:
+        model: what to load and how (data type, attention, 4-bit, random weights).
+        trained_blocks: with 4-bit loading, the number of top blocks that will train and so keep their data type.
+        config: the model's configuration when it was read before.
+
+    Returns:
+        The text backbone; parameters in ``model.dtype``, frozen linear layers in NF4 with ``load_in_4bit``.
+
+    Raises:
+        UserError: no weights found, unknown family, or 4-bit loading that bitsandbytes cannot serve.
+    """
+    config = config if config is not None else read_model_config(model)
+    dtype = torch_dtype(model.dtype)
+    if model.attn_implementation is not None:
+        config._attn_implementation = model.attn_implementation
+    if model.random_weights:
+        return new_backbone(config, dtype if isinstance(dtype, torch.dtype) else None)
+    is_wrapper = config.get_text_config() is not config
+    auto_class = AutoModel
+    extra: dict[str, object] = {}
+    match config.model_type:
+        case "t5":
+            auto_class = AutoModelForTextEncoding
+        case "bert" | "roberta":
+            extra["add_pooling_layer"] = False
+    if model.load_in_4bit:
+        extra["quantization_config"] = nf4_config(model, skip_modules=trained_block_names(config, trained_blocks))
+    try:
+        backbone = auto_class.from_pretrained(
+            model.model_name_or_path,
+            config=config,
+            revision=model.model_revision,
+            trust_remote_code=model.trust_remote_code,
+            dtype=dtype,
+            **extra,
+        )
+    except OSError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"model_name_or_path: no weights of '{model.model_name_or_path}' could be loaded ({reason}); give a "
+            "directory that holds model.safetensors, or set random_weights: true to start without weights"
+        ) from error
+    if is_wrapper:
+        # Text-only work needs no vision tower: keeping the decoder alone saves its memory and its dead gradients.
+        wrapper_config, backbone = backbone.config, backbone.get_decoder()
+        if model.load_in_4bit:
+            backbone.config.quantization_config = wrapper_config.quantization_config
+    if model.load_in_4bit:
+        disable_avx512_packing(backbone)
+    anatomy_of(backbone)
+    return backbone
+
+
+def trained_block_names(config: PreTrainedConfig, trained_blocks: int) -> list[str]:
+    """Full paths, from the root that `AutoModel` loads, of the top blocks that stay unquantised.
+
+    bitsandbytes skips modules by their path from the root, and that root differs between a text model
+    (``layers.25``) and the multimodal wrapper (``language_model.layers.33``); a wrong path quantises silently.
+    """
+    with torch.device("meta"):
+        auto_class = AutoModelForTextEncoding if config.model_type == "t5" else AutoModel
+        root = auto_class.from_config(config)
+        blocks = anatomy_of(root.get_decoder()).blocks
+    trained = {id(block) for block in list(blocks)[len(blocks) - trained_blocks :]}
+    return [name for name, module in root.named_modules() if id(module) in trained]
+
+
+def torch_dtype(name: str) -> torch.dtype | str:
+    """The torch data type for a config value; ``auto`` stays the checkpoint's own."""
+    match name:
+        case "float32":
+            return torch.float32
+        case "bfloat16":
+            return torch.bfloat16
+        case "float16":
+            return torch.float16
+        case "auto":
+            return "auto"
+        case _:
+            raise UserError(f"dtype: '{name}' is not one of auto, float32, bfloat16, float16")

@@ -1,0 +1,186 @@
+"""The classifier: a backbone of any family, a pooling and a head, as one model the Auto classes know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.configuration_utils import SubConfigSpec
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from opinionlm.models.backbones import anatomy_of, new_backbone
+from opinionlm.models.heads import ClassificationHead, Pooling, pool
+from opinionlm.models.quantization import disable_avx512_packing, move_quantization_config, quantized_modules
+
+
+class OpinionClassifierConfig(PreTrainedConfig):
+    r"""Configuration of `OpinionClassifier`.
+
+    Args:
+        text_config: configuration of the text backbone.
+        head_hidden_sizes: widths of the head's hidden layers, empty for a linear head.
+        pooling: ``first``, ``last``, ``mean``, or ``auto``: last for causal backbones, mean for the others.
+        classifier_dropout: dropout before every linear layer of the head.
+        label_tree: the nested label tree, as in the dataset YAML; ``id2label`` holds its leaves in the tree's order.
+        max_length: number of tokens a text was cut to in training; prediction does the same.
+    """
+
+    model_type = "opinionlm_classifier"
+    sub_configs_defaults = {"text_config": SubConfigSpec(config_class=AutoConfig, model_type="gemma3_text")}
+
+    text_config: PreTrainedConfig | dict | None = None
+    head_hidden_sizes: list[int] | None = None
+    pooling: str = "auto"
+    classifier_dropout: float = 0.1
+    label_tree: dict | list | None = None
+    max_length: int | None = None
+
+
+class OpinionClassifier(PreTrainedModel):
+    """Backbone → pooling → head.
+
+    Args:
+        config: the classifier's configuration.
+        backbone: a loaded backbone to use; without one, a new one with random weights is built from the config,
+            as ``from_pretrained`` needs it.
+    """
+
+    config_class = OpinionClassifierConfig
+    base_model_prefix = "backbone"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+    # Trainer: this class neither scales its loss by the optimizer step's size nor takes such an argument.
+    accepts_loss_kwargs = False
+
+    def __init__(self, config: OpinionClassifierConfig, backbone: PreTrainedModel | None = None) -> None:
+        super().__init__(config)
+        self.backbone = backbone if backbone is not None else new_backbone(config.text_config)
+        anatomy = anatomy_of(self.backbone)
+        self.pooling = ("last" if anatomy.causal else "mean") if config.pooling == "auto" else config.pooling
+        self.head = ClassificationHead(
+            anatomy.hidden_size, config.head_hidden_sizes or [], config.num_labels, config.classifier_dropout
+        )
+        if backbone is None:
+            self.post_init()
+        else:
+            self._initialise_head()
+            move_quantization_config(self)
+
+    @classmethod
+    def from_backbone(
+        cls,
+        backbone: PreTrainedModel,
+        labels: Sequence[str],
+        head_hidden_sizes: Sequence[int] = (),
+        pooling: Pooling = "auto",
+        classifier_dropout: float = 0.1,
+        label_tree: dict | list | None = None,
+        max_length: int | None = None,
+    ) -> OpinionClassifier:
+        """Put a new head on a loaded backbone; the arguments are those of `OpinionClassifierConfig`."""
+        config = OpinionClassifierConfig(
+            text_config=backbone.config,
+            id2label=dict(enumerate(labels)),
+            label2id={label: index for index, label in enumerate(labels)},
+            head_hidden_sizes=list(head_hidden_sizes),
+            pooling=pooling,
+            classifier_dropout=classifier_dropout,
+            label_tree=label_tree,
+            max_length=max_length,
+            # A composite configuration hands its own attention implementation down, None by default.
+            attn_implementation=backbone.config._attn_implementation,
+        )
+        return cls(config, backbone=backbone)
+
+    def _initialise_head(self) -> None:
+        """Head weights N(0, 0.02) and zero biases, in the backbone's own data type.
+
+        ``post_init`` would also re-initialise the backbone that was just loaded.
+        """
+        for module in self.head.modules():
+            self._init_weights(module)
+        self.head.to(device=self.backbone.device, dtype=self.backbone.dtype)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Initialise the head; the backbone initialises itself."""
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, mean=0.0, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The backbone's input embedding."""
+        return self.backbone.get_input_embeddings()
+
+    def pooled(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """One vector per text: ``(batch, hidden)`` from ids and mask ``(batch, length)``."""
+        positions = position_arguments(self.backbone, attention_mask)
+        no_cache = {"use_cache": False} if anatomy_of(self.backbone).causal else {}
+        output = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **positions, **no_cache)
+        return pool(output.last_hidden_state, attention_mask, self.pooling)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        return_dict: bool | None = None,
+    ) -> SequenceClassifierOutput | tuple[torch.Tensor, ...]:
+        """Classify a batch of texts.
+
+        Args:
+            input_ids: token ids ``(batch, length)``, padded on either side.
+            attention_mask: ``(batch, length)``; without it every position counts as a token.
+            labels: leaf ids ``(batch,)``. With them the output carries the plain mean cross entropy; training uses
+                the weighted losses of `opinionlm.training.losses` on the logits instead.
+            token_type_ids: accepted because BERT tokenizers hand them out; segments carry no information here.
+            return_dict: as in every transformers model.
+
+        Returns:
+            Logits ``(batch, num_labels)`` in float32, and the loss when labels are given.
+        """
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        logits = self.head(self.pooled(input_ids, attention_mask)).float()
+        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
+        if return_dict is False:
+            return (logits,) if loss is None else (loss, logits)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs) -> OpinionClassifier:
+        """Load a saved classifier; 4-bit weights are kept from the packing that breaks later training."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        if quantized_modules(model):
+            disable_avx512_packing(model)
+        return loaded
+
+
+def position_arguments(backbone: PreTrainedModel, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Position ids that count tokens, not padding, so that left and right padding give the same logits.
+
+    Args:
+        backbone: the text backbone.
+        attention_mask: ``(batch, length)``.
+
+    Returns:
+        ``{"position_ids": (batch, length)}``, empty for families with relative positions only.
+    """
+    positions = (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
+    match backbone.config.model_type:
+        case "t5":
+            return {}
+        case "roberta":
+            return {"position_ids": positions + backbone.config.pad_token_id + 1}
+        case _:
+            return {"position_ids": positions}

@@ -1,0 +1,83 @@
+"""4-bit loading of the frozen blocks (NF4 with double quantisation, Dettmers et al. 2023)."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from opinionlm.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import BitsAndBytesConfig, PreTrainedModel
+
+    from opinionlm.config import ModelConfig
+
+
+def nf4_config(model: ModelConfig, skip_modules: list[str]) -> BitsAndBytesConfig:
+    """The bitsandbytes configuration for a model whose trained blocks keep their data type.
+
+    Args:
+        model: the model part of the config.
+        skip_modules: full paths of modules that are not quantised, from the root that is loaded.
+
+    Raises:
+        UserError: bitsandbytes is missing.
+    """
+    from transformers import BitsAndBytesConfig
+
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError(
+            "load_in_4bit: bitsandbytes is not installed; `pip install -r requirements.txt`, or set load_in_4bit: false"
+        )
+    compute = torch.float32 if model.dtype == "float32" else torch.bfloat16
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=model.bnb_4bit_quant_type,
+        bnb_4bit_use_double_quant=model.bnb_4bit_use_double_quant,
+        bnb_4bit_compute_dtype=compute,
+        llm_int8_skip_modules=skip_modules,
+    )
+
+
+def quantized_modules(model: nn.Module) -> list[str]:
+    """Names of the modules whose weights are stored in 4 bits."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        return []
+    import bitsandbytes
+
+    return [name for name, module in model.named_modules() if isinstance(module, bitsandbytes.nn.Linear4bit)]
+
+
+def move_quantization_config(model: PreTrainedModel) -> None:
+    """Describe the 4-bit weights of a model's backbone in the model's own configuration, where loading looks.
+
+    The backbone was quantised by itself, so its configuration names the skipped modules from its own root. Once it
+    sits inside another model, that model's ``config.json`` has to name them from the new root.
+
+    Args:
+        model: a model with a ``backbone``; nothing happens when that is not quantised.
+    """
+    quantized = set(quantized_modules(model))
+    if not quantized:
+        return
+    description = model.backbone.config.quantization_config
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    description.llm_int8_skip_modules = [name for name in linear if name not in quantized]
+    model.config.quantization_config = description
+    del model.backbone.config.quantization_config
+
+
+def disable_avx512_packing(model: nn.Module) -> None:
+    """Keep bitsandbytes from packing 4-bit weights on CPUs with AVX512-BF16.
+
+    There a forward pass without gradients repacks the weights in place, after which training gradients are
+    silently wrong (bitsandbytes 0.50.2, ``Linear4bit.support_avx512bf16_for_cpu``). Call before the first evaluation.
+    """
+    import bitsandbytes
+
+    for module in model.modules():
+        if isinstance(module, bitsandbytes.nn.Linear4bit):
+            module.support_avx512bf16_for_cpu = False

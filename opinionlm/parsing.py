@@ -1,0 +1,210 @@
+"""Read a config: dataclass defaults, then the YAML file, then the command line."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import types
+import typing
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from opinionlm.config import (
+    Config,
+    DataConfig,
+    MethodConfig,
+    ModelConfig,
+    TrackingConfig,
+    TrainingConfig,
+    validate,
+)
+from opinionlm.errors import UserError
+
+GROUPS = {
+    "data": DataConfig,
+    "model": ModelConfig,
+    "method": MethodConfig,
+    "training": TrainingConfig,
+    "tracking": TrackingConfig,
+}
+
+
+def parse_config(argv: list[str] | None, description: str) -> Config:
+    """Build a validated config from ``--config FILE`` and ``--option value`` pairs; the command line wins.
+
+    Args:
+        argv: arguments without the program's name, by default ``sys.argv[1:]``.
+        description: first lines of ``--help``.
+
+    Raises:
+        UserError: unreadable file, unknown option, value of a wrong type, or any problem `validate` finds.
+    """
+    parser = build_parser(description)
+    known, rest = parser.parse_known_args(argv)
+    file = known.config
+    values: dict[str, tuple[Any, str]] = {}
+    if file is not None:
+        values |= {key: (value, f"{file}: {key}") for key, value in read_yaml(Path(file)).items()}
+    given = {key: value for key, value in vars(known).items() if key != "config" and value is not None}
+    given |= pair_up(rest)
+    values |= {key: (read_scalar(value), f"--{key}") for key, value in given.items()}
+
+    config = Config(source="the command line" if file is None else str(file))
+    for key, (value, place) in values.items():
+        set_option(config, key, value, place)
+    if not config.training.run_name:
+        stem = "run" if file is None else Path(file).stem
+        config.training.run_name = f"{stem}-seed{config.training.seed}"
+    validate(config)
+    return config
+
+
+def build_parser(description: str) -> argparse.ArgumentParser:
+    """A parser with one option per dataclass field, grouped, with defaults and choices in the help."""
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
+    parser.add_argument("--config", metavar="FILE", help="YAML file with any of the options below")
+    for name, group in GROUPS.items():
+        section = parser.add_argument_group(name, (group.__doc__ or "").splitlines()[0])
+        hints = typing.get_type_hints(group)
+        defaults = group()
+        for option in fields(group):
+            if option.name == "extra":
+                continue
+            choices = describe_type(hints[option.name])
+            default = getattr(defaults, option.name)
+            help_text = f"{option.metadata['help']} [{default!r}]".replace("%", "%%")
+            is_list = typing.get_origin(hints[option.name]) is list or "list" in choices
+            if is_list:
+                section.add_argument(f"--{option.name}", metavar="VALUE", help=help_text, nargs="*")
+            else:
+                section.add_argument(f"--{option.name}", metavar=choices, help=help_text, nargs="?", const="true")
+    return parser
+
+
+def describe_type(annotation: Any) -> str:
+    """A type as a reader of ``--help`` wants to see it: ``a|b|c`` for choices, the plain name otherwise."""
+    if typing.get_origin(annotation) is Literal:
+        return "|".join(typing.get_args(annotation))
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
+        return "|".join(describe_type(part) for part in typing.get_args(annotation) if part is not type(None))
+    return annotation.__name__ if typing.get_origin(annotation) is None else str(annotation)
+
+
+def pair_up(rest: list[str]) -> dict[str, str]:
+    """Pair ``--name value`` arguments that are no option of ours; they may name fields of TrainingArguments."""
+    pairs: dict[str, str] = {}
+    position = 0
+    while position < len(rest):
+        name = rest[position]
+        if not name.startswith("--"):
+            raise UserError(f"command line: unexpected argument {name!r}; options are written --name value")
+        name, _, value = name[2:].partition("=")
+        position += 1
+        if not value and position < len(rest) and not rest[position].startswith("--"):
+            value = rest[position]
+            position += 1
+        pairs[name] = value or "true"
+    return pairs
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a flat mapping from a YAML file.
+
+    Raises:
+        UserError: no such file, not YAML, or not a mapping of names to values.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"--config: no such file: {path}; the shipped ones are in configs/") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--config: cannot read {path}: {error}") from error
+    except yaml.YAMLError as error:
+        mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+        place = f"{path}:{mark.line + 1}" if mark is not None else str(path)
+        raise UserError(f"{place}: not valid YAML: {str(error).splitlines()[0]}") from error
+    if content is None:
+        raise UserError(f"{path}: the file is empty; give at least one option")
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise UserError(f"{path}: must be a mapping of option names to values")
+    return content
+
+
+def read_scalar(text: str | list[str]) -> Any:
+    """Read a value from the command line as YAML would: ``true``, ``3``, ``null``, ``[1, 2]``."""
+    if isinstance(text, list):
+        if len(text) == 1 and text[0].startswith("["):
+            return yaml.safe_load(text[0])
+        return [read_scalar(item) for item in text]
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def set_option(config: Config, key: str, value: Any, place: str) -> None:
+    """Set one option, converted to its declared type.
+
+    Raises:
+        UserError: unknown name (with the nearest valid one), or a value that does not fit its type.
+    """
+    for name, group in GROUPS.items():
+        if key != "extra" and key in {option.name for option in fields(group)}:
+            annotation = typing.get_type_hints(group)[key]
+            section = getattr(config, name)
+            setattr(section, key, convert(value, annotation, place))
+            return
+    # Only an unknown name costs the import of transformers.
+    from transformers import TrainingArguments
+
+    trainer_fields = {field.name for field in fields(TrainingArguments)}
+    if key in trainer_fields:
+        config.training.extra[key] = value
+        return
+    ours = [option.name for group in GROUPS.values() for option in fields(group) if option.name != "extra"]
+    near = difflib.get_close_matches(key, [*ours, *sorted(trainer_fields)], n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'?" if near else "see --help for all options"
+    raise UserError(f"{place}: unknown option; {hint}")
+
+
+def convert(value: Any, annotation: Any, place: str) -> Any:
+    """Convert a YAML value to a field's type, refusing what would be guessed at.
+
+    Raises:
+        UserError: the value does not fit.
+    """
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Literal:
+        # YAML reads a bare `none`, `on` or `off` as text or as a truth value.
+        text = {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+        if text not in arguments:
+            raise UserError(f"{place}: {value!r} is not one of {', '.join(arguments)}")
+        return text
+    if origin in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        (inner,) = (part for part in arguments if part is not type(None))
+        return convert(value, inner, place)
+    if origin is list:
+        items = value if isinstance(value, list) else [value]
+        return [convert(item, arguments[0], place) for item in items]
+    try:
+        if annotation is bool and isinstance(value, bool):
+            return value
+        if annotation is int and not isinstance(value, bool) and float(value) == int(float(value)):
+            return int(float(value))
+        if annotation is float and not isinstance(value, bool):
+            return float(value)
+        if annotation is str and value is not None:
+            return str(value)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise UserError(f"{place}: {value!r} is not {describe_value(annotation)}")
+
+
+def describe_value(annotation: Any) -> str:
+    """What a value of a type looks like, for error messages."""
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[annotation]

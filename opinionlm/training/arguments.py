@@ -1,0 +1,73 @@
+"""From a config to `transformers.TrainingArguments`."""
+
+from __future__ import annotations
+
+from transformers import TrainingArguments
+
+from opinionlm.config import Config
+from opinionlm.errors import UserError
+
+# Trainer seeds epoch e with seed + e, so neighbouring seeds would share their data orders; spacing keeps them apart.
+SEED_SPACING = 10_007
+
+
+def training_arguments(config: Config) -> TrainingArguments:
+    """Build the arguments of the trainer.
+
+    Checkpoints are chosen by validation macro-F1; the first of equals wins.
+
+    Raises:
+        UserError: a value that TrainingArguments refuses.
+    """
+    training, data = config.training, config.data
+    sampling = "sequential" if data.shuffle == "once" else "group_by_length" if data.group_by_length else "random"
+    values = {
+        "output_dir": str(config.run_folder / "checkpoints"),
+        "run_name": training.run_name,
+        "learning_rate": training.learning_rate,
+        "weight_decay": training.weight_decay,
+        "num_train_epochs": training.num_train_epochs,
+        "max_steps": training.max_steps,
+        "per_device_train_batch_size": training.per_device_train_batch_size,
+        "per_device_eval_batch_size": training.per_device_eval_batch_size,
+        "gradient_accumulation_steps": training.gradient_accumulation_steps,
+        "lr_scheduler_type": training.lr_scheduler_type,
+        "warmup_steps": training.warmup_steps,
+        "max_grad_norm": training.max_grad_norm,
+        "optim": training.optim,
+        "bf16": training.bf16,
+        "seed": training.seed,
+        "data_seed": training.seed * SEED_SPACING,
+        "eval_strategy": training.eval_strategy,
+        "eval_steps": training.eval_steps,
+        "save_strategy": training.eval_strategy,
+        "save_steps": training.eval_steps or 500,
+        "save_total_limit": training.save_total_limit,
+        "logging_steps": training.logging_steps,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "macro_f1",
+        "greater_is_better": True,
+        "activation_checkpointing": training.activation_checkpointing,
+        "dataloader_num_workers": training.dataloader_num_workers,
+        # Pinned memory serves copies to a GPU; without one torch only warns.
+        "dataloader_pin_memory": not training.use_cpu and gpu_present(),
+        "train_sampling_strategy": sampling,
+        "label_names": ["labels"],
+        "use_cpu": training.use_cpu or not gpu_present(),
+        "report_to": "none",
+        "include_num_input_tokens_seen": "non_padding",
+        # A frozen prefix leaves nothing unused above it, so the costly search for unused parameters stays off.
+        "ddp_find_unused_parameters": False,
+    }
+    try:
+        return TrainingArguments(**(values | training.extra))
+    except (TypeError, ValueError, ImportError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{config.source}: TrainingArguments refuses these options: {reason}") from error
+
+
+def gpu_present() -> bool:
+    """Whether a CUDA device (or another accelerator torch knows) can be used."""
+    import torch
+
+    return torch.accelerator.is_available()

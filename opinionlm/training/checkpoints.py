@@ -1,0 +1,54 @@
+"""Checkpoints that hold the trained parameters and nothing that can be loaded from the base model again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from opinionlm.errors import UserError
+
+WEIGHTS = "trained.safetensors"
+
+
+def save_trained_weights(model: nn.Module, folder: Path) -> None:
+    """Write the trainable parameters of a model to ``folder/trained.safetensors``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {
+        name: parameter.detach().contiguous().cpu()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+    save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def load_trained_weights(model: nn.Module, folder: Path) -> None:
+    """Read them back; the file must hold exactly the parameters that train.
+
+    Raises:
+        UserError: another set of parameters was trained when the checkpoint was written.
+    """
+    state = load_file(folder / WEIGHTS)
+    expected = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if state.keys() != expected.keys():
+        differing = sorted(state.keys() ^ expected.keys())
+        raise UserError(
+            f"{folder / WEIGHTS}: holds other parameters than this run trains (for instance {differing[0]}); the "
+            "config changed since it was written: give another run_name, or overwrite: true"
+        )
+    with torch.no_grad():
+        for name, parameter in expected.items():
+            parameter.copy_(state[name])
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint below a run's ``checkpoints`` folder, None when there is none.
+
+    Trainer writes ``trainer_state.json`` after everything else, so a checkpoint without it was cut off.
+    """
+    if not folder.is_dir():
+        return None
+    complete = [path for path in folder.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
+    return max(complete, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)

@@ -1,0 +1,154 @@
+"""The run folder: what a run leaves behind, written so that a finished run is one that has ``metrics.json``."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from opinionlm.config import Config
+from opinionlm.errors import UserError
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "datasets",
+    "accelerate",
+    "peft",
+    "bitsandbytes",
+    "scikit-learn",
+    "numpy",
+    "wandb",
+)
+
+
+def open_run(config: Config) -> bool:
+    """Prepare the folder of a run.
+
+    Returns:
+        False when a run of this name and the same options is finished already, so that nothing is left to do.
+
+    Raises:
+        UserError: the folder belongs to a run with other options, or cannot be written.
+    """
+    folder = config.run_folder
+    if config.training.overwrite and folder.is_dir():
+        shutil.rmtree(folder)
+    stored = folder / "config.yaml"
+    if stored.is_file():
+        difference = changed_options(yaml.safe_load(stored.read_text(encoding="utf-8")), config.flat())
+        if difference:
+            raise UserError(
+                f"{folder}: holds a run with other options ({', '.join(difference)}); give another run_name, or "
+                "overwrite: true to delete it"
+            )
+        if (folder / "metrics.json").is_file():
+            return False
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(stored, yaml.safe_dump(config.flat(), sort_keys=False, allow_unicode=True))
+    except OSError as error:
+        raise UserError(f"output_dir: cannot write {folder}: {error.strerror}") from error
+    return True
+
+
+# Options that do not change what a run computes.
+HARMLESS = {"overwrite", "resume_from_checkpoint", "report_to", "dataloader_num_workers"}
+
+
+def changed_options(stored: dict[str, Any], current: dict[str, Any]) -> list[str]:
+    """Names of the options whose values differ between two flat configs, those without effect left out."""
+    names = (stored.keys() | current.keys()) - HARMLESS
+    return sorted(name for name in names if stored.get(name) != current.get(name))
+
+
+def environment(config: Config, data_fingerprint: str) -> dict[str, Any]:
+    """What is needed to tell why two runs differ: versions, commit, hardware, seeds, data."""
+    import torch
+
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    return {
+        "python": platform.python_version(),
+        "packages": {name: installed_version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "processor": processor_name(),
+        "cpu_count": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "git_commit": git_commit(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "seed": config.training.seed,
+        "data_fingerprint": data_fingerprint,
+    }
+
+
+def installed_version(package: str) -> str | None:
+    """Version of an installed package, None when it is absent."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def processor_name() -> str:
+    """The processor's name as the operating system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def git_commit() -> str | None:
+    """Commit of this checkout, with ``-dirty`` when files differ from it; None outside git."""
+    repository = Path(__file__).resolve().parents[2]
+    try:
+        answer = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+            cwd=repository,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that readers see the old or the new content, never a part: temporary file, sync, rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically; nan and infinity are refused, since other readers do not know them."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a CSV file atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+    os.replace(temporary, path)
