@@ -179,9 +179,7 @@ def validate(config: Config) -> None:
         data.shuffle,
         "keeps one fixed order, group_by_length makes its own; set one of them only",
     )
-    require(
-        0 <= model.classifier_dropout < 1, "classifier_dropout", model.classifier_dropout, "must be in [0, 1)"
-    )
+    require(0 <= model.classifier_dropout < 1, "classifier_dropout", model.classifier_dropout, "must be in [0, 1)")
     require(
         all(size >= 1 for size in model.head_hidden_sizes),
         "head_hidden_sizes",
@@ -203,7 +201,7 @@ def validate(config: Config) -> None:
         "leaves nothing to quantise; set load_in_4bit: false",
     )
     require(
-        not (model.dtype == "float16"),
+        model.dtype != "float16",
         "dtype",
         model.dtype,
         "overflows in Gemma 3 and gives nan losses (transformers #39972); use bfloat16 or float32",

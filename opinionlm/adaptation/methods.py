@@ -8,6 +8,7 @@ from opinionlm.config import MethodConfig
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import anatomy_of
 from opinionlm.models.classifier import OpinionClassifier
+from opinionlm.models.quantization import weight_count
 
 
 def trained_blocks(method: MethodConfig, num_blocks: int) -> int:
@@ -59,9 +60,7 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
     """Total and trainable parameters; a 4-bit weight counts by its unquantised shape."""
     total = trainable = 0
     for parameter in model.parameters():
-        # bitsandbytes stores two 4-bit weights in one byte and keeps the true shape in the quantisation state.
-        state = parameter.__dict__.get("quant_state")
-        size = parameter.numel() if state is None else state.shape.numel()
+        size = weight_count(parameter)
         total += size
         trainable += size if parameter.requires_grad else 0
     return {"total_parameters": total, "trainable_parameters": trainable}

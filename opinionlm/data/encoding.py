@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -69,9 +70,9 @@ def subset(dataset: Dataset, size: int | None, seed: int) -> Dataset:
     return dataset.select(sorted(chosen.tolist()))
 
 
-def longest_first(encoded: Dataset) -> Dataset:
-    """Sort by falling length: no padding within batches, and a lack of memory shows in the first batch."""
-    return encoded.sort("length", reverse=True)
+def longest_first(encoded: Dataset) -> np.ndarray:
+    """Row numbers by falling length: little padding within batches, and too little memory shows at once."""
+    return np.argsort(-np.asarray(encoded["length"]), kind="stable")
 
 
 @dataclass(frozen=True)

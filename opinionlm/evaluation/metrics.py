@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from sklearn.metrics import confusion_matrix
+from transformers import EvalPrediction
 
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.hierarchical import hierarchical_scores, mistake_severity
@@ -150,3 +153,12 @@ def all_scores(
     scores |= classification_scores(gold, probabilities.argmax(axis=1), taxonomy)
     scores["ece"] = expected_calibration_error(gold, probabilities)
     return scores
+
+
+def metric_function(taxonomy: Taxonomy, class_weights: np.ndarray) -> Callable[[EvalPrediction], dict[str, float]]:
+    """``compute_metrics`` for the trainer: every score of `all_scores` from gathered logits and labels."""
+
+    def compute(prediction: EvalPrediction) -> dict[str, float]:
+        return all_scores(prediction.label_ids, prediction.predictions, taxonomy, class_weights)
+
+    return compute

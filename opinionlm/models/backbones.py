@@ -20,7 +20,9 @@ from opinionlm.models.quantization import disable_avx512_packing, nf4_config
 if TYPE_CHECKING:
     from opinionlm.config import ModelConfig
 
-FAMILIES = "bert, roberta, distilbert, gpt2, llama, mistral, qwen2, qwen3, phi3, gemma2, gemma3 (text or multimodal), t5"
+FAMILIES = (
+    "bert, roberta, distilbert, gpt2, llama, mistral, qwen2, qwen3, phi3, gemma2, gemma3 (text or multimodal), t5"
+)
 
 
 @dataclass(frozen=True)
@@ -143,12 +145,13 @@ def load_backbone(model: ModelConfig, trained_blocks: int, config: PreTrainedCon
     if model.load_in_4bit:
         extra["quantization_config"] = nf4_config(model, skip_modules=trained_block_names(config, trained_blocks))
     try:
-        backbone = auto_class.from_pretrained(
+        backbone, loading = auto_class.from_pretrained(
             model.model_name_or_path,
             config=config,
             revision=model.model_revision,
             trust_remote_code=model.trust_remote_code,
             dtype=dtype,
+            output_loading_info=True,
             **extra,
         )
     except OSError as error:
@@ -157,6 +160,13 @@ def load_backbone(model: ModelConfig, trained_blocks: int, config: PreTrainedCon
             f"model_name_or_path: no weights of '{model.model_name_or_path}' could be loaded ({reason}); give a "
             "directory that holds model.safetensors, or set random_weights: true to start without weights"
         ) from error
+    if loading["missing_keys"]:
+        missing = sorted(loading["missing_keys"])
+        raise UserError(
+            f"model_name_or_path: '{model.model_name_or_path}' lacks {len(missing)} weights of a "
+            f"{type(backbone).__name__} (for instance {missing[0]}), which would stay random; is its config.json the "
+            "one of these weights?"
+        )
     if is_wrapper:
         # Text-only work needs no vision tower: keeping the decoder alone saves its memory and its dead gradients.
         wrapper_config, backbone = backbone.config, backbone.get_decoder()

@@ -30,7 +30,7 @@ def nf4_config(model: ModelConfig, skip_modules: list[str]) -> BitsAndBytesConfi
 
     if importlib.util.find_spec("bitsandbytes") is None:
         raise UserError(
-            "load_in_4bit: bitsandbytes is not installed; `pip install -r requirements.txt`, or set load_in_4bit: false"
+            "load_in_4bit: bitsandbytes is not installed; run `pip install -r requirements.txt`, or set it to false"
         )
     compute = torch.float32 if model.dtype == "float32" else torch.bfloat16
     return BitsAndBytesConfig(
@@ -49,6 +49,12 @@ def quantized_modules(model: nn.Module) -> list[str]:
     import bitsandbytes
 
     return [name for name, module in model.named_modules() if isinstance(module, bitsandbytes.nn.Linear4bit)]
+
+
+def weight_count(parameter: nn.Parameter) -> int:
+    """Weights in a parameter; 4-bit storage holds two in a byte and keeps the true shape aside."""
+    state = parameter.__dict__.get("quant_state")
+    return parameter.numel() if state is None else state.shape.numel()
 
 
 def move_quantization_config(model: PreTrainedModel) -> None:

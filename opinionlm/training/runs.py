@@ -33,8 +33,12 @@ PACKAGES = (
 )
 
 
-def open_run(config: Config) -> bool:
+def open_run(config: Config, is_main: bool = True) -> bool:
     """Prepare the folder of a run.
+
+    Args:
+        config: the run's options.
+        is_main: whether this process writes; the others only look, after the main one is done.
 
     Returns:
         False when a run of this name and the same options is finished already, so that nothing is left to do.
@@ -43,7 +47,7 @@ def open_run(config: Config) -> bool:
         UserError: the folder belongs to a run with other options, or cannot be written.
     """
     folder = config.run_folder
-    if config.training.overwrite and folder.is_dir():
+    if config.training.overwrite and folder.is_dir() and is_main:
         shutil.rmtree(folder)
     stored = folder / "config.yaml"
     if stored.is_file():
@@ -55,6 +59,8 @@ def open_run(config: Config) -> bool:
             )
         if (folder / "metrics.json").is_file():
             return False
+    if not is_main:
+        return True
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(stored, yaml.safe_dump(config.flat(), sort_keys=False, allow_unicode=True))

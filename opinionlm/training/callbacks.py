@@ -1,0 +1,77 @@
+"""What a person at the terminal sees of a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tqdm import tqdm
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+
+class ConsoleCallback(TrainerCallback):
+    """A progress bar on a terminal, and one line per evaluation everywhere."""
+
+    def __init__(self) -> None:
+        self.bar: tqdm | None = None
+        self.losses: list[float] = []
+        self.best = float("-inf")
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Open the bar where the run (re)starts."""
+        if state.best_metric is not None:
+            self.best = state.best_metric
+        if state.is_world_process_zero:
+            # disable=None: no bar where the output is not a terminal.
+            self.bar = tqdm(
+                total=state.max_steps, initial=state.global_step, desc="Training", disable=None, leave=False
+            )
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Advance the bar."""
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Remember training losses for the next evaluation's line."""
+        if logs and "loss" in logs:
+            self.losses.append(logs["loss"])
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Print epoch, losses and macro-F1 of an evaluation."""
+        if not state.is_world_process_zero or not metrics:
+            return
+        score = metrics["eval_macro_f1"]
+        train = sum(self.losses) / len(self.losses) if self.losses else float("nan")
+        mark = "  best so far" if score > self.best else ""
+        self.best = max(self.best, score)
+        self.losses.clear()
+        tqdm.write(
+            f"epoch {state.epoch:.2f}  step {state.global_step}/{state.max_steps}  train loss {train:.4f}  "
+            f"validation loss {metrics['eval_loss']:.4f}  accuracy {metrics['eval_accuracy']:.4f}  "
+            f"macro-F1 {score:.4f}{mark}"
+        )
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Close the bar."""
+        if self.bar is not None:
+            self.bar.close()

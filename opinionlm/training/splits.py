@@ -1,0 +1,93 @@
+"""The three splits, encoded, with the order in which each is read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from opinionlm.config import Config
+from opinionlm.data.encoding import encode_texts, longest_first, subset
+from opinionlm.data.prepared import PreparedDataset
+from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.errors import UserError
+from opinionlm.training.losses import inverse_frequency_weights
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split, as texts and as token ids.
+
+    Attributes:
+        texts: ``id``, ``text``, ``platform``, ``label`` and the levels, in the order of the prepared data set.
+        encoded: ``input_ids``, ``labels`` and ``length`` in reading order.
+        order: row ``i`` of ``encoded`` is row ``order[i]`` of ``texts``.
+    """
+
+    texts: Dataset
+    encoded: Dataset
+    order: np.ndarray
+
+    def in_text_order(self, rows: np.ndarray) -> np.ndarray:
+        """Bring rows that follow ``encoded`` back to the order of ``texts``."""
+        restored = np.empty_like(rows)
+        restored[self.order] = rows
+        return restored
+
+
+def encode_splits(prepared: PreparedDataset, tokenizer: PreTrainedTokenizerBase, config: Config) -> dict[str, Split]:
+    """Cut the splits to the sizes asked for and tokenise them.
+
+    Training texts keep their order, or are shuffled once under ``shuffle: once``; validation and test are read
+    longest first.
+
+    Raises:
+        UserError: fewer than two classes among the training texts.
+    """
+    data, seed = config.data, config.training.seed
+    splits = {}
+    for name, limit in (
+        ("train", data.max_train_samples),
+        ("validation", data.max_eval_samples),
+        ("test", data.max_eval_samples),
+    ):
+        texts = subset(prepared.dataset[name], limit, seed)
+        encoded = encode_texts(texts, tokenizer, data.max_length)
+        if name != "train":
+            order = longest_first(encoded)
+        elif data.shuffle == "once":
+            order = torch.randperm(len(encoded), generator=torch.Generator().manual_seed(seed)).numpy()
+        else:
+            order = np.arange(len(encoded))
+        splits[name] = Split(texts, encoded.select(order), order)
+    if len(set(splits["train"].encoded["labels"])) < 2:
+        raise UserError(
+            f"{config.data.dataset}: the training split holds a single class; a classifier needs at least two "
+            "(check the label columns, or raise max_train_samples)"
+        )
+    return splits
+
+
+def class_weights_for(train: Split, taxonomy: Taxonomy, config: Config) -> torch.Tensor:
+    """Class weights ``(leaves,)`` as the config asks for them.
+
+    Raises:
+        UserError: ``class_counts`` does not name every leaf.
+    """
+    size = len(taxonomy.leaves)
+    counts = config.method.class_counts
+    if counts is not None and len(counts) != size:
+        raise UserError(
+            f"{config.source}: class_counts: {len(counts)} numbers for {size} labels; give one per label in the order "
+            f"{', '.join(taxonomy.leaves)}"
+        )
+    match config.method.class_weights:
+        case "none":
+            return torch.ones(size)
+        case "inverse_frequency":
+            found = Counter(train.encoded["labels"])
+            return inverse_frequency_weights(counts or [found[label] for label in range(size)])

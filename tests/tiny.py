@@ -1,0 +1,141 @@
+"""Tiny models of every family and a tokenizer trained in-process: nothing here is downloaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
+
+from opinionlm.config import ModelConfig
+from opinionlm.models.backbones import new_backbone
+from opinionlm.models.classifier import OpinionClassifier
+
+VOCABULARY = 320
+LABELS = ("noise", "objective", "positive", "negative")
+
+DECODER = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "bos_token_id": 2,
+}
+ENCODER = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 130,
+    "pad_token_id": 0,
+}
+GEMMA3 = DECODER | {"head_dim": 16, "sliding_window": 8, "layer_types": ["sliding_attention"] * 3 + ["full_attention"]}
+
+FAMILIES: dict[str, dict] = {
+    "bert": ENCODER,
+    "roberta": ENCODER,
+    "distilbert": {
+        "vocab_size": VOCABULARY,
+        "dim": 64,
+        "hidden_dim": 96,
+        "n_layers": 4,
+        "n_heads": 4,
+        "max_position_embeddings": 128,
+    },
+    "gpt2": {
+        "vocab_size": VOCABULARY,
+        "n_embd": 64,
+        "n_layer": 4,
+        "n_head": 4,
+        "n_positions": 128,
+        "eos_token_id": 1,
+        "bos_token_id": 2,
+    },
+    "llama": DECODER,
+    "mistral": DECODER,
+    "qwen2": DECODER,
+    "qwen3": DECODER | {"head_dim": 16},
+    "phi3": DECODER,
+    "gemma2": DECODER | {"head_dim": 16, "sliding_window": 8},
+    "gemma3_text": GEMMA3,
+    "gemma3": {
+        "text_config": GEMMA3,
+        "vision_config": {
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 28,
+            "patch_size": 14,
+        },
+    },
+    "t5": {
+        "vocab_size": VOCABULARY,
+        "d_model": 64,
+        "d_kv": 16,
+        "d_ff": 96,
+        "num_layers": 4,
+        "num_heads": 4,
+        "pad_token_id": 0,
+        "eos_token_id": 1,
+    },
+}
+
+
+def tiny_config(family: str) -> PreTrainedConfig:
+    """A configuration of a family with four blocks of width 64."""
+    return AutoConfig.for_model(family, **FAMILIES[family])
+
+
+def tiny_classifier(family: str = "gemma3_text", seed: int = 0, **options) -> OpinionClassifier:
+    """A classifier with random weights on a tiny backbone, in evaluation mode."""
+    torch.manual_seed(seed)
+    backbone = new_backbone(tiny_config(family))
+    labels = options.pop("labels", LABELS)
+    return OpinionClassifier.from_backbone(backbone, labels, **options).eval()
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer that adds a begin token, like Gemma's."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<pad>", "<eos>", "<bos>", "<unk>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(["is this coin any good ?", "buy now", "the price fell again"] * 5, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 2)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", bos_token="<bos>", unk_token="<unk>"
+    )
+
+
+def save_pretrained_model(
+    folder: Path, family: str = "gemma3_text", dtype: torch.dtype = torch.float32
+) -> ModelConfig:
+    """Write a tiny pretrained model with its tokenizer, as a hub download would look; returns how to load it."""
+    from transformers import AutoModel, AutoModelForTextEncoding
+
+    torch.manual_seed(1)
+    auto_class = AutoModelForTextEncoding if family == "t5" else AutoModel
+    auto_class.from_config(tiny_config(family)).to(dtype).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return ModelConfig(model_name_or_path=str(folder))
+
+
+def padded(rows: list[list[int]], length: int, side: str) -> dict[str, torch.Tensor]:
+    """A batch padded to a length on one side, with values at the padding that must not matter."""
+    ids = torch.full((len(rows), length), 7)
+    mask = torch.zeros(len(rows), length, dtype=torch.long)
+    for index, row in enumerate(rows):
+        place = slice(0, len(row)) if side == "right" else slice(length - len(row), length)
+        ids[index, place] = torch.tensor(row)
+        mask[index, place] = 1
+    return {"input_ids": ids, "attention_mask": mask}

@@ -1,0 +1,144 @@
+"""The weighted loss is the same number whichever way an optimizer step is cut into batches."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import TrainerCallback, TrainingArguments
+
+from opinionlm.data.encoding import PadCollator
+from opinionlm.training.losses import WeightedCrossEntropy, inverse_frequency_weights
+from opinionlm.training.trainer import OpinionTrainer
+from tests.tiny import tiny_classifier
+
+WEIGHTS = torch.tensor([0.2, 0.9, 2.4, 0.5])
+
+
+def examples(count: int = 16) -> Dataset:
+    """Texts of very different length and label."""
+    generator = torch.Generator().manual_seed(3)
+    rows = []
+    for index in range(count):
+        length = int(torch.randint(2, 20, (), generator=generator))
+        ids = torch.randint(4, 300, (length,), generator=generator).tolist()
+        rows.append({"input_ids": ids, "labels": (index * index) % 4, "length": length})
+    return Dataset.from_list(rows)
+
+
+class Spy(TrainerCallback):
+    """Keeps the gradients of the first optimizer step."""
+
+    def __init__(self) -> None:
+        self.gradients: dict[str, torch.Tensor] = {}
+
+    def on_pre_optimizer_step(self, args, state, control, model, **kwargs) -> None:
+        if not self.gradients:
+            self.gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def first_step(folder: Path, batch: int, accumulation: int) -> tuple[float, dict[str, torch.Tensor]]:
+    """Loss and gradients of one optimizer step over 16 examples, cut as asked for."""
+    spy = Spy()
+    trainer = OpinionTrainer(
+        model=tiny_classifier(classifier_dropout=0.0, head_hidden_sizes=[32]),
+        args=TrainingArguments(
+            output_dir=str(folder),
+            per_device_train_batch_size=batch,
+            gradient_accumulation_steps=accumulation,
+            max_steps=1,
+            logging_steps=1,
+            max_grad_norm=1e9,
+            train_sampling_strategy="sequential",
+            report_to="none",
+            save_strategy="no",
+            use_cpu=True,
+            dataloader_pin_memory=False,
+            disable_tqdm=True,
+            label_names=["labels"],
+            ddp_find_unused_parameters=False,
+        ),
+        loss=WeightedCrossEntropy(WEIGHTS),
+        train_dataset=examples(),
+        data_collator=PadCollator(pad_token_id=0),
+        callbacks=[spy],
+    )
+    trainer.train()
+    return trainer.state.log_history[0]["loss"], spy.gradients
+
+
+def reference() -> tuple[float, dict[str, torch.Tensor]]:
+    """The same step in plain torch: one batch, torch's own weighted cross entropy."""
+    model = tiny_classifier(classifier_dropout=0.0, head_hidden_sizes=[32]).train()
+    batch = PadCollator(pad_token_id=0)(list(examples()))
+    labels = batch.pop("labels")
+    loss = torch.nn.functional.cross_entropy(model(**batch).logits, labels, weight=WEIGHTS)
+    loss.backward()
+    return loss.item(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_same(one: tuple[float, dict], other: tuple[float, dict]) -> None:
+    assert one[0] == pytest.approx(other[0], abs=2e-6)
+    assert one[1].keys() == other[1].keys()
+    for name, gradient in other[1].items():
+        torch.testing.assert_close(one[1][name], gradient, rtol=1e-4, atol=2e-7, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize(("batch", "accumulation"), [(16, 1), (8, 2), (4, 4), (1, 16)])
+def test_accumulation_equals_one_big_batch(batch: int, accumulation: int, tmp_path) -> None:
+    assert_same(first_step(tmp_path, batch, accumulation), reference())
+
+
+@pytest.mark.parametrize(("batch", "accumulation"), [(8, 1), (4, 2)])
+def test_two_processes_equal_one_big_batch(batch: int, accumulation: int, tmp_path) -> None:
+    script = tmp_path / "two.py"
+    script.write_text(
+        f"""
+import json, os, sys, torch, torch.distributed as dist
+sys.path.insert(0, {str(Path(__file__).resolve().parents[2])!r})
+from pathlib import Path
+from tests.training.test_exact_loss import first_step
+loss, gradients = first_step(Path({str(tmp_path)!r}), {batch}, {accumulation})
+if os.environ["RANK"] == "0":
+    torch.save(gradients, {str(tmp_path / "gradients.pt")!r})
+    json.dump({{"loss": loss, "world": dist.get_world_size()}}, open({str(tmp_path / "loss.json")!r}, "w"))
+dist.barrier()
+os._exit(0)
+"""
+    )
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    answer = json.loads((tmp_path / "loss.json").read_text())
+    assert answer["world"] == 2
+    gradients = torch.load(tmp_path / "gradients.pt", weights_only=True)
+    gradients = {name.removeprefix("module."): gradient for name, gradient in gradients.items()}
+    assert_same((answer["loss"], gradients), reference())
+
+
+def test_weights_by_hand() -> None:
+    # Algorithm 4: 1/2, 1/4, 1/4 sum to 1; times three classes.
+    assert inverse_frequency_weights([2, 4, 4]).tolist() == pytest.approx([1.5, 0.75, 0.75])
+    assert inverse_frequency_weights([5, 0, 5]).tolist() == pytest.approx([1.5, 0.0, 1.5])
+
+
+def test_paper_penalties_are_counts() -> None:
+    penalties = torch.tensor([225, 175, 80, 130, 175, 900, 70, 30], dtype=torch.float)
+    weights = 1 / penalties
+    expected = weights / weights.sum() * len(penalties)
+    torch.testing.assert_close(inverse_frequency_weights(penalties.int().tolist()), expected)
+
+
+def test_loss_by_hand() -> None:
+    loss = WeightedCrossEntropy(torch.tensor([1.0, 3.0]))
+    logits, labels = torch.tensor([[0.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 1])
+    log_two, second = 0.6931471805599453, 2.1269280110429727  # -log(1/2) and log(1 + e^2)
+    assert loss.example_losses(logits, labels).tolist() == pytest.approx([log_two, second])
+    assert loss(logits, labels).item() == pytest.approx((log_two + 3 * second) / 4)
