@@ -1,0 +1,39 @@
+# make quickstart   environment, then the main job on bundled posts with the bundled model
+# make test         the fast tests          make test-all   all of them
+# make lint         ruff                    make clean      forget the environment and the outputs
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: quickstart test test-all lint format clean
+
+$(VENV)/.runtime: requirements.txt
+	@echo "Installing requirements.txt into $(VENV) (about a minute)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) -r requirements.txt
+	@touch $@
+
+$(VENV)/.development: requirements-dev.txt $(VENV)/.runtime
+	@$(PIP) -r requirements-dev.txt
+	@touch $@
+
+quickstart: $(VENV)/.runtime
+	$(BIN)/accelerate launch --config_file configs/accelerate/cpu.yaml train_classifier.py --config configs/quickstart.yaml
+
+test: $(VENV)/.development
+	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not network"
+
+test-all: $(VENV)/.development
+	$(BIN)/python -m pytest -m "not gpu and not network"
+
+lint: $(VENV)/.development
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.development
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) outputs/*

@@ -1,0 +1,72 @@
+"""Which parameters train under each adaptation, exactly, for every family."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from opinionlm.adaptation.methods import apply_adaptation, trained_blocks
+from opinionlm.config import MethodConfig
+from opinionlm.errors import UserError
+from opinionlm.models.backbones import anatomy_of
+from opinionlm.training.cost import train_flops_per_token
+from tests.tiny import FAMILIES, padded, tiny_classifier
+
+
+def trainable(model) -> set[str]:
+    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def names_of(model, *parts) -> set[str]:
+    wanted = {id(parameter) for part in parts if part is not None for parameter in part.parameters()}
+    return {name for name, parameter in model.named_parameters() if id(parameter) in wanted}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_exact_trainable_sets(family: str) -> None:
+    model = tiny_classifier(family, head_hidden_sizes=[32])
+    anatomy = anatomy_of(model.backbone)
+
+    apply_adaptation(model, MethodConfig(adaptation="head_only"))
+    assert trainable(model) == names_of(model, model.head)
+    apply_adaptation(model, MethodConfig(adaptation="full"))
+    assert trainable(model) == {name for name, _ in model.named_parameters()}
+    for count in (1, 3):
+        apply_adaptation(model, MethodConfig(adaptation="top_blocks", trainable_blocks=count))
+        assert trainable(model) == names_of(model, model.head, anatomy.final_norm, *anatomy.blocks[4 - count :])
+    assert not names_of(model, anatomy.embedding) & trainable(model)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_trainable_parameter_gets_a_gradient(family: str) -> None:
+    # A trainable parameter without gradient stops distributed training (and hides a wrong set).
+    model = tiny_classifier(family, head_hidden_sizes=[32]).train()
+    apply_adaptation(model, MethodConfig(adaptation="full"))
+    model(**padded([[2, 5, 6], [2, 7, 8, 9]], 4, "right"), labels=torch.tensor([0, 1])).loss.backward()
+    assert {name for name, parameter in model.named_parameters() if parameter.grad is None} == set()
+
+
+def test_frozen_blocks_do_no_gradient_work() -> None:
+    model = tiny_classifier(head_hidden_sizes=[32])
+    apply_adaptation(model, MethodConfig(adaptation="top_blocks", trainable_blocks=1))
+    seen = []
+    for block in anatomy_of(model.backbone).blocks:
+        block.register_forward_hook(lambda module, args, output: seen.append(output.requires_grad))
+    model(**padded([[2, 5, 6]], 3, "right"))
+    assert seen == [False, False, False, True]
+
+
+def test_too_many_blocks() -> None:
+    with pytest.raises(UserError, match="trainable_blocks: 5 exceeds the model's 4 blocks"):
+        trained_blocks(MethodConfig(adaptation="top_blocks", trainable_blocks=5), 4)
+
+
+def test_flops_by_hand() -> None:
+    model = tiny_classifier()
+    block = sum(parameter.numel() for parameter in anatomy_of(model.backbone).blocks[0].parameters())
+    apply_adaptation(model, MethodConfig(adaptation="full"))
+    assert train_flops_per_token(model) == 4 * 6 * block
+    apply_adaptation(model, MethodConfig(adaptation="top_blocks", trainable_blocks=1))
+    assert train_flops_per_token(model) == 4 * 2 * block + 4 * block
+    apply_adaptation(model, MethodConfig(adaptation="head_only"))
+    assert train_flops_per_token(model) == 4 * 2 * block

@@ -1,0 +1,135 @@
+"""Scores against hand arithmetic and against scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, f1_score
+
+from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.evaluation.hierarchical import ancestor_matrix, lca_heights
+from opinionlm.evaluation.metrics import (
+    all_scores,
+    bootstrap_intervals,
+    classification_scores,
+    expected_calibration_error,
+    softmax,
+    weighted_log_loss,
+)
+from opinionlm.evaluation.predictions import prediction_header, prediction_rows
+
+TREE = {
+    "noise": None,
+    "objective": None,
+    "subjective": {
+        "positive": None,
+        "negative": None,
+        "neutral": {"neutral_sentiment": None, "question": None, "advertisement": None, "miscellaneous": None},
+    },
+}
+OPINIONS = Taxonomy.from_tree(TREE)
+NOISE, OBJECTIVE, POSITIVE, NEGATIVE, NEUTRAL, QUESTION, AD, MISC = range(8)
+
+
+def test_levels_by_hand() -> None:
+    gold = np.array([NOISE, OBJECTIVE, POSITIVE, NEGATIVE, QUESTION, QUESTION])
+    predicted = np.array([NOISE, NOISE, NEGATIVE, NEGATIVE, AD, POSITIVE])
+    scores = classification_scores(gold, predicted, OPINIONS)
+    assert scores["accuracy"] == pytest.approx(2 / 6)
+    # noise 2·1/(1+2), objective 0, positive 0, negative 2·1/(1+2), question 0, advertisement 0
+    assert scores["macro_f1"] == pytest.approx((2 / 3 + 2 / 3) / 6)
+    # level 1: noise 2/3, objective 0, subjective 1
+    assert scores["level1_macro_f1"] == pytest.approx((2 / 3 + 0 + 1) / 3)
+    assert scores["level1_accuracy"] == pytest.approx(5 / 6)
+    # level 2: positive 0, negative 2·1/(1+2), neutral 2·1/(2+1)
+    assert scores["level2_macro_f1"] == pytest.approx((0 + 2 / 3 + 2 / 3) / 3)
+    # level 3: question 0, advertisement 0
+    assert scores["level3_macro_f1"] == 0
+    # Kiritchenko: |common| = 1 + 0 + 1 + 2 + 2 + 1, |gold| = 1+1+2+2+3+3, |predicted| = 1+1+2+2+3+2
+    precision, recall = 7 / 11, 7 / 12
+    assert scores["hierarchical_f1"] == pytest.approx(2 * precision * recall / (precision + recall))
+    # heights: objective/noise meet at the root (3), positive/negative at subjective (2),
+    # question/advertisement at neutral (1), question/positive at subjective (2)
+    assert scores["mistake_severity"] == pytest.approx((3 + 2 + 1 + 2) / 4)
+
+
+def test_tree_matrices() -> None:
+    heights = lca_heights(OPINIONS)
+    assert (np.diagonal(heights) == 0).all() and (heights == heights.T).all()
+    assert heights[NOISE, OBJECTIVE] == 3 and heights[AD, MISC] == 1
+    assert ancestor_matrix(OPINIONS).sum(axis=1).tolist() == [1, 1, 2, 2, 3, 3, 3, 3]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), min_size=1, max_size=60))
+def test_equal_to_scikit_learn(pairs: list[tuple[int, int]]) -> None:
+    gold, predicted = (np.array(column) for column in zip(*pairs, strict=True))
+    scores = classification_scores(gold, predicted, OPINIONS)
+    assert scores["accuracy"] == pytest.approx(accuracy_score(gold, predicted))
+    assert scores["macro_f1"] == pytest.approx(f1_score(gold, predicted, average="macro"))
+    assert scores["weighted_f1"] == pytest.approx(f1_score(gold, predicted, average="weighted"))
+    each = f1_score(gold, predicted, labels=range(8), average=None, zero_division=0)
+    assert [scores[f"f1_{label}"] for label in OPINIONS.leaves] == pytest.approx(each.tolist())
+    for level in (1, 2, 3):
+        names = [[OPINIONS.label_at(leaf, level) for leaf in column] for column in (gold, predicted)]
+        present = sorted({name for column in names for name in column if name})
+        expected = f1_score(*names, labels=present, average="macro", zero_division=0) if present else 0.0
+        assert scores[f"level{level}_macro_f1"] == pytest.approx(expected)
+
+
+def test_loss_equals_torch() -> None:
+    generator = np.random.default_rng(0)
+    logits, gold = generator.normal(size=(50, 8)) * 5, generator.integers(0, 8, 50)
+    weights = generator.random(8)
+    expected = torch.nn.functional.cross_entropy(
+        torch.tensor(logits), torch.tensor(gold), weight=torch.tensor(weights)
+    ).item()
+    assert weighted_log_loss(gold, logits, weights) == pytest.approx(expected)
+    assert softmax(np.array([[1000.0, 1000.0]])).tolist() == [[0.5, 0.5]]
+
+
+def test_calibration_error_by_hand() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.35, 0.65]])
+    gold = np.array([0, 1, 1, 1])
+    # bins of width 1/5: (0.8, 1] holds two of confidence 0.9 and accuracy 0.5;
+    # (0.6, 0.8] holds 0.65 and (0.4, 0.6] holds 0.6, both right
+    expected = (2 * 0.4 + 0.35 + 0.4) / 4
+    assert expected_calibration_error(gold, probabilities, bins=5) == pytest.approx(expected)
+
+
+def test_intervals_cover_and_shrink() -> None:
+    generator = np.random.default_rng(1)
+    gold = generator.integers(0, 8, 4000)
+    predicted = np.where(generator.random(4000) < 0.7, gold, generator.integers(0, 8, 4000))
+    small = bootstrap_intervals(gold[:200], predicted[:200], 8)
+    large = bootstrap_intervals(gold, predicted, 8)
+    for name in ("accuracy", "macro_f1"):
+        score = classification_scores(gold, predicted, OPINIONS)[name]
+        low, high = large[f"{name}_ci95"]
+        assert low < score < high
+        assert high - low < (small[f"{name}_ci95"][1] - small[f"{name}_ci95"][0]) / 2
+    # normal approximation of a share, for scale
+    share = (gold == predicted).mean()
+    assert large["accuracy_ci95"][1] - share == pytest.approx(1.96 * (share * (1 - share) / 4000) ** 0.5, rel=0.15)
+
+
+def test_scores_are_plain_floats() -> None:
+    generator = np.random.default_rng(2)
+    scores = all_scores(generator.integers(0, 8, 30), generator.normal(size=(30, 8)), OPINIONS, np.ones(8))
+    assert {type(value) for value in scores.values()} == {float}
+    assert {"loss", "macro_f1", "level3_macro_f1", "hierarchical_f1", "mistake_severity", "ece"} <= scores.keys()
+
+
+def test_prediction_rows_have_consistent_levels() -> None:
+    probabilities = softmax(np.random.default_rng(0).normal(size=(50, 8)) * 3)
+    header = prediction_header(OPINIONS)
+    for row, cells in zip(probabilities, prediction_rows(probabilities, OPINIONS), strict=True):
+        record = dict(zip(header, cells, strict=True))
+        path = OPINIONS.paths[row.argmax()]
+        assert tuple(record[f"level{level}"] for level in (1, 2, 3) if record[f"level{level}"]) == path
+        assert record["predicted"] == path[-1]
+        total = sum(float(record[f"probability_{label}"]) for label in OPINIONS.leaves)
+        assert total == pytest.approx(1, abs=1e-5)

@@ -1,0 +1,145 @@
+"""Config files, the command line, and the errors a user meets there."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+from opinionlm.config import Config
+from opinionlm.errors import UserError
+from opinionlm.parsing import GROUPS, parse_config
+
+ROOT = Path(__file__).resolve().parent.parent
+RUN_CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+
+
+def parse(*arguments: str) -> Config:
+    return parse_config(list(arguments), "test")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_yaml_starts_with_its_command(path: Path) -> None:
+    text = path.read_text()
+    assert text.splitlines()[0].startswith("# "), "the first line is the command that runs it"
+    assert str(path.relative_to(ROOT)) in text.splitlines()[0]
+    assert isinstance(yaml.safe_load(text), dict)
+
+
+@pytest.mark.parametrize("path", RUN_CONFIGS, ids=lambda p: p.name)
+def test_every_run_config_is_valid(path: Path) -> None:
+    config = parse("--config", str(path))
+    assert config.training.run_name == f"{path.stem}-seed{config.training.seed}"
+
+
+def test_gemma_config_is_the_papers() -> None:
+    config = parse("--config", str(ROOT / "configs" / "gemma1b.yaml"))
+    flat = config.flat()
+    expected = {
+        "model_name_or_path": "google/gemma-3-1b-pt",
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "dtype": "bfloat16",
+        "adaptation": "top_blocks",
+        "trainable_blocks": 1,
+        "head_hidden_sizes": [1024, 512],
+        "class_weights": "inverse_frequency",
+        "learning_rate": 5e-5,
+        "weight_decay": 0.1,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 0.15,
+        "max_grad_norm": 1.0,
+        "num_train_epochs": 3.0,
+        "per_device_train_batch_size": 4,
+    }
+    assert {name: flat[name] for name in expected} == expected
+
+
+def test_command_line_wins(tmp_path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("learning_rate: 1e-4\nseed: 7\nhead_hidden_sizes: [8]\nreport_to: none\n")
+    config = parse("--config", str(file), "--learning_rate", "3e-5", "--bf16", "--dataloader_drop_last", "true")
+    assert config.training.learning_rate == 3e-5
+    assert config.training.seed == 7
+    assert config.training.bf16 is True
+    assert config.training.extra == {"dataloader_drop_last": True}
+    assert config.training.run_name == "a-seed7"
+    assert parse("--head_hidden_sizes", "16", "8").model.head_hidden_sizes == [16, 8]
+    assert parse("--head_hidden_sizes", "[16, 8]").model.head_hidden_sizes == [16, 8]
+    assert parse("--max_train_samples", "null").data.max_train_samples is None
+    assert parse("--bf16", "false").training.bf16 is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--lerning_rate", "1"], "--lerning_rate: unknown option; did you mean 'learning_rate'"),
+        (["--evaluation_strategy", "epoch"], "did you mean 'eval_strategy'"),
+        (["--bf16", "maybe"], "--bf16: 'maybe' is not true or false"),
+        (["--seed", "1.5"], "--seed: 1.5 is not a whole number"),
+        (["--learning_rate", "fast"], "--learning_rate: 'fast' is not a number"),
+        (["--adaptation", "lorra"], "'lorra' is not one of full"),
+        (["--config", "nowhere.yaml"], "no such file: nowhere.yaml"),
+        (["--learning_rate", "-1", "--max_length", "0"], "learning_rate: -1.0 must be positive; max_length: 0 must"),
+        (["--load_in_4bit", "true"], "cannot train 4-bit weights"),
+        (["--dtype", "float16"], "overflows in Gemma 3"),
+        (["--run_name", "../elsewhere"], "plain folder name"),
+        (["--shuffle", "once", "--group_by_length"], "set one of them only"),
+        (["stray"], "unexpected argument 'stray'"),
+    ],
+)
+def test_bad_options_are_named(arguments: list[str], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse(*arguments)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty"),
+        ("- a\n- b\n", "must be a mapping"),
+        ("a: [1,\nb: 2", "not valid YAML"),
+        ("lr: 3\n", "lr: unknown option"),
+        ("a: !!python/object/apply:os.system [true]\n", "not valid YAML"),
+    ],
+)
+def test_bad_files_are_named(content: str, message: str, tmp_path) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(content)
+    with pytest.raises(UserError) as caught:
+        parse("--config", str(file))
+    assert message in str(caught.value) and "bad.yaml" in str(caught.value)
+
+
+def test_flat_form_parses_back(tmp_path) -> None:
+    config = parse("--learning_rate", "3e-5", "--wandb_tags", "a", "b", "--weight_decay", "0.1")
+    file = tmp_path / "again.yaml"
+    file.write_text(yaml.safe_dump(config.flat()))
+    assert parse("--config", str(file)).flat() == config.flat()
+
+
+def test_every_option_is_read_somewhere() -> None:
+    read: set[str] = set()
+    for path in [*ROOT.glob("*.py"), *(ROOT / "opinionlm").rglob("*.py")]:
+        if path.name in ("config.py", "parsing.py"):
+            continue
+        read |= {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+    options = {option.name for group in GROUPS.values() for option in fields(group)}
+    assert options - read == set(), "options that nothing reads"
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in ROOT.glob("*.py")))
+def test_help_is_quick(script: str) -> None:
+    started = time.perf_counter()
+    done = subprocess.run([sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True)
+    seconds = time.perf_counter() - started
+    assert done.returncode == 0 and "usage:" in done.stdout
+    assert seconds < 1.0
