@@ -10,6 +10,7 @@ config.yaml, environment.json, predictions/, figures/, checkpoints/, best/ and, 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from opinionlm.errors import run_script
 from opinionlm.parsing import parse_config
@@ -47,7 +48,9 @@ def main(argv: list[str] | None = None) -> dict | None:
 
     # Data: raw files are prepared once, and every process reads the same prepared folder.
     with arguments.main_process_first(desc="data"):
-        prepared = prepare_or_load(config.data.dataset, config.data.data_dir, config.data.prepared_dir)
+        prepared = prepare_or_load(
+            config.data.dataset, Path(config.data.data_dir), Path(config.data.prepared_dir)
+        )
         tokenizer = load_tokenizer(config.model)
         splits = encode_splits(prepared, tokenizer, config)
     taxonomy = prepared.taxonomy
@@ -94,7 +97,9 @@ def main(argv: list[str] | None = None) -> dict | None:
     results = evaluate_splits(trainer, splits, taxonomy, weights)
     if arguments.process_index == 0:
         save_best(model, tokenizer, config, prepared, results)
-        metrics = write_results(config, trainer, train_output, train_seconds, results, taxonomy, tracker)
+        metrics = write_results(
+            config, trainer, train_output, train_seconds, splits, results, taxonomy, tracker
+        )
     else:
         metrics = None
     leave(arguments)

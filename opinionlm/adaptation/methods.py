@@ -54,6 +54,7 @@ def apply_adaptation(model: OpinionClassifier, method: MethodConfig) -> None:
             parts.append(anatomy.final_norm)
         for part in parts:
             part.requires_grad_(True)
+    model.freeze_prefix(0 if method.adaptation == "full" else len(anatomy.blocks) - count)
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:

@@ -97,9 +97,24 @@ class PadCollator:
             input_ids[index, :size] = torch.as_tensor(row["input_ids"])
             attention_mask[index, :size] = 1
         batch = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if "prefix_states" in rows[0]:
+            batch["prefix_states"] = pad_states([row["prefix_states"] for row in rows], length)
         if "labels" in rows[0]:
             batch["labels"] = torch.tensor([row["labels"] for row in rows])
         return batch
+
+
+def pad_states(states: list[torch.Tensor], length: int) -> torch.Tensor:
+    """Stack ragged states ``(tokens, hidden)`` to ``(batch, length, hidden)``, zeros at the padding.
+
+    Pooled states (one row per text, whatever its length) stay ``(batch, 1, hidden)``.
+    """
+    if all(len(rows) == 1 for rows in states):
+        return torch.stack(states)
+    padded = states[0].new_zeros((len(states), length, states[0].shape[1]))
+    for index, rows in enumerate(states):
+        padded[index, : len(rows)] = rows
+    return padded
 
 
 def collator_for(data: DataConfig, tokenizer: PreTrainedTokenizerBase) -> PadCollator:

@@ -31,6 +31,7 @@ class Anatomy:
 
     Attributes:
         blocks: the transformer blocks, lowest first.
+        before_blocks: what turns token ids into the first block's input, dropout included.
         final_norm: the normalisation after the last block, None for families that have none there.
         embedding: the input embedding.
         hidden_size: width of the hidden states.
@@ -38,6 +39,7 @@ class Anatomy:
     """
 
     blocks: nn.ModuleList
+    before_blocks: tuple[nn.Module, ...]
     final_norm: nn.Module | None
     embedding: nn.Module
     hidden_size: int
@@ -53,24 +55,29 @@ def anatomy_of(backbone: PreTrainedModel) -> Anatomy:
     Raises:
         UserError: the family is not known here.
     """
-    family = backbone.config.model_type
+    family, width = backbone.config.model_type, backbone.config.hidden_size
+    embedding = backbone.get_input_embeddings()
     match family:
         case "bert" | "roberta":
-            blocks, final_norm, causal = backbone.encoder.layer, None, False
+            parts = Anatomy(backbone.encoder.layer, (backbone.embeddings,), None, embedding, width, causal=False)
         case "distilbert":
-            blocks, final_norm, causal = backbone.transformer.layer, None, False
+            parts = Anatomy(backbone.transformer.layer, (backbone.embeddings,), None, embedding, width, causal=False)
         case "gpt2":
-            blocks, final_norm, causal = backbone.h, backbone.ln_f, True
+            before = (embedding, backbone.wpe, backbone.drop)
+            parts = Anatomy(backbone.h, before, backbone.ln_f, embedding, width, causal=True)
         case "llama" | "mistral" | "qwen2" | "qwen3" | "phi3" | "gemma2" | "gemma3_text":
-            blocks, final_norm, causal = backbone.layers, backbone.norm, True
+            parts = Anatomy(backbone.layers, (embedding,), backbone.norm, embedding, width, causal=True)
         case "t5":
-            blocks, final_norm, causal = backbone.encoder.block, backbone.encoder.final_layer_norm, False
+            # T5 has one dropout module for the input of its first block and the output of its last.
+            encoder = backbone.encoder
+            before = (embedding, encoder.dropout)
+            parts = Anatomy(encoder.block, before, encoder.final_layer_norm, embedding, width, causal=False)
         case _:
             raise UserError(
                 f"model_name_or_path: the model type '{family}' ({type(backbone).__name__}) is not known; looked for "
                 f"one of {FAMILIES}. Add a case to opinionlm/models/backbones.py that names its list of blocks"
             )
-    return Anatomy(blocks, final_norm, backbone.get_input_embeddings(), backbone.config.hidden_size, causal)
+    return parts
 
 
 def read_model_config(model: ModelConfig) -> PreTrainedConfig:

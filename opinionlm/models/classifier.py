@@ -11,6 +11,7 @@ from transformers.configuration_utils import SubConfigSpec
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from opinionlm.models.backbones import anatomy_of, new_backbone
+from opinionlm.models.frozen_prefix import StoredStates, stores_pooled
 from opinionlm.models.heads import ClassificationHead, Pooling, pool
 from opinionlm.models.quantization import disable_avx512_packing, move_quantization_config, quantized_modules
 
@@ -58,6 +59,8 @@ class OpinionClassifier(PreTrainedModel):
 
     def __init__(self, config: OpinionClassifierConfig, backbone: PreTrainedModel | None = None) -> None:
         super().__init__(config)
+        self.prefix_blocks = 0
+        self.stored_states: StoredStates | None = None
         self.backbone = backbone if backbone is not None else new_backbone(config.text_config)
         anatomy = anatomy_of(self.backbone)
         self.pooling = ("last" if anatomy.causal else "mean") if config.pooling == "auto" else config.pooling
@@ -116,12 +119,43 @@ class OpinionClassifier(PreTrainedModel):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
 
+    def freeze_prefix(self, blocks: int) -> None:
+        """Declare the lowest blocks, and all before them, a frozen and deterministic prefix.
+
+        Their dropout stays off in training too: what they compute for a text never changes, whether it is computed
+        anew or read from the cache of `opinionlm.training.frozen_cache`.
+
+        Args:
+            blocks: number of blocks in the prefix; 0 for none.
+        """
+        self.prefix_blocks = blocks
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> OpinionClassifier:
+        """Switch to training or evaluation mode; a frozen prefix stays in evaluation mode."""
+        super().train(mode)
+        if self.prefix_blocks:
+            anatomy = anatomy_of(self.backbone)
+            for module in (*anatomy.before_blocks, *anatomy.blocks[: self.prefix_blocks]):
+                module.eval()
+        return self
+
     def get_input_embeddings(self) -> nn.Module:
         """The backbone's input embedding."""
         return self.backbone.get_input_embeddings()
 
-    def pooled(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """One vector per text: ``(batch, hidden)`` from ids and mask ``(batch, length)``."""
+    def pooled(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, prefix_states: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """One vector per text: ``(batch, hidden)`` from ids and mask ``(batch, length)``.
+
+        With ``prefix_states`` (as `opinionlm.models.frozen_prefix.prefix_states` returns them) only what lies above
+        the frozen prefix is computed; `PrefixStandIn` must be installed unless the whole backbone is frozen.
+        """
+        if prefix_states is not None and stores_pooled(self):
+            return prefix_states.squeeze(1)
+        if prefix_states is not None:
+            self.stored_states.states = prefix_states
         positions = position_arguments(self.backbone, attention_mask)
         no_cache = {"use_cache": False} if anatomy_of(self.backbone).causal else {}
         output = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **positions, **no_cache)
@@ -133,6 +167,7 @@ class OpinionClassifier(PreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
+        prefix_states: torch.Tensor | None = None,
         return_dict: bool | None = None,
     ) -> SequenceClassifierOutput | tuple[torch.Tensor, ...]:
         """Classify a batch of texts.
@@ -143,6 +178,7 @@ class OpinionClassifier(PreTrainedModel):
             labels: leaf ids ``(batch,)``. With them the output carries the plain mean cross entropy; training uses
                 the weighted losses of `opinionlm.training.losses` on the logits instead.
             token_type_ids: accepted because BERT tokenizers hand them out; segments carry no information here.
+            prefix_states: stored output of the frozen prefix, see `pooled`.
             return_dict: as in every transformers model.
 
         Returns:
@@ -150,7 +186,7 @@ class OpinionClassifier(PreTrainedModel):
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        logits = self.head(self.pooled(input_ids, attention_mask)).float()
+        logits = self.head(self.pooled(input_ids, attention_mask, prefix_states)).float()
         loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
         if return_dict is False:
             return (logits,) if loss is None else (loss, logits)

@@ -15,10 +15,12 @@ def quiet_libraries() -> None:
     Missing weights, unknown options and the like raise errors of ours, so nothing that matters is lost.
     """
     import datasets
+    import huggingface_hub
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
     datasets.utils.logging.set_verbosity_error()
+    huggingface_hub.utils.logging.set_verbosity_error()
     if not sys.stderr.isatty():
         transformers.utils.logging.disable_progress_bar()
         datasets.disable_progress_bars()

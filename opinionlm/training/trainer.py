@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import Trainer
+from transformers import PrinterCallback, ProgressCallback, Trainer
 
 from opinionlm.training.checkpoints import load_trained_weights, save_trained_weights
 from opinionlm.training.losses import WeightedCrossEntropy
@@ -32,6 +32,9 @@ class OpinionTrainer(Trainer):
         self.loss = loss
         # The loss below is already normalised for the whole step: Trainer must not divide it again.
         self.loss_is_scaled_for_ga = True
+        # Trainer's own printing of every log line; ConsoleCallback says the same in one line per evaluation.
+        self.remove_callback(PrinterCallback)
+        self.remove_callback(ProgressCallback)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device

@@ -1,0 +1,146 @@
+"""The frozen lower part of a classifier: compute its output once, and let stored output stand in for it.
+
+A frozen prefix is deterministic (`OpinionClassifier.freeze_prefix`), so its output for a text never changes. While
+stand-ins take the place of its blocks, the family's own forward pass still makes its masks and position tables, and the
+blocks above the cut run on states that were computed before.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from opinionlm.models.backbones import anatomy_of
+
+if TYPE_CHECKING:
+    from opinionlm.models.classifier import OpinionClassifier
+
+
+class PrefixReachedError(Exception):
+    """Carries the states out of a forward pass that has nothing more to do; never leaves this module."""
+
+    def __init__(self, states: torch.Tensor) -> None:
+        super().__init__()
+        self.states = states
+
+
+def stores_pooled(model: OpinionClassifier) -> bool:
+    """Whether the prefix is the whole backbone, so that one pooled vector per text is all there is to keep."""
+    return model.prefix_blocks == len(anatomy_of(model.backbone).blocks)
+
+
+@torch.no_grad()
+def prefix_states(
+    model: OpinionClassifier, input_ids: torch.Tensor, attention_mask: torch.Tensor
+) -> torch.Tensor:
+    """Output of the frozen prefix for a batch.
+
+    Args:
+        model: a classifier with a frozen prefix.
+        input_ids: ``(batch, length)``.
+        attention_mask: ``(batch, length)``.
+
+    Returns:
+        ``(batch, length, hidden)``: what the first trained block gets. ``(batch, 1, hidden)`` when the whole backbone
+        is frozen: the pooled vectors that the head gets.
+    """
+    if stores_pooled(model):
+        return model.pooled(input_ids, attention_mask).unsqueeze(1)
+
+    def stop(module: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> None:
+        raise PrefixReachedError(positional[0] if positional else named["hidden_states"])
+
+    first_trained = anatomy_of(model.backbone).blocks[model.prefix_blocks]
+    hook = first_trained.register_forward_pre_hook(stop, with_kwargs=True)
+    try:
+        model.pooled(input_ids, attention_mask)
+    except PrefixReachedError as reached:
+        return reached.states
+    finally:
+        hook.remove()
+    raise RuntimeError("the forward pass ended without reaching the first trained block")
+
+
+class StoredStates(nn.Module):
+    """Stands in for the lowest block: hands out the states set before, whatever comes in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.states: torch.Tensor | None = None
+
+    def forward(self, hidden_states: torch.Tensor, *arguments: Any, **named: Any) -> torch.Tensor:
+        """Stored states ``(batch, length, hidden)`` in place of computed ones."""
+        return self.states
+
+
+class StoredStatesT5(StoredStates):
+    """T5's lowest block also hands on the position bias that it alone has a table for."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        # In a tuple, so that the table does not become a parameter of this module.
+        self.attention = (block.layer[0].SelfAttention,)
+
+    def forward(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, *arguments: Any, **named: Any
+    ) -> tuple[torch.Tensor, torch.Tensor, None]:
+        """Stored states, the position bias as the block itself makes it, no cross attention."""
+        length = hidden_states.shape[1]
+        bias = self.attention[0].compute_bias(length, length, device=hidden_states.device)
+        return self.states, bias, None
+
+
+class PassThrough(nn.Module):
+    """Stands in for the other blocks of the prefix."""
+
+    def forward(self, hidden_states: torch.Tensor, *arguments: Any, **named: Any) -> torch.Tensor:
+        """The input, unchanged."""
+        return hidden_states
+
+
+class PassThroughT5(nn.Module):
+    """The same with T5's signature."""
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        position_bias: torch.Tensor | None = None,
+        *arguments: Any,
+        **named: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, None]:
+        """The input and its position bias, unchanged."""
+        return hidden_states, position_bias, None
+
+
+class PrefixStandIn:
+    """Swaps a classifier's frozen blocks for stand-ins, and back.
+
+    While it is installed, the frozen blocks are no part of the model: they are not moved, saved or optimised, and
+    ``model(..., prefix_states=states)`` runs only what lies above the cut.
+
+    Args:
+        model: a classifier with a frozen prefix below its topmost block.
+    """
+
+    def __init__(self, model: OpinionClassifier) -> None:
+        self.blocks = anatomy_of(model.backbone).blocks
+        self.model = model
+        self.originals = list(self.blocks[: model.prefix_blocks])
+
+    def install(self) -> None:
+        """Put the stand-ins in place."""
+        is_t5 = self.model.backbone.config.model_type == "t5"
+        first = StoredStatesT5(self.originals[0]) if is_t5 else StoredStates()
+        self.model.stored_states = first
+        self.blocks[0] = first
+        for index in range(1, len(self.originals)):
+            self.blocks[index] = PassThroughT5() if is_t5 else PassThrough()
+
+    def restore(self) -> None:
+        """Put the frozen blocks back."""
+        self.model.stored_states = None
+        for index, block in enumerate(self.originals):
+            self.blocks[index] = block

@@ -1,0 +1,158 @@
+"""Which texts make up which batch, decided the same way on every machine and for any number of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from datasets import Dataset as EncodedDataset
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from opinionlm.training.frozen_cache import PrefixStates
+
+# Batches of similar length are cut from a random pool of this many batches, so that batches still differ by epoch.
+POOL_BATCHES = 50
+# A label that no loss counts: that of a row which only fills up a process's batch.
+IGNORED = -100
+
+
+class EncodedTexts(Dataset):
+    """Encoded texts in a fixed reading order, with the stored states of the frozen prefix where there are some.
+
+    A negative index ``~i`` gives row ``i`` with an ignored label: a filler for a process that would get no text.
+
+    Args:
+        encoded: columns ``input_ids`` and ``labels``.
+        order: reading order; position ``p`` is row ``order[p]``.
+        states: stored states, rows as in ``encoded``.
+    """
+
+    def __init__(self, encoded: EncodedDataset, order: np.ndarray, states: PrefixStates | None = None) -> None:
+        self.encoded = encoded.select_columns(["input_ids", "labels"]).with_format("numpy")
+        self.order = order
+        self.states = states
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        """One text."""
+        return self.__getitems__([position])[0]
+
+    def __getitems__(self, positions: list[int]) -> list[dict[str, Any]]:
+        """A batch of texts, read at once."""
+        numbers = [int(self.order[position if position >= 0 else ~position]) for position in positions]
+        batch = self.encoded[numbers]
+        rows = []
+        for place, (position, number) in enumerate(zip(positions, numbers, strict=True)):
+            label = int(batch["labels"][place]) if position >= 0 else IGNORED
+            row: dict[str, Any] = {"input_ids": batch["input_ids"][place], "labels": label}
+            if self.states is not None:
+                row["prefix_states"] = self.states[number]
+            rows.append(row)
+        return rows
+
+
+class BatchPlan(Sampler[list[int]]):
+    """The batches of every epoch, for one of several processes.
+
+    Every text is in exactly one batch of an epoch, over all processes together, and every process gets the same
+    number of batches; where texts run out, a process gets a filler (see `EncodedTexts`). The order depends on the
+    seed and the epoch alone, drawn with numpy's PCG64, which is the same on every machine.
+
+    Args:
+        lengths: tokens per text.
+        batch_size: texts per process and batch.
+        max_tokens: budget of a batch and process, padding included; replaces ``batch_size``, and groups by length.
+        by_length: put texts of similar length together.
+        shuffle: a new order in ``every_epoch``, or ``once`` for all.
+        seed: of the order.
+        epochs: epochs that will be run; with a token budget all of them get the same number of batches.
+        rank: number of this process.
+        processes: number of processes.
+    """
+
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        batch_size: int,
+        max_tokens: int | None,
+        by_length: bool,
+        shuffle: Literal["every_epoch", "once"],
+        seed: int,
+        epochs: int,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
+        self.lengths, self.batch_size, self.max_tokens, self.by_length = lengths, batch_size, max_tokens, by_length
+        self.shuffle, self.seed, self.rank, self.processes = shuffle, seed, rank, processes
+        self.epoch = 0
+        planned = [len(self.cut(epoch)) for epoch in range(epochs if max_tokens else 1)]
+        # Trainer needs one number of batches for all epochs; the largest, to which the other epochs are split up.
+        self.size = max(planned)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that is iterated next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.size
+
+    def cut(self, epoch: int) -> list[np.ndarray]:
+        """Batches over all processes together, as positions of texts; each is shared out among the processes."""
+        draw = np.random.default_rng([self.seed, 0 if self.shuffle == "once" else epoch])
+        order = draw.permutation(len(self.lengths))
+        width = self.batch_size * self.processes
+        if not (self.by_length or self.max_tokens):
+            return [order[start : start + width] for start in range(0, len(order), width)]
+        pool = self.pool_size(width)
+        batches: list[np.ndarray] = []
+        for start in range(0, len(order), pool):
+            part = order[start : start + pool]
+            part = part[np.argsort(-self.lengths[part], kind="stable")]
+            batches += self.cut_by_tokens(part) if self.max_tokens else np.split(part, range(width, len(part), width))
+        return [batches[index] for index in draw.permutation(len(batches))]
+
+    def pool_size(self, width: int) -> int:
+        """Texts from which batches of similar length are cut."""
+        if not self.max_tokens:
+            return POOL_BATCHES * width
+        per_batch = max(1, int(self.max_tokens / max(float(self.lengths.mean()), 1.0)))
+        return POOL_BATCHES * per_batch * self.processes
+
+    def cut_by_tokens(self, part: np.ndarray) -> list[np.ndarray]:
+        """Cut texts, longest first, so that no process's share exceeds the budget; a longer text stands alone."""
+        batches, start = [], 0
+        while start < len(part):
+            per_process = max(1, self.max_tokens // int(self.lengths[part[start]]))
+            batches.append(part[start : start + per_process * self.processes])
+            start += per_process * self.processes
+        return batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        batches = self.cut(self.epoch)
+        while len(batches) < self.size:
+            largest = max(range(len(batches)), key=lambda index: len(batches[index]))
+            if len(batches[largest]) == 1:
+                batches.append(batches[largest][:0])
+                continue
+            half = len(batches[largest]) // 2
+            batches[largest : largest + 1] = [batches[largest][:half], batches[largest][half:]]
+        for batch in batches:
+            mine = batch[self.rank :: self.processes].tolist()
+            yield mine if mine else [~0]
+
+
+class EpochDataLoader(DataLoader):
+    """A data loader that hands the epoch on to its plan, which Trainer tells it."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that is iterated next."""
+        self.batch_sampler.set_epoch(epoch)
+
+
+def reading_generator(seed: int) -> torch.Generator:
+    """The generator that a data loader draws its workers' seeds from, kept apart from the model's own randomness."""
+    return torch.Generator().manual_seed(seed)

@@ -1,0 +1,191 @@
+"""Fill the frozen-prefix cache, alone or as one of several processes, and hand out its states."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed
+from datasets import Dataset
+from tqdm import tqdm
+from transformers import TrainingArguments
+
+from opinionlm.config import Config
+from opinionlm.data.encoding import PadCollator
+from opinionlm.errors import UserError
+from opinionlm.models.classifier import OpinionClassifier
+from opinionlm.models.frozen_prefix import prefix_states
+from opinionlm.training.frozen_cache import (
+    STATES,
+    DamagedCacheError,
+    PrefixStates,
+    allocate,
+    cache_key,
+    clean,
+    map_states,
+    open_cache,
+    publish,
+    room_for,
+    states_size,
+    weights_digest,
+)
+
+# Padded tokens per forward pass while building, on a CPU: small batches stay in its caches.
+CPU_TOKENS = 4096
+GPU_TOKENS = 65_536
+
+
+def cached_splits(
+    model: OpinionClassifier, encoded: dict[str, Dataset], config: Config, arguments: TrainingArguments, pad_id: int
+) -> dict[str, PrefixStates] | None:
+    """States of the frozen prefix for every split, built where they are not kept yet; None without a cache.
+
+    Every process of a run calls this; they share the work.
+
+    Args:
+        model: with its adaptation applied, still without stand-ins.
+        encoded: splits with ``input_ids`` and ``length``.
+        config: ``cache_frozen``, ``cache_dir`` and ``cache_limit_gb`` say whether and where.
+        arguments: of the trainer: precision and processes.
+        pad_id: padding token.
+
+    Raises:
+        UserError: ``cache_frozen: on`` and there is no frozen prefix, or no room for the cache.
+    """
+    mode, cache_dir = config.method.cache_frozen, Path(config.method.cache_dir)
+    is_main = arguments.process_index == 0
+    if mode == "off":
+        return None
+    if model.prefix_blocks == 0:
+        if mode == "on":
+            raise UserError(
+                f"{config.source}: cache_frozen: on, but adaptation: {config.method.adaptation} freezes no block below "
+                "the trained ones; use top_blocks or head_only, or cache_frozen: auto"
+            )
+        return None
+    needed, obstacle = room_for(model, list(encoded.values()), cache_dir, config.method.cache_limit_gb)
+    if obstacle:
+        if mode == "on":
+            raise UserError(f"{config.source}: cache_frozen: on, but {obstacle}; free some, or use cache_frozen: auto")
+        if is_main:
+            print(f"cache   off: {obstacle}")
+        return None
+    model.to(arguments.device)
+    digest = weights_digest(model)
+    keys = {name: cache_key(model, split, digest, arguments.bf16) for name, split in encoded.items()}
+    if is_main:
+        kept = sum((cache_dir / key).is_dir() for key in keys.values())
+        print(
+            f"cache   states of the {model.prefix_blocks} frozen blocks, {needed / 1e9:.2f} GB in {cache_dir}"
+            + (f", {kept} of {len(keys)} splits there already" if kept else "")
+        )
+    states = {
+        name: open_or_build(model, split, cache_dir / keys[name], arguments, pad_id, f"Cache ({name})")
+        for name, split in encoded.items()
+    }
+    if is_main:
+        clean(cache_dir, int(config.method.cache_limit_gb * 1e9), keep=set(keys.values()))
+    return states
+
+
+def open_or_build(
+    model: OpinionClassifier,
+    encoded: Dataset,
+    folder: Path,
+    arguments: TrainingArguments,
+    pad_id: int,
+    description: str,
+) -> PrefixStates:
+    """Open one cache, or build it first where it is missing or damaged.
+
+    Raises:
+        UserError: the disk is full or cannot be written.
+    """
+    is_main = arguments.process_index == 0
+    if is_main and folder.is_dir():
+        try:
+            opened = open_cache(folder)
+        except DamagedCacheError as damage:
+            print(f"cache   built again: {damage}")
+            shutil.rmtree(folder)
+        else:
+            if arguments.world_size == 1:
+                return opened
+    partial = folder.with_name(f".{folder.name}.{shared_token(arguments)}")
+    barrier(arguments)
+    if not folder.is_dir():
+        try:
+            if is_main:
+                allocate(partial, model, encoded)
+            barrier(arguments)
+            fill(model, encoded, partial, arguments, pad_id, description)
+            barrier(arguments)
+            if is_main:
+                publish(partial, folder, model, encoded)
+        except OSError as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise UserError(
+                f"cache_dir: cannot write {folder.parent} ({error.strerror}); free some space, give another cache_dir, "
+                "or set cache_frozen: off"
+            ) from error
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+    barrier(arguments)
+    return open_cache(folder)
+
+
+def fill(
+    model: OpinionClassifier,
+    encoded: Dataset,
+    partial: Path,
+    arguments: TrainingArguments,
+    pad_id: int,
+    description: str,
+) -> None:
+    """Compute and write the states of this process's share of the texts, longest first, under a token budget."""
+    rows, _ = states_size(model, encoded)
+    target = map_states(partial / STATES, rows, model.backbone.config.hidden_size, model.dtype, writable=True)
+    offsets = np.load(partial / "offsets.npy")
+    lengths = np.asarray(encoded["length"])
+    order = np.argsort(-lengths, kind="stable")[arguments.process_index :: arguments.world_size]
+    budget = GPU_TOKENS if arguments.device.type == "cuda" else CPU_TOKENS
+    collate = PadCollator(pad_id)
+    texts = encoded.select_columns(["input_ids"]).with_format("numpy")
+    autocast = torch.autocast(arguments.device.type, torch.bfloat16) if arguments.bf16 else nullcontext()
+    was_training = model.training
+    model.eval()
+    bar = tqdm(total=len(order), desc=description, unit="text", disable=None, leave=False)
+    with bar, autocast:
+        start = 0
+        while start < len(order):
+            size = max(1, budget // int(lengths[order[start]]))
+            chosen = order[start : start + size]
+            batch = collate([{"input_ids": ids} for ids in texts[chosen.tolist()]["input_ids"]])
+            ids, mask = batch["input_ids"].to(arguments.device), batch["attention_mask"].to(arguments.device)
+            states = prefix_states(model, ids, mask).to("cpu", model.dtype)
+            for index, row in enumerate(chosen):
+                begin, end = offsets[row], offsets[row + 1]
+                target[begin:end] = states[index, : end - begin]
+            start += size
+            bar.update(len(chosen))
+    model.train(was_training)
+
+
+def shared_token(arguments: TrainingArguments) -> str:
+    """A name that is new for every attempt and the same in every process of a run."""
+    token = [f"{os.getpid()}-{uuid.uuid4().hex[:8]}"]
+    if arguments.world_size > 1:
+        torch.distributed.broadcast_object_list(token, src=0)
+    return token[0]
+
+
+def barrier(arguments: TrainingArguments) -> None:
+    """Wait for the other processes, if there are any."""
+    if arguments.world_size > 1:
+        torch.distributed.barrier()
