@@ -33,6 +33,11 @@ class Cleaning:
 
     The defaults suit pretrained models: damage is repaired and white space evened out, while case, punctuation, emoji,
     hashtags, mentions and links stay, because the model has seen all of them and they carry opinion.
+
+    Measured with TF-IDF + logistic regression on the CryptOQA files, macro-F1 on validation, mean of three splits (which
+    differ among themselves by 0.02): as they are 0.555; links removed 0.556, replaced 0.556 (178 posts have any);
+    mentions removed 0.558, replaced 0.559; hashtags removed 0.541, without the # 0.555. So only hashtags matter, and
+    what makes no difference stays untouched.
     """
 
     restore_lost_bytes: bool = _option(True, "characters that lost their high byte: U+0019 is ’, =U+0002 is 😂")
@@ -249,7 +254,7 @@ def repeat_ratio(text: str) -> float:
 class _OnlyCues(dict[int, str]):
     """A `str.translate` table that fills itself: punctuation and symbols go, ``?`` and ``!`` stay.
 
-    Categories rather than ``[^\\w\\s]``: the latter would also delete the vowel signs of Hindi and Thai.
+    Categories rather than "not a word character": the latter would also delete the vowel signs of Hindi and Thai.
     """
 
     def __missing__(self, code: int) -> str:

@@ -1,4 +1,4 @@
-"""Copies and contradictions among posts, found from digests: memory grows by a few bytes per post, whatever its length.
+"""Copies and contradictions among posts, found from digests: a few bytes per post, whatever its length.
 
 Section 4, steps 1.2.2 and 1.2.3. Runs twice, on raw and on cleaned text, because cleaning makes more posts equal; the
 second run is what guarantees that no text is in two splits.

@@ -1,7 +1,7 @@
 """From a dataset YAML to a prepared folder: read, compare, clean, compare again, split, report.
 
-`prepare` is the order of the paper's section 4. The folder appears by a rename when everything in it is written; on any
-error nothing is left behind.
+`prepare` is the order of the paper's section 4. The folder appears by a rename when everything in it is written; on
+any error nothing is left behind.
 """
 
 from __future__ import annotations
@@ -26,10 +26,8 @@ from opinionlm.data.prepared import MANIFEST, PreparedDataset, load_prepared, re
 from opinionlm.data.report import Ledger, write_report
 from opinionlm.data.rows import (
     QUALITY_REASONS,
-    Cleaned,
     RejectWriter,
     Source,
-    Table,
     clean_rows,
     find_sources,
     read_rows,
@@ -236,8 +234,8 @@ def _require_classes(ledger: Ledger, splits: np.ndarray) -> None:
         names = ", ".join(repr(ledger.spec.labels.leaves[i]) for i in found) or "none"
         removed = "; ".join(f"{step.name}: {sum(step.removed.values())}" for step in ledger.steps if step.removed)
         raise UserError(
-            f"{ledger.spec.source}: the training split would hold only one class or none ({names}); a classifier needs two. "
-            f"Removed so far: {removed or 'nothing'}; check `codes`, `labels` and the cleaning options"
+            f"{ledger.spec.source}: the training split would hold only one class or none ({names}); a classifier needs "
+            f"two. Removed so far: {removed or 'nothing'}; check `codes`, `labels` and the cleaning options"
         )
     for number, split in enumerate(SPLITS):
         absent = set(range(len(ledger.spec.labels.leaves))) - set(

@@ -223,8 +223,8 @@ def _positions(path: Path, header: list[str], columns: Mapping[str, str], notes:
             problem = "is not there" if column not in header else "is there twice"
             raise UserError(
                 f"{path}: the column {column!r} (for {name}) {problem}{nearest(column, header)[:500]}; "
-                f"expected {', '.join(wanted.values())}; found {', '.join(map(repr, header))[:500]}; correct `columns` "
-                "in the dataset YAML"
+                f"expected {', '.join(wanted.values())}; found {', '.join(map(repr, header))[:500]}; correct "
+                "`columns` in the dataset YAML"
             )
     notes.dropped_columns = [column for column in header if column not in wanted.values()]
     return {name: header.index(column) for name, column in wanted.items()}

@@ -10,7 +10,7 @@ import types
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -228,7 +228,7 @@ def _validate(spec: DatasetSpec) -> None:
         problems.append("files: no file is the training split; give one split: train")
     if not spec.given_splits and spec.cleaning.duplicates == "keep":
         problems.append(
-            "cleaning.duplicates: keep would let one text into two splits; use tokens or text, or give every file a split"
+            "cleaning.duplicates: keep would let one text into two splits; use tokens or text, or give files a split"
         )
     if spec.cleaning.relabels_noise and spec.cleaning.noise_label not in spec.labels.leaves:
         problems.append(
@@ -274,7 +274,7 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
         if value in get_args(kind) and isinstance(value, str):
             return value
         raise UserError(f"{where}: {value!r} is not a choice{nearest(value, get_args(kind))}")
-    if origin in (types.UnionType,):
+    if origin in (types.UnionType, Union):
         return None if value is None else _convert(value, get_args(kind)[0], where)
     if origin is tuple:
         return tuple(_convert(item, get_args(kind)[0], f"{where}[{i}]") for i, item in enumerate(_list(value, where)))

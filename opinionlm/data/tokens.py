@@ -46,8 +46,8 @@ def load_tokenizer(name_or_path: str) -> Tokenizer:
     except Exception as error:  # noqa: BLE001 — tokenizers raises bare Exception, the hub client many kinds
         reason = " ".join(str(error).split())[:160]
         raise UserError(
-            f"tokenizer_name_or_path: {name_or_path!r} cannot be loaded ({reason}); give a folder with a tokenizer.json "
-            "or a hub name you have access to, e.g. --tokenizer_name_or_path models/gemma3-mini"
+            f"tokenizer_name_or_path: {name_or_path!r} cannot be loaded ({reason}); give a folder with a "
+            "tokenizer.json or a hub name you have access to, e.g. --tokenizer_name_or_path models/gemma3-mini"
         ) from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
