@@ -1,0 +1,102 @@
+"""Copies and contradictions among posts, found from digests: memory grows by a few bytes per post, whatever its length.
+
+Section 4, steps 1.2.2 and 1.2.3. Runs twice, on raw and on cleaned text, because cleaning makes more posts equal; the
+second run is what guarantees that no text is in two splits.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+# Why a row goes; 0 keeps it.
+KEPT, DUPLICATE, CONFLICT = 0, 1, 2
+
+
+def resolve_copies(
+    digests: np.ndarray,
+    labels: np.ndarray,
+    duplicates: Literal["tokens", "text", "keep"],
+    conflicts: Literal["drop", "keep_first", "majority", "keep"],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Decide which of several equal posts stay.
+
+    First the conflict rule: among copies with different labels it drops all, or all but the first copy's label, or all
+    but the most frequent label (a tie drops all). Then, unless duplicates are kept, the first remaining copy stays.
+
+    Args:
+        digests: (rows,) of ``S16``; equal digests mean equal posts.
+        labels: (rows,) class ids.
+        duplicates: ``keep`` lets copies with the same label stay.
+        conflicts: see above; ``keep`` lets contradictions stay.
+
+    Returns:
+        ``verdicts`` (rows,) of `KEPT`, `DUPLICATE` or `CONFLICT`, and ``partners`` (rows,): for a row that goes, the
+        copy to compare it with (the one that stays, or one with another label), else -1.
+    """
+    rows = len(digests)
+    verdicts = np.full(rows, KEPT, dtype=np.int8)
+    partners = np.full(rows, -1, dtype=np.int64)
+    if rows == 0 or (duplicates == "keep" and conflicts == "keep"):
+        return verdicts, partners
+    # A stable sort puts copies side by side and leaves them in file order.
+    order = np.argsort(digests, kind="stable")
+    starts = np.flatnonzero(np.concatenate([[True], digests[order][1:] != digests[order][:-1]]))
+    ends = np.concatenate([starts[1:], [rows]])
+    for start, end in zip(starts[ends - starts > 1], ends[ends - starts > 1], strict=True):
+        group = order[start:end]
+        winner = _surviving_label(labels[group], conflicts)
+        losers = group[labels[group] != winner] if winner is not None else group[:0]
+        verdicts[losers] = CONFLICT
+        for row in losers:
+            partners[row] = group[np.argmax(labels[group] != labels[row])]
+        stay = group[verdicts[group] == KEPT]
+        if duplicates != "keep" and len(stay) > 1:
+            verdicts[stay[1:]] = DUPLICATE
+            partners[stay[1:]] = stay[0]
+    return verdicts, partners
+
+
+def _surviving_label(labels: np.ndarray, conflicts: str) -> int | None:
+    """The label whose copies stay: None for all of them, -1 for none."""
+    values, counts = np.unique(labels, return_counts=True)
+    if len(values) == 1:
+        return None
+    match conflicts:
+        case "keep":
+            return None
+        case "drop":
+            return -1
+        case "keep_first":
+            return int(labels[0])
+        case _:
+            best = values[counts == counts.max()]
+            return int(best[0]) if len(best) == 1 else -1
+
+
+def leaked_rows(digests: np.ndarray, splits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows whose post is also in a split that matters more.
+
+    Test rows stay in any case, validation rows go before test rows, training rows before both: an evaluation set is
+    never changed to suit the training set.
+
+    Args:
+        digests: (rows,) of ``S16``.
+        splits: (rows,) 0 for train, 1 for validation, 2 for test.
+
+    Returns:
+        ``leaked`` (rows,) of bool and ``partners`` (rows,): the copy in the other split, else -1.
+    """
+    leaked = np.zeros(len(digests), dtype=bool)
+    partners = np.full(len(digests), -1, dtype=np.int64)
+    if not len(digests):
+        return leaked, partners
+    order = np.lexsort((-splits, digests))
+    sorted_digests = digests[order]
+    first = np.concatenate([[True], sorted_digests[1:] != sorted_digests[:-1]])
+    head = order[np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))]
+    lower = splits[order] < splits[head]
+    leaked[order[lower]] = True
+    partners[order[lower]] = head[lower]
+    return leaked, partners

@@ -1,0 +1,373 @@
+"""From a dataset YAML to a prepared folder: read, compare, clean, compare again, split, report.
+
+`prepare` is the order of the paper's section 4. The folder appears by a rename when everything in it is written; on any
+error nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from opinionlm.data.deduplication import CONFLICT, DUPLICATE, leaked_rows, resolve_copies
+from opinionlm.data.prepared import MANIFEST, PreparedDataset, load_prepared, read_manifest
+from opinionlm.data.report import Ledger, write_report
+from opinionlm.data.rows import (
+    QUALITY_REASONS,
+    Cleaned,
+    RejectWriter,
+    Source,
+    Table,
+    clean_rows,
+    find_sources,
+    read_rows,
+    split_numbers,
+)
+from opinionlm.data.spec import SPLITS, DatasetSpec, load_spec
+from opinionlm.data.splits import stratified_split
+from opinionlm.data.tokens import find_tokenizer, load_tokenizer
+from opinionlm.errors import UserError
+
+# Raised whenever a change to this package changes what comes out for the same YAML and files.
+PIPELINE_VERSION = 1
+
+
+def prepare(
+    spec: DatasetSpec,
+    data_dir: str | Path,
+    output_dir: str | Path,
+    num_proc: int | None = None,
+    force: bool = False,
+) -> Path:
+    """Prepare a data set, unless the folder already holds exactly it.
+
+    Args:
+        spec: a checked dataset YAML.
+        data_dir: where its files lie.
+        output_dir: the folder to make; an older prepared data set there is replaced, anything else is left alone.
+        num_proc: at most so many processes; by default as many as there are cores for us.
+        force: prepare even if nothing changed.
+
+    Returns:
+        The folder: the `DatasetDict`, ``dataset.json``, ``taxonomy.json``, ``report.json``, ``report.md``, figures and
+        ``rejects.csv``.
+
+    Raises:
+        UserError: the data or the settings cannot be used, or the folder cannot be written.
+    """
+    data_dir, output_dir = Path(data_dir), Path(output_dir)
+    sources = find_sources(spec, data_dir)
+    fingerprint = fingerprint_of(spec, data_dir)
+    if not force and is_current(output_dir, fingerprint):
+        return output_dir
+    if (
+        output_dir.exists()
+        and read_manifest(output_dir) is None
+        and (output_dir.is_file() or any(output_dir.iterdir()))
+    ):
+        raise UserError(f"output_dir: {output_dir} exists and is not a prepared data set; give another folder")
+    try:
+        with _partial_folder(output_dir) as folder, ExitStack() as cleanup:
+            rejects = RejectWriter(folder / "rejects.csv")
+            cleanup.callback(rejects.close)
+            _fill(folder, spec, sources, data_dir, rejects, fingerprint, num_proc or available_cores())
+            rejects.close()
+            _publish(folder, output_dir)
+    except OSError as error:
+        raise UserError(f"output_dir: {output_dir} cannot be written ({error.strerror or error})") from None
+    return output_dir
+
+
+def prepare_or_load(dataset: str, data_dir: Path, cache_dir: Path) -> PreparedDataset:
+    """Load a prepared folder, or prepare a dataset YAML once and load it.
+
+    Args:
+        dataset: a prepared folder or the path of a dataset YAML.
+        data_dir: where the YAML's files lie.
+        cache_dir: prepared data sets are kept here as ``<name>-<fingerprint>``.
+
+    Raises:
+        UserError: as for `load_spec`, `prepare` and `load_prepared`.
+    """
+    if Path(dataset).is_dir():
+        return load_prepared(dataset)
+    spec = load_spec(dataset)
+    folder = Path(cache_dir) / f"{spec.name}-{fingerprint_of(spec, Path(data_dir))[:12]}"
+    return load_prepared(prepare(spec, data_dir, folder))
+
+
+def is_current(output_dir: Path, fingerprint: str) -> bool:
+    """Whether a folder already holds the data set with this fingerprint."""
+    manifest = read_manifest(output_dir)
+    return manifest is not None and manifest["fingerprint"] == fingerprint
+
+
+def fingerprint_of(spec: DatasetSpec, data_dir: Path) -> str:
+    """A hash of everything that decides the output: settings, file contents, tokenizer and code version."""
+    settings = {k: v for k, v in spec.to_dict().items() if k not in ("description", "licence")}
+    parts: dict[str, object] = {"version": PIPELINE_VERSION, "ftfy": version("ftfy"), "spec": settings}
+    sources = find_sources(spec, data_dir)
+    paths = [data_dir / source.name for source in sources if not source.from_hub]
+    if not paths and spec.hub is not None and Path(spec.hub.path).is_dir():
+        paths = sorted(path for path in Path(spec.hub.path).rglob("*") if path.is_file())
+    if (tokenizer := find_tokenizer(spec.tokenizer_name_or_path)) is not None:
+        paths += sorted(
+            p for p in tokenizer.iterdir() if p.suffix in (".json", ".model", ".txt") and "token" in p.name
+        )
+    parts["files"] = [_file_hash(path) for path in paths]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def available_cores() -> int:
+    """Cores this process may use (fewer than the machine has, in a container or under SLURM)."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def _fill(
+    folder: Path, spec: DatasetSpec, sources: list[Source], data_dir: Path, rejects: RejectWriter, fingerprint: str,
+    processes: int,
+) -> None:  # fmt: skip
+    """Everything between the raw files and the finished folder."""
+    tokenizer = load_tokenizer(spec.tokenizer_name_or_path)
+    noise = (
+        spec.labels.leaves.index(spec.cleaning.noise_label)
+        if spec.cleaning.noise_label in spec.labels.leaves
+        else None
+    )
+    raw, cleaned = folder / "raw.arrow", folder / "cleaned.arrow"
+    table = read_rows(spec, sources, data_dir, raw, rejects)
+    findings = clean_rows(raw, cleaned, len(table.label), spec.cleaning, tokenizer, noise, processes)
+    ledger = Ledger(spec, sources, table, findings)
+    given = split_numbers(sources, table)
+
+    _drop_copies(ledger, spec, findings.raw_digest, given, "raw")
+    for bit, name in enumerate(ledger.text_steps):
+        ledger.note_changed(name, (findings.changed >> bit) & 1)
+    dropped = (findings.reason > 0) & ~findings.becomes_noise
+    for code, reason in enumerate(QUALITY_REASONS, start=1):
+        ledger.relabel(reason, (findings.reason == code) & findings.becomes_noise, noise)
+    ledger.drop(
+        "quality rules", [(dropped & (findings.reason == c), r, None) for c, r in enumerate(QUALITY_REASONS, 1)]
+    )
+    _drop_copies(ledger, spec, findings.digest, given, "cleaned")
+    if spec.given_splits:
+        leaked, partners = _on_kept(ledger, lambda rows: leaked_rows(findings.digest[rows], given[rows]))
+        ledger.drop("copies across splits", [(leaked.astype(bool), "in_another_split", partners)])
+    splits = _assign_splits(ledger, spec, given)
+    _require_classes(ledger, splits)
+
+    rows = _write_dataset(folder, spec, ledger, splits, raw, cleaned, rejects)
+    rejects.close()
+    raw.unlink()
+    cleaned.unlink()
+    write_report(folder, ledger, splits, fingerprint)
+    (folder / "taxonomy.json").write_text(
+        json.dumps(spec.labels.to_tree(), indent=2, ensure_ascii=False) + "\n", "utf-8"
+    )
+    manifest = {"name": spec.name, "task": spec.task, "fingerprint": fingerprint, "rows": rows}
+    manifest |= {"labels": spec.labels.to_tree(), "spec": spec.to_dict(), "pipeline_version": PIPELINE_VERSION}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _drop_copies(ledger: Ledger, spec: DatasetSpec, digests: np.ndarray, given: np.ndarray, which: str) -> None:
+    """Drop copies and contradictions; where the splits are given, each of them by itself."""
+
+    def resolve(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        verdicts, partners = np.zeros(len(rows), dtype=np.int8), np.full(len(rows), -1, dtype=np.int64)
+        for split in np.unique(given[rows]):
+            part = np.flatnonzero(given[rows] == split)
+            found, beside = resolve_copies(
+                digests[rows[part]], ledger.label[rows[part]], spec.cleaning.duplicates, spec.cleaning.conflicts
+            )
+            verdicts[part], partners[part] = found, np.where(beside >= 0, part[beside], -1)
+        return verdicts, partners
+
+    verdicts, partners = _on_kept(ledger, resolve)
+    reasons = [(verdicts == CONFLICT, f"conflicting_labels_{which}", partners)]
+    reasons += [(verdicts == DUPLICATE, f"duplicate_{which}", partners)]
+    ledger.drop(f"copies of {which} posts", reasons)
+
+
+def _on_kept(ledger: Ledger, decide) -> tuple[np.ndarray, np.ndarray]:  # noqa: ANN001
+    """Run a decision on the rows still kept; verdicts and partners come back in terms of all rows."""
+    rows = np.flatnonzero(ledger.kept)
+    found, beside = decide(rows)
+    verdicts, partners = np.zeros(len(ledger.kept), dtype=np.int8), np.full(len(ledger.kept), -1, dtype=np.int64)
+    verdicts[rows], partners[rows] = found, np.where(beside >= 0, rows[beside], -1)
+    return verdicts, partners
+
+
+def _assign_splits(ledger: Ledger, spec: DatasetSpec, given: np.ndarray) -> np.ndarray:
+    """(rows,) split numbers; missing given splits are taken out of train by their share."""
+    splits = given.copy()
+    pool = np.flatnonzero(ledger.kept & (given == 0))
+    missing = [split for split in SPLITS if split not in (spec.given_splits or ("train",))]
+    taken = {split: getattr(spec.split, split) for split in missing}
+    if missing and len(pool):
+        chosen, warnings = stratified_split(
+            ledger.label[pool],
+            ledger.table.platform[pool],
+            [1 - sum(taken.values()), *taken.values()],
+            spec.split.seed,
+            spec.labels.leaves,
+            "label" in spec.split.stratify_by,
+            "platform" in spec.split.stratify_by,
+        )
+        splits[pool] = np.array([0, *(SPLITS.index(split) for split in missing)], dtype=np.int8)[chosen]
+        ledger.warnings += warnings
+    return splits
+
+
+def _require_classes(ledger: Ledger, splits: np.ndarray) -> None:
+    found = np.unique(ledger.label[ledger.kept & (splits == 0)])
+    if len(found) < 2:
+        names = ", ".join(repr(ledger.spec.labels.leaves[i]) for i in found) or "none"
+        removed = "; ".join(f"{step.name}: {sum(step.removed.values())}" for step in ledger.steps if step.removed)
+        raise UserError(
+            f"{ledger.spec.source}: the training split would hold only one class or none ({names}); a classifier needs two. "
+            f"Removed so far: {removed or 'nothing'}; check `codes`, `labels` and the cleaning options"
+        )
+    for number, split in enumerate(SPLITS):
+        absent = set(range(len(ledger.spec.labels.leaves))) - set(
+            ledger.label[ledger.kept & (splits == number)].tolist()
+        )
+        if absent:
+            names = ", ".join(ledger.spec.labels.leaves[i] for i in sorted(absent))
+            ledger.warnings.append(f"{split} has no post labelled {names}")
+
+
+def _write_dataset(
+    folder: Path,
+    spec: DatasetSpec,
+    ledger: Ledger,
+    splits: np.ndarray,
+    raw: Path,
+    cleaned: Path,
+    rejects: RejectWriter,
+) -> dict[str, int]:
+    """Write the kept rows as a `DatasetDict` and the others into rejects.csv, in one pass over both Arrow files."""
+    import datasets
+
+    taxonomy, levels = spec.labels, range(1, spec.labels.depth + 1)
+    text_type = datasets.Value("string")
+    features = datasets.Features(
+        {"id": text_type, "text": text_type, "label": datasets.ClassLabel(names=list(taxonomy.leaves))}
+        | {f"level{level}": text_type for level in levels}
+        | {"platform": text_type}
+    )
+    level_names = {
+        level: np.array([taxonomy.label_at(i, level) for i in range(len(taxonomy.leaves))]) for level in levels
+    }
+    platforms = np.array(ledger.table.platforms)
+    paths = {split: folder / f"{split}.arrow" for split in SPLITS}
+    with ExitStack() as stack:
+        writers = {}
+        for split, path in paths.items():
+            sink = stack.enter_context(pa.OSFile(str(path), "wb"))
+            writers[split] = stack.enter_context(pa.ipc.new_stream(sink, features.arrow_schema))
+        raws = pa.ipc.open_file(stack.enter_context(pa.memory_map(str(raw))))
+        cleans = pa.ipc.open_file(stack.enter_context(pa.memory_map(str(cleaned))))
+        start = 0
+        for index in range(raws.num_record_batches):
+            before, after = raws.get_batch(index), cleans.get_batch(index)
+            rows = np.arange(start, start + before.num_rows)
+            start += before.num_rows
+            label = ledger.label[rows]
+            columns = [before.column("id"), after.column("text"), pa.array(label, pa.int64())]
+            columns += [pa.array(level_names[level][label], pa.string()) for level in levels]
+            columns += [pa.array(platforms[ledger.table.platform[rows]], pa.string())]
+            batch = pa.record_batch(columns, schema=features.arrow_schema)
+            for number, split in enumerate(SPLITS):
+                writers[split].write_batch(batch.filter(pa.array(ledger.kept[rows] & (splits[rows] == number))))
+            gone = np.flatnonzero(~ledger.kept[rows])
+            for at, text in zip(gone, before.column("text").take(pa.array(gone)).to_pylist(), strict=True):
+                row = rows[at]
+                reason, detail = ledger.explain(row, text)
+                source = ledger.sources[ledger.table.source[row]]
+                rejects.write(source, int(ledger.table.line[row]), int(ledger.table.number[row]), reason, detail, text)
+    with _no_progress_bars():
+        data = datasets.DatasetDict({s: datasets.Dataset.from_file(str(path)) for s, path in paths.items()})
+        data.save_to_disk(str(folder))
+        counts = {split: len(data[split]) for split in SPLITS}
+    del data
+    for path in paths.values():
+        path.unlink()
+    return counts
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Silence the bars of `datasets`; ours tell enough."""
+    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    before = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not before:
+            enable_progress_bars()
+
+
+@contextmanager
+def _partial_folder(output_dir: Path) -> Iterator[Path]:
+    """A folder beside the output to work in, so that the final rename stays within one file system."""
+    output_dir.parent.mkdir(parents=True, exist_ok=True)
+    start = f".{output_dir.name}.partial-{socket.gethostname()}-"
+    for left_over in output_dir.parent.glob(f"{start}*"):
+        if not _is_running(left_over.name.removeprefix(start).split("-")[0]):
+            shutil.rmtree(left_over, ignore_errors=True)  # of a job that was killed on this machine
+    folder = output_dir.parent / f"{start}{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_running(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _publish(folder: Path, output_dir: Path) -> None:
+    """Rename the finished folder into place. Of two processes doing so at once the last one wins."""
+    for _ in range(100):
+        old = output_dir.with_name(f"{folder.name}-old-{uuid.uuid4().hex[:8]}")
+        try:
+            os.rename(output_dir, old)
+        except FileNotFoundError:
+            pass
+        else:
+            shutil.rmtree(old, ignore_errors=True)
+        try:
+            os.rename(folder, output_dir)
+            return
+        except OSError:
+            continue  # another process put its own there in between
+    raise UserError(f"output_dir: {output_dir} is being written by other processes again and again; stop them")
+
+
+def _file_hash(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None

@@ -1,0 +1,77 @@
+"""A prepared data set on disk, as training and evaluation read it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from opinionlm.data.spec import SPLITS
+from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.errors import UserError
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+# Written last; a folder without it is not a prepared data set.
+MANIFEST = "dataset.json"
+
+
+@dataclass
+class PreparedDataset:
+    """What `preprocess.py` made.
+
+    Attributes:
+        dataset: splits train, validation, test with the columns id, text, label (a ClassLabel in the taxonomy's
+            order), level1 … levelN and platform.
+        taxonomy: the label tree.
+        name: of the data set.
+        fingerprint: of everything that decided the content.
+        path: the folder.
+    """
+
+    dataset: DatasetDict
+    taxonomy: Taxonomy
+    name: str
+    fingerprint: str
+    path: Path
+
+
+def read_manifest(path: Path) -> dict[str, Any] | None:
+    """The manifest of a prepared folder, or None where there is no (whole) one."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return (
+        manifest if isinstance(manifest, dict) and {"fingerprint", "labels", "rows", "name"} <= set(manifest) else None
+    )
+
+
+def load_prepared(path: str | Path) -> PreparedDataset:
+    """Load a prepared data set; its texts stay on disk, memory-mapped.
+
+    Raises:
+        UserError: the folder is not a prepared data set, or is damaged or half-copied.
+    """
+    from datasets import load_from_disk
+
+    path = Path(path)
+    if not path.is_dir():
+        raise UserError(f"{path}: no such folder; make it with preprocess.py --output_dir {path}")
+    manifest = read_manifest(path)
+    if manifest is None:
+        raise UserError(
+            f"{path}: not a prepared data set ({MANIFEST} is missing or damaged); make one with preprocess.py"
+        )
+    remedy = "it was copied or written incompletely; make it again with preprocess.py --force"
+    try:
+        dataset = load_from_disk(str(path))
+        rows = {split: len(dataset[split]) for split in SPLITS}
+    except Exception as error:  # noqa: BLE001 — Arrow and datasets raise many kinds for damaged files
+        raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())[:160]}); {remedy}") from None
+    if rows != manifest["rows"]:
+        raise UserError(f"{path}: holds {rows} rows instead of {manifest['rows']}; {remedy}")
+    taxonomy = Taxonomy.from_tree(manifest["labels"])
+    return PreparedDataset(dataset, taxonomy, manifest["name"], manifest["fingerprint"], path)

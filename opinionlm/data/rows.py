@@ -1,0 +1,348 @@
+"""The heavy part of preparing: posts stream from the sources into an Arrow file, and batches of it through workers.
+
+Nothing here holds all texts. In memory stay a few numbers per post (`Table`); texts lie in two memory-mapped files with
+the same batches, so that the result is the same for any number of processes.
+"""
+
+from __future__ import annotations
+
+import csv
+import multiprocessing
+from array import array
+from collections import Counter, deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from tokenizers import Tokenizer
+from tqdm import tqdm
+
+from opinionlm.data.cleaning import Cleaning, Step, clean_text, judge, text_steps
+from opinionlm.data.labelling import LabelError, leaf_of
+from opinionlm.data.sources import Record, Reject, SourceNotes, read_file, read_hub
+from opinionlm.data.spec import SPLITS, DatasetSpec
+from opinionlm.data.tokens import digest, token_ids, unknown_id
+from opinionlm.errors import UserError
+
+BATCH_ROWS = 1_000
+BATCH_CHARACTERS = 4_000_000
+# Starting a process costs about as much as cleaning this many posts.
+ROWS_PER_PROCESS = 5_000
+
+READER_REASONS = (
+    "bad_quoting", "too_many_fields", "too_few_fields", "oversized_record", "invalid_json", "missing_field", "not_text"
+)  # fmt: skip
+LABEL_REASONS = ("missing_label", "unknown_code", "several_labels", "incomplete_label", "contradictory_label")
+NULL_REASONS = ("empty_text",)
+QUALITY_REASONS = ("empty_after_cleaning", "no_letters", "repeated_pattern", "gibberish", "too_short", "too_long")
+
+RAW_SCHEMA = pa.schema([("id", pa.string()), ("text", pa.string()), ("label", pa.int32())])
+CLEAN_SCHEMA = pa.schema([("text", pa.string())])
+
+
+@dataclass
+class Source:
+    """One file or one hub split, and what came of it."""
+
+    name: str
+    platform: str
+    split: str | None
+    from_hub: bool = False
+    records: int = 0
+    notes: SourceNotes = field(default_factory=SourceNotes)
+    rejected: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class Table:
+    """Numbers per readable post, all of shape (rows,) and in the order of the sources; `platform` indexes `platforms`."""
+
+    source: np.ndarray
+    line: np.ndarray
+    number: np.ndarray
+    label: np.ndarray
+    platform: np.ndarray
+    platforms: list[str]
+
+
+@dataclass
+class Cleaned:
+    """What the workers found, all of shape (rows,).
+
+    Attributes:
+        raw_digest: equal for equal raw posts.
+        digest: equal for equal cleaned posts.
+        tokens: length of the cleaned post.
+        changed: bit `i` says that text step `i` changed the post.
+        reason: index into `QUALITY_REASONS` plus one; 0 where nothing is wrong.
+        becomes_noise: the reason relabels the post instead of dropping it.
+    """
+
+    raw_digest: np.ndarray
+    digest: np.ndarray
+    tokens: np.ndarray
+    changed: np.ndarray
+    reason: np.ndarray
+    becomes_noise: np.ndarray
+
+
+class RejectWriter:
+    """``rejects.csv``: one line for every record that did not make it, whatever the reason."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file and write its header."""
+        self._file = path.open("w", encoding="utf-8", newline="")
+        self._writer = csv.writer(self._file)
+        self._writer.writerow(["file", "line", "record", "reason", "detail", "raw"])
+
+    def write(self, source: Source, line: int, number: int, reason: str, detail: str, raw: str) -> None:
+        """Add one record and count it for its source."""
+        source.rejected[reason] += 1
+        self._writer.writerow([source.name, line, number, reason, detail, raw])
+
+    def close(self) -> None:
+        """Flush and close the file."""
+        self._file.close()
+
+
+def find_sources(spec: DatasetSpec, data_dir: Path) -> list[Source]:
+    """The sources to read: the files if they are there, else the hub data set.
+
+    Raises:
+        UserError: files are missing and there is no hub data set, or only some of the files are there.
+    """
+    missing = [file.path for file in spec.files if not (data_dir / file.path).is_file()]
+    if spec.files and not missing:
+        return [Source(file.path, file.platform, file.split) for file in spec.files]
+    if spec.hub is not None and len(missing) == len(spec.files):
+        given = set(spec.hub.splits) != {"train"}
+        platform = spec.hub.platform
+        return [Source(hub, platform, ours if given else None, True) for ours, hub in spec.hub.splits.items()]
+    raise UserError(
+        f"{spec.source}: files: {', '.join(missing)} not found in {data_dir}; give the folder that holds them with "
+        "--data_dir, or correct `files`"
+    )
+
+
+def read_rows(spec: DatasetSpec, sources: list[Source], data_dir: Path, path: Path, rejects: RejectWriter) -> Table:
+    """Stream all sources into an Arrow file (phase 1 of the paper; labels by step 4.1).
+
+    Args:
+        spec: the data set.
+        sources: from `find_sources`; counts and notes are filled in.
+        data_dir: where files lie.
+        path: the Arrow file to write, columns as in `RAW_SCHEMA`.
+        rejects: takes the records that have no text, no valid label, or are broken.
+
+    Returns:
+        The numbers that belong to the rows of the file.
+
+    Raises:
+        UserError: a source cannot be read at all, or not one of its records can be used.
+    """
+    columns: tuple[array[int], ...] = tuple(array("q") for _ in range(5))
+    platforms: dict[str, int] = {}
+    prefixes = _id_prefixes(sources)
+    seen: set[str] = set()
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, RAW_SCHEMA) as writer:
+        batch: tuple[list[str], list[str], list[int]] = ([], [], [])
+        characters = 0
+        progress = tqdm(desc="reading", unit=" posts", disable=None, leave=False)
+        for index, source in enumerate(sources):
+            first_problem = ""
+            for item in _records(spec, source, index, data_dir):
+                source.records += 1
+                progress.update()
+                row = _labelled(item, spec, index, source.from_hub) if isinstance(item, Record) else item
+                if isinstance(row, Reject):
+                    rejects.write(source, row.line, row.number, row.reason, row.detail, row.raw)
+                    first_problem = first_problem or f"line {row.line}: {row.reason}, {row.detail}"
+                    continue
+                text, label = row
+                identity = item.fields.get("id", "").strip() or f"{prefixes[index]}-{item.number}"
+                if identity in seen:
+                    identity = f"{identity}#{prefixes[index]}-{item.number}"
+                seen.add(identity)
+                platform = platforms.setdefault(item.fields.get("platform", source.platform).strip(), len(platforms))
+                for column, value in zip(columns, (index, item.line, item.number, label, platform), strict=True):
+                    column.append(value)
+                for values, value in zip(batch, (identity, text, label), strict=True):
+                    values.append(value)
+                characters += len(text)
+                if len(batch[0]) == BATCH_ROWS or characters > BATCH_CHARACTERS:
+                    _write(writer, batch)
+                    batch, characters = ([], [], []), 0
+            _require_rows(source, first_problem)
+        progress.close()
+        if batch[0]:
+            _write(writer, batch)
+    return Table(*(np.array(column, dtype=np.int64) for column in columns), list(platforms))
+
+
+def _write(writer: pa.RecordBatchWriter, batch: tuple[list[str], list[str], list[int]]) -> None:
+    writer.write_batch(pa.record_batch(list(batch), schema=RAW_SCHEMA))
+
+
+def _records(spec: DatasetSpec, source: Source, index: int, data_dir: Path) -> Iterator[Record | Reject]:
+    if not source.from_hub:
+        return read_file(data_dir / source.name, spec.files[index], source.notes)
+    assert spec.hub is not None
+    return read_hub(spec.hub, source.name, source.notes)
+
+
+def _labelled(record: Record, spec: DatasetSpec, index: int, from_hub: bool) -> tuple[str, int] | Reject:
+    """The text and class of a record."""
+    text = record.fields["text"]
+    separator = "" if from_hub else spec.files[index].label_separator
+    try:
+        label = leaf_of(record.fields, spec.labels, spec.codes, separator)
+    except LabelError as error:
+        return Reject(record.line, record.number, error.code, str(error), record.raw)
+    if not text.strip("\0\ufeff \t\r\n\v\f\u00a0\u200b"):
+        return Reject(record.line, record.number, "empty_text", "there is no text", record.raw)
+    return text, label
+
+
+def _require_rows(source: Source, first_problem: str) -> None:
+    if source.records == 0:
+        raise UserError(f"{source.name}: there are no records, only a header; give a file with posts")
+    if sum(source.rejected.values()) == source.records:
+        reason, count = source.rejected.most_common(1)[0]
+        raise UserError(
+            f"{source.name}: none of the {source.records} records can be used; {count} because of {reason} "
+            f"({first_problem[:300]}); correct `columns`, `codes` or `labels` in the dataset YAML"
+        )
+
+
+def _id_prefixes(sources: list[Source]) -> list[str]:
+    """A distinct prefix per source for the ids of posts without one: platform, else split, else the file's name."""
+    for choice in (
+        [source.platform for source in sources],
+        [source.split or "" for source in sources],
+        [Path(source.name).name.split(".")[0] for source in sources],
+    ):
+        if all(choice) and len(set(choice)) == len(choice):
+            return choice
+    return [f"source{index}" for index in range(len(sources))]
+
+
+def clean_rows(
+    raw: Path, cleaned: Path, rows: int, cleaning: Cleaning, tokenizer: Tokenizer, noise: int | None, processes: int
+) -> Cleaned:
+    """Clean, measure and judge every post (phases 2 and 3 of the paper), in several processes where that pays.
+
+    Args:
+        raw: the Arrow file of `read_rows`.
+        cleaned: the Arrow file to write: the cleaned texts, batch for batch.
+        rows: number of posts, for the progress bar.
+        cleaning: the options.
+        tokenizer: for lengths and for comparing posts.
+        noise: class id of noise, if the data set has that class.
+        processes: at most so many.
+
+    Raises:
+        UserError: a worker process died.
+    """
+    setup = (raw, cleaning, tokenizer.to_str(), noise)
+    with pa.memory_map(str(raw)) as source:
+        batches = pa.ipc.open_file(source).num_record_batches
+    processes = max(1, min(processes, rows // ROWS_PER_PROCESS, batches))
+    parts: list[Cleaned] = []
+    with (
+        pa.OSFile(str(cleaned), "wb") as sink,
+        pa.ipc.new_file(sink, CLEAN_SCHEMA) as writer,
+        tqdm(total=rows, desc="cleaning", unit=" posts", disable=None, leave=False) as progress,
+    ):
+        for texts, part in _results(setup, batches, processes):
+            writer.write_batch(pa.record_batch([texts], schema=CLEAN_SCHEMA))
+            parts.append(part)
+            progress.update(len(texts))
+    names = ("raw_digest", "digest", "tokens", "changed", "reason", "becomes_noise")
+    return Cleaned(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def _results(setup: tuple, batches: int, processes: int) -> Iterator[tuple[list[str], Cleaned]]:
+    """Results of all batches, in order; only a few are under way at any time, so memory stays bounded."""
+    if processes == 1:
+        worker = _Worker(*setup)
+        yield from map(worker.clean, range(batches))
+        return
+    # Spawned, not forked: the parent runs threads (Arrow, progress bars), and forking those may deadlock.
+    context = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(processes, context, initializer=_start_worker, initargs=setup) as pool:
+            under_way: deque[Future] = deque()
+            for index in range(batches):
+                under_way.append(pool.submit(_clean_in_worker, index))
+                if len(under_way) > 2 * processes:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+    except BrokenProcessPool:
+        raise UserError("a cleaning process died, most likely for lack of memory; try a smaller --num_proc") from None
+
+
+class _Worker:
+    """Everything one process needs to clean batches."""
+
+    def __init__(self, raw: Path, cleaning: Cleaning, tokenizer: str, noise: int | None) -> None:
+        self._batches = pa.ipc.open_file(pa.memory_map(str(raw)))
+        self._cleaning = cleaning
+        self._steps: list[Step] = text_steps(cleaning)
+        self._tokenizer = Tokenizer.from_str(tokenizer)
+        self._unknown = unknown_id(self._tokenizer)
+        self._noise = noise
+
+    def clean(self, index: int) -> tuple[list[str], Cleaned]:
+        """Clean one batch; returns the texts and the findings."""
+        batch = self._batches.get_batch(index)
+        texts, labels = batch.column("text").to_pylist(), batch.column("label").to_numpy()
+        results = [clean_text(text, self._steps) for text in texts]
+        clean = [text for text, _ in results]
+        raw_ids = token_ids(self._tokenizer, texts)
+        # Most posts leave the default profile as they came; their tokens are known already.
+        differ = [i for i, (_, changed) in enumerate(results) if changed]
+        ids = list(raw_ids)
+        for i, tokens in zip(differ, token_ids(self._tokenizer, [clean[i] for i in differ]), strict=True):
+            ids[i] = tokens
+        by_text = self._cleaning.duplicates == "text"
+        verdicts = [
+            judge(text, len(tokens), label == self._noise, self._cleaning)
+            for text, tokens, label in zip(clean, ids, labels, strict=True)
+        ]
+        bits = {name: 1 << bit for bit, (name, _) in enumerate(self._steps)}
+        reasons = ("", *QUALITY_REASONS)
+        return clean, Cleaned(
+            raw_digest=self._digests(texts, raw_ids, by_text),
+            digest=self._digests(clean, ids, by_text),
+            tokens=np.array([len(tokens) for tokens in ids], dtype=np.int32),
+            changed=np.array([sum(bits[name] for name in changed) for _, changed in results], dtype=np.int32),
+            reason=np.array([reasons.index(reason) for _, reason in verdicts], dtype=np.int8),
+            becomes_noise=np.array([action == "noise" for action, _ in verdicts]),
+        )
+
+    def _digests(self, texts: list[str], ids: list[list[int]], by_text: bool) -> np.ndarray:
+        return np.array(
+            [digest(t, None if by_text else i, self._unknown) for t, i in zip(texts, ids, strict=True)], dtype="S16"
+        )
+
+
+_worker: _Worker
+
+
+def _start_worker(raw: Path, cleaning: Cleaning, tokenizer: str, noise: int | None) -> None:
+    global _worker
+    _worker = _Worker(raw, cleaning, tokenizer, noise)
+
+
+def _clean_in_worker(index: int) -> tuple[list[str], Cleaned]:
+    return _worker.clean(index)
+
+
+def split_numbers(sources: list[Source], table: Table) -> np.ndarray:
+    """(rows,) the split each row comes with: 0 train, 1 validation, 2 test; all 0 where the sources have none."""
+    return np.array([SPLITS.index(source.split or "train") for source in sources], dtype=np.int8)[table.source]

@@ -1,0 +1,333 @@
+"""Reading source files record by record: whatever the bytes, a record becomes a `Record` or a `Reject`.
+
+Section 4, step 1.1 (ingestion and schema alignment), without the paper's plain ``pandas.read_csv``, which fails on the
+real YouTube file. Memory is bounded by ``max_record_characters``, also for compressed files and endless lines.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import sys
+import zlib
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from opinionlm.data.spec import FileSpec, HubSpec, nearest
+from opinionlm.errors import UserError
+
+# How much of an oversized record is kept as evidence.
+EVIDENCE_CHARACTERS = 2_000
+
+
+@dataclass(slots=True)
+class Record:
+    """One well-formed record: its first physical line, its number among the records, its fields by canonical name."""
+
+    line: int
+    number: int
+    fields: dict[str, str]
+    raw: str
+
+
+@dataclass(slots=True)
+class Reject:
+    """One record that could not be used: where it is, why (a code and a sentence), and what it looked like."""
+
+    line: int
+    number: int
+    reason: str
+    detail: str
+    raw: str
+
+
+@dataclass
+class SourceNotes:
+    """What a reader noticed besides its records; filled while reading."""
+
+    blank_lines: int = 0
+    undecodable_records: int = 0
+    dropped_columns: list[str] = field(default_factory=list)
+
+
+def read_file(path: Path, spec: FileSpec, notes: SourceNotes) -> Iterator[Record | Reject]:
+    """Yield every record of a file, in order.
+
+    Args:
+        path: the file; its endings decide the format and the compression.
+        spec: columns and format options.
+        notes: filled as a side effect.
+
+    Raises:
+        UserError: the file is missing, unreadable, empty, of an unknown format, or lacks a column.
+    """
+    name = path.name.removesuffix(".gz")
+    suffix = Path(name).suffix
+    if suffix not in (".csv", ".tsv", ".jsonl"):
+        raise UserError(f"{path}: unknown format {suffix!r}; expected .csv, .tsv or .jsonl, each also with .gz")
+    try:
+        with _open_text(path, spec) as stream:
+            lines = _Lines(stream, spec.max_record_characters)
+            if suffix == ".jsonl":
+                yield from _read_jsonl(path, lines, spec, notes)
+            else:
+                yield from _read_separated(path, lines, spec, notes, "\t" if suffix == ".tsv" else ",")
+    except (OSError, EOFError, zlib.error, UnicodeError, LookupError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise UserError(
+            f"{path}: cannot be read ({reason}); check the path, the encoding and that the file is whole"
+        ) from None
+
+
+def _open_text(path: Path, spec: FileSpec) -> io.TextIOWrapper:
+    binary: IO[bytes] = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # noqa: SIM115
+    encoding = "utf-8-sig" if spec.encoding.lower().replace("_", "-") in ("utf-8", "utf8") else spec.encoding
+    try:
+        if encoding == "utf-8-sig" and binary.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+            raise UserError(f"{path}: starts with a UTF-16 byte order mark; set encoding: utf-16 for this file")
+        binary.seek(0)
+        # newline="" leaves \r\n and \r as they are, so that raw content in rejects is the file's own.
+        return io.TextIOWrapper(binary, encoding=encoding, errors="replace", newline="")  # type: ignore[arg-type]
+    except BaseException:
+        binary.close()
+        raise
+
+
+class _Oversized(Exception):
+    """The record being read went over the limit."""
+
+
+class _Lines:
+    """Physical lines with numbers, a memory of the current record's lines, and the means to give lines back.
+
+    Giving back is what keeps one unterminated quote from swallowing the rest of a file: the first line is rejected and
+    reading goes on with the second.
+    """
+
+    def __init__(self, stream: io.TextIOWrapper, limit: int) -> None:
+        self._stream = stream
+        self._limit = limit
+        self._returned: deque[tuple[int, str, bool]] = deque()
+        self._read = 0
+        self.taken: list[tuple[int, str, bool]] = []
+        self._size = 0
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        number, text, whole = self._returned.popleft() if self._returned else self._fetch()
+        self.taken.append((number, text, whole))
+        self._size += len(text)
+        if not whole or self._size > self._limit:
+            raise _Oversized
+        return text
+
+    def _fetch(self) -> tuple[int, str, bool]:
+        text = self._stream.readline(self._limit + 1)
+        if not text:
+            raise StopIteration
+        self._read += 1
+        whole = len(text) <= self._limit or text.endswith(("\n", "\r"))
+        if not whole:
+            while (rest := self._stream.readline(65_536)) and not rest.endswith(("\n", "\r")):
+                pass
+            text = text[:EVIDENCE_CHARACTERS]
+        return self._read, text, whole
+
+    def begin(self) -> None:
+        """Forget the previous record's lines."""
+        self.taken = []
+        self._size = 0
+
+    def give_back(self) -> None:
+        """Return all but the first line of the current record."""
+        self._returned.extendleft(reversed(self.taken[1:]))
+        self.taken = self.taken[:1]
+
+    @property
+    def raw(self) -> str:
+        """The current record as it stands in the file, without its line end."""
+        return "".join(text for _, text, _ in self.taken).rstrip("\r\n")
+
+
+def _read_separated(
+    path: Path, lines: _Lines, spec: FileSpec, notes: SourceNotes, delimiter: str
+) -> Iterator[Record | Reject]:
+    csv.field_size_limit(sys.maxsize)  # `_Lines` holds the limit; csv's own would raise in the middle of a record
+    reader = csv.reader(
+        lines,
+        delimiter=spec.delimiter or delimiter,
+        quoting=csv.QUOTE_NONE if spec.quoting == "none" else csv.QUOTE_MINIMAL,
+        # Strict: a quote followed by anything but a separator is damage to report, not text to join up silently.
+        strict=True,
+    )
+    header = list(spec.field_names) or _read_header(path, lines, reader)
+    positions = _positions(path, header, spec.columns, notes)
+    number = 0
+    while True:
+        lines.begin()
+        problem = ""
+        try:
+            values = next(reader)
+        except StopIteration:
+            return
+        except _Oversized:
+            problem, detail = "oversized_record", f"longer than {spec.max_record_characters} characters"
+        except csv.Error as error:
+            problem, detail = "bad_quoting", f"quotes do not close properly ({error})"
+        if problem:
+            # Only the first line is to blame for certain; what follows gets its own chance.
+            lines.give_back()
+        elif not any(value.strip() for value in values) and len(values) <= 1:
+            notes.blank_lines += 1
+            continue
+        elif len(values) != len(header):
+            problem = "too_many_fields" if len(values) > len(header) else "too_few_fields"
+            detail = f"{len(values)} fields instead of {len(header)}"
+        number += 1
+        line, raw = lines.taken[0][0], lines.raw
+        notes.undecodable_records += "\ufffd" in raw
+        if problem:
+            yield Reject(
+                line, number, problem, detail, raw[:EVIDENCE_CHARACTERS] if problem == "oversized_record" else raw
+            )
+        else:
+            yield Record(line, number, {name: values[at] for name, at in positions.items()}, raw)
+
+
+def _read_header(path: Path, lines: _Lines, reader: Iterator[list[str]]) -> list[str]:
+    try:
+        header = next(reader)
+        while not any(name.strip() for name in header):
+            header = next(reader)
+    except StopIteration:
+        raise UserError(f"{path}: the file is empty; expected a header line and records") from None
+    except (csv.Error, _Oversized) as error:
+        raise UserError(
+            f"{path}:1: the header line cannot be read ({error or 'too long'}); is this a CSV file?"
+        ) from None
+    return [name.strip().strip("\ufeff") for name in header]
+
+
+def _positions(path: Path, header: list[str], columns: Mapping[str, str], notes: SourceNotes) -> dict[str, int]:
+    """Where each canonical column stands; the paper's step 1.3 (columns that are not asked for go) happens here."""
+    wanted = {name: column.strip() for name, column in columns.items()}
+    for name, column in wanted.items():
+        if header.count(column) != 1:
+            problem = "is not there" if column not in header else "is there twice"
+            raise UserError(
+                f"{path}: the column {column!r} (for {name}) {problem}{nearest(column, header)[:500]}; "
+                f"expected {', '.join(wanted.values())}; found {', '.join(map(repr, header))[:500]}; correct `columns` "
+                "in the dataset YAML"
+            )
+    notes.dropped_columns = [column for column in header if column not in wanted.values()]
+    return {name: header.index(column) for name, column in wanted.items()}
+
+
+def _read_jsonl(path: Path, lines: _Lines, spec: FileSpec, notes: SourceNotes) -> Iterator[Record | Reject]:
+    number = 0
+    found: dict[str, None] = {}
+    used = False
+    while True:
+        lines.begin()
+        problem, detail, row = "", "", None
+        try:
+            text = next(lines)
+        except StopIteration:
+            break
+        except _Oversized:
+            problem, detail = "oversized_record", f"longer than {spec.max_record_characters} characters"
+        else:
+            if not text.strip():
+                notes.blank_lines += 1
+                continue
+            try:
+                row = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                problem, detail = "invalid_json", " ".join(str(error).split())[:200]
+        number += 1
+        raw = lines.raw
+        notes.undecodable_records += "\ufffd" in raw
+        if not problem and not isinstance(row, dict):
+            problem, detail = "invalid_json", f"expected an object with keys, found {type(row).__name__}"
+        if not problem:
+            found.update(dict.fromkeys(list(row)[:50]))
+            fields, problem, detail = _json_fields(row, spec.columns)
+            used = used or problem != "missing_field"
+        if problem:
+            yield Reject(lines.taken[0][0], number, problem, detail, raw)
+        else:
+            yield Record(lines.taken[0][0], number, fields, raw)
+    if number == 0:
+        raise UserError(f"{path}: the file is empty; expected one JSON object per line")
+    if not used and found:
+        expected = ", ".join(spec.columns.values())
+        raise UserError(
+            f"{path}: no record has all the columns; expected {expected}; found {', '.join(map(repr, found))[:500]}; "
+            "correct `columns` in the dataset YAML"
+        )
+    notes.dropped_columns = [_scrub(name) for name in found if name not in spec.columns.values()]
+
+
+def _json_fields(row: Mapping[str, Any], columns: Mapping[str, str]) -> tuple[dict[str, str], str, str]:
+    """The canonical fields of a JSON object, or a problem's code and sentence."""
+    fields: dict[str, str] = {}
+    for name, column in columns.items():
+        if column not in row:
+            return {}, "missing_field", f"the key {column!r} is missing"
+        value = row[column]
+        if isinstance(value, dict | list):
+            return {}, "not_text", f"{column}: expected text, found {type(value).__name__}"
+        fields[name] = _scrub(value) if isinstance(value, str) else "" if value is None else str(value)
+    return fields, "", ""
+
+
+def _scrub(text: str) -> str:
+    """Text that UTF-8 can hold: JSON may spell half of a surrogate pair, which no file can store."""
+    try:
+        text.encode("utf-8")
+        return text
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def read_hub(spec: HubSpec, split: str, notes: SourceNotes) -> Iterator[Record | Reject]:
+    """Yield every record of one split of a hub data set; numbers stand in for lines.
+
+    Args:
+        spec: the data set.
+        split: the hub's own name of the split.
+        notes: filled as a side effect.
+
+    Raises:
+        UserError: the data set cannot be loaded, or lacks a column.
+    """
+    import datasets
+
+    try:
+        data = datasets.load_dataset(spec.path, spec.config, revision=spec.revision, split=split)
+    except Exception as error:  # noqa: BLE001 — the hub client raises whatever its parts raise
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"hub data set {spec.path!r}, split {split!r}: {reason}; check the name and the network"
+        ) from None
+    expected = list(spec.columns.values())
+    if missing := [column for column in expected if column not in data.column_names]:
+        raise UserError(
+            f"hub data set {spec.path!r}: missing columns {', '.join(missing)}; expected {', '.join(expected)}; found "
+            f"{', '.join(data.column_names)}; correct `hub.columns` in the dataset YAML"
+        )
+    notes.dropped_columns = [column for column in data.column_names if column not in expected]
+    # A ClassLabel stores numbers; its names are what the label tree is written in.
+    names = {c: f for c, f in data.features.items() if isinstance(f, datasets.ClassLabel)}
+    for number, row in enumerate(data.select_columns(expected), start=1):
+        row |= {column: feature.int2str(row[column]) for column, feature in names.items() if (row[column] or 0) >= 0}
+        fields, problem, detail = _json_fields(row, spec.columns)
+        raw = json.dumps(row, ensure_ascii=False, default=str)
+        yield Reject(number, number, problem, detail, raw) if problem else Record(number, number, fields, raw)

@@ -1,0 +1,88 @@
+"""Stratified, deterministic splits (section 9.2, step 2.2), with a rule for classes too small to stratify.
+
+A stratum is a label on a platform. Strata with fewer than `SMALL` rows are put together over the platforms of their
+label. A label with fewer rows than there are splits fills train first, then validation, then test; any other label
+has at least one row in each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+# With 70/20/10, ten rows are the fewest that give every split one.
+SMALL = 10
+
+
+def stratified_split(
+    labels: np.ndarray,
+    platforms: np.ndarray,
+    shares: Sequence[float],
+    seed: int,
+    label_names: Sequence[str],
+    by_label: bool = True,
+    by_platform: bool = True,
+) -> tuple[np.ndarray, list[str]]:
+    """Assign every row to a split.
+
+    Args:
+        labels: (rows,) class ids.
+        platforms: (rows,) platform numbers.
+        shares: one per split, in the order of importance; they sum to 1.
+        seed: equal seeds and rows give equal splits.
+        label_names: for the warnings.
+        by_label: keep the shares within every label.
+        by_platform: keep the shares within every platform.
+
+    Returns:
+        (rows,) split numbers, and warnings about labels that miss a split.
+    """
+    splits = np.zeros(len(labels), dtype=np.int8)
+    warnings: list[str] = []
+    label_of = labels if by_label else np.zeros_like(labels)
+    platform_of = platforms if by_platform else np.zeros_like(platforms)
+    for label in np.unique(label_of):
+        rows = np.flatnonzero(label_of == label)
+        carry = np.zeros(len(shares))
+        for number, stratum in enumerate(_strata(rows, platform_of[rows])):
+            rng = np.random.default_rng([seed, int(label), number])
+            counts, carry = _allocate(len(stratum), np.asarray(shares, dtype=float), carry)
+            splits[rng.permutation(stratum)] = np.repeat(np.arange(len(shares)), counts)
+        _fill_empty_splits(splits, rows, len(shares))
+        if by_label and len(rows) < len(shares):
+            warnings.append(
+                f"the label {label_names[label]!r} has {len(rows)} row{'s' * (len(rows) > 1)}, too few for "
+                f"{len(shares)} splits: train is filled first, then validation, then test"
+            )
+    return splits, warnings
+
+
+def _strata(rows: np.ndarray, platforms: np.ndarray) -> list[np.ndarray]:
+    """One label's rows by platform, the small platforms together."""
+    groups = [rows[platforms == platform] for platform in np.unique(platforms)]
+    small = [group for group in groups if len(group) < SMALL]
+    return [group for group in groups if len(group) >= SMALL] + ([np.sort(np.concatenate(small))] if small else [])
+
+
+def _allocate(rows: int, shares: np.ndarray, carry: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many of `rows` each split gets: largest remainder, and what rounding took is given back by the next call."""
+    exact = rows * shares + carry
+    counts = np.maximum(np.floor(exact + 1e-9), 0).astype(int)
+    while counts.sum() > rows:
+        counts[np.argmin(exact - counts)] -= 1
+    # A stable sort breaks ties in favour of the earlier split.
+    order = np.argsort(-np.round(exact - counts, 9), kind="stable")
+    for index in range(rows - counts.sum()):
+        counts[order[index % len(order)]] += 1
+    return counts, exact - counts
+
+
+def _fill_empty_splits(splits: np.ndarray, rows: np.ndarray, number: int) -> None:
+    """Give a label a row in each split, or in the first ones where it has fewer rows than there are splits."""
+    for split in range(min(number, len(rows))):
+        counts = np.bincount(splits[rows], minlength=number)
+        if counts[split] == 0:
+            # The largest split gives; where all have one row or none, the least important one does.
+            giver = number - 1 - int(np.argmax(counts[::-1])) if counts.max() == 1 else int(np.argmax(counts))
+            splits[rows[np.flatnonzero(splits[rows] == giver)[-1]]] = split

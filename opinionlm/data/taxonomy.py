@@ -1,0 +1,140 @@
+"""The label tree: leaves are the classes, every other level follows from a leaf's path.
+
+Ids follow the order in which the tree was written, never the alphabet: sorting turns the codes "10" and "2" around
+and would tie a model's outputs to the spelling of its labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from opinionlm.errors import UserError
+
+Tree = Mapping[str, "Tree | None"] | Sequence["str | Mapping[str, Tree | None]"]
+
+
+@dataclass(frozen=True)
+class Taxonomy:
+    """An ordered label tree, held as the paths from the root to its leaves.
+
+    Attributes:
+        paths: one tuple of names per leaf, depth-first in the tree's own order; a leaf's id is its position here.
+    """
+
+    paths: tuple[tuple[str, ...], ...]
+
+    @classmethod
+    def from_tree(cls, tree: Tree) -> Taxonomy:
+        """Build a taxonomy from nested names.
+
+        Args:
+            tree: a mapping (name → subtree; ``None`` or an empty subtree makes the name a leaf), a list of names or of
+                one-name mappings, or any nesting of the two. A flat list is a tree of depth one.
+
+        Returns:
+            The taxonomy, in the order of the tree.
+
+        Raises:
+            UserError: the tree is empty, a name is not text or is blank, a name occurs twice among siblings, or two
+                leaves share a name.
+        """
+        paths = tuple(_walk(tree, ()))
+        if not paths:
+            raise UserError("labels: the label tree is empty; name at least two labels")
+        seen: dict[str, tuple[str, ...]] = {}
+        for path in paths:
+            if path[-1] in seen:
+                first = " > ".join(seen[path[-1]])
+                raise UserError(
+                    f"labels: the leaf {path[-1]!r} occurs twice ({first} and {' > '.join(path)}); "
+                    "leaf names are class names and have to differ"
+                )
+            seen[path[-1]] = path
+        return cls(paths)
+
+    def to_tree(self) -> dict[str, object]:
+        """The tree as nested mappings (leaves map to ``None``): `from_tree` of it gives an equal taxonomy."""
+        root: dict[str, object] = {}
+        for path in self.paths:
+            node = root
+            for name in path[:-1]:
+                node = node.setdefault(name, {})  # type: ignore[assignment]
+            node[path[-1]] = None
+        return root
+
+    @cached_property
+    def leaves(self) -> tuple[str, ...]:
+        """Leaf names; the class id of a leaf is its position."""
+        return tuple(path[-1] for path in self.paths)
+
+    @cached_property
+    def depth(self) -> int:
+        """Number of levels: the length of the longest path."""
+        return max(len(path) for path in self.paths)
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {name: index for index, name in enumerate(self.leaves)}
+
+    def leaf_id(self, name: str) -> int:
+        """The class id of a leaf.
+
+        Raises:
+            UserError: there is no such leaf; the message lists the leaves.
+        """
+        if name not in self._ids:
+            raise UserError(f"unknown label {name!r}; the labels are: {', '.join(self.leaves)}")
+        return self._ids[name]
+
+    def level_labels(self, level: int) -> tuple[str, ...]:
+        """Names at a level (1 is the top) in tree order; leaves that end above the level are not repeated.
+
+        Two branches may carry the same inner name (``a > other > x`` and ``b > other > y``); that is one label.
+        """
+        self._check_level(level)
+        return tuple(dict.fromkeys(path[level - 1] for path in self.paths if len(path) >= level))
+
+    def label_at(self, leaf_id: int, level: int) -> str:
+        """The name a leaf has at a level (1 is the top), or ``""`` where the leaf lies above that level."""
+        self._check_level(level)
+        path = self.paths[leaf_id]
+        return path[level - 1] if len(path) >= level else ""
+
+    def leaf_to_level(self, level: int) -> list[int]:
+        """For each leaf the index of its name in `level_labels`, or -1 where the leaf lies above that level."""
+        labels = self.level_labels(level)
+        return [labels.index(path[level - 1]) if len(path) >= level else -1 for path in self.paths]
+
+    def _check_level(self, level: int) -> None:
+        if not 1 <= level <= self.depth:
+            raise UserError(f"level {level} is outside the label tree, which has levels 1 to {self.depth}")
+
+
+def _walk(node: Tree | None, path: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Paths to the leaves below `node`, depth-first."""
+    where = "labels" + "".join(f" > {name}" for name in path)
+    if node is None or (isinstance(node, Mapping | list | tuple) and not node):
+        return [path] if path else []
+    if isinstance(node, str):
+        node = [node]
+    if isinstance(node, Mapping):
+        branches = list(node.items())
+    elif isinstance(node, Sequence):
+        branches = []
+        for item in node:
+            branches.extend(item.items() if isinstance(item, Mapping) else [(item, None)])
+    else:
+        raise UserError(f"{where}: expected names, a list or a mapping of names, found {node!r}")
+    paths: list[tuple[str, ...]] = []
+    names: set[str] = set()
+    for name, below in branches:
+        # YAML reads yes, no, on, off and 1 as something other than text: say so instead of guessing a spelling.
+        if not isinstance(name, str) or not name.strip():
+            raise UserError(f"{where}: a label has to be non-empty text, found {name!r}; put it in quotes")
+        if name in names:
+            raise UserError(f"{where}: {name!r} is named twice; give every label one place in the tree")
+        names.add(name)
+        paths.extend(_walk(below, (*path, name)))
+    return paths

@@ -1,0 +1,97 @@
+"""Token ids of many texts: lengths for the rules and statistics, digests for finding copies.
+
+Uses the `tokenizers` library directly. Loading a tokenizer.json through it takes milliseconds and needs no torch,
+which matters because every worker process loads its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from opinionlm.errors import UserError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DIGEST_BYTES = 16
+
+
+def find_tokenizer(name_or_path: str) -> Path | None:
+    """The local folder of a tokenizer (relative to the working folder or to the repository); None for a hub name."""
+    for folder in (Path(name_or_path), REPOSITORY / name_or_path):
+        if folder.is_dir():
+            return folder
+    return None
+
+
+def load_tokenizer(name_or_path: str) -> Tokenizer:
+    """The fast tokenizer of a local folder or a hub model, without truncation or padding.
+
+    Raises:
+        UserError: there is none, or it cannot be had offline.
+    """
+    folder = find_tokenizer(name_or_path)
+    try:
+        if folder is not None and (folder / "tokenizer.json").is_file():
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        else:
+            from transformers import AutoTokenizer  # imports torch: only for tokenizers in another form
+
+            tokenizer = AutoTokenizer.from_pretrained(str(folder or name_or_path)).backend_tokenizer
+    except Exception as error:  # noqa: BLE001 — tokenizers raises bare Exception, the hub client many kinds
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(
+            f"tokenizer_name_or_path: {name_or_path!r} cannot be loaded ({reason}); give a folder with a tokenizer.json "
+            "or a hub name you have access to, e.g. --tokenizer_name_or_path models/gemma3-mini"
+        ) from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def token_ids(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
+    """Token ids of a batch of texts, without special tokens."""
+    with _one_thread():
+        return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+
+
+def unknown_id(tokenizer: Tokenizer) -> int | None:
+    """The id that stands for text outside the vocabulary; None for a tokenizer that can write everything."""
+    name = getattr(tokenizer.model, "unk_token", None)
+    return None if name is None else tokenizer.token_to_id(name)
+
+
+def digest(text: str, ids: list[int] | None, unknown: int | None) -> bytes:
+    """Sixteen bytes that are equal for equal posts.
+
+    Args:
+        text: the post.
+        ids: its tokens, to compare by token sequence (section 4, step 1.2.3); None to compare by text.
+        unknown: id of the unknown token. Two posts in a script that the vocabulary lacks have equal ids and nothing
+            else in common, so a post with unknown tokens is compared by its text.
+    """
+    if not ids or (unknown is not None and unknown in ids):
+        return hashlib.blake2b(text.encode("utf-8"), digest_size=DIGEST_BYTES, person=b"text").digest()
+    return hashlib.blake2b(array("I", ids).tobytes(), digest_size=DIGEST_BYTES, person=b"tokens").digest()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep the tokenizer to the calling thread: processes are our parallelism.
+
+    Its own threads would make it warn at every later fork, for instance of data-loading workers.
+    """
+    before = os.environ.get("TOKENIZERS_PARALLELISM")
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TOKENIZERS_PARALLELISM"]
+        else:
+            os.environ["TOKENIZERS_PARALLELISM"] = before
