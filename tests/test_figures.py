@@ -13,7 +13,7 @@ from opinionlm.experiments.figures import (
     save_figure,
 )
 
-LABELS = ["noise", "pump & dump", "$BTC or $ETH", "भाव"]
+LABELS = ["noise", "pump & dump", "$BTC or $ETH", "Größe"]
 
 
 def texts(figure: Figure) -> list[str]:

@@ -5,6 +5,7 @@ Figures are built without pyplot, so nothing is global: no backend, no display, 
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
@@ -230,5 +231,12 @@ def reliability_figure(gold: np.ndarray, probabilities: np.ndarray, bins: int = 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG (150 dpi); equal figures give equal bytes, since neither date nor version is stored."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(png_bytes(figure))
+
+
+def png_bytes(figure: Figure) -> bytes:
+    """A figure as the content of a PNG file."""
+    buffer = io.BytesIO()
     with matplotlib.rc_context(STYLE):
-        figure.savefig(path, format="png", bbox_inches="tight", metadata={"Software": None, "Creation Time": None})
+        figure.savefig(buffer, format="png", bbox_inches="tight", metadata={"Software": None, "Creation Time": None})
+    return buffer.getvalue()

@@ -1,0 +1,156 @@
+"""A Weights & Biases run: online where credentials and server answer in time, offline otherwise."""
+
+from __future__ import annotations
+
+import io
+import netrc
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import wandb
+from PIL import Image
+
+from opinionlm.config import Config
+from opinionlm.evaluation.reports import SplitPredictions, Table, confident_mistakes, per_class_table
+from opinionlm.experiments.figures import confusion_figure, png_bytes
+from opinionlm.experiments.tracking import Tracker, flatten, one_line, say, shown
+from opinionlm.training.runs import write_text
+
+# How long a run waits for the server, at its start and for the last uploads at its end (seconds).
+INIT_TIMEOUT = 15
+FINISH_TIMEOUT = 60
+
+
+def start_wandb(config: Config, run_folder: Path, environment: Mapping[str, Any]) -> wandb.Run | None:
+    """Start a run, in the mode that ``WANDB_MODE``, credentials and network allow; never waits for long.
+
+    The run's id is kept in ``run_folder/wandb_run_id``, so that a resumed run continues the same W&B run.
+
+    Returns:
+        The run, or None when W&B is disabled by ``WANDB_MODE``.
+    """
+    settings = wandb.setup().settings
+    # `dryrun` and `run` are W&B's former names of the modes.
+    match settings.mode:
+        case "disabled":
+            return None
+        case "offline" | "dryrun":
+            reason = "offline mode was asked for"
+        case _:
+            reason = None if has_credentials(settings.base_url) else "no API key is configured"
+    if reason is None:
+        try:
+            run = init_wandb(config, run_folder, environment, online=True)
+            say(f"W&B: {run.url}")
+            return run
+        except Exception as error:  # noqa: BLE001 — W&B raises errors of all its layers here
+            reason = f"the server cannot be used: {one_line(error)}"
+            # The failed attempt holds the run id until its service ends.
+            wandb.teardown()
+    run = init_wandb(config, run_folder, environment, online=False)
+    say(f"W&B: offline ({reason}); upload later with: wandb sync {shown(Path(run.settings.sync_dir))}")
+    return run
+
+
+def init_wandb(config: Config, run_folder: Path, environment: Mapping[str, Any], online: bool) -> wandb.Run:
+    """Call ``wandb.init`` silently and with bounded waiting."""
+    own_timeout = "WANDB_INIT_TIMEOUT" in os.environ
+    settings = wandb.Settings(
+        silent=True,
+        console="off",
+        login_timeout=INIT_TIMEOUT,
+        init_timeout=float(os.environ["WANDB_INIT_TIMEOUT"]) if own_timeout else INIT_TIMEOUT,
+        finish_timeout=FINISH_TIMEOUT,
+        finish_timeout_raises=True,
+    )
+    return wandb.init(
+        project=config.tracking.wandb_project,
+        name=config.training.run_name,
+        group=config.tracking.wandb_group,
+        tags=config.tracking.wandb_tags,
+        id=wandb_run_id(run_folder),
+        # Resuming is a question to the server; an offline run of the same id joins its run when it is synced.
+        resume="allow" if online else None,
+        dir=str(run_folder),
+        mode="online" if online else "offline",
+        config=config.flat() | {"environment": dict(environment)},
+        allow_val_change=True,
+        settings=settings,
+    )
+
+
+def has_credentials(base_url: str) -> bool:
+    """Whether W&B would find a key without asking: in the environment, or in the netrc file under its host."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    file = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    try:
+        return netrc.netrc(file).authenticators(urlsplit(base_url).hostname or "") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def wandb_run_id(run_folder: Path) -> str:
+    """The id of this run at W&B, made up once per run folder."""
+    file = run_folder / "wandb_run_id"
+    if not file.is_file():
+        write_text(file, secrets.token_hex(4) + "\n")
+    return file.read_text(encoding="utf-8").strip()
+
+
+class WandbTracking(Tracker):
+    """Logs to a W&B run, online or offline.
+
+    Args:
+        run: a started run.
+    """
+
+    def __init__(self, run: wandb.Run) -> None:
+        self.run = run
+        # The optimizer step is an axis of its own: W&B's counter must never fall, a resumed run's step does.
+        run.define_metric("step", hidden=True)
+        run.define_metric("*", step_metric="step")
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Log as history."""
+        self.run.log({**metrics, "step": step})
+
+    def summarise(self, values: Mapping[str, Any]) -> None:
+        """Log as summary, nested values with their path: ``test/macro_f1``."""
+        self.run.summary.update(flatten(values))
+
+    def log_predictions(self, split: str, predictions: SplitPredictions) -> None:
+        """Log W&B's own confusion chart, our figure, and the two tables."""
+
+        def as_wandb(table: Table) -> wandb.Table:
+            return wandb.Table(columns=table.columns, data=table.rows)
+
+        chart = wandb.plot.confusion_matrix(
+            y_true=predictions.gold.tolist(),
+            preds=predictions.predicted.tolist(),
+            class_names=list(predictions.labels),
+            title=f"{split}: confusion",
+        )
+        # Drawn here: W&B would need pyplot and its global state for a figure.
+        figure = confusion_figure(predictions.confusion, predictions.labels)
+        image = Image.open(io.BytesIO(png_bytes(figure)))
+        self.run.log(
+            {
+                f"{split}/confusion": chart,
+                f"{split}/confusion_figure": wandb.Image(image),
+                f"{split}/per_class": as_wandb(per_class_table(predictions)),
+                f"{split}/confident_mistakes": as_wandb(confident_mistakes(predictions)),
+            }
+        )
+
+    def finish(self, failed: bool = False) -> None:
+        """Wait a bounded time for the last uploads."""
+        try:
+            self.run.finish(exit_code=1 if failed else 0)
+        except TimeoutError:
+            folder = shown(Path(self.run.settings.sync_dir))
+            say(f"W&B: not everything is uploaded after {FINISH_TIMEOUT} s; upload the rest with: wandb sync {folder}")
