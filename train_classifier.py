@@ -10,98 +10,102 @@ config.yaml, environment.json, predictions/, figures/, checkpoints/, best/ and, 
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from opinionlm.errors import run_script
 from opinionlm.parsing import parse_config
 
 
-def main(argv: list[str] | None = None) -> dict | None:
+def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     """Run one config from raw or prepared data to metrics; returns the metrics, None where nothing was left to do."""
     config = parse_config(argv, description=__doc__)
 
     # Imported late, so that --help and config errors answer at once.
-    from opinionlm.data.pipeline import prepare_or_load
-    from opinionlm.experiments.tracking import TrackingCallback, open_tracking
     from transformers import EarlyStoppingCallback, set_seed
 
     from opinionlm.adaptation.build import build_classifier
     from opinionlm.data.encoding import collator_for, load_tokenizer
+    from opinionlm.data.pipeline import prepare_or_load
     from opinionlm.evaluation.metrics import metric_function
     from opinionlm.experiments.results import describe_run, evaluate_splits, save_best, write_results
+    from opinionlm.experiments.tracking import NoTracking, TrackingCallback, open_tracking
+    from opinionlm.models.frozen_prefix import PrefixStandIn, stores_pooled
     from opinionlm.training.arguments import training_arguments
+    from opinionlm.training.cache_building import cached_splits
     from opinionlm.training.callbacks import ConsoleCallback
     from opinionlm.training.checkpoints import latest_checkpoint
     from opinionlm.training.cost import reset_peak_memory
     from opinionlm.training.losses import WeightedCrossEntropy
     from opinionlm.training.processes import leave, quiet_libraries
     from opinionlm.training.runs import environment, open_run, write_json
-    from opinionlm.training.splits import class_weights_for, encode_splits
+    from opinionlm.training.splits import batch_plan, class_weights_for, encode_splits
     from opinionlm.training.trainer import OpinionTrainer
 
     quiet_libraries()
     arguments = training_arguments(config)
+    is_main = arguments.process_index == 0
     with arguments.main_process_first(desc="run folder"):
-        if not open_run(config, is_main=arguments.process_index == 0):
+        if not open_run(config, is_main):
             print(f"{config.run_folder} is finished already; overwrite: true trains it again")
             return None
 
-    # Data: raw files are prepared once, and every process reads the same prepared folder.
+    # Data: raw files are prepared once; every process reads the same prepared folder.
     with arguments.main_process_first(desc="data"):
-        prepared = prepare_or_load(
-            config.data.dataset, Path(config.data.data_dir), Path(config.data.prepared_dir)
-        )
+        data = config.data
+        prepared = prepare_or_load(data.dataset, Path(data.data_dir), Path(data.prepared_dir))
         tokenizer = load_tokenizer(config.model)
         splits = encode_splits(prepared, tokenizer, config)
     taxonomy = prepared.taxonomy
-    weights = class_weights_for(splits["train"], taxonomy, config)
+    class_weights = class_weights_for(splits["train"], taxonomy, config)
 
     # Model: seeded before the head's weights are drawn.
     set_seed(config.training.seed)
     model = build_classifier(config, taxonomy)
-
     facts = environment(config, prepared.fingerprint)
-    tracker = None
-    if arguments.process_index == 0:
+    if is_main:
         write_json(config.run_folder / "environment.json", facts)
         print(describe_run(config, prepared, splits, model))
-        tracker = open_tracking(config, config.run_folder, facts)
 
-    callbacks = [ConsoleCallback()]
-    if tracker is not None:
-        callbacks.append(TrackingCallback(tracker))
-    if config.training.early_stopping_patience is not None:
-        callbacks.append(EarlyStoppingCallback(config.training.early_stopping_patience))
-    trainer = OpinionTrainer(
-        model=model,
-        args=arguments,
-        loss=WeightedCrossEntropy(weights),
-        train_dataset=splits["train"].encoded,
-        eval_dataset=splits["validation"].encoded,
-        data_collator=collator_for(config.data, tokenizer),
-        compute_metrics=metric_function(taxonomy, weights.numpy()),
-        callbacks=callbacks,
-    )
+    # What frozen blocks compute never changes: compute it once, then run only what lies above them.
+    encoded = {name: split.encoded for name, split in splits.items()}
+    states = cached_splits(model, encoded, config, arguments, tokenizer.pad_token_id)
+    readers = {name: split.reader(None if states is None else states[name]) for name, split in splits.items()}
+    stand_in = None if states is None or stores_pooled(model) else PrefixStandIn(model)
 
-    checkpoint = latest_checkpoint(config.run_folder / "checkpoints")
-    if checkpoint is not None and config.training.resume_from_checkpoint:
-        print(f"Continuing from {checkpoint}")
-    else:
-        checkpoint = None
-    reset_peak_memory()
-    started = time.perf_counter()
-    train_output = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    train_seconds = time.perf_counter() - started
-
-    # The trainer holds the best checkpoint by validation macro-F1 now; test is read here, once.
-    results = evaluate_splits(trainer, splits, taxonomy, weights)
-    if arguments.process_index == 0:
-        save_best(model, tokenizer, config, prepared, results)
-        metrics = write_results(
-            config, trainer, train_output, train_seconds, splits, results, taxonomy, tracker
+    tracker = open_tracking(config, config.run_folder, facts) if is_main else NoTracking()
+    with tracker, stand_in or nullcontext():
+        callbacks = [ConsoleCallback(), TrackingCallback(tracker)]
+        if config.training.early_stopping_patience is not None:
+            callbacks.append(EarlyStoppingCallback(config.training.early_stopping_patience))
+        trainer = OpinionTrainer(
+            model=model,
+            args=arguments,
+            loss=WeightedCrossEntropy(class_weights),
+            plan=batch_plan(readers["train"], config, arguments),
+            train_dataset=readers["train"],
+            eval_dataset=readers["validation"],
+            data_collator=collator_for(config.data, tokenizer),
+            compute_metrics=metric_function(taxonomy, class_weights.numpy()),
+            callbacks=callbacks,
         )
-    else:
+        checkpoint = latest_checkpoint(config)
+        if checkpoint is not None and is_main:
+            print(f"Continuing from {checkpoint}")
+        reset_peak_memory()
+        started = time.perf_counter()
+        outcome = trainer.train(resume_from_checkpoint=checkpoint)
+        seconds = time.perf_counter() - started
+
+        # The trainer now holds the best checkpoint by validation macro-F1; test is read here, once.
+        results = evaluate_splits(trainer, splits, readers, taxonomy, class_weights)
         metrics = None
+        if is_main:
+            if stand_in is not None:
+                stand_in.restore()
+            save_best(model, tokenizer, config, prepared, results)
+            metrics = write_results(config, trainer, outcome, seconds, splits, results, taxonomy, tracker)
     leave(arguments)
     return metrics
 

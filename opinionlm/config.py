@@ -31,6 +31,9 @@ class DataConfig:
     pad_to_max: bool = option(False, "pad every batch to max_length, as the opinion paper does (slow)")
     shuffle: Literal["every_epoch", "once"] = option("every_epoch", "`once` keeps one order, as the opinion paper")
     group_by_length: bool = option(False, "put texts of similar length into the same batch")
+    max_tokens_per_batch: int | None = option(
+        None, "batches of similar length under this budget of padded tokens, instead of a fixed number of texts"
+    )
     max_train_samples: int | None = option(None, "use only so many training texts (drawn with the seed)")
     max_eval_samples: int | None = option(None, "use only so many validation and test texts (drawn with the seed)")
 
@@ -64,6 +67,9 @@ class MethodConfig:
         "inverse_frequency", "1/count normalised to sum to the number of classes (opinion paper, Algorithm 4)"
     )
     class_counts: list[int] | None = option(None, "counts in the label tree's order, instead of the training split's")
+    cache_frozen: Literal["auto", "on", "off"] = option("auto", "keep what frozen blocks compute, see docs/caching.md")
+    cache_dir: str = option("outputs/cache", "where it is kept; runs share it")
+    cache_limit_gb: float = option(20.0, "size of the cache; what was used longest ago goes first")
 
 
 @dataclass
@@ -170,14 +176,15 @@ def validate(config: Config) -> None:
     if training.early_stopping_patience is not None:
         patience = training.early_stopping_patience
         require(patience >= 1, "early_stopping_patience", patience, "must be at least 1, or left out")
-    for name in ("max_train_samples", "max_eval_samples"):
+    require(method.cache_limit_gb > 0, "cache_limit_gb", method.cache_limit_gb, "must be positive")
+    for name in ("max_train_samples", "max_eval_samples", "max_tokens_per_batch"):
         value = getattr(data, name)
         require(value is None or value >= 1, name, value, "must be at least 1, or left out")
     require(
-        not (data.group_by_length and data.shuffle == "once"),
-        "shuffle",
-        data.shuffle,
-        "keeps one fixed order, group_by_length makes its own; set one of them only",
+        not (data.pad_to_max and data.max_tokens_per_batch),
+        "pad_to_max",
+        data.pad_to_max,
+        "makes every text equally long, so that max_tokens_per_batch has nothing to group; set one of them only",
     )
     require(0 <= model.classifier_dropout < 1, "classifier_dropout", model.classifier_dropout, "must be in [0, 1)")
     require(

@@ -6,7 +6,7 @@ import argparse
 import difflib
 import types
 import typing
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +32,13 @@ GROUPS = {
 }
 
 
+@dataclass(frozen=True)
+class CommandLineText:
+    """A value as it was typed; unlike one from a YAML file it has no type yet."""
+
+    text: str | list[str]
+
+
 def parse_config(argv: list[str] | None, description: str) -> Config:
     """Build a validated config from ``--config FILE`` and ``--option value`` pairs; the command line wins.
 
@@ -50,7 +57,7 @@ def parse_config(argv: list[str] | None, description: str) -> Config:
         values |= {key: (value, f"{file}: {key}") for key, value in read_yaml(Path(file)).items()}
     given = {key: value for key, value in vars(known).items() if key != "config" and value is not None}
     given |= pair_up(rest)
-    values |= {key: (read_scalar(value), f"--{key}") for key, value in given.items()}
+    values |= {key: (CommandLineText(value), f"--{key}") for key, value in given.items()}
 
     config = Config(source="the command line" if file is None else str(file))
     for key, (value, place) in values.items():
@@ -154,15 +161,16 @@ def set_option(config: Config, key: str, value: Any, place: str) -> None:
     for name, group in GROUPS.items():
         if key != "extra" and key in {option.name for option in fields(group)}:
             annotation = typing.get_type_hints(group)[key]
-            section = getattr(config, name)
-            setattr(section, key, convert(value, annotation, place))
+            if isinstance(value, CommandLineText):
+                value = value.text if annotation is str else read_scalar(value.text)
+            setattr(getattr(config, name), key, convert(value, annotation, place))
             return
     # Only an unknown name costs the import of transformers.
     from transformers import TrainingArguments
 
     trainer_fields = {field.name for field in fields(TrainingArguments)}
     if key in trainer_fields:
-        config.training.extra[key] = value
+        config.training.extra[key] = read_scalar(value.text) if isinstance(value, CommandLineText) else value
         return
     ours = [option.name for group in GROUPS.values() for option in fields(group) if option.name != "extra"]
     near = difflib.get_close_matches(key, [*ours, *sorted(trainer_fields)], n=1, cutoff=0.5)
@@ -198,7 +206,7 @@ def convert(value: Any, annotation: Any, place: str) -> Any:
             return int(float(value))
         if annotation is float and not isinstance(value, bool):
             return float(value)
-        if annotation is str and value is not None:
+        if annotation is str and value is not None and not isinstance(value, bool | list | dict):
             return str(value)
     except (TypeError, ValueError, OverflowError):
         pass
@@ -207,4 +215,4 @@ def convert(value: Any, annotation: Any, place: str) -> Any:
 
 def describe_value(annotation: Any) -> str:
     """What a value of a type looks like, for error messages."""
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[annotation]
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "a text (quote it)"}[annotation]

@@ -74,6 +74,7 @@ def test_command_line_wins(tmp_path) -> None:
     assert parse("--head_hidden_sizes", "[16, 8]").model.head_hidden_sizes == [16, 8]
     assert parse("--max_train_samples", "null").data.max_train_samples is None
     assert parse("--bf16", "false").training.bf16 is False
+    assert parse("--run_name", "off").training.run_name == "off"
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ def test_command_line_wins(tmp_path) -> None:
         (["--load_in_4bit", "true"], "cannot train 4-bit weights"),
         (["--dtype", "float16"], "overflows in Gemma 3"),
         (["--run_name", "../elsewhere"], "plain folder name"),
-        (["--shuffle", "once", "--group_by_length"], "set one of them only"),
+        (["--pad_to_max", "--max_tokens_per_batch", "4096"], "set one of them only"),
         (["stray"], "unexpected argument 'stray'"),
     ],
 )
@@ -108,6 +109,7 @@ def test_bad_options_are_named(arguments: list[str], message: str) -> None:
         ("- a\n- b\n", "must be a mapping"),
         ("a: [1,\nb: 2", "not valid YAML"),
         ("lr: 3\n", "lr: unknown option"),
+        ("run_name: off\n", "run_name: False is not a text"),
         ("a: !!python/object/apply:os.system [true]\n", "not valid YAML"),
     ],
 )

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.metrics import confusion_matrix
 from transformers import PreTrainedTokenizerBase
 from transformers.trainer_utils import TrainOutput
 
@@ -17,11 +16,19 @@ from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.metrics import all_scores, bootstrap_intervals, softmax
 from opinionlm.evaluation.predictions import split_table
-from opinionlm.experiments.figures import confusion_figure, learning_curves, per_class_figure, save_figure
+from opinionlm.evaluation.reports import SplitPredictions
+from opinionlm.experiments.figures import (
+    confusion_figure,
+    learning_curves,
+    per_class_figure,
+    reliability_figure,
+    save_figure,
+)
 from opinionlm.experiments.model_card import model_card
 from opinionlm.experiments.tracking import Tracker
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.quantization import quantized_modules
+from opinionlm.training.batching import EncodedTexts
 from opinionlm.training.cost import peak_memory_mb, train_flops_per_token
 from opinionlm.training.runs import write_csv, write_json, write_text
 from opinionlm.training.splits import Split
@@ -30,32 +37,34 @@ from opinionlm.training.trainer import OpinionTrainer
 
 @dataclass(frozen=True)
 class SplitResult:
-    """Predictions and scores of one split, rows in the order of its texts.
+    """Predictions of one split, rows in the order of its texts, and their scores.
 
     Attributes:
-        gold: leaf ids ``(rows,)``.
-        probabilities: ``(rows, leaves)``.
+        predictions: gold labels and probabilities.
         scores: plain floats, and intervals as ``[low, high]``.
     """
 
-    gold: np.ndarray
-    probabilities: np.ndarray
+    predictions: SplitPredictions
     scores: dict[str, Any]
 
 
 def evaluate_splits(
-    trainer: OpinionTrainer, splits: dict[str, Split], taxonomy: Taxonomy, weights: torch.Tensor
+    trainer: OpinionTrainer,
+    splits: dict[str, Split],
+    readers: dict[str, EncodedTexts],
+    taxonomy: Taxonomy,
+    weights: torch.Tensor,
 ) -> dict[str, SplitResult]:
     """Predict validation and test with the trainer's model (every process takes part) and score them."""
     results = {}
     for name in ("validation", "test"):
         split = splits[name]
-        # The logits alone are taken; all_scores below is the one place that scores them.
-        logits = split.in_text_order(trainer.predict(split.encoded).predictions)
+        logits = split.in_text_order(trainer.predict(readers[name]).predictions)
         gold = np.asarray(split.texts["label"])
         scores: dict[str, Any] = all_scores(gold, logits, taxonomy, weights.numpy())
         scores |= bootstrap_intervals(gold, logits.argmax(axis=1), len(taxonomy.leaves))
-        results[name] = SplitResult(gold, softmax(logits), scores)
+        predictions = SplitPredictions(taxonomy.leaves, split.texts["text"], gold, softmax(logits))
+        results[name] = SplitResult(predictions, scores)
     return results
 
 
@@ -108,19 +117,20 @@ def write_results(
         },
     }
     for name, result in results.items():
-        texts = splits[name].texts
+        texts, predictions = splits[name].texts, result.predictions
         header, rows = split_table(
-            texts["id"], texts["platform"], texts["text"], result.gold, result.probabilities, taxonomy
+            texts["id"], texts["platform"], predictions.texts, predictions.gold, predictions.probabilities, taxonomy
         )
         write_csv(folder / "predictions" / f"{name}.csv", header, rows)
-        confusion = confusion_matrix(
-            result.gold, result.probabilities.argmax(axis=1), labels=np.arange(len(taxonomy.leaves))
-        )
-        save_figure(confusion_figure(confusion, taxonomy.leaves), folder / "figures" / f"confusion_{name}.png")
-        save_figure(per_class_figure(confusion, taxonomy.leaves), folder / "figures" / f"per_class_{name}.png")
+        confusion, figures = predictions.confusion, folder / "figures"
+        save_figure(confusion_figure(confusion, taxonomy.leaves), figures / f"confusion_{name}.png")
+        save_figure(per_class_figure(confusion, taxonomy.leaves), figures / f"per_class_{name}.png")
+        reliability = reliability_figure(predictions.gold, predictions.probabilities)
+        save_figure(reliability, figures / f"reliability_{name}.png")
+        tracker.log_predictions(name, predictions)
     write_json(folder / "history.json", trainer.state.log_history)
     save_figure(learning_curves(trainer.state.log_history), folder / "figures" / "learning_curves.png")
-    tracker.log_results(metrics, splits, results, taxonomy)
+    tracker.summarise(metrics)
     write_json(folder / "metrics.json", metrics)
     print(summary(config, metrics, taxonomy))
     return metrics

@@ -1,8 +1,8 @@
 """The frozen lower part of a classifier: compute its output once, and let stored output stand in for it.
 
 A frozen prefix is deterministic (`OpinionClassifier.freeze_prefix`), so its output for a text never changes. While
-stand-ins take the place of its blocks, the family's own forward pass still makes its masks and position tables, and the
-blocks above the cut run on states that were computed before.
+stand-ins take the place of its blocks, the family's own forward pass still makes its masks and position tables, and
+the blocks above the cut run on states that were computed before.
 """
 
 from __future__ import annotations
@@ -32,9 +32,7 @@ def stores_pooled(model: OpinionClassifier) -> bool:
 
 
 @torch.no_grad()
-def prefix_states(
-    model: OpinionClassifier, input_ids: torch.Tensor, attention_mask: torch.Tensor
-) -> torch.Tensor:
+def prefix_states(model: OpinionClassifier, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
     """Output of the frozen prefix for a batch.
 
     Args:
@@ -130,7 +128,7 @@ class PrefixStandIn:
         self.model = model
         self.originals = list(self.blocks[: model.prefix_blocks])
 
-    def install(self) -> None:
+    def __enter__(self) -> PrefixStandIn:
         """Put the stand-ins in place."""
         is_t5 = self.model.backbone.config.model_type == "t5"
         first = StoredStatesT5(self.originals[0]) if is_t5 else StoredStates()
@@ -138,9 +136,14 @@ class PrefixStandIn:
         self.blocks[0] = first
         for index in range(1, len(self.originals)):
             self.blocks[index] = PassThroughT5() if is_t5 else PassThrough()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Put the frozen blocks back."""
+        self.restore()
 
     def restore(self) -> None:
-        """Put the frozen blocks back."""
+        """Put the frozen blocks back; safe to call twice."""
         self.model.stored_states = None
         for index, block in enumerate(self.originals):
             self.blocks[index] = block

@@ -7,9 +7,6 @@ from transformers import TrainingArguments
 from opinionlm.config import Config
 from opinionlm.errors import UserError
 
-# Trainer seeds epoch e with seed + e, so neighbouring seeds would share their data orders; spacing keeps them apart.
-SEED_SPACING = 10_007
-
 
 def training_arguments(config: Config) -> TrainingArguments:
     """Build the arguments of the trainer.
@@ -19,8 +16,7 @@ def training_arguments(config: Config) -> TrainingArguments:
     Raises:
         UserError: a value that TrainingArguments refuses.
     """
-    training, data = config.training, config.data
-    sampling = "sequential" if data.shuffle == "once" else "group_by_length" if data.group_by_length else "random"
+    training = config.training
     values = {
         "output_dir": str(config.run_folder / "checkpoints"),
         "run_name": training.run_name,
@@ -37,7 +33,6 @@ def training_arguments(config: Config) -> TrainingArguments:
         "optim": training.optim,
         "bf16": training.bf16,
         "seed": training.seed,
-        "data_seed": training.seed * SEED_SPACING,
         "eval_strategy": training.eval_strategy,
         "eval_steps": training.eval_steps,
         "save_strategy": training.eval_strategy,
@@ -51,7 +46,8 @@ def training_arguments(config: Config) -> TrainingArguments:
         "dataloader_num_workers": training.dataloader_num_workers,
         # Pinned memory serves copies to a GPU; without one torch only warns.
         "dataloader_pin_memory": not training.use_cpu and gpu_present(),
-        "train_sampling_strategy": sampling,
+        # EncodedTexts hands out what the model takes, nothing else.
+        "remove_unused_columns": False,
         "label_names": ["labels"],
         "use_cpu": training.use_cpu or not gpu_present(),
         "report_to": "none",

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from datasets import Dataset as EncodedDataset
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -24,15 +23,21 @@ class EncodedTexts(Dataset):
     A negative index ``~i`` gives row ``i`` with an ignored label: a filler for a process that would get no text.
 
     Args:
-        encoded: columns ``input_ids`` and ``labels``.
+        encoded: columns ``input_ids``, ``labels`` and ``length``.
         order: reading order; position ``p`` is row ``order[p]``.
         states: stored states, rows as in ``encoded``.
     """
 
     def __init__(self, encoded: EncodedDataset, order: np.ndarray, states: PrefixStates | None = None) -> None:
         self.encoded = encoded.select_columns(["input_ids", "labels"]).with_format("numpy")
+        self.token_counts = np.asarray(encoded["length"])
         self.order = order
         self.states = states
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens per text, in reading order."""
+        return self.token_counts[self.order]
 
     def __len__(self) -> int:
         return len(self.order)
@@ -151,8 +156,3 @@ class EpochDataLoader(DataLoader):
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that is iterated next."""
         self.batch_sampler.set_epoch(epoch)
-
-
-def reading_generator(seed: int) -> torch.Generator:
-    """The generator that a data loader draws its workers' seeds from, kept apart from the model's own randomness."""
-    return torch.Generator().manual_seed(seed)

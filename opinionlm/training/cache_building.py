@@ -64,8 +64,8 @@ def cached_splits(
     if model.prefix_blocks == 0:
         if mode == "on":
             raise UserError(
-                f"{config.source}: cache_frozen: on, but adaptation: {config.method.adaptation} freezes no block below "
-                "the trained ones; use top_blocks or head_only, or cache_frozen: auto"
+                f"{config.source}: cache_frozen: on, but adaptation: {config.method.adaptation} freezes no block "
+                "below the trained ones; use top_blocks or head_only, or cache_frozen: auto"
             )
         return None
     needed, obstacle = room_for(model, list(encoded.values()), cache_dir, config.method.cache_limit_gb)
@@ -130,8 +130,8 @@ def open_or_build(
         except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
             raise UserError(
-                f"cache_dir: cannot write {folder.parent} ({error.strerror}); free some space, give another cache_dir, "
-                "or set cache_frozen: off"
+                f"cache_dir: cannot write {folder.parent} ({error.strerror}); free some space, give another "
+                "cache_dir, or set cache_frozen: off"
             ) from error
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)

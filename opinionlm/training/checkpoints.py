@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from opinionlm.config import Config
 from opinionlm.errors import UserError
 
 WEIGHTS = "trained.safetensors"
@@ -43,12 +44,14 @@ def load_trained_weights(model: nn.Module, folder: Path) -> None:
             parameter.copy_(state[name])
 
 
-def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint below a run's ``checkpoints`` folder, None when there is none.
+def latest_checkpoint(config: Config) -> str | None:
+    """The newest complete checkpoint of a run, None when there is none or the run is not to be resumed.
 
     Trainer writes ``trainer_state.json`` after everything else, so a checkpoint without it was cut off.
     """
-    if not folder.is_dir():
+    folder = config.run_folder / "checkpoints"
+    if not config.training.resume_from_checkpoint or not folder.is_dir():
         return None
     complete = [path for path in folder.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
-    return max(complete, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
+    newest = max(complete, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
+    return None if newest is None else str(newest)

@@ -181,7 +181,7 @@ def open_cache(folder: Path) -> PrefixStates:
 
 
 def checksum(path: Path) -> str:
-    """xxHash (XXH3, 128 bit) of a file, read in pieces of 16 MB."""
+    """XxHash (XXH3, 128 bit) of a file, read in pieces of 16 MB."""
     digest = xxhash.xxh3_128()
     with open(path, "rb") as file:
         while piece := file.read(1 << 24):

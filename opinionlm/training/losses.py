@@ -39,12 +39,16 @@ class WeightedCrossEntropy(nn.Module):
         self.register_buffer("class_weights", class_weights.to(torch.float32))
 
     def example_losses(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Unweighted losses ``(batch,)`` in float32 from logits ``(batch, classes)`` and label ids ``(batch,)``."""
-        return nn.functional.cross_entropy(logits.float(), labels, reduction="none")
+        """Unweighted losses ``(batch,)`` in float32 from logits ``(batch, classes)`` and label ids ``(batch,)``.
+
+        A row labelled -100 (a filler of `opinionlm.training.batching`) has loss and weight zero.
+        """
+        return nn.functional.cross_entropy(logits.float(), labels, reduction="none", ignore_index=-100)
 
     def example_weights(self, labels: torch.Tensor) -> torch.Tensor:
         """Weights ``(batch,)`` in float32 of examples with these label ids."""
-        return self.class_weights.to(labels.device)[labels]
+        weights = self.class_weights.to(labels.device)[labels.clamp(min=0)]
+        return torch.where(labels >= 0, weights, 0.0)
 
     def weighted_sum(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Sum over the batch of weight times loss: the numerator of the weighted mean, a float32 scalar."""

@@ -2,38 +2,45 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from opinionlm.config import Config
 from opinionlm.data.encoding import encode_texts, longest_first, subset
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
+from opinionlm.training.batching import BatchPlan, EncodedTexts
+from opinionlm.training.frozen_cache import PrefixStates
 from opinionlm.training.losses import inverse_frequency_weights
 
 
 @dataclass(frozen=True)
 class Split:
-    """One split, as texts and as token ids.
+    """One split, as texts and as token ids, rows in the order of the prepared data set.
 
     Attributes:
-        texts: ``id``, ``text``, ``platform``, ``label`` and the levels, in the order of the prepared data set.
-        encoded: ``input_ids``, ``labels`` and ``length`` in reading order.
-        order: row ``i`` of ``encoded`` is row ``order[i]`` of ``texts``.
+        texts: ``id``, ``text``, ``platform``, ``label`` and the levels.
+        encoded: ``input_ids``, ``labels`` and ``length``.
+        order: reading order: the trainer's row ``i`` is row ``order[i]`` here.
     """
 
     texts: Dataset
     encoded: Dataset
     order: np.ndarray
 
+    def reader(self, states: PrefixStates | None) -> EncodedTexts:
+        """The split as the trainer reads it, with the stored states of the frozen prefix where there are some."""
+        return EncodedTexts(self.encoded, self.order, states)
+
     def in_text_order(self, rows: np.ndarray) -> np.ndarray:
-        """Bring rows that follow ``encoded`` back to the order of ``texts``."""
+        """Bring rows that follow the reading order back to the order of the texts."""
         restored = np.empty_like(rows)
         restored[self.order] = rows
         return restored
@@ -42,8 +49,7 @@ class Split:
 def encode_splits(prepared: PreparedDataset, tokenizer: PreTrainedTokenizerBase, config: Config) -> dict[str, Split]:
     """Cut the splits to the sizes asked for and tokenise them.
 
-    Training texts keep their order, or are shuffled once under ``shuffle: once``; validation and test are read
-    longest first.
+    Training texts are read in an order of their `BatchPlan`; validation and test longest first.
 
     Raises:
         UserError: fewer than two classes among the training texts.
@@ -57,13 +63,8 @@ def encode_splits(prepared: PreparedDataset, tokenizer: PreTrainedTokenizerBase,
     ):
         texts = subset(prepared.dataset[name], limit, seed)
         encoded = encode_texts(texts, tokenizer, data.max_length)
-        if name != "train":
-            order = longest_first(encoded)
-        elif data.shuffle == "once":
-            order = torch.randperm(len(encoded), generator=torch.Generator().manual_seed(seed)).numpy()
-        else:
-            order = np.arange(len(encoded))
-        splits[name] = Split(texts, encoded.select(order), order)
+        order = np.arange(len(encoded)) if name == "train" else longest_first(encoded)
+        splits[name] = Split(texts, encoded, order)
     if len(set(splits["train"].encoded["labels"])) < 2:
         raise UserError(
             f"{config.data.dataset}: the training split holds a single class; a classifier needs at least two "
@@ -91,3 +92,19 @@ def class_weights_for(train: Split, taxonomy: Taxonomy, config: Config) -> torch
         case "inverse_frequency":
             found = Counter(train.encoded["labels"])
             return inverse_frequency_weights(counts or [found[label] for label in range(size)])
+
+
+def batch_plan(texts: EncodedTexts, config: Config, arguments: TrainingArguments) -> BatchPlan:
+    """The training batches of every epoch that the config asks for, for this process."""
+    data, training = config.data, config.training
+    return BatchPlan(
+        lengths=texts.lengths,
+        batch_size=training.per_device_train_batch_size,
+        max_tokens=data.max_tokens_per_batch,
+        by_length=data.group_by_length,
+        shuffle=data.shuffle,
+        seed=training.seed,
+        epochs=max(1, math.ceil(training.num_train_epochs)),
+        rank=arguments.process_index,
+        processes=arguments.world_size,
+    )

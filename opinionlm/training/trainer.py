@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, Trainer
 
+from opinionlm.training.batching import BatchPlan, EpochDataLoader
 from opinionlm.training.checkpoints import load_trained_weights, save_trained_weights
 from opinionlm.training.losses import WeightedCrossEntropy
 
@@ -24,17 +26,32 @@ class OpinionTrainer(Trainer):
 
     Args:
         loss: the loss per example.
+        plan: the batches of every epoch, for this process.
         trainer_arguments: passed on to `transformers.Trainer`.
     """
 
-    def __init__(self, *, loss: WeightedCrossEntropy, **trainer_arguments: Any) -> None:
+    def __init__(self, *, loss: WeightedCrossEntropy, plan: BatchPlan, **trainer_arguments: Any) -> None:
         super().__init__(**trainer_arguments)
         self.loss = loss
+        self.plan = plan
         # The loss below is already normalised for the whole step: Trainer must not divide it again.
         self.loss_is_scaled_for_ga = True
         # Trainer's own printing of every log line; ConsoleCallback says the same in one line per evaluation.
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
+
+    def get_train_dataloader(self) -> DataLoader:
+        """The batches of the plan, which already belong to this process."""
+        return EpochDataLoader(
+            self.train_dataset,
+            batch_sampler=self.plan,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            persistent_workers=self.args.dataloader_num_workers > 0,
+            # Without a generator of its own every pass over the loader would draw from the model's randomness.
+            generator=torch.Generator().manual_seed(self.plan.seed),
+        )
 
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
@@ -46,7 +63,8 @@ class OpinionTrainer(Trainer):
         weight = torch.stack([self.loss.example_weights(batch["labels"]).sum() for batch in batches]).sum().to(device)
         if self.args.world_size > 1:
             weight = self.accelerator.gather(weight).sum()
-        return batches, weight
+        # A step of fillers alone has weight zero and, divided by anything positive, loss zero.
+        return batches, weight.clamp(min=torch.finfo(weight.dtype).tiny)
 
     def compute_loss(
         self,
