@@ -141,7 +141,8 @@ class _Lines:
             while (rest := self._stream.readline(65_536)) and not rest.endswith(("\n", "\r")):
                 pass
             text = text[:EVIDENCE_CHARACTERS]
-        return self._read, text, whole
+        # Some encodings, utf-7 for one, can spell half of a surrogate pair.
+        return self._read, text if text.isascii() else _scrub(text), whole
 
     def begin(self) -> None:
         """Forget the previous record's lines."""
@@ -292,7 +293,7 @@ def _json_fields(row: Mapping[str, Any], columns: Mapping[str, str]) -> tuple[di
 
 
 def _scrub(text: str) -> str:
-    """Text that UTF-8 can hold: JSON may spell half of a surrogate pair, which no file can store."""
+    """Text that UTF-8 can hold: JSON and some encodings may spell half of a surrogate pair, which files cannot."""
     try:
         text.encode("utf-8")
         return text

@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from opinionlm.data import rows
 from opinionlm.data.pipeline import fingerprint_of, prepare, prepare_or_load
 from opinionlm.data.prepared import load_prepared
 from opinionlm.data.spec import spec_from_dict
+from opinionlm.data.tokens import load_tokenizer
 from opinionlm.errors import UserError
 
 HEADER = "Text,Level 1,Level 2,Level 3"
@@ -292,6 +294,14 @@ def test_the_tokenizer_is_named_when_it_cannot_be_loaded(raw_spec, tmp_path):
     (tmp_path / "tok" / "tokenizer.json").write_text("{")
     with pytest.raises(UserError, match="tokenizer_name_or_path"):
         prepared(raw_spec("reddit.csv", tokenizer_name_or_path=str(tmp_path / "tok")), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["models/none", "../none", "a/b/c", "nobody/nothing"])
+def test_a_tokenizer_that_is_not_there_is_said_at_once(name):
+    started = time.perf_counter()
+    with pytest.raises(UserError, match=f"tokenizer_name_or_path: .*{name}"):
+        load_tokenizer(name)
+    assert time.perf_counter() - started < 10
 
 
 def test_the_command_line(raw_spec, tmp_path, capsys):

@@ -94,8 +94,8 @@ def test_the_rows_that_break_the_hierarchy(prepare_real):
         "empty_text",
     )
     assert sum(reasons[reason] for reason in readable) == 137
-    # Exact text (this tokenizer tells all texts apart) gives 1,420 contradictory and 1,505 repeated rows. README's 1,494
-    # and 1,534 disregard white space and case; cleaning evens out white space and damage, but not case: 1,494 and 1,528.
+    # Exact text (this tokenizer tells all texts apart) gives 1,420 contradictory and 1,505 repeated rows. README's
+    # 1,494 and 1,534 disregard white space and case; cleaning evens out white space, but not case: 1,494 and 1,528.
     assert (reasons["conflicting_labels_raw"], reasons["duplicate_raw"]) == (1420, 1505)
     copies = [count for reason, count in reasons.items() if reason.startswith(("conflicting", "duplicate"))]
     assert 1494 + 1528 <= sum(copies) <= 1494 + 1534

@@ -76,6 +76,11 @@ def test_an_oversized_record_is_bounded_and_reading_goes_on(tmp_path, long):
     assert all(len(r.raw) <= 2_000 for r in rejects)
 
 
+def test_half_a_surrogate_pair_cannot_be_stored_and_becomes_a_replacement(tmp_path):
+    records, _, _ = read(tmp_path / "a.csv", b"text,label\na+2AA-b,1\n", encoding="utf-7")
+    assert records[0].fields["text"] == "a\ufffdb"
+
+
 def test_tab_separated_without_quoting_and_header(tmp_path):
     records, _, _ = read(
         tmp_path / "a.tsv.gz", '"quoted\t3\tx1\n', quoting="none", field_names=("text", "label", "who")
