@@ -6,16 +6,11 @@ any error nothing is left behind.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
-import shutil
-import socket
 import sys
-import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from opinionlm.data.deduplication import CONFLICT, DUPLICATE, leaked_rows, resolve_copies
+from opinionlm.data.folders import partial_folder, publish
 from opinionlm.data.prepared import MANIFEST, PreparedDataset, load_prepared, read_manifest
 from opinionlm.data.report import Ledger, write_report
 from opinionlm.data.rows import (
@@ -80,12 +76,12 @@ def prepare(
     ):
         raise UserError(f"output_dir: {output_dir} exists and is not a prepared data set; give another folder")
     try:
-        with _partial_folder(output_dir) as folder, ExitStack() as cleanup:
+        with partial_folder(output_dir) as folder, ExitStack() as cleanup:
             rejects = RejectWriter(folder / "rejects.csv")
             cleanup.callback(rejects.close)
             _fill(folder, spec, sources, data_dir, rejects, fingerprint, num_proc or available_cores())
             rejects.close()
-            _publish(folder, output_dir, fingerprint, force)
+            publish(folder, output_dir, lambda: not force and is_current(output_dir, fingerprint))
     except OSError as error:
         raise UserError(f"output_dir: {output_dir} cannot be written ({error.strerror or error})") from None
     return output_dir
@@ -304,54 +300,6 @@ def _write_dataset(
     for path in paths.values():
         path.unlink()
     return counts
-
-
-@contextmanager
-def _partial_folder(output_dir: Path) -> Iterator[Path]:
-    """A folder beside the output to work in, so that the final rename stays within one file system."""
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
-    start = f".{output_dir.name}.partial-{socket.gethostname()}-"
-    for left_over in output_dir.parent.glob(f"{start}*"):
-        if not _is_running(left_over.name.removeprefix(start).split("-")[0]):
-            shutil.rmtree(left_over, ignore_errors=True)  # of a job that was killed on this machine
-    folder = output_dir.parent / f"{start}{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_running(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _publish(folder: Path, output_dir: Path, fingerprint: str, force: bool) -> None:
-    """Rename the finished folder into place.
-
-    Two processes may do so at once. A folder that already holds the same data is left alone, because the other process
-    may be reading it; anything older is moved out of the way first.
-    """
-    for _ in range(100):
-        try:
-            os.rename(folder, output_dir)
-            return
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-        if not force and is_current(output_dir, fingerprint):
-            return
-        old = output_dir.with_name(f"{folder.name}-old-{uuid.uuid4().hex[:8]}")
-        with suppress(FileNotFoundError):
-            os.rename(output_dir, old)
-        shutil.rmtree(old, ignore_errors=True)
-    raise UserError(f"output_dir: {output_dir} is being written by other processes again and again; stop them")
 
 
 def _file_hash(path: Path) -> str:

@@ -36,10 +36,11 @@ def load_tokenizer(name_or_path: str) -> Tokenizer:
         UserError: there is none, or it cannot be had offline.
     """
     folder = find_tokenizer(name_or_path)
-    if folder is None and (name_or_path.count("/") > 1 or name_or_path.startswith(("models/", "outputs/", ".", "/"))):
+    is_path = name_or_path.count("/") > 1 or name_or_path.startswith(("models/", "outputs/", ".", "/"))
+    if folder is None and is_path:
         raise UserError(
-            f"tokenizer_name_or_path: there is no folder {name_or_path} here or in {REPOSITORY}; give another one with "
-            "--tokenizer_name_or_path"
+            f"tokenizer_name_or_path: there is no folder {name_or_path} here or in {REPOSITORY}; give "
+            "another one with --tokenizer_name_or_path"
         )
     try:
         if folder is None:
