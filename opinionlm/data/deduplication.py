@@ -17,6 +17,7 @@ KEPT, DUPLICATE, CONFLICT = 0, 1, 2
 def resolve_copies(
     digests: np.ndarray,
     labels: np.ndarray,
+    present: np.ndarray,
     duplicates: Literal["tokens", "text", "keep"],
     conflicts: Literal["drop", "keep_first", "majority", "keep"],
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -28,6 +29,8 @@ def resolve_copies(
     Args:
         digests: (rows,) of ``S16``; equal digests mean equal posts.
         labels: (rows,) class ids.
+        present: (rows,) of bool; the others are gone already, but their labels still bear witness: a text that was
+            dropped for its contradictory labels contradicts the copies that only cleaning reveals, too.
         duplicates: ``keep`` lets copies with the same label stay.
         conflicts: see above; ``keep`` lets contradictions stay.
 
@@ -51,7 +54,7 @@ def resolve_copies(
         verdicts[losers] = CONFLICT
         for row in losers:
             partners[row] = group[np.argmax(labels[group] != labels[row])]
-        stay = group[verdicts[group] == KEPT]
+        stay = group[(verdicts[group] == KEPT) & present[group]]
         if duplicates != "keep" and len(stay) > 1:
             verdicts[stay[1:]] = DUPLICATE
             partners[stay[1:]] = stay[0]

@@ -117,12 +117,13 @@ class Ledger:
         self.steps.append(LedgerStep(step, rows, rows, changed=int(changed[self.kept].sum())))
 
     def relabel(self, reason: str, mask: np.ndarray, label: int | None) -> None:
-        """Give the kept rows under the mask another label."""
-        rows = np.flatnonzero(mask & self.kept)
-        if len(rows) and label is not None:
-            self.label[rows] = label
-            kept = int(self.kept.sum())
-            self.steps.append(LedgerStep(f"{reason} becomes noise", kept, kept, relabelled=len(rows)))
+        """Give the rows under the mask another label."""
+        if not mask.any() or label is None:
+            return
+        kept = int(self.kept.sum())
+        relabelled = int((mask & self.kept & (self.label != label)).sum())
+        self.label[mask] = label  # also of copies that went before, which still bear witness
+        self.steps.append(LedgerStep(f"{reason} becomes noise", kept, kept, relabelled=relabelled))
 
     def explain(self, row: int, text: str) -> tuple[str, str]:
         """Reason code and sentence for a row that went; contradictions are also noted as examples."""

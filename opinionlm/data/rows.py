@@ -119,9 +119,9 @@ def find_sources(spec: DatasetSpec, data_dir: Path) -> list[Source]:
     if spec.files and not missing:
         return [Source(file.path, file.platform, file.split) for file in spec.files]
     if spec.hub is not None and len(missing) == len(spec.files):
-        given = set(spec.hub.splits) != {"train"}
+        given = spec.hub.given_splits
         platform = spec.hub.platform
-        return [Source(hub, platform, ours if given else None, True) for ours, hub in spec.hub.splits.items()]
+        return [Source(hub, platform, ours if ours in given else None, True) for ours, hub in spec.hub.splits.items()]
     raise UserError(
         f"{spec.source}: files: {', '.join(missing)} not found in {data_dir}; give the folder that holds them with "
         "--data_dir, or correct `files`"
@@ -342,6 +342,11 @@ def _start_worker(raw: Path, cleaning: Cleaning, tokenizer: str, noise: int | No
 
 def _clean_in_worker(index: int) -> tuple[list[str], Cleaned]:
     return _worker.clean(index)
+
+
+def given_splits(sources: list[Source]) -> tuple[str, ...]:
+    """The splits that come with the data, in the order train, validation, test; empty when we make them."""
+    return tuple(split for split in SPLITS if split in {source.split for source in sources})
 
 
 def split_numbers(sources: list[Source], table: Table) -> np.ndarray:
