@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> None:
         counts.append(f"skipped {summary.notes.blank_lines:,} blank lines between records")
     if summary.notes.undecodable_records:
         counts.append(f"{summary.notes.undecodable_records:,} records hold bytes that are no text (shown as \ufffd)")
-    speed = f"{new_rows / summary.seconds:,.0f} rows/s with loading" if new_rows else "nothing was left to do"
+    speed = f"{new_rows / summary.seconds:,.0f} rows/s" if new_rows else "nothing was left to do"
     place = "" if arguments.output == "-" else f" → {arguments.output}"
     print(f"{'; '.join(counts)}; {summary.seconds:.1f} s, {speed}{place}", file=sys.stderr)
 

@@ -58,7 +58,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a call of `predict_file` did."""
+    """What a call of `predict_file` did.
+
+    Attributes:
+        rows: labelled rows in the output.
+        rejects: records that could not be used.
+        resumed_rows: those of the rows that an earlier call had written.
+        seconds: time of this call after the model was loaded.
+        notes: what the reader noticed.
+    """
 
     rows: int
     rejects: int
@@ -186,7 +194,6 @@ def predict_file(request: Request, load: Callable[[], Labeller]) -> Summary:
     Raises:
         UserError: see `open_sink`, `open_input` and `opinionlm.data.sources.read_stream`; or the disk is full.
     """
-    start = time.monotonic()
     notes = SourceNotes()
     with open_input(request.input) as binary, closing(read_records(binary, request, notes)) as records:
         size = None if request.input == STANDARD else os.fstat(binary.fileno()).st_size
@@ -196,6 +203,7 @@ def predict_file(request: Request, load: Callable[[], Labeller]) -> Summary:
             windows = read_windows(records, sink.progress.records, request.window)
             window = next(windows, None)
             labeller = load()
+            start = time.monotonic()
             with tqdm(desc="Predicting", unit=" rows", initial=sink.progress.records, disable=None) as bar:
                 while window is not None:
                     if size:
