@@ -9,11 +9,9 @@ of the CryptOQA track (FIRE 2025); every text comes from `sample_grammar`.
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 from opinionlm.data.sample_forms import lower, mojibake, record, reddit_post, tweet, youtube_comment
 from opinionlm.data.sample_grammar import Dice, Grammar, Label, sentence

@@ -13,11 +13,11 @@ import json
 import sys
 import zlib
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from opinionlm.data.spec import FileSpec, HubSpec, nearest
 from opinionlm.errors import UserError
@@ -56,6 +56,10 @@ class SourceNotes:
     dropped_columns: list[str] = field(default_factory=list)
 
 
+Kind = Literal["csv", "tsv", "jsonl", "lines"]
+DATASET_REMEDY = "correct `columns` in the dataset YAML"
+
+
 def read_file(path: Path, spec: FileSpec, notes: SourceNotes) -> Iterator[Record | Reject]:
     """Yield every record of a file, in order.
 
@@ -67,38 +71,76 @@ def read_file(path: Path, spec: FileSpec, notes: SourceNotes) -> Iterator[Record
     Raises:
         UserError: the file is missing, unreadable, empty, of an unknown format, or lacks a column.
     """
-    name = path.name.removesuffix(".gz")
-    suffix = Path(name).suffix
+    suffix = Path(path.name.removesuffix(".gz")).suffix
     if suffix not in (".csv", ".tsv", ".jsonl"):
         raise UserError(f"{path}: unknown format {suffix!r}; expected .csv, .tsv or .jsonl, each also with .gz")
+    kind: Kind = suffix.removeprefix(".")  # type: ignore[assignment]
     try:
-        with _open_text(path, spec) as stream:
+        binary = path.open("rb")
+    except OSError as error:
+        raise _unreadable(str(path), error) from None
+    with binary:
+        yield from read_stream(binary, str(path), kind, spec, notes)
+
+
+def read_stream(
+    binary: IO[bytes],
+    name: str,
+    kind: Kind,
+    spec: FileSpec,
+    notes: SourceNotes,
+    optional: Collection[str] = (),
+    remedy: str = DATASET_REMEDY,
+) -> Iterator[Record | Reject]:
+    """Yield every record of an open stream (a file, standard input), in order.
+
+    Args:
+        binary: buffered bytes; need not be seekable. Closing it is left to the caller.
+        name: what messages call it; with the ending ``.gz`` it is decompressed.
+        kind: the format; every line of ``lines`` is a record with the one field ``text``.
+        spec: columns and format options.
+        notes: filled as a side effect.
+        optional: canonical columns that may be absent; their fields are then left out of the records.
+        remedy: the end of messages about columns.
+
+    Raises:
+        UserError: the stream is unreadable, empty, or lacks a column.
+    """
+    try:
+        stream = _decoded(binary, name, spec)
+        try:
             lines = _Lines(stream, spec.max_record_characters)
-            if suffix == ".jsonl":
-                yield from _read_jsonl(path, lines, spec, notes)
-            else:
-                yield from _read_separated(path, lines, spec, notes, "\t" if suffix == ".tsv" else ",")
+            match kind:
+                case "jsonl":
+                    yield from _read_jsonl(name, lines, spec, notes, optional, remedy)
+                case "lines":
+                    yield from _read_lines(name, lines, spec, notes)
+                case "csv" | "tsv":
+                    delimiter = spec.delimiter or ("\t" if kind == "tsv" else ",")
+                    yield from _read_separated(name, lines, spec, notes, delimiter, optional, remedy)
+        finally:
+            # A wrapper that is collected closes what it wraps, and that belongs to the caller.
+            stream.detach()
     except (OSError, EOFError, zlib.error, UnicodeError, LookupError) as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise UserError(
-            f"{path}: cannot be read ({reason}); check the path, the encoding and that the file is whole"
-        ) from None
+        raise _unreadable(name, error) from None
 
 
-def _open_text(path: Path, spec: FileSpec) -> io.TextIOWrapper:
-    binary: IO[bytes] = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # noqa: SIM115
-    try:
-        start = binary.read(3)
-        is_utf8 = spec.encoding.lower().replace("_", "-") in ("utf-8", "utf8")
-        if is_utf8 and start[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise UserError(f"{path}: starts with a UTF-16 byte order mark; set encoding: utf-16 for this file")
+def _unreadable(name: str, error: Exception) -> UserError:
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return UserError(f"{name}: cannot be read ({reason}); check the path, the encoding and that the file is whole")
+
+
+def _decoded(binary: IO[bytes], name: str, spec: FileSpec) -> io.TextIOWrapper:
+    source = gzip.GzipFile(fileobj=binary) if name.endswith(".gz") else binary
+    start = source.peek(3)[:3]  # type: ignore[attr-defined]
+    is_utf8 = spec.encoding.lower().replace("_", "-") in ("utf-8", "utf8")
+    if is_utf8 and start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise UserError(f"{name}: starts with a UTF-16 byte order mark; set encoding: utf-16 for this file")
+    if is_utf8 and start == b"\xef\xbb\xbf":
         # By hand: Python's utf-8-sig silently swallows a file that is only the beginning of a mark.
-        binary.seek(3 if is_utf8 and start == b"\xef\xbb\xbf" else 0)
-        # newline="" leaves \r\n and \r as they are, so that raw content in rejects is the file's own.
-        return io.TextIOWrapper(binary, encoding=spec.encoding, errors="replace", newline="")  # type: ignore[arg-type]
-    except BaseException:
-        binary.close()
-        raise
+        source.read(3)
+    # newline="" leaves \r\n and \r as they are, so that raw content in rejects is the file's own.
+    return io.TextIOWrapper(source, encoding=spec.encoding, errors="replace", newline="")  # type: ignore[arg-type]
 
 
 class _Oversized(Exception):
@@ -161,18 +203,24 @@ class _Lines:
 
 
 def _read_separated(
-    path: Path, lines: _Lines, spec: FileSpec, notes: SourceNotes, delimiter: str
+    name: str,
+    lines: _Lines,
+    spec: FileSpec,
+    notes: SourceNotes,
+    delimiter: str,
+    optional: Collection[str],
+    remedy: str,
 ) -> Iterator[Record | Reject]:
     csv.field_size_limit(sys.maxsize)  # `_Lines` holds the limit; csv's own would raise in the middle of a record
     reader = csv.reader(
         lines,
-        delimiter=spec.delimiter or delimiter,
+        delimiter=delimiter,
         quoting=csv.QUOTE_NONE if spec.quoting == "none" else csv.QUOTE_MINIMAL,
         # Strict: a quote followed by anything but a separator is damage to report, not text to join up silently.
         strict=True,
     )
-    header = list(spec.field_names) or _read_header(path, lines, reader)
-    positions = _positions(path, header, spec.columns, notes)
+    header = list(spec.field_names) or _read_header(name, lines, reader)
+    positions = _positions(name, header, spec.columns, notes, optional, remedy)
     number = 0
     while True:
         lines.begin()
@@ -202,39 +250,70 @@ def _read_separated(
                 line, number, problem, detail, raw[:EVIDENCE_CHARACTERS] if problem == "oversized_record" else raw
             )
         else:
-            yield Record(line, number, {name: values[at] for name, at in positions.items()}, raw)
+            yield Record(line, number, {column: values[at] for column, at in positions.items()}, raw)
 
 
-def _read_header(path: Path, lines: _Lines, reader: Iterator[list[str]]) -> list[str]:
+def _read_header(name: str, lines: _Lines, reader: Iterator[list[str]]) -> list[str]:
     try:
         header = next(reader)
-        while not any(name.strip() for name in header):
+        while not any(column.strip() for column in header):
             header = next(reader)
     except StopIteration:
-        raise UserError(f"{path}: the file is empty; expected a header line and records") from None
+        raise UserError(f"{name}: the file is empty; expected a header line and records") from None
     except (csv.Error, _Oversized) as error:
         raise UserError(
-            f"{path}:1: the header line cannot be read ({error or 'too long'}); is this a CSV file?"
+            f"{name}:1: the header line cannot be read ({error or 'too long'}); is this a CSV file?"
         ) from None
-    return [name.strip().strip("\ufeff") for name in header]
+    return [column.strip().strip("\ufeff") for column in header]
 
 
-def _positions(path: Path, header: list[str], columns: Mapping[str, str], notes: SourceNotes) -> dict[str, int]:
+def _positions(
+    name: str,
+    header: list[str],
+    columns: Mapping[str, str],
+    notes: SourceNotes,
+    optional: Collection[str],
+    remedy: str,
+) -> dict[str, int]:
     """Where each canonical column stands; the paper's step 1.3 (columns that are not asked for go) happens here."""
-    wanted = {name: column.strip() for name, column in columns.items()}
-    for name, column in wanted.items():
+    wanted = {canonical: column.strip() for canonical, column in columns.items()}
+    wanted = {
+        canonical: column for canonical, column in wanted.items() if canonical not in optional or column in header
+    }
+    for canonical, column in wanted.items():
         if header.count(column) != 1:
             problem = "is not there" if column not in header else "is there twice"
             raise UserError(
-                f"{path}: the column {column!r} (for {name}) {problem}{nearest(column, header)[:500]}; "
-                f"expected {', '.join(wanted.values())}; found {', '.join(map(repr, header))[:500]}; correct "
-                "`columns` in the dataset YAML"
+                f"{name}: the column {column!r} (for {canonical}) {problem}{nearest(column, header)[:500]}; "
+                f"expected {', '.join(wanted.values())}; found {', '.join(map(repr, header))[:500]}; {remedy}"
             )
     notes.dropped_columns = [column for column in header if column not in wanted.values()]
-    return {name: header.index(column) for name, column in wanted.items()}
+    return {canonical: header.index(column) for canonical, column in wanted.items()}
 
 
-def _read_jsonl(path: Path, lines: _Lines, spec: FileSpec, notes: SourceNotes) -> Iterator[Record | Reject]:
+def _read_lines(name: str, lines: _Lines, spec: FileSpec, notes: SourceNotes) -> Iterator[Record | Reject]:
+    """Every physical line is a record, a blank one too: line numbers of input and output agree."""
+    number = 0
+    while True:
+        lines.begin()
+        number += 1
+        try:
+            text = next(lines)
+        except StopIteration:
+            break
+        except _Oversized:
+            detail = f"longer than {spec.max_record_characters} characters"
+            yield Reject(number, number, "oversized_record", detail, lines.raw[:EVIDENCE_CHARACTERS])
+            continue
+        notes.undecodable_records += "\ufffd" in text
+        yield Record(number, number, {"text": text.rstrip("\r\n")}, lines.raw)
+    if number == 1:
+        raise UserError(f"{name}: the file is empty; expected one text per line")
+
+
+def _read_jsonl(
+    name: str, lines: _Lines, spec: FileSpec, notes: SourceNotes, optional: Collection[str], remedy: str
+) -> Iterator[Record | Reject]:
     number = 0
     found: dict[str, None] = {}
     used = False
@@ -262,27 +341,31 @@ def _read_jsonl(path: Path, lines: _Lines, spec: FileSpec, notes: SourceNotes) -
             problem, detail = "invalid_json", f"expected an object with keys, found {type(row).__name__}"
         if not problem:
             found.update(dict.fromkeys(list(row)[:50]))
-            fields, problem, detail = _json_fields(row, spec.columns)
+            fields, problem, detail = _json_fields(row, spec.columns, optional)
             used = used or problem != "missing_field"
         if problem:
             yield Reject(lines.taken[0][0], number, problem, detail, raw)
         else:
             yield Record(lines.taken[0][0], number, fields, raw)
     if number == 0:
-        raise UserError(f"{path}: the file is empty; expected one JSON object per line")
+        raise UserError(f"{name}: the file is empty; expected one JSON object per line")
     if not used and found:
         expected = ", ".join(spec.columns.values())
         raise UserError(
-            f"{path}: no record has all the columns; expected {expected}; found {', '.join(map(repr, found))[:500]}; "
-            "correct `columns` in the dataset YAML"
+            f"{name}: no record has all the columns; expected {expected}; found {', '.join(map(repr, found))[:500]}; "
+            f"{remedy}"
         )
-    notes.dropped_columns = [_scrub(name) for name in found if name not in spec.columns.values()]
+    notes.dropped_columns = [_scrub(column) for column in found if column not in spec.columns.values()]
 
 
-def _json_fields(row: Mapping[str, Any], columns: Mapping[str, str]) -> tuple[dict[str, str], str, str]:
+def _json_fields(
+    row: Mapping[str, Any], columns: Mapping[str, str], optional: Collection[str] = ()
+) -> tuple[dict[str, str], str, str]:
     """The canonical fields of a JSON object, or a problem's code and sentence."""
     fields: dict[str, str] = {}
     for name, column in columns.items():
+        if column not in row and name in optional:
+            continue
         if column not in row:
             return {}, "missing_field", f"the key {column!r} is missing"
         value = row[column]

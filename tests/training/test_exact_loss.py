@@ -8,12 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
 from transformers import TrainerCallback, TrainingArguments
 
 from opinionlm.data.encoding import PadCollator
+from opinionlm.training.batching import BatchPlan, EncodedTexts
 from opinionlm.training.losses import WeightedCrossEntropy, inverse_frequency_weights
 from opinionlm.training.trainer import OpinionTrainer
 from tests.tiny import tiny_classifier
@@ -43,29 +45,34 @@ class Spy(TrainerCallback):
             self.gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def first_step(folder: Path, batch: int, accumulation: int) -> tuple[float, dict[str, torch.Tensor]]:
-    """Loss and gradients of one optimizer step over 16 examples, cut as asked for."""
+def first_step(folder: Path, batch: int, accumulation: int, count: int = 16) -> tuple[float, dict[str, torch.Tensor]]:
+    """Loss and gradients of one optimizer step over all examples, cut as asked for."""
     spy = Spy()
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=batch,
+        gradient_accumulation_steps=accumulation,
+        max_steps=1,
+        logging_steps=1,
+        max_grad_norm=1e9,
+        report_to="none",
+        save_strategy="no",
+        use_cpu=True,
+        dataloader_pin_memory=False,
+        disable_tqdm=True,
+        label_names=["labels"],
+        remove_unused_columns=False,
+        ddp_find_unused_parameters=False,
+    )
+    texts = EncodedTexts(examples(count), np.arange(count))
+    processes = arguments.world_size
+    plan = BatchPlan(texts.lengths, batch, None, False, "every_epoch", 0, 1, arguments.process_index, processes)
     trainer = OpinionTrainer(
         model=tiny_classifier(classifier_dropout=0.0, head_hidden_sizes=[32]),
-        args=TrainingArguments(
-            output_dir=str(folder),
-            per_device_train_batch_size=batch,
-            gradient_accumulation_steps=accumulation,
-            max_steps=1,
-            logging_steps=1,
-            max_grad_norm=1e9,
-            train_sampling_strategy="sequential",
-            report_to="none",
-            save_strategy="no",
-            use_cpu=True,
-            dataloader_pin_memory=False,
-            disable_tqdm=True,
-            label_names=["labels"],
-            ddp_find_unused_parameters=False,
-        ),
+        args=arguments,
         loss=WeightedCrossEntropy(WEIGHTS),
-        train_dataset=examples(),
+        plan=plan,
+        train_dataset=texts,
         data_collator=PadCollator(pad_token_id=0),
         callbacks=[spy],
     )
@@ -73,10 +80,10 @@ def first_step(folder: Path, batch: int, accumulation: int) -> tuple[float, dict
     return trainer.state.log_history[0]["loss"], spy.gradients
 
 
-def reference() -> tuple[float, dict[str, torch.Tensor]]:
+def reference(count: int = 16) -> tuple[float, dict[str, torch.Tensor]]:
     """The same step in plain torch: one batch, torch's own weighted cross entropy."""
     model = tiny_classifier(classifier_dropout=0.0, head_hidden_sizes=[32]).train()
-    batch = PadCollator(pad_token_id=0)(list(examples()))
+    batch = PadCollator(pad_token_id=0)(list(examples(count)))
     labels = batch.pop("labels")
     loss = torch.nn.functional.cross_entropy(model(**batch).logits, labels, weight=WEIGHTS)
     loss.backward()
@@ -90,13 +97,14 @@ def assert_same(one: tuple[float, dict], other: tuple[float, dict]) -> None:
         torch.testing.assert_close(one[1][name], gradient, rtol=1e-4, atol=2e-7, msg=lambda m, n=name: f"{n}: {m}")
 
 
-@pytest.mark.parametrize(("batch", "accumulation"), [(16, 1), (8, 2), (4, 4), (1, 16)])
-def test_accumulation_equals_one_big_batch(batch: int, accumulation: int, tmp_path) -> None:
-    assert_same(first_step(tmp_path, batch, accumulation), reference())
+@pytest.mark.parametrize(("batch", "accumulation", "count"), [(16, 1, 16), (8, 2, 16), (1, 16, 16), (4, 4, 13)])
+def test_accumulation_equals_one_big_batch(batch: int, accumulation: int, count: int, tmp_path) -> None:
+    assert_same(first_step(tmp_path, batch, accumulation, count), reference(count))
 
 
-@pytest.mark.parametrize(("batch", "accumulation"), [(8, 1), (4, 2)])
-def test_two_processes_equal_one_big_batch(batch: int, accumulation: int, tmp_path) -> None:
+# 13 examples leave one process with a filler: every example still counts exactly once.
+@pytest.mark.parametrize(("batch", "accumulation", "count"), [(8, 1, 16), (4, 2, 16), (2, 4, 13)])
+def test_two_processes_equal_one_big_batch(batch: int, accumulation: int, count: int, tmp_path) -> None:
     script = tmp_path / "two.py"
     script.write_text(
         f"""
@@ -104,7 +112,7 @@ import json, os, sys, torch, torch.distributed as dist
 sys.path.insert(0, {str(Path(__file__).resolve().parents[2])!r})
 from pathlib import Path
 from tests.training.test_exact_loss import first_step
-loss, gradients = first_step(Path({str(tmp_path)!r}), {batch}, {accumulation})
+loss, gradients = first_step(Path({str(tmp_path)!r}), {batch}, {accumulation}, {count})
 if os.environ["RANK"] == "0":
     torch.save(gradients, {str(tmp_path / "gradients.pt")!r})
     json.dump({{"loss": loss, "world": dist.get_world_size()}}, open({str(tmp_path / "loss.json")!r}, "w"))
@@ -120,7 +128,7 @@ os._exit(0)
     assert answer["world"] == 2
     gradients = torch.load(tmp_path / "gradients.pt", weights_only=True)
     gradients = {name.removeprefix("module."): gradient for name, gradient in gradients.items()}
-    assert_same((answer["loss"], gradients), reference())
+    assert_same((answer["loss"], gradients), reference(count))
 
 
 def test_weights_by_hand() -> None:

@@ -1,0 +1,279 @@
+"""Label a file of any size in constant memory: read a window of records, label it, write it, go on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Literal
+
+from tqdm import tqdm
+
+from opinionlm.data.sources import Kind, Record, Reject, SourceNotes, read_stream
+from opinionlm.data.spec import FileSpec
+from opinionlm.errors import UserError
+from opinionlm.evaluation.predictions import prediction_header, prediction_rows
+from opinionlm.experiments.prediction_output import Sink, StandardOutput, csv_bytes, open_file_output
+
+if TYPE_CHECKING:
+    from opinionlm.experiments.prediction import Labeller
+
+OutputKind = Literal["csv", "jsonl"]
+STANDARD = "-"
+# A window also ends at so many characters, so that long posts cannot exhaust memory.
+WINDOW_CHARACTERS = 16_000_000
+SHOWN_REJECTS = 10
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to label.
+
+    Attributes:
+        input: path, or ``-`` for standard input.
+        output: path ending in .csv or .jsonl, or ``-`` for standard output (CSV).
+        format: of the input; None goes by its ending, and standard input then holds plain lines.
+        text_column: column or key of the texts.
+        id_column: column or key of the ids; None takes ``id`` where there is one. Rows without get their number.
+        window: records per window.
+        overwrite: replace a finished output, and drop an unfinished one that was made from something else.
+        identity: fingerprint of model and options; an unfinished output of another one is not continued.
+    """
+
+    input: str
+    output: str
+    format: Kind | None = None
+    text_column: str = "text"
+    id_column: str | None = None
+    window: int = 8192
+    overwrite: bool = False
+    identity: str = ""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a call of `predict_file` did.
+
+    Attributes:
+        rows: labelled rows in the output.
+        rejects: records that could not be used.
+        resumed_rows: those of the rows that an earlier call had written.
+        seconds: time of this call after the model was loaded.
+        notes: what the reader noticed.
+    """
+
+    rows: int
+    rejects: int
+    resumed_rows: int
+    seconds: float
+    notes: SourceNotes
+
+
+def open_sink(request: Request) -> Sink:
+    """Where the rows of a request go.
+
+    Raises:
+        UserError: see `open_file_output`; or the output is a folder, the input itself, or has an unknown ending.
+    """
+    if request.output == STANDARD:
+        return StandardOutput()
+    output = Path(request.output)
+    if output.is_dir():
+        raise UserError(f"--output: {output} is a folder; give a file name ending in .csv or .jsonl")
+    output_kind(request.output)
+    if request.input == STANDARD:
+        return open_file_output(output, {}, request.overwrite)
+    if output.exists() and output.samefile(request.input):
+        raise UserError(f"--output: {output} is the input itself; give another name")
+    return open_file_output(output, made_from(request), request.overwrite)
+
+
+def made_from(request: Request) -> dict[str, str]:
+    """All that decides the rows of an output: it has to be the same for an unfinished one to be continued."""
+    path = Path(request.input)
+    status = path.stat()
+    with open(path, "rb") as file:
+        head = hashlib.sha256(file.read(1 << 20)).hexdigest()
+    columns = f"{request.text_column} {request.id_column}"
+    return {
+        "input": f"{status.st_size} bytes, changed at {status.st_mtime_ns} ns, sha256 of the first MiB {head}",
+        "model or precision": request.identity,
+        "format, column or window": f"{input_kind(request)} {columns} {request.window}",
+    }
+
+
+def input_kind(request: Request) -> Kind:
+    """The format of the input, by request or by its ending.
+
+    Raises:
+        UserError: the ending says nothing.
+    """
+    if request.format is not None:
+        return request.format
+    if request.input == STANDARD:
+        return "lines"
+    match Path(request.input.removesuffix(".gz")).suffix:
+        case ".csv":
+            return "csv"
+        case ".tsv":
+            return "tsv"
+        case ".jsonl":
+            return "jsonl"
+        case ".txt":
+            return "lines"
+        case suffix:
+            raise UserError(
+                f"--input: the ending {suffix!r} of {request.input} is none of .csv, .tsv, .jsonl and .txt "
+                "(each also with .gz); say the format with --format"
+            )
+
+
+def output_kind(output: str) -> OutputKind:
+    """The format of the output by its ending.
+
+    Raises:
+        UserError: the ending says nothing.
+    """
+    if output == STANDARD or output.endswith(".csv"):
+        return "csv"
+    if output.endswith(".jsonl"):
+        return "jsonl"
+    raise UserError(f"--output: {output} ends in neither .csv nor .jsonl; the ending decides the format")
+
+
+@contextmanager
+def open_input(path: str) -> Iterator[IO[bytes]]:
+    """The bytes of a file or of standard input.
+
+    Raises:
+        UserError: there is no such file, or it cannot be read.
+    """
+    if path == STANDARD:
+        yield sys.stdin.buffer
+        return
+    try:
+        file = open(path, "rb")  # noqa: SIM115 — closed below, where errors of the body are not mistaken for its own
+    except OSError as error:
+        raise UserError(f"--input: cannot read {path}: {error.strerror}") from None
+    with file:
+        yield file
+
+
+def read_windows(records: Iterator[Record | Reject], done: int, size: int) -> Iterator[list[Record | Reject]]:
+    """Group the records behind the first ``done`` ones into windows of bounded length and size."""
+    window: list[Record | Reject] = []
+    characters = 0
+    for record in records:
+        if record.number <= done:
+            continue
+        window.append(record)
+        characters += len(record.raw)
+        if len(window) >= size or characters >= WINDOW_CHARACTERS:
+            yield window
+            window, characters = [], 0
+    if window:
+        yield window
+
+
+def predict_file(request: Request, load: Callable[[], Labeller]) -> Summary:
+    """Label every record of the input.
+
+    Args:
+        request: what to label.
+        load: gives the classifier; called after the first window was read, so that bad input is told at once.
+
+    Returns:
+        Counts of the whole output, earlier calls included.
+
+    Raises:
+        UserError: see `open_sink`, `open_input` and `opinionlm.data.sources.read_stream`; or the disk is full.
+    """
+    notes = SourceNotes()
+    with open_input(request.input) as binary, closing(read_records(binary, request, notes)) as records:
+        size = None if request.input == STANDARD else os.fstat(binary.fileno()).st_size
+        sink = open_sink(request)
+        resumed = sink.progress.rows
+        try:
+            windows = read_windows(records, sink.progress.records, request.window)
+            window = next(windows, None)
+            labeller = load()
+            start = time.monotonic()
+            with tqdm(desc="Predicting", unit=" rows", initial=sink.progress.records, disable=None) as bar:
+                while window is not None:
+                    if size:
+                        # How many rows there will be is only known from the share of bytes that are read.
+                        bar.total = max(window[-1].number, round(window[-1].number * size / max(1, binary.tell())))
+                    label_window(window, labeller, sink, request, bar)
+                    window = next(windows, None)
+            if not sink.progress.output_bytes:
+                # No usable record at all: still a file with its header.
+                sink.write(encode_rows([], labeller, request.output, header=True), 0, [], sink.progress.records)
+        except BaseException:
+            sink.abandon()
+            raise
+    sink.finish()
+    return Summary(sink.progress.rows, sink.progress.rejects, resumed, time.monotonic() - start, notes)
+
+
+def read_records(binary: IO[bytes], request: Request, notes: SourceNotes) -> Generator[Record | Reject, None, None]:
+    """The records of the input with the canonical columns ``text`` and, where there is one, ``id``."""
+    spec = FileSpec(request.input, {"text": request.text_column, "id": request.id_column or "id"})
+    return read_stream(
+        binary,
+        "standard input" if request.input == STANDARD else request.input,
+        input_kind(request),
+        spec,
+        notes,
+        optional=("id",) if request.id_column is None else (),
+        remedy="name the columns with --text_column and --id_column",
+    )
+
+
+def label_window(window: list[Record | Reject], labeller: Labeller, sink: Sink, request: Request, bar: tqdm) -> None:
+    """Label the records of one window, write them in their order, and report the rejected ones."""
+    records = [record for record in window if isinstance(record, Record)]
+    rejects = [record for record in window if isinstance(record, Reject)]
+    for position, reject in enumerate(rejects, start=sink.progress.rejects):
+        if position < SHOWN_REJECTS:
+            bar.write(f"{request.input}:{reject.line}: rejected, {reject.reason}: {reject.detail}", file=sys.stderr)
+    probabilities = labeller.probabilities([record.fields["text"] for record in records], bar.update)
+    labelled = [
+        [record.fields.get("id") or str(record.number), record.fields["text"], *cells]
+        for record, cells in zip(records, prediction_rows(probabilities, labeller.taxonomy), strict=True)
+    ]
+    content = encode_rows(labelled, labeller, request.output, header=sink.progress.output_bytes == 0)
+    try:
+        sink.write(content, len(records), rejects, window[-1].number)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UserError(
+            f"--output: cannot write {request.output}: {error.strerror}; make room and give the same command again, "
+            f"{sink.progress.rows:,} rows are safe"
+        ) from None
+    bar.update(len(rejects))
+
+
+def encode_rows(rows: list[list[str]], labeller: Labeller, output: str, header: bool) -> bytes:
+    """Rows as the output's format holds them; CSV with its header line where asked for."""
+    names = ["id", "text", *prediction_header(labeller.taxonomy)]
+    match output_kind(output):
+        case "csv":
+            return csv_bytes([names, *rows] if header else rows)
+        case "jsonl":
+            levels = range(4, 4 + labeller.taxonomy.depth)
+            texts = {0, 1, 2, *levels}
+            objects = (
+                {
+                    name: cell if at in texts else float(cell)
+                    for at, (name, cell) in enumerate(zip(names, row, strict=True))
+                }
+                for row in rows
+            )
+            return "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in objects).encode()

@@ -1,0 +1,119 @@
+"""Label posts with a trained classifier: any number of them, in constant memory.
+
+    python predict.py --model outputs/<run>/best --input posts.csv --output labels.csv
+    cat posts.txt | python predict.py --model outputs/<run>/best --input - --output - > labels.csv
+
+The output has one row per post: its id (or its number), the text, the predicted label, the confidence, the label at
+every level of the label tree and the probability of every label. A job that was interrupted goes on where it stopped
+when the same command is given again. Records that cannot be read go to <output>.rejects.csv with line and reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from opinionlm.errors import UserError, run_script
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--model", required=True, type=Path, metavar="FOLDER", help="best/ of a finished run")
+    parser.add_argument("--input", required=True, metavar="FILE", help=".csv, .tsv, .jsonl, .txt (also .gz), or -")
+    parser.add_argument("--output", required=True, metavar="FILE", help=".csv or .jsonl, or - for standard output")
+    parser.add_argument("--text_column", default="text", metavar="NAME", help="column or key of the texts [text]")
+    parser.add_argument("--id_column", metavar="NAME", help="column or key of the ids [id, where there is one]")
+    parser.add_argument(
+        "--format",
+        choices=["csv", "tsv", "jsonl", "lines"],
+        help="of the input [by its ending; lines for standard input]",
+    )
+    parser.add_argument(
+        "--device", choices=["auto", "cpu", "cuda"], default="auto", help="[auto: a GPU if there is one]"
+    )
+    parser.add_argument(
+        "--bf16", action="store_true", help="compute in bfloat16: faster, probabilities differ slightly"
+    )
+    parser.add_argument("--batch_size", type=positive, default=64, help="at most so many texts at once [64]")
+    parser.add_argument(
+        "--max_tokens_per_batch", type=positive, default=4096, help="at most so many tokens at once [4096]"
+    )
+    parser.add_argument("--window", type=positive, default=8192, help="rows that are sorted and saved together [8192]")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the output, and drop an unfinished one of another job"
+    )
+    return parser.parse_args(argv)
+
+
+def positive(text: str) -> int:
+    """A whole number above zero."""
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Label the input."""
+    arguments = parse_arguments(argv)
+    if arguments.input != "-" and not Path(arguments.input).is_file():
+        raise UserError(f"--input: no such file: {arguments.input}")
+    # The imports take seconds; help and a wrong command line need not wait for them.
+    from opinionlm.experiments.prediction import check_model_folder, load_labeller, model_fingerprint
+    from opinionlm.experiments.prediction_files import Request, predict_file
+
+    check_model_folder(arguments.model)
+    request = Request(
+        input=arguments.input,
+        output=arguments.output,
+        format=arguments.format,
+        text_column=arguments.text_column,
+        id_column=arguments.id_column,
+        window=arguments.window,
+        overwrite=arguments.overwrite,
+        identity=f"{model_fingerprint(arguments.model)} {'bfloat16' if arguments.bf16 else 'own precision'}",
+    )
+    try:
+        summary = predict_file(
+            request,
+            lambda: load_labeller(
+                arguments.model,
+                arguments.device,
+                arguments.bf16,
+                arguments.batch_size,
+                arguments.max_tokens_per_batch,
+            ),
+        )
+    except BrokenPipeError:
+        # The reader of a pipe, `head` for instance, has seen enough. What is still buffered must not be flushed to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except KeyboardInterrupt:
+        if "-" in (arguments.input, arguments.output):
+            print("interrupted", file=sys.stderr)
+        else:
+            print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        sys.exit(130)
+    new_rows = summary.rows - summary.resumed_rows
+    counts = [f"labelled {summary.rows:,} rows"]
+    if summary.resumed_rows:
+        counts.append(f"{summary.resumed_rows:,} of them before an interruption")
+    if summary.rejects:
+        place = "" if arguments.output == "-" else f" (see {arguments.output}.rejects.csv)"
+        counts.append(f"rejected {summary.rejects:,} records{place}")
+    if summary.notes.blank_lines:
+        counts.append(f"skipped {summary.notes.blank_lines:,} blank lines between records")
+    if summary.notes.undecodable_records:
+        counts.append(f"{summary.notes.undecodable_records:,} records hold bytes that are no text (shown as \ufffd)")
+    speed = f"{new_rows / summary.seconds:,.0f} rows/s" if new_rows else "nothing was left to do"
+    place = "" if arguments.output == "-" else f" → {arguments.output}"
+    print(f"{'; '.join(counts)}; {summary.seconds:.1f} s, {speed}{place}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run_script(main)
