@@ -125,7 +125,9 @@ class Grammar:
         """What makes a post one of its class: a sentence, sometimes after one that other classes share."""
         text = self._core(label)
         if self.dice.chance(0.2):
-            text = f"{self.expand('opener')} {text}"
+            # Nobody opens a headline with "in my experience".
+            opener = "headline" if label in ("objective", "advertisement", "miscellaneous") else "opener"
+            text = f"{self.expand(opener)} {text}"
         if label in ("positive", "negative", "neutral_sentiment") and self.dice.chance(0.2):
             return f"{sentence(self.expand('fact'))} {capitalised(text)}"
         if label in ("question", "advertisement") and self.dice.chance(0.3):
@@ -166,7 +168,7 @@ class Grammar:
         """
         match self.dice.weighted({"context": 55, "own": 22, "passing": 23}):
             case "context":
-                return self.expand("context")
+                return self.expand("closer" if self.dice.chance(0.1) else "context")
             case "own":
                 return self.expand("misc_body") if label == "miscellaneous" else self._core(label)
             case _ if label in ("positive", "negative"):
