@@ -2,8 +2,8 @@
 
     python -m opinionlm.data.sample --output_dir data/sample
 
-The same seed gives the same bytes on every machine and Python version. What the forms are was counted in the training files
-of the CryptOQA track (FIRE 2025); every text comes from `sample_grammar`.
+The same seed gives the same bytes on every machine and Python version. What the forms are was counted in the training
+files of the CryptOQA track (FIRE 2025); every text comes from `sample_grammar`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from opinionlm.data.sample_forms import lower, mojibake, record, reddit_post, tweet, youtube_comment
 from opinionlm.data.sample_grammar import Dice, Grammar, Label, sentence
+from opinionlm.data.sample_readme import Codes, readme
 
 # (Level 1, Level 2, Level 3) as the files write them.
 CODES: dict[Label, tuple[str, str, str]] = {
@@ -27,7 +28,8 @@ CODES: dict[Label, tuple[str, str, str]] = {
     "negative": ("2", "1", ""),
     "positive": ("2", "2", ""),
 }
-# Rows per class: the mix of the real files per thousand, the rarest classes raised so that a tenth of them is still a few.
+# Rows per class: the mix of the real files per thousand, the rarest classes raised so that a tenth of them is still a
+# few.
 MIX: dict[str, dict[Label, int]] = {
     "reddit": {
         "noise": 127, "objective": 101, "neutral_sentiment": 95, "question": 450,
@@ -52,7 +54,7 @@ BROKEN_HIERARCHY: list[tuple[tuple[str, str, str], int]] = [
     (("2", "2", "0"), 1),
 ]
 # Share of rows that repeat an earlier text, and of these repeats the share that borrows it from another class.
-REPEATS = {"reddit": (0.01, 0.15), "twitter": (0.48, 0.1), "youtube": (0.048, 0.02)}
+REPEATS = {"reddit": (0.004, 0.5), "twitter": (0.48, 0.1), "youtube": (0.048, 0.02)}
 # An annotator's slips: with this probability a post of a neighbouring class got the code.
 LABEL_NOISE = 0.06
 CONFUSED_WITH: dict[Label, dict[Label, float]] = {
@@ -65,7 +67,6 @@ CONFUSED_WITH: dict[Label, dict[Label, float]] = {
     "negative": {"neutral_sentiment": 3, "question": 1, "noise": 1},
     "positive": {"neutral_sentiment": 3, "advertisement": 1, "noise": 1},
 }
-Codes = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
@@ -132,8 +133,8 @@ def twitter_file(dice: Dice) -> bytes:
     stray = ["Wer hat denn das Licht angelassen", "Kapan hujan berhenti \u003e\u0014 besok kita jalan ke pantai?"]
     for position, text in zip((160, 700), stray, strict=True):
         records.insert(position, record([tweet(grammar, "objective"), text, "", ""], "\n"))
-    # One tweet written without quotes: its comma and its line breaks end fields and records where none end. The last of its
-    # lines carries the codes and passes for a record of its own.
+    # One tweet written without quotes: its comma and its line breaks end fields and records where none end. The last
+    # of its lines carries the codes and passes for a record of its own.
     handle = grammar.expand("handle")
     unquoted = mojibake(f"rt {handle}: welcome to the otter den: #otters #gems #web3 p…, friends!") + "\n\n"
     unquoted += "i vote for otterplushie\n#ottersofautumn\n" + mojibake(
@@ -160,13 +161,8 @@ def youtube_file(dice: Dice) -> bytes:
     records.insert(33, record([link, youtube_comment(grammar, "neutral_sentiment"), link, "", ""], "\r\n"))
     records.insert(120, record([survey, youtube_comment(grammar, "negative"), survey, "", ""], "\r\n"))
     # The comma of this stray sentence is not quoted: six fields instead of five.
-    sentence_with_comma = (
-        "Hi (f31 NORWAY) I am building an open ledger for book clubs and look for two testers, write to me"
-    )
-    records.insert(
-        75,
-        f"video_{numbers[-1]},Your phone rings at the end :o,{sentence_with_comma} at [mail](mailto:a@example.org) .,,\r\n",
-    )
+    stray = "Hi (f31 NORWAY) I am building an open ledger for book clubs and look for two testers, write to me there ."
+    records.insert(75, f"video_{numbers[-1]},Your phone rings at the end :o,{stray},,\r\n")
     header = record(["comment_id", "comment", "Level 1 ", "Level 2 ", "Level 3"], "\r\n")
     return (header + "".join(records)).encode("utf-8")
 
@@ -191,6 +187,9 @@ def main(argv: list[str] | None = None) -> None:
     for name, content in files.items():
         (args.output_dir / name).write_bytes(content)
         print(f"{args.output_dir / name}: {len(content):,} bytes")
+    (args.output_dir / "README.md").write_bytes(
+        readme(files, {codes: label for label, codes in CODES.items()}, args.seed).encode("utf-8")
+    )
 
 
 if __name__ == "__main__":

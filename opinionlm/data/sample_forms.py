@@ -1,4 +1,4 @@
-"""How the three platforms' files look: a post's layout on each platform, and the damage that export programs did to it."""
+"""How the three platforms' files look: a post's layout on each, and the damage that export programs did to it."""
 
 from __future__ import annotations
 
@@ -95,8 +95,8 @@ def _off_topic(grammar: Grammar, weights: dict[str, float]) -> str:
 def reddit_post(grammar: Grammar, label: Label) -> tuple[str, str, str]:
     """``title``, ``selftext`` and ``MAIN`` of one post.
 
-    Line breaks are the two characters backslash and n. ``MAIN`` is title and body run together (with a blank or without),
-    or the same in lower case, or an edited form: links, emoji and the end of long bodies are missing.
+    Line breaks are the two characters backslash and n. ``MAIN`` is title and body run together (with a blank or
+    without), or the same in lower case, or an edited form: links, emoji and the end of long bodies are missing.
     """
     dice = grammar.dice
     grammar.new_post()
@@ -104,7 +104,7 @@ def reddit_post(grammar: Grammar, label: Label) -> tuple[str, str, str]:
         title, rest = _off_topic(grammar, {"fragment": 5, "chatter": 3, "foreign": 1.5}), []
     else:
         has_body = dice.chance({"noise": 0.2, "objective": 0.2, "miscellaneous": 0.4}.get(label, 0.62))
-        first, *rest = _sentences(grammar, label, 2 * _count(dice, 0.68, 28) if has_body else 0)
+        first, *rest = _sentences(grammar, label, 2 * _count(dice, 0.85, 30) if has_body else 0)
         title = first.rstrip(".")
     paragraphs = [[]]
     for text in rest:
@@ -138,7 +138,7 @@ def reddit_post(grammar: Grammar, label: Label) -> tuple[str, str, str]:
 
 
 def tweet(grammar: Grammar, label: Label) -> str:
-    """One tweet: lower case, hashtags, retweets, cut with an ellipsis, and mojibake wherever a character was not ASCII."""
+    """One tweet: lower case, hashtags, retweets cut with an ellipsis, mojibake for all that is not ASCII."""
     dice = grammar.dice
     grammar.new_post()
     if label == "noise" and dice.chance(0.75):
@@ -163,7 +163,7 @@ def tweet(grammar: Grammar, label: Label) -> str:
 
 
 def youtube_comment(grammar: Grammar, label: Label) -> str:
-    """One comment: shorter than a post, with line breaks (CRLF), emoji and typographic quotes that lost their high byte."""
+    """One comment: shorter than a post, with CRLF line breaks, emoji and curly quotes without their high byte."""
     dice = grammar.dice
     grammar.new_post()
     if label == "noise" and dice.chance(0.8):
@@ -171,11 +171,11 @@ def youtube_comment(grammar: Grammar, label: Label) -> str:
     else:
         parts = _sentences(grammar, label, _count(dice, 0.62, 14) - 1)
     parts = [contracted(part, dice) for part in parts]
-    if dice.chance(0.18):
+    if dice.chance(0.28):
         parts[-1] += (" " if dice.chance(0.6) else "") + dice.pick(EMOJI) * dice.integer(1, 4)
     text = (dice.pick(("\r\n", "\r\n\r\n")) if dice.chance(0.25) else " ").join(parts)
     if dice.chance(0.1):
         text = f"{dice.integer(0, 24)}:{dice.integer(10, 59)} {text}"
     if dice.chance(0.25):
         text = text.lower()
-    return lose_high_bytes(curly(text) if dice.chance(0.45) else text)
+    return lose_high_bytes(curly(text) if dice.chance(0.65) else text)

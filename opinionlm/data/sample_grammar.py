@@ -1,8 +1,8 @@
 """Invented posts: a small context-free grammar, read from ``sample_words.yaml``, and one way to compose each class.
 
-The classes differ in what a post says, hardly in the words around it: opinion frames are shared by both sides, sentences of
-context by all classes, negation and irony turn words around, adverts and complaints may be phrased as questions, and facts
-may quote feelings. So no keyword gives a class away.
+The classes differ in what a post says, hardly in the words around it: opinion frames are shared by both sides,
+sentences of context by all classes, negation and irony turn words around, adverts and complaints may be phrased as
+questions, and facts may quote feelings. So no keyword gives a class away.
 """
 
 from __future__ import annotations
@@ -125,7 +125,9 @@ class Grammar:
         """What makes a post one of its class: a sentence, sometimes after one that other classes share."""
         text = self._core(label)
         if self.dice.chance(0.2):
-            text = f"{self.expand('opener')} {text}"
+            # Nobody opens a headline with "in my experience".
+            opener = "headline" if label in ("objective", "advertisement", "miscellaneous") else "opener"
+            text = f"{self.expand(opener)} {text}"
         if label in ("positive", "negative", "neutral_sentiment") and self.dice.chance(0.2):
             return f"{sentence(self.expand('fact'))} {capitalised(text)}"
         if label in ("question", "advertisement") and self.dice.chance(0.3):
@@ -160,12 +162,13 @@ class Grammar:
     def aside(self, label: Label) -> str:
         """A further sentence of a longer post.
 
-        Mostly context that any class may carry, now and then more of the post's own kind, or a fact or a feeling in passing
-        as people drop them anywhere. Opinions hold only asides of their own side: two sides would make another class.
+        Mostly context that any class may carry, now and then more of the post's own kind, or a fact or a feeling in
+        passing as people drop them anywhere. Opinions hold only asides of their own side: two sides would make
+        another class.
         """
         match self.dice.weighted({"context": 55, "own": 22, "passing": 23}):
             case "context":
-                return self.expand("context")
+                return self.expand("closer" if self.dice.chance(0.1) else "context")
             case "own":
                 return self.expand("misc_body") if label == "miscellaneous" else self._core(label)
             case _ if label in ("positive", "negative"):
@@ -180,6 +183,6 @@ def capitalised(text: str) -> str:
 
 
 def sentence(text: str, mark: str = ".") -> str:
-    """Finish a derived text as a sentence: articles before vowels, a capital first, a mark at the end if none is there."""
+    """Finish a derived text as a sentence: "an" before vowels, a capital first, a mark at the end if none is there."""
     text = re.sub(r"\b([Aa]) (?=[aeiouAEIO])", r"\1n ", text)
     return capitalised(text) if text[-1:] in '?!.:)"' else capitalised(text) + mark

@@ -1,8 +1,9 @@
 """Cross entropy of a language model without its (tokens × vocabulary) matrix.
 
-On a CPU that matrix, not the arithmetic, is the cost: each fp32 copy of it is written to and read back from memory, and
-there are four of them. A chunk of rows fits the cache, and since the loss is the last thing computed, its gradient can be
-formed in the same pass. With 2,048 tokens and 6,144 entries a whole training step of the miniature became 1.65 times faster.
+On a CPU that matrix, not the arithmetic, is the cost: each fp32 copy of it is written to and read back from memory,
+and there are four of them. A chunk of rows fits the cache, and since the loss is the last thing computed, its
+gradient can be formed in the same pass. With 2,048 tokens and 6,144 entries a whole training step of the miniature
+became 1.65 times faster.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The texts the bundled miniature is pretrained on: read, cleaned lightly, deduplicated, and split by document.
 
-Only the *training* file of each source is ever opened, so no development or test text can leak into the weights, and the
-crypto posts that the project classifies are not among the sources at all.
+Only the *training* file of each source is ever opened, so no development or test text can leak into the weights, and
+the crypto posts that the project classifies are not among the sources at all.
 """
 
 from __future__ import annotations
