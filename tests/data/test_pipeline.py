@@ -332,7 +332,8 @@ def test_help_is_quick_and_lists_every_step(repository):
 
     from opinionlm.data.cleaning import Cleaning
 
-    code = "import sys; sys.argv.append('--help'); import preprocess; preprocess.build_parser().format_help(); print(*sys.modules)"
+    code = "import sys; sys.argv.append('--help'); import preprocess; "
+    code += "preprocess.build_parser().format_help(); print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=repository, check=True)
     assert not {"torch", "transformers", "datasets", "pyarrow", "matplotlib"} & set(run.stdout.split())
     text = preprocess.build_parser().format_help()
