@@ -97,9 +97,8 @@ def main(argv: list[str] | None = None) -> None:
     if unchanged:
         print(f"\nnothing changed since {output_dir} was made, so it was left as it is (--force makes it again)")
     else:
-        print(
-            f"\n{output_dir}: data set, report.md, rejects.csv, token_lengths.png ({time.perf_counter() - started:.1f} s)"
-        )
+        seconds = time.perf_counter() - started
+        print(f"\n{output_dir}: data set, report.md, rejects.csv, token_lengths.png ({seconds:.1f} s)")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,11 @@ class Cleaning:
 
     The defaults suit pretrained models: damage is repaired and white space evened out, while case, punctuation, emoji,
     hashtags, mentions and links stay, because the model has seen all of them and they carry opinion.
+
+    Measured with TF-IDF + logistic regression on the CryptOQA files, macro-F1 on validation, mean of three splits
+    (which differ by 0.02 among themselves): as they are 0.555; links (178 posts) removed 0.556, replaced 0.556;
+    mentions removed 0.558, replaced 0.559; hashtags removed 0.541, without the # 0.555. So only hashtags matter, and
+    what makes no difference stays untouched.
     """
 
     restore_lost_bytes: bool = _option(True, "characters that lost their high byte: U+0019 is ’, =U+0002 is 😂")
@@ -249,7 +254,7 @@ def repeat_ratio(text: str) -> float:
 class _OnlyCues(dict[int, str]):
     """A `str.translate` table that fills itself: punctuation and symbols go, ``?`` and ``!`` stay.
 
-    Categories rather than ``[^\\w\\s]``: the latter would also delete the vowel signs of Hindi and Thai.
+    Categories rather than "not a word character": the latter would also delete the vowel signs of Hindi and Thai.
     """
 
     def __missing__(self, code: int) -> str:
@@ -272,8 +277,10 @@ def _cue_pattern(words: tuple[str, ...]) -> re.Pattern[str] | None:
 _ONLY_CUES = _OnlyCues({ord("？"): "?", ord("！"): "!"})
 _FTFY = ftfy.TextFixerConfig(unescape_html=False, explain=False)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-_LOST = re.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1f]|[<=>][\x80-\x9f\xaa\xad\xaf\xb0\xb5\xb8]")
-_LOST_PAIR = re.compile(r"[<=>][\x01-\x08\x0b\x0c\x0e-\x1f\x80-\x9f\xaa\xad\xaf\xb0\xb5\xb8]")
+# U+0080 to U+009F after ">" are no emoji: mostly they are Windows-1252 punctuation read as Latin-1, right after a tag.
+_PAIR = r"(?:[<=>][\x01-\x08\x0b\x0c\x0e-\x1f\xaa\xad\xaf\xb0\xb5\xb8]|[<=][\x80-\x9f])"
+_LOST = re.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1f]|" + _PAIR)
+_LOST_PAIR = re.compile(_PAIR)
 _LOST_SINGLE = str.maketrans(
     {"\x18": "‘", "\x19": "’", "\x1c": "“", "\x1d": "”", "\x13": "–", "\x14": "—", "\x10": "-", "\x11": "-"}
 )

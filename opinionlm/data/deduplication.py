@@ -1,4 +1,4 @@
-"""Copies and contradictions among posts, found from digests: memory grows by a few bytes per post, whatever its length.
+"""Copies and contradictions among posts, found from digests: a few bytes per post, whatever its length.
 
 Section 4, steps 1.2.2 and 1.2.3. Runs twice, on raw and on cleaned text, because cleaning makes more posts equal; the
 second run is what guarantees that no text is in two splits.
@@ -17,6 +17,7 @@ KEPT, DUPLICATE, CONFLICT = 0, 1, 2
 def resolve_copies(
     digests: np.ndarray,
     labels: np.ndarray,
+    present: np.ndarray,
     duplicates: Literal["tokens", "text", "keep"],
     conflicts: Literal["drop", "keep_first", "majority", "keep"],
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -28,6 +29,8 @@ def resolve_copies(
     Args:
         digests: (rows,) of ``S16``; equal digests mean equal posts.
         labels: (rows,) class ids.
+        present: (rows,) of bool; the others are gone already, but their labels still bear witness: a text that was
+            dropped for its contradictory labels contradicts the copies that only cleaning reveals, too.
         duplicates: ``keep`` lets copies with the same label stay.
         conflicts: see above; ``keep`` lets contradictions stay.
 
@@ -51,7 +54,7 @@ def resolve_copies(
         verdicts[losers] = CONFLICT
         for row in losers:
             partners[row] = group[np.argmax(labels[group] != labels[row])]
-        stay = group[verdicts[group] == KEPT]
+        stay = group[(verdicts[group] == KEPT) & present[group]]
         if duplicates != "keep" and len(stay) > 1:
             verdicts[stay[1:]] = DUPLICATE
             partners[stay[1:]] = stay[0]

@@ -1,7 +1,7 @@
 """From a dataset YAML to a prepared folder: read, compare, clean, compare again, split, report.
 
-`prepare` is the order of the paper's section 4. The folder appears by a rename when everything in it is written; on any
-error nothing is left behind.
+`prepare` is the order of the paper's section 4. The folder appears by a rename when everything in it is written; on
+any error nothing is left behind.
 """
 
 from __future__ import annotations
@@ -9,12 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import socket
 import sys
-import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,19 +18,20 @@ import numpy as np
 import pyarrow as pa
 
 from opinionlm.data.deduplication import CONFLICT, DUPLICATE, leaked_rows, resolve_copies
+from opinionlm.data.folders import partial_folder, publish
 from opinionlm.data.prepared import MANIFEST, PreparedDataset, load_prepared, read_manifest
 from opinionlm.data.report import Ledger, write_report
 from opinionlm.data.rows import (
     QUALITY_REASONS,
-    Cleaned,
     RejectWriter,
     Source,
-    Table,
     clean_rows,
     find_sources,
+    given_splits,
     read_rows,
     split_numbers,
 )
+from opinionlm.data.sources import no_progress_bars
 from opinionlm.data.spec import SPLITS, DatasetSpec, load_spec
 from opinionlm.data.splits import stratified_split
 from opinionlm.data.tokens import find_tokenizer, load_tokenizer
@@ -79,12 +76,12 @@ def prepare(
     ):
         raise UserError(f"output_dir: {output_dir} exists and is not a prepared data set; give another folder")
     try:
-        with _partial_folder(output_dir) as folder, ExitStack() as cleanup:
+        with partial_folder(output_dir) as folder, ExitStack() as cleanup:
             rejects = RejectWriter(folder / "rejects.csv")
             cleanup.callback(rejects.close)
             _fill(folder, spec, sources, data_dir, rejects, fingerprint, num_proc or available_cores())
             rejects.close()
-            _publish(folder, output_dir)
+            publish(folder, output_dir, lambda: not force and is_current(output_dir, fingerprint))
     except OSError as error:
         raise UserError(f"output_dir: {output_dir} cannot be written ({error.strerror or error})") from None
     return output_dir
@@ -152,19 +149,19 @@ def _fill(
     ledger = Ledger(spec, sources, table, findings)
     given = split_numbers(sources, table)
 
-    _drop_copies(ledger, spec, findings.raw_digest, given, "raw")
+    nobody = np.zeros(len(given), dtype=bool)
+    _drop_copies(ledger, spec, findings.raw_digest, given, nobody, "raw")
+    copies = ~ledger.kept
     for bit, name in enumerate(ledger.text_steps):
         ledger.note_changed(name, (findings.changed >> bit) & 1)
     dropped = (findings.reason > 0) & ~findings.becomes_noise
     for code, reason in enumerate(QUALITY_REASONS, start=1):
         ledger.relabel(reason, (findings.reason == code) & findings.becomes_noise, noise)
-    ledger.drop(
-        "quality rules", [(dropped & (findings.reason == c), r, None) for c, r in enumerate(QUALITY_REASONS, 1)]
-    )
-    _drop_copies(ledger, spec, findings.digest, given, "cleaned")
-    if spec.given_splits:
-        leaked, partners = _on_kept(ledger, lambda rows: leaked_rows(findings.digest[rows], given[rows]))
-        ledger.drop("copies across splits", [(leaked.astype(bool), "in_another_split", partners)])
+    reasons = [(dropped & (findings.reason == code), reason, None) for code, reason in enumerate(QUALITY_REASONS, 1)]
+    ledger.drop("quality rules", reasons)
+    _drop_copies(ledger, spec, findings.digest, given, copies & ~dropped, "cleaned")
+    if given_splits(sources):
+        _drop_leaks(ledger, findings.digest, given)
     splits = _assign_splits(ledger, spec, given)
     _require_classes(ledger, splits)
 
@@ -181,39 +178,37 @@ def _fill(
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def _drop_copies(ledger: Ledger, spec: DatasetSpec, digests: np.ndarray, given: np.ndarray, which: str) -> None:
-    """Drop copies and contradictions; where the splits are given, each of them by itself."""
-
-    def resolve(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        verdicts, partners = np.zeros(len(rows), dtype=np.int8), np.full(len(rows), -1, dtype=np.int64)
-        for split in np.unique(given[rows]):
-            part = np.flatnonzero(given[rows] == split)
-            found, beside = resolve_copies(
-                digests[rows[part]], ledger.label[rows[part]], spec.cleaning.duplicates, spec.cleaning.conflicts
-            )
-            verdicts[part], partners[part] = found, np.where(beside >= 0, part[beside], -1)
-        return verdicts, partners
-
-    verdicts, partners = _on_kept(ledger, resolve)
+def _drop_copies(
+    ledger: Ledger, spec: DatasetSpec, digests: np.ndarray, given: np.ndarray, witnesses: np.ndarray, which: str
+) -> None:
+    """Drop copies and contradictions among the kept rows; where the splits are given, in each of them by itself."""
+    verdicts = np.zeros(len(digests), dtype=np.int8)
+    partners = np.full(len(digests), -1, dtype=np.int64)
+    for split in np.unique(given):
+        rows = np.flatnonzero((ledger.kept | witnesses) & (given == split))
+        verdicts[rows], beside = resolve_copies(
+            digests[rows], ledger.label[rows], ledger.kept[rows], spec.cleaning.duplicates, spec.cleaning.conflicts
+        )
+        partners[rows] = np.where(beside >= 0, rows[beside], -1)
     reasons = [(verdicts == CONFLICT, f"conflicting_labels_{which}", partners)]
     reasons += [(verdicts == DUPLICATE, f"duplicate_{which}", partners)]
     ledger.drop(f"copies of {which} posts", reasons)
 
 
-def _on_kept(ledger: Ledger, decide) -> tuple[np.ndarray, np.ndarray]:  # noqa: ANN001
-    """Run a decision on the rows still kept; verdicts and partners come back in terms of all rows."""
+def _drop_leaks(ledger: Ledger, digests: np.ndarray, given: np.ndarray) -> None:
+    """Drop what is also in a given split that matters more."""
     rows = np.flatnonzero(ledger.kept)
-    found, beside = decide(rows)
-    verdicts, partners = np.zeros(len(ledger.kept), dtype=np.int8), np.full(len(ledger.kept), -1, dtype=np.int64)
-    verdicts[rows], partners[rows] = found, np.where(beside >= 0, rows[beside], -1)
-    return verdicts, partners
+    found, beside = leaked_rows(digests[rows], given[rows])
+    leaked, partners = np.zeros(len(digests), dtype=bool), np.full(len(digests), -1, dtype=np.int64)
+    leaked[rows], partners[rows] = found, np.where(beside >= 0, rows[beside], -1)
+    ledger.drop("copies across splits", [(leaked, "in_another_split", partners)])
 
 
 def _assign_splits(ledger: Ledger, spec: DatasetSpec, given: np.ndarray) -> np.ndarray:
     """(rows,) split numbers; missing given splits are taken out of train by their share."""
     splits = given.copy()
     pool = np.flatnonzero(ledger.kept & (given == 0))
-    missing = [split for split in SPLITS if split not in (spec.given_splits or ("train",))]
+    missing = [split for split in SPLITS if split not in (given_splits(ledger.sources) or ("train",))]
     taken = {split: getattr(spec.split, split) for split in missing}
     if missing and len(pool):
         chosen, warnings = stratified_split(
@@ -236,8 +231,8 @@ def _require_classes(ledger: Ledger, splits: np.ndarray) -> None:
         names = ", ".join(repr(ledger.spec.labels.leaves[i]) for i in found) or "none"
         removed = "; ".join(f"{step.name}: {sum(step.removed.values())}" for step in ledger.steps if step.removed)
         raise UserError(
-            f"{ledger.spec.source}: the training split would hold only one class or none ({names}); a classifier needs two. "
-            f"Removed so far: {removed or 'nothing'}; check `codes`, `labels` and the cleaning options"
+            f"{ledger.spec.source}: the training split would hold only one class or none ({names}); a classifier "
+            f"needs two. Removed so far: {removed or 'nothing'}; check `codes`, `labels` and the cleaning options"
         )
     for number, split in enumerate(SPLITS):
         absent = set(range(len(ledger.spec.labels.leaves))) - set(
@@ -297,7 +292,7 @@ def _write_dataset(
                 reason, detail = ledger.explain(row, text)
                 source = ledger.sources[ledger.table.source[row]]
                 rejects.write(source, int(ledger.table.line[row]), int(ledger.table.number[row]), reason, detail, text)
-    with _no_progress_bars():
+    with no_progress_bars():
         data = datasets.DatasetDict({s: datasets.Dataset.from_file(str(path)) for s, path in paths.items()})
         data.save_to_disk(str(folder))
         counts = {split: len(data[split]) for split in SPLITS}
@@ -305,64 +300,6 @@ def _write_dataset(
     for path in paths.values():
         path.unlink()
     return counts
-
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Silence the bars of `datasets`; ours tell enough."""
-    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-    before = are_progress_bars_disabled()
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        if not before:
-            enable_progress_bars()
-
-
-@contextmanager
-def _partial_folder(output_dir: Path) -> Iterator[Path]:
-    """A folder beside the output to work in, so that the final rename stays within one file system."""
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
-    start = f".{output_dir.name}.partial-{socket.gethostname()}-"
-    for left_over in output_dir.parent.glob(f"{start}*"):
-        if not _is_running(left_over.name.removeprefix(start).split("-")[0]):
-            shutil.rmtree(left_over, ignore_errors=True)  # of a job that was killed on this machine
-    folder = output_dir.parent / f"{start}{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_running(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _publish(folder: Path, output_dir: Path) -> None:
-    """Rename the finished folder into place. Of two processes doing so at once the last one wins."""
-    for _ in range(100):
-        old = output_dir.with_name(f"{folder.name}-old-{uuid.uuid4().hex[:8]}")
-        try:
-            os.rename(output_dir, old)
-        except FileNotFoundError:
-            pass
-        else:
-            shutil.rmtree(old, ignore_errors=True)
-        try:
-            os.rename(folder, output_dir)
-            return
-        except OSError:
-            continue  # another process put its own there in between
-    raise UserError(f"output_dir: {output_dir} is being written by other processes again and again; stop them")
 
 
 def _file_hash(path: Path) -> str:

@@ -117,12 +117,13 @@ class Ledger:
         self.steps.append(LedgerStep(step, rows, rows, changed=int(changed[self.kept].sum())))
 
     def relabel(self, reason: str, mask: np.ndarray, label: int | None) -> None:
-        """Give the kept rows under the mask another label."""
-        rows = np.flatnonzero(mask & self.kept)
-        if len(rows) and label is not None:
-            self.label[rows] = label
-            kept = int(self.kept.sum())
-            self.steps.append(LedgerStep(f"{reason} becomes noise", kept, kept, relabelled=len(rows)))
+        """Give the rows under the mask another label."""
+        if not mask.any() or label is None:
+            return
+        kept = int(self.kept.sum())
+        relabelled = int((mask & self.kept & (self.label != label)).sum())
+        self.label[mask] = label  # also of copies that went before, which still bear witness
+        self.steps.append(LedgerStep(f"{reason} becomes noise", kept, kept, relabelled=relabelled))
 
     def explain(self, row: int, text: str) -> tuple[str, str]:
         """Reason code and sentence for a row that went; contradictions are also noted as examples."""
@@ -261,8 +262,8 @@ def render_report(report: dict[str, Any]) -> str:
     lines += _table(
         ["file", "records", "kept", "rejected", "blank lines", "undecodable", "columns not used"],
         [
-            [f["path"], f["records"], f["kept"], sum(f["rejected"].values()), f["blank_lines"], f["undecodable_records"],
-             ", ".join(name or "(no name)" for name in f["dropped_columns"])]
+            [f["path"], f["records"], f["kept"], sum(f["rejected"].values()), f["blank_lines"],
+             f["undecodable_records"], ", ".join(name or "(no name)" for name in f["dropped_columns"])]
             for f in report["files"]
         ],
     )  # fmt: skip
@@ -285,7 +286,7 @@ def render_report(report: dict[str, Any]) -> str:
             for level in levels
             for label in levels[level]
         ]
-        lines += [f"### {platform}", "", *_table(["level", "label", *SPLITS], rows), ""]
+        lines += [f"### {_cell(platform)}", "", *_table(["level", "label", *SPLITS], rows), ""]
     if report["conflicts"]:
         lines += ["## Examples of contradictory labels", ""]
         lines += _table(
@@ -316,16 +317,17 @@ def _pairs(counts: dict[str, int]) -> str:
 
 
 def _table(header: list[str], rows: list[list[Any]]) -> list[str]:
-    """Markdown table lines; text from posts is escaped, so that it can neither break the table nor become markup."""
-
-    def cell(value: Any) -> str:
-        if not isinstance(value, str):
-            return f"{value:,}" if isinstance(value, int) else f"{value:g}" if value < 1e5 else f"{value:,.0f}"
-        text = "".join(char if char.isprintable() else " " for char in value)
-        return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
-
+    """Markdown table lines."""
     lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    return lines + ["| " + " | ".join(cell(value) for value in row) + " |" for row in rows]
+    return lines + ["| " + " | ".join(_cell(value) for value in row) + " |" for row in rows]
+
+
+def _cell(value: Any) -> str:
+    """A value as Markdown: thousands separated, text from posts harmless."""
+    if not isinstance(value, str):
+        return f"{value:,}" if isinstance(value, int) else f"{value:g}" if value < 1e5 else f"{value:,.0f}"
+    text = "".join(char if char.isprintable() else " " for char in value)
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
 
 
 def _draw_token_lengths(path: Path, ledger: Ledger) -> None:

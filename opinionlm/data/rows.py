@@ -1,7 +1,7 @@
 """The heavy part of preparing: posts stream from the sources into an Arrow file, and batches of it through workers.
 
-Nothing here holds all texts. In memory stay a few numbers per post (`Table`); texts lie in two memory-mapped files with
-the same batches, so that the result is the same for any number of processes.
+Nothing here holds all texts. In memory stay a few numbers per post (`Table`); texts lie in two memory-mapped files of
+the same batches, and the batches do not depend on the number of processes, so the result does not either.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from opinionlm.data.cleaning import Cleaning, Step, clean_text, judge, text_steps
-from opinionlm.data.labelling import LabelError, leaf_of
+from opinionlm.data.labelling import LabelError, Labeller
 from opinionlm.data.sources import Record, Reject, SourceNotes, read_file, read_hub
 from opinionlm.data.spec import SPLITS, DatasetSpec
 from opinionlm.data.tokens import digest, token_ids, unknown_id
@@ -59,7 +59,7 @@ class Source:
 
 @dataclass
 class Table:
-    """Numbers per readable post, all of shape (rows,) and in the order of the sources; `platform` indexes `platforms`."""
+    """Numbers per readable post, of shape (rows,), in the order of the sources; `platform` indexes `platforms`."""
 
     source: np.ndarray
     line: np.ndarray
@@ -119,9 +119,9 @@ def find_sources(spec: DatasetSpec, data_dir: Path) -> list[Source]:
     if spec.files and not missing:
         return [Source(file.path, file.platform, file.split) for file in spec.files]
     if spec.hub is not None and len(missing) == len(spec.files):
-        given = set(spec.hub.splits) != {"train"}
+        given = spec.hub.given_splits
         platform = spec.hub.platform
-        return [Source(hub, platform, ours if given else None, True) for ours, hub in spec.hub.splits.items()]
+        return [Source(hub, platform, ours if ours in given else None, True) for ours, hub in spec.hub.splits.items()]
     raise UserError(
         f"{spec.source}: files: {', '.join(missing)} not found in {data_dir}; give the folder that holds them with "
         "--data_dir, or correct `files`"
@@ -154,10 +154,12 @@ def read_rows(spec: DatasetSpec, sources: list[Source], data_dir: Path, path: Pa
         progress = tqdm(desc="reading", unit=" posts", disable=None, leave=False)
         for index, source in enumerate(sources):
             first_problem = ""
+            separator = "" if source.from_hub else spec.files[index].label_separator
+            labeller = Labeller(spec.labels, spec.codes, separator)
             for item in _records(spec, source, index, data_dir):
                 source.records += 1
                 progress.update()
-                row = _labelled(item, spec, index, source.from_hub) if isinstance(item, Record) else item
+                row = _labelled(item, labeller) if isinstance(item, Record) else item
                 if isinstance(row, Reject):
                     rejects.write(source, row.line, row.number, row.reason, row.detail, row.raw)
                     first_problem = first_problem or f"line {row.line}: {row.reason}, {row.detail}"
@@ -194,12 +196,11 @@ def _records(spec: DatasetSpec, source: Source, index: int, data_dir: Path) -> I
     return read_hub(spec.hub, source.name, source.notes)
 
 
-def _labelled(record: Record, spec: DatasetSpec, index: int, from_hub: bool) -> tuple[str, int] | Reject:
+def _labelled(record: Record, labeller: Labeller) -> tuple[str, int] | Reject:
     """The text and class of a record."""
     text = record.fields["text"]
-    separator = "" if from_hub else spec.files[index].label_separator
     try:
-        label = leaf_of(record.fields, spec.labels, spec.codes, separator)
+        label = labeller(record.fields)
     except LabelError as error:
         return Reject(record.line, record.number, error.code, str(error), record.raw)
     if not text.strip("\0\ufeff \t\r\n\v\f\u00a0\u200b"):
@@ -341,6 +342,11 @@ def _start_worker(raw: Path, cleaning: Cleaning, tokenizer: str, noise: int | No
 
 def _clean_in_worker(index: int) -> tuple[list[str], Cleaned]:
     return _worker.clean(index)
+
+
+def given_splits(sources: list[Source]) -> tuple[str, ...]:
+    """The splits that come with the data, in the order train, validation, test; empty when we make them."""
+    return tuple(split for split in SPLITS if split in {source.split for source in sources})
 
 
 def split_numbers(sources: list[Source], table: Table) -> np.ndarray:

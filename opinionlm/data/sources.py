@@ -14,6 +14,7 @@ import sys
 import zlib
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -130,12 +131,16 @@ def _unreadable(name: str, error: Exception) -> UserError:
 
 
 def _decoded(binary: IO[bytes], name: str, spec: FileSpec) -> io.TextIOWrapper:
-    source = gzip.GzipFile(fileobj=binary) if name.endswith(".gz") else binary
-    encoding = "utf-8-sig" if spec.encoding.lower().replace("_", "-") in ("utf-8", "utf8") else spec.encoding
-    if encoding == "utf-8-sig" and source.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff"):  # type: ignore[attr-defined]
+    source: Any = gzip.GzipFile(fileobj=binary) if name.endswith(".gz") else binary
+    start = source.peek(3)[:3]
+    is_utf8 = spec.encoding.lower().replace("_", "-") in ("utf-8", "utf8")
+    if is_utf8 and start[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise UserError(f"{name}: starts with a UTF-16 byte order mark; set encoding: utf-16 for this file")
+    if is_utf8 and start == b"\xef\xbb\xbf":
+        # By hand: Python's utf-8-sig silently swallows a file that is only the beginning of a mark.
+        source.read(3)
     # newline="" leaves \r\n and \r as they are, so that raw content in rejects is the file's own.
-    return io.TextIOWrapper(source, encoding=encoding, errors="replace", newline="")  # type: ignore[arg-type]
+    return io.TextIOWrapper(source, encoding=spec.encoding, errors="replace", newline="")
 
 
 class _Oversized(Exception):
@@ -178,7 +183,8 @@ class _Lines:
             while (rest := self._stream.readline(65_536)) and not rest.endswith(("\n", "\r")):
                 pass
             text = text[:EVIDENCE_CHARACTERS]
-        return self._read, text, whole
+        # Some encodings, utf-7 for one, can spell half of a surrogate pair.
+        return self._read, text if text.isascii() else _scrub(text), whole
 
     def begin(self) -> None:
         """Forget the previous record's lines."""
@@ -230,7 +236,7 @@ def _read_separated(
         if problem:
             # Only the first line is to blame for certain; what follows gets its own chance.
             lines.give_back()
-        elif not any(value.strip() for value in values) and len(values) <= 1:
+        elif len(values) <= 1 and not lines.raw.strip():
             notes.blank_lines += 1
             continue
         elif len(values) != len(header):
@@ -370,7 +376,7 @@ def _json_fields(
 
 
 def _scrub(text: str) -> str:
-    """Text that UTF-8 can hold: JSON may spell half of a surrogate pair, which no file can store."""
+    """Text that UTF-8 can hold: JSON and some encodings may spell half of a surrogate pair, which files cannot."""
     try:
         text.encode("utf-8")
         return text
@@ -392,7 +398,8 @@ def read_hub(spec: HubSpec, split: str, notes: SourceNotes) -> Iterator[Record |
     import datasets
 
     try:
-        data = datasets.load_dataset(spec.path, spec.config, revision=spec.revision, split=split)
+        with no_progress_bars():
+            data = datasets.load_dataset(spec.path, spec.config, revision=spec.revision, split=split)
     except Exception as error:  # noqa: BLE001 — the hub client raises whatever its parts raise
         reason = " ".join(str(error).split())[:200]
         raise UserError(
@@ -412,3 +419,17 @@ def read_hub(spec: HubSpec, split: str, notes: SourceNotes) -> Iterator[Record |
         fields, problem, detail = _json_fields(row, spec.columns)
         raw = json.dumps(row, ensure_ascii=False, default=str)
         yield Reject(number, number, problem, detail, raw) if problem else Record(number, number, fields, raw)
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Silence the bars of `datasets`; ours tell enough."""
+    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    before = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not before:
+            enable_progress_bars()

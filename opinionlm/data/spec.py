@@ -10,7 +10,7 @@ import types
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -74,6 +74,11 @@ class HubSpec:
     splits: Mapping[str, str] = field(default_factory=lambda: {"train": "train"})
     platform: str = ""
 
+    @property
+    def given_splits(self) -> set[str]:
+        """The splits the data set comes with; none if it is all one, which we then split ourselves."""
+        return set(self.splits) if set(self.splits) != {"train"} else set()
+
 
 @dataclass(frozen=True)
 class SplitSpec:
@@ -110,14 +115,6 @@ class DatasetSpec:
     cleaning: Cleaning = PROFILES["default"]
     split: SplitSpec = SplitSpec()
     source: str = "dataset YAML"
-
-    @property
-    def given_splits(self) -> tuple[str, ...]:
-        """The splits that come with the data, in the order train, validation, test; empty when we make them."""
-        named = {file.split for file in self.files}
-        if not self.files and self.hub is not None and set(self.hub.splits) != {"train"}:
-            named = set(self.hub.splits)
-        return tuple(split for split in SPLITS if split in named)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: everything that decides the output, so that a fingerprint can be taken of it."""
@@ -222,14 +219,17 @@ def _validate(spec: DatasetSpec) -> None:
     shares = {name: getattr(spec.split, name) for name in SPLITS}
     if any(not 0 < share < 1 for share in shares.values()):
         problems.append(f"split: every share has to lie between 0 and 1, found {shares}")
-    elif not spec.given_splits and abs(sum(shares.values()) - 1) > 1e-6:
-        problems.append(f"split: train, validation and test have to sum to 1, found {sum(shares.values()):g}")
-    if spec.given_splits and "train" not in spec.given_splits:
-        problems.append("files: no file is the training split; give one split: train")
-    if not spec.given_splits and spec.cleaning.duplicates == "keep":
+    # Files and hub data set stand in for each other, so each of them has to fit the rest.
+    given = [{file.split for file in spec.files} - {None}] if spec.files else []
+    given += [spec.hub.given_splits] if spec.hub else []
+    if any(splits and "train" not in splits for splits in given):
+        problems.append("no source is the training split; give one split: train")
+    if not all(given) and spec.cleaning.duplicates == "keep":
         problems.append(
-            "cleaning.duplicates: keep would let one text into two splits; use tokens or text, or give every file a split"
+            "cleaning.duplicates: keep would let one text into two splits; use tokens or text, or give files a split"
         )
+    if not all(given) and abs(sum(shares.values()) - 1) > 1e-6:
+        problems.append(f"split: train, validation and test have to sum to 1, found {sum(shares.values()):g}")
     if spec.cleaning.relabels_noise and spec.cleaning.noise_label not in spec.labels.leaves:
         problems.append(
             f"cleaning.noise_label: posts are to be labelled {spec.cleaning.noise_label!r}, which is no label of this "
@@ -274,7 +274,7 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
         if value in get_args(kind) and isinstance(value, str):
             return value
         raise UserError(f"{where}: {value!r} is not a choice{nearest(value, get_args(kind))}")
-    if origin in (types.UnionType,):
+    if origin in (types.UnionType, Union):
         return None if value is None else _convert(value, get_args(kind)[0], where)
     if origin is tuple:
         return tuple(_convert(item, get_args(kind)[0], f"{where}[{i}]") for i, item in enumerate(_list(value, where)))

@@ -36,22 +36,42 @@ def load_tokenizer(name_or_path: str) -> Tokenizer:
         UserError: there is none, or it cannot be had offline.
     """
     folder = find_tokenizer(name_or_path)
+    is_path = name_or_path.count("/") > 1 or name_or_path.startswith(("models/", "outputs/", ".", "/"))
+    if folder is None and is_path:
+        raise UserError(
+            f"tokenizer_name_or_path: there is no folder {name_or_path} here or in {REPOSITORY}; give "
+            "another one with --tokenizer_name_or_path"
+        )
     try:
-        if folder is not None and (folder / "tokenizer.json").is_file():
+        if folder is None:
+            tokenizer = Tokenizer.from_file(_from_hub(name_or_path))
+        elif (folder / "tokenizer.json").is_file():
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         else:
-            from transformers import AutoTokenizer  # imports torch: only for tokenizers in another form
+            from transformers import AutoTokenizer  # imports torch: only where it must
 
-            tokenizer = AutoTokenizer.from_pretrained(str(folder or name_or_path)).backend_tokenizer
+            tokenizer = AutoTokenizer.from_pretrained(str(folder)).backend_tokenizer
     except Exception as error:  # noqa: BLE001 — tokenizers raises bare Exception, the hub client many kinds
         reason = " ".join(str(error).split())[:160]
         raise UserError(
-            f"tokenizer_name_or_path: {name_or_path!r} cannot be loaded ({reason}); give a folder with a tokenizer.json "
-            "or a hub name you have access to, e.g. --tokenizer_name_or_path models/gemma3-mini"
+            f"tokenizer_name_or_path: {name_or_path!r} cannot be loaded ({reason}); give a folder with a "
+            "tokenizer.json or a hub name you have access to, e.g. --tokenizer_name_or_path models/gemma3-mini"
         ) from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def _from_hub(name: str) -> str:
+    """The path of a hub model's tokenizer.json, from the cache or downloaded."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+
+    cached = try_to_load_from_cache(name, "tokenizer.json")
+    if isinstance(cached, str):
+        return cached
+    # Asks once. Without a network the download itself would retry for half a minute, with a warning for every attempt.
+    get_hf_file_metadata(hf_hub_url(name, "tokenizer.json"), timeout=10)
+    return hf_hub_download(name, "tokenizer.json")
 
 
 def token_ids(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:

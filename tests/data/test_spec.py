@@ -1,0 +1,103 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from opinionlm.data.cleaning import PROFILES
+from opinionlm.data.spec import DatasetSpec, load_spec, normal_code, spec_from_dict
+from opinionlm.errors import UserError
+
+
+def test_codes_have_one_spelling():
+    assert {normal_code(code) for code in ("0", "0.0", " 0 ", "0.00")} == {"0"}
+    assert normal_code("10") == "10"
+    assert normal_code("1.5") == "1.5"
+    assert normal_code("v1.0") == "v1.0"
+
+
+def test_every_shipped_dataset_yaml(repository: Path):
+    paths = sorted((repository / "configs" / "datasets").rglob("*.yaml"))
+    assert len(paths) >= 9
+    for path in paths:
+        spec = load_spec(path)
+        first = path.read_text(encoding="utf-8").splitlines()[0]
+        assert first.startswith(f"# python preprocess.py --config {path.relative_to(repository)}")
+        assert spec.name == path.stem
+        assert spec.description
+        assert spec.licence
+
+
+def test_defaults(raw_spec):
+    spec = spec_from_dict(raw_spec("a.csv"), "x.yaml")
+    assert spec.task == "sequence"
+    assert spec.cleaning == PROFILES["default"]
+    assert (spec.split.train, spec.split.validation, spec.split.test) == (0.7, 0.2, 0.1)
+
+
+def test_single_steps_win_over_the_profile_and_the_command_line_over_both(raw_spec):
+    raw = raw_spec("a.csv", cleaning={"profile": "paper", "lowercase": False, "min_tokens": 7})
+    cleaning = spec_from_dict(raw, "x.yaml", {"min_tokens": 9, "links": None}).cleaning
+    assert (cleaning.lowercase, cleaning.min_tokens, cleaning.links) == (False, 9, "remove")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lables": {}}, "unknown key 'lables', did you mean 'labels'?"),
+        ({"labels": None}, "the key 'labels' is missing"),
+        ({"name": "../x"}, "plain name"),
+        ({"name": ".."}, "plain name"),
+        ({"task": "sequenze"}, "task: 'sequenze' is not a choice, did you mean 'sequence'?"),
+        ({"labels": ["one"], "codes": {}}, "at least two classes"),
+        ({"labels": ["a", "a"]}, "named twice"),
+        ({"cleaning": {"link": "keep"}}, "unknown key 'link', did you mean 'links'?"),
+        ({"cleaning": {"links": "drop"}}, "cleaning.links: 'drop' is not a choice"),
+        ({"cleaning": {"lowercase": "yes"}}, "cleaning.lowercase: expected bool"),
+        ({"cleaning": {"min_tokens": -1}}, "negative"),
+        ({"cleaning": {"min_tokens": True}}, "expected int"),
+        ({"cleaning": {"profile": "papr"}}, "did you mean 'paper'"),
+        ({"cleaning": {"duplicates": "keep"}}, "two splits"),
+        ({"cleaning": {"gibberish": "noise", "noise_label": "junk"}}, "noise_label"),
+        ({"split": {"train": 0.9}}, "sum to 1"),
+        ({"split": {"stratify_by": ["labels"]}}, "stratify_by.0.: 'labels' is not a choice, did you mean 'label'"),
+        ({"split": {"trian": 0.9}}, "did you mean 'train'"),
+        ({"codes": {"level1": {0: "noises"}}}, "codes.level1.0: 'noises' is no label there, did you mean 'noise'"),
+        ({"codes": {"level9": {0: "noise"}}}, "codes: unknown column 'level9'"),
+        ({"files": []}, "no source"),
+        ({"files": "a.csv"}, "files: expected a list"),
+        ({"files": [{"path": "a.csv"}]}, "files.0.: the key 'columns' is missing"),
+        ({"files": [{"path": "a.csv", "columns": {"text": "t"}}]}, "neither label nor level1"),
+        ({"files": [{"path": "a.csv", "columns": {"txt": "t", "label": "l"}}]}, "did you mean 'text'"),
+        ({"files": [{"path": "a.csv", "columns": {"text": 1, "label": "l"}}]}, "quote numbers"),
+        ({"files": [{"path": "a.csv", "split": "dev", "columns": {"text": "t", "label": "l"}}]}, "files.0..split"),
+        ({"files": [{"path": "a.csv", "split": "test", "columns": {"text": "t", "label": "l"}}]}, "training split"),
+        (
+            {"hub": {"path": "x", "columns": {"text": "t", "label": "l"}, "splits": {"dev": "dev"}}},
+            "unknown split 'dev'",
+        ),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(raw_spec, changes, message):
+    with pytest.raises(UserError, match=message) as error:
+        spec_from_dict(raw_spec("a.csv", **changes), "x.yaml")
+    assert str(error.value).startswith("x.yaml")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"- a", b"name: [", b"name: !!python/object:os.system {}", b"\xff\xfe\0", b"x" * 9]
+)
+def test_a_broken_yaml_is_a_user_error(tmp_path, content):
+    path = tmp_path / "x.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="x.yaml"):
+        load_spec(path)
+    with pytest.raises(UserError, match="cannot be read"):
+        load_spec(tmp_path / "none.yaml")
+
+
+def test_the_spec_as_plain_values_reads_back_equal(raw_spec):
+    spec = spec_from_dict(raw_spec("a.csv", cleaning={"profile": "paper"}), "x.yaml")
+    plain = yaml.safe_load(yaml.safe_dump(spec.to_dict(), sort_keys=False))
+    assert isinstance(spec, DatasetSpec)
+    assert spec_from_dict(plain, "x.yaml") == spec
