@@ -131,8 +131,8 @@ def _unreadable(name: str, error: Exception) -> UserError:
 
 
 def _decoded(binary: IO[bytes], name: str, spec: FileSpec) -> io.TextIOWrapper:
-    source = gzip.GzipFile(fileobj=binary) if name.endswith(".gz") else binary
-    start = source.peek(3)[:3]  # type: ignore[attr-defined]
+    source: Any = gzip.GzipFile(fileobj=binary) if name.endswith(".gz") else binary
+    start = source.peek(3)[:3]
     is_utf8 = spec.encoding.lower().replace("_", "-") in ("utf-8", "utf8")
     if is_utf8 and start[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise UserError(f"{name}: starts with a UTF-16 byte order mark; set encoding: utf-16 for this file")
@@ -140,7 +140,7 @@ def _decoded(binary: IO[bytes], name: str, spec: FileSpec) -> io.TextIOWrapper:
         # By hand: Python's utf-8-sig silently swallows a file that is only the beginning of a mark.
         source.read(3)
     # newline="" leaves \r\n and \r as they are, so that raw content in rejects is the file's own.
-    return io.TextIOWrapper(source, encoding=spec.encoding, errors="replace", newline="")  # type: ignore[arg-type]
+    return io.TextIOWrapper(source, encoding=spec.encoding, errors="replace", newline="")
 
 
 class _Oversized(Exception):
