@@ -18,7 +18,7 @@ from opinionlm.data.sample_grammar import Dice, Grammar, Label, sentence
 from opinionlm.data.sample_readme import Codes, readme
 
 # (Level 1, Level 2, Level 3) as the files write them.
-CODES: dict[Label, tuple[str, str, str]] = {
+CODES: dict[Label, Codes] = {
     "noise": ("0", "", ""),
     "objective": ("1", "", ""),
     "neutral_sentiment": ("2", "0", "0"),
@@ -28,8 +28,7 @@ CODES: dict[Label, tuple[str, str, str]] = {
     "negative": ("2", "1", ""),
     "positive": ("2", "2", ""),
 }
-# Rows per class: the mix of the real files per thousand, the rarest classes raised so that a tenth of them is still a
-# few.
+# Rows per class: the real mix per thousand, the rarest classes raised so that a tenth of them is still a few.
 MIX: dict[str, dict[Label, int]] = {
     "reddit": {
         "noise": 127, "objective": 101, "neutral_sentiment": 95, "question": 450,
@@ -45,7 +44,7 @@ MIX: dict[str, dict[Label, int]] = {
     },
 }  # fmt: skip
 # Twitter rows whose codes break the hierarchy: subjective without Level 2, neutral without Level 3, and four odd ones.
-BROKEN_HIERARCHY: list[tuple[tuple[str, str, str], int]] = [
+BROKEN_HIERARCHY: list[tuple[Codes, int]] = [
     (("2", "", ""), 11),
     (("2", "0", ""), 14),
     (("0", "0", "0"), 1),
@@ -113,7 +112,7 @@ def reddit_file(dice: Dice) -> bytes:
     rows = labelled_rows("reddit", dice, lambda label: reddit_post(grammar, label))
     rows.sort(key=lambda row: row.codes)
     # The one post whose body kept its real line breaks.
-    title, body, main = rows[len(rows) // 2].fields
+    title, body, _ = rows[len(rows) // 2].fields
     broken = body.replace("\\n\\n", "\r\n") + "\r\n" + sentence(grammar.expand("context"))
     rows[len(rows) // 2] = Row((title, broken, lower(f"{title} {broken}")), rows[len(rows) // 2].codes)
     # Two posts stand apart from their class, as in the real file, which is otherwise sorted.
@@ -136,11 +135,11 @@ def twitter_file(dice: Dice) -> bytes:
     # One tweet written without quotes: its comma and its line breaks end fields and records where none end. The last
     # of its lines carries the codes and passes for a record of its own.
     handle = grammar.expand("handle")
-    unquoted = mojibake(f"rt {handle}: welcome to the otter den: #otters #gems #web3 p…, friends!") + "\n\n"
-    unquoted += "i vote for otterplushie\n#ottersofautumn\n" + mojibake(
-        '#otterhit of the year is #premioslontra…",0,,\n'
+    unquoted = (
+        f"rt {handle}: welcome to the otter den: #otters #gems #web3 p…, friends!\n\n"
+        'i vote for otterplushie\n#ottersofautumn\n#otterhit of the year is #premioslontra…",0,,\n'
     )
-    records.insert(280, unquoted)
+    records.insert(280, mojibake(unquoted))
     return ("\ufeff" + record(["Text", "Level 1", "Level 2", "Level 3"], "\n") + "".join(records)).encode("utf-8")
 
 
@@ -154,10 +153,8 @@ def youtube_file(dice: Dice) -> bytes:
         record([f"video_{number}", *row.fields, *row.codes], "\r\n")
         for number, row in zip(numbers, rows, strict=False)
     ]
-    link, survey = (
-        "https://video.example.org/watch?v=q7Xo2d",
-        "A quick poll. Two minutes. https://forms.example.org/k3Rt",
-    )
+    link = "https://video.example.org/watch?v=q7Xo2d"
+    survey = "A quick poll. Two minutes. https://forms.example.org/k3Rt"
     records.insert(33, record([link, youtube_comment(grammar, "neutral_sentiment"), link, "", ""], "\r\n"))
     records.insert(120, record([survey, youtube_comment(grammar, "negative"), survey, "", ""], "\r\n"))
     # The comma of this stray sentence is not quoted: six fields instead of five.
@@ -187,9 +184,8 @@ def main(argv: list[str] | None = None) -> None:
     for name, content in files.items():
         (args.output_dir / name).write_bytes(content)
         print(f"{args.output_dir / name}: {len(content):,} bytes")
-    (args.output_dir / "README.md").write_bytes(
-        readme(files, {codes: label for label, codes in CODES.items()}, args.seed).encode("utf-8")
-    )
+    names = {codes: label for label, codes in CODES.items()}
+    (args.output_dir / "README.md").write_bytes(readme(files, names, args.seed).encode("utf-8"))
 
 
 if __name__ == "__main__":

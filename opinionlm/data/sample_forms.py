@@ -71,7 +71,9 @@ def record(fields: list[str], line_end: str) -> str:
 
 def _count(dice: Dice, exponent: float, largest: int) -> int:
     """A sentence count with a long tail (Pareto): mostly 1 to 4, now and then dozens."""
-    return min(largest, int(1.4 / max(1e-9, 1 - dice.integer(0, 9_999) / 10_000) ** exponent))
+    share = dice.integer(1, 10_000) / 10_000
+    # Rounded first: the last bit of a power may differ between machines, the sample may not.
+    return min(largest, int(round(1.4 / share**exponent, 6)))
 
 
 def _sentences(grammar: Grammar, label: Label, count: int) -> list[str]:
