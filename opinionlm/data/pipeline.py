@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from opinionlm.data.deduplication import CONFLICT, DUPLICATE, leaked_rows, resolve_copies
 from opinionlm.data.folders import partial_folder, publish
+from opinionlm.data.hub import no_progress_bars
 from opinionlm.data.prepared import MANIFEST, PreparedDataset, load_prepared, read_manifest
 from opinionlm.data.report import Ledger, write_report
 from opinionlm.data.rows import (
@@ -31,7 +32,6 @@ from opinionlm.data.rows import (
     read_rows,
     split_numbers,
 )
-from opinionlm.data.sources import no_progress_bars
 from opinionlm.data.spec import SPLITS, DatasetSpec, load_spec
 from opinionlm.data.splits import stratified_split
 from opinionlm.data.tokens import find_tokenizer, load_tokenizer

@@ -22,8 +22,9 @@ from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from opinionlm.data.cleaning import Cleaning, Step, clean_text, judge, text_steps
+from opinionlm.data.hub import read_hub
 from opinionlm.data.labelling import LabelError, Labeller
-from opinionlm.data.sources import Record, Reject, SourceNotes, read_file, read_hub
+from opinionlm.data.sources import Record, Reject, SourceNotes, read_file
 from opinionlm.data.spec import SPLITS, DatasetSpec
 from opinionlm.data.tokens import digest, token_ids, unknown_id
 from opinionlm.errors import UserError
