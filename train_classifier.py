@@ -14,15 +14,40 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from opinionlm.config import Config
 from opinionlm.errors import run_script
 from opinionlm.parsing import parse_config
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any] | None:
-    """Run one config from raw or prepared data to metrics; returns the metrics, None where nothing was left to do."""
+    """Run a config, once or once per seed.
+
+    Returns:
+        What ``metrics.json`` (or the summary over seeds) holds; None where nothing was left to do, and in the
+        processes that only help.
+    """
     config = parse_config(argv, description=__doc__)
 
     # Imported late, so that --help and config errors answer at once.
+    from opinionlm.experiments.seeds import seed_configs, stored_metrics, summarise_seeds
+    from opinionlm.training.processes import is_main_process, leave, quiet_libraries
+
+    quiet_libraries()
+    if config.training.seeds is None:
+        result = train(config)
+    else:
+        runs = seed_configs(config)
+        for run in runs:
+            train(run)
+        result = None
+        if is_main_process():
+            result = summarise_seeds(config, {run.training.seed: stored_metrics(run) for run in runs})
+    leave()
+    return result
+
+
+def train(config: Config) -> dict[str, Any] | None:
+    """Run one config from raw or prepared data to metrics."""
     from transformers import EarlyStoppingCallback, set_seed
 
     from opinionlm.adaptation.build import build_classifier
@@ -31,6 +56,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     from opinionlm.evaluation.metrics import metric_function
     from opinionlm.experiments.results import describe_run, evaluate_splits, save_best, write_results
     from opinionlm.experiments.tracking import NoTracking, TrackingCallback, open_tracking
+    from opinionlm.models.backbones import read_model_config
     from opinionlm.models.frozen_prefix import PrefixStandIn, stores_pooled
     from opinionlm.training.arguments import training_arguments
     from opinionlm.training.cache_building import cached_splits
@@ -38,18 +64,18 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     from opinionlm.training.checkpoints import latest_checkpoint
     from opinionlm.training.cost import reset_peak_memory
     from opinionlm.training.losses import WeightedCrossEntropy
-    from opinionlm.training.processes import leave, quiet_libraries
     from opinionlm.training.runs import environment, open_run, write_json
     from opinionlm.training.splits import batch_plan, class_weights_for, encode_splits
     from opinionlm.training.trainer import OpinionTrainer
 
-    quiet_libraries()
     arguments = training_arguments(config)
     is_main = arguments.process_index == 0
     with arguments.main_process_first(desc="run folder"):
         if not open_run(config, is_main):
             print(f"{config.run_folder} is finished already; overwrite: true trains it again")
             return None
+
+    model_config = read_model_config(config.model)
 
     # Data: raw files are prepared once; every process reads the same prepared folder.
     with arguments.main_process_first(desc="data"):
@@ -62,7 +88,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
 
     # Model: seeded before the head's weights are drawn.
     set_seed(config.training.seed)
-    model = build_classifier(config, taxonomy)
+    model = build_classifier(config, model_config, taxonomy)
     facts = environment(config, prepared.fingerprint)
     if is_main:
         write_json(config.run_folder / "environment.json", facts)
@@ -106,7 +132,6 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
                 stand_in.restore()
             save_best(model, tokenizer, config, prepared, results)
             metrics = write_results(config, trainer, outcome, seconds, splits, results, taxonomy, tracker)
-    leave(arguments)
     return metrics
 
 

@@ -91,6 +91,7 @@ class TrainingConfig:
     optim: str = option("adamw_torch", "adamw_torch, adamw_bnb_8bit, paged_adamw_8bit, …")
     bf16: bool = option(False, "bfloat16 autocast around float32 parameters")
     seed: int = option(42, "seed of initialisation, data order and dropout")
+    seeds: list[str] | None = option(None, "train once per seed, e.g. `0..9` or `1 2 3`, and report mean and spread")
     eval_strategy: Literal["epoch", "steps"] = option("epoch", "when to evaluate and to save a checkpoint")
     eval_steps: int | None = option(None, "optimizer steps between evaluations under eval_strategy: steps")
     logging_steps: float = option(10, "optimizer steps between logged training losses; below 1 a share of all")
@@ -102,6 +103,22 @@ class TrainingConfig:
     resume_from_checkpoint: bool = option(True, "continue a run whose folder holds checkpoints but no metrics.json")
     overwrite: bool = option(False, "delete a finished run of the same name and train again")
     extra: dict[str, Any] = field(default_factory=dict, metadata={"help": "other TrainingArguments fields"})
+
+    def seed_list(self) -> list[int]:
+        """The seeds that ``seeds`` names, ranges written out; ``seed`` alone where it names none.
+
+        Raises:
+            ValueError: not a whole number, an empty range, or a seed named twice.
+        """
+        if self.seeds is None:
+            return [self.seed]
+        seeds: list[int] = []
+        for entry in self.seeds:
+            first, dots, last = entry.partition("..")
+            seeds += list(range(int(first), int(last) + 1)) if dots else [int(entry)]
+        if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+            raise ValueError
+        return seeds
 
 
 @dataclass
@@ -164,6 +181,10 @@ def validate(config: Config) -> None:
             training.num_train_epochs,
             "must be positive, or give max_steps",
         )
+    try:
+        training.seed_list()
+    except ValueError:
+        require(False, "seeds", training.seeds, "must name different whole numbers, as in `0..9` or `1 2 3`")
     require(data.max_length >= 2, "max_length", data.max_length, "must be at least 2 tokens")
     require(training.save_total_limit >= 1, "save_total_limit", training.save_total_limit, "must be at least 1")
     if training.eval_strategy == "steps":

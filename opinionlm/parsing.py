@@ -64,7 +64,7 @@ def parse_config(argv: list[str] | None, description: str) -> Config:
         set_option(config, key, value, place)
     if not config.training.run_name:
         stem = "run" if file is None else Path(file).stem
-        config.training.run_name = f"{stem}-seed{config.training.seed}"
+        config.training.run_name = stem if config.training.seeds else f"{stem}-seed{config.training.seed}"
     validate(config)
     return config
 

@@ -73,6 +73,8 @@ def test_command_line_wins(tmp_path) -> None:
     assert parse("--head_hidden_sizes", "16", "8").model.head_hidden_sizes == [16, 8]
     assert parse("--head_hidden_sizes", "[16, 8]").model.head_hidden_sizes == [16, 8]
     assert parse("--max_train_samples", "null").data.max_train_samples is None
+    assert parse("--seeds", "0..3").training.seed_list() == [0, 1, 2, 3]
+    assert parse("--seeds", "5", "7..8").training.seed_list() == [5, 7, 8]
     assert parse("--bf16", "false").training.bf16 is False
     assert parse("--run_name", "off").training.run_name == "off"
 
@@ -92,6 +94,8 @@ def test_command_line_wins(tmp_path) -> None:
         (["--dtype", "float16"], "overflows in Gemma 3"),
         (["--run_name", "../elsewhere"], "plain folder name"),
         (["--pad_to_max", "--max_tokens_per_batch", "4096"], "set one of them only"),
+        (["--seeds", "3..1"], "seeds: ['3..1'] must name different whole numbers"),
+        (["--seeds", "1", "1"], "must name different"),
         (["stray"], "unexpected argument 'stray'"),
     ],
 )

@@ -78,6 +78,8 @@ def save_best(
     """Write ``best/``: weights, configuration, label tree, tokenizer and model card."""
     folder = config.run_folder / "best"
     model.save_pretrained(folder)
+    # Whoever truncates with this tokenizer, a pipeline for one, cuts where training did.
+    tokenizer.model_max_length = config.data.max_length
     tokenizer.save_pretrained(folder)
     card = model_card(config, prepared, count_parameters(model), results["validation"].scores, results["test"].scores)
     write_text(folder / "README.md", card)

@@ -31,9 +31,16 @@ class ConsoleCallback(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Advance the bar."""
+        """Advance the bar; before an evaluation have the training loss logged that its line shows."""
+        control.should_log = control.should_log or control.should_evaluate
         if self.bar is not None:
             self.bar.update(state.global_step - self.bar.n)
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Have the training loss since the last log logged before the epoch's evaluation."""
+        control.should_log = control.should_log or control.should_evaluate
 
     def on_log(
         self,

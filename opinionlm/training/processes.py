@@ -6,7 +6,6 @@ import os
 import sys
 
 import torch.distributed
-from transformers import TrainingArguments
 
 
 def quiet_libraries() -> None:
@@ -26,13 +25,18 @@ def quiet_libraries() -> None:
         datasets.disable_progress_bars()
 
 
-def leave(arguments: TrainingArguments) -> None:
+def is_main_process() -> bool:
+    """Whether this process is the one that writes."""
+    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+
+
+def leave() -> None:
     """End one of several processes once all of them are done; nothing happens in a single process.
 
     About one in ten runs of two CPU processes dies with SIGABRT while the interpreter shuts down, after all work is
     done, and the launcher then reports a failure. Waiting for each other and leaving at once avoids that.
     """
-    if arguments.world_size == 1:
+    if not torch.distributed.is_initialized():
         return
     torch.distributed.barrier()
     sys.stdout.flush()

@@ -1,0 +1,78 @@
+"""One config under several seeds: mean, spread and interval of every score."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from opinionlm.config import Config
+from opinionlm.training.runs import write_json
+
+SHOWN = ("macro_f1", "accuracy", "level1_macro_f1", "level2_macro_f1", "level3_macro_f1", "hierarchical_f1", "ece")
+
+
+def seed_configs(config: Config) -> list[Config]:
+    """One config per seed, each with a run folder of its own: ``<run_name>-seed<k>``."""
+    configs = []
+    for seed in config.training.seed_list():
+        one = copy.deepcopy(config)
+        one.training.seeds = None
+        one.training.seed = seed
+        one.training.run_name = f"{config.training.run_name}-seed{seed}"
+        configs.append(one)
+    return configs
+
+
+def mean_and_interval(values: Sequence[float]) -> dict[str, Any]:
+    """Mean, sample standard deviation and 95 % t interval of the mean over runs."""
+    mean, count = float(np.mean(values)), len(values)
+    if count < 2:
+        return {"mean": mean, "std": None, "ci95": None}
+    std = float(np.std(values, ddof=1))
+    half = float(stats.t.ppf(0.975, count - 1)) * std / math.sqrt(count)
+    return {"mean": mean, "std": std, "ci95": [mean - half, mean + half]}
+
+
+def summarise_seeds(config: Config, runs: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """Write ``<run_name>-seeds.json`` beside the run folders and print its main lines.
+
+    Args:
+        config: the config that named the seeds.
+        runs: ``metrics.json`` of each seed.
+
+    Returns:
+        What the file holds.
+    """
+    summary: dict[str, Any] = {"seeds": list(runs)}
+    for split in ("validation", "test"):
+        names = [name for name, value in next(iter(runs.values()))[split].items() if isinstance(value, float)]
+        summary[split] = {name: mean_and_interval([run[split][name] for run in runs.values()]) for name in names}
+    seconds = [run["cost"]["train_seconds"] for run in runs.values()]
+    summary["cost"] = {"train_seconds": mean_and_interval(seconds)}
+    path = config.run_folder.with_name(f"{config.training.run_name}-seeds.json")
+    write_json(path, summary)
+    print(f"{len(runs)} seeds{'':<13}{'validation':>16}{'test':>16}   95 % interval of the mean (test)")
+    for name in SHOWN:
+        if name in summary["test"]:
+            cells = "".join(f"{shown(summary[split][name]):>16}" for split in ("validation", "test"))
+            bounds = summary["test"][name]["ci95"]
+            interval = "" if bounds is None else f"   {bounds[0]:.3f} to {bounds[1]:.3f}"
+            print(f"{name:<20}{cells}{interval}")
+    print(f"The summary of all seeds is in {path}")
+    return summary
+
+
+def shown(entry: Mapping[str, Any]) -> str:
+    """Mean ± standard deviation."""
+    return f"{entry['mean']:.3f}" if entry["std"] is None else f"{entry['mean']:.3f} ± {entry['std']:.3f}"
+
+
+def stored_metrics(config: Config) -> dict[str, Any]:
+    """``metrics.json`` of a finished run."""
+    return json.loads((config.run_folder / "metrics.json").read_text(encoding="utf-8"))

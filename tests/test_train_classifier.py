@@ -1,0 +1,248 @@
+"""train_classifier.py through its command line: what it writes, how it continues, how it fails."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from sklearn.metrics import f1_score
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+import predict
+import train_classifier
+from opinionlm.errors import UserError
+from tests.tiny import save_pretrained_model
+
+ROOT = Path(__file__).resolve().parent.parent
+WORDS = {
+    "noise": "vote lisa follow giveaway",
+    "objective": "price closed volume report",
+    "positive": "love great happy gain",
+    "negative": "hate awful loss scam",
+}
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory) -> dict[str, str]:
+    """A tiny pretrained model and a small raw data set with its YAML: options that every run here shares."""
+    folder = tmp_path_factory.mktemp("setting")
+    save_pretrained_model(folder / "model")
+    generator = np.random.default_rng(0)
+    with open(folder / "posts.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "level1", "level2"])
+        for index in range(160):
+            label = list(WORDS)[min(3, index % 5)]
+            words = generator.choice(WORDS[label].split() + ["coin", "market", "today", "chain"], 6)
+            path = ["subjective", label] if label in ("positive", "negative") else [label, ""]
+            writer.writerow([" ".join(words) + f" {index}", *path])
+    spec = {
+        "name": "posts",
+        "tokenizer_name_or_path": str(folder / "model"),
+        "files": [{"path": "posts.csv", "platform": "forum", "columns": {"text": "text"}}],
+        "labels": {"noise": None, "objective": None, "subjective": ["positive", "negative"]},
+        "split": {"train": 0.6, "validation": 0.2, "test": 0.2},
+    }
+    spec["files"][0]["columns"] |= {"level1": "level1", "level2": "level2"}
+    (folder / "posts.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
+    return {
+        "dataset": str(folder / "posts.yaml"),
+        "data_dir": str(folder),
+        "prepared_dir": str(folder / "prepared"),
+        "cache_dir": str(folder / "cache"),
+        "model_name_or_path": str(folder / "model"),
+        "adaptation": "top_blocks",
+        "head_hidden_sizes": "[16]",
+        "max_length": "32",
+        "learning_rate": "1e-3",
+        "num_train_epochs": "2",
+        "per_device_train_batch_size": "16",
+        "report_to": "none",
+        "use_cpu": "true",
+    }
+
+
+def command_line(setting: dict[str, str], **options: object) -> list[str]:
+    return [part for name, value in (setting | options).items() for part in (f"--{name}", str(value))]
+
+
+def train(setting: dict[str, str], **options: object) -> dict | None:
+    return train_classifier.main(command_line(setting, **options))
+
+
+def test_run_folder(setting, tmp_path, capsys) -> None:
+    metrics = train(setting, output_dir=tmp_path, run_name="full_run", report_to="wandb")
+    folder = tmp_path / "full_run"
+    stored = json.loads((folder / "metrics.json").read_text())
+    assert stored == metrics
+    assert stored.keys() >= {"train", "validation", "test", "model", "cost"}
+    assert stored["cost"].keys() >= {"train_seconds", "tokens_per_second", "peak_memory_mb", "train_flops"}
+    assert stored["model"]["trainable_parameters"] < stored["model"]["total_parameters"]
+    assert len(stored["test"]["macro_f1_ci95"]) == 2
+    assert stored["train"]["steps"] == 12 and stored["train"]["epochs"] == 2
+
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["learning_rate"] == 1e-3 and config["adaptation"] == "top_blocks"
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["packages"]["torch"] == torch.__version__.split("+")[0] or environment["packages"]["torch"]
+    assert environment["seed"] == 42 and len(environment["data_fingerprint"]) == 64
+    for name in ("confusion_test", "per_class_test", "reliability_test", "learning_curves"):
+        assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert "macro_f1" in (folder / "best" / "README.md").read_text()
+    assert list(folder.glob("wandb/*/run-*.wandb"))
+    assert not list((folder / "best").glob("*.bin")) and not list((folder / "best").glob("*.pt"))
+
+    with open(folder / "predictions" / "test.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0].keys() >= {"id", "text", "gold", "predicted", "level1", "level2", "probability_noise"}
+    gold, predicted = [row["gold"] for row in rows], [row["predicted"] for row in rows]
+    assert f1_score(gold, predicted, average="macro") == pytest.approx(stored["test"]["macro_f1"])
+    assert {row["level1"] for row in rows if row["predicted"] == "positive"} <= {"subjective"}
+
+    # The saved model gives these very probabilities, in a process that only knows transformers and opinionlm.
+    model = AutoModelForSequenceClassification.from_pretrained(folder / "best").eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder / "best")
+    batch = tokenizer([row["text"] for row in rows], padding=True, truncation=True, return_tensors="pt")
+    with torch.no_grad():
+        probabilities = model(**batch).logits.softmax(-1)
+    stored_probabilities = [[float(row[f"probability_{label}"]) for label in WORDS] for row in rows]
+    assert probabilities.numpy() == pytest.approx(np.array(stored_probabilities), abs=2e-5)
+
+    # A finished run is not run again; other options under its name are refused; predict.py reads its model.
+    assert train(setting, output_dir=tmp_path, run_name="full_run", report_to="wandb") is None
+    assert "finished already" in capsys.readouterr().out
+    with pytest.raises(UserError, match="other options \\(weight_decay\\)"):
+        train(setting, output_dir=tmp_path, run_name="full_run", weight_decay=0.3)
+    posts = tmp_path / "posts.txt"
+    posts.write_text("".join(f"{row['text']}\n" for row in rows))
+    predict.main(["--model", str(folder / "best"), "--input", str(posts), "--output", str(tmp_path / "labels.csv")])
+    with open(tmp_path / "labels.csv", newline="") as file:
+        assert [row["predicted"] for row in csv.DictReader(file)] == predicted
+
+
+def scores(metrics: dict) -> dict:
+    return {name: metrics[name] for name in ("validation", "test")}
+
+
+def test_cache_changes_nothing(setting, tmp_path) -> None:
+    runs = {mode: train(setting, output_dir=tmp_path, run_name=mode, cache_frozen=mode) for mode in ("off", "on")}
+    for split in ("validation", "test"):
+        for name, value in runs["off"][split].items():
+            assert runs["on"][split][name] == pytest.approx(value, abs=1e-5), name
+
+
+def test_interrupted_run_continues_to_the_same_end(setting, tmp_path, monkeypatch) -> None:
+    from opinionlm.training.trainer import OpinionTrainer
+
+    options = {"output_dir": tmp_path, "num_train_epochs": 3, "cache_frozen": "off", "adaptation": "full"}
+    whole = train(setting, run_name="whole", **options)
+
+    step = OpinionTrainer.training_step
+
+    def dies(self, *arguments, **named):
+        if self.state.global_step == 9:  # in the middle of the second epoch
+            raise KeyboardInterrupt
+        return step(self, *arguments, **named)
+
+    monkeypatch.setattr(OpinionTrainer, "training_step", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train(setting, run_name="broken", **options)
+    assert not (tmp_path / "broken" / "metrics.json").exists()
+    monkeypatch.undo()
+    continued = train(setting, run_name="broken", **options)
+    assert scores(continued) == scores(whole)
+
+
+@pytest.mark.parametrize("adaptation", ["full", "head_only"])
+def test_adaptations_and_early_stopping(setting, tmp_path, adaptation) -> None:
+    metrics = train(
+        setting,
+        output_dir=tmp_path,
+        run_name=adaptation,
+        adaptation=adaptation,
+        learning_rate=1e-12,  # nothing improves
+        early_stopping_patience=1,
+        num_train_epochs=9,
+        max_tokens_per_batch=256,
+    )
+    assert metrics["train"]["epochs"] == 2 and metrics["train"]["best_step"] == metrics["train"]["steps"] // 2
+
+
+def test_seeds_share_one_cache(setting, tmp_path, capsys) -> None:
+    summary = train(setting, output_dir=tmp_path, run_name="many", seeds="3..5", cache_dir=tmp_path / "cache")
+    runs = [json.loads((tmp_path / f"many-seed{seed}" / "metrics.json").read_text()) for seed in (3, 4, 5)]
+    values = [run["test"]["macro_f1"] for run in runs]
+    entry = summary["test"]["macro_f1"]
+    assert entry["mean"] == pytest.approx(np.mean(values)) and entry["std"] == pytest.approx(np.std(values, ddof=1))
+    assert entry["ci95"][1] - entry["mean"] == pytest.approx(4.302653 * entry["std"] / 3**0.5)
+    assert len([path for path in (tmp_path / "cache").iterdir() if path.is_dir()]) == 3  # one per split
+    assert capsys.readouterr().out.count("3 of 3 splits there already") == 2
+    assert json.loads((tmp_path / "many-seeds.json").read_text()) == summary
+
+
+def test_four_bit_recipe_end_to_end(setting, tmp_path) -> None:
+    from opinionlm.models.quantization import quantized_modules
+
+    metrics = train(setting, output_dir=tmp_path, run_name="nf4", load_in_4bit=True, dtype="bfloat16")
+    assert metrics["model"]["quantized_modules"] == 21
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "nf4" / "best")
+    assert len(quantized_modules(loaded)) == 21
+
+
+def test_two_processes_equal_one(setting, tmp_path) -> None:
+    # accelerate's own launcher; the launch file is the shipped one. Batches of 8 in each process against 16.
+    one = train(setting, output_dir=tmp_path, run_name="one", cache_frozen="off", classifier_dropout=0)
+    options = {"output_dir": tmp_path, "run_name": "two", "per_device_train_batch_size": 8, "classifier_dropout": 0}
+    launch = [str(Path(sys.executable).parent / "accelerate"), "launch"]
+    launch += ["--config_file", "configs/accelerate/two_cpu_processes.yaml", "--main_process_port", "0"]
+    done = subprocess.run(
+        [*launch, "train_classifier.py", *command_line(setting, **options)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    two = json.loads((tmp_path / "two" / "metrics.json").read_text())
+    assert json.loads((tmp_path / "two" / "environment.json").read_text())["processes"] == 2
+    assert two["train"]["steps"] == one["train"]["steps"]
+    for split in ("validation", "test"):
+        for name in ("loss", "macro_f1", "accuracy", "ece"):
+            assert two[split][name] == pytest.approx(one[split][name], abs=2e-4), (split, name)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dataset": "nowhere.yaml"}, "nowhere.yaml"),
+        ({"model_name_or_path": "configs"}, "configs has no config.json"),
+        ({"trainable_blocks": 9}, "exceeds the model's 4 blocks"),
+        ({"class_counts": "[1, 2]"}, "2 numbers for 4 labels"),
+        ({"max_train_samples": 1}, "single class"),
+    ],
+)
+def test_bad_input_is_named(setting, tmp_path, options, message) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "train_classifier.py",
+            *command_line(setting | {"output_dir": str(tmp_path), "run_name": "bad"}, **options),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2, done.stderr[-2000:]
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("error: ") and message in line
+    assert not (tmp_path / "bad" / "metrics.json").exists()
