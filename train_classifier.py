@@ -64,14 +64,14 @@ def train(config: Config) -> dict[str, Any] | None:
     from opinionlm.training.checkpoints import latest_checkpoint
     from opinionlm.training.cost import reset_peak_memory
     from opinionlm.training.losses import WeightedCrossEntropy
-    from opinionlm.training.runs import environment, open_run, write_json
+    from opinionlm.training.runs import create_run, environment, is_finished
     from opinionlm.training.splits import batch_plan, class_weights_for, encode_splits
     from opinionlm.training.trainer import OpinionTrainer
 
     arguments = training_arguments(config)
     is_main = arguments.process_index == 0
     with arguments.main_process_first(desc="run folder"):
-        if not open_run(config, is_main):
+        if is_finished(config, is_main):
             print(f"{config.run_folder} is finished already; overwrite: true trains it again")
             return None
 
@@ -91,7 +91,7 @@ def train(config: Config) -> dict[str, Any] | None:
     model = build_classifier(config, model_config, taxonomy)
     facts = environment(config, prepared.fingerprint)
     if is_main:
-        write_json(config.run_folder / "environment.json", facts)
+        create_run(config, facts)
         print(describe_run(config, prepared, splits, model))
 
     # What frozen blocks compute never changes: compute it once, then run only what lies above them.

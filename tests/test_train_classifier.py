@@ -245,4 +245,4 @@ def test_bad_input_is_named(setting, tmp_path, options, message) -> None:
     assert done.returncode == 2, done.stderr[-2000:]
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("error: ") and message in line
-    assert not (tmp_path / "bad" / "metrics.json").exists()
+    assert not (tmp_path / "bad").exists()

@@ -167,6 +167,13 @@ def load_backbone(model: ModelConfig, trained_blocks: int, config: PreTrainedCon
             f"model_name_or_path: no weights of '{model.model_name_or_path}' could be loaded ({reason}); give a "
             "directory that holds model.safetensors, or set random_weights: true to start without weights"
         ) from error
+    except (ImportError, RuntimeError, ValueError) as error:
+        if not model.load_in_4bit:
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"load_in_4bit: bitsandbytes cannot serve it here ({reason}); set load_in_4bit: false"
+        ) from error
     if loading["missing_keys"]:
         missing = sorted(loading["missing_keys"])
         raise UserError(

@@ -33,44 +33,52 @@ PACKAGES = (
 )
 
 
-def open_run(config: Config, is_main: bool = True) -> bool:
-    """Prepare the folder of a run.
+def is_finished(config: Config, is_main: bool = True) -> bool:
+    """Whether a run of this name and the same options is finished, so that nothing is left to do.
+
+    Deletes the folder first under ``overwrite``. A folder that holds neither results nor checkpoints is nobody's.
 
     Args:
         config: the run's options.
         is_main: whether this process writes; the others only look, after the main one is done.
 
-    Returns:
-        False when a run of this name and the same options is finished already, so that nothing is left to do.
-
     Raises:
-        UserError: the folder belongs to a run with other options, or cannot be written.
+        UserError: the folder belongs to a run with other options.
     """
     folder = config.run_folder
     if config.training.overwrite and folder.is_dir() and is_main:
         shutil.rmtree(folder)
-    stored = folder / "config.yaml"
-    if stored.is_file():
-        difference = changed_options(yaml.safe_load(stored.read_text(encoding="utf-8")), config.flat())
-        if difference:
-            raise UserError(
-                f"{folder}: holds a run with other options ({', '.join(difference)}); give another run_name, or "
-                "overwrite: true to delete it"
-            )
-        if (folder / "metrics.json").is_file():
-            return False
-    if not is_main:
-        return True
+    stored, finished = folder / "config.yaml", (folder / "metrics.json").is_file()
+    if not stored.is_file() or not (finished or any(folder.glob("checkpoints/checkpoint-*"))):
+        return False
+    difference = changed_options(yaml.safe_load(stored.read_text(encoding="utf-8")), config.flat())
+    if difference:
+        raise UserError(
+            f"{folder}: holds a run with other options ({', '.join(difference)}); give another run_name, or "
+            "overwrite: true to delete it"
+        )
+    return finished
+
+
+def create_run(config: Config, facts: dict[str, Any]) -> None:
+    """Make the folder of a run, with its options and environment.
+
+    Called when data and model are known to be usable, so that a mistake in the config leaves nothing behind.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    folder = config.run_folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(stored, yaml.safe_dump(config.flat(), sort_keys=False, allow_unicode=True))
+        write_text(folder / "config.yaml", yaml.safe_dump(config.flat(), sort_keys=False, allow_unicode=True))
+        write_json(folder / "environment.json", facts)
     except OSError as error:
         raise UserError(f"output_dir: cannot write {folder}: {error.strerror}") from error
-    return True
 
 
 # Options that do not change what a run computes.
-HARMLESS = {"overwrite", "resume_from_checkpoint", "report_to", "dataloader_num_workers"}
+HARMLESS = {"overwrite", "seeds", "resume_from_checkpoint", "report_to", "dataloader_num_workers"}
 
 
 def changed_options(stored: dict[str, Any], current: dict[str, Any]) -> list[str]:

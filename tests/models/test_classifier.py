@@ -214,3 +214,16 @@ def test_evaluation_does_not_spoil_four_bit_gradients(tmp_path) -> None:
         return torch.cat([p.grad.flatten().float() for p in model.backbone.layers[3].parameters()])
 
     assert torch.equal(gradient(evaluate_first=False), gradient(evaluate_first=True))
+
+
+def test_four_bit_that_cannot_be_served_is_named(tmp_path, monkeypatch) -> None:
+    from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
+
+    def refuse(self, *arguments, **named) -> None:
+        raise RuntimeError("None of the available devices are supported\nby bitsandbytes")
+
+    monkeypatch.setattr(Bnb4BitHfQuantizer, "validate_environment", refuse)
+    model_config = save_pretrained_model(tmp_path)
+    model_config.load_in_4bit = True
+    with pytest.raises(UserError, match="cannot serve it here .*supported by bitsandbytes.*load_in_4bit: false"):
+        load_backbone(model_config, trained_blocks=1)
