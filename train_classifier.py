@@ -88,7 +88,7 @@ def train(config: Config) -> dict[str, Any] | None:
 
     # Model: seeded before the head's weights are drawn.
     set_seed(config.training.seed)
-    model = build_classifier(config, model_config, taxonomy)
+    model = build_classifier(config, model_config, taxonomy, vocabulary=len(tokenizer))
     facts = environment(config, prepared.fingerprint)
     if is_main:
         create_run(config, facts)

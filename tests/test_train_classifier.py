@@ -228,6 +228,7 @@ def test_two_processes_equal_one(setting, tmp_path) -> None:
         ({"trainable_blocks": 9}, "exceeds the model's 4 blocks"),
         ({"class_counts": "[1, 2]"}, "2 numbers for 4 labels"),
         ({"max_train_samples": 1}, "single class"),
+        ({"tokenizer_name_or_path": "models/gemma3-mini"}, "6,144 entries, the embedding"),
     ],
 )
 def test_bad_input_is_named(setting, tmp_path, options, message) -> None:

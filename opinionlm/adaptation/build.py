@@ -7,11 +7,14 @@ from transformers import PreTrainedConfig
 from opinionlm.adaptation.methods import apply_adaptation, trained_blocks
 from opinionlm.config import Config
 from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.errors import UserError
 from opinionlm.models.backbones import load_backbone
 from opinionlm.models.classifier import OpinionClassifier
 
 
-def build_classifier(config: Config, model_config: PreTrainedConfig, taxonomy: Taxonomy) -> OpinionClassifier:
+def build_classifier(
+    config: Config, model_config: PreTrainedConfig, taxonomy: Taxonomy, vocabulary: int
+) -> OpinionClassifier:
     """Load the backbone, put a new head on it and freeze what the adaptation leaves alone.
 
     The head's weights come from torch's global generator: seed it first.
@@ -20,10 +23,17 @@ def build_classifier(config: Config, model_config: PreTrainedConfig, taxonomy: T
         config: the run's options.
         model_config: the pretrained model's own configuration, from `read_model_config`.
         taxonomy: the label tree; the head has one output per leaf.
+        vocabulary: entries of the tokenizer, which the embedding must have rows for.
 
     Raises:
-        UserError: the model cannot be loaded, or has fewer blocks than are to train.
+        UserError: the model cannot be loaded, has fewer blocks than are to train, or belongs to another tokenizer.
     """
+    rows = model_config.get_text_config().vocab_size
+    if vocabulary > rows:
+        raise UserError(
+            f"tokenizer_name_or_path: the tokenizer has {vocabulary:,} entries, the embedding of "
+            f"'{config.model.model_name_or_path}' {rows:,} rows; give the model's own tokenizer"
+        )
     blocks = trained_blocks(config.method, model_config.get_text_config().num_hidden_layers)
     backbone = load_backbone(config.model, trained_blocks=blocks, config=model_config)
     model = OpinionClassifier.from_backbone(

@@ -97,14 +97,22 @@ def class_weights_for(train: Split, taxonomy: Taxonomy, config: Config) -> torch
 def batch_plan(texts: EncodedTexts, config: Config, arguments: TrainingArguments) -> BatchPlan:
     """The training batches of every epoch that the config asks for, for this process."""
     data, training = config.data, config.training
-    return BatchPlan(
-        lengths=texts.lengths,
-        batch_size=training.per_device_train_batch_size,
-        max_tokens=data.max_tokens_per_batch,
-        by_length=data.group_by_length,
-        shuffle=data.shuffle,
-        seed=training.seed,
-        epochs=max(1, math.ceil(training.num_train_epochs)),
-        rank=arguments.process_index,
-        processes=arguments.world_size,
-    )
+
+    def plan(epochs: int) -> BatchPlan:
+        return BatchPlan(
+            lengths=texts.lengths,
+            batch_size=training.per_device_train_batch_size,
+            max_tokens=data.max_tokens_per_batch,
+            by_length=data.group_by_length,
+            shuffle=data.shuffle,
+            seed=training.seed,
+            epochs=epochs,
+            rank=arguments.process_index,
+            processes=arguments.world_size,
+        )
+
+    if training.max_steps <= 0:
+        return plan(max(1, math.ceil(training.num_train_epochs)))
+    # With a token budget the number of batches varies a little by epoch; the first tells how many epochs there are.
+    batches = training.max_steps * training.gradient_accumulation_steps
+    return plan(math.ceil(batches / len(plan(1))) + 1)
