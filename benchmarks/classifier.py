@@ -18,7 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -33,47 +33,58 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured.
+    """How much is measured with one model.
 
     Attributes:
         train_texts: training texts of every run.
         eval_texts: validation texts of every run.
+        max_length: tokens that longer texts are cut to.
         repetitions: of ours and of the plain way over three epochs.
         faithful: repetitions of the faithful way, which takes longest by far.
+        long: repetitions over ten epochs.
         seeds: runs through one cache.
     """
 
     train_texts: int
     eval_texts: int
+    max_length: int
     repetitions: int
     faithful: int
+    long: int
     seeds: int
 
 
-FULL = Size(train_texts=320, eval_texts=64, repetitions=5, faithful=2, seeds=10)
-QUICK = Size(train_texts=48, eval_texts=16, repetitions=1, faithful=1, seeds=2)
-FULL_GPU = Size(train_texts=2000, eval_texts=400, repetitions=5, faithful=1, seeds=10)
+# The order of the models is that of the rows.
+QUICK = {"26 blocks": Size(24, 8, 128, 1, 1, 0, 2), "MiniLM": Size(24, 8, 64, 1, 0, 0, 0)}
+FULL = {"26 blocks": Size(160, 40, 512, 5, 2, 1, 10), "MiniLM": Size(64, 16, 512, 3, 0, 0, 0)}
+QUICK_GPU = {name: Size(200, 40, 512, 1, 1, 0, 2) for name in ("Gemma 3 1B, bf16", "Gemma 3 1B, NF4")}
+FULL_GPU = {name: Size(2000, 400, 512, 5, 1, 1, 10) for name in QUICK_GPU}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Measure, print, write; returns the exit code."""
     options = parse(argv)
-    size = QUICK if options.quick else (FULL_GPU if options.device == "cuda" else FULL)
+    if options.device == "cuda":
+        sizes = QUICK_GPU if options.quick else FULL_GPU
+    else:
+        sizes = QUICK if options.quick else FULL
     with tempfile.TemporaryDirectory(prefix="opinionlm-benchmark-") as folder:
         scratch = Path(folder)
         # First of all: a child's peak memory counts from what this process holds when it starts it.
-        in_new_process(write_inputs, options, size, scratch)
+        in_new_process(write_inputs, options, sizes, scratch)
         memory = {
-            (name, way): in_new_process(memory_of, options, size, scratch, name, way)
-            for name in workload_names(options.device)
+            (name, way): in_new_process(memory_of, options, sizes[name], scratch, name, way)
+            for name in sizes
             for way in ("plain", "ours")
         }
-        works, facts = prepare(options, size, scratch)
+        works, facts = prepare(options, sizes, scratch)
         rows: list[Row] = []
         for work in works:
-            rows += measure(work, size, scratch, quick=options.quick)
+            rows += measure(work, sizes[work.name], scratch, quick=options.quick)
             peak = {way: memory[work.name, way] for way in ("plain", "ours")}
-            rows.append(compare(f"{work.name}: peak memory", peak["plain"], peak["ours"], "MB", goal=1.0))
+            # With few short texts the libraries' own memory is all there is to see.
+            goal = None if options.quick else 1.0
+            rows.append(compare(f"{work.name}: peak memory", peak["plain"], peak["ours"], "MB", goal))
     return finish(facts, rows, options.json, options.figure)
 
 
@@ -92,41 +103,36 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def workload_names(device: str) -> list[str]:
-    """The models that are measured on a device."""
-    if device == "cuda":
-        return ["Gemma 3 1B, bf16", "Gemma 3 1B, NF4"]
-    return ["26 blocks", "MiniLM"]
-
-
-def prepare(options: argparse.Namespace, size: Size, scratch: Path) -> tuple[list[Workload], dict[str, object]]:
+def prepare(
+    options: argparse.Namespace, sizes: dict[str, Size], scratch: Path
+) -> tuple[list[Workload], dict[str, object]]:
     """The models and texts to measure, and the facts that the numbers depend on."""
     import torch
 
-    from benchmarks.ways import BATCH_SIZE, MAX_LENGTH, load_posts, matching_budget
+    from benchmarks.ways import BATCH_SIZE, SEED, load_posts, matching_budget
     from opinionlm.training.processes import quiet_libraries
 
     quiet_libraries()
     torch.set_num_threads(options.threads)
     posts = load_posts(options.data_dir, options.prepared_dir)
-    works = [workload(name, posts, size, scratch, options.device) for name in workload_names(options.device)]
-    lengths = {work.name: work.splits["train"].encoded["length"] for work in works}
+    works = [workload(name, posts, sizes[name], scratch, options.device) for name in sizes]
+    real = posts.name.startswith("cryptoqa")
     facts = environment(
         device=torch.cuda.get_device_name() if options.device == "cuda" else "cpu",
         threads=torch.get_num_threads(),
-        posts="real CryptoQA posts" if posts.name.startswith("cryptoqa") else "bundled sample posts (no real ones)",
-        texts={
-            "train": len(works[0].splits["train"].encoded),
-            "validation": len(works[0].splits["validation"].encoded),
-        },
-        mean_tokens={name: round(sum(some) / len(some), 1) for name, some in lengths.items()},
-        max_length=MAX_LENGTH,
+        posts="real CryptoQA posts" if real else "bundled sample posts (the real ones are not in data_dir)",
         batch_size=BATCH_SIZE,
-        max_tokens_per_batch={work.name: matching_budget(work.splits["train"].encoded, seed=11) for work in works},
-        repetitions=size.repetitions,
         quick=options.quick,
+        models={
+            work.name: asdict(sizes[work.name])
+            | {
+                "mean_tokens": round(work.tokens(1) / sum(len(split.encoded) for split in work.splits.values()), 1),
+                "max_tokens_per_batch": matching_budget(work.splits["train"].encoded, SEED),
+            }
+            for work in works
+        },
     )
-    print(", ".join(f"{name}: {facts[name]}" for name in ("posts", "texts", "mean_tokens", "threads", "device")))
+    print(f"{facts['posts']}, {facts['device']}, {facts['threads']} threads, {facts['date']}")
     return works, facts
 
 
@@ -156,7 +162,8 @@ def workload(name: str, posts: object, size: Size, scratch: Path, device: str) -
     return Workload(
         name=name,
         model=model,
-        splits=encode(posts, tokenizer, size.train_texts, size.eval_texts),
+        splits=encode(posts, tokenizer, size.train_texts, size.eval_texts, size.max_length),
+        max_length=size.max_length,
         tokenizer=tokenizer,
         taxonomy=posts.taxonomy,
         dtype="bfloat16" if device == "cuda" else "float32",
@@ -167,45 +174,42 @@ def workload(name: str, posts: object, size: Size, scratch: Path, device: str) -
 
 def measure(work: Workload, size: Size, scratch: Path, quick: bool) -> list[Row]:
     """All comparisons of one model, but memory."""
-    deep = work.name != "MiniLM"
-    runs = take_turns(work, size, scratch, epochs=3, with_faithful=deep)
-    seconds = {way: median(outcome.seconds for outcome in outcomes) for way, outcomes in runs.items()}
-    plain, ours = seconds["plain"], seconds["ours"]
 
     def goal(value: float) -> float | None:
-        # With few texts, fixed costs such as loading the model weigh too much for the claims.
-        return None if quick or not deep else value
+        # The claims are about 26 blocks, and with few texts fixed costs such as loading the model weigh too much.
+        return None if quick or work.name == "MiniLM" else value
 
+    runs = take_turns(
+        work, scratch, 3, {"plain": size.repetitions, "ours": size.repetitions, "faithful": size.faithful}
+    )
+    seconds = {way: median(outcome.seconds for outcome in outcomes) for way, outcomes in runs.items()}
+    plain, ours = seconds["plain"], seconds["ours"]
     rows = [compare(f"{work.name}: 3 epochs, plain Trainer", plain, ours, "s", goal(2.4))]
-    if deep:
-        faithful = seconds["faithful"]
-        rows.append(compare(f"{work.name}: 3 epochs, faithful path", faithful, ours, "s", goal(8.0)))
+    if "faithful" in seconds:
+        rows.append(compare(f"{work.name}: 3 epochs, faithful path", seconds["faithful"], ours, "s", goal(8.0)))
+    if size.long:
+        long = take_turns(work, scratch, 10, {"plain": size.long, "ours": size.long})
+        pair = [median(outcome.seconds for outcome in long[way]) for way in ("plain", "ours")]
+        rows.append(compare(f"{work.name}: 10 epochs, plain Trainer", *pair, "s", goal(5.0)))
+    if size.seeds:
+        name = f"{work.name}: one plain run, {size.seeds} seeds through one cache"
+        rows.append(compare(name, plain, seconds_of_seeds(work, size.seeds, scratch), "s", goal(0.5)))
     rates = [work.tokens(3) / value for value in (plain, ours)]
     rows.append(compare(f"{work.name}: tokens trained and evaluated", *rates, "tokens/s", more_is_better=True))
     rows.append(compare(f"{work.name}: optimizer steps", runs["plain"][0].steps, runs["ours"][0].steps, "steps"))
-    if deep:
-        if not quick:
-            long = take_turns(work, Size(0, 0, 1, 0, 0), scratch, epochs=10, with_faithful=False)
-            pair = long["plain"][0].seconds, long["ours"][0].seconds
-            rows.append(compare(f"{work.name}: 10 epochs, plain Trainer", *pair, "s", goal(5.0)))
-        name = f"{work.name}: {size.seeds} seeds through one cache, one plain run"
-        rows.append(compare(name, plain, seconds_of_seeds(work, size.seeds, scratch), "s", goal(0.5)))
-    rows += building_rows(work, scratch, goal)
+    rows += building_rows(work, scratch, size.repetitions, goal)
     rows += profile_rows(work, scratch, goal)
     rows += exactness_rows(work, scratch)
     return rows
 
 
-def take_turns(
-    work: Workload, size: Size, scratch: Path, epochs: int, with_faithful: bool
-) -> dict[str, list[Outcome]]:
+def take_turns(work: Workload, scratch: Path, epochs: int, repetitions: dict[str, int]) -> dict[str, list[Outcome]]:
     """Runs of every way, one after the other, the order turned round every time; ours builds a new cache each time."""
     from benchmarks.ways import run
 
-    ways = ["plain", "ours"]
-    outcomes: dict[str, list[Outcome]] = {way: [] for way in [*ways, "faithful"]}
-    for repetition in range(size.repetitions):
-        turn = ways + (["faithful"] if with_faithful and repetition < size.faithful else [])
+    outcomes: dict[str, list[Outcome]] = {way: [] for way, times in repetitions.items() if times}
+    for repetition in range(max(repetitions.values())):
+        turn = [way for way, times in repetitions.items() if repetition < times]
         for way in turn if repetition % 2 == 0 else turn[::-1]:
             with tempfile.TemporaryDirectory(dir=scratch) as cache:
                 outcome = run(work, way, epochs, scratch, cache=Path(cache) if way == "ours" else None)
@@ -224,11 +228,11 @@ def seconds_of_seeds(work: Workload, seeds: int, scratch: Path) -> float:
         )
 
 
-def building_rows(work: Workload, scratch: Path, goal: Callable[[float], float | None]) -> list[Row]:
+def building_rows(work: Workload, scratch: Path, repetitions: int, goal: Callable[[float], float | None]) -> list[Row]:
     """Filling a cache, with hashing, writing and checking, against the frozen blocks' forward passes alone."""
     from benchmarks.profiling import building_seconds
 
-    pairs = [building_seconds(work, scratch) for _ in range(5)]
+    pairs = [building_seconds(work, scratch) for _ in range(repetitions)]
     bare, building = (median(column) for column in zip(*pairs, strict=True))
     return [compare(f"{work.name}: cache building, bare forward pass", bare, building, "s", goal(1 / 1.15))]
 
@@ -267,9 +271,9 @@ def exactness_rows(work: Workload, scratch: Path) -> list[Row]:
     ]
 
 
-def write_inputs(options: argparse.Namespace, size: Size, scratch: Path) -> float:
+def write_inputs(options: argparse.Namespace, sizes: dict[str, Size], scratch: Path) -> float:
     """Prepare the posts and write the models, so that no measured process has to."""
-    prepare(options, size, scratch)
+    prepare(options, sizes, scratch)
     return 0.0
 
 
@@ -292,7 +296,10 @@ def memory_of(options: argparse.Namespace, size: Size, scratch: Path, name: str,
 
 def in_new_process(function: Callable[..., float], *arguments: object) -> float:
     """What a function returns in a process that was started for it alone."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("forkserver")
+    # Imported once, in the small process that every new one is a copy of.
+    context.set_forkserver_preload(["torch", "datasets", "transformers.trainer", "sklearn.metrics"])
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(function, *arguments).result()
 
 

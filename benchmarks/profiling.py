@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 import time
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,7 +40,8 @@ def building_seconds(work: Workload, scratch: Path) -> tuple[float, float]:
             prefix_states(model, batch["input_ids"], batch["attention_mask"])
         synchronise(work.device)
         between = time.perf_counter()
-        cached_splits(model, encoded, config, arguments, work.tokenizer.pad_token_id)
+        with redirect_stdout(io.StringIO()):
+            cached_splits(model, encoded, config, arguments, work.tokenizer.pad_token_id)
         return between - started, time.perf_counter() - between
 
 

@@ -9,10 +9,11 @@
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -53,7 +54,6 @@ Way = Literal["faithful", "plain", "ours"]
 
 ROOT = Path(__file__).resolve().parent.parent
 TOKENIZER = ROOT / "models" / "gemma3-mini"
-MAX_LENGTH = 512
 BATCH_SIZE = 16
 SEED = 11
 
@@ -66,6 +66,7 @@ class Workload:
         name: of the model, for the rows.
         model: directory with configuration, weights and tokenizer.
         splits: ``train`` and ``validation``, encoded.
+        max_length: longer texts are cut off; the faithful way pads to it.
         tokenizer: of the model.
         taxonomy: the label tree.
         dtype: of the parameters.
@@ -76,6 +77,7 @@ class Workload:
     name: str
     model: Path
     splits: dict[str, Split]
+    max_length: int
     tokenizer: PreTrainedTokenizerBase
     taxonomy: Taxonomy
     dtype: str = "float32"
@@ -108,10 +110,10 @@ def small_gemma(vocabulary: int) -> Gemma3TextConfig:
     """A Gemma 3 of 26 blocks, as deep as the one of 1B and narrow enough for two cores."""
     return Gemma3TextConfig(
         vocab_size=vocabulary,
-        hidden_size=128,
-        intermediate_size=512,
+        hidden_size=64,
+        intermediate_size=256,
         num_hidden_layers=26,
-        num_attention_heads=4,
+        num_attention_heads=2,
         num_key_value_heads=1,
         head_dim=32,
         query_pre_attn_scalar=32,
@@ -161,13 +163,13 @@ def load_posts(data_dir: Path, prepared_dir: Path) -> PreparedDataset:
 
 
 def encode(
-    posts: PreparedDataset, tokenizer: PreTrainedTokenizerBase, train_texts: int, eval_texts: int
+    posts: PreparedDataset, tokenizer: PreTrainedTokenizerBase, train_texts: int, eval_texts: int, max_length: int
 ) -> dict[str, Split]:
     """Random posts of two splits, so with the real distribution of lengths, as token ids."""
     splits = {}
     for name, size in (("train", train_texts), ("validation", eval_texts)):
         texts = subset(posts.dataset[name], size, SEED)
-        encoded = encode_texts(texts, tokenizer, MAX_LENGTH)
+        encoded = encode_texts(texts, tokenizer, max_length)
         splits[name] = Split(texts, encoded, np.arange(len(encoded)))
     return splits
 
@@ -175,7 +177,7 @@ def encode(
 def settings(work: Workload, way: Way, epochs: int, seed: int, cache: Path | None, scratch: Path) -> Config:
     """The options of one run, as a YAML for train_classifier.py would hold them."""
     config = Config(source="the benchmark")
-    config.data.max_length = MAX_LENGTH
+    config.data.max_length = work.max_length
     config.data.pad_to_max = way == "faithful"
     config.model.model_name_or_path = str(work.model)
     config.model.dtype, config.model.load_in_4bit = work.dtype, work.load_in_4bit
@@ -289,7 +291,8 @@ def train_ours(
 ) -> tuple[OpinionTrainer, np.ndarray]:
     """Train as train_classifier.py does; returns the trainer and the order in which it read validation."""
     encoded = {name: split.encoded for name, split in work.splits.items()}
-    states = cached_splits(model, encoded, config, arguments, work.tokenizer.pad_token_id)
+    with redirect_stdout(io.StringIO()):
+        states = cached_splits(model, encoded, config, arguments, work.tokenizer.pad_token_id)
     order = longest_first(encoded["validation"])
     train = work.splits["train"].reader(None if states is None else states["train"])
     validation = EncodedTexts(encoded["validation"], order, None if states is None else states["validation"])
