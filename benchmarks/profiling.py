@@ -16,7 +16,7 @@ from transformers import TrainerCallback
 
 from benchmarks.ways import SEED, Workload, run, settings
 from opinionlm.adaptation.build import build_classifier
-from opinionlm.data.encoding import PadCollator, longest_first
+from opinionlm.data.encoding import PadCollator, longest_first, numbers_of
 from opinionlm.models.frozen_prefix import prefix_states
 from opinionlm.training.arguments import training_arguments
 from opinionlm.training.cache_building import CPU_TOKENS, GPU_TOKENS, cached_splits, cut
@@ -50,7 +50,7 @@ def building_batches(work: Workload) -> list[dict[str, torch.Tensor]]:
     collate, batches = PadCollator(work.tokenizer.pad_token_id), []
     budget = GPU_TOKENS if work.device == "cuda" else CPU_TOKENS
     for split in work.splits.values():
-        lengths = split.encoded.with_format("numpy")["length"][:]
+        lengths = numbers_of(split.encoded, "length")
         for rows in cut(longest_first(split.encoded), lengths, budget):
             batch = collate([{"input_ids": split.encoded[int(row)]["input_ids"]} for row in rows])
             batches.append({name: tensor.to(work.device) for name, tensor in batch.items()})

@@ -35,7 +35,7 @@ from transformers import (
 
 from opinionlm.adaptation.build import build_classifier
 from opinionlm.config import Config, ModelConfig
-from opinionlm.data.encoding import collator_for, encode_texts, load_tokenizer, longest_first, subset
+from opinionlm.data.encoding import collator_for, encode_texts, load_tokenizer, longest_first, numbers_of, subset
 from opinionlm.data.pipeline import prepare_or_load
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.taxonomy import Taxonomy
@@ -86,7 +86,7 @@ class Workload:
 
     def tokens(self, epochs: int) -> int:
         """Tokens without padding that a run of so many epochs trains on and evaluates."""
-        return epochs * sum(int(np.sum(split.encoded["length"])) for split in self.splits.values())
+        return epochs * sum(int(numbers_of(split.encoded, "length").sum()) for split in self.splits.values())
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def settings(work: Workload, way: Way, epochs: int, seed: int, cache: Path | Non
 
 def matching_budget(encoded: Dataset, seed: int) -> int:
     """The smallest budget, in steps of 32 tokens, under which there are as few batches as fixed-size ones."""
-    lengths = np.asarray(encoded["length"])
+    lengths = numbers_of(encoded, "length")
     wanted = math.ceil(len(lengths) / BATCH_SIZE)
     budget = int(lengths.mean()) * BATCH_SIZE // 32 * 32
     while len(BatchPlan(lengths, BATCH_SIZE, budget, True, "every_epoch", seed, epochs=1)) > wanted:

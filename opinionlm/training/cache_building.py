@@ -17,7 +17,7 @@ from tqdm import tqdm
 from transformers import TrainingArguments
 
 from opinionlm.config import Config
-from opinionlm.data.encoding import PadCollator, longest_first
+from opinionlm.data.encoding import PadCollator, flat_ids, longest_first, numbers_of
 from opinionlm.errors import UserError
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.frozen_prefix import prefix_states
@@ -154,18 +154,18 @@ def fill(
     rows, _ = states_size(model, encoded)
     target = map_states(partial / STATES, rows, model.backbone.config.hidden_size, model.dtype, writable=True)
     offsets = np.load(partial / OFFSETS)
-    lengths = np.asarray(encoded["length"])
+    lengths = numbers_of(encoded, "length")
     order = longest_first(encoded)[arguments.process_index :: arguments.world_size]
     budget = GPU_TOKENS if arguments.device.type == "cuda" else CPU_TOKENS
     collate = PadCollator(pad_id)
-    texts = encoded.select_columns(["input_ids"]).with_format("numpy")
+    flat, starts = flat_ids(encoded)
     autocast = torch.autocast(arguments.device.type, torch.bfloat16) if arguments.bf16 else nullcontext()
     was_training = model.training
     model.eval()
     bar = tqdm(total=len(order), desc=description, unit="text", disable=None, leave=False)
     with bar, autocast:
         for chosen in cut(order, lengths, budget):
-            batch = collate([{"input_ids": ids} for ids in texts[chosen.tolist()]["input_ids"]])
+            batch = collate([{"input_ids": flat[starts[row] : starts[row + 1]]} for row in chosen])
             ids, mask = batch["input_ids"].to(arguments.device), batch["attention_mask"].to(arguments.device)
             states = prefix_states(model, ids, mask).to("cpu", model.dtype)
             for index, row in enumerate(chosen):
