@@ -196,7 +196,9 @@ def measure(work: Workload, size: Size, scratch: Path, quick: bool) -> list[Row]
         rows.append(compare(name, plain, seconds_of_seeds(work, size.seeds, scratch), "s", goal(0.5)))
     rates = [work.tokens(3) / value for value in (plain, ours)]
     rows.append(compare(f"{work.name}: tokens trained and evaluated", *rates, "tokens/s", more_is_better=True))
-    rows.append(compare(f"{work.name}: optimizer steps", runs["plain"][0].steps, runs["ours"][0].steps, "steps"))
+    rows.append(
+        compare(f"{work.name}: optimizer steps, to be alike", runs["plain"][0].steps, runs["ours"][0].steps, "steps")
+    )
     rows += building_rows(work, scratch, size.repetitions, goal)
     rows += profile_rows(work, scratch, goal)
     rows += exactness_rows(work, scratch)

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "bitsandbytes", "numpy")
+# Of scores and counts there is nothing to see in a chart of factors.
+DRAWN_UNITS = ("s", "tokens/s", "MB")
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def finish(facts: dict[str, Any], rows: Sequence[Row], json_file: Path | None, f
         facts: from `environment`.
         rows: the comparisons.
         json_file: where to write environment and rows.
-        figure_file: where to draw the rows that have a goal.
+        figure_file: where to draw them.
 
     Returns:
         The exit code: 1 when a row misses its goal.
@@ -137,21 +139,24 @@ def finish(facts: dict[str, Any], rows: Sequence[Row], json_file: Path | None, f
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Bars of the measured ratios, with a mark at each goal."""
+    """Bars of the measured ratios of time and memory, with a mark at each goal."""
     from matplotlib.figure import Figure
 
     from opinionlm.experiments.figures import BLUE, GREY, ORANGE, save_figure, styled
+
+    rows = [row for row in rows if row.unit in DRAWN_UNITS]
 
     @styled
     def bars() -> Figure:
         figure = Figure(figsize=(10.0, 1.2 + 0.36 * len(rows)), layout="constrained")
         axes = figure.add_subplot()
         for place, row in enumerate(rows):
-            axes.barh(place, row.ratio, height=0.66, color=ORANGE if row.holds is False else BLUE)
-            axes.text(row.ratio * 1.04, place, f"{row.ratio:.2f}×", va="center", fontsize=9)
+            color = ORANGE if row.holds is False else BLUE
+            axes.barh(place, row.ratio - 1.0, left=1.0, height=0.66, color=color)
+            axes.text(max(row.ratio, 1.0) * 1.06, place, f"{row.ratio:.2f}×", va="center", fontsize=9)
             if row.goal is not None:
                 axes.plot([row.goal, row.goal], [place - 0.42, place + 0.42], color="black", linewidth=2.0)
-        axes.axvline(1.0, color=GREY, linestyle="--", linewidth=1.2)
+        axes.axvline(1.0, color=GREY, linewidth=1.2)
         # Twice as good and half as good lie equally far from 1.
         axes.set_xscale("log")
         axes.set_xticks([0.5, 1, 2, 5, 10, 20], ["0.5×", "1×", "2×", "5×", "10×", "20×"])
