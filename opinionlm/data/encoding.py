@@ -72,7 +72,26 @@ def subset(dataset: Dataset, size: int | None, seed: int) -> Dataset:
 
 def longest_first(encoded: Dataset) -> np.ndarray:
     """Row numbers by falling length: little padding within batches, and too little memory shows at once."""
-    return np.argsort(-np.asarray(encoded["length"]), kind="stable")
+    return np.argsort(-numbers_of(encoded, "length"), kind="stable")
+
+
+def numbers_of(encoded: Dataset, column: str) -> np.ndarray:
+    """A column of numbers; asked for as a plain list it would be read row by row."""
+    return encoded.select_columns([column]).with_format("numpy")[:][column]
+
+
+def flat_ids(encoded: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids of all rows one after another, and where each row begins; the last offset is their number.
+
+    Reading rows out of these is some twenty times faster than asking the data set for them, and takes no memory
+    where the ids lie in one piece on disk: they stay mapped.
+
+    Args:
+        encoded: with a column ``input_ids``.
+    """
+    column = encoded.select_columns(["input_ids"]).with_format("arrow")[:]["input_ids"].combine_chunks()
+    lengths = column.value_lengths().to_numpy(zero_copy_only=False)
+    return column.flatten().to_numpy(zero_copy_only=False), np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
 
 @dataclass(frozen=True)
@@ -90,13 +109,14 @@ class PadCollator:
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Batch of ``input_ids`` and ``attention_mask`` ``(batch, length)`` and ``labels`` ``(batch,)``, all int64."""
         length = self.fixed_length or max(len(row["input_ids"]) for row in rows)
-        input_ids = torch.full((len(rows), length), self.pad_token_id)
-        attention_mask = torch.zeros((len(rows), length), dtype=torch.long)
+        # Filled by numpy: assigning a slice costs a tenth of what it costs in torch.
+        input_ids = np.full((len(rows), length), self.pad_token_id, dtype=np.int64)
+        attention_mask = np.zeros((len(rows), length), dtype=np.int64)
         for index, row in enumerate(rows):
             size = len(row["input_ids"])
-            input_ids[index, :size] = torch.as_tensor(row["input_ids"])
+            input_ids[index, :size] = row["input_ids"]
             attention_mask[index, :size] = 1
-        batch = {"input_ids": input_ids, "attention_mask": attention_mask}
+        batch = {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(attention_mask)}
         if "prefix_states" in rows[0]:
             batch["prefix_states"] = pad_states([row["prefix_states"] for row in rows], length)
         if "labels" in rows[0]:
@@ -111,9 +131,10 @@ def pad_states(states: list[torch.Tensor], length: int) -> torch.Tensor:
     """
     if all(len(rows) == 1 for rows in states):
         return torch.stack(states)
-    padded = states[0].new_zeros((len(states), length, states[0].shape[1]))
+    padded = states[0].new_empty((len(states), length, states[0].shape[1]))
     for index, rows in enumerate(states):
         padded[index, : len(rows)] = rows
+        padded[index, len(rows) :] = 0
     return padded
 
 

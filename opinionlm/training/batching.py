@@ -9,6 +9,7 @@ import numpy as np
 from datasets import Dataset as EncodedDataset
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from opinionlm.data.encoding import flat_ids, numbers_of
 from opinionlm.training.frozen_cache import PrefixStates
 
 # Batches of similar length are cut from a random pool of this many batches, so that batches still differ by epoch.
@@ -29,8 +30,9 @@ class EncodedTexts(Dataset):
     """
 
     def __init__(self, encoded: EncodedDataset, order: np.ndarray, states: PrefixStates | None = None) -> None:
-        self.encoded = encoded.select_columns(["input_ids", "labels"]).with_format("numpy")
-        self.token_counts = np.asarray(encoded["length"])
+        self.ids, self.offsets = flat_ids(encoded)
+        self.labels = numbers_of(encoded, "labels")
+        self.token_counts = numbers_of(encoded, "length")
         self.order = order
         self.states = states
 
@@ -48,12 +50,13 @@ class EncodedTexts(Dataset):
 
     def __getitems__(self, positions: list[int]) -> list[dict[str, Any]]:
         """A batch of texts, read at once."""
-        numbers = [int(self.order[position if position >= 0 else ~position]) for position in positions]
-        batch = self.encoded[numbers]
         rows = []
-        for place, (position, number) in enumerate(zip(positions, numbers, strict=True)):
-            label = int(batch["labels"][place]) if position >= 0 else IGNORED
-            row: dict[str, Any] = {"input_ids": batch["input_ids"][place], "labels": label}
+        for position in positions:
+            number = int(self.order[position if position >= 0 else ~position])
+            row: dict[str, Any] = {
+                "input_ids": self.ids[self.offsets[number] : self.offsets[number + 1]],
+                "labels": int(self.labels[number]) if position >= 0 else IGNORED,
+            }
             if self.states is not None:
                 row["prefix_states"] = self.states[number]
             rows.append(row)

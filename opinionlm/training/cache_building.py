@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -16,11 +17,12 @@ from tqdm import tqdm
 from transformers import TrainingArguments
 
 from opinionlm.config import Config
-from opinionlm.data.encoding import PadCollator
+from opinionlm.data.encoding import PadCollator, flat_ids, longest_first, numbers_of
 from opinionlm.errors import UserError
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.frozen_prefix import prefix_states
 from opinionlm.training.frozen_cache import (
+    OFFSETS,
     STATES,
     DamagedCacheError,
     PrefixStates,
@@ -151,30 +153,35 @@ def fill(
     """Compute and write the states of this process's share of the texts, longest first, under a token budget."""
     rows, _ = states_size(model, encoded)
     target = map_states(partial / STATES, rows, model.backbone.config.hidden_size, model.dtype, writable=True)
-    offsets = np.load(partial / "offsets.npy")
-    lengths = np.asarray(encoded["length"])
-    order = np.argsort(-lengths, kind="stable")[arguments.process_index :: arguments.world_size]
+    offsets = np.load(partial / OFFSETS)
+    lengths = numbers_of(encoded, "length")
+    order = longest_first(encoded)[arguments.process_index :: arguments.world_size]
     budget = GPU_TOKENS if arguments.device.type == "cuda" else CPU_TOKENS
     collate = PadCollator(pad_id)
-    texts = encoded.select_columns(["input_ids"]).with_format("numpy")
+    flat, starts = flat_ids(encoded)
     autocast = torch.autocast(arguments.device.type, torch.bfloat16) if arguments.bf16 else nullcontext()
     was_training = model.training
     model.eval()
     bar = tqdm(total=len(order), desc=description, unit="text", disable=None, leave=False)
     with bar, autocast:
-        start = 0
-        while start < len(order):
-            size = max(1, budget // int(lengths[order[start]]))
-            chosen = order[start : start + size]
-            batch = collate([{"input_ids": ids} for ids in texts[chosen.tolist()]["input_ids"]])
+        for chosen in cut(order, lengths, budget):
+            batch = collate([{"input_ids": flat[starts[row] : starts[row + 1]]} for row in chosen])
             ids, mask = batch["input_ids"].to(arguments.device), batch["attention_mask"].to(arguments.device)
             states = prefix_states(model, ids, mask).to("cpu", model.dtype)
             for index, row in enumerate(chosen):
                 begin, end = offsets[row], offsets[row + 1]
                 target[begin:end] = states[index, : end - begin]
-            start += size
             bar.update(len(chosen))
     model.train(was_training)
+
+
+def cut(order: np.ndarray, lengths: np.ndarray, budget: int) -> Iterator[np.ndarray]:
+    """Cut rows, longest first, into batches of at most ``budget`` tokens, padding included."""
+    start = 0
+    while start < len(order):
+        size = max(1, budget // int(lengths[order[start]]))
+        yield order[start : start + size]
+        start += size
 
 
 def shared_token(arguments: TrainingArguments) -> str:

@@ -26,6 +26,7 @@ import torch
 import xxhash
 from datasets import Dataset
 
+from opinionlm.data.encoding import flat_ids, numbers_of
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import anatomy_of
 from opinionlm.models.classifier import OpinionClassifier
@@ -68,20 +69,20 @@ def weights_digest(model: OpinionClassifier) -> str:
     parts = [*anatomy.before_blocks, *anatomy.blocks[: model.prefix_blocks]]
     if stores_pooled(model) and anatomy.final_norm is not None:
         parts.append(anatomy.final_norm)
-    digest = hashlib.sha256()
+    # XXH3 in 128 bits: nobody forges weights here, and it keeps up with the memory where SHA-256 does not.
+    digest = xxhash.xxh3_128()
     for part in parts:
         for name, tensor in sorted(part.state_dict().items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().contiguous().flatten().cpu().view(torch.uint8).numpy().tobytes())
+            digest.update(tensor.detach().contiguous().flatten().cpu().view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
 def texts_digest(encoded: Dataset) -> str:
     """Hash of the token ids of a split, row by row; another tokenizer, text or truncation gives another hash."""
-    digest = hashlib.sha256(np.asarray(encoded["length"], dtype=np.int64).tobytes())
-    for batch in encoded.select_columns(["input_ids"]).with_format("arrow").iter(batch_size=10_000):
-        column = batch["input_ids"].combine_chunks()
-        digest.update(column.flatten().to_numpy(zero_copy_only=False).astype(np.int64).tobytes())
+    ids, offsets = flat_ids(encoded)
+    digest = xxhash.xxh3_128(offsets.tobytes())
+    digest.update(ids.astype(np.int64).tobytes())
     return digest.hexdigest()
 
 
@@ -112,7 +113,7 @@ def cache_key(model: OpinionClassifier, encoded: Dataset, weights: str, autocast
 
 def states_size(model: OpinionClassifier, encoded: Dataset) -> tuple[int, int]:
     """Rows and bytes that a cache of these texts takes: one row per token, or one per text when all is frozen."""
-    rows = len(encoded) if stores_pooled(model) else int(np.asarray(encoded["length"]).sum())
+    rows = len(encoded) if stores_pooled(model) else int(numbers_of(encoded, "length").sum())
     return rows, rows * model.backbone.config.hidden_size * model.dtype.itemsize
 
 
@@ -126,7 +127,7 @@ def allocate(folder: Path, model: OpinionClassifier, encoded: Dataset) -> None:
     """
     folder.mkdir(parents=True)
     rows, size = states_size(model, encoded)
-    lengths = np.ones(len(encoded), dtype=np.int64) if stores_pooled(model) else np.asarray(encoded["length"])
+    lengths = np.ones(len(encoded), dtype=np.int64) if stores_pooled(model) else numbers_of(encoded, "length")
     np.save(folder / OFFSETS, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
     with open(folder / STATES, "wb") as file:
         os.posix_fallocate(file.fileno(), 0, max(size, 1))

@@ -12,7 +12,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from opinionlm.config import Config
-from opinionlm.data.encoding import encode_texts, longest_first, subset
+from opinionlm.data.encoding import encode_texts, longest_first, numbers_of, subset
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
@@ -65,7 +65,7 @@ def encode_splits(prepared: PreparedDataset, tokenizer: PreTrainedTokenizerBase,
         encoded = encode_texts(texts, tokenizer, data.max_length)
         order = np.arange(len(encoded)) if name == "train" else longest_first(encoded)
         splits[name] = Split(texts, encoded, order)
-    if len(set(splits["train"].encoded["labels"])) < 2:
+    if len(np.unique(numbers_of(splits["train"].encoded, "labels"))) < 2:
         raise UserError(
             f"{config.data.dataset}: the training split holds a single class; a classifier needs at least two "
             "(check the label columns, or raise max_train_samples)"
@@ -90,7 +90,7 @@ def class_weights_for(train: Split, taxonomy: Taxonomy, config: Config) -> torch
         case "none":
             return torch.ones(size)
         case "inverse_frequency":
-            found = Counter(train.encoded["labels"])
+            found = Counter(numbers_of(train.encoded, "labels").tolist())
             return inverse_frequency_weights(counts or [found[label] for label in range(size)])
 
 

@@ -1,0 +1,73 @@
+"""The contract of every benchmark, and the classifier's benchmark from end to end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModel
+
+from benchmarks.report import agree, compare, environment, finish
+from benchmarks.ways import gemma_1b, layer_types
+
+FIELDS = {"name", "baseline", "ours", "unit", "ratio", "goal", "holds"}
+
+
+def test_ratio_above_one_means_ours_is_better() -> None:
+    assert compare("time", 10.0, 4.0, "s").ratio == 2.5
+    assert compare("rate", 10.0, 40.0, "tokens/s", more_is_better=True).ratio == 4.0
+    assert compare("nothing left", 1.0, 0.0, "s").ratio == float("inf")
+
+
+@pytest.mark.parametrize(("goal", "holds"), [(None, None), (2.5, True), (2.6, False)])
+def test_a_goal_holds_from_its_own_value_on(goal: float | None, holds: bool | None) -> None:
+    assert compare("time", 10.0, 4.0, "s", goal).holds is holds
+
+
+def test_values_that_have_to_agree() -> None:
+    assert agree("macro-F1", 0.5, 0.5, "macro-F1", tolerance=0.0).holds
+    assert not agree("macro-F1", 0.5, 0.6, "macro-F1", tolerance=1e-3).holds
+
+
+def test_report_is_written_and_a_missed_goal_ends_with_one(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    good, bad = compare("good", 10.0, 4.0, "s", goal=2.0), compare("bad", 10.0, 20.0, "s", goal=2.0)
+    facts = environment(threads=1, device="cpu")
+    file, figure = tmp_path / "new" / "report.json", tmp_path / "new" / "report.png"
+    assert finish(facts, [good], None, None) == 0
+    assert finish(facts, [good, bad], file, figure) == 1
+    written = json.loads(file.read_text())
+    assert written["environment"]["threads"] == 1
+    assert [set(row) for row in written["rows"]] == [FIELDS, FIELDS]
+    assert written["rows"][1]["ratio"] == 0.5
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    assert "MISSED" in capsys.readouterr().out
+
+
+def test_full_size_shape_is_that_of_gemma_3_1b() -> None:
+    with torch.device("meta"):
+        model = AutoModel.from_config(gemma_1b())
+    assert sum(parameter.numel() for parameter in model.parameters()) == 999_885_952
+    assert [index for index, kind in enumerate(layer_types(26)) if kind == "full_attention"] == [5, 11, 17, 23]
+
+
+@pytest.mark.slow
+def test_quick_benchmark_of_the_classifier(repository: Path, tmp_path: Path) -> None:
+    # Without the real posts: what a fresh clone shows.
+    file, figure = tmp_path / "report.json", tmp_path / "report.png"
+    options = ["--quick", "--data_dir", str(tmp_path), "--prepared_dir", str(tmp_path / "prepared")]
+    command = [sys.executable, str(repository / "benchmarks" / "classifier.py"), *options]
+    ended = subprocess.run(
+        [*command, "--json", str(file), "--figure", str(figure)], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    written = json.loads(file.read_text())
+    assert "sample posts" in written["environment"]["posts"]
+    rows = {row["name"]: row for row in written["rows"]}
+    for model in ("26 blocks", "MiniLM"):
+        assert rows[f"{model}: final macro-F1, cache off and on"]["holds"]
+        assert rows[f"{model}: largest difference of final logits"]["holds"]
+    assert figure.is_file()
