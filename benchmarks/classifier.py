@@ -16,6 +16,7 @@ import argparse
 import multiprocessing
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -77,6 +78,7 @@ def main(argv: list[str] | None = None) -> int:
             for name in sizes
             for way in ("plain", "ours")
         }
+        started, computed = time.perf_counter(), time.process_time()
         works, facts = prepare(options, sizes, scratch)
         rows: list[Row] = []
         for work in works:
@@ -85,6 +87,9 @@ def main(argv: list[str] | None = None) -> int:
             # With few short texts the libraries' own memory is all there is to see.
             goal = None if options.quick else 1.0
             rows.append(compare(f"{work.name}: peak memory", peak["plain"], peak["ours"], "MB", goal))
+    facts["minutes"] = round((time.perf_counter() - started) / 60, 1)
+    # Well below the number of threads: others were using the machine, and single seconds say little.
+    facts["cores_received"] = round((time.process_time() - computed) / (time.perf_counter() - started), 2)
     return finish(facts, rows, options.json, options.figure)
 
 

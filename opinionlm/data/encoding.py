@@ -77,7 +77,7 @@ def longest_first(encoded: Dataset) -> np.ndarray:
 
 def numbers_of(encoded: Dataset, column: str) -> np.ndarray:
     """A column of numbers; asked for as a plain list it would be read row by row."""
-    return encoded.select_columns([column]).with_format("numpy")[:][column]
+    return encoded.with_format("arrow", columns=[column])[:][column].to_numpy()
 
 
 def flat_ids(encoded: Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -89,7 +89,7 @@ def flat_ids(encoded: Dataset) -> tuple[np.ndarray, np.ndarray]:
     Args:
         encoded: with a column ``input_ids``.
     """
-    column = encoded.select_columns(["input_ids"]).with_format("arrow")[:]["input_ids"].combine_chunks()
+    column = encoded.with_format("arrow", columns=["input_ids"])[:]["input_ids"].combine_chunks()
     lengths = column.value_lengths().to_numpy(zero_copy_only=False)
     return column.flatten().to_numpy(zero_copy_only=False), np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opinionlm.data.encoding import PadCollator
+from opinionlm.data.encoding import PadCollator, flat_ids, numbers_of
 from opinionlm.training.batching import IGNORED, BatchPlan, EncodedTexts
 
 
@@ -95,3 +95,14 @@ def test_collator_by_hand(fixed: int | None) -> None:
     assert batch["attention_mask"].sum(dim=1).tolist() == [1, 3, 3]
     assert batch["labels"].tolist() == [3, 1, IGNORED]
     assert batch["input_ids"].dtype == batch["labels"].dtype == torch.int64
+
+
+def test_ids_are_read_through_selections_and_pieces() -> None:
+    rows = [{"input_ids": list(range(index, 2 * index + 1)), "length": index + 1} for index in range(6)]
+    pieces = concatenate_datasets([Dataset.from_list(rows[:4]), Dataset.from_list(rows[4:])])
+    for encoded, expected in ((pieces, rows), (pieces.select([4, 0, 2]), [rows[4], rows[0], rows[2]])):
+        ids, offsets = flat_ids(encoded)
+        assert [ids[offsets[i] : offsets[i + 1]].tolist() for i in range(len(encoded))] == [
+            row["input_ids"] for row in expected
+        ]
+        assert numbers_of(encoded, "length").tolist() == [row["length"] for row in expected]
