@@ -17,6 +17,7 @@ from opinionlm.errors import UserError
 from opinionlm.experiments import pretrain_miniature
 from opinionlm.experiments.chunked_loss import chunked_cross_entropy
 from opinionlm.experiments.miniature_corpus import SOURCES, clean, detokenise, load_corpus
+from opinionlm.experiments.miniature_tokenizer import train_tokenizer
 from opinionlm.experiments.miniature_training import document_losses, encode, learning_rate_at, pack
 
 MEGABYTE = 2**20
@@ -171,6 +172,14 @@ def test_chat_template_is_gemmas(tokenizer):
     assert len(tokenizer("<end_of_turn>", add_special_tokens=False)["input_ids"]) == 1
 
 
+def test_learning_the_tokenizer_twice_gives_the_same_one():
+    texts = [
+        f"{a}{b} 你{c}" for a in "abcxyz" for b in "éüñøß" for c in "αβγδεζηθικλμ"
+    ]  # many equally rare characters
+    first, second = (train_tokenizer(texts, 320, 64, max_alphabet=12) for _ in range(2))
+    assert first.get_vocab() == second.get_vocab()
+
+
 # ---- corpus ------------------------------------------------------------------------------------------------
 
 
@@ -185,23 +194,7 @@ def tiny_data(tmp_path):
     data = tmp_path / "data"
     for source in SOURCES:
         (data / source.file).parent.mkdir(parents=True)
-    words = [
-        "market",
-        "dog",
-        "river",
-        "happy",
-        "angry",
-        "quick",
-        "blue",
-        "paper",
-        "method",
-        "great",
-        "terrible",
-        "song",
-        "train",
-        "light",
-        "city",
-    ]
+    words = list(dict.fromkeys(" ".join(ENGLISH).replace(",", "").replace(".", "").split()))[:15]
     line = [f"the {a} and the {b} are {c}" for a in words for b in words for c in words[::5]]
     tweets = "\n\n".join("\n".join(f"{token}\tO" for token in text.split()) for text in line[:60])
     (data / "goemotions/train.tsv").write_text("".join(f"{text}\t3\tid{i}\n" for i, text in enumerate(line[60:600])))
