@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 from opinionlm.config import Config
@@ -42,11 +43,14 @@ def model_card(
         if (method.adaptation == "top_blocks")
         else {"full": "every parameter", "head_only": "the head alone"}[method.adaptation]
     )
+    # A path on the machine that trained it means nothing to others, and the hub takes only its own names.
+    is_folder = Path(config.model.model_name_or_path).is_dir()
+    name = Path(config.model.model_name_or_path).name if is_folder else config.model.model_name_or_path
+    base_model = "" if is_folder else f"base_model: {name}\n"
     return f"""---
 library_name: transformers
 pipeline_tag: text-classification
-base_model: {config.model.model_name_or_path}
-tags:
+{base_model}tags:
 - opinionlm
 - hierarchical-text-classification
 metrics:
@@ -56,7 +60,7 @@ metrics:
 
 # {training.run_name}
 
-`{config.model.model_name_or_path}` fine-tuned to label texts with the {len(taxonomy.leaves)} leaves of a label tree,
+`{name}` fine-tuned to label texts with the {len(taxonomy.leaves)} leaves of a label tree,
 on `{prepared.name}` (fingerprint `{prepared.fingerprint[:16]}`), {date.today().isoformat()}.
 {parameters["trainable_parameters"]:,} of {parameters["total_parameters"]:,} parameters were trained: {how}.
 
@@ -67,7 +71,7 @@ import opinionlm  # makes the model type known to transformers
 from transformers import pipeline
 
 classify = pipeline("text-classification", model="{config.run_folder / "best"}")
-classify("Is this coin still worth holding?")
+classify("Is this coin still worth holding?", truncation=True)
 ```
 
 or, for files of any size, with every level and probability:

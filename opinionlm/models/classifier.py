@@ -85,6 +85,8 @@ class OpinionClassifier(PreTrainedModel):
         max_length: int | None = None,
     ) -> OpinionClassifier:
         """Put a new head on a loaded backbone; the arguments are those of `OpinionClassifierConfig`."""
+        # Where the weights lay on the machine that trained them is nobody else's business.
+        backbone.config.name_or_path = ""
         config = OpinionClassifierConfig(
             text_config=backbone.config,
             id2label=dict(enumerate(labels)),

@@ -58,6 +58,7 @@ def test_reload_gives_equal_logits(family: str, tmp_path) -> None:
     assert loaded.config.label_tree == tree
     assert loaded.config.max_length == 50
     assert (tmp_path / "model.safetensors").is_file()
+    assert not json.loads((tmp_path / "config.json").read_text())["text_config"].get("_name_or_path")
     assert json.loads((tmp_path / "config.json").read_text())["text_config"]["model_type"] != "opinionlm_classifier"
 
 
