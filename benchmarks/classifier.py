@@ -57,7 +57,7 @@ class Size:
 
 # The order of the models is that of the rows.
 QUICK = {"26 blocks": Size(24, 8, 128, 1, 1, 0, 2), "MiniLM": Size(24, 8, 64, 1, 0, 0, 0)}
-FULL = {"26 blocks": Size(96, 24, 512, 5, 1, 1, 10), "MiniLM": Size(48, 12, 512, 3, 0, 0, 0)}
+FULL = {"26 blocks": Size(160, 40, 512, 5, 3, 1, 10), "MiniLM": Size(48, 12, 512, 3, 0, 0, 0)}
 QUICK_GPU = {name: Size(200, 40, 512, 1, 1, 0, 2) for name in ("Gemma 3 1B, bf16", "Gemma 3 1B, NF4")}
 FULL_GPU = {name: Size(2000, 400, 512, 5, 1, 1, 10) for name in QUICK_GPU}
 
