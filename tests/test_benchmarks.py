@@ -13,6 +13,7 @@ from transformers import AutoModel
 
 from benchmarks.report import agree, compare, environment, finish
 from benchmarks.ways import gemma_1b, layer_types
+from opinionlm.models.backbones import trained_block_names
 
 FIELDS = {"name", "baseline", "ours", "unit", "ratio", "goal", "holds"}
 
@@ -52,6 +53,8 @@ def test_full_size_shape_is_that_of_gemma_3_1b() -> None:
         model = AutoModel.from_config(gemma_1b())
     assert sum(parameter.numel() for parameter in model.parameters()) == 999_885_952
     assert [index for index, kind in enumerate(layer_types(26)) if kind == "full_attention"] == [5, 11, 17, 23]
+    # What NF4 leaves alone: the block that trains.
+    assert trained_block_names(gemma_1b(), 1) == ["layers.25"]
 
 
 @pytest.mark.slow
