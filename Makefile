@@ -19,7 +19,7 @@ $(VENV)/.development: requirements-dev.txt $(VENV)/.runtime
 	@touch $@
 
 quickstart: $(VENV)/.runtime
-	$(BIN)/accelerate launch --config_file configs/accelerate/cpu.yaml train_classifier.py --config configs/quickstart.yaml
+	$(BIN)/accelerate launch --config_file configs/accelerate/cpu.yaml --num_cpu_threads_per_process 2 train_classifier.py --config configs/quickstart.yaml
 
 test: $(VENV)/.development
 	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not network"
