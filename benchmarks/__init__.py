@@ -1,1 +1,3 @@
-"""Measurements of what the project claims about speed and memory; each prints a table of ratios and may write JSON."""
+"""Measurements that support the claims of the README; each program says how it measures."""
+
+import opinionlm  # noqa: F401  (before transformers: registers the models and quiets bitsandbytes)

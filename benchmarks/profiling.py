@@ -17,6 +17,7 @@ from transformers import TrainerCallback
 from benchmarks.ways import SEED, Workload, run, settings
 from opinionlm.adaptation.build import build_classifier
 from opinionlm.data.encoding import PadCollator, longest_first, numbers_of
+from opinionlm.models.backbones import read_model_config
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.frozen_prefix import prefix_states
 from opinionlm.training.arguments import training_arguments
@@ -33,7 +34,11 @@ def building_seconds(work: Workload, scratch: Path) -> tuple[float, float]:
     with tempfile.TemporaryDirectory(dir=scratch) as cache:
         config = settings(work, "ours", 1, SEED, Path(cache), scratch)
         arguments = training_arguments(config)
-        model = build_classifier(config, work.taxonomy).to(arguments.device).eval()
+        model = (
+            build_classifier(config, read_model_config(config.model), work.taxonomy, len(work.tokenizer))
+            .to(arguments.device)
+            .eval()
+        )
         batches = building_batches(work)
         encoded = {name: split.encoded for name, split in work.splits.items()}
 

@@ -40,7 +40,7 @@ from opinionlm.data.pipeline import prepare_or_load
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.metrics import metric_function
-from opinionlm.models.backbones import new_backbone
+from opinionlm.models.backbones import new_backbone, read_model_config
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.frozen_prefix import PrefixStandIn
 from opinionlm.training.arguments import training_arguments
@@ -236,7 +236,7 @@ def run(
     metrics = KeepLogits(metric_function(work.taxonomy, np.ones(len(work.taxonomy.leaves))))
     started = time.perf_counter()
     set_seed(seed)
-    model = build_classifier(config, work.taxonomy)
+    model = build_classifier(config, read_model_config(config.model), work.taxonomy, len(work.tokenizer))
     if way == "plain":
         trainer = plain_trainer(work, model, arguments, metrics)
         trainer.train()

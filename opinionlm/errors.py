@@ -14,7 +14,7 @@ class UserError(Exception):
 
 
 def run_script(main: Callable[[], object]) -> None:
-    """Run a script's ``main``; print a `UserError` as one line and exit with code 2.
+    """Run a script's ``main``; print a `UserError` as one line and exit with code 2, with 130 on Ctrl-C.
 
     Args:
         main: the script's entry point, reading ``sys.argv`` when called without arguments.
@@ -24,3 +24,6 @@ def run_script(main: Callable[[], object]) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
