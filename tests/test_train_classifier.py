@@ -201,6 +201,7 @@ def test_two_processes_equal_one(setting, tmp_path) -> None:
     # accelerate's own launcher; the launch file is the shipped one. Batches of 8 in each process against 16.
     one = train(setting, output_dir=tmp_path, run_name="one", cache_frozen="off", classifier_dropout=0)
     options = {"output_dir": tmp_path, "run_name": "two", "per_device_train_batch_size": 8, "classifier_dropout": 0}
+    options |= {"cache_frozen": "on", "cache_dir": tmp_path / "cache"}  # built by both processes together
     launch = [str(Path(sys.executable).parent / "accelerate"), "launch"]
     launch += ["--config_file", "configs/accelerate/two_cpu_processes.yaml", "--main_process_port", "0"]
     done = subprocess.run(
@@ -214,6 +215,7 @@ def test_two_processes_equal_one(setting, tmp_path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     two = json.loads((tmp_path / "two" / "metrics.json").read_text())
     assert json.loads((tmp_path / "two" / "environment.json").read_text())["processes"] == 2
+    assert len([folder for folder in (tmp_path / "cache").iterdir() if not folder.name.startswith(".")]) == 3
     assert two["train"]["steps"] == one["train"]["steps"]
     for split in ("validation", "test"):
         for name in ("loss", "macro_f1", "accuracy", "ece"):
