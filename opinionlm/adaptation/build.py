@@ -42,7 +42,8 @@ def build_classifier(
         head_hidden_sizes=config.model.head_hidden_sizes,
         pooling=config.model.pooling,
         classifier_dropout=config.model.classifier_dropout,
-        label_tree=taxonomy.to_tree(),
+        # Not as a mapping: config.json is written with sorted keys.
+        label_tree=taxonomy.to_lists(),
         max_length=config.data.max_length,
     )
     apply_adaptation(model, config.method)

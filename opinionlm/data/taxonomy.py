@@ -64,6 +64,17 @@ class Taxonomy:
             node[path[-1]] = None
         return root
 
+    def to_lists(self) -> list[object]:
+        """The tree as nested lists, which keep their order where mappings are written with sorted keys.
+
+        A leaf is its name, an inner node a mapping of its one name to a list; `from_tree` reads this form too.
+        """
+
+        def listed(node: dict[str, object]) -> list[object]:
+            return [name if below is None else {name: listed(below)} for name, below in node.items()]  # type: ignore[arg-type]
+
+        return listed(self.to_tree())
+
     @cached_property
     def leaves(self) -> tuple[str, ...]:
         """Leaf names; the class id of a leaf is its position."""

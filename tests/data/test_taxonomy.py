@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,6 +55,7 @@ def test_any_tree(tree):
     taxonomy = Taxonomy.from_tree(tree)
     assert list(taxonomy.leaves) == _leaves(tree)
     assert Taxonomy.from_tree(taxonomy.to_tree()) == taxonomy
+    assert Taxonomy.from_tree(json.loads(json.dumps(taxonomy.to_lists(), sort_keys=True))) == taxonomy
     for level in range(1, taxonomy.depth + 1):
         names, places = taxonomy.level_labels(level), taxonomy.leaf_to_level(level)
         assert len(set(names)) == len(names)
