@@ -20,14 +20,41 @@ def option(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
 
 
+Adaptation = Literal[
+    "full",
+    "layerwise_lr",
+    "top_blocks",
+    "bottom_frozen",
+    "head_only",
+    "lisa",
+    "bitfit",
+    "layernorm",
+    "lora",
+    "qlora",
+    "dora",
+    "adalora",
+    "ia3",
+    "houlsby",
+    "pfeiffer",
+    "prefix",
+    "p_tuning_v2",
+    "prompt",
+    "p_tuning",
+]
+
+
 @dataclass
 class DataConfig:
     """Which texts, and how they become batches."""
 
+    task: Literal["auto", "sequence", "token", "similarity"] = option(
+        "auto", "what is predicted: one label per text, a tag per word, or a score per pair; auto: what the data hold"
+    )
     dataset: str = option("configs/datasets/sample.yaml", "dataset YAML, or a folder written by preprocess.py")
     data_dir: str = option("data", "folder that the files of the dataset YAML are relative to")
     prepared_dir: str = option("outputs/data", "where raw files are prepared, once per content")
     max_length: int = option(512, "longer texts are truncated to this many tokens")
+    label_all_subwords: bool = option(False, "tagging: every piece of a word carries its tag, not only the first")
     pad_to_max: bool = option(False, "pad every batch to max_length, as the opinion paper does (slow)")
     shuffle: Literal["every_epoch", "once"] = option("every_epoch", "`once` keeps one order, as the opinion paper")
     group_by_length: bool = option(False, "put texts of similar length into the same batch")
@@ -53,7 +80,9 @@ class ModelConfig:
     bnb_4bit_use_double_quant: bool = option(True, "quantise the quantisation constants too")
     random_weights: bool = option(False, "same architecture without its weights: the baseline for pretraining")
     head_hidden_sizes: list[int] = option([], "hidden layers of the head; [1024, 512] is the opinion paper's")
-    pooling: Literal["auto", "first", "last", "mean"] = option("auto", "auto: last token if causal, else mean")
+    pooling: Literal["auto", "first", "last", "mean", "pooler"] = option(
+        "auto", "auto: last token if causal, else mean; pooler: BERT's own dense layer over the first token"
+    )
     classifier_dropout: float = option(0.1, "dropout before every linear layer of the head")
 
 
@@ -61,8 +90,21 @@ class ModelConfig:
 class MethodConfig:
     """What trains, and against which loss."""
 
-    adaptation: Literal["full", "top_blocks", "head_only"] = option("full", "which parameters train")
-    trainable_blocks: int = option(1, "number of top blocks that train under top_blocks")
+    adaptation: Adaptation = option("full", "which parameters train, or are added; see docs/methods.md")
+    trainable_blocks: int = option(1, "top_blocks: number of top blocks that train")
+    frozen_blocks: int = option(1, "bottom_frozen: number of lowest blocks that stay as they are, embedding included")
+    layerwise_lr_decay: float = option(0.95, "layerwise_lr: learning rate of a block over that of the block above it")
+    lisa_blocks: int = option(2, "lisa: blocks that train at a time")
+    lisa_interval: int = option(20, "lisa: optimizer steps until other blocks are drawn")
+    target_modules: list[str] | None = option(None, "adapted layers by name; by default the family's preset")
+    lora_r: int = option(8, "lora, qlora, dora: rank")
+    lora_alpha: float = option(16, "lora, qlora, dora, adalora: updates are scaled by alpha / rank")
+    lora_dropout: float = option(0.0, "lora, qlora, dora, adalora: dropout before the low-rank update")
+    adalora_init_r: int = option(12, "adalora: rank of every update at the start")
+    adalora_target_r: int = option(8, "adalora: average rank that the budget ends at")
+    adapter_size: int = option(64, "houlsby, pfeiffer: width of the bottleneck")
+    num_virtual_tokens: int = option(20, "prefix, p_tuning_v2, prompt, p_tuning: length of the learned prefix")
+    prefix_projection: bool = option(False, "prefix: learn the prefix through a two-layer network (Li and Liang)")
     class_weights: Literal["none", "inverse_frequency"] = option(
         "inverse_frequency", "1/count normalised to sum to the number of classes (opinion paper, Algorithm 4)"
     )
@@ -76,6 +118,9 @@ class MethodConfig:
 class TrainingConfig:
     """The `transformers.TrainingArguments` that a run sets; any other of its fields may be set too."""
 
+    engine: Literal["trainer", "loop", "sklearn", "tfidf"] = option(
+        "trainer", "Trainer, our own Accelerate loop, logistic regression on frozen features, or on TF-IDF"
+    )
     output_dir: str = option("outputs", "the run folder is output_dir/run_name")
     run_name: str = option("", "name of the run; by default the config file's name and the seed")
     learning_rate: float = option(5e-5, "peak learning rate of AdamW")
