@@ -19,6 +19,7 @@ from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
+from opinionlm.data.prompts import PromptEncoder
 from opinionlm.errors import UserError
 from opinionlm.evaluation.label_tree import LabelTree, build_label_tree, common_prefix
 
@@ -27,6 +28,15 @@ Normalisation = Literal["sum", "mean"]
 CACHED_PER_COMPUTED = 8
 # Logits held at a time, in numbers (float32: 256 MB).
 LOGIT_LIMIT = 1 << 26
+
+
+def scored_ids(encoder: PromptEncoder) -> list[list[int]]:
+    """Token ids by which labels are scored: their words without the end token.
+
+    A `PromptEncoder` makes sure that no label begins with another, so the words alone tell them apart. The end token
+    would cost one more distribution per label, and a model that was not trained on the template seldom ends there.
+    """
+    return [ids[: -len(encoder.end_ids)] for ids in encoder.label_ids()]
 
 
 @torch.inference_mode()
