@@ -85,6 +85,7 @@ FAMILIES: dict[str, dict] = {
         "num_heads": 4,
         "pad_token_id": 0,
         "eos_token_id": 1,
+        "decoder_start_token_id": 0,
     },
 }
 

@@ -1,0 +1,178 @@
+"""Answers written by the model, read strictly, and scores that count what cannot be read as wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from peft import PeftModel
+from sklearn.metrics import confusion_matrix
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.errors import UserError
+from opinionlm.evaluation.hierarchical import ancestor_matrix, lca_heights
+from opinionlm.evaluation.metrics import f1_from_confusion, present_classes
+
+# The prediction of a row whose answer is no label.
+INVALID = -1
+
+
+@torch.inference_mode()
+def generate_answers(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    num_beams: int = 1,
+    batch_size_tokens: int = 8192,
+) -> list[str]:
+    """Let the model write, without sampling.
+
+    Prompts of similar length share a batch, longest first, padded on the left.
+
+    Args:
+        model: a causal or an encoder-decoder language model; it generates in evaluation mode.
+        tokenizer: decodes the answers; its end and padding tokens are used where the model names none.
+        prompts: token ids, special tokens included.
+        max_new_tokens: longest answer.
+        num_beams: width of the beam search; 1 takes the likeliest token each time.
+        batch_size_tokens: prompt and answer tokens of a batch, beams and padding included; one prompt always runs.
+
+    Returns:
+        One answer per prompt, in their order: without special tokens and without blanks around it.
+
+    Raises:
+        UserError: an empty prompt.
+    """
+    if not all(len(prompt) for prompt in prompts):
+        raise UserError("prompt: a prompt has no tokens; give the template's prompt some text")
+    device = model.get_input_embeddings().weight.device
+    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    # Pretrained models bring sampling settings and several end tokens; only the latter are kept.
+    end = model.generation_config.eos_token_id
+    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]), reverse=True)
+    answers = [""] * len(prompts)
+    was_training = model.training
+    model.eval()
+    start = 0
+    while start < len(order):
+        width = len(prompts[order[start]])
+        batch = order[start : start + max(1, batch_size_tokens // ((width + max_new_tokens) * num_beams))]
+        ids = torch.full((len(batch), width), padding)
+        mask = torch.zeros_like(ids)
+        for place, row in enumerate(batch):
+            ids[place, width - len(prompts[row]) :] = torch.tensor(prompts[row])
+            mask[place, width - len(prompts[row]) :] = 1
+        written = model.generate(
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
+            max_new_tokens=max_new_tokens,
+            num_beams=num_beams,
+            do_sample=False,
+            top_k=None,
+            top_p=None,
+            eos_token_id=tokenizer.eos_token_id if end is None else end,
+            pad_token_id=padding,
+        )
+        # An encoder-decoder returns its start token and the answer, a causal model the prompt and the answer.
+        skipped = 1 if model.config.is_encoder_decoder else width
+        texts = tokenizer.batch_decode(written[:, skipped:], skip_special_tokens=True)
+        for row, text in zip(batch, texts, strict=True):
+            answers[row] = text.strip()
+        start += len(batch)
+    model.train(was_training)
+    return answers
+
+
+def normalised(text: str) -> str:
+    """Text without differences of case and of blanks."""
+    return " ".join(text.casefold().split())
+
+
+def parse_label(text: str, words: Sequence[str]) -> int | None:
+    """Which answer a text is: the whole of it, up to case and blanks; None for anything else.
+
+    "positive." or "positive, I think" is no answer: guessing what a model may have meant flatters it.
+
+    Args:
+        text: what the model wrote.
+        words: the answers, in the order of the label ids.
+    """
+    found = normalised(text)
+    matches = [index for index, word in enumerate(words) if normalised(word) == found]
+    return matches[0] if len(matches) == 1 else None
+
+
+def parsed_labels(texts: Sequence[str], words: Sequence[str]) -> np.ndarray:
+    """Label ids ``(texts,)``, `INVALID` where a text is no answer."""
+    parsed = (parse_label(text, words) for text in texts)
+    return np.array([INVALID if label is None else label for label in parsed], dtype=int)
+
+
+def answer_confusion(gold: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Counts ``(gold, predicted)`` with one more column for answers that are no label: ``(classes, classes + 1)``."""
+    columns = np.where(predicted == INVALID, classes, predicted)
+    return confusion_matrix(gold, columns, labels=np.arange(classes + 1))[:classes]
+
+
+def answer_scores(gold: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy) -> dict[str, float]:
+    """The scores of `metrics.classification_scores` where some answers are no label, and ``invalid_rate``.
+
+    An invalid answer is a miss of its gold label at every level and a false positive of none. It names no node of
+    the tree, which lowers hierarchical recall; as a mistake it is the worst there is: the height of the root.
+
+    Args:
+        gold: leaf ids ``(rows,)``.
+        predicted: leaf ids, `INVALID` for answers that are no label ``(rows,)``.
+        taxonomy: the label tree.
+    """
+    invalid = predicted == INVALID
+    f1, macro, accuracy = scores_at(gold, predicted, len(taxonomy.leaves))
+    support = np.bincount(gold, minlength=len(taxonomy.leaves))
+    scores = {
+        "accuracy": accuracy,
+        "macro_f1": macro,
+        "weighted_f1": float((f1 * support).sum() / support.sum()),
+    }
+    for level in range(1, taxonomy.depth + 1):
+        scores |= level_answer_scores(gold, predicted, taxonomy, level)
+    ancestors = ancestor_matrix(taxonomy)
+    predicted_nodes = np.where(invalid[:, None], False, ancestors[predicted])
+    common, gold_size = float((ancestors[gold] & predicted_nodes).sum()), float(ancestors[gold].sum())
+    precision = common / predicted_nodes.sum() if common else 0.0
+    scores["hierarchical_precision"] = float(precision)
+    scores["hierarchical_recall"] = common / gold_size
+    scores["hierarchical_f1"] = float(2 * common / (gold_size + predicted_nodes.sum()))
+    mistakes = gold != predicted
+    heights = np.where(invalid, taxonomy.depth, lca_heights(taxonomy)[gold, predicted])
+    scores["mistake_severity"] = float(heights[mistakes].mean()) if mistakes.any() else 0.0
+    scores |= {f"f1_{label}": float(value) for label, value in zip(taxonomy.leaves, f1, strict=True)}
+    scores["invalid_rate"] = float(invalid.mean())
+    return scores
+
+
+def scores_at(gold: np.ndarray, predicted: np.ndarray, classes: int) -> tuple[np.ndarray, float, float]:
+    """F1 per class, their mean over the classes that occur, and accuracy; `INVALID` predictions are wrong."""
+    confusion = np.zeros((classes + 1, classes + 1), dtype=int)
+    confusion[:classes] = answer_confusion(gold, predicted, classes)
+    f1 = f1_from_confusion(confusion)[:classes]
+    present = present_classes(confusion)[:classes]
+    return f1, float(f1[present].mean()), float((gold == predicted).mean())
+
+
+def level_answer_scores(gold: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy, level: int) -> dict[str, float]:
+    """Macro-F1 and accuracy at one level, as `metrics.level_scores`, with invalid answers as a column of their own."""
+    to_level = np.array(taxonomy.leaf_to_level(level))
+    classes = len(taxonomy.level_labels(level))
+    # "No label at this level" is one more class, left out of the average; an invalid answer is not even that.
+    of_leaf = np.where(to_level < 0, classes, to_level)
+    level_gold, level_predicted = of_leaf[gold], np.where(predicted == INVALID, INVALID, of_leaf[predicted])
+    confusion = np.zeros((classes + 2, classes + 2), dtype=int)
+    confusion[: classes + 1] = answer_confusion(level_gold, level_predicted, classes + 1)
+    f1, present = f1_from_confusion(confusion)[:classes], present_classes(confusion)[:classes]
+    return {
+        f"level{level}_macro_f1": float(f1[present].mean()) if present.any() else 0.0,
+        f"level{level}_accuracy": float((level_gold == level_predicted).mean()),
+    }

@@ -1,0 +1,164 @@
+"""Scores of free text: SQuAD's exact match and F1, ROUGE, perplexity; with bootstrap intervals."""
+
+from __future__ import annotations
+
+import math
+import re
+import string
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from rouge_score.rouge_scorer import RougeScorer
+
+from opinionlm.errors import UserError
+
+ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+ARTICLES = re.compile(r"\b(a|an|the)\b")
+PUNCTUATION = str.maketrans("", "", string.punctuation)
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+
+
+def squad_words(text: str) -> list[str]:
+    """The words that SQuAD compares (Rajpurkar et al. 2016): lower case, no ASCII punctuation, no articles."""
+    # Articles go after the punctuation, so that "the." is none any more, and "a-b" is one word.
+    return ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split()
+
+
+def exact_match(prediction: str, gold: str) -> float:
+    """1 where both have the same words in the same order, else 0."""
+    return float(squad_words(prediction) == squad_words(gold))
+
+
+def overlap_f1(prediction: str, gold: str) -> float:
+    """F1 of the two bags of words.
+
+    Where one of them has no words, as the official script of SQuAD 1.1 has it, it is 0, also where both have none:
+    SQuAD 1.1 has no unanswerable questions.
+    """
+    predicted_words, gold_words = squad_words(prediction), squad_words(gold)
+    common = sum((Counter(predicted_words) & Counter(gold_words)).values())
+    if common == 0:
+        return 0.0
+    precision, recall = common / len(predicted_words), common / len(gold_words)
+    return 2 * precision * recall / (precision + recall)
+
+
+def squad_scores(predictions: Sequence[str], golds: Sequence[Sequence[str]]) -> dict[str, float | list[float]]:
+    """``exact_match`` and ``f1`` between 0 and 1 (the official script prints percent), with 95 % intervals.
+
+    Of several gold answers the best match counts, for either score on its own.
+
+    Args:
+        predictions: one answer per question.
+        golds: at least one gold answer per question.
+
+    Raises:
+        UserError: numbers of rows differ, there are none, or a row has no gold answer.
+    """
+    check_rows(predictions, golds)
+    pairs = list(zip(predictions, golds, strict=True))
+    exact = [max(exact_match(prediction, gold) for gold in answers) for prediction, answers in pairs]
+    overlap = [max(overlap_f1(prediction, gold) for gold in answers) for prediction, answers in pairs]
+    return means_with_intervals({"exact_match": np.array(exact), "f1": np.array(overlap)})
+
+
+def rouge_scores(predictions: Sequence[str], golds: Sequence[Sequence[str]]) -> dict[str, float | list[float]]:
+    """F-measures of ROUGE-1, -2, -L and -Lsum (Lin 2004) between 0 and 1, with 95 % intervals.
+
+    Computed by Google's ``rouge_score`` with Porter stemming, as summaries are usually scored. Of several references
+    the one with the largest F-measure counts, for each type on its own: the maximum is the rule of SciTLDR (Cachola
+    et al. 2020), and this form of it that of ``RougeScorer.score_multi``, which Hugging Face's ``evaluate`` uses too.
+    For Lsum, sentences end where a blank follows ``.``, ``!`` or ``?``.
+
+    Args:
+        predictions: one summary per document.
+        golds: at least one reference per document.
+
+    Raises:
+        UserError: numbers of rows differ, there are none, or a row has no reference.
+    """
+    check_rows(predictions, golds)
+    scorer = RougeScorer(ROUGE_TYPES, use_stemmer=True)
+    rows = [
+        scorer.score_multi([sentence_lines(gold) for gold in references], sentence_lines(prediction))
+        for prediction, references in zip(predictions, golds, strict=True)
+    ]
+    return means_with_intervals({kind: np.array([row[kind].fmeasure for row in rows]) for kind in ROUGE_TYPES})
+
+
+def sentence_lines(text: str) -> str:
+    """One sentence per line, as ROUGE-Lsum reads a text."""
+    return SENTENCE_END.sub("\n", text.strip())
+
+
+def perplexity(total_nll: float, tokens: int) -> float:
+    """Perplexity over a whole set: every response token has the same weight, whatever its text's length.
+
+    Args:
+        total_nll: negative log-likelihood (nats) summed over all response tokens of the set.
+        tokens: their number.
+
+    Raises:
+        UserError: no tokens.
+    """
+    if tokens < 1:
+        raise UserError("perplexity: there are no response tokens to take it over; check the data's answers")
+    # A hopeless model has a perplexity beyond what a float holds; infinity is no JSON.
+    return math.exp(min(total_nll / tokens, 700.0))
+
+
+def perplexity_interval(nll: np.ndarray, tokens: np.ndarray, replicates: int = 2000, seed: int = 0) -> list[float]:
+    """95 % percentile bootstrap interval of the perplexity, texts drawn with replacement.
+
+    Args:
+        nll: negative log-likelihood of each text's response ``(texts,)``, in nats.
+        tokens: its tokens ``(texts,)``.
+        replicates: bootstrap samples.
+        seed: of the drawing.
+    """
+    counts = bootstrap_counts(len(nll), replicates, seed)
+    return interval(np.exp(np.minimum((counts @ nll) / np.maximum(counts @ tokens, 1), 700.0)))
+
+
+def means_with_intervals(
+    values: dict[str, np.ndarray], replicates: int = 2000, seed: int = 0
+) -> dict[str, float | list[float]]:
+    """Mean of each score over the texts, and ``<name>_ci95`` from a percentile bootstrap over them.
+
+    Args:
+        values: score of every text ``(texts,)``, by name.
+        replicates: bootstrap samples, the same ones for all scores.
+        seed: of the drawing.
+    """
+    rows = len(next(iter(values.values())))
+    counts = bootstrap_counts(rows, replicates, seed)
+    scores: dict[str, float | list[float]] = {name: float(row.mean()) for name, row in values.items()}
+    return scores | {f"{name}_ci95": interval(counts @ row / rows) for name, row in values.items()}
+
+
+def bootstrap_counts(rows: int, replicates: int, seed: int) -> np.ndarray:
+    """How often each row is in each bootstrap sample: ``(replicates, rows)``."""
+    draws = np.random.default_rng(seed).integers(rows, size=(replicates, rows), dtype=np.int32)
+    flat = draws + np.arange(replicates, dtype=np.int64)[:, None] * rows
+    return np.bincount(flat.ravel(), minlength=replicates * rows).reshape(replicates, rows)
+
+
+def interval(draws: np.ndarray) -> list[float]:
+    """The middle 95 % of bootstrap values."""
+    return [float(value) for value in np.percentile(draws, [2.5, 97.5])]
+
+
+def check_rows(predictions: Sequence[str], golds: Sequence[Sequence[str]]) -> None:
+    """Refuse what cannot be scored.
+
+    Raises:
+        UserError: see `squad_scores`.
+    """
+    if len(predictions) != len(golds) or not predictions:
+        raise UserError(
+            f"text scores: {len(predictions)} predictions for {len(golds)} rows; give one prediction for every row"
+        )
+    for number, answers in enumerate(golds):
+        if isinstance(answers, str) or not len(answers):
+            raise UserError(f"text scores: row {number} needs a list of at least one gold answer, found {answers!r}")

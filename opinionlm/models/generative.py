@@ -1,0 +1,226 @@
+"""Language models that write their answer: loading, and logits at the supervised positions only.
+
+A vocabulary has up to 262,144 entries, so that the logits of every position of a batch are by far the largest tensor
+of a training step, while a loss on answers needs a handful of them. Here the hidden states of those positions are
+taken out *before* the output layer, by a hook in front of it; what the family does to its logits afterwards (Gemma's
+soft capping) and before (T5's scaling) still happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from peft import PeftModel
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    Gemma3ForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+)
+
+from opinionlm.config import ModelConfig
+from opinionlm.errors import UserError
+from opinionlm.models.backbones import anatomy_of, torch_dtype
+from opinionlm.models.quantization import disable_avx512_packing, nf4_config
+
+# Families whose class for causal models is meant for a decoder half of something else: they see both sides.
+ENCODER_ONLY = frozenset({"bert", "roberta", "distilbert"})
+
+
+def load_generative(model: ModelConfig, trained_blocks: int, config: PreTrainedConfig) -> PreTrainedModel:
+    """Load a pretrained language model with its output layer.
+
+    Args:
+        model: what to load and how (data type, attention, 4-bit, random weights).
+        trained_blocks: with 4-bit loading, the number of top blocks that will train and so keep their data type.
+        config: the model's configuration, from `opinionlm.models.backbones.read_model_config`.
+
+    Returns:
+        A causal or an encoder-decoder model; the multimodal Gemma 3 is reduced to its text model. Parameters are in
+        ``model.dtype``, frozen linear layers in NF4 with ``load_in_4bit``; the output layer is never quantised.
+
+    Raises:
+        UserError: an encoder-only model, no weights found, or 4-bit loading that bitsandbytes cannot serve.
+    """
+    auto_class = generative_class(config)
+    dtype = torch_dtype(model.dtype)
+    if model.attn_implementation is not None:
+        config._attn_implementation = model.attn_implementation
+    if model.random_weights:
+        text_config = config.get_text_config() if is_multimodal(config) else config
+        return auto_class.from_config(text_config, dtype=dtype if isinstance(dtype, torch.dtype) else None)
+    quantization = nf4_config(model, unquantized_names(config, trained_blocks)) if model.load_in_4bit else None
+    try:
+        loaded, report = auto_class.from_pretrained(
+            model.model_name_or_path,
+            config=config,
+            revision=model.model_revision,
+            trust_remote_code=model.trust_remote_code,
+            dtype=dtype,
+            quantization_config=quantization,
+            output_loading_info=True,
+        )
+    except OSError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"model_name_or_path: no weights of '{model.model_name_or_path}' could be loaded ({reason}); give a "
+            "directory that holds model.safetensors, or set random_weights: true to start without weights"
+        ) from error
+    except (ImportError, RuntimeError, ValueError) as error:
+        if not model.load_in_4bit:
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"load_in_4bit: bitsandbytes cannot serve it here ({reason}); set load_in_4bit: false"
+        ) from error
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise UserError(
+            f"model_name_or_path: '{model.model_name_or_path}' lacks {len(missing)} weights of a "
+            f"{type(loaded).__name__} (for instance {missing[0]}), which would stay random; the generative route "
+            "needs a model saved with its output layer"
+        )
+    if is_multimodal(config):
+        loaded = text_model_of(loaded)
+    if model.load_in_4bit:
+        disable_avx512_packing(loaded)
+    # A checkpoint may ask for a cache, which training has no use for and activation checkpointing cannot have.
+    loaded.config.use_cache = False
+    return loaded
+
+
+def generative_class(config: PreTrainedConfig) -> type[AutoModelForCausalLM] | type[AutoModelForSeq2SeqLM]:
+    """The Auto class that loads a model with its output layer.
+
+    Raises:
+        UserError: an encoder-only model, which writes nothing.
+    """
+    family = config.model_type
+    if config.is_encoder_decoder and family in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+        return AutoModelForSeq2SeqLM
+    if family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and family not in ENCODER_ONLY:
+        return AutoModelForCausalLM
+    raise UserError(
+        f"model_name_or_path: '{family}' is an encoder-only model and writes no answers; give a causal model (gpt2, "
+        "llama, mistral, qwen, phi3, gemma) or T5, or train it with train_classifier.py"
+    )
+
+
+def is_multimodal(config: PreTrainedConfig) -> bool:
+    """Whether a configuration wraps a text model together with others."""
+    return config.get_text_config() is not config
+
+
+def text_model_of(wrapper: PreTrainedModel) -> PreTrainedModel:
+    """The text model in a multimodal Gemma 3, with its output layer and without the vision tower.
+
+    Raises:
+        UserError: another multimodal family.
+    """
+    text_config = wrapper.config.get_text_config()
+    if text_config.model_type != "gemma3_text":
+        raise UserError(
+            f"model_name_or_path: the multimodal '{wrapper.config.model_type}' is not known; give a text model"
+        )
+    with torch.device("meta"):
+        model = Gemma3ForCausalLM(text_config)
+    model.model, model.lm_head = wrapper.get_decoder(), wrapper.lm_head
+    model.generation_config = wrapper.generation_config
+    return model.eval()
+
+
+def unquantized_names(config: PreTrainedConfig, trained_blocks: int) -> list[str]:
+    """Full paths, from the root that is loaded, of what 4-bit loading leaves alone: top blocks and output layer.
+
+    bitsandbytes skips modules by their path from the root, and a wrong path quantises silently.
+    """
+    with torch.device("meta"):
+        root = generative_class(config).from_config(config)
+    blocks = list(decoder_blocks(root))
+    kept = {id(module) for module in [*blocks[len(blocks) - trained_blocks :], output_layer(root)]}
+    return [name for name, module in root.named_modules() if id(module) in kept]
+
+
+def decoder_blocks(model: PreTrainedModel) -> nn.ModuleList:
+    """The blocks of the stack that writes, lowest first: T5's decoder, or all blocks of a causal model."""
+    decoder = model.get_decoder()
+    return decoder.block if model.config.is_encoder_decoder else anatomy_of(decoder).blocks
+
+
+def output_layer(model: PreTrainedModel | PeftModel) -> nn.Module:
+    """The layer that maps hidden states to the vocabulary."""
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    return base.get_output_embeddings()
+
+
+@contextmanager
+def gathered(model: PreTrainedModel | PeftModel, rows: torch.Tensor, positions: torch.Tensor, length: int) -> Iterator:
+    """Within this context the output layer sees only chosen positions.
+
+    Args:
+        model: a causal or encoder-decoder model, with or without PEFT.
+        rows: batch index of every chosen position, ``(chosen,)``.
+        positions: their places in a sequence of ``length``, ``(chosen,)``.
+        length: tokens per sequence as the caller counts them. Virtual tokens of prompt methods stand in front of
+            them and shift every place.
+    """
+
+    def gather(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        (hidden,) = inputs
+        return (hidden[rows, positions + hidden.shape[1] - length],)
+
+    handle = output_layer(model).register_forward_pre_hook(gather)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@dataclass(frozen=True)
+class Supervised:
+    """What a model says at the supervised positions of a batch, row after row.
+
+    Attributes:
+        logits: ``(supervised, vocabulary)``, in the data type that the model computes in.
+        targets: the tokens that belong there, ``(supervised,)``.
+        rows: the batch index of each, ``(supervised,)``.
+    """
+
+    logits: torch.Tensor
+    targets: torch.Tensor
+    rows: torch.Tensor
+
+
+def supervised_logits(
+    model: nn.Module, base: PreTrainedModel | PeftModel, inputs: dict[str, torch.Tensor], labels: torch.Tensor
+) -> Supervised:
+    """Logits at the supervised positions, and the tokens that belong there.
+
+    Args:
+        model: what is called: ``base``, or ``base`` wrapped for several processes.
+        base: the language model itself, with or without PEFT.
+        inputs: ``input_ids`` and ``attention_mask`` ``(batch, length)``.
+        labels: -100 where nothing is to be learned; ``(batch, length)`` aligned with ``input_ids`` for causal models
+            (the hidden state *before* a token predicts it), ``(batch, answer length)`` for encoder-decoder models.
+    """
+    causal = not base.config.is_encoder_decoder
+    wanted = labels[:, 1:] if causal else labels
+    rows, positions = (wanted != -100).nonzero(as_tuple=True)
+    arguments = dict(inputs)
+    if causal:
+        # Positions count tokens, so that padding on either side makes no difference to absolute positions.
+        arguments["position_ids"] = (inputs["attention_mask"].cumsum(dim=1) - 1).clamp(min=0)
+    else:
+        arguments["decoder_input_ids"] = base.prepare_decoder_input_ids_from_labels(labels)
+    with gathered(base, rows, positions, labels.shape[1]):
+        logits = model(**arguments, use_cache=False).logits
+    return Supervised(logits, wanted[rows, positions], rows)
