@@ -11,6 +11,7 @@ from transformers.configuration_utils import SubConfigSpec
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from opinionlm.models.backbones import anatomy_of, new_backbone
+from opinionlm.models.encoding_pass import hidden_states
 from opinionlm.models.frozen_prefix import StoredStates, stores_pooled
 from opinionlm.models.heads import ClassificationHead, Pooling, pool
 from opinionlm.models.quantization import disable_avx512_packing, move_quantization_config, quantized_modules
@@ -147,9 +148,13 @@ class OpinionClassifier(PreTrainedModel):
         return self.backbone.get_input_embeddings()
 
     def pooled(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, prefix_states: torch.Tensor | None = None
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        prefix_states: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """One vector per text: ``(batch, hidden)`` from ids and mask ``(batch, length)``.
+        """One vector per text: ``(batch, hidden)`` from ids, mask and segments ``(batch, length)``.
 
         With ``prefix_states`` (as `opinionlm.models.frozen_prefix.prefix_states` returns them) only what lies above
         the frozen prefix is computed; `PrefixStandIn` must be installed unless the whole backbone is frozen.
@@ -158,10 +163,8 @@ class OpinionClassifier(PreTrainedModel):
             return prefix_states.squeeze(1)
         if prefix_states is not None:
             self.stored_states.states = prefix_states
-        positions = position_arguments(self.backbone, attention_mask)
-        no_cache = {"use_cache": False} if anatomy_of(self.backbone).causal else {}
-        output = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **positions, **no_cache)
-        return pool(output.last_hidden_state, attention_mask, self.pooling)
+        states = hidden_states(self.backbone, input_ids, attention_mask, token_type_ids)
+        return pool(states, attention_mask, self.pooling)
 
     def forward(
         self,
@@ -179,7 +182,7 @@ class OpinionClassifier(PreTrainedModel):
             attention_mask: ``(batch, length)``; without it every position counts as a token.
             labels: leaf ids ``(batch,)``. With them the output carries the plain mean cross entropy; training uses
                 the weighted losses of `opinionlm.training.losses` on the logits instead.
-            token_type_ids: accepted because BERT tokenizers hand them out; segments carry no information here.
+            token_type_ids: segments ``(batch, length)``, which tell the texts of a pair apart in BERT.
             prefix_states: stored output of the frozen prefix, see `pooled`.
             return_dict: as in every transformers model.
 
@@ -188,7 +191,7 @@ class OpinionClassifier(PreTrainedModel):
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        logits = self.head(self.pooled(input_ids, attention_mask, prefix_states)).float()
+        logits = self.head(self.pooled(input_ids, attention_mask, prefix_states, token_type_ids)).float()
         loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
         if return_dict is False:
             return (logits,) if loss is None else (loss, logits)
@@ -202,23 +205,3 @@ class OpinionClassifier(PreTrainedModel):
         if quantized_modules(model):
             disable_avx512_packing(model)
         return loaded
-
-
-def position_arguments(backbone: PreTrainedModel, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Position ids that count tokens, not padding, so that left and right padding give the same logits.
-
-    Args:
-        backbone: the text backbone.
-        attention_mask: ``(batch, length)``.
-
-    Returns:
-        ``{"position_ids": (batch, length)}``, empty for families with relative positions only.
-    """
-    positions = (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
-    match backbone.config.model_type:
-        case "t5":
-            return {}
-        case "roberta":
-            return {"position_ids": positions + backbone.config.pad_token_id + 1}
-        case _:
-            return {"position_ids": positions}
