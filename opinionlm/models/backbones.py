@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from peft import PeftModel
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, PreTrainedConfig, PreTrainedModel
 
@@ -46,15 +47,21 @@ class Anatomy:
     causal: bool
 
 
-def anatomy_of(backbone: PreTrainedModel) -> Anatomy:
+def plain_backbone(backbone: PreTrainedModel | PeftModel) -> PreTrainedModel:
+    """The family's own model inside a backbone that PEFT may have wrapped."""
+    return backbone.get_base_model() if isinstance(backbone, PeftModel) else backbone
+
+
+def anatomy_of(backbone: PreTrainedModel | PeftModel) -> Anatomy:
     """Find blocks, final norm and embedding of a backbone.
 
     Args:
-        backbone: a text model as `load_backbone` returns it, without any output layer.
+        backbone: a text model as `load_backbone` returns it, without any output layer; PEFT may have wrapped it.
 
     Raises:
         UserError: the family is not known here.
     """
+    backbone = plain_backbone(backbone)
     family, width = backbone.config.model_type, backbone.config.hidden_size
     embedding = backbone.get_input_embeddings()
     match family:

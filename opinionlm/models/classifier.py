@@ -10,7 +10,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.configuration_utils import SubConfigSpec
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from opinionlm.models.backbones import anatomy_of, new_backbone
+from opinionlm.models.backbones import anatomy_of, new_backbone, plain_backbone
 from opinionlm.models.encoding_pass import hidden_states
 from opinionlm.models.frozen_prefix import StoredStates, stores_pooled, whole_backbone_frozen
 from opinionlm.models.heads import ClassificationHead, Pooling, pool
@@ -162,8 +162,8 @@ class OpinionClassifier(PreTrainedModel):
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
-        token_type_ids: torch.Tensor | None = None,
         prefix_states: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The backbone's output ``(batch, length, hidden)`` from ids, mask and segments ``(batch, length)``.
 
@@ -180,16 +180,16 @@ class OpinionClassifier(PreTrainedModel):
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
-        token_type_ids: torch.Tensor | None = None,
         prefix_states: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """One vector per text: ``(batch, hidden)``; the arguments are those of `token_states`."""
         if prefix_states is not None and stores_pooled(self):
             return prefix_states.squeeze(1)
-        states = self.token_states(input_ids, attention_mask, token_type_ids, prefix_states)
+        states = self.token_states(input_ids, attention_mask, prefix_states, token_type_ids)
         if self.pooling == "pooler":
             # The pooler reads the first position: that of the first token, whichever side is padded.
-            return self.backbone.pooler(pool(states, attention_mask, "first").unsqueeze(1))
+            return plain_backbone(self.backbone).pooler(pool(states, attention_mask, "first").unsqueeze(1))
         return pool(states, attention_mask, self.pooling)
 
     def forward(
@@ -217,7 +217,7 @@ class OpinionClassifier(PreTrainedModel):
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        logits = self.head(self.pooled(input_ids, attention_mask, token_type_ids, prefix_states)).float()
+        logits = self.head(self.pooled(input_ids, attention_mask, prefix_states, token_type_ids)).float()
         loss = None
         if labels is not None and self.config.problem_type == "regression":
             loss = nn.functional.mse_loss(logits.squeeze(-1), labels.float())

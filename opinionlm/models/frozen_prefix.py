@@ -56,9 +56,9 @@ def prefix_states(
         frozen. ``(batch, 1, hidden)`` when the whole backbone is frozen below a head that pools: the pooled vectors.
     """
     if stores_pooled(model):
-        return model.pooled(input_ids, attention_mask, token_type_ids).unsqueeze(1)
+        return model.pooled(input_ids, attention_mask, token_type_ids=token_type_ids).unsqueeze(1)
     if whole_backbone_frozen(model):
-        return model.token_states(input_ids, attention_mask, token_type_ids)
+        return model.token_states(input_ids, attention_mask, token_type_ids=token_type_ids)
 
     def stop(module: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> None:
         raise PrefixReachedError(positional[0] if positional else named["hidden_states"])
@@ -66,7 +66,7 @@ def prefix_states(
     first_trained = anatomy_of(model.backbone).blocks[model.prefix_blocks]
     hook = first_trained.register_forward_pre_hook(stop, with_kwargs=True)
     try:
-        model.token_states(input_ids, attention_mask, token_type_ids)
+        model.token_states(input_ids, attention_mask, token_type_ids=token_type_ids)
     except PrefixReachedError as reached:
         return reached.states
     finally:

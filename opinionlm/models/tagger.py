@@ -53,7 +53,7 @@ class OpinionTagger(OpinionClassifier):
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        logits = self.head(self.token_states(input_ids, attention_mask, token_type_ids, prefix_states)).float()
+        logits = self.head(self.token_states(input_ids, attention_mask, prefix_states, token_type_ids)).float()
         loss = None if labels is None else nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
         if return_dict is False:
             return (logits,) if loss is None else (loss, logits)

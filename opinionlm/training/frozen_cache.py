@@ -28,7 +28,7 @@ from datasets import Dataset
 
 from opinionlm.data.encoding import flat_ids, numbers_of
 from opinionlm.errors import UserError
-from opinionlm.models.backbones import anatomy_of
+from opinionlm.models.backbones import anatomy_of, plain_backbone
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.frozen_prefix import stores_pooled, whole_backbone_frozen
 
@@ -70,7 +70,7 @@ def weights_digest(model: OpinionClassifier) -> str:
     if whole_backbone_frozen(model) and anatomy.final_norm is not None:
         parts.append(anatomy.final_norm)
     if stores_pooled(model) and model.pooling == "pooler":
-        parts.append(model.backbone.pooler)
+        parts.append(plain_backbone(model.backbone).pooler)
     # XXH3 in 128 bits: nobody forges weights here, and it keeps up with the memory where SHA-256 does not.
     digest = xxhash.xxh3_128()
     for part in parts:
