@@ -90,7 +90,8 @@ def test_bad_tables_are_named(changes, message, tmp_path) -> None:
 
 def finish(run, accuracy: float) -> None:
     run.folder.mkdir(parents=True)
-    (run.folder / "config.yaml").write_text(yaml.safe_dump(run.options() | {"learning_rate": 1e-6, "overwrite": False}))
+    stored = run.options() | {"learning_rate": 1e-6, "overwrite": False}
+    (run.folder / "config.yaml").write_text(yaml.safe_dump(stored))
     (run.folder / "metrics.json").write_text(
         json.dumps({"test": {"accuracy": accuracy}, "cost": {"train_seconds": 12.0}})
     )
