@@ -55,7 +55,7 @@ def pair_rows(size: int, seed: int, labelled: bool) -> Dataset:
     return data.cast_column("label", ClassLabel(names=["differ", "agree"]))
 
 
-def write_prepared(folder: Path, task: str, **fields: object) -> Path:
+def write_prepared(folder: Path, task: str, named: str | None = None) -> Path:
     """Write a prepared data set: ``token``, ``similarity``, or ``sequence`` over pairs."""
     makers = {
         "token": token_rows,
@@ -68,10 +68,10 @@ def write_prepared(folder: Path, task: str, **fields: object) -> Path:
         "fingerprint": "0" * 64,
         "name": f"tiny-{task}",
         "rows": SIZES,
-        "task": task,
+        "task": named or task,
         "labels": ["differ", "agree"] if task == "sequence" else None,
         "tags": TAGS if task == "token" else [],
         "score_range": [0, 5] if task == "similarity" else None,
     }
-    (folder / MANIFEST).write_text(json.dumps(manifest | fields))
+    (folder / MANIFEST).write_text(json.dumps(manifest))
     return folder

@@ -18,7 +18,7 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 import train_classifier
 from opinionlm.errors import UserError
 from tests.task_data import TAGS, write_prepared
-from tests.tiny import save_pretrained_model
+from tests.tiny import save_pretrained_model, wordpiece_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +27,7 @@ def setting(tmp_path_factory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("tasks")
     for family in ("bert", "gpt2"):
         save_pretrained_model(folder / family, family)
+    wordpiece_tokenizer().save_pretrained(folder / "bert")
     for task in ("token", "similarity", "sequence"):
         write_prepared(folder / task, task)
     return {
@@ -123,7 +124,7 @@ def test_similarity_run_folder(setting, tmp_path, family) -> None:
     rows = rows_of(folder / "predictions" / "test.csv")
     assert list(rows[0]) == ["id", "platform", "text", "text_pair", "gold", "predicted"]
     gold, predicted = (np.array([float(row[name]) for row in rows]) for name in ("gold", "predicted"))
-    assert test["pearson"] == pytest.approx(pearsonr(gold, predicted).statistic, abs=1e-5)
+    assert test["pearson"] == pytest.approx(pearsonr(gold, predicted).statistic, abs=1e-3)
     assert test["loss"] == test["mse"] == pytest.approx(((gold - predicted) ** 2).mean(), abs=1e-5)
     assert len(test["spearman_ci95"]) == 2 and (folder / "figures" / "scores_test.png").is_file()
     assert "chosen by validation pearson" in (folder / "best" / "README.md").read_text()
@@ -152,7 +153,7 @@ def test_class_weights_are_never_silent(setting, tmp_path) -> None:
         train(setting | {"task": "token"}, "similarity", tmp_path, "c")
     with pytest.raises(UserError, match="pooling: 'mean' .* task token tags every word"):
         train(setting, "token", tmp_path, "d", pooling="mean")
-    write_prepared(tmp_path / "summaries", "similarity", task="summarization")
+    write_prepared(tmp_path / "summaries", "similarity", named="summarization")
     with pytest.raises(UserError, match="'summarization' is text to text, which train_instruct.py trains"):
         train(setting, "similarity", tmp_path, "e", dataset=tmp_path / "summaries")
     assert not [path for path in tmp_path.iterdir() if path.name != "summaries"]
