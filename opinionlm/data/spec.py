@@ -134,6 +134,12 @@ class DatasetSpec:
     empty_values: tuple[str, ...] = _later(())
     source: str = "dataset YAML"
 
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """The texts that a row of task sequence consists of: one, or a pair."""
+        maps = [file.columns for file in self.files] + ([self.hub.columns] if self.hub else [])
+        return ("text", "text_pair") if any("text_pair" in columns for columns in maps) else ("text",)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: everything that decides the output, so that a fingerprint can be taken of it."""
         plain = _plain(self)
