@@ -233,6 +233,7 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that training changes, which is what a checkpoint holds.
 
-    Call it before training starts: under LISA the blocks take turns, and only then do all of them have gradients.
+    Under LISA, whose blocks take turns, all of them: outside an optimizer step every block counts as trained, see
+    `opinionlm.adaptation.schedules.BlockSampling`.
     """
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}

@@ -162,9 +162,9 @@ class BlockSampling(TrainerCallback):
         for position, block in enumerate(self.blocks):
             block.requires_grad_(position in active)
 
-    def on_train_end(
+    def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """All of them count as trained."""
+        """Between steps all blocks count as trained: checkpoints hold every one."""
         for block in self.blocks:
             block.requires_grad_(True)

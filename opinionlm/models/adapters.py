@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import torch
 from peft import (
     AdaLoraConfig,
     IA3Config,
@@ -51,6 +52,9 @@ def add_adapter(
         warnings.filterwarnings("ignore", message="Model with `tie_word_embeddings=True`")
         wrapped = get_peft_model(model, config, autocast_adapter_dtype=False)
     if config.is_prompt_learning:
+        # The numbers of the virtual tokens are no buffer: made on the meta device, they would stay there.
+        numbers = torch.arange(config.num_virtual_tokens * config.num_transformer_submodules, device="cpu")
+        wrapped.prompt_tokens[wrapped.active_adapter] = numbers
         wrapped.prompt_encoder.to(model.device, model.dtype)
         if task == TaskType.FEATURE_EXTRACTION:
             # A second name for the embedding, which saving would take for another weight. Only PEFT's own forward
