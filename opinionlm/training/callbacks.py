@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -9,9 +10,14 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 
 class ConsoleCallback(TrainerCallback):
-    """A progress bar on a terminal, and one line per evaluation everywhere."""
+    """A progress bar on a terminal, and one line per evaluation everywhere.
 
-    def __init__(self) -> None:
+    Args:
+        shown: scores of that line; the first one is what checkpoints are chosen by.
+    """
+
+    def __init__(self, shown: Sequence[str]) -> None:
+        self.shown = shown
         self.bar: tqdm | None = None
         self.losses: list[float] = []
         self.best = float("-inf")
@@ -62,18 +68,18 @@ class ConsoleCallback(TrainerCallback):
         metrics: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Print epoch, losses and macro-F1 of an evaluation."""
+        """Print epoch, losses and scores of an evaluation."""
         if not state.is_world_process_zero or not metrics:
             return
-        score = metrics["eval_macro_f1"]
+        score = metrics[f"eval_{self.shown[0]}"]
         train = sum(self.losses) / len(self.losses) if self.losses else float("nan")
         mark = "  best so far" if score > self.best else ""
         self.best = max(self.best, score)
         self.losses.clear()
+        scores = "  ".join(f"{name} {metrics[f'eval_{name}']:.4f}" for name in self.shown)
         tqdm.write(
             f"epoch {state.epoch:.2f}  step {state.global_step}/{state.max_steps}  train loss {train:.4f}  "
-            f"validation loss {metrics['eval_loss']:.4f}  accuracy {metrics['eval_accuracy']:.4f}  "
-            f"macro-F1 {score:.4f}{mark}"
+            f"validation loss {metrics['eval_loss']:.4f}  {scores}{mark}"
         )
 
     def on_train_end(

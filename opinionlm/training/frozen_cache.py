@@ -26,7 +26,7 @@ import torch
 import xxhash
 from datasets import Dataset
 
-from opinionlm.data.encoding import flat_ids, numbers_of
+from opinionlm.data.encoding import flat_ids, flat_lists, numbers_of
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import anatomy_of, plain_backbone
 from opinionlm.models.classifier import OpinionClassifier
@@ -81,10 +81,15 @@ def weights_digest(model: OpinionClassifier) -> str:
 
 
 def texts_digest(encoded: Dataset) -> str:
-    """Hash of the token ids of a split, row by row; another tokenizer, text or truncation gives another hash."""
+    """Hash of the token ids of a split, row by row; another tokenizer, text or truncation gives another hash.
+
+    Which text of a pair a token belongs to is part of it.
+    """
     ids, offsets = flat_ids(encoded)
     digest = xxhash.xxh3_128(offsets.tobytes())
     digest.update(ids.astype(np.int64).tobytes())
+    if "token_type_ids" in encoded.column_names:
+        digest.update(flat_lists(encoded, "token_type_ids")[0].astype(np.int64).tobytes())
     return digest.hexdigest()
 
 
