@@ -115,7 +115,7 @@ def train(config: Config) -> dict[str, Any] | None:
 
     with open_tracking(config, config.run_folder, facts) if is_main else NoTracking() as tracker:
         callbacks = [
-            ConsoleCallback(arguments.metric_for_best_model, arguments.greater_is_better),
+            ConsoleCallback([arguments.metric_for_best_model], arguments.greater_is_better),
             TrackingCallback(tracker),
         ]
         if config.training.early_stopping_patience is not None:

@@ -105,8 +105,10 @@ class MethodConfig:
     adapter_size: int = option(64, "houlsby, pfeiffer: width of the bottleneck")
     num_virtual_tokens: int = option(20, "prefix, p_tuning_v2, prompt, p_tuning: length of the learned prefix")
     prefix_projection: bool = option(False, "prefix: learn the prefix through a two-layer network (Li and Liang)")
-    class_weights: Literal["none", "inverse_frequency"] = option(
-        "inverse_frequency", "1/count normalised to sum to the number of classes (opinion paper, Algorithm 4)"
+    class_weights: Literal["auto", "none", "inverse_frequency"] = option(
+        "auto",
+        "inverse_frequency: 1/count normalised to sum to the number of classes (opinion paper, Algorithm 4); auto: "
+        "that for sequence, none for token (where O would count for next to nothing) and similarity",
     )
     class_counts: list[int] | None = option(None, "counts in the label tree's order, instead of the training split's")
     cache_frozen: Literal["auto", "on", "off"] = option("auto", "keep what frozen blocks compute, see docs/caching.md")
@@ -158,7 +160,7 @@ class TrainingConfig:
     eval_strategy: Literal["epoch", "steps"] = option("epoch", "when to evaluate and to save a checkpoint")
     eval_steps: int | None = option(None, "optimizer steps between evaluations under eval_strategy: steps")
     logging_steps: float = option(10, "optimizer steps between logged training losses; below 1 a share of all")
-    early_stopping_patience: int | None = option(None, "evaluations without a better macro-F1 before stopping")
+    early_stopping_patience: int | None = option(None, "evaluations without a better score before stopping")
     save_total_limit: int = option(2, "checkpoints kept, the best always among them")
     activation_checkpointing: bool = option(False, "recompute activations in the backward pass to save memory")
     dataloader_num_workers: int = option(0, "processes that prepare batches")

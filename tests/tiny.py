@@ -12,9 +12,11 @@ from opinionlm.config import ModelConfig
 from opinionlm.models.backbones import new_backbone
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.generative import generative_class
+from opinionlm.models.tagger import OpinionTagger
 
 VOCABULARY = 320
 LABELS = ("noise", "objective", "positive", "negative")
+TAGS = ("O", "B-coin", "I-coin", "B-person", "I-person")
 
 DECODER = {
     "vocab_size": VOCABULARY,
@@ -99,9 +101,20 @@ def tiny_config(family: str) -> PreTrainedConfig:
 def tiny_classifier(family: str = "gemma3_text", seed: int = 0, **options) -> OpinionClassifier:
     """A classifier with random weights on a tiny backbone, in evaluation mode."""
     torch.manual_seed(seed)
-    backbone = new_backbone(tiny_config(family))
+    backbone = new_backbone(tiny_config(family), with_pooler=options.get("pooling") == "pooler")
     labels = options.pop("labels", LABELS)
     return OpinionClassifier.from_backbone(backbone, labels, **options).eval()
+
+
+def tiny_tagger(family: str = "gemma3_text", seed: int = 0, **options) -> OpinionTagger:
+    """The same with the head on every token."""
+    torch.manual_seed(seed)
+    return OpinionTagger.from_backbone(new_backbone(tiny_config(family)), TAGS, **options).eval()
+
+
+def tiny_scorer(family: str = "bert", seed: int = 0, **options) -> OpinionClassifier:
+    """The same with one output that is a score."""
+    return tiny_classifier(family, seed, labels=["score"], problem_type="regression", **options)
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:

@@ -27,8 +27,9 @@ from opinionlm.experiments.figures import (
 from opinionlm.experiments.generative_folder import SETTINGS, GenerativeSettings, save_generative
 from opinionlm.experiments.judging import Judge, best_metric
 from opinionlm.experiments.tracking import Tracker
-from opinionlm.models.generative import decoder_blocks, plain_model
+from opinionlm.models.generative import plain_model
 from opinionlm.models.quantization import quantized_modules
+from opinionlm.models.sublayers import text_blocks
 from opinionlm.training.cost import block_flops, peak_memory_mb
 from opinionlm.training.instruct_splits import AnswerSplit, supervised_tokens
 from opinionlm.training.instruct_trainer import InstructSplit, InstructTrainer, Outcome
@@ -180,13 +181,13 @@ def written_labels(judge: Judge, split: AnswerSplit, predicted: np.ndarray, answ
 def train_flops(trainer: InstructTrainer, tokens: int, supervised: int) -> float:
     """Operations of the training run: the blocks for every token, the output layer for supervised ones.
 
-    Of an encoder-decoder model only the decoder's blocks are counted, for every token of the input: a rough figure.
+    Of an encoder-decoder model both halves are counted for every token of the prompt, the long one: an upper bound.
     """
     base = plain_model(trainer.model)
     embedding, head = base.get_input_embeddings().weight, base.get_output_embeddings().weight
     per_supervised = (6 if head.requires_grad else 4) * head.numel()
     answers = supervised * (trainer.state.epoch or 0.0)
-    return block_flops(decoder_blocks(base), embedding.requires_grad) * tokens + per_supervised * answers
+    return block_flops(text_blocks(base).blocks, embedding.requires_grad) * tokens + per_supervised * answers
 
 
 def describe_answers(

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-Pooling = Literal["auto", "first", "last", "mean"]
+Pooling = Literal["auto", "first", "last", "mean", "pooler"]
 
 
 def pool(hidden_states: torch.Tensor, attention_mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
@@ -63,5 +63,5 @@ class ClassificationHead(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
-        """Map ``(batch, input_size)`` to logits ``(batch, num_labels)``."""
+        """Map ``(..., input_size)`` to logits ``(..., num_labels)``, one pooled vector or token state each."""
         return self.layers(pooled)

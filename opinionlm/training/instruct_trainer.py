@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel
 
-from opinionlm.data.encoding import flat_ids, numbers_of
+from opinionlm.data.encoding import flat_lists, numbers_of
 from opinionlm.data.instruct_encoding import IGNORED
 from opinionlm.models.generative import supervised_logits
 from opinionlm.training.supervised_loss import SupervisedCrossEntropy
@@ -35,8 +35,8 @@ class InstructTexts(Dataset):
     """
 
     def __init__(self, encoded: EncodedDataset, class_weights: torch.Tensor) -> None:
-        self.prompts, self.prompt_starts = flat_ids(encoded, "prompt_ids")
-        self.answers, self.answer_starts = flat_ids(encoded, "answer_ids")
+        self.prompts, self.prompt_starts = flat_lists(encoded, "prompt_ids")
+        self.answers, self.answer_starts = flat_lists(encoded, "answer_ids")
         self.weights = class_weights.numpy()[numbers_of(encoded, "label")]
         self.token_counts = numbers_of(encoded, "length")
         self.learned = np.flatnonzero(np.diff(self.answer_starts) > 0)

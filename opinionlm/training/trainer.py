@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import PrinterCallback, ProgressCallback, Trainer
 
 from opinionlm.training.batching import BatchPlan, EpochDataLoader
 from opinionlm.training.checkpoints import load_trained_weights, save_trained_weights
-from opinionlm.training.losses import WeightedCrossEntropy
+from opinionlm.training.losses import ExampleLoss
 
 
 class OpinionTrainer(Trainer):
@@ -30,7 +31,7 @@ class OpinionTrainer(Trainer):
         trainer_arguments: passed on to `transformers.Trainer`.
     """
 
-    def __init__(self, *, loss: WeightedCrossEntropy, plan: BatchPlan, **trainer_arguments: Any) -> None:
+    def __init__(self, *, loss: ExampleLoss, plan: BatchPlan, **trainer_arguments: Any) -> None:
         super().__init__(**trainer_arguments)
         self.loss = loss
         self.plan = plan
@@ -111,6 +112,17 @@ class OpinionTrainer(Trainer):
         with torch.no_grad(), self.compute_loss_context_manager():
             logits = model(**inputs).logits
         return None, logits.detach(), labels
+
+    def outputs(self, texts: Dataset) -> np.ndarray:
+        """Logits of a split (what ``preprocess_logits_for_metrics`` makes of them) in reading order, unscored.
+
+        ``compute_metrics`` is bound to the validation split, so `predict` cannot be asked for the test split as is.
+        """
+        compute, self.compute_metrics = self.compute_metrics, None
+        try:
+            return self.predict(texts).predictions
+        finally:
+            self.compute_metrics = compute
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         """Write the trained weights only: a checkpoint of a 1B model with one trained block is 57 MB, not 2 GB."""
