@@ -30,6 +30,7 @@ class OpinionClassifierConfig(PreTrainedConfig):
     Args:
         text_config: configuration of the text backbone.
         head_hidden_sizes: widths of the head's hidden layers, empty for a linear head.
+        head_bias: whether the last linear layer of the head has a bias.
         pooling: ``first``, ``last``, ``mean``, ``pooler`` (BERT's own dense layer over the first token), or ``auto``:
             last for causal backbones, mean for the others.
         classifier_dropout: dropout before every linear layer of the head.
@@ -45,6 +46,7 @@ class OpinionClassifierConfig(PreTrainedConfig):
 
     text_config: PreTrainedConfig | dict | None = None
     head_hidden_sizes: list[int] | None = None
+    head_bias: bool = True
     pooling: str = "auto"
     classifier_dropout: float = 0.1
     label_tree: dict | list | None = None
@@ -85,7 +87,11 @@ class OpinionClassifier(PreTrainedModel):
         anatomy = anatomy_of(self.backbone)
         self.pooling = ("last" if anatomy.causal else "mean") if config.pooling == "auto" else config.pooling
         self.head = ClassificationHead(
-            anatomy.hidden_size, config.head_hidden_sizes or [], config.num_labels, config.classifier_dropout
+            anatomy.hidden_size,
+            config.head_hidden_sizes or [],
+            config.num_labels,
+            config.classifier_dropout,
+            config.head_bias,
         )
         if is_new:
             self.post_init()
@@ -101,6 +107,7 @@ class OpinionClassifier(PreTrainedModel):
         backbone: PreTrainedModel,
         labels: Sequence[str],
         head_hidden_sizes: Sequence[int] = (),
+        head_bias: bool = True,
         pooling: Pooling = "auto",
         classifier_dropout: float = 0.1,
         label_tree: dict | list | None = None,
@@ -115,6 +122,7 @@ class OpinionClassifier(PreTrainedModel):
             id2label=dict(enumerate(labels)),
             label2id={label: index for index, label in enumerate(labels)},
             head_hidden_sizes=list(head_hidden_sizes),
+            head_bias=head_bias,
             pooling=pooling,
             classifier_dropout=classifier_dropout,
             label_tree=label_tree,

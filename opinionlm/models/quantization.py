@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from opinionlm.errors import UserError
 
@@ -82,7 +83,8 @@ def name_unquantized_modules(model: PreTrainedModel) -> None:
     quantized = set(quantized_modules(model))
     if not quantized:
         return
-    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    # GPT-2's layers are Conv1D until they are quantised.
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)]
     model.config.quantization_config.llm_int8_skip_modules = [name for name in linear if name not in quantized]
 
 

@@ -147,7 +147,9 @@ class InstructTrainer(OpinionTrainer):
         """This batch's share of the step's weighted mean; see `OpinionTrainer.compute_loss`."""
         normaliser = self.batch_weight(inputs) if num_items_in_batch is None else num_items_in_batch
         processes = 1 if num_items_in_batch is None else self.args.world_size
-        return self.weighted_sum(model, inputs) / normaliser * processes
+        loss = self.weighted_sum(model, inputs) / normaliser * processes
+        extra = None if self.auxiliary_loss is None else self.auxiliary_loss()
+        return loss if extra is None else loss + extra / self.batches_of_step
 
     def evaluate(
         self,
