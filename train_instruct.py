@@ -20,12 +20,7 @@ from opinionlm.parsing import parse_config
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any] | None:
-    """Run a config, once or once per seed.
-
-    Returns:
-        What ``metrics.json`` (or the summary over seeds) holds; None where nothing was left to do, and in the
-        processes that only help.
-    """
+    """Run a config, once or once per seed; returns what `opinionlm.experiments.seeds.train_seeds` does."""
     config = parse_config(argv, description=__doc__, script="train_instruct")
 
     # Imported late, so that --help and config errors answer at once.
