@@ -177,6 +177,7 @@ def test_encoder_only_models_are_refused(setting, tmp_path) -> None:
         train(setting, output_dir=tmp_path, run_name="bad", model_name_or_path=tmp_path / "bert")
 
 
+@pytest.mark.slow
 def test_two_processes(setting, tmp_path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += [str(ROOT / "train_instruct.py"), *command_line(setting, output_dir=tmp_path, run_name="two")]

@@ -21,11 +21,11 @@ from opinionlm.experiments.figures import (
     confusion_figure,
     learning_curves,
     per_class_figure,
-    reliability_figure,
     save_figure,
 )
 from opinionlm.experiments.generative_folder import SETTINGS, GenerativeSettings, save_generative
 from opinionlm.experiments.judging import Judge, best_metric
+from opinionlm.experiments.split_report import figures_of
 from opinionlm.experiments.tracking import Tracker
 from opinionlm.models.generative import plain_model
 from opinionlm.models.quantization import quantized_modules
@@ -139,25 +139,24 @@ def write_answers(
         return
     gold = np.asarray(texts["label"])
     if judge.scores_labels:
-        found = SplitPredictions(taxonomy.leaves, texts["text"], gold, judge.probabilities(outcome.predictions))
-        header, rows = split_table(
-            texts["id"], texts["platform"], found.texts, found.gold, found.probabilities, taxonomy
-        )
-        write_csv(path, header, rows)
-        confusion = found.confusion
-        save_figure(reliability_figure(gold, found.probabilities), figures / f"reliability_{name}.png")
+        pairs = texts["text_pair"] if "text_pair" in texts.column_names else None
+        found = SplitPredictions(taxonomy.leaves, texts["text"], gold, judge.probabilities(outcome.predictions), pairs)
+        write_csv(path, *split_table(texts["id"], texts["platform"], found, taxonomy))
+        drawn = figures_of(found)
         tracker.log_predictions(name, found)
     else:
         levels = [f"level{level}" for level in range(1, taxonomy.depth + 1)]
         predicted = judge.labels(outcome.predictions)
-        write_csv(
-            path,
-            ["id", "platform", "text", "gold", "predicted", *levels, "answer"],
-            written_labels(judge, split, predicted, outcome.predictions),
-        )
+        header = ["id", "platform", "text", "gold", "predicted", *levels, "answer"]
+        write_csv(path, header, written_labels(judge, split, predicted, outcome.predictions))
+        # Answers that are no label have no column; their rows sum to less.
         confusion = answer_confusion(gold, predicted, len(taxonomy.leaves))[:, : len(taxonomy.leaves)]
-    save_figure(confusion_figure(confusion, taxonomy.leaves), figures / f"confusion_{name}.png")
-    save_figure(per_class_figure(confusion, taxonomy.leaves), figures / f"per_class_{name}.png")
+        drawn = {
+            "confusion": confusion_figure(confusion, taxonomy.leaves),
+            "per_class": per_class_figure(confusion, taxonomy.leaves),
+        }
+    for kind, figure in drawn.items():
+        save_figure(figure, figures / f"{kind}_{name}.png")
 
 
 def answer_rows(split: AnswerSplit, outcome: Outcome) -> Iterator[list[str]]:

@@ -119,7 +119,7 @@ def test_accumulation_equals_one_big_batch(family: str, batch: int, accumulation
     assert_same(first_step(tmp_path, family, batch, accumulation, 14), reference(family, 14))
 
 
-@pytest.mark.parametrize("family", ["gemma3_text", "t5"])
+@pytest.mark.parametrize("family", ["gemma3_text", pytest.param("t5", marks=pytest.mark.slow)])
 def test_two_processes_equal_one_big_batch(family: str, tmp_path) -> None:
     # 14 examples of which 13 can be learned leave one process with a filler.
     script = tmp_path / "two.py"
