@@ -14,7 +14,7 @@ class ConsoleCallback(TrainerCallback):
 
     Args:
         shown: scores of that line; the first one is what checkpoints are chosen by.
-        greater_is_better: whether the largest or the smallest of that one is the best.
+        greater_is_better: whether its largest or its smallest value is the best.
     """
 
     def __init__(self, shown: Sequence[str], greater_is_better: bool = True) -> None:
