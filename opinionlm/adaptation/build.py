@@ -30,7 +30,9 @@ def build_model(
     """
     match prepared.task:
         case "sequence":
-            return build_classifier(config, model_config, prepared.taxonomy, vocabulary)
+            model = build_classifier(config, model_config, prepared.taxonomy, vocabulary)
+            model.config.text_pairs = "text_pair" in prepared.dataset["train"].column_names
+            return model
         case "token":
             return build_tagger(config, model_config, prepared.tags, vocabulary)
         case "similarity":
@@ -105,6 +107,7 @@ def build_scorer(config: Config, model_config: PreTrainedConfig, vocabulary: int
         max_length=config.data.max_length,
         problem_type="regression",
     )
+    model.config.text_pairs = True
     apply_adaptation(model, config.method)
     return model
 
