@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ def train(config: Config) -> dict[str, Any] | None:
     from transformers import EarlyStoppingCallback, set_seed
 
     from opinionlm.adaptation.build import build_model
+    from opinionlm.adaptation.layerwise_lr import parameter_groups
+    from opinionlm.adaptation.schedules import auxiliary_loss, training_callbacks
     from opinionlm.data.encoding import collator_for, load_tokenizer
     from opinionlm.data.pipeline import prepare_or_load
     from opinionlm.evaluation.headline import headline_of
@@ -65,7 +68,7 @@ def train(config: Config) -> dict[str, Any] | None:
     from opinionlm.training.checkpoints import latest_checkpoint
     from opinionlm.training.cost import reset_peak_memory
     from opinionlm.training.runs import create_run, environment, is_finished
-    from opinionlm.training.splits import batch_plan, encode_splits, loss_for
+    from opinionlm.training.splits import batch_plan, encode_splits, loss_for, optimizer_steps
     from opinionlm.training.trainer import OpinionTrainer
 
     arguments = training_arguments(config)
@@ -89,7 +92,8 @@ def train(config: Config) -> dict[str, Any] | None:
 
     # Model: seeded before the head's weights are drawn.
     set_seed(config.training.seed)
-    model = build_model(config, model_config, prepared, vocabulary=len(tokenizer))
+    total_steps = optimizer_steps(batch_plan(splits["train"].reader(None), config, arguments), arguments)
+    model = build_model(config, model_config, prepared, len(tokenizer), total_steps)
     facts = environment(config, prepared.fingerprint)
     if is_main:
         create_run(config, facts)
@@ -104,6 +108,7 @@ def train(config: Config) -> dict[str, Any] | None:
     tracker = open_tracking(config, config.run_folder, facts) if is_main else NoTracking()
     with tracker, stand_in or nullcontext():
         callbacks = [ConsoleCallback(shown[:2]), TrackingCallback(tracker)]
+        callbacks += training_callbacks(model, config.method, total_steps)
         if config.training.early_stopping_patience is not None:
             callbacks.append(EarlyStoppingCallback(config.training.early_stopping_patience))
         trainer = OpinionTrainer(
@@ -117,6 +122,8 @@ def train(config: Config) -> dict[str, Any] | None:
             compute_metrics=validation_scores(prepared, splits["validation"], loss),
             preprocess_logits_for_metrics=kept_outputs(prepared),
             callbacks=callbacks,
+            parameter_groups=parameter_groups(model, config.method, config.training),
+            auxiliary_loss=partial(auxiliary_loss, model),
         )
         checkpoint = latest_checkpoint(config)
         if checkpoint is not None and is_main:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from opinionlm.errors import UserError
+from opinionlm.method_rules import method_problems
 
 
 def option(default: Any, help: str) -> Any:
@@ -80,6 +81,7 @@ class ModelConfig:
     bnb_4bit_use_double_quant: bool = option(True, "quantise the quantisation constants too")
     random_weights: bool = option(False, "same architecture without its weights: the baseline for pretraining")
     head_hidden_sizes: list[int] = option([], "hidden layers of the head; [1024, 512] is the opinion paper's")
+    head_bias: bool = option(True, "bias of the head's last layer; false as in the decoders' own heads")
     pooling: Literal["auto", "first", "last", "mean", "pooler"] = option(
         "auto", "auto: last token if causal, else mean; pooler: BERT's own dense layer over the first token"
     )
@@ -261,14 +263,7 @@ def validate(config: Config) -> None:
         model.head_hidden_sizes,
         "must hold positive widths",
     )
-    if method.adaptation == "top_blocks":
-        require(method.trainable_blocks >= 1, "trainable_blocks", method.trainable_blocks, "must be at least 1")
-    require(
-        not (model.load_in_4bit and method.adaptation == "full"),
-        "adaptation",
-        method.adaptation,
-        "cannot train 4-bit weights; use top_blocks or head_only, or set load_in_4bit: false",
-    )
+    problems += method_problems(config)
     require(
         not (model.load_in_4bit and model.random_weights),
         "random_weights",

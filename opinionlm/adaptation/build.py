@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from opinionlm.adaptation.methods import apply_adaptation, trained_blocks
+from opinionlm.adaptation.methods import apply_adaptation, check_family, check_length, trained_blocks
 from opinionlm.config import Config
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.taxonomy import Taxonomy
@@ -15,7 +15,11 @@ from opinionlm.models.tagger import OpinionTagger
 
 
 def build_model(
-    config: Config, model_config: PreTrainedConfig, prepared: PreparedDataset, vocabulary: int
+    config: Config,
+    model_config: PreTrainedConfig,
+    prepared: PreparedDataset,
+    vocabulary: int,
+    total_steps: int | None = None,
 ) -> OpinionClassifier:
     """Build the model that a prepared data set's task asks for.
 
@@ -24,19 +28,20 @@ def build_model(
         model_config: the pretrained model's own configuration, from `read_model_config`.
         prepared: the data; its label tree or tags decide the head's outputs.
         vocabulary: entries of the tokenizer, which the embedding must have rows for.
+        total_steps: optimizer steps of the run; only AdaLoRA needs them.
 
     Raises:
         UserError: see the builders; or the task is one of text to text.
     """
     match prepared.task:
         case "sequence":
-            model = build_classifier(config, model_config, prepared.taxonomy, vocabulary)
+            model = build_classifier(config, model_config, prepared.taxonomy, vocabulary, total_steps)
             model.config.text_pairs = "text_pair" in prepared.dataset["train"].column_names
             return model
         case "token":
-            return build_tagger(config, model_config, prepared.tags, vocabulary)
+            return build_tagger(config, model_config, prepared.tags, vocabulary, total_steps)
         case "similarity":
-            return build_scorer(config, model_config, vocabulary)
+            return build_scorer(config, model_config, vocabulary, total_steps)
         case task:
             raise UserError(
                 f"{config.data.dataset}: task {task!r} is text to text, which train_instruct.py trains; "
@@ -45,7 +50,11 @@ def build_model(
 
 
 def build_classifier(
-    config: Config, model_config: PreTrainedConfig, taxonomy: Taxonomy, vocabulary: int
+    config: Config,
+    model_config: PreTrainedConfig,
+    taxonomy: Taxonomy,
+    vocabulary: int,
+    total_steps: int | None = None,
 ) -> OpinionClassifier:
     """Load the backbone, put a new head on it and freeze what the adaptation leaves alone.
 
@@ -58,18 +67,23 @@ def build_classifier(
         load_checked_backbone(config, model_config, vocabulary),
         taxonomy.leaves,
         head_hidden_sizes=config.model.head_hidden_sizes,
+        head_bias=config.model.head_bias,
         pooling=config.model.pooling,
         classifier_dropout=config.model.classifier_dropout,
         # Not as a mapping: config.json is written with sorted keys.
         label_tree=taxonomy.to_lists(),
         max_length=config.data.max_length,
     )
-    apply_adaptation(model, config.method)
+    apply_adaptation(model, config.method, total_steps)
     return model
 
 
 def build_tagger(
-    config: Config, model_config: PreTrainedConfig, tags: tuple[str, ...], vocabulary: int
+    config: Config,
+    model_config: PreTrainedConfig,
+    tags: tuple[str, ...],
+    vocabulary: int,
+    total_steps: int | None = None,
 ) -> OpinionTagger:
     """The same with one output per tag for every token.
 
@@ -85,14 +99,17 @@ def build_tagger(
         load_checked_backbone(config, model_config, vocabulary),
         tags,
         head_hidden_sizes=config.model.head_hidden_sizes,
+        head_bias=config.model.head_bias,
         classifier_dropout=config.model.classifier_dropout,
         max_length=config.data.max_length,
     )
-    apply_adaptation(model, config.method)
+    apply_adaptation(model, config.method, total_steps)
     return model
 
 
-def build_scorer(config: Config, model_config: PreTrainedConfig, vocabulary: int) -> OpinionClassifier:
+def build_scorer(
+    config: Config, model_config: PreTrainedConfig, vocabulary: int, total_steps: int | None = None
+) -> OpinionClassifier:
     """The same with a single output, the score of a pair of texts (regression).
 
     Raises:
@@ -102,13 +119,14 @@ def build_scorer(config: Config, model_config: PreTrainedConfig, vocabulary: int
         load_checked_backbone(config, model_config, vocabulary),
         ["score"],
         head_hidden_sizes=config.model.head_hidden_sizes,
+        head_bias=config.model.head_bias,
         pooling=config.model.pooling,
         classifier_dropout=config.model.classifier_dropout,
         max_length=config.data.max_length,
         problem_type="regression",
     )
     model.config.text_pairs = True
-    apply_adaptation(model, config.method)
+    apply_adaptation(model, config.method, total_steps)
     return model
 
 
@@ -124,5 +142,7 @@ def load_checked_backbone(config: Config, model_config: PreTrainedConfig, vocabu
             f"tokenizer_name_or_path: the tokenizer has {vocabulary:,} entries, the embedding of "
             f"'{config.model.model_name_or_path}' {rows:,} rows; give the model's own tokenizer"
         )
+    check_family(config.method, model_config, generative=False)
+    check_length(config.method, model_config, config.data.max_length)
     blocks = trained_blocks(config.method, model_config.get_text_config().num_hidden_layers)
     return load_backbone(config.model, trained_blocks=blocks, config=model_config)

@@ -76,7 +76,7 @@ def write_results(
             "train_seconds": train_seconds,
             "tokens_per_second": tokens / train_seconds,
             "peak_memory_mb": peak_memory_mb(),
-            "train_flops": train_flops_per_token(model) * tokens,
+            "train_flops": train_flops_per_token(model, config.method) * tokens,
         },
     }
     for name, result in results.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,11 +11,17 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.configuration_utils import SubConfigSpec
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from opinionlm.models.adapters import add_adapter
 from opinionlm.models.backbones import anatomy_of, new_backbone, plain_backbone
 from opinionlm.models.encoding_pass import hidden_states
 from opinionlm.models.frozen_prefix import StoredStates, stores_pooled, whole_backbone_frozen
 from opinionlm.models.heads import ClassificationHead, Pooling, pool
-from opinionlm.models.quantization import disable_avx512_packing, move_quantization_config, quantized_modules
+from opinionlm.models.quantization import (
+    disable_avx512_packing,
+    move_quantization_config,
+    name_unquantized_modules,
+    quantized_modules,
+)
 
 
 class OpinionClassifierConfig(PreTrainedConfig):
@@ -23,12 +30,14 @@ class OpinionClassifierConfig(PreTrainedConfig):
     Args:
         text_config: configuration of the text backbone.
         head_hidden_sizes: widths of the head's hidden layers, empty for a linear head.
+        head_bias: whether the last linear layer of the head has a bias.
         pooling: ``first``, ``last``, ``mean``, ``pooler`` (BERT's own dense layer over the first token), or ``auto``:
             last for causal backbones, mean for the others.
         classifier_dropout: dropout before every linear layer of the head.
         label_tree: the nested label tree, as in the dataset YAML; ``id2label`` holds its leaves in the tree's order.
         max_length: number of tokens a text was cut to in training; prediction does the same.
         text_pairs: whether the model was trained on pairs of texts.
+        adapter: what was added to the backbone, as `opinionlm.models.adapters.add_adapter` reads it.
 
     With ``problem_type="regression"`` and one label the logit is a score, of a pair of texts for instance.
     """
@@ -38,11 +47,13 @@ class OpinionClassifierConfig(PreTrainedConfig):
 
     text_config: PreTrainedConfig | dict | None = None
     head_hidden_sizes: list[int] | None = None
+    head_bias: bool = True
     pooling: str = "auto"
     classifier_dropout: float = 0.1
     label_tree: dict | list | None = None
     max_length: int | None = None
     text_pairs: bool = False
+    adapter: dict | None = None
 
 
 class OpinionClassifier(PreTrainedModel):
@@ -69,18 +80,25 @@ class OpinionClassifier(PreTrainedModel):
         super().__init__(config)
         self.prefix_blocks = 0
         self.stored_states: StoredStates | None = None
-        self.backbone = (
-            backbone
-            if backbone is not None
-            else new_backbone(config.text_config, with_pooler=config.pooling == "pooler")
-        )
+        is_new = backbone is None
+        if is_new:
+            backbone = new_backbone(config.text_config, with_pooler=config.pooling == "pooler")
+            if config.adapter is not None:
+                backbone = add_adapter(backbone, config.adapter)
+        self.backbone = backbone
         anatomy = anatomy_of(self.backbone)
         self.pooling = ("last" if anatomy.causal else "mean") if config.pooling == "auto" else config.pooling
         self.head = ClassificationHead(
-            anatomy.hidden_size, config.head_hidden_sizes or [], config.num_labels, config.classifier_dropout
+            anatomy.hidden_size,
+            config.head_hidden_sizes or [],
+            config.num_labels,
+            config.classifier_dropout,
+            config.head_bias,
         )
-        if backbone is None:
+        if is_new:
             self.post_init()
+            # transformers looks for tied weights one level deep, and PEFT's wrapper is a level of its own.
+            self.all_tied_weights_keys = self.get_expanded_tied_weights_keys(all_submodels=True)
         else:
             self._initialise_head()
             move_quantization_config(self)
@@ -91,6 +109,7 @@ class OpinionClassifier(PreTrainedModel):
         backbone: PreTrainedModel,
         labels: Sequence[str],
         head_hidden_sizes: Sequence[int] = (),
+        head_bias: bool = True,
         pooling: Pooling = "auto",
         classifier_dropout: float = 0.1,
         label_tree: dict | list | None = None,
@@ -105,6 +124,7 @@ class OpinionClassifier(PreTrainedModel):
             id2label=dict(enumerate(labels)),
             label2id={label: index for index, label in enumerate(labels)},
             head_hidden_sizes=list(head_hidden_sizes),
+            head_bias=head_bias,
             pooling=pooling,
             classifier_dropout=classifier_dropout,
             label_tree=label_tree,
@@ -134,6 +154,18 @@ class OpinionClassifier(PreTrainedModel):
         elif isinstance(module, nn.LayerNorm):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
+
+    def add_adapter_to_backbone(self, adapter: dict[str, Any]) -> None:
+        """Add an adapter that the saved model will carry; its parameters are the backbone's only ones that train.
+
+        Args:
+            adapter: see `opinionlm.models.adapters.add_adapter`.
+        """
+        if self.config.adapter is not None:
+            raise ValueError("the backbone has an adapter already")
+        self.backbone = add_adapter(self.backbone, adapter)
+        self.config.adapter = adapter
+        name_unquantized_modules(self)
 
     def freeze_prefix(self, blocks: int) -> None:
         """Declare the lowest blocks, and all before them, a frozen and deterministic prefix.

@@ -188,3 +188,10 @@ def batch_plan(texts: EncodedTexts, config: Config, arguments: TrainingArguments
     # With a token budget the number of batches varies a little by epoch; the first tells how many epochs there are.
     batches = training.max_steps * training.gradient_accumulation_steps
     return plan(math.ceil(batches / len(plan(1))) + 1)
+
+
+def optimizer_steps(plan: BatchPlan, arguments: TrainingArguments) -> int:
+    """Steps of a whole run, known before the model: what Trainer counts for itself later."""
+    if arguments.max_steps > 0:
+        return arguments.max_steps
+    return math.ceil(arguments.num_train_epochs * math.ceil(len(plan) / arguments.gradient_accumulation_steps))
