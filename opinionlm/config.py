@@ -206,6 +206,7 @@ CLASSIFIER_OPTIONS = frozenset(
         "task",
         "label_all_subwords",
         "head_hidden_sizes",
+        "head_bias",
         "pooling",
         "classifier_dropout",
         "cache_frozen",

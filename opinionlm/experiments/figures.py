@@ -104,13 +104,16 @@ def confusion_figure(confusion: np.ndarray, labels: Sequence[str], unit: str = "
 
 
 @styled
-def learning_curves(history: Sequence[dict[str, Any]], score_name: str = "macro_f1") -> Figure:
+def learning_curves(
+    history: Sequence[dict[str, Any]], score_name: str = "macro_f1", greater_is_better: bool = True
+) -> Figure:
     """Training loss, validation loss and the validation score that picks checkpoints over optimizer steps.
 
     Args:
         history: ``trainer.state.log_history``: entries with ``step``, ``epoch`` and ``loss``, or ``eval_loss`` and
             ``eval_<score_name>``.
         score_name: the score.
+        greater_is_better: whether the largest or the smallest is the best.
     """
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")
     loss_axes, score_axes = figure.subplots(1, 2, sharex=True)
@@ -126,7 +129,7 @@ def learning_curves(history: Sequence[dict[str, Any]], score_name: str = "macro_
     score = _curve(history, f"eval_{score_name}")
     if score[0]:
         score_axes.plot(*score, "o-", color=ORANGE)
-        best = int(np.argmax(score[1]))
+        best = int(np.argmax(score[1]) if greater_is_better else np.argmin(score[1]))
         score_axes.plot(score[0][best], score[1][best], "o", color=GREEN, markersize=9)
         score_axes.annotate(
             f"best {score[1][best]:.3f}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -36,6 +37,17 @@ def train_flops_per_token(model: OpinionClassifier, method: MethodConfig) -> flo
     gradient_flows = any(
         parameter.requires_grad and id(parameter) not in inside | above for parameter in model.backbone.parameters()
     )
+    return block_flops(blocks, gradient_flows, share)
+
+
+def block_flops(blocks: Iterable[nn.Module], gradient_flows: bool, share: float = 1.0) -> float:
+    """Floating-point operations that one training token costs in a model's blocks; see `train_flops_per_token`.
+
+    Args:
+        blocks: lowest first.
+        gradient_flows: whether something below the lowest block trains.
+        share: of the blocks that train at a time.
+    """
     forward = backward = 0.0
     for block in blocks:
         sizes = [(weight_count(parameter), parameter.requires_grad) for parameter in block.parameters()]
