@@ -202,6 +202,13 @@ def test_groups_across_given_splits_go_from_train(build):
     assert "p3" not in {*data.dataset["train"]["context"], *data.dataset["validation"]["context"]}
 
 
+def test_rows_without_a_group_are_split_one_by_one(build):
+    rows = [{"q": f"q{i}", "c": "", "a": {"text": "x"}, "title": " "} for i in range(100)]
+    for group_by in ("group", "context"):
+        data = build("instruction", QUESTION, {"a.jsonl": jsonl(*rows)}, group_by, split={"group_by": group_by})
+        assert [len(split) for split in data.dataset.values()] == [70, 20, 10]
+
+
 def test_cleaning_steps_apply_to_texts_and_answers_alike(build):
     rows = [{"q": f"q  {i}", "c": "a &amp; b", "a": {"text": ["a &amp; b"]}, "title": ""} for i in range(10)]
     data = build("question_answering", QUESTION, {"a.jsonl": jsonl(*rows)}, cleaning={"profile": "default"})
