@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -37,10 +36,8 @@ def examples(task: Task, count: int) -> Dataset:
             labels = generator.integers(0, len(TAGS), length)
             row["labels"] = np.where(generator.random(length) < 0.4, -100, labels).tolist()
         else:
-            row |= {
-                "labels": float(generator.normal()),
-                "token_type_ids": (np.arange(length) > length // 2).astype(int),
-            }
+            segments = (np.arange(length) > length // 2).astype(int)
+            row |= {"labels": float(generator.normal()), "token_type_ids": segments}
         rows.append(row)
     return Dataset.from_list(rows)
 
@@ -95,9 +92,8 @@ def reference(task: Task, count: int) -> tuple[float, dict]:
     """The same step in plain torch: one batch, torch's own loss."""
     model, _ = model_and_loss(task)
     model.train()
-    batch = PadCollator(pad_token_id=0)(
-        EncodedTexts(examples(task, count), np.arange(count)).__getitems__(range(count))
-    )
+    texts = EncodedTexts(examples(task, count), np.arange(count))
+    batch = PadCollator(pad_token_id=0)(texts.__getitems__(list(range(count))))
     labels = batch.pop("labels")
     logits = model(**batch).logits
     if task == "token":
@@ -114,20 +110,18 @@ def test_accumulation_equals_one_big_batch(task: Task, batch: int, accumulation:
     assert_same(first_step(tmp_path, task, batch, accumulation, count), reference(task, count))
 
 
-# 13 examples leave one process with a filler: every label still counts exactly once.
-@pytest.mark.parametrize("task", ["token", "similarity"])
-def test_two_processes_equal_one_big_batch(task: Task, tmp_path) -> None:
+def test_two_processes_equal_one_big_batch(tmp_path) -> None:
+    # 13 examples leave one process with a filler: every label still counts exactly once.
     script = tmp_path / "two.py"
     script.write_text(
         f"""
-import json, os, sys, torch, torch.distributed as dist
+import os, sys, torch, torch.distributed as dist
 sys.path.insert(0, {str(Path(__file__).resolve().parents[2])!r})
 from pathlib import Path
 from tests.training.test_exact_task_losses import first_step
-loss, gradients = first_step(Path({str(tmp_path)!r}), {task!r}, 2, 4, 13)
+steps = {{task: first_step(Path({str(tmp_path)!r}), task, 2, 4, 13) for task in ("token", "similarity")}}
 if os.environ["RANK"] == "0":
-    torch.save(gradients, {str(tmp_path / "gradients.pt")!r})
-    json.dump({{"loss": loss, "world": dist.get_world_size()}}, open({str(tmp_path / "loss.json")!r}, "w"))
+    torch.save(steps | {{"world": dist.get_world_size()}}, {str(tmp_path / "steps.pt")!r})
 dist.barrier()
 os._exit(0)
 """
@@ -136,11 +130,11 @@ os._exit(0)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
-    answer = json.loads((tmp_path / "loss.json").read_text())
-    assert answer["world"] == 2
-    gradients = torch.load(tmp_path / "gradients.pt", weights_only=True)
-    gradients = {name.removeprefix("module."): gradient for name, gradient in gradients.items()}
-    assert_same((answer["loss"], gradients), reference(task, 13))
+    steps = torch.load(tmp_path / "steps.pt", weights_only=True)
+    assert steps.pop("world") == 2
+    for task, (loss, gradients) in steps.items():
+        gradients = {name.removeprefix("module."): gradient for name, gradient in gradients.items()}
+        assert_same((loss, gradients), reference(task, 13))
 
 
 def test_fillers_have_no_weight_and_no_gradient() -> None:
