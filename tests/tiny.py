@@ -15,8 +15,6 @@ from opinionlm.models.generative import generative_class
 from opinionlm.models.tagger import OpinionTagger
 
 VOCABULARY = 320
-# Every letter at the beginning and inside of a word.
-LETTERS = " ".join(f"{letter} a{letter}" for letter in "abcdefghijklmnopqrstuvwxyz0123456789")
 LABELS = ("noise", "objective", "positive", "negative")
 TAGS = ("O", "B-coin", "I-coin", "B-person", "I-person")
 
@@ -136,13 +134,15 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 def wordpiece_tokenizer() -> PreTrainedTokenizerFast:
     """A WordPiece tokenizer with segments for the texts of a pair, like BERT's."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    # Written down: WordPiece training gives another vocabulary every time.
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789.,!?#$%'"
+    words = ["is", "this", "coin", "any", "good", "buy", "now", "the", "price", "fell", "again", "##ing", "##s"]
+    entries = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{letter}" for letter in letters), *words]
+    vocabulary = {entry: index for index, entry in enumerate(entries)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    trainer = trainers.WordPieceTrainer(vocab_size=120, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator([LETTERS, "is this coin any good ?", "buy now", "the price fell again"] * 5, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )

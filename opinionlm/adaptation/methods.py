@@ -15,7 +15,7 @@ from opinionlm.errors import UserError
 from opinionlm.models.adapters import add_adapter
 from opinionlm.models.backbones import anatomy_of
 from opinionlm.models.classifier import OpinionClassifier
-from opinionlm.models.quantization import weight_count
+from opinionlm.models.quantization import quantized_modules, weight_count
 from opinionlm.models.sublayers import normalisation_layers, text_blocks
 
 
@@ -69,6 +69,7 @@ def apply_adaptation(model: OpinionClassifier, method: MethodConfig, total_steps
         UserError: the method cannot work on this model.
     """
     check_family(method, model.config.text_config, generative=False)
+    check_quantized(method, model.backbone)
     num_blocks = len(anatomy_of(model.backbone).blocks)
     frozen_below = 0
     match method.adaptation:
@@ -110,6 +111,7 @@ def adapt_generative(
         UserError: the method cannot work on this model.
     """
     check_family(method, model.config, generative=True)
+    check_quantized(method, model)
     match method.adaptation:
         case "top_blocks" | "bottom_frozen":
             train_top_blocks(model, trained_blocks(method, len(text_blocks(model).blocks)))
@@ -181,6 +183,19 @@ def check_family(method: MethodConfig, model_config: PreTrainedConfig, generativ
         case "head_only":
             if generative:
                 refuse("a model that writes its answer has no head of its own", "top_blocks or lora")
+
+
+def check_quantized(method: MethodConfig, model: PreTrainedModel) -> None:
+    """Refuse DoRA on a GPT-2 in 4 bits, whose transposed weights PEFT 0.21 takes the norms of along the wrong side.
+
+    Raises:
+        UserError: with what works instead.
+    """
+    if method.adaptation == "dora" and model.config.model_type == "gpt2" and quantized_modules(model):
+        raise UserError(
+            "load_in_4bit: adaptation 'dora' cannot work on a 4-bit 'gpt2' model, whose weights are stored "
+            "transposed; use qlora, or set load_in_4bit: false"
+        )
 
 
 def has_biases(config: PreTrainedConfig) -> bool:

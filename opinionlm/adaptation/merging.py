@@ -1,0 +1,103 @@
+"""Fold an adapter into the weights it adapts, so that the model runs without PEFT and as fast as before.
+
+4-bit weights are expanded first, into the model's own data type: an update merged into 4-bit weights would be rounded
+to their 16 levels (peft #2321).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from peft.utils.integrations import dequantize_module_weight
+from torch import nn
+from transformers import AutoConfig, AutoTokenizer
+from transformers.pytorch_utils import Conv1D
+
+from opinionlm.errors import UserError
+from opinionlm.models.classifier import OpinionClassifier
+from opinionlm.models.quantization import quantized_modules
+from opinionlm.models.tagger import OpinionTagger, OpinionTaggerConfig
+
+MERGEABLE = ("lora", "qlora", "dora", "adalora", "ia3")
+
+
+@torch.no_grad()
+def merge_adapters(model: OpinionClassifier) -> OpinionClassifier:
+    """Merge the adapter of a classifier or tagger into its backbone.
+
+    Args:
+        model: with an adapter; used up by the merge.
+
+    Returns:
+        A plain model without adapter and without 4-bit weights, in evaluation mode.
+
+    Raises:
+        UserError: no adapter, or one that is no change of weights.
+    """
+    adapter = model.config.adapter
+    if adapter is None:
+        raise UserError("--merge: the model has no adapter; it can be used as it is")
+    if adapter["method"] not in MERGEABLE:
+        raise UserError(
+            f"--merge: adaptation {adapter['method']!r} adds layers or tokens, which no weights can stand for; only "
+            f"{', '.join(MERGEABLE)} can be merged"
+        )
+    wrapped: PeftModel = model.backbone
+    base = wrapped.get_base_model()
+    if quantized_modules(model):
+        expand_quantized(base, conv1d=base.config.model_type == "gpt2")
+        # PEFT wraps 4-bit layers in classes of their own, which would quantise what they merge.
+        weights = model.state_dict()
+        del model.config.quantization_config
+        plain = type(model)(model.config).to(base.device, base.dtype)
+        plain.load_state_dict(weights)
+        model, wrapped = plain, plain.backbone
+    model.backbone = wrapped.merge_and_unload()
+    model.config.adapter = None
+    model.all_tied_weights_keys = model.get_expanded_tied_weights_keys(all_submodels=True)
+    return model.eval()
+
+
+def expand_quantized(model: nn.Module, conv1d: bool) -> None:
+    """Replace every 4-bit layer by a plain one with the same weights, in the data type that it computes in.
+
+    Args:
+        model: changed in place.
+        conv1d: GPT-2's layers, which store their weights transposed.
+    """
+    quantized = set(quantized_modules(model))
+    for name, layer in list(model.named_modules()):
+        if name not in quantized:
+            continue
+        weight = dequantize_module_weight(layer)
+        if conv1d:
+            plain: nn.Module = Conv1D(layer.out_features, layer.in_features)
+            weight = weight.T
+        else:
+            plain = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
+        plain.weight = nn.Parameter(weight.to(model.dtype).contiguous())
+        if layer.bias is not None:
+            plain.bias = nn.Parameter(layer.bias.to(model.dtype))
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, plain)
+
+
+def merge_model_folder(source: Path, target: Path) -> None:
+    """Merge a saved classifier or tagger and write it, tokenizer included, to another folder.
+
+    Args:
+        source: ``best/`` of a run.
+        target: must not exist yet.
+
+    Raises:
+        UserError: the target exists, or the model cannot be merged.
+    """
+    if target.exists():
+        raise UserError(f"--merge: {target} exists already; give a new folder")
+    config = AutoConfig.from_pretrained(source)
+    model_class = OpinionTagger if isinstance(config, OpinionTaggerConfig) else OpinionClassifier
+    merged = merge_adapters(model_class.from_pretrained(source))
+    merged.save_pretrained(target)
+    AutoTokenizer.from_pretrained(source).save_pretrained(target)

@@ -1,0 +1,77 @@
+"""Merged models give the outputs of the adapted ones, from plain and from 4-bit weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from opinionlm.adaptation.merging import MERGEABLE, merge_adapters, merge_model_folder
+from opinionlm.adaptation.methods import apply_adaptation
+from opinionlm.config import MethodConfig, ModelConfig
+from opinionlm.errors import UserError
+from opinionlm.models.backbones import load_backbone
+from opinionlm.models.classifier import OpinionClassifier
+from opinionlm.models.quantization import quantized_modules
+from tests.adaptation.matrix import batch_of, method_config, tiny_model
+from tests.tiny import LABELS, save_pretrained_model, tiny_tokenizer
+
+
+def trained(model: OpinionClassifier, task: str = "sequence") -> tuple[OpinionClassifier, torch.Tensor]:
+    """A few steps away from the start, and its logits."""
+    batch = batch_of(task)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    for _ in range(3):
+        model(**batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    with torch.no_grad():
+        return model, model.eval()(**batch).logits
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "adalora", "ia3"])
+def test_merged_outputs_are_equal(method: str) -> None:
+    for family, task in (("bert", "token"), ("gpt2", "sequence"), ("t5", "similarity")):
+        model = tiny_model(family, task).eval()
+        apply_adaptation(model, method_config(method), total_steps=10)
+        model, before = trained(model, task)
+        merged = merge_adapters(model)
+        with torch.no_grad():
+            torch.testing.assert_close(merged(**batch_of(task)).logits, before, rtol=1e-5, atol=1e-6)
+        assert not [name for name, _ in merged.named_parameters() if "lora" in name or "ia3" in name]
+        assert merged.config.adapter is None
+
+
+@pytest.mark.parametrize(("family", "method"), [("gemma3_text", m) for m in MERGEABLE] + [("gpt2", "qlora")])
+def test_four_bits_are_expanded_first(family: str, method: str, tmp_path) -> None:
+    save_pretrained_model(tmp_path / "pretrained", family)
+    options = ModelConfig(model_name_or_path=str(tmp_path / "pretrained"), load_in_4bit=True)
+    torch.manual_seed(0)
+    model = OpinionClassifier.from_backbone(load_backbone(options, trained_blocks=0), LABELS, head_hidden_sizes=[8])
+    apply_adaptation(model.eval(), method_config(method), total_steps=10)
+    quantized = quantized_modules(model)
+    # Every linear layer of every block, and neither heads nor adapters (unsloth #5027, peft #1720).
+    assert len(quantized) == 4 * (4 if family == "gpt2" else 7)
+    assert not [name for name in quantized if name.startswith("head") or "lora" in name or "ia3" in name]
+    model, before = trained(model)
+    model.save_pretrained(tmp_path / "saved")
+    tiny_tokenizer().save_pretrained(tmp_path / "saved")
+    with torch.no_grad():
+        reloaded = OpinionClassifier.from_pretrained(tmp_path / "saved").eval()
+        assert quantized_modules(reloaded) == quantized
+        assert torch.equal(reloaded(**batch_of("sequence")).logits, before)
+        merge_model_folder(tmp_path / "saved", tmp_path / "merged")
+        merged = OpinionClassifier.from_pretrained(tmp_path / "merged").eval()
+        torch.testing.assert_close(merged(**batch_of("sequence")).logits, before, rtol=1e-4, atol=1e-5)
+    assert quantized_modules(merged) == []
+    assert not (tmp_path / "merged" / "config.json").read_text().count("quantization_config")
+
+
+def test_what_cannot_be_merged_is_refused(tmp_path) -> None:
+    model = tiny_model("bert", "sequence")
+    with pytest.raises(UserError, match="has no adapter"):
+        merge_adapters(model)
+    apply_adaptation(model, MethodConfig(adaptation="houlsby"))
+    with pytest.raises(UserError, match="'houlsby' adds layers or tokens.*lora, qlora, dora, adalora, ia3"):
+        merge_adapters(model)
+    with pytest.raises(UserError, match="exists already"):
+        merge_model_folder(tmp_path, tmp_path)
