@@ -35,7 +35,9 @@ def build_model(
     """
     match prepared.task:
         case "sequence":
-            return build_classifier(config, model_config, prepared.taxonomy, vocabulary, total_steps)
+            model = build_classifier(config, model_config, prepared.taxonomy, vocabulary, total_steps)
+            model.config.text_pairs = "text_pair" in prepared.dataset["train"].column_names
+            return model
         case "token":
             return build_tagger(config, model_config, prepared.tags, vocabulary, total_steps)
         case "similarity":
@@ -123,6 +125,7 @@ def build_scorer(
         max_length=config.data.max_length,
         problem_type="regression",
     )
+    model.config.text_pairs = True
     apply_adaptation(model, config.method, total_steps)
     return model
 

@@ -72,7 +72,10 @@ def separate_pairs(tokenizer: PreTrainedTokenizerBase) -> None:
             (token, tokenizer.convert_tokens_to_ids(token)) for token in {*front, *back, tokenizer.eos_token}
         ],
     )
-    tokenizer.backend_tokenizer.post_processor = template
+    backend = tokenizer.backend_tokenizer
+    # A byte-level step adds no tokens; it keeps blanks out of the characters that a token says it comes from.
+    keeps = isinstance(backend.post_processor, processors.ByteLevel)
+    backend.post_processor = processors.Sequence([backend.post_processor, template]) if keeps else template
 
 
 def encode_texts(

@@ -76,7 +76,7 @@ def score_table(
     """The same for scores, one row per pair."""
     columns = (predictions.texts, predictions.text_pairs, predictions.gold, predictions.predicted)
     rows = (
-        [identity, platform, text, pair, f"{gold:g}", f"{predicted:.6f}"]
+        [identity, platform, text, pair, f"{gold:g}", f"{predicted:.9g}"]
         for identity, platform, text, pair, gold, predicted in zip(ids, platforms, *columns, strict=True)
     )
     return ["id", "platform", "text", "text_pair", "gold", "predicted"], rows

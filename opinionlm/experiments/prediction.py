@@ -1,93 +1,24 @@
-"""Label texts with a saved classifier: sorted by length, batched under a token budget, every distinct text once."""
+"""Load a saved model for prediction, and refuse with a clear word what is none."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from opinionlm.data.encoding import PadCollator
+from opinionlm.data.encoding import separate_pairs
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
-from opinionlm.evaluation.metrics import softmax
+from opinionlm.experiments.labellers import ClassLabeller, Labeller, ScoreLabeller, TagLabeller
 from opinionlm.models.classifier import OpinionClassifier, OpinionClassifierConfig
+from opinionlm.models.tagger import OpinionTagger, OpinionTaggerConfig
 
 Device = Literal["auto", "cpu", "cuda"]
-
-
-@dataclass(frozen=True)
-class Labeller:
-    """A loaded classifier with all that prediction needs.
-
-    Attributes:
-        model: in evaluation mode, on its device.
-        tokenizer: pads on the right.
-        taxonomy: its leaves are the model's classes, in the order of the ids.
-        max_length: longer texts are cut to this many tokens, as in training.
-        batch_size: at most so many texts at once.
-        max_tokens_per_batch: at most so many tokens at once, padding included; one text is always let through.
-    """
-
-    model: OpinionClassifier
-    tokenizer: PreTrainedTokenizerBase
-    taxonomy: Taxonomy
-    max_length: int
-    batch_size: int = 64
-    max_tokens_per_batch: int = 4096
-
-    def probabilities(self, texts: Sequence[str], progress: Callable[[int], object] = lambda rows: None) -> np.ndarray:
-        """Probabilities ``(rows, leaves)`` in the order of the texts.
-
-        Args:
-            texts: any number; all of them and their tokens are held in memory.
-            progress: called after every batch with the number of rows that it settled.
-        """
-        # Equal texts have equal answers, and posts are copied a lot.
-        places: dict[str, list[int]] = {}
-        for row, text in enumerate(texts):
-            places.setdefault(text, []).append(row)
-        rows_of = list(places.values())
-        ids = self.encode(list(places))
-        # Longest first: batches without padding, and a lack of memory shows at once and not after hours.
-        order = sorted(range(len(ids)), key=lambda index: len(ids[index]), reverse=True)
-        logits = np.empty((len(texts), len(self.taxonomy.leaves)))
-        for batch in self.batches(order, [len(tokens) for tokens in ids]):
-            rows = [rows_of[index] for index in batch]
-            copies = [len(same) for same in rows]
-            logits[np.concatenate(rows)] = np.repeat(self.logits([ids[index] for index in batch]), copies, axis=0)
-            progress(sum(copies))
-        return softmax(logits)
-
-    def encode(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of every text. A text without any token is read as the padding token alone."""
-        if not texts:
-            return []
-        encoded = self.tokenizer(texts, truncation=True, max_length=self.max_length, verbose=False)["input_ids"]
-        return [tokens or [self.tokenizer.pad_token_id] for tokens in encoded]
-
-    def batches(self, order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Cut an order of falling lengths into batches that keep both limits."""
-        start = 0
-        while start < len(order):
-            width = max(1, lengths[order[start]])
-            size = max(1, min(self.batch_size, self.max_tokens_per_batch // width))
-            yield list(order[start : start + size])
-            start += size
-
-    @torch.inference_mode()
-    def logits(self, ids: list[list[int]]) -> np.ndarray:
-        """Logits ``(texts, leaves)`` of one batch of token ids."""
-        batch = PadCollator(self.tokenizer.pad_token_id)([{"input_ids": tokens} for tokens in ids])
-        batch = {name: tensor.to(self.model.device, non_blocking=True) for name, tensor in batch.items()}
-        return self.model(**batch).logits.float().cpu().numpy()
 
 
 def load_labeller(
@@ -111,7 +42,9 @@ def load_labeller(
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        model, loading = AutoModelForSequenceClassification.from_pretrained(
+        config = AutoConfig.from_pretrained(folder)
+        model_class = OpinionTagger if isinstance(config, OpinionTaggerConfig) else OpinionClassifier
+        model, loading = model_class.from_pretrained(
             folder, dtype=torch.bfloat16 if bf16 else "auto", output_loading_info=True
         )
         tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -125,11 +58,17 @@ def load_labeller(
     if tokenizer.pad_token_id is None:
         raise UserError(f"--model: the tokenizer in {folder} has no padding token; save one with the model")
     tokenizer.padding_side = tokenizer.truncation_side = "right"
+    separate_pairs(tokenizer)
     use_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     model = model.to("cuda" if use_gpu else "cpu").eval()
     # 512 tokens is the default of training too; models saved by train_classifier.py always say their length.
     max_length = model.config.max_length or 512
-    return Labeller(model, tokenizer, saved_taxonomy(model.config), max_length, batch_size, max_tokens_per_batch)
+    limits = (max_length, batch_size, max_tokens_per_batch)
+    if isinstance(model, OpinionTagger):
+        return TagLabeller(model, tokenizer, *limits)
+    if model.config.problem_type == "regression":
+        return ScoreLabeller(model, tokenizer, *limits)
+    return ClassLabeller(model, tokenizer, *limits, taxonomy=saved_taxonomy(model.config))
 
 
 def check_model_folder(folder: Path) -> None:
@@ -148,7 +87,7 @@ def check_model_folder(folder: Path) -> None:
     except (OSError, ValueError) as error:
         raise UserError(f"--model: {folder / 'config.json'} cannot be read ({error}); {remedy}") from None
     found = config.get("model_type") if isinstance(config, dict) else None
-    if found != OpinionClassifierConfig.model_type:
+    if found not in (OpinionClassifierConfig.model_type, OpinionTaggerConfig.model_type):
         raise UserError(
             f"--model: {folder} holds a model of type {found!r}, not one that train_classifier.py saved; {remedy}"
         )

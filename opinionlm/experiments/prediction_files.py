@@ -7,24 +7,23 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal
+from typing import IO, Literal
 
 from tqdm import tqdm
 
 from opinionlm.data.sources import Kind, Record, Reject, SourceNotes, read_stream
 from opinionlm.data.spec import FileSpec
 from opinionlm.errors import UserError
-from opinionlm.evaluation.predictions import prediction_header, prediction_rows
+from opinionlm.experiments.labellers import Item, Labeller
 from opinionlm.experiments.prediction_output import Sink, StandardOutput, csv_bytes, open_file_output
+from opinionlm.experiments.prediction_words import conll_text, read_words
 
-if TYPE_CHECKING:
-    from opinionlm.experiments.prediction import Labeller
-
-OutputKind = Literal["csv", "jsonl"]
+InputKind = Kind | Literal["conll"]
+OutputKind = Literal["csv", "jsonl", "conll"]
 STANDARD = "-"
 # A window also ends at so many characters, so that long posts cannot exhaust memory.
 WINDOW_CHARACTERS = 16_000_000
@@ -37,9 +36,10 @@ class Request:
 
     Attributes:
         input: path, or ``-`` for standard input.
-        output: path ending in .csv or .jsonl, or ``-`` for standard output (CSV).
+        output: path ending in .csv, .jsonl or (tags) .conll, or ``-`` for standard output (CSV).
         format: of the input; None goes by its ending, and standard input then holds plain lines.
         text_column: column or key of the texts.
+        pair_column: column or key of the second texts, for a model that reads pairs.
         id_column: column or key of the ids; None takes ``id`` where there is one. Rows without get their number.
         window: records per window.
         overwrite: replace a finished output, and drop an unfinished one that was made from something else.
@@ -48,8 +48,9 @@ class Request:
 
     input: str
     output: str
-    format: Kind | None = None
+    format: InputKind | None = None
     text_column: str = "text"
+    pair_column: str | None = None
     id_column: str | None = None
     window: int = 8192
     overwrite: bool = False
@@ -100,7 +101,7 @@ def made_from(request: Request) -> dict[str, str]:
     status = path.stat()
     with open(path, "rb") as file:
         head = hashlib.sha256(file.read(1 << 20)).hexdigest()
-    columns = f"{request.text_column} {request.id_column}"
+    columns = f"{request.text_column} {request.pair_column} {request.id_column}"
     return {
         "input": f"{status.st_size} bytes, changed at {status.st_mtime_ns} ns, sha256 of the first MiB {head}",
         "model or precision": request.identity,
@@ -108,7 +109,7 @@ def made_from(request: Request) -> dict[str, str]:
     }
 
 
-def input_kind(request: Request) -> Kind:
+def input_kind(request: Request) -> InputKind:
     """The format of the input, by request or by its ending.
 
     Raises:
@@ -127,9 +128,11 @@ def input_kind(request: Request) -> Kind:
             return "jsonl"
         case ".txt":
             return "lines"
+        case ".conll":
+            return "conll"
         case suffix:
             raise UserError(
-                f"--input: the ending {suffix!r} of {request.input} is none of .csv, .tsv, .jsonl and .txt "
+                f"--input: the ending {suffix!r} of {request.input} is none of .csv, .tsv, .jsonl, .txt and .conll "
                 "(each also with .gz); say the format with --format"
             )
 
@@ -144,7 +147,9 @@ def output_kind(output: str) -> OutputKind:
         return "csv"
     if output.endswith(".jsonl"):
         return "jsonl"
-    raise UserError(f"--output: {output} ends in neither .csv nor .jsonl; the ending decides the format")
+    if output.endswith(".conll"):
+        return "conll"
+    raise UserError(f"--output: {output} ends in neither .csv nor .jsonl nor .conll; the ending decides the format")
 
 
 @contextmanager
@@ -203,6 +208,7 @@ def predict_file(request: Request, load: Callable[[], Labeller]) -> Summary:
             windows = read_windows(records, sink.progress.records, request.window)
             window = next(windows, None)
             labeller = load()
+            check_fit(labeller, request)
             start = time.monotonic()
             with tqdm(desc="Predicting", unit=" rows", initial=sink.progress.records, disable=None) as bar:
                 while window is not None:
@@ -213,7 +219,7 @@ def predict_file(request: Request, load: Callable[[], Labeller]) -> Summary:
                     window = next(windows, None)
             if not sink.progress.output_bytes:
                 # No usable record at all: still a file with its header.
-                sink.write(encode_rows([], labeller, request.output, header=True), 0, [], sink.progress.records)
+                sink.write(encode_rows([], [], labeller, request, header=True), 0, [], sink.progress.records)
         except BaseException:
             sink.abandon()
             raise
@@ -221,18 +227,54 @@ def predict_file(request: Request, load: Callable[[], Labeller]) -> Summary:
     return Summary(sink.progress.rows, sink.progress.rejects, resumed, time.monotonic() - start, notes)
 
 
+def check_fit(labeller: Labeller, request: Request) -> None:
+    """Refuse a request that asks for something else than the model does.
+
+    Raises:
+        UserError: pairs for a model that reads single texts, or the other way round; CoNLL without tags.
+    """
+    if labeller.reads == "pair" and request.pair_column is None:
+        raise UserError("--pair_column: the model reads pairs of texts; name the column of the second ones")
+    if labeller.reads != "pair" and request.pair_column is not None:
+        raise UserError("--pair_column: the model reads single texts; leave it out, or give a model trained on pairs")
+    if labeller.reads != "words" and "conll" in (input_kind(request), output_kind(request.output)):
+        raise UserError("--model: CoNLL holds tagged words, and this model tags none; give .csv or .jsonl files")
+
+
 def read_records(binary: IO[bytes], request: Request, notes: SourceNotes) -> Generator[Record | Reject, None, None]:
-    """The records of the input with the canonical columns ``text`` and, where there is one, ``id``."""
-    spec = FileSpec(request.input, {"text": request.text_column, "id": request.id_column or "id"})
+    """The records of the input with the canonical columns ``text`` and, where they exist, ``text_pair`` and ``id``.
+
+    Raises:
+        UserError: see `opinionlm.data.sources.read_stream`; or pairs are to be read where there are no columns.
+    """
+    name, kind = "standard input" if request.input == STANDARD else request.input, input_kind(request)
+    if request.pair_column is not None and kind in ("lines", "conll"):
+        raise UserError("--pair_column: the input has no columns; give a .csv, .tsv or .jsonl file, or --format")
+    if kind == "conll":
+        return read_words(binary, name, notes)
+    columns = {"text": request.text_column, "id": request.id_column or "id"}
+    if request.pair_column is not None:
+        columns["text_pair"] = request.pair_column
     return read_stream(
         binary,
-        "standard input" if request.input == STANDARD else request.input,
-        input_kind(request),
-        spec,
+        name,
+        kind,
+        FileSpec(request.input, columns),
         notes,
         optional=("id",) if request.id_column is None else (),
-        remedy="name the columns with --text_column and --id_column",
+        remedy="name the columns with --text_column, --pair_column and --id_column",
     )
+
+
+def item_of(record: Record, labeller: Labeller) -> Item:
+    """What the model reads of a record."""
+    match labeller.reads:
+        case "text":
+            return record.fields["text"]
+        case "pair":
+            return record.fields["text"], record.fields["text_pair"]
+        case "words":
+            return tuple(record.lists["tokens"] if "tokens" in record.lists else record.fields["text"].split())
 
 
 def label_window(window: list[Record | Reject], labeller: Labeller, sink: Sink, request: Request, bar: tqdm) -> None:
@@ -242,12 +284,13 @@ def label_window(window: list[Record | Reject], labeller: Labeller, sink: Sink, 
     for position, reject in enumerate(rejects, start=sink.progress.rejects):
         if position < SHOWN_REJECTS:
             bar.write(f"{request.input}:{reject.line}: rejected, {reject.reason}: {reject.detail}", file=sys.stderr)
-    probabilities = labeller.probabilities([record.fields["text"] for record in records], bar.update)
+    items = [item_of(record, labeller) for record in records]
+    answers = labeller.answers(items, bar.update)
     labelled = [
-        [record.fields.get("id") or str(record.number), record.fields["text"], *cells]
-        for record, cells in zip(records, prediction_rows(probabilities, labeller.taxonomy), strict=True)
+        [record.fields.get("id") or str(record.number), record.fields["text"], *pair_cells(record, request), *cells]
+        for record, cells in zip(records, answers, strict=True)
     ]
-    content = encode_rows(labelled, labeller, request.output, header=sink.progress.output_bytes == 0)
+    content = encode_rows(labelled, items, labeller, request, header=sink.progress.output_bytes == 0)
     try:
         sink.write(content, len(records), rejects, window[-1].number)
     except BrokenPipeError:
@@ -260,20 +303,37 @@ def label_window(window: list[Record | Reject], labeller: Labeller, sink: Sink, 
     bar.update(len(rejects))
 
 
-def encode_rows(rows: list[list[str]], labeller: Labeller, output: str, header: bool) -> bytes:
-    """Rows as the output's format holds them; CSV with its header line where asked for."""
-    names = ["id", "text", *prediction_header(labeller.taxonomy)]
-    match output_kind(output):
+def pair_cells(record: Record, request: Request) -> list[str]:
+    """The second text of a pair, where pairs are read."""
+    return [] if request.pair_column is None else [record.fields["text_pair"]]
+
+
+def encode_rows(
+    rows: list[list[str]], items: Sequence[Item], labeller: Labeller, request: Request, header: bool
+) -> bytes:
+    """Rows as the output's format holds them; CSV with its header line where asked for.
+
+    Args:
+        rows: id, text, the second text of a pair, and the cells of the answer.
+        items: what the model read of them.
+        labeller: names the answer's columns.
+        request: names the output.
+        header: whether nothing was written yet.
+    """
+    names = ["id", "text", *([] if request.pair_column is None else ["text_pair"]), *labeller.columns]
+    first = len(names) - len(labeller.columns)
+    match output_kind(request.output):
         case "csv":
             return csv_bytes([names, *rows] if header else rows)
         case "jsonl":
-            levels = range(4, 4 + labeller.taxonomy.depth)
-            texts = {0, 1, 2, *levels}
             objects = (
                 {
-                    name: cell if at in texts else float(cell)
+                    name: cell if at < first else labeller.json_value(name, cell)
                     for at, (name, cell) in enumerate(zip(names, row, strict=True))
                 }
                 for row in rows
             )
             return "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in objects).encode()
+        case "conll":
+            tags = [row[names.index("tags")].split() for row in rows]
+            return "".join(conll_text(words, row) for words, row in zip(items, tags, strict=True)).encode()

@@ -14,7 +14,9 @@ from scipy import stats
 from opinionlm.config import Config
 from opinionlm.training.runs import write_json
 
-SHOWN = ("macro_f1", "accuracy", "level1_macro_f1", "level2_macro_f1", "level3_macro_f1", "hierarchical_f1", "ece")
+SHOWN = ("entity_f1", "entity_precision", "entity_recall", "macro_f1", "accuracy")
+SHOWN += ("level1_macro_f1", "level2_macro_f1", "level3_macro_f1", "hierarchical_f1", "ece")
+SHOWN += ("pearson", "spearman", "mse", "mae")
 
 
 def seed_configs(config: Config) -> list[Config]:

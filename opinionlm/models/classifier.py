@@ -36,6 +36,7 @@ class OpinionClassifierConfig(PreTrainedConfig):
         classifier_dropout: dropout before every linear layer of the head.
         label_tree: the nested label tree, as in the dataset YAML; ``id2label`` holds its leaves in the tree's order.
         max_length: number of tokens a text was cut to in training; prediction does the same.
+        text_pairs: whether the model was trained on pairs of texts.
         adapter: what was added to the backbone, as `opinionlm.models.adapters.add_adapter` reads it.
 
     With ``problem_type="regression"`` and one label the logit is a score, of a pair of texts for instance.
@@ -51,6 +52,7 @@ class OpinionClassifierConfig(PreTrainedConfig):
     classifier_dropout: float = 0.1
     label_tree: dict | list | None = None
     max_length: int | None = None
+    text_pairs: bool = False
     adapter: dict | None = None
 
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase, TrainingArguments
 from opinionlm.config import Config
 from opinionlm.data.encoding import IGNORED, encode_texts, flat_lists, longest_first, numbers_of, subset
 from opinionlm.data.prepared import PreparedDataset
-from opinionlm.data.tagging import encode_words
+from opinionlm.data.word_alignment import encode_words
 from opinionlm.errors import UserError
 from opinionlm.training.batching import BatchPlan, EncodedTexts
 from opinionlm.training.frozen_cache import PrefixStates
