@@ -24,6 +24,7 @@ from peft import (
 )
 from transformers import PreTrainedModel
 
+from opinionlm.errors import UserError
 from opinionlm.models.bottleneck import insert_bottlenecks
 
 
@@ -40,6 +41,9 @@ def add_adapter(
     Returns:
         The model itself with bottleneck adapters inside, or wrapped by PEFT. New parameters have the model's data
         type, like the head.
+
+    Raises:
+        UserError: the model has no such layers.
     """
     model.requires_grad_(False)
     if adapter["method"] in ("houlsby", "pfeiffer"):
@@ -50,7 +54,14 @@ def add_adapter(
     with warnings.catch_warnings():
         # PEFT warns of tied embeddings among the targets even where the output layer is not part of the model.
         warnings.filterwarnings("ignore", message="Model with `tie_word_embeddings=True`")
-        wrapped = get_peft_model(model, config, autocast_adapter_dtype=False)
+        try:
+            wrapped = get_peft_model(model, config, autocast_adapter_dtype=False)
+        except ValueError as error:
+            raise UserError(
+                f"target_modules: PEFT cannot adapt {adapter['options'].get('target_modules')} in a "
+                f"'{model.config.model_type}' model ({' '.join(str(error).split())[:200]}); leave the option out for "
+                "the family's preset"
+            ) from error
     if config.is_prompt_learning:
         # The numbers of the virtual tokens are no buffer: made on the meta device, they would stay there.
         numbers = torch.arange(config.num_virtual_tokens * config.num_transformer_submodules, device="cpu")

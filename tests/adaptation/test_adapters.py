@@ -79,6 +79,16 @@ def test_generative_models(method: str) -> None:
         assert blocks == (8 if family == "t5" else 4)
 
 
+def test_layers_that_do_not_exist_are_named() -> None:
+    method = MethodConfig(adaptation="lora", target_modules=["c_attn"])
+    with pytest.raises(UserError, match="target_modules: PEFT cannot adapt .'c_attn'. in a 'bert' model"):
+        apply_adaptation(tiny_model("bert", "sequence"), method)
+    model = tiny_model("gpt2", "sequence")
+    apply_adaptation(model, MethodConfig(adaptation="qlora", target_modules=["all-linear"]))
+    adapted = {name.split(".lora_A")[0] for name, _ in model.named_parameters() if ".lora_A." in name}
+    assert len(adapted) == 4 * 4 and not [name for name in adapted if name.startswith("head")]
+
+
 def test_positions_that_do_not_exist_are_refused() -> None:
     method = MethodConfig(adaptation="prompt", num_virtual_tokens=20)
     check_length(method, tiny_config("llama"), 4096)  # rotary positions have no table
