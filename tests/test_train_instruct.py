@@ -23,6 +23,7 @@ from opinionlm.errors import UserError
 from opinionlm.evaluation.label_calibration import calibrated_probabilities
 from opinionlm.evaluation.scoring import score_labels
 from opinionlm.experiments.generative_folder import read_settings
+from opinionlm.models.quantization import quantized_modules
 from tests.tiny import save_generative_model
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -244,3 +245,13 @@ def test_free_answers_are_not_scored_as_labels(setting, tmp_path) -> None:
     options = {"dataset": ROOT / "configs" / "datasets" / "sample_qa.yaml", "data_dir": ROOT / "data"}
     with pytest.raises(UserError, match="decode: 'score' needs a closed set of labels"):
         train(setting, output_dir=tmp_path, run_name="bad", max_length=120, max_answer_length=30, **options)
+
+
+@pytest.mark.parametrize("adaptation", ["top_blocks", "qlora"])
+def test_four_bits(setting, adaptation: str, tmp_path) -> None:
+    options = {"load_in_4bit": "true", "adaptation": adaptation, "num_train_epochs": 1, "max_eval_samples": 8}
+    metrics = train(setting, output_dir=tmp_path, run_name="four", **options)
+    assert metrics["model"]["quantized_modules"] > 0
+    auto_class = AutoPeftModelForCausalLM if adaptation == "qlora" else AutoModelForCausalLM
+    model = auto_class.from_pretrained(tmp_path / "four" / "best").eval()
+    assert adaptation == "qlora" or len(quantized_modules(model)) == metrics["model"]["quantized_modules"]
