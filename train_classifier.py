@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +51,13 @@ def train(config: Config) -> dict[str, Any] | None:
     from transformers import EarlyStoppingCallback, set_seed
 
     from opinionlm.adaptation.build import build_model
-    from opinionlm.adaptation.layerwise_lr import parameter_groups
-    from opinionlm.adaptation.schedules import auxiliary_loss, training_callbacks
+    from opinionlm.adaptation.schedules import training_callbacks
     from opinionlm.data.encoding import collator_for, load_tokenizer
     from opinionlm.data.pipeline import prepare_or_load
     from opinionlm.evaluation.headline import headline_of
+    from opinionlm.experiments.floor import train_floor
     from opinionlm.experiments.results import describe_run, save_best, write_results
-    from opinionlm.experiments.split_results import evaluate_splits, kept_outputs, validation_scores
+    from opinionlm.experiments.split_results import chosen_score, evaluate_splits, kept_outputs, validation_scores
     from opinionlm.experiments.tracking import NoTracking, TrackingCallback, open_tracking
     from opinionlm.models.backbones import read_model_config
     from opinionlm.models.frozen_prefix import PrefixStandIn, whole_backbone_frozen
@@ -67,9 +66,9 @@ def train(config: Config) -> dict[str, Any] | None:
     from opinionlm.training.callbacks import ConsoleCallback
     from opinionlm.training.checkpoints import latest_checkpoint
     from opinionlm.training.cost import reset_peak_memory
+    from opinionlm.training.engines import check_task, fit, new_engine
     from opinionlm.training.runs import create_run, environment, is_finished
     from opinionlm.training.splits import batch_plan, encode_splits, loss_for, optimizer_steps
-    from opinionlm.training.trainer import OpinionTrainer
 
     arguments = training_arguments(config)
     is_main = arguments.process_index == 0
@@ -78,16 +77,18 @@ def train(config: Config) -> dict[str, Any] | None:
             print(f"{config.run_folder} is finished already; overwrite: true trains it again")
             return None
 
-    model_config = read_model_config(config.model)
-
     # Data: raw files are prepared once; every process reads the same prepared folder.
     with arguments.main_process_first(desc="data"):
         data = config.data
         prepared = prepare_or_load(data.dataset, Path(data.data_dir), Path(data.prepared_dir))
+    check_task(config, prepared.task)
+    if config.training.engine == "tfidf":
+        return train_floor(config, prepared) if is_main else None
+    model_config = read_model_config(config.model)
+    with arguments.main_process_first(desc="token ids"):
         tokenizer = load_tokenizer(config.model)
         splits = encode_splits(prepared, tokenizer, config)
-    loss = loss_for(splits["train"], prepared, config)
-    shown = headline_of(prepared).shown
+    loss, shown = loss_for(splits["train"], prepared, config), headline_of(prepared).shown
     arguments.metric_for_best_model = shown[0]
 
     # Model: seeded before the head's weights are drawn.
@@ -111,36 +112,25 @@ def train(config: Config) -> dict[str, Any] | None:
         callbacks += training_callbacks(model, config.method, total_steps)
         if config.training.early_stopping_patience is not None:
             callbacks.append(EarlyStoppingCallback(config.training.early_stopping_patience))
-        trainer = OpinionTrainer(
-            model=model,
-            args=arguments,
-            loss=loss,
-            plan=batch_plan(readers["train"], config, arguments),
-            train_dataset=readers["train"],
-            eval_dataset=readers["validation"],
-            data_collator=collator_for(config.data, tokenizer),
-            compute_metrics=validation_scores(prepared, splits["validation"], loss),
-            preprocess_logits_for_metrics=kept_outputs(prepared),
-            callbacks=callbacks,
-            parameter_groups=parameter_groups(model, config.method, config.training),
-            auxiliary_loss=partial(auxiliary_loss, model),
-        )
+        scores = validation_scores(prepared, splits["validation"], loss)
+        collator, kept = collator_for(config.data, tokenizer), kept_outputs(prepared)
+        engine = new_engine(config, model, arguments, loss, readers, collator, scores, kept, callbacks)
         checkpoint = latest_checkpoint(config)
         if checkpoint is not None and is_main:
             print(f"Continuing from {checkpoint}")
         reset_peak_memory()
         started = time.perf_counter()
-        outcome = trainer.train(resume_from_checkpoint=checkpoint)
+        outcome = fit(engine, config, readers, checkpoint, chosen_score(prepared))
         seconds = time.perf_counter() - started
 
-        # The trainer now holds the best checkpoint by the validation score; test is read here, once.
-        results = evaluate_splits(trainer, splits, readers, prepared)
+        # The engine now holds the best model by the validation score; test is read here, once.
+        results = evaluate_splits(engine, splits, readers, prepared)
         metrics = None
         if is_main:
             if stand_in is not None:
                 stand_in.restore()
             save_best(model, tokenizer, config, prepared, results)
-            metrics = write_results(config, trainer, outcome, seconds, splits, results, prepared, tracker)
+            metrics = write_results(config, engine, outcome, seconds, splits, results, prepared, tracker)
     return metrics
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from opinionlm.errors import UserError
-from opinionlm.method_rules import method_problems
+from opinionlm.method_rules import engine_problems, method_problems
 
 
 def option(default: Any, help: str) -> Any:
@@ -312,7 +312,7 @@ def validate(config: Config) -> None:
         model.head_hidden_sizes,
         "must hold positive widths",
     )
-    problems += method_problems(config)
+    problems += method_problems(config) + engine_problems(config)
     require(
         not (model.load_in_4bit and model.random_weights),
         "random_weights",

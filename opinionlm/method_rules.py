@@ -96,3 +96,27 @@ def method_problems(config: Config) -> list[str]:
         f"needs blocks that stay as they are, and adaptation: {name} changes what the lowest computes; use auto",
     )
     return problems
+
+
+def engine_problems(config: Config) -> list[str]:
+    """What the engines cannot do: logistic regression trains nothing but a linear head on a frozen backbone."""
+    engine, method = config.training.engine, config.method
+    problems = []
+    if engine == "sklearn":
+        if method.adaptation != "head_only":
+            problems.append(
+                f"adaptation: {method.adaptation!r} trains more than logistic regression can; set adaptation: "
+                "head_only, or engine: trainer"
+            )
+        if config.model.head_hidden_sizes:
+            problems.append(
+                f"head_hidden_sizes: {config.model.head_hidden_sizes} are layers that logistic regression has not; "
+                "leave them out, or set engine: trainer"
+            )
+        if method.cache_frozen == "off":
+            problems.append("cache_frozen: 'off' leaves engine: sklearn without features; set it to auto")
+    if engine == "loop" and {"fp16", "deepspeed", "fsdp"} & config.training.extra.keys():
+        problems.append("engine: 'loop' knows neither fp16 nor deepspeed nor fsdp; use bf16, or engine: trainer")
+    if "label_smoothing_factor" in config.training.extra:
+        problems.append("label_smoothing_factor: is not read by the exact losses of these scripts; leave it out")
+    return problems

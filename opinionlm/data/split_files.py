@@ -46,8 +46,9 @@ class SplitFiles:
 
         with no_progress_bars():
             data = DatasetDict({split: Dataset.from_file(str(path)) for split, path in self._paths.items()})
-            data.save_to_disk(str(self._folder))
             counts = {split: len(data[split]) for split in SPLITS}
+            # datasets writes an empty split as no file at all and then cannot read it; one empty file it can.
+            data.save_to_disk(str(self._folder), num_shards={s: None if count else 1 for s, count in counts.items()})
         del data
         for path in self._paths.values():
             path.unlink()

@@ -207,10 +207,13 @@ class _Reader:
         match self._spec.split.group_by:
             case None:
                 self._groups.append(b"")
+                return
             case "group":
-                self._groups.append(digest(record.fields["group"].strip(), None, None))
+                group = record.fields["group"]
             case column:
-                self._groups.append(digest(row.values[column], None, None))
+                group = row.values[column]
+        # A row without a group is a group of its own.
+        self._groups.append(row_digest(("group", group) if group.strip() else row.identity, None, None))
 
     def _flush(self, writer: pa.RecordBatchWriter, schema: pa.Schema, batch: list[tuple[str, TaskRow, str]]) -> None:
         """Measure, compare and write a batch."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 from transformers.trainer_utils import TrainOutput
 
@@ -24,9 +25,9 @@ from opinionlm.experiments.tracking import Tracker
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.quantization import quantized_modules
 from opinionlm.training.cost import peak_memory_mb, train_flops_per_token
+from opinionlm.training.engines import Engine
 from opinionlm.training.runs import write_csv, write_json, write_text
 from opinionlm.training.splits import Split
-from opinionlm.training.trainer import OpinionTrainer
 
 
 def save_best(
@@ -48,7 +49,7 @@ def save_best(
 
 def write_results(
     config: Config,
-    trainer: OpinionTrainer,
+    engine: Engine,
     train_output: TrainOutput,
     train_seconds: float,
     splits: dict[str, Split],
@@ -56,19 +57,15 @@ def write_results(
     prepared: PreparedDataset,
     tracker: Tracker,
 ) -> dict[str, Any]:
-    """Write predictions, figures, history and, last of all, ``metrics.json``; print the summary.
-
-    Returns:
-        The content of ``metrics.json``.
-    """
-    folder, model, headline = config.run_folder, trainer.model, headline_of(prepared)
-    tokens = trainer.state.num_input_tokens_seen
+    """Put the metrics of a trained model together and finish the run with them; see `finish_run`."""
+    state, model = engine.state, engine.model
+    tokens = state.num_input_tokens_seen
     metrics = {
         "train": {
             "loss": train_output.training_loss,
-            "epochs": trainer.state.epoch,
-            "steps": trainer.state.global_step,
-            "best_step": trainer.state.best_global_step,
+            "epochs": state.epoch,
+            "steps": state.global_step,
+            "best_step": state.best_global_step,
         },
         **{name: result.scores for name, result in results.items()},
         "model": count_parameters(model) | {"quantized_modules": len(quantized_modules(model))},
@@ -79,15 +76,46 @@ def write_results(
             "train_flops": train_flops_per_token(model, config.method) * tokens,
         },
     }
+    texts = {name: split.texts for name, split in splits.items()}
+    return finish_run(config, metrics, texts, results, prepared, tracker, state.log_history)
+
+
+def finish_run(
+    config: Config,
+    metrics: dict[str, Any],
+    texts: dict[str, Dataset],
+    results: dict[str, SplitResult],
+    prepared: PreparedDataset,
+    tracker: Tracker,
+    history: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """Write predictions, figures, history and, last of all, ``metrics.json``; print the summary.
+
+    Args:
+        config: the run's options.
+        metrics: what ``metrics.json`` will hold.
+        texts: the prepared rows of each split.
+        results: predictions and scores of validation and test.
+        prepared: the data set.
+        tracker: told about predictions and metrics.
+        history: what was logged on the way.
+
+    Returns:
+        The content of ``metrics.json``.
+    """
+    folder, headline = config.run_folder, headline_of(prepared)
+    if prepared.taxonomy is not None:
+        write_json(folder / "labels.json", prepared.taxonomy.to_lists())
     for name, result in results.items():
-        header, rows = prediction_table(splits[name], result.predictions, prepared)
+        header, rows = prediction_table(texts[name], result.predictions, prepared)
         write_csv(folder / "predictions" / f"{name}.csv", header, rows)
         for kind, figure in figures_of(result.predictions).items():
             save_figure(figure, folder / "figures" / f"{kind}_{name}.png")
         tracker.log_predictions(name, result.predictions)
-    write_json(folder / "history.json", trainer.state.log_history)
-    curves = learning_curves(trainer.state.log_history, headline.chosen_by)
-    save_figure(curves, folder / "figures" / "learning_curves.png")
+    write_json(folder / "history.json", history)
+    if any("eval_loss" in entry for entry in history):
+        curves = learning_curves(history, headline.chosen_by)
+        save_figure(curves, folder / "figures" / "learning_curves.png")
     tracker.summarise(metrics)
     write_json(folder / "metrics.json", metrics)
     print(summary(config, metrics, headline))
@@ -95,10 +123,10 @@ def write_results(
 
 
 def prediction_table(
-    split: Split, predictions: Predictions, prepared: PreparedDataset
+    texts: Dataset, predictions: Predictions, prepared: PreparedDataset
 ) -> tuple[list[str], Iterator[list[str]]]:
     """Header and rows of ``predictions/<split>.csv``."""
-    ids, platforms = split.texts["id"], split.texts["platform"]
+    ids, platforms = texts["id"], texts["platform"]
     match predictions:
         case SplitPredictions():
             return split_table(ids, platforms, predictions, prepared.taxonomy)
@@ -151,6 +179,8 @@ def summary(config: Config, metrics: dict[str, Any], headline: Headline) -> str:
         f"{cost['train_seconds']:.0f} s of training, {cost['tokens_per_second']:,.0f} tokens/s, "
         f"peak memory {cost['peak_memory_mb']:,.0f} MB"
     )
-    lines.append(f"Results are in {config.run_folder}; label new posts with")
-    lines.append(f"  python predict.py --model {config.run_folder / 'best'} --input posts.csv --output labels.csv")
+    model = config.run_folder / "best"
+    lines.append(f"Results are in {config.run_folder}" + ("; label new posts with" if model.is_dir() else ""))
+    if model.is_dir():
+        lines.append(f"  python predict.py --model {model} --input posts.csv --output labels.csv")
     return "\n".join(lines)

@@ -12,15 +12,16 @@ from transformers import EvalPrediction
 
 from opinionlm.data.encoding import IGNORED, flat_lists
 from opinionlm.data.prepared import PreparedDataset
-from opinionlm.evaluation.metrics import all_scores, bootstrap_intervals, softmax
+from opinionlm.evaluation.headline import headline_of
+from opinionlm.evaluation.metrics import all_scores, bootstrap_intervals, classification_scores, softmax
 from opinionlm.evaluation.reports import SplitPredictions
 from opinionlm.evaluation.similarity import ScorePredictions, similarity_intervals, similarity_scores
 from opinionlm.evaluation.tagging import TagPredictions, tag_intervals, tag_predictions, tag_scores, token_summary
 from opinionlm.experiments.split_report import Predictions
 from opinionlm.training.batching import EncodedTexts
+from opinionlm.training.engines import Engine
 from opinionlm.training.losses import ExampleLoss
 from opinionlm.training.splits import Split
-from opinionlm.training.trainer import OpinionTrainer
 
 
 @dataclass(frozen=True)
@@ -113,12 +114,21 @@ def validation_scores(
     return compute
 
 
+def chosen_score(prepared: PreparedDataset) -> Callable[[np.ndarray, np.ndarray], float]:
+    """The score that models are chosen by, from gold leaf ids ``(rows,)`` and logits ``(rows, leaves)``."""
+
+    def score(gold: np.ndarray, logits: np.ndarray) -> float:
+        return classification_scores(gold, logits.argmax(axis=1), prepared.taxonomy)[headline_of(prepared).chosen_by]
+
+    return score
+
+
 def evaluate_splits(
-    trainer: OpinionTrainer, splits: dict[str, Split], readers: dict[str, EncodedTexts], prepared: PreparedDataset
+    engine: Engine, splits: dict[str, Split], readers: dict[str, EncodedTexts], prepared: PreparedDataset
 ) -> dict[str, SplitResult]:
-    """Predict validation and test with the trainer's model (every process takes part) and score them."""
+    """Predict validation and test with the engine's model (every process takes part) and score them."""
     results = {}
     for name in ("validation", "test"):
-        result = judge(prepared, splits[name], trainer.outputs(readers[name]), trainer.loss)
+        result = judge(prepared, splits[name], engine.outputs(readers[name]), engine.loss)
         results[name] = SplitResult(result.predictions, result.scores | intervals_of(result.predictions))
     return results

@@ -31,11 +31,13 @@ def fit_head(
         score: (gold ids, logits) → what C is chosen by, on validation.
 
     Raises:
-        UserError: the head has hidden layers, which logistic regression has not.
+        UserError: the head has hidden layers, which logistic regression has not; or there is no cache of features.
     """
     linear = model.head.layers[-1]
     if len(model.head.layers) != 2 or not isinstance(linear, nn.Linear):
         raise UserError("engine: sklearn fits a linear head; leave out head_hidden_sizes, or use engine: trainer")
+    if readers["train"].states is None:
+        raise UserError("engine: sklearn reads features from the cache, and that is off; see the line about it above")
     features = {name: pooled_features(reader) for name, reader in readers.items() if name != "test"}
     mean, scale = features["train"].mean(axis=0), features["train"].std(axis=0)
     # A feature that never changes carries nothing: any scale will do.

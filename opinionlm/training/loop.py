@@ -14,6 +14,7 @@ from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import nn
@@ -31,12 +32,12 @@ from transformers import (
 )
 from transformers.trainer_callback import CallbackHandler
 from transformers.trainer_pt_utils import EvalLoopContainer
-from transformers.trainer_utils import PredictionOutput, TrainOutput, rotate_checkpoints
+from transformers.trainer_utils import TrainOutput, rotate_checkpoints
 
 from opinionlm.training.batching import BatchPlan, EpochDataLoader
 from opinionlm.training.checkpoints import load_trained_weights, save_trained_weights
 from opinionlm.training.loop_state import load_progress, save_progress
-from opinionlm.training.losses import WeightedCrossEntropy
+from opinionlm.training.losses import ExampleLoss
 from opinionlm.training.optimizers import decay_groups
 
 Batch = dict[str, torch.Tensor]
@@ -55,6 +56,7 @@ class TrainingLoop:
         data_collator: rows → batch.
         compute_metrics: scores of gathered logits and labels.
         callbacks: told about every step, log and evaluation.
+        preprocess_logits_for_metrics: what is kept of a batch's logits, from logits and labels; by default all.
         parameter_groups: for the optimizer; by default every trained parameter, weight decay not on biases and norms.
         auxiliary_loss: added to the loss of every batch where it returns one (AdaLoRA's orthogonality).
     """
@@ -64,13 +66,14 @@ class TrainingLoop:
         *,
         model: nn.Module,
         args: TrainingArguments,
-        loss: WeightedCrossEntropy,
+        loss: ExampleLoss,
         plan: BatchPlan,
         train_dataset: Dataset,
         eval_dataset: Dataset,
         data_collator: Callable[[list], Batch],
         compute_metrics: Callable[[EvalPrediction], dict[str, float]],
         callbacks: list[TrainerCallback],
+        preprocess_logits_for_metrics: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
         parameter_groups: list[dict] | None = None,
         auxiliary_loss: Callable[[], torch.Tensor | None] | None = None,
     ) -> None:
@@ -78,6 +81,7 @@ class TrainingLoop:
         self.model, self.args, self.loss, self.plan = model, args, loss, plan
         self.train_dataset, self.eval_dataset, self.collate = train_dataset, eval_dataset, data_collator
         self.compute_metrics, self.auxiliary_loss = compute_metrics, auxiliary_loss
+        self.keep_of_logits = preprocess_logits_for_metrics
         self.accelerator = Accelerator(mixed_precision="bf16" if args.bf16 else "no", cpu=args.use_cpu)
         self.wrapped = self.accelerator.prepare_model(model)
         self.optimizer = self._new_optimizer(parameter_groups or decay_groups(model, args.weight_decay))
@@ -170,7 +174,7 @@ class TrainingLoop:
             # Gradients are exchanged once per step, with the last batch.
             last = number == len(accumulated)
             with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
-                loss = self._batch_loss(batch, weight)
+                loss = self._batch_loss(batch, weight, len(accumulated))
                 self.accelerator.backward(loss)
             self.loss_since_log += loss.detach()
             tokens = self.accelerator.gather(batch["attention_mask"].sum())
@@ -183,13 +187,16 @@ class TrainingLoop:
         self.scheduler.step()
         self.wrapped.zero_grad()
 
-    def _batch_loss(self, batch: Batch, weight: torch.Tensor) -> torch.Tensor:
-        """This batch's share of the step's weighted mean; distributed training averages gradients, so times n."""
+    def _batch_loss(self, batch: Batch, weight: torch.Tensor, batches: int) -> torch.Tensor:
+        """This batch's share of the step's weighted mean; distributed training averages gradients, so times n.
+
+        An auxiliary loss counts once per step, however many batches it has.
+        """
         inputs = {name: value for name, value in batch.items() if name != "labels"}
         weighted_sum = self.loss.weighted_sum(self.wrapped(**inputs).logits, batch["labels"])
         loss = weighted_sum / weight * self.accelerator.num_processes
         extra = None if self.auxiliary_loss is None else self.auxiliary_loss()
-        return loss if extra is None else loss + extra / self.args.gradient_accumulation_steps
+        return loss if extra is None else loss + extra / batches
 
     def _to_device(self, batch: Batch) -> Batch:
         return {name: value.to(self.args.device) for name, value in batch.items()}
@@ -226,33 +233,37 @@ class TrainingLoop:
 
     def _evaluate(self) -> None:
         """Score validation; remember whether it is the best so far."""
-        output = self.predict(self.eval_dataset, metric_key_prefix="eval")
-        metrics = dict(output.metrics)
+        scores = self.compute_metrics(self._prediction(self.eval_dataset))
+        metrics = {f"eval_{name}": value for name, value in scores.items()}
         self._log(metrics)
         self.control = self.handler.on_evaluate(self.args, self.state, self.control, metrics)
         score, best = metrics[f"eval_{self.args.metric_for_best_model}"], self.state.best_metric
         if best is None or (score > best if self.args.greater_is_better else score < best):
             self.state.best_metric, self.state.best_global_step = score, self.state.global_step
 
+    def outputs(self, texts: Dataset) -> np.ndarray:
+        """Logits of a split, or what is kept of them, in its reading order; every process takes part."""
+        return self._prediction(texts).predictions
+
     @torch.no_grad()
-    def predict(self, dataset: Dataset, metric_key_prefix: str = "test") -> PredictionOutput:
-        """Logits, labels and scores of a data set, in its reading order; every process takes part."""
+    def _prediction(self, texts: Dataset) -> EvalPrediction:
+        """Logits (or what is kept of them) and labels of a split."""
         loader = self.accelerator.prepare_data_loader(
-            DataLoader(dataset, batch_size=self.args.per_device_eval_batch_size, collate_fn=self.collate)
+            DataLoader(texts, batch_size=self.args.per_device_eval_batch_size, collate_fn=self.collate)
         )
         self.wrapped.eval()
-        logits, labels = EvalLoopContainer(), EvalLoopContainer()
+        kept, labels = EvalLoopContainer(), EvalLoopContainer()
         for batch in loader:
             inputs = {name: value for name, value in batch.items() if name != "labels"}
-            result = (self.wrapped(**inputs).logits, batch["labels"])
+            logits = self.wrapped(**inputs).logits
+            if self.keep_of_logits is not None:
+                logits = self.keep_of_logits(logits, batch["labels"])
             # Rows of several lengths (tagging) are padded before processes exchange them.
-            padded = self.accelerator.pad_across_processes(result, dim=1, pad_index=-100)
-            for store, rows in zip((logits, labels), self.accelerator.gather_for_metrics(padded), strict=True):
+            padded = self.accelerator.pad_across_processes((logits, batch["labels"]), dim=1, pad_index=-100)
+            for store, rows in zip((kept, labels), self.accelerator.gather_for_metrics(padded), strict=True):
                 store.add(rows)
                 store.to_cpu_and_numpy()
-        prediction = EvalPrediction(logits.get_arrays(), labels.get_arrays())
-        scores = {f"{metric_key_prefix}_{name}": value for name, value in self.compute_metrics(prediction).items()}
-        return PredictionOutput(prediction.predictions, prediction.label_ids, scores)
+        return EvalPrediction(kept.get_arrays(), labels.get_arrays())
 
     def _save(self) -> None:
         """Write a checkpoint of the trained weights and of everything needed to go on from it."""

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 from collections import Counter, defaultdict
 
@@ -11,6 +12,7 @@ from opinionlm.data import sample
 from opinionlm.data.sample_forms import EMOJI, lose_high_bytes, mojibake
 from opinionlm.data.sample_grammar import Dice, Grammar, sentence
 from opinionlm.data.sample_readme import readme
+from opinionlm.data.sample_tasks import build_tasks, tag_text
 
 NAMES = {codes: label for label, codes in sample.CODES.items()}
 COLUMNS = {
@@ -43,9 +45,10 @@ def usable(name, content):
 
 def test_regeneration_equals_the_committed_files(files, repository):
     assert sample.build(seed=2026) == files
-    assert readme(files, NAMES, seed=2026) == (repository / "data" / "sample" / "README.md").read_text(
-        encoding="utf-8"
-    )
+    folder = repository / "data" / "sample"
+    tasks = build_tasks(seed=2026)
+    assert tasks == {name: (folder / name).read_bytes() for name in tasks}
+    assert readme(files, NAMES, 2026, tasks) == (folder / "README.md").read_text(encoding="utf-8")
     assert sum(map(len, files.values())) < 1_500_000
 
 
@@ -178,6 +181,21 @@ def test_grammar_keeps_to_its_subject_and_finishes_sentences():
         grammar.expand("nothing")
 
 
+def test_names_are_tagged_with_the_longest_one_first():
+    tagged = tag_text(Grammar(Dice(1)), "Portobello Exchange lists Pinecone Finance, not BTC.")
+    tags = ["B-exchange", "I-exchange", "O", "B-coin", "I-coin", "O", "O", "B-coin", "O"]
+    assert [tag for _, tag in tagged] == tags
+
+
+def test_other_tasks_files_differ_by_seed_and_hold_their_answers():
+    first, second = build_tasks(seed=1), build_tasks(seed=2)
+    assert all(first[name] != second[name] for name in first)
+    for line in first["questions.jsonl"].splitlines()[:-1]:
+        row = json.loads(line)
+        start, answer = row["answers"]["answer_start"][0], row["answers"]["text"][0]
+        assert row["context"][start : start + len(answer)] == answer
+
+
 def test_every_symbol_of_the_grammar_expands():
     grammar = Grammar(Dice(5))
     for symbol, options in grammar._rules.items():
@@ -188,5 +206,6 @@ def test_every_symbol_of_the_grammar_expands():
 
 def test_command_writes_the_files(tmp_path, capsys):
     sample.main(["--output_dir", str(tmp_path / "deep" / "folder")])
-    assert sorted(path.name for path in (tmp_path / "deep" / "folder").iterdir()) == ["README.md", *sorted(COLUMNS)]
+    names = sorted(["README.md", *COLUMNS, *build_tasks(seed=2026)])
+    assert sorted(path.name for path in (tmp_path / "deep" / "folder").iterdir()) == names
     assert "reddit.csv" in capsys.readouterr().out

@@ -119,8 +119,7 @@ def test_loop_equals_trainer_step_by_step(options, tmp_path) -> None:
     assert Path(loop.state.best_model_checkpoint).name == Path(trainer.state.best_model_checkpoint).name
     for (name, one), other in zip(trainer.model.named_parameters(), loop.model.parameters(), strict=True):
         torch.testing.assert_close(other, one, rtol=0, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
-    predictions = [each.predict(each.eval_dataset).predictions for each in (trainer, loop)]
-    np.testing.assert_allclose(predictions[1], predictions[0], atol=1e-5)
+    np.testing.assert_allclose(loop.outputs(loop.eval_dataset), trainer.outputs(trainer.eval_dataset), atol=1e-5)
     folders = [sorted(path.name for path in (tmp_path / kind).iterdir()) for kind in ("trainer", "loop")]
     assert folders[0] == folders[1]
 

@@ -1,0 +1,74 @@
+"""A whole run of TF-IDF and logistic regression, with the run folder of any other: the floor of every table."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from opinionlm.config import Config
+from opinionlm.data.encoding import subset
+from opinionlm.data.prepared import PreparedDataset
+from opinionlm.data.spec import SPLITS
+from opinionlm.evaluation.metrics import all_scores, softmax
+from opinionlm.evaluation.reports import SplitPredictions
+from opinionlm.experiments.results import finish_run
+from opinionlm.experiments.split_results import SplitResult, chosen_score, intervals_of
+from opinionlm.experiments.tracking import open_tracking
+from opinionlm.training.cost import peak_memory_mb
+from opinionlm.training.runs import create_run, environment
+from opinionlm.training.tfidf import TfidfClassifier
+
+
+def train_floor(config: Config, prepared: PreparedDataset) -> dict[str, Any]:
+    """Fit, evaluate and write a run under ``engine: tfidf``; no model is loaded, and none is saved.
+
+    Raises:
+        UserError: fewer than two classes among the training texts, or no word that two of them share.
+    """
+    data, seed = config.data, config.training.seed
+    limits = {"train": data.max_train_samples, "validation": data.max_eval_samples, "test": data.max_eval_samples}
+    texts = {name: subset(prepared.dataset[name], limits[name], seed) for name in SPLITS}
+    labels = {name: np.asarray(split["label"]) for name, split in texts.items()}
+    leaves = prepared.taxonomy.leaves
+    started = time.perf_counter()
+    balanced = config.method.class_weights == "inverse_frequency"
+    model = TfidfClassifier(balanced, chosen_score(prepared)).fit(
+        (joined(texts["train"]), labels["train"]), (joined(texts["validation"]), labels["validation"]), len(leaves)
+    )
+    seconds = time.perf_counter() - started
+    facts = environment(config, prepared.fingerprint)
+    create_run(config, facts)
+    results = {}
+    for name in ("validation", "test"):
+        logits = model.logits(joined(texts[name]))
+        pairs = texts[name]["text_pair"] if "text_pair" in texts[name].column_names else None
+        predictions = SplitPredictions(leaves, texts[name]["text"], labels[name], softmax(logits), pairs)
+        # Plain log loss: class weights are scikit-learn's business here.
+        scores = all_scores(labels[name], logits, prepared.taxonomy, np.ones(len(leaves)))
+        results[name] = SplitResult(predictions, scores | intervals_of(predictions))
+    fit = model.regression
+    print(f"TF-IDF: {fit.weight.shape[1]:,} words and pairs of words; C {fit.c:g}, chosen on validation")
+    metrics = {
+        "train": {"C": fit.c, "steps": 0},
+        **{name: result.scores for name, result in results.items()},
+        "model": {"total_parameters": model.parameters, "trainable_parameters": model.parameters},
+        "cost": {
+            "train_seconds": seconds,
+            "tokens_per_second": 0.0,
+            "peak_memory_mb": peak_memory_mb(),
+            "train_flops": 0.0,
+        },
+    }
+    history = [{"C": c, "score": score} for c, score in fit.scores.items()]
+    with open_tracking(config, config.run_folder, facts) as tracker:
+        return finish_run(config, metrics, texts, results, prepared, tracker, history)
+
+
+def joined(texts: Dataset) -> list[str]:
+    """The texts of a split; of pairs both, one after the other."""
+    if "text_pair" not in texts.column_names:
+        return list(texts["text"])
+    return [f"{first} {second}" for first, second in zip(texts["text"], texts["text_pair"], strict=True)]
