@@ -74,3 +74,15 @@ def test_quick_benchmark_of_the_classifier(repository: Path, tmp_path: Path) -> 
         assert rows[f"{model}: final macro-F1, cache off and on"]["holds"]
         assert rows[f"{model}: largest difference of final logits"]["holds"]
     assert figure.is_file()
+
+
+@pytest.mark.slow
+def test_quick_benchmark_of_instruction_tuning(repository: Path, tmp_path: Path) -> None:
+    pytest.importorskip("trl", reason="TRL, the peer of this benchmark, is not installed")
+    file = tmp_path / "report.json"
+    options = ["--quick", "--data_dir", str(tmp_path), "--prepared_dir", str(tmp_path / "prepared")]
+    command = [sys.executable, str(repository / "benchmarks" / "instruct.py"), *options, "--json", str(file)]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    rows = {row["name"]: row for row in json.loads(file.read_text())["rows"]}
+    assert rows["largest difference of the loss in 3 steps"]["holds"], ended.stdout + ended.stderr
+    assert rows["peak memory, above the process without the model"]["holds"]

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from peft import AutoPeftModelForCausalLM, AutoPeftModelForSeq2SeqLM
 from sklearn.metrics import f1_score
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -22,6 +23,7 @@ from opinionlm.errors import UserError
 from opinionlm.evaluation.label_calibration import calibrated_probabilities
 from opinionlm.evaluation.scoring import score_labels
 from opinionlm.experiments.generative_folder import read_settings
+from opinionlm.models.quantization import quantized_modules
 from tests.tiny import save_generative_model
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -188,3 +190,68 @@ def test_two_processes(setting, tmp_path) -> None:
     two = json.loads((tmp_path / "two" / "metrics.json").read_text())
     assert two["validation"]["loss"] == pytest.approx(one["validation"]["loss"], rel=1e-4)
     assert torch.tensor(two["validation"]["macro_f1"]).item() == pytest.approx(one["validation"]["macro_f1"])
+
+
+@pytest.mark.parametrize(
+    ("task", "family", "adaptation", "metric", "room"),
+    [
+        ("qa", "t5", "lora", "f1", 24),
+        ("summarization", "t5", "full", "rougeL", 120),
+        ("instruction", "gpt2", "lora", "perplexity", 24),
+    ],
+)
+def test_free_answers(setting, task: str, family: str, adaptation: str, metric: str, room: int, tmp_path) -> None:
+    save_generative_model(tmp_path / "model", family)
+    template = {"qa": "question_answering"}.get(task, task)
+    metrics = train(
+        setting,
+        dataset=ROOT / "configs" / "datasets" / f"sample_{task}.yaml",
+        data_dir=ROOT / "data",
+        model_name_or_path=tmp_path / "model",
+        prompt_template=ROOT / "configs" / "prompts" / f"{template}.yaml",
+        output_dir=tmp_path,
+        run_name="free",
+        adaptation=adaptation,
+        decode="generate",
+        num_beams=2,
+        max_length=125,
+        max_answer_length=room,
+        max_train_samples=32,
+        max_eval_samples=4,
+        num_train_epochs=1,
+    )
+    folder = tmp_path / "free"
+    assert metrics["test"].keys() >= {metric, "loss", "perplexity"}
+    assert metrics["test"]["perplexity"] == pytest.approx(np.exp(metrics["test"]["loss"]), rel=1e-5)
+    history = json.loads((folder / "history.json").read_text())
+    assert any(f"eval_{metric}" in entry for entry in history)
+    with open(folder / "predictions" / "test.csv", newline="") as file:
+        assert [*next(csv.reader(file))] == ["id", "platform", "text", "context", "gold", "answer"]
+    settings = read_settings(folder / "best")
+    assert settings.taxonomy is None and settings.max_answer_length == room
+    if adaptation == "lora":
+        # A standard adapter: it loads with PEFT alone on top of the base model.
+        auto_class = AutoPeftModelForSeq2SeqLM if family == "t5" else AutoPeftModelForCausalLM
+        model = auto_class.from_pretrained(folder / "best")
+        assert settings.base_model == str(tmp_path / "model") and any(
+            "lora" in name for name, _ in model.named_modules()
+        )
+    with open(folder / "rejects.csv", newline="") as file:
+        rejected = list(csv.DictReader(file))
+    assert len(rejected) == sum(metrics["train"]["rejected"].values())
+
+
+def test_free_answers_are_not_scored_as_labels(setting, tmp_path) -> None:
+    options = {"dataset": ROOT / "configs" / "datasets" / "sample_qa.yaml", "data_dir": ROOT / "data"}
+    with pytest.raises(UserError, match="decode: 'score' needs a closed set of labels"):
+        train(setting, output_dir=tmp_path, run_name="bad", max_length=120, max_answer_length=30, **options)
+
+
+@pytest.mark.parametrize("adaptation", ["top_blocks", "qlora"])
+def test_four_bits(setting, adaptation: str, tmp_path) -> None:
+    options = {"load_in_4bit": "true", "adaptation": adaptation, "num_train_epochs": 1, "max_eval_samples": 8}
+    metrics = train(setting, output_dir=tmp_path, run_name="four", **options)
+    assert metrics["model"]["quantized_modules"] > 0
+    auto_class = AutoPeftModelForCausalLM if adaptation == "qlora" else AutoModelForCausalLM
+    model = auto_class.from_pretrained(tmp_path / "four" / "best").eval()
+    assert adaptation == "qlora" or len(quantized_modules(model)) == metrics["model"]["quantized_modules"]

@@ -30,7 +30,7 @@ from transformers.models.auto.modeling_auto import (
 from opinionlm.config import ModelConfig
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import torch_dtype
-from opinionlm.models.quantization import disable_avx512_packing, nf4_config
+from opinionlm.models.quantization import disable_avx512_packing, nf4_config, quantized_modules
 from opinionlm.models.sublayers import text_blocks
 
 # Families whose class for causal models is meant for a decoder half of something else: they see both sides.
@@ -136,6 +136,13 @@ def text_model_of(wrapper: PreTrainedModel) -> PreTrainedModel:
         model = Gemma3ForCausalLM(text_config)
     model.model, model.lm_head = wrapper.get_decoder(), wrapper.lm_head
     model.generation_config = wrapper.generation_config
+    if quantized := set(quantized_modules(model)):
+        # Saved models name what is not quantised from their own root.
+        description = wrapper.config.quantization_config
+        linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+        description.llm_int8_skip_modules = [name for name in linear if name not in quantized]
+        model.config.quantization_config = description
+        model.hf_quantizer, model.is_quantized = wrapper.hf_quantizer, True
     return model.eval()
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 import torch.distributed
 from datasets import Dataset as EncodedDataset
+from peft import PeftModel
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel
@@ -17,6 +19,7 @@ from transformers import PreTrainedModel
 from opinionlm.data.encoding import flat_lists, numbers_of
 from opinionlm.data.instruct_encoding import IGNORED
 from opinionlm.models.generative import supervised_logits
+from opinionlm.models.quantization import quantized_modules
 from opinionlm.training.supervised_loss import SupervisedCrossEntropy
 from opinionlm.training.trainer import OpinionTrainer
 
@@ -106,6 +109,7 @@ class InstructTrainer(OpinionTrainer):
     included. Logits exist at those tokens only.
 
     Args:
+        model: the language model, with or without PEFT.
         predict: the model's predictions for prompts, in their order; every process gets a share of them.
         score: scores of predictions of the validation split, given the loss on it.
         arguments: passed on to `OpinionTrainer`; ``eval_dataset`` is an `InstructSplit`.
@@ -114,11 +118,13 @@ class InstructTrainer(OpinionTrainer):
     def __init__(
         self,
         *,
+        model: PreTrainedModel | PeftModel,
         predict: Predict,
         score: Callable[[Outcome], dict[str, float]],
         **arguments: Any,
     ) -> None:
-        super().__init__(loss=SupervisedCrossEntropy(), **arguments)
+        with accepted_by_trainer(model):
+            super().__init__(model=model, loss=SupervisedCrossEntropy(), **arguments)
         self.predict_answers = predict
         self.score = score
 
@@ -193,6 +199,22 @@ class InstructTrainer(OpinionTrainer):
                 numerator += float(self.weighted_sum(self.model, batch))
             denominator += float(self.batch_weight(batch))
         return numerator, denominator
+
+
+@contextmanager
+def accepted_by_trainer(model: PreTrainedModel | PeftModel) -> Iterator[None]:
+    """Within it a 4-bit model does not say that it is one.
+
+    Trainer refuses 4-bit models without adapters when it is made, although blocks that are not quantised can train.
+    """
+    if isinstance(model, PeftModel) or not quantized_modules(model):
+        yield
+        return
+    model.is_quantized = False
+    try:
+        yield
+    finally:
+        model.is_quantized = True
 
 
 def gathered(value: Any, processes: int) -> list[Any]:

@@ -161,6 +161,9 @@ def test_four_bits_leave_trained_blocks_and_output_layer_alone(family: str, tmp_
     assert names and not any(last in name or "lm_head" in name for name in names)
     modules = dict(model.named_modules())
     assert all(modules[name].support_avx512bf16_for_cpu is False for name in names)
+    model.save_pretrained(tmp_path / "saved")
+    again = generative_class(model.config).from_pretrained(tmp_path / "saved")
+    assert quantized_modules(again) == names
 
 
 def test_weights_without_an_output_layer_are_refused(tmp_path) -> None:
