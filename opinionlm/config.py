@@ -115,6 +115,24 @@ class MethodConfig:
 
 
 @dataclass
+class InstructConfig:
+    """How a language model is asked, and how its answers are read (train_instruct.py)."""
+
+    prompt_template: str = option("configs/prompts/classify.yaml", "how prompts and answers are written")
+    decode: Literal["score", "generate"] = option(
+        "score", "score: the likeliest of the labels; generate: what the model writes, for answers of any kind"
+    )
+    score_normalisation: Literal["sum", "mean"] = option(
+        "sum", "of a label's token log-probabilities; mean does not favour short labels"
+    )
+    calibration: Literal["none", "contextual", "batch"] = option(
+        "none", "score: take out what the model prefers for texts that say nothing, or over all evaluated texts"
+    )
+    max_answer_length: int = option(64, "longest answer in tokens; prompts of free answers leave so much room")
+    num_beams: int = option(4, "generate: width of the beam search; 1 takes the likeliest token each time")
+
+
+@dataclass
 class TrainingConfig:
     """The `transformers.TrainingArguments` that a run sets; any other of its fields may be set too."""
 
@@ -176,28 +194,58 @@ class TrackingConfig:
     wandb_tags: list[str] = option([], "tags to find runs by")
 
 
+Script = Literal["train_classifier", "train_instruct"]
+
+# What only a classifier has: its head, the cache of its frozen blocks, and the tasks that have a head.
+CLASSIFIER_OPTIONS = frozenset(
+    {
+        "task",
+        "label_all_subwords",
+        "head_hidden_sizes",
+        "pooling",
+        "classifier_dropout",
+        "cache_frozen",
+        "cache_dir",
+        "cache_limit_gb",
+        "engine",
+    }
+)
+
+
 @dataclass
 class Config:
-    """All options of one run of train_classifier.py."""
+    """All options of one run of train_classifier.py or train_instruct.py; each knows its own (`option_names`)."""
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
+    instruct: InstructConfig = field(default_factory=InstructConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     source: str = "the command line"
+    script: Script = "train_classifier"
 
     def flat(self) -> dict[str, Any]:
-        """Every option as one flat mapping, as a YAML file holds them."""
+        """Every option of the script as one flat mapping, as a YAML file holds them."""
         values: dict[str, Any] = {}
-        for group in (self.data, self.model, self.method, self.training, self.tracking):
-            values |= {f.name: getattr(group, f.name) for f in fields(group) if f.name != "extra"}
+        for group in (self.data, self.model, self.method, self.instruct, self.training, self.tracking):
+            values |= {name: getattr(group, name) for name in option_names(type(group), self.script)}
         return values | self.training.extra
 
     @property
     def run_folder(self) -> Path:
         """The folder that this run writes."""
         return Path(self.training.output_dir) / self.training.run_name
+
+
+def option_names(group: type, script: Script) -> list[str]:
+    """The options of a group that a script has; the group is one of the dataclasses above."""
+    names = [entry.name for entry in fields(group) if entry.name != "extra"]
+    match script:
+        case "train_classifier":
+            return [] if group is InstructConfig else names
+        case "train_instruct":
+            return [name for name in names if name not in CLASSIFIER_OPTIONS]
 
 
 def validate(config: Config) -> None:
@@ -291,6 +339,20 @@ def validate(config: Config) -> None:
         "run_name",
         training.run_name,
         "must be a plain folder name without separators",
+    )
+    instruct = config.instruct
+    require(instruct.num_beams >= 1, "num_beams", instruct.num_beams, "must be at least 1")
+    require(
+        instruct.decode == "score" or 1 < instruct.max_answer_length < data.max_length,
+        "max_answer_length",
+        instruct.max_answer_length,
+        f"must be at least 2 tokens and leave room for a prompt in max_length ({data.max_length})",
+    )
+    require(
+        instruct.calibration == "none" or instruct.decode == "score",
+        "calibration",
+        instruct.calibration,
+        "is for label scores, of which decode: generate has none; set calibration: none or decode: score",
     )
     if problems:
         raise UserError(f"{config.source}: " + "; ".join(problems))

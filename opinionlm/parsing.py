@@ -15,10 +15,13 @@ import yaml
 from opinionlm.config import (
     Config,
     DataConfig,
+    InstructConfig,
     MethodConfig,
     ModelConfig,
+    Script,
     TrackingConfig,
     TrainingConfig,
+    option_names,
     validate,
 )
 from opinionlm.errors import UserError
@@ -27,6 +30,7 @@ GROUPS = {
     "data": DataConfig,
     "model": ModelConfig,
     "method": MethodConfig,
+    "instruct": InstructConfig,
     "training": TrainingConfig,
     "tracking": TrackingConfig,
 }
@@ -39,17 +43,18 @@ class CommandLineText:
     text: str | list[str]
 
 
-def parse_config(argv: list[str] | None, description: str) -> Config:
+def parse_config(argv: list[str] | None, description: str, script: Script = "train_classifier") -> Config:
     """Build a validated config from ``--config FILE`` and ``--option value`` pairs; the command line wins.
 
     Args:
         argv: arguments without the program's name, by default ``sys.argv[1:]``.
         description: first lines of ``--help``.
+        script: whose options are known; those of the other are unknown options.
 
     Raises:
         UserError: unreadable file, unknown option, value of a wrong type, or any problem `validate` finds.
     """
-    parser = build_parser(description)
+    parser = build_parser(description, script)
     known, rest = parser.parse_known_args(argv)
     file = known.config
     values: dict[str, tuple[Any, str]] = {}
@@ -59,7 +64,7 @@ def parse_config(argv: list[str] | None, description: str) -> Config:
     given |= pair_up(rest)
     values |= {key: (CommandLineText(value), f"--{key}") for key, value in given.items()}
 
-    config = Config(source="the command line" if file is None else str(file))
+    config = Config(source="the command line" if file is None else str(file), script=script)
     for key, (value, place) in values.items():
         set_option(config, key, value, place)
     if not config.training.run_name:
@@ -69,16 +74,19 @@ def parse_config(argv: list[str] | None, description: str) -> Config:
     return config
 
 
-def build_parser(description: str) -> argparse.ArgumentParser:
-    """A parser with one option per dataclass field, grouped, with defaults and choices in the help."""
+def build_parser(description: str, script: Script) -> argparse.ArgumentParser:
+    """A parser with one option per dataclass field that the script has, grouped, with defaults and choices in the help."""
     parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
     parser.add_argument("--config", metavar="FILE", help="YAML file with any of the options below")
     for name, group in GROUPS.items():
+        names = option_names(group, script)
+        if not names:
+            continue
         section = parser.add_argument_group(name, (group.__doc__ or "").splitlines()[0])
         hints = typing.get_type_hints(group)
         defaults = group()
         for option in fields(group):
-            if option.name == "extra":
+            if option.name not in names:
                 continue
             choices = describe_type(hints[option.name])
             default = getattr(defaults, option.name)
@@ -159,7 +167,7 @@ def set_option(config: Config, key: str, value: Any, place: str) -> None:
         UserError: unknown name (with the nearest valid one), or a value that does not fit its type.
     """
     for name, group in GROUPS.items():
-        if key != "extra" and key in {option.name for option in fields(group)}:
+        if key in option_names(group, config.script):
             annotation = typing.get_type_hints(group)[key]
             if isinstance(value, CommandLineText):
                 value = value.text if annotation is str else read_scalar(value.text)
@@ -172,7 +180,7 @@ def set_option(config: Config, key: str, value: Any, place: str) -> None:
     if key in trainer_fields:
         config.training.extra[key] = read_scalar(value.text) if isinstance(value, CommandLineText) else value
         return
-    ours = [option.name for group in GROUPS.values() for option in fields(group) if option.name != "extra"]
+    ours = [name for group in GROUPS.values() for name in option_names(group, config.script)]
     near = difflib.get_close_matches(key, [*ours, *sorted(trainer_fields)], n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'?" if near else "see --help for all options"
     raise UserError(f"{place}: unknown option; {hint}")

@@ -24,6 +24,10 @@ def parse(*arguments: str) -> Config:
     return parse_config(list(arguments), "test")
 
 
+def parse_instruct(*arguments: str) -> Config:
+    return parse_config(list(arguments), "test", "train_instruct")
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_yaml_starts_with_its_command(path: Path) -> None:
     text = path.read_text()
@@ -34,7 +38,9 @@ def test_every_yaml_starts_with_its_command(path: Path) -> None:
 
 @pytest.mark.parametrize("path", RUN_CONFIGS, ids=lambda p: p.name)
 def test_every_run_config_is_valid(path: Path) -> None:
-    config = parse("--config", str(path))
+    command = path.read_text().splitlines()[0]
+    parser = parse_instruct if "train_instruct.py" in command else parse
+    config = parser("--config", str(path))
     assert config.training.run_name == f"{path.stem}-seed{config.training.seed}"
 
 
@@ -104,6 +110,34 @@ def test_bad_options_are_named(arguments: list[str], message: str) -> None:
         parse(*arguments)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--pooling", "mean"], "--pooling: unknown option"),
+        (["--head_hidden_sizes", "8"], "--head_hidden_sizes: unknown option"),
+        (["--cache_frozen", "on"], "--cache_frozen: unknown option"),
+        (["--engine", "loop"], "--engine: unknown option"),
+        (["--num_beams", "0"], "num_beams: 0 must be at least 1"),
+        (
+            ["--decode", "generate", "--max_answer_length", "600"],
+            "max_answer_length: 600 must be at least 2 tokens and leave room",
+        ),
+        (["--decode", "generate", "--calibration", "batch"], "set calibration: none or decode: score"),
+        (["--decode", "sample"], "'sample' is not one of score"),
+    ],
+)
+def test_bad_options_of_the_generative_route_are_named(arguments: list[str], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_instruct(*arguments)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_each_script_knows_its_own_options() -> None:
+    with pytest.raises(UserError, match="--num_beams: unknown option"):
+        parse("--num_beams", "4")
+    assert "num_beams" not in parse().flat() and "pooling" not in parse_instruct().flat()
 
 
 @pytest.mark.parametrize(

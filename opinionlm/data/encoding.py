@@ -80,16 +80,17 @@ def numbers_of(encoded: Dataset, column: str) -> np.ndarray:
     return encoded.with_format("arrow", columns=[column])[:][column].to_numpy()
 
 
-def flat_ids(encoded: Dataset) -> tuple[np.ndarray, np.ndarray]:
+def flat_ids(encoded: Dataset, name: str = "input_ids") -> tuple[np.ndarray, np.ndarray]:
     """Token ids of all rows one after another, and where each row begins; the last offset is their number.
 
     Reading rows out of these is some twenty times faster than asking the data set for them, and takes no memory
     where the ids lie in one piece on disk: they stay mapped.
 
     Args:
-        encoded: with a column ``input_ids``.
+        encoded: with a column of lists of ids.
+        name: of the column.
     """
-    column = encoded.with_format("arrow", columns=["input_ids"])[:]["input_ids"].combine_chunks()
+    column = encoded.with_format("arrow", columns=[name])[:][name].combine_chunks()
     lengths = column.value_lengths().to_numpy(zero_copy_only=False)
     return column.flatten().to_numpy(zero_copy_only=False), np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 

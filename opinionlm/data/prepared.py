@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from opinionlm.data.spec import SPLITS
+from opinionlm.data.spec import SPLITS, Task
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 
@@ -23,19 +23,28 @@ class PreparedDataset:
     """What `preprocess.py` made.
 
     Attributes:
-        dataset: splits train, validation, test with the columns id, text, label (a ClassLabel in the taxonomy's
-            order), level1 … levelN and platform.
-        taxonomy: the label tree.
+        dataset: splits train, validation, test; every task has the columns id and platform, and between them
+            sequence: text, text_pair (where the YAML names it), label (a ClassLabel in the taxonomy's order), level1 …
+            token: tokens (texts) and tags (ClassLabels over ``tags``), lists of equal length
+            similarity: text, text_pair, score (float64 within ``score_range``)
+            question_answering, summarization, instruction: text, context (may be blank), answers (at least one text).
+        taxonomy: the label tree; only of task sequence.
         name: of the data set.
         fingerprint: of everything that decided the content.
         path: the folder.
+        task: what the rows are examples of.
+        tags: tag names of task token in IOB2: ``O``, then ``B-x`` and ``I-x`` of every type, types sorted; else empty.
+        score_range: lowest and highest score that the YAML allows; only of task similarity.
     """
 
     dataset: DatasetDict
-    taxonomy: Taxonomy
+    taxonomy: Taxonomy | None
     name: str
     fingerprint: str
     path: Path
+    task: Task = "sequence"
+    tags: tuple[str, ...] = ()
+    score_range: tuple[float, float] | None = None
 
 
 def read_manifest(path: Path) -> dict[str, Any] | None:
@@ -73,5 +82,15 @@ def load_prepared(path: str | Path) -> PreparedDataset:
         raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())[:160]}); {remedy}") from None
     if rows != manifest["rows"]:
         raise UserError(f"{path}: holds {rows} rows instead of {manifest['rows']}; {remedy}")
-    taxonomy = Taxonomy.from_tree(manifest["labels"])
-    return PreparedDataset(dataset, taxonomy, manifest["name"], manifest["fingerprint"], path)
+    score_range = manifest.get("score_range")
+    return PreparedDataset(
+        dataset=dataset,
+        taxonomy=None if manifest["labels"] is None else Taxonomy.from_tree(manifest["labels"]),
+        name=manifest["name"],
+        fingerprint=manifest["fingerprint"],
+        path=path,
+        # Folders made before there were other tasks name none.
+        task=manifest.get("task", "sequence"),
+        tags=tuple(manifest.get("tags", ())),
+        score_range=None if score_range is None else (score_range[0], score_range[1]),
+    )

@@ -238,7 +238,7 @@ class PromptEncoder:
             raise UserError(
                 f"max_length: {self.max_length} tokens leave no room for a prompt beside an answer of {room}; raise it"
             )
-        empty = len(self._ids(self._written("", "", ())))
+        empty = len(self.text_ids(self._written("", "", ())))
         if empty >= self.prompt_budget:
             raise UserError(
                 f"{source}: prompt: {empty} tokens without any text, where max_length {self.max_length} leaves "
@@ -259,13 +259,13 @@ class PromptEncoder:
         Raises:
             UserError: template and examples alone are longer than that.
         """
-        return self._ids(self.prompt_text(text, context, examples))
+        return self.text_ids(self.prompt_text(text, context, examples))
 
     def prompt_text(self, text: str, context: str = "", examples: Sequence[Example] = ()) -> str:
         """A prompt as text, as `prompt_ids` tokenises it: the context, then the text, cut at the end until it fits."""
         while True:
             written = self._written(text, context, examples)
-            excess = len(self._ids(written)) - self.prompt_budget
+            excess = len(self.text_ids(written)) - self.prompt_budget
             if excess <= 0:
                 return written
             if context:
@@ -280,7 +280,7 @@ class PromptEncoder:
 
     def prompt_length(self, examples: Sequence[Example]) -> int:
         """Tokens of a prompt with these examples and no text: what demonstrations cost, before any is cut."""
-        return len(self._ids(self._written("", "", examples)))
+        return len(self.text_ids(self._written("", "", examples)))
 
     def answer_ids(self, answer: str) -> list[int]:
         """Token ids of an answer as it follows the prompt, end token included.
@@ -296,7 +296,7 @@ class PromptEncoder:
             # Here the answer continues nothing: the blank in front of it would be one at the beginning of a text.
             return self.tokenizer(written.lstrip(), add_special_tokens=False)["input_ids"] + self.end_ids
         prompt = self._written("", "", ())
-        before, joint = self._ids(prompt), self._ids(prompt + written)
+        before, joint = self.text_ids(prompt), self.text_ids(prompt + written)
         if joint[: len(before)] != before:
             raise UserError(
                 f"{self.template.source}: answer: the tokenizer joins the prompt's end and {written!r} to one token; "
@@ -343,8 +343,8 @@ class PromptEncoder:
         """
         if self.encoder_decoder:
             return True
-        parts = self._ids(prompt) + self.answer_ids(answer)[: -len(self.end_ids)]
-        return self._ids(prompt + self.template.render_answer(answer)) == parts
+        parts = self.text_ids(prompt) + self.answer_ids(answer)[: -len(self.end_ids)]
+        return self.text_ids(prompt + self.template.render_answer(answer)) == parts
 
     @cached_property
     def end_ids(self) -> list[int]:
@@ -369,7 +369,7 @@ class PromptEncoder:
         turn = [{"role": "user", "content": prompt}]
         return self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
 
-    def _ids(self, written: str) -> list[int]:
+    def text_ids(self, written: str) -> list[int]:
         """Token ids of a text with the special tokens in front of it (a chat template writes its own)."""
         ids = self.tokenizer(written, add_special_tokens=not self.template.chat, verbose=False)["input_ids"]
         ends = bool(ids) and ids[-1] == self.tokenizer.eos_token_id

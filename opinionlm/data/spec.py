@@ -21,6 +21,7 @@ from opinionlm.errors import UserError
 SPLITS = ("train", "validation", "test")
 DEFAULT_TOKENIZER = "models/gemma3-mini"
 
+Task = Literal["sequence", "token", "similarity", "question_answering", "summarization", "instruction"]
 SplitName = Literal["train", "validation", "test"]
 Codes = Mapping[str, Mapping[str, str]]
 
@@ -105,7 +106,7 @@ class DatasetSpec:
 
     name: str
     labels: Taxonomy
-    task: Literal["sequence"] = "sequence"
+    task: Task = "sequence"
     description: str = ""
     licence: str = ""
     tokenizer_name_or_path: str = DEFAULT_TOKENIZER

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from peft import PeftModel
@@ -184,9 +185,24 @@ def gathered(model: PreTrainedModel | PeftModel, rows: torch.Tensor, positions: 
         handle.remove()
 
 
+@dataclass(frozen=True)
+class Supervised:
+    """What a model says at the supervised positions of a batch, row after row.
+
+    Attributes:
+        logits: ``(supervised, vocabulary)``, in the data type that the model computes in.
+        targets: the tokens that belong there, ``(supervised,)``.
+        rows: the batch index of each, ``(supervised,)``.
+    """
+
+    logits: torch.Tensor
+    targets: torch.Tensor
+    rows: torch.Tensor
+
+
 def supervised_logits(
     model: nn.Module, base: PreTrainedModel | PeftModel, inputs: dict[str, torch.Tensor], labels: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> Supervised:
     """Logits at the supervised positions, and the tokens that belong there.
 
     Args:
@@ -195,9 +211,6 @@ def supervised_logits(
         inputs: ``input_ids`` and ``attention_mask`` ``(batch, length)``.
         labels: -100 where nothing is to be learned; ``(batch, length)`` aligned with ``input_ids`` for causal models
             (the hidden state *before* a token predicts it), ``(batch, answer length)`` for encoder-decoder models.
-
-    Returns:
-        Logits ``(supervised, vocabulary)`` in the model's data type, row after row, and token ids ``(supervised,)``.
     """
     causal = not base.config.is_encoder_decoder
     wanted = labels[:, 1:] if causal else labels
@@ -210,4 +223,4 @@ def supervised_logits(
         arguments["decoder_input_ids"] = base.prepare_decoder_input_ids_from_labels(labels)
     with gathered(base, rows, positions, labels.shape[1]):
         logits = model(**arguments, use_cache=False).logits
-    return logits, wanted[rows, positions]
+    return Supervised(logits, wanted[rows, positions], rows)

@@ -9,12 +9,18 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 
 class ConsoleCallback(TrainerCallback):
-    """A progress bar on a terminal, and one line per evaluation everywhere."""
+    """A progress bar on a terminal, and one line per evaluation everywhere.
 
-    def __init__(self) -> None:
+    Args:
+        metric: the score that chooses the best checkpoint.
+        greater_is_better: whether the largest or the smallest is the best.
+    """
+
+    def __init__(self, metric: str = "macro_f1", greater_is_better: bool = True) -> None:
+        self.metric, self.sign = metric, 1 if greater_is_better else -1
         self.bar: tqdm | None = None
         self.losses: list[float] = []
-        self.best = float("-inf")
+        self.best: float | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -62,18 +68,20 @@ class ConsoleCallback(TrainerCallback):
         metrics: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Print epoch, losses and macro-F1 of an evaluation."""
+        """Print epoch, losses and scores of an evaluation."""
         if not state.is_world_process_zero or not metrics:
             return
-        score = metrics["eval_macro_f1"]
+        score = metrics[f"eval_{self.metric}"]
         train = sum(self.losses) / len(self.losses) if self.losses else float("nan")
-        mark = "  best so far" if score > self.best else ""
-        self.best = max(self.best, score)
+        is_best = self.best is None or self.sign * score > self.sign * self.best
+        mark = "  best so far" if is_best else ""
+        self.best = score if is_best else self.best
         self.losses.clear()
+        accuracy = f"accuracy {metrics['eval_accuracy']:.4f}  " if "eval_accuracy" in metrics else ""
         tqdm.write(
             f"epoch {state.epoch:.2f}  step {state.global_step}/{state.max_steps}  train loss {train:.4f}  "
-            f"validation loss {metrics['eval_loss']:.4f}  accuracy {metrics['eval_accuracy']:.4f}  "
-            f"macro-F1 {score:.4f}{mark}"
+            f"validation loss {metrics['eval_loss']:.4f}  {accuracy}{self.metric.replace('macro_f1', 'macro-F1')} "
+            f"{score:.4f}{mark}"
         )
 
     def on_train_end(

@@ -60,11 +60,19 @@ class OpinionTrainer(Trainer):
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         if not batches:
             return batches, None
-        weight = torch.stack([self.loss.example_weights(batch["labels"]).sum() for batch in batches]).sum().to(device)
+        weight = torch.stack([self.batch_weight(batch) for batch in batches]).sum().to(device)
         if self.args.world_size > 1:
             weight = self.accelerator.gather(weight).sum()
         # A step of fillers alone has weight zero and, divided by anything positive, loss zero.
         return batches, weight.clamp(min=torch.finfo(weight.dtype).tiny)
+
+    def batch_weight(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Sum of the weights of a batch's items, a float32 scalar: its share of the step's weighted mean.
+
+        Args:
+            batch: as the collator made it, with ``labels``.
+        """
+        return self.loss.example_weights(batch["labels"]).sum()
 
     def compute_loss(
         self,
@@ -81,10 +89,10 @@ class OpinionTrainer(Trainer):
             return_outputs: also return the model's outputs.
             num_items_in_batch: sum of the example weights of the whole step, from `get_batch_samples`.
         """
+        normaliser = self.batch_weight(inputs) if num_items_in_batch is None else num_items_in_batch
         labels = inputs.pop("labels")
         outputs = model(**inputs)
         weighted_sum = self.loss.weighted_sum(outputs.logits, labels)
-        normaliser = self.loss.example_weights(labels).sum() if num_items_in_batch is None else num_items_in_batch
         # Distributed training averages the gradients over the processes; the share is one of a sum.
         processes = 1 if num_items_in_batch is None else self.args.world_size
         loss = weighted_sum / normaliser * processes

@@ -1,0 +1,192 @@
+"""A trainer that teaches a language model to write answers, and judges it by what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed
+from datasets import Dataset as EncodedDataset
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from transformers import PreTrainedModel
+
+from opinionlm.data.encoding import flat_ids, numbers_of
+from opinionlm.data.instruct_encoding import IGNORED
+from opinionlm.models.generative import supervised_logits
+from opinionlm.training.supervised_loss import SupervisedCrossEntropy
+from opinionlm.training.trainer import OpinionTrainer
+
+
+class InstructTexts(Dataset):
+    """The examples of a split that can be learned from, in reading order.
+
+    A negative index ``~i`` gives row ``i`` without an answer: a filler for a process that would get no text.
+
+    Args:
+        encoded: as `opinionlm.data.instruct_encoding.encode_examples` returns it.
+        class_weights: weight of an example by its ``label``, ``(classes,)``.
+    """
+
+    def __init__(self, encoded: EncodedDataset, class_weights: torch.Tensor) -> None:
+        self.prompts, self.prompt_starts = flat_ids(encoded, "prompt_ids")
+        self.answers, self.answer_starts = flat_ids(encoded, "answer_ids")
+        self.weights = class_weights.numpy()[numbers_of(encoded, "label")]
+        self.token_counts = numbers_of(encoded, "length")
+        self.learned = np.flatnonzero(np.diff(self.answer_starts) > 0)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of prompt and answer, in reading order."""
+        return self.token_counts[self.learned]
+
+    @property
+    def supervised_tokens(self) -> int:
+        """Tokens that a loss is counted on."""
+        return len(self.answers)
+
+    def __len__(self) -> int:
+        return len(self.learned)
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        """One example."""
+        row = int(self.learned[position if position >= 0 else ~position])
+        answer = self.answers[self.answer_starts[row] : self.answer_starts[row + 1]]
+        return {
+            "prompt_ids": self.prompts[self.prompt_starts[row] : self.prompt_starts[row + 1]],
+            "answer_ids": answer if position >= 0 else answer[:0],
+            "weight": float(self.weights[row]),
+        }
+
+
+@dataclass(frozen=True)
+class InstructSplit:
+    """What a split is judged by.
+
+    Attributes:
+        prompts: token ids of every row's prompt, in the order of the split.
+        learned: the rows with a usable answer, for the loss.
+    """
+
+    prompts: Sequence[list[int]]
+    learned: InstructTexts
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a model makes of a split.
+
+    Attributes:
+        predictions: one per row, in the order of the split: whatever the trainer's ``predict`` returns.
+        loss: weighted mean loss per answer token over the whole split.
+    """
+
+    predictions: list[Any]
+    loss: float
+
+
+class InstructTrainer(OpinionTrainer):
+    """Trainer with the loss on answer tokens and evaluation by answers.
+
+    The loss is sum_i w_i sum_t l_it / sum_i w_i T_i over the examples i of the whole optimizer step (all accumulated
+    batches of all processes), w_i the weight of the example's class, T_i the number of its answer's tokens, end token
+    included. Logits exist at those tokens only.
+
+    Args:
+        predict: the model's predictions for prompts, in their order; every process gets a share of them.
+        score: scores of predictions of the validation split, given the loss on it.
+        arguments: passed on to `OpinionTrainer`; ``eval_dataset`` is an `InstructSplit`.
+    """
+
+    def __init__(
+        self,
+        *,
+        predict: Callable[[PreTrainedModel, Sequence[list[int]]], Sequence[Any]],
+        score: Callable[[Outcome], dict[str, float]],
+        **arguments: Any,
+    ) -> None:
+        super().__init__(loss=SupervisedCrossEntropy(), **arguments)
+        self.predict_answers = predict
+        self.score = score
+
+    def batch_weight(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Sum over examples of weight times number of answer tokens, a float32 scalar."""
+        return (batch["weights"] * (batch["labels"] != IGNORED).sum(dim=1)).sum()
+
+    def weighted_sum(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Sum over a batch's answer tokens of weight times loss, a float32 scalar.
+
+        Args:
+            model: the language model, possibly wrapped for distribution.
+            inputs: a batch of `opinionlm.data.instruct_encoding.InstructCollator`.
+        """
+        texts = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        found = supervised_logits(model, self.model, texts, inputs["labels"])
+        return self.loss(found.logits, found.targets, found.rows, inputs["weights"])
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """This batch's share of the step's weighted mean; see `OpinionTrainer.compute_loss`."""
+        normaliser = self.batch_weight(inputs) if num_items_in_batch is None else num_items_in_batch
+        processes = 1 if num_items_in_batch is None else self.args.world_size
+        return self.weighted_sum(model, inputs) / normaliser * processes
+
+    def evaluate(
+        self,
+        eval_dataset: InstructSplit | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Loss and scores of the validation split, logged and told to the callbacks."""
+        outcome = self.judge(self.eval_dataset if eval_dataset is None else eval_dataset)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.score(outcome).items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def judge(self, split: InstructSplit) -> Outcome:
+        """Predictions and loss of a split; every process works on its share and gets the whole."""
+        rank, processes = self.args.process_index, self.args.world_size
+        was_training = self.model.training
+        self.model.eval()
+        mine = range(rank, len(split.prompts), processes)
+        predictions = list(self.predict_answers(self.model, [split.prompts[row] for row in mine]))
+        numerator, denominator = self.loss_sums(split.learned)
+        self.model.train(was_training)
+        shares = gathered((predictions, numerator, denominator), processes)
+        ordered: list[Any] = [None] * len(split.prompts)
+        for number, (part, _, _) in enumerate(shares):
+            ordered[number::processes] = part
+        return Outcome(ordered, sum(share[1] for share in shares) / sum(share[2] for share in shares))
+
+    @torch.no_grad()
+    def loss_sums(self, texts: InstructTexts) -> tuple[float, float]:
+        """Weighted loss and weight of this process's share of a split, as float64 sums."""
+        mine = np.arange(self.args.process_index, len(texts), self.args.world_size)
+        longest_first = mine[np.argsort(-texts.lengths[mine], kind="stable")].tolist()
+        size = self.args.per_device_eval_batch_size
+        batches = [longest_first[start : start + size] for start in range(0, len(longest_first), size)]
+        numerator = denominator = 0.0
+        for batch in DataLoader(texts, batch_sampler=batches, collate_fn=self.data_collator):
+            batch = self._prepare_inputs(batch)
+            with self.compute_loss_context_manager():
+                numerator += float(self.weighted_sum(self.model, batch))
+            denominator += float(self.batch_weight(batch))
+        return numerator, denominator
+
+
+def gathered(value: Any, processes: int) -> list[Any]:
+    """The value of every process, in the order of their numbers."""
+    if processes == 1:
+        return [value]
+    values: list[Any] = [None] * processes
+    torch.distributed.all_gather_object(values, value)
+    return values
