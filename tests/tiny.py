@@ -11,6 +11,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
 from opinionlm.config import ModelConfig
 from opinionlm.models.backbones import new_backbone
 from opinionlm.models.classifier import OpinionClassifier
+from opinionlm.models.generative import generative_class
 
 VOCABULARY = 320
 LABELS = ("noise", "objective", "positive", "negative")
@@ -140,3 +141,12 @@ def padded(rows: list[list[int]], length: int, side: str) -> dict[str, torch.Ten
         ids[index, place] = torch.tensor(row)
         mask[index, place] = 1
     return {"input_ids": ids, "attention_mask": mask}
+
+
+def save_generative_model(folder: Path, family: str = "gemma3_text") -> ModelConfig:
+    """The same with its output layer, for models that write."""
+    torch.manual_seed(1)
+    config = tiny_config(family)
+    generative_class(config).from_config(config).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return ModelConfig(model_name_or_path=str(folder))

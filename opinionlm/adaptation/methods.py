@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from torch import nn
+from transformers import PreTrainedModel
 
 from opinionlm.config import MethodConfig
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import anatomy_of
 from opinionlm.models.classifier import OpinionClassifier
+from opinionlm.models.generative import decoder_blocks
 from opinionlm.models.quantization import weight_count
 
 
@@ -55,6 +57,21 @@ def apply_adaptation(model: OpinionClassifier, method: MethodConfig) -> None:
         for part in parts:
             part.requires_grad_(True)
     model.freeze_prefix(0 if method.adaptation == "full" else len(anatomy.blocks) - count)
+
+
+def adapt_generative(model: PreTrainedModel, method: MethodConfig, total_steps: int | None = None) -> PreTrainedModel:
+    """Set ``requires_grad`` of a language model: everything, or its top blocks and final norm."""
+    model.requires_grad_(method.adaptation == "full")
+    match method.adaptation:
+        case "full":
+            pass
+        case "top_blocks":
+            blocks = decoder_blocks(model)
+            for block in blocks[len(blocks) - trained_blocks(method, len(blocks)) :]:
+                block.requires_grad_(True)
+        case _:
+            raise UserError(f"adaptation: {method.adaptation} comes with the methods branch")
+    return model
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:

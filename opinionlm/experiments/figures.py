@@ -102,12 +102,16 @@ def confusion_figure(confusion: np.ndarray, labels: Sequence[str]) -> Figure:
 
 
 @styled
-def learning_curves(history: Sequence[dict[str, Any]]) -> Figure:
-    """Training loss, validation loss and validation macro-F1 over optimizer steps.
+def learning_curves(
+    history: Sequence[dict[str, Any]], metric: str = "macro_f1", greater_is_better: bool = True
+) -> Figure:
+    """Training loss, validation loss and the validation score that chooses the best checkpoint, over optimizer steps.
 
     Args:
         history: ``trainer.state.log_history``: entries with ``step``, ``epoch`` and ``loss``, or ``eval_loss`` and
-            ``eval_macro_f1``.
+            ``eval_<metric>``.
+        metric: name of the score.
+        greater_is_better: whether the largest or the smallest is the best.
     """
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")
     loss_axes, score_axes = figure.subplots(1, 2, sharex=True)
@@ -120,10 +124,10 @@ def learning_curves(history: Sequence[dict[str, Any]]) -> Figure:
     validation = _curve(history, "eval_loss")
     if validation[0]:
         loss_axes.plot(*validation, "o-", color=ORANGE, label="validation")
-    score = _curve(history, "eval_macro_f1")
+    score = _curve(history, f"eval_{metric}")
     if score[0]:
         score_axes.plot(*score, "o-", color=ORANGE)
-        best = int(np.argmax(score[1]))
+        best = int(np.argmax(score[1]) if greater_is_better else np.argmin(score[1]))
         score_axes.plot(score[0][best], score[1][best], "o", color=GREEN, markersize=9)
         score_axes.annotate(
             f"best {score[1][best]:.3f}",
@@ -137,7 +141,7 @@ def learning_curves(history: Sequence[dict[str, Any]]) -> Figure:
     loss_axes.set_ylim(bottom=0.0)
     if train[0] or validation[0]:
         loss_axes.legend()
-    score_axes.set_title("Validation macro-F1")
+    score_axes.set_title(f"Validation {metric.replace('macro_f1', 'macro-F1')}")
     score_axes.margins(y=0.2)
     for axes in (loss_axes, score_axes):
         axes.grid(True)

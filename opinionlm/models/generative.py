@@ -156,10 +156,20 @@ def decoder_blocks(model: PreTrainedModel) -> nn.ModuleList:
     return decoder.block if model.config.is_encoder_decoder else anatomy_of(decoder).blocks
 
 
+def count_blocks(config: PreTrainedConfig) -> int:
+    """Number of `decoder_blocks` of a model that is not loaded yet."""
+    with torch.device("meta"):
+        return len(decoder_blocks(generative_class(config).from_config(config)))
+
+
+def plain_model(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+    """The language model itself, without PEFT's wrapper."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
 def output_layer(model: PreTrainedModel | PeftModel) -> nn.Module:
     """The layer that maps hidden states to the vocabulary."""
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
-    return base.get_output_embeddings()
+    return plain_model(model).get_output_embeddings()
 
 
 @contextmanager

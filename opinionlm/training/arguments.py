@@ -8,15 +8,10 @@ from opinionlm.config import Config
 from opinionlm.errors import UserError
 
 
-def training_arguments(config: Config, metric: str = "macro_f1", greater_is_better: bool = True) -> TrainingArguments:
+def training_arguments(config: Config) -> TrainingArguments:
     """Build the arguments of the trainer.
 
-    Checkpoints are chosen by one score on validation; the first of equals wins.
-
-    Args:
-        config: the run's options.
-        metric: name of that score.
-        greater_is_better: whether the largest or the smallest is the best.
+    Checkpoints are chosen by validation macro-F1; the first of equals wins.
 
     Raises:
         UserError: a value that TrainingArguments refuses.
@@ -45,8 +40,8 @@ def training_arguments(config: Config, metric: str = "macro_f1", greater_is_bett
         "save_total_limit": training.save_total_limit,
         "logging_steps": training.logging_steps,
         "load_best_model_at_end": True,
-        "metric_for_best_model": metric,
-        "greater_is_better": greater_is_better,
+        "metric_for_best_model": "macro_f1",
+        "greater_is_better": True,
         "activation_checkpointing": training.activation_checkpointing,
         "dataloader_num_workers": training.dataloader_num_workers,
         # Pinned memory serves copies to a GPU; without one torch only warns.

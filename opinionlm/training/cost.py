@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import resource
 import sys
+from collections.abc import Iterable
 
 import torch
+from torch import nn
 
 from opinionlm.models.backbones import anatomy_of
 from opinionlm.models.classifier import OpinionClassifier
@@ -13,15 +15,24 @@ from opinionlm.models.quantization import weight_count
 
 
 def train_flops_per_token(model: OpinionClassifier) -> float:
+    """Floating-point operations that one training token of a classifier costs; see `block_flops`."""
+    anatomy = anatomy_of(model.backbone)
+    return block_flops(anatomy.blocks, any(weight.requires_grad for weight in anatomy.embedding.parameters()))
+
+
+def block_flops(blocks: Iterable[nn.Module], gradient_flows: bool) -> float:
     """Floating-point operations that one training token costs, by the usual count of 2 per weight and pass.
 
     A forward pass costs 2 operations per weight of a matrix product. The backward pass costs 2 more per weight that
     a gradient flows through (every block above the lowest trained one) and 2 more per weight that trains. Attention
     scores, norms and the head (once per text, not per token) are left out, as is the embedding, which is a look-up.
+
+    Args:
+        blocks: lowest first.
+        gradient_flows: whether something below the lowest block trains.
     """
     forward = backward = 0
-    gradient_flows = any(parameter.requires_grad for parameter in anatomy_of(model.backbone).embedding.parameters())
-    for block in anatomy_of(model.backbone).blocks:
+    for block in blocks:
         sizes = [(weight_count(parameter), parameter.requires_grad) for parameter in block.parameters()]
         forward += 2 * sum(size for size, _ in sizes)
         trained = sum(size for size, trains in sizes if trains)

@@ -20,6 +20,9 @@ from opinionlm.models.generative import supervised_logits
 from opinionlm.training.supervised_loss import SupervisedCrossEntropy
 from opinionlm.training.trainer import OpinionTrainer
 
+# From a model and prompts to one prediction each, in their order.
+Predict = Callable[[PreTrainedModel, Sequence[list[int]]], Sequence[Any]]
+
 
 class InstructTexts(Dataset):
     """The examples of a split that can be learned from, in reading order.
@@ -81,11 +84,18 @@ class Outcome:
 
     Attributes:
         predictions: one per row, in the order of the split: whatever the trainer's ``predict`` returns.
-        loss: weighted mean loss per answer token over the whole split.
+        total_loss: sum over its answer tokens of weight times loss (nats).
+        total_weight: sum over its answer tokens of their weights; without class weights the number of tokens.
     """
 
     predictions: list[Any]
-    loss: float
+    total_loss: float
+    total_weight: float
+
+    @property
+    def loss(self) -> float:
+        """Weighted mean loss per answer token over the whole split."""
+        return self.total_loss / self.total_weight
 
 
 class InstructTrainer(OpinionTrainer):
@@ -104,7 +114,7 @@ class InstructTrainer(OpinionTrainer):
     def __init__(
         self,
         *,
-        predict: Callable[[PreTrainedModel, Sequence[list[int]]], Sequence[Any]],
+        predict: Predict,
         score: Callable[[Outcome], dict[str, float]],
         **arguments: Any,
     ) -> None:
@@ -146,26 +156,26 @@ class InstructTrainer(OpinionTrainer):
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """Loss and scores of the validation split, logged and told to the callbacks."""
-        outcome = self.judge(self.eval_dataset if eval_dataset is None else eval_dataset)
+        outcome = self.judge(self.eval_dataset if eval_dataset is None else eval_dataset, self.predict_answers)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.score(outcome).items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def judge(self, split: InstructSplit) -> Outcome:
+    def judge(self, split: InstructSplit, predict: Predict) -> Outcome:
         """Predictions and loss of a split; every process works on its share and gets the whole."""
         rank, processes = self.args.process_index, self.args.world_size
         was_training = self.model.training
         self.model.eval()
         mine = range(rank, len(split.prompts), processes)
-        predictions = list(self.predict_answers(self.model, [split.prompts[row] for row in mine]))
+        predictions = list(predict(self.model, [split.prompts[row] for row in mine]))
         numerator, denominator = self.loss_sums(split.learned)
         self.model.train(was_training)
         shares = gathered((predictions, numerator, denominator), processes)
         ordered: list[Any] = [None] * len(split.prompts)
         for number, (part, _, _) in enumerate(shares):
             ordered[number::processes] = part
-        return Outcome(ordered, sum(share[1] for share in shares) / sum(share[2] for share in shares))
+        return Outcome(ordered, sum(share[1] for share in shares), sum(share[2] for share in shares))
 
     @torch.no_grad()
     def loss_sums(self, texts: InstructTexts) -> tuple[float, float]:

@@ -1,0 +1,42 @@
+"""From a config to a language model that is ready to learn answers."""
+
+from __future__ import annotations
+
+from peft import PeftModel
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from opinionlm.adaptation.methods import adapt_generative, trained_blocks
+from opinionlm.config import Config
+from opinionlm.data.prompts import PromptEncoder
+from opinionlm.errors import UserError
+from opinionlm.models.generative import count_blocks, load_generative
+
+
+def build_generative(
+    config: Config, model_config: PreTrainedConfig, encoder: PromptEncoder, total_steps: int
+) -> PreTrainedModel | PeftModel:
+    """Load a language model, choose what trains, and have it end its answers as the prompts say.
+
+    Args:
+        config: the run's options.
+        model_config: the pretrained model's own configuration, from `read_model_config`.
+        encoder: of the prompts; its tokenizer's padding and the answers' end become the model's.
+        total_steps: optimizer steps of the run.
+
+    Raises:
+        UserError: the model cannot be loaded or adapted, is encoder-only, or belongs to another tokenizer.
+    """
+    rows, vocabulary = model_config.get_text_config().vocab_size, len(encoder.tokenizer)
+    if vocabulary > rows:
+        raise UserError(
+            f"tokenizer_name_or_path: the tokenizer has {vocabulary:,} entries, the embedding of "
+            f"'{config.model.model_name_or_path}' {rows:,} rows; give the model's own tokenizer"
+        )
+    blocks = trained_blocks(config.method, count_blocks(model_config))
+    model = load_generative(config.model, blocks, model_config)
+    # Where the weights lay on the machine that trained them is nobody else's business.
+    model.config.name_or_path = ""
+    settings = model.generation_config
+    settings.pad_token_id = encoder.tokenizer.pad_token_id
+    settings.eos_token_id = sorted({encoder.tokenizer.eos_token_id, *encoder.end_ids})
+    return adapt_generative(model, config.method, total_steps)

@@ -1,0 +1,296 @@
+"""The end of a generative run: scores of every split, the best model, predictions, figures, metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers.trainer_utils import TrainOutput
+
+from opinionlm.adaptation.methods import count_parameters
+from opinionlm.config import Config
+from opinionlm.data.prepared import PreparedDataset
+from opinionlm.data.prompts import PromptEncoder
+from opinionlm.evaluation.generation import INVALID, answer_confusion
+from opinionlm.evaluation.metrics import bootstrap_intervals
+from opinionlm.evaluation.predictions import split_table
+from opinionlm.evaluation.reports import SplitPredictions
+from opinionlm.experiments.figures import (
+    confusion_figure,
+    learning_curves,
+    per_class_figure,
+    reliability_figure,
+    save_figure,
+)
+from opinionlm.experiments.generative_folder import SETTINGS, GenerativeSettings, save_generative
+from opinionlm.experiments.judging import Judge, best_metric
+from opinionlm.experiments.tracking import Tracker
+from opinionlm.models.generative import decoder_blocks, plain_model
+from opinionlm.models.quantization import quantized_modules
+from opinionlm.training.cost import block_flops, peak_memory_mb
+from opinionlm.training.instruct_splits import AnswerSplit, supervised_tokens
+from opinionlm.training.instruct_trainer import InstructSplit, InstructTrainer, Outcome
+from opinionlm.training.runs import write_csv, write_json, write_text
+
+# Longer texts are cut in the file of predictions, ids tell which they are.
+SHOWN_CHARACTERS = 2_000
+
+
+def judge_splits(
+    trainer: InstructTrainer, judge: Judge, splits: dict[str, AnswerSplit], readers: dict[str, InstructSplit]
+) -> dict[str, tuple[Outcome, dict[str, Any]]]:
+    """Answers and scores of validation and test by the trainer's model; every process takes part."""
+    results = {}
+    for name in ("validation", "test"):
+        texts = splits[name].texts
+        outcome = trainer.judge(readers[name], judge.answer)
+        scores = judge.scores(texts, outcome)
+        if judge.encoder.words and judge.scores_labels:
+            gold, predicted = np.asarray(texts["label"]), judge.labels(outcome.predictions)
+            scores |= bootstrap_intervals(gold, predicted, len(judge.encoder.words))
+        results[name] = (outcome, scores)
+    return results
+
+
+def save_best_answers(
+    config: Config,
+    trainer: InstructTrainer,
+    encoder: PromptEncoder,
+    prepared: PreparedDataset,
+    results: dict[str, tuple[Outcome, dict[str, Any]]],
+) -> None:
+    """Write ``best/``: the whole model or PEFT's adapter, tokenizer, prompts, labels and model card."""
+    folder, model, options = config.run_folder / "best", trainer.model, config.instruct
+    settings = GenerativeSettings(
+        task=prepared.task,
+        template=encoder.template,
+        taxonomy=prepared.taxonomy,
+        max_length=config.data.max_length,
+        max_answer_length=options.max_answer_length,
+        decode=options.decode,
+        score_normalisation=options.score_normalisation,
+        calibration=options.calibration,
+        num_beams=options.num_beams,
+        base_model=None if plain_model(model) is model else config.model.model_name_or_path,
+    )
+    save_generative(folder, model, encoder.tokenizer, settings)
+    scores = {name: found for name, (_, found) in results.items()}
+    write_text(folder / "README.md", answer_card(config, prepared, encoder, count_parameters(model), scores))
+
+
+def write_answer_results(
+    config: Config,
+    trainer: InstructTrainer,
+    train_output: TrainOutput,
+    train_seconds: float,
+    judge: Judge,
+    splits: dict[str, AnswerSplit],
+    results: dict[str, tuple[Outcome, dict[str, Any]]],
+    tracker: Tracker,
+) -> dict[str, Any]:
+    """Write predictions, figures, history and, last of all, ``metrics.json``; print the summary.
+
+    Returns:
+        The content of ``metrics.json``.
+    """
+    folder, model, state = config.run_folder, trainer.model, trainer.state
+    tokens, supervised = state.num_input_tokens_seen, supervised_tokens(splits)
+    metrics = {
+        "train": {
+            "loss": train_output.training_loss,
+            "epochs": state.epoch,
+            "steps": state.global_step,
+            "best_step": state.best_global_step,
+            "supervised_tokens": supervised["train"],
+            "rejected": {name: len(split.texts) - split.encoded["reason"].count("") for name, split in splits.items()},
+        },
+        **{name: scores for name, (_, scores) in results.items()},
+        "model": count_parameters(model) | {"quantized_modules": len(quantized_modules(model))},
+        "cost": {
+            "train_seconds": train_seconds,
+            "tokens_per_second": tokens / train_seconds,
+            "peak_memory_mb": peak_memory_mb(),
+            "train_flops": train_flops(trainer, tokens, supervised["train"]),
+        },
+    }
+    for name, (outcome, _) in results.items():
+        write_answers(folder, name, judge, splits[name], outcome, tracker)
+    write_json(folder / "history.json", state.log_history)
+    curves = learning_curves(state.log_history, *best_metric(judge.prepared.task))
+    save_figure(curves, folder / "figures" / "learning_curves.png")
+    tracker.summarise(metrics)
+    write_json(folder / "metrics.json", metrics)
+    print(answer_summary(config, metrics, judge))
+    return metrics
+
+
+def write_answers(
+    folder: Path, name: str, judge: Judge, split: AnswerSplit, outcome: Outcome, tracker: Tracker
+) -> None:
+    """Write ``predictions/<split>.csv`` and the figures that a closed label set has."""
+    path, texts, figures = folder / "predictions" / f"{name}.csv", split.texts, folder / "figures"
+    taxonomy = judge.prepared.taxonomy
+    if taxonomy is None:
+        header = ["id", "platform", "text", "context", "gold", "answer"]
+        write_csv(path, header, answer_rows(split, outcome))
+        return
+    gold = np.asarray(texts["label"])
+    if judge.scores_labels:
+        found = SplitPredictions(taxonomy.leaves, texts["text"], gold, judge.probabilities(outcome.predictions))
+        header, rows = split_table(
+            texts["id"], texts["platform"], found.texts, found.gold, found.probabilities, taxonomy
+        )
+        write_csv(path, header, rows)
+        confusion = found.confusion
+        save_figure(reliability_figure(gold, found.probabilities), figures / f"reliability_{name}.png")
+        tracker.log_predictions(name, found)
+    else:
+        levels = [f"level{level}" for level in range(1, taxonomy.depth + 1)]
+        predicted = judge.labels(outcome.predictions)
+        write_csv(
+            path,
+            ["id", "platform", "text", "gold", "predicted", *levels, "answer"],
+            written_labels(judge, split, predicted, outcome.predictions),
+        )
+        confusion = answer_confusion(gold, predicted, len(taxonomy.leaves))[:, : len(taxonomy.leaves)]
+    save_figure(confusion_figure(confusion, taxonomy.leaves), figures / f"confusion_{name}.png")
+    save_figure(per_class_figure(confusion, taxonomy.leaves), figures / f"per_class_{name}.png")
+
+
+def answer_rows(split: AnswerSplit, outcome: Outcome) -> Iterator[list[str]]:
+    """One row per text with a free answer; several gold answers stand one per line."""
+    for row, answer in zip(split.texts, outcome.predictions, strict=True):
+        text, context = row["text"][:SHOWN_CHARACTERS], (row["context"] or "")[:SHOWN_CHARACTERS]
+        yield [row["id"], row["platform"], text, context, "\n".join(row["answers"]), answer]
+
+
+def written_labels(judge: Judge, split: AnswerSplit, predicted: np.ndarray, answers: list[str]) -> Iterator[list[str]]:
+    """One row per text whose label was written; without a valid one label and levels are blank."""
+    taxonomy = judge.prepared.taxonomy
+    for row, leaf, answer in zip(split.texts, predicted.tolist(), answers, strict=True):
+        levels = range(1, taxonomy.depth + 1)
+        names = [""] * (1 + taxonomy.depth)
+        if leaf != INVALID:
+            names = [taxonomy.leaves[leaf], *(taxonomy.label_at(leaf, level) for level in levels)]
+        yield [row["id"], row["platform"], row["text"], taxonomy.leaves[row["label"]], *names, answer]
+
+
+def train_flops(trainer: InstructTrainer, tokens: int, supervised: int) -> float:
+    """Operations of the training run: the blocks for every token, the output layer for supervised ones.
+
+    Of an encoder-decoder model only the decoder's blocks are counted, for every token of the input: a rough figure.
+    """
+    base = plain_model(trainer.model)
+    embedding, head = base.get_input_embeddings().weight, base.get_output_embeddings().weight
+    per_supervised = (6 if head.requires_grad else 4) * head.numel()
+    answers = supervised * (trainer.state.epoch or 0.0)
+    return block_flops(decoder_blocks(base), embedding.requires_grad) * tokens + per_supervised * answers
+
+
+def describe_answers(
+    config: Config, prepared: PreparedDataset, encoder: PromptEncoder, splits: dict[str, AnswerSplit], model: Any
+) -> str:
+    """The lines printed before training: what is trained on what."""
+    counts, supervised = count_parameters(model), supervised_tokens(splits)
+    sizes = ", ".join(f"{name} {len(split.texts):,}" for name, split in splits.items())
+    left_out = sum(len(split.texts) - split.encoded["reason"].count("") for split in splits.values())
+    share = counts["trainable_parameters"] / counts["total_parameters"]
+    return (
+        f"run     {config.run_folder}\n"
+        f"data    {prepared.name} ({prepared.task}): {sizes} texts\n"
+        f"answers {supervised['train']:,} supervised tokens in training; {left_out} texts left out of the loss"
+        f"{' (rejects.csv says why)' if left_out else ''}\n"
+        f"model   {config.model.model_name_or_path}: {counts['total_parameters']:,} parameters, "
+        f"{counts['trainable_parameters']:,} train ({share:.1%}, {config.method.adaptation})"
+    )
+
+
+def shown_scores(judge_task: str, depth: int) -> list[str]:
+    """The scores that the summary and the model card show."""
+    match judge_task:
+        case "sequence":
+            return ["macro_f1", "accuracy", *[f"level{level}_macro_f1" for level in range(1, depth + 1)], "loss"]
+        case "question_answering":
+            return ["f1", "exact_match", "perplexity", "loss"]
+        case "summarization":
+            return ["rouge1", "rouge2", "rougeL", "rougeLsum", "perplexity", "loss"]
+        case _:
+            return ["perplexity", "loss"]
+
+
+def answer_summary(config: Config, metrics: dict[str, Any], judge: Judge) -> str:
+    """A short table of the scores, and where everything is."""
+    taxonomy = judge.prepared.taxonomy
+    names = shown_scores(judge.prepared.task, 0 if taxonomy is None else taxonomy.depth)
+    if "invalid_rate" in metrics["test"]:
+        names.append("invalid_rate")
+    lines = [f"{'':<20}{'validation':>12}{'test':>8}   95 % interval (test)"]
+    for name in names:
+        bounds = metrics["test"].get(f"{name}_ci95")
+        shown = "" if bounds is None else f"   {bounds[0]:.3f} to {bounds[1]:.3f}"
+        lines.append(f"{name:<20}{metrics['validation'][name]:>12.3f}{metrics['test'][name]:>8.3f}{shown}")
+    cost = metrics["cost"]
+    lines.append(
+        f"{cost['train_seconds']:.0f} s of training, {cost['tokens_per_second']:,.0f} tokens/s, "
+        f"peak memory {cost['peak_memory_mb']:,.0f} MB"
+    )
+    lines.append(f"Results are in {config.run_folder}; use the model with")
+    lines.append(f"  python predict.py --model {config.run_folder / 'best'} --input posts.csv --output answers.csv")
+    return "\n".join(lines)
+
+
+def answer_card(
+    config: Config,
+    prepared: PreparedDataset,
+    encoder: PromptEncoder,
+    parameters: dict[str, int],
+    scores: dict[str, dict[str, Any]],
+) -> str:
+    """A Markdown card: what the model is, how it was made, how it is asked, how good it is."""
+    taxonomy, training = prepared.taxonomy, config.training
+    names = shown_scores(prepared.task, 0 if taxonomy is None else taxonomy.depth)
+    rows = [f"| {name} | {scores['validation'][name]:.4f} | {scores['test'][name]:.4f} |" for name in names]
+    # A path on the machine that trained it means nothing to others.
+    name = Path(config.model.model_name_or_path).name
+    prompt = encoder.template.render("TEXT", "", (), encoder.words)
+    metric, _ = best_metric(prepared.task)
+    return f"""---
+library_name: transformers
+pipeline_tag: text-generation
+tags:
+- opinionlm
+---
+
+# {training.run_name}
+
+`{name}` taught to answer prompts on `{prepared.name}` (task {prepared.task}, fingerprint
+`{prepared.fingerprint[:16]}`) by instruction tuning with the loss on answer tokens only.
+{parameters["trainable_parameters"]:,} of {parameters["total_parameters"]:,} parameters were trained
+({config.method.adaptation}).
+
+## Use
+
+`python predict.py --model {config.run_folder / "best"} --input posts.csv --output answers.csv`
+
+Prompts are written as in `{SETTINGS}`; for a text without examples:
+
+```
+{prompt}
+```
+
+## Scores
+
+The checkpoint was chosen by validation {metric}; the test split was read once.
+
+| metric | validation | test |
+| --- | --- | --- |
+{chr(10).join(rows)}
+
+## Training
+
+{training.num_train_epochs:g} epochs, learning rate {training.learning_rate:g} ({training.lr_scheduler_type}, warm-up
+{training.warmup_steps:g}), batch × accumulation {training.per_device_train_batch_size} ×
+{training.gradient_accumulation_steps}, at most {config.data.max_length} tokens, seed {training.seed}.
+"""

@@ -1,0 +1,148 @@
+"""How a generative run reads its model's answers and scores them, for every task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedModel
+
+from opinionlm.config import InstructConfig
+from opinionlm.data.prepared import PreparedDataset
+from opinionlm.data.prompts import PromptEncoder
+from opinionlm.errors import UserError
+from opinionlm.evaluation.generation import answer_scores, generate_answers, parsed_labels
+from opinionlm.evaluation.label_calibration import (
+    CONTENT_FREE_TEXTS,
+    batch_prior,
+    calibrated_probabilities,
+    contextual_prior,
+)
+from opinionlm.evaluation.metrics import all_scores
+from opinionlm.evaluation.scoring import score_labels
+from opinionlm.evaluation.text_metrics import perplexity, rouge_scores, squad_scores
+from opinionlm.training.instruct_trainer import Outcome
+
+
+def best_metric(task: str) -> tuple[str, bool]:
+    """The score that chooses the best checkpoint, and whether more of it is better.
+
+    Raises:
+        UserError: a task whose answers are no text.
+    """
+    match task:
+        case "sequence":
+            return "macro_f1", True
+        case "question_answering":
+            return "f1", True
+        case "summarization":
+            return "rougeL", True
+        case "instruction":
+            return "perplexity", False
+        case _:
+            raise UserError(
+                f"dataset: task {task!r} has no answers in words; train_classifier.py takes it, train_instruct.py "
+                "takes sequence, question_answering, summarization and instruction"
+            )
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Predictions of a model and their scores.
+
+    Attributes:
+        options: how answers are read.
+        encoder: of the prompts.
+        prepared: the data; its label tree closes the set of answers of task sequence.
+        class_weights: ``(classes,)``, for task sequence.
+        budget: tokens computed at once.
+
+    Raises:
+        UserError: free answers cannot be scored as labels.
+    """
+
+    options: InstructConfig
+    encoder: PromptEncoder
+    prepared: PreparedDataset
+    class_weights: np.ndarray
+    budget: int = 8192
+
+    def __post_init__(self) -> None:
+        if not self.encoder.words and self.options.decode == "score":
+            raise UserError(
+                f"decode: 'score' needs a closed set of labels, and task {self.prepared.task} has free answers; set "
+                "decode: generate"
+            )
+
+    @property
+    def scores_labels(self) -> bool:
+        """Whether predictions are label scores, and not texts."""
+        return self.options.decode == "score"
+
+    def prompts(self, prompts: Sequence[list[int]]) -> list[list[int]]:
+        """A split's prompts, and behind them those without content that contextual calibration needs."""
+        if self.options.calibration != "contextual":
+            return list(prompts)
+        return [*prompts, *(self.encoder.prompt_ids(text) for text in CONTENT_FREE_TEXTS)]
+
+    def predict(self, model: PreTrainedModel, prompts: Sequence[list[int]]) -> Sequence[Any]:
+        """What a checkpoint is chosen by: label scores, or answers; an instruction's answers are not looked at."""
+        if self.prepared.task == "instruction":
+            return [""] * len(prompts)
+        return self.answer(model, prompts)
+
+    def answer(self, model: PreTrainedModel, prompts: Sequence[list[int]]) -> Sequence[Any]:
+        """Label log-probabilities ``(labels,)``, or the written answer, of every prompt."""
+        padding, options = self.encoder.tokenizer.pad_token_id, self.options
+        if self.scores_labels:
+            labels = self.encoder.label_ids()
+            return list(score_labels(model, prompts, labels, padding, options.score_normalisation, self.budget))
+        longest = max([options.max_answer_length, *map(len, self.encoder.label_ids())])
+        return generate_answers(
+            model, self.encoder.tokenizer, prompts, longest, options.num_beams, batch_size_tokens=self.budget
+        )
+
+    def probabilities(self, predictions: Sequence[np.ndarray]) -> np.ndarray:
+        """Calibrated label probabilities ``(rows, labels)`` from label scores, those of `prompts` included."""
+        scores = np.stack(predictions)
+        match self.options.calibration:
+            case "none":
+                return calibrated_probabilities(scores)
+            case "batch":
+                return calibrated_probabilities(scores, batch_prior(scores))
+            case "contextual":
+                extra = len(CONTENT_FREE_TEXTS)
+                return calibrated_probabilities(scores[:-extra], contextual_prior(scores[-extra:]))
+
+    def labels(self, predictions: Sequence[Any]) -> np.ndarray:
+        """Predicted leaf ids ``(rows,)``; an answer outside the label set is `INVALID`."""
+        if self.scores_labels:
+            return self.probabilities(predictions).argmax(axis=1)
+        return parsed_labels(predictions, self.encoder.words)
+
+    def numbers(self, texts: Any, outcome: Outcome) -> dict[str, float]:
+        """The scores that are one number each, which is what can be logged at every evaluation."""
+        return {name: value for name, value in self.scores(texts, outcome).items() if isinstance(value, float)}
+
+    def scores(self, texts: Any, outcome: Outcome) -> dict[str, Any]:
+        """Scores of a split as plain floats, and intervals as ``[low, high]``.
+
+        Args:
+            texts: its prepared rows.
+            outcome: its predictions, and the loss on its answers.
+        """
+        found: dict[str, Any] = {"loss": outcome.loss}
+        match self.prepared.task:
+            case "sequence":
+                gold, taxonomy = np.asarray(texts["label"]), self.prepared.taxonomy
+                if self.scores_labels:
+                    likelihoods = np.log(np.maximum(self.probabilities(outcome.predictions), np.finfo(float).tiny))
+                    return all_scores(gold, likelihoods, taxonomy, self.class_weights) | found
+                return found | answer_scores(gold, self.labels(outcome.predictions), taxonomy)
+            case "question_answering":
+                found |= squad_scores(outcome.predictions, texts["answers"])
+            case "summarization":
+                found |= rouge_scores(outcome.predictions, texts["answers"])
+        return found | {"perplexity": perplexity(outcome.total_loss, round(outcome.total_weight))}

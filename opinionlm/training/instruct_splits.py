@@ -1,0 +1,108 @@
+"""The three splits of a generative run: prompts, answers, what cannot be learned from, and the training batches."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import TrainingArguments
+
+from opinionlm.config import Config
+from opinionlm.data.encoding import numbers_of, subset
+from opinionlm.data.instruct_encoding import encode_examples
+from opinionlm.data.prepared import PreparedDataset
+from opinionlm.data.prompts import PromptEncoder
+from opinionlm.errors import UserError
+from opinionlm.training.instruct_trainer import InstructTexts
+from opinionlm.training.losses import inverse_frequency_weights
+from opinionlm.training.runs import write_csv
+
+
+@dataclass(frozen=True)
+class AnswerSplit:
+    """One split, as texts and as token ids, rows in the order of the prepared data set.
+
+    Attributes:
+        texts: the prepared rows.
+        encoded: as `opinionlm.data.instruct_encoding.encode_examples` returns it.
+    """
+
+    texts: Dataset
+    encoded: Dataset
+
+    def learned(self, class_weights: torch.Tensor) -> InstructTexts:
+        """The rows that a loss can be counted on."""
+        return InstructTexts(self.encoded, class_weights)
+
+
+def encode_answer_splits(prepared: PreparedDataset, encoder: PromptEncoder, config: Config) -> dict[str, AnswerSplit]:
+    """Cut the splits to the sizes asked for and write prompts and answers.
+
+    Raises:
+        UserError: an answer longer than ``max_length``, or a split without a single usable answer.
+    """
+    data, seed = config.data, config.training.seed
+    splits = {}
+    for name, limit in (
+        ("train", data.max_train_samples),
+        ("validation", data.max_eval_samples),
+        ("test", data.max_eval_samples),
+    ):
+        texts = subset(prepared.dataset[name], limit, seed)
+        splits[name] = AnswerSplit(texts, encode_examples(texts, encoder))
+        reasons = Counter(splits[name].encoded["reason"])
+        if not reasons[""]:
+            reason = next(iter(reasons), "it is empty")
+            raise UserError(f"{data.dataset}: no answer of the {name} split can be learned ({reason})")
+    return splits
+
+
+def write_rejects(path: Path, splits: dict[str, AnswerSplit]) -> None:
+    """Write split, id and reason of every row that no loss is counted on."""
+    rows = (
+        (name, identity, reason)
+        for name, split in splits.items()
+        for identity, reason in zip(split.texts["id"], split.encoded["reason"], strict=True)
+        if reason
+    )
+    write_csv(path, ("split", "id", "reason"), rows)
+
+
+def answer_weights(prepared: PreparedDataset, train: AnswerSplit, config: Config) -> torch.Tensor:
+    """Weights of the examples by label, ``(classes,)``; free answers are of one class with weight one.
+
+    Raises:
+        UserError: ``class_counts`` does not name every leaf.
+    """
+    size = 1 if prepared.taxonomy is None else len(prepared.taxonomy.leaves)
+    counts = config.method.class_counts
+    if counts is not None and len(counts) != size:
+        raise UserError(
+            f"{config.source}: class_counts: {len(counts)} numbers for {size} labels; give one per label, or leave it "
+            "out"
+        )
+    if size == 1 or config.method.class_weights == "none":
+        return torch.ones(size)
+    found = Counter(numbers_of(train.encoded, "label").tolist())
+    return inverse_frequency_weights(counts or [found[label] for label in range(size)])
+
+
+def optimizer_steps(examples: int, config: Config, arguments: TrainingArguments) -> int:
+    """Steps of a run with a fixed number of texts per batch; with a token budget the number before it is known."""
+    if config.training.max_steps > 0:
+        return config.training.max_steps
+    batches = math.ceil(examples / (config.training.per_device_train_batch_size * arguments.world_size))
+    per_epoch = math.ceil(batches / config.training.gradient_accumulation_steps)
+    return max(1, math.ceil(per_epoch * config.training.num_train_epochs))
+
+
+def supervised_tokens(splits: dict[str, AnswerSplit]) -> dict[str, int]:
+    """Tokens that a loss is counted on, by split."""
+    return {
+        name: int(np.sum([len(answer) for answer in split.encoded["answer_ids"]])) for name, split in splits.items()
+    }

@@ -1,0 +1,184 @@
+"""train_instruct.py through its command line: what it writes, how it continues, how it fails."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from sklearn.metrics import f1_score
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import train_instruct
+from opinionlm.errors import UserError
+from opinionlm.evaluation.label_calibration import calibrated_probabilities
+from opinionlm.evaluation.scoring import score_labels
+from opinionlm.experiments.generative_folder import read_settings
+from tests.tiny import save_generative_model
+
+ROOT = Path(__file__).resolve().parent.parent
+WORDS = {
+    "noise": "vote lisa follow giveaway",
+    "objective": "price closed volume report",
+    "positive": "love great happy gain",
+    "negative": "hate awful loss scam",
+}
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory) -> dict[str, str]:
+    """A tiny pretrained model, a template and a small raw data set: options that every run here shares."""
+    folder = tmp_path_factory.mktemp("setting")
+    save_generative_model(folder / "model")
+    generator = np.random.default_rng(0)
+    with open(folder / "posts.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "level1", "level2"])
+        for index in range(120):
+            label = list(WORDS)[min(3, index % 5)]
+            words = generator.choice(WORDS[label].split() + ["coin", "market", "today", "chain"], 6)
+            path = ["subjective", label] if label in ("positive", "negative") else [label, ""]
+            writer.writerow([" ".join(words) + f" {index}", *path])
+    spec = {
+        "name": "posts",
+        "tokenizer_name_or_path": str(folder / "model"),
+        "files": [{"path": "posts.csv", "platform": "forum", "columns": {"text": "text"}}],
+        "labels": {"noise": None, "objective": None, "subjective": ["positive", "negative"]},
+        "split": {"train": 0.6, "validation": 0.2, "test": 0.2},
+    }
+    spec["files"][0]["columns"] |= {"level1": "level1", "level2": "level2"}
+    (folder / "posts.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
+    (folder / "template.yaml").write_text('prompt: "post: {text}\\nlabel:"\n')
+    return {
+        "dataset": str(folder / "posts.yaml"),
+        "data_dir": str(folder),
+        "prepared_dir": str(folder / "prepared"),
+        "model_name_or_path": str(folder / "model"),
+        "prompt_template": str(folder / "template.yaml"),
+        "adaptation": "top_blocks",
+        "max_length": "64",
+        "learning_rate": "1e-3",
+        "num_train_epochs": "2",
+        "per_device_train_batch_size": "16",
+        "report_to": "none",
+        "use_cpu": "true",
+    }
+
+
+def command_line(setting: dict[str, str], **options: object) -> list[str]:
+    return [part for name, value in (setting | options).items() for part in (f"--{name}", str(value))]
+
+
+def train(setting: dict[str, str], **options: object) -> dict | None:
+    return train_instruct.main(command_line(setting, **options))
+
+
+def test_run_folder(setting, tmp_path) -> None:
+    metrics = train(setting, output_dir=tmp_path, run_name="full_run")
+    folder = tmp_path / "full_run"
+    stored = json.loads((folder / "metrics.json").read_text())
+    assert stored == metrics
+    assert stored.keys() >= {"train", "validation", "test", "model", "cost"}
+    assert stored["model"]["trainable_parameters"] < stored["model"]["total_parameters"]
+    assert stored["train"]["supervised_tokens"] > 0 and len(stored["test"]["macro_f1_ci95"]) == 2
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["decode"] == "score" and "pooling" not in config
+    for name in ("confusion_test", "per_class_test", "reliability_test", "learning_curves"):
+        assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "rejects.csv").read_text() == "split,id,reason\n"
+    with open(folder / "predictions" / "test.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0].keys() >= {"id", "text", "gold", "predicted", "level1", "level2", "probability_noise"}
+    gold, predicted = [row["gold"] for row in rows], [row["predicted"] for row in rows]
+    assert f1_score(gold, predicted, average="macro") == pytest.approx(stored["test"]["macro_f1"])
+    assert {row["level1"] for row in rows if row["predicted"] == "positive"} <= {"subjective"}
+
+    # The saved model, its tokenizer and its settings give these very probabilities.
+    model = AutoModelForCausalLM.from_pretrained(folder / "best").eval()
+    tokenizer, settings = AutoTokenizer.from_pretrained(folder / "best"), read_settings(folder / "best")
+    encoder = settings.encoder(tokenizer, encoder_decoder=False)
+    prompts = [encoder.prompt_ids(row["text"]) for row in rows]
+    probabilities = calibrated_probabilities(score_labels(model, prompts, encoder.label_ids(), 0))
+    expected = [[float(row[f"probability_{label}"]) for label in WORDS] for row in rows]
+    assert probabilities == pytest.approx(np.array(expected), abs=2e-5)
+
+    # A finished run is not run again; other options under its name are refused.
+    assert train(setting, output_dir=tmp_path, run_name="full_run") is None
+    with pytest.raises(UserError, match="other options"):
+        train(setting, output_dir=tmp_path, run_name="full_run", seed=3)
+
+
+def test_an_interrupted_run_ends_like_a_whole_one(setting, tmp_path) -> None:
+    options = {"output_dir": tmp_path, "adaptation": "full", "num_train_epochs": "2"}
+    whole = train(setting, run_name="whole", **options)
+    train(setting, run_name="cut", **options)
+    folder = tmp_path / "cut"
+    (folder / "metrics.json").unlink()
+    last = max(folder.glob("checkpoints/checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    (last / "trainer_state.json").unlink()
+    resumed = train(setting, run_name="cut", **options)
+    assert resumed["validation"] == pytest.approx(whole["validation"])
+
+
+def test_decode_generate_counts_invalid_answers(setting, tmp_path) -> None:
+    options = {"decode": "generate", "num_beams": 1, "max_answer_length": 6, "max_eval_samples": 6}
+    metrics = train(setting, output_dir=tmp_path, run_name="g", num_train_epochs=1, **options)
+    assert 0.0 <= metrics["test"]["invalid_rate"] <= 1.0
+    with open(tmp_path / "g" / "predictions" / "test.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    invalid = [row for row in rows if row["answer"].strip() not in WORDS]
+    assert len(invalid) == round(metrics["test"]["invalid_rate"] * len(rows))
+    assert all(row["predicted"] == row["level1"] == "" for row in invalid)
+
+
+def test_contextual_calibration(setting, tmp_path) -> None:
+    metrics = train(setting, output_dir=tmp_path, run_name="c", num_train_epochs=1, calibration="contextual")
+    assert 0.0 <= metrics["test"]["macro_f1"] <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("options", "template", "message"),
+    [
+        ({}, 'prompt: "no field"', "lacks the field {text}"),
+        ({}, 'prompt: "{text} {label}:"', "unknown field {label}"),
+        ({}, 'prompt: "{text}:"\nchat: true', "has no chat template"),
+        ({}, 'prompt: "{text}:"\nlabels: {positive: good, negative: good}', "have the same answer 'good'"),
+        ({}, 'prompt: "{text}:"\nlabels: {positive: good, negative: good bad}', "begins like 'good'"),
+        ({}, 'prompt: "{text}:"\nlabels: {neutral: good}', "'neutral' is not one of the data's labels"),
+        ({"max_length": 12}, 'prompt: "a template of very many words for {text}:"', "without any text"),
+        ({"max_length": 4}, 'prompt: "{text}:"', "leave no room for a prompt beside an answer"),
+    ],
+)
+def test_bad_templates_are_named_before_training(setting, tmp_path, options, template, message) -> None:
+    (tmp_path / "bad.yaml").write_text(template)
+    with pytest.raises(UserError) as caught:
+        train(setting, output_dir=tmp_path, run_name="bad", prompt_template=tmp_path / "bad.yaml", **options)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "bad").exists()
+
+
+def test_encoder_only_models_are_refused(setting, tmp_path) -> None:
+    from tests.tiny import save_pretrained_model
+
+    save_pretrained_model(tmp_path / "bert", "bert")
+    with pytest.raises(UserError, match="'bert' is an encoder-only model"):
+        train(setting, output_dir=tmp_path, run_name="bad", model_name_or_path=tmp_path / "bert")
+
+
+def test_two_processes(setting, tmp_path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += [str(ROOT / "train_instruct.py"), *command_line(setting, output_dir=tmp_path, run_name="two")]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    one = train(setting, output_dir=tmp_path, run_name="one", per_device_train_batch_size=32)
+    two = json.loads((tmp_path / "two" / "metrics.json").read_text())
+    assert two["validation"]["loss"] == pytest.approx(one["validation"]["loss"], rel=1e-4)
+    assert torch.tensor(two["validation"]["macro_f1"]).item() == pytest.approx(one["validation"]["macro_f1"])

@@ -1,0 +1,153 @@
+"""Teach a language model to write its answers: prompts from a template, a loss on the answers' tokens alone.
+
+    python train_instruct.py --config configs/gemma3_mini_instruct.yaml --data_dir ../shared/data
+    accelerate launch train_instruct.py --config configs/gemma1b_instruct.yaml --learning_rate 3e-5
+
+The YAML holds any of the options below; options on the command line win. The run folder output_dir/run_name gets
+config.yaml, environment.json, rejects.csv, predictions/, figures/, checkpoints/, best/ and, last, metrics.json.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from opinionlm.config import Config
+from opinionlm.errors import run_script
+from opinionlm.parsing import parse_config
+
+
+def main(argv: list[str] | None = None) -> dict[str, Any] | None:
+    """Run a config, once or once per seed.
+
+    Returns:
+        What ``metrics.json`` (or the summary over seeds) holds; None where nothing was left to do, and in the
+        processes that only help.
+    """
+    config = parse_config(argv, description=__doc__, script="train_instruct")
+
+    # Imported late, so that --help and config errors answer at once.
+    from opinionlm.experiments.seeds import seed_configs, stored_metrics, summarise_seeds
+    from opinionlm.training.processes import is_main_process, leave, quiet_libraries
+
+    quiet_libraries()
+    if config.training.seeds is None:
+        result = train(config)
+    else:
+        runs = seed_configs(config)
+        for run in runs:
+            train(run)
+        result = None
+        if is_main_process():
+            result = summarise_seeds(config, {run.training.seed: stored_metrics(run) for run in runs})
+    leave()
+    return result
+
+
+def train(config: Config) -> dict[str, Any] | None:
+    """Run one config from raw or prepared data to metrics."""
+    from transformers import EarlyStoppingCallback, set_seed
+
+    from opinionlm.adaptation.build_generative import build_generative
+    from opinionlm.data.encoding import load_tokenizer
+    from opinionlm.data.instruct_encoding import InstructCollator
+    from opinionlm.data.pipeline import prepare_or_load
+    from opinionlm.data.prompts import PromptEncoder, label_words, load_template
+    from opinionlm.experiments.instruct_results import (
+        describe_answers,
+        judge_splits,
+        save_best_answers,
+        write_answer_results,
+    )
+    from opinionlm.experiments.judging import Judge, best_metric
+    from opinionlm.experiments.tracking import NoTracking, TrackingCallback, open_tracking
+    from opinionlm.models.backbones import read_model_config
+    from opinionlm.models.generative import generative_class
+    from opinionlm.training.arguments import training_arguments
+    from opinionlm.training.callbacks import ConsoleCallback
+    from opinionlm.training.checkpoints import latest_checkpoint
+    from opinionlm.training.cost import reset_peak_memory
+    from opinionlm.training.instruct_splits import answer_weights, encode_answer_splits, optimizer_steps, write_rejects
+    from opinionlm.training.instruct_trainer import InstructSplit, InstructTrainer
+    from opinionlm.training.runs import create_run, environment, is_finished
+    from opinionlm.training.splits import batch_plan
+
+    arguments = training_arguments(config)
+    is_main = arguments.process_index == 0
+    with arguments.main_process_first(desc="run folder"):
+        if is_finished(config, is_main):
+            print(f"{config.run_folder} is finished already; overwrite: true trains it again")
+            return None
+
+    model_config = read_model_config(config.model)
+    generative_class(model_config)
+    template = load_template(config.instruct.prompt_template)
+
+    # Data: prompts and answers as token ids; what cannot be learned from is written down, never repaired.
+    data, options = config.data, config.instruct
+    with arguments.main_process_first(desc="data"):
+        prepared = prepare_or_load(data.dataset, Path(data.data_dir), Path(data.prepared_dir))
+        # The best checkpoint is the one with the best validation score of the task.
+        arguments.metric_for_best_model, arguments.greater_is_better = best_metric(prepared.task)
+        tokenizer = load_tokenizer(config.model)
+        words = () if prepared.taxonomy is None else tuple(label_words(template, prepared.taxonomy))
+        encoder_decoder = model_config.is_encoder_decoder
+        encoder = PromptEncoder(
+            template, tokenizer, data.max_length, words, options.max_answer_length, encoder_decoder
+        )
+        splits = encode_answer_splits(prepared, encoder, config)
+    class_weights = answer_weights(prepared, splits["train"], config)
+    judge = Judge(options, encoder, prepared, class_weights.numpy())
+    texts = {name: split.learned(class_weights) for name, split in splits.items()}
+    readers = {
+        name: InstructSplit(judge.prompts(split.encoded["prompt_ids"]), texts[name]) for name, split in splits.items()
+    }
+
+    set_seed(config.training.seed)
+    steps = optimizer_steps(len(texts["train"]), config, arguments)
+    model = build_generative(config, model_config, encoder, steps)
+    facts = environment(config, prepared.fingerprint)
+    if is_main:
+        create_run(config, facts)
+        write_rejects(config.run_folder / "rejects.csv", splits)
+        print(describe_answers(config, prepared, encoder, splits, model))
+
+    with open_tracking(config, config.run_folder, facts) if is_main else NoTracking() as tracker:
+        callbacks = [
+            ConsoleCallback(arguments.metric_for_best_model, arguments.greater_is_better),
+            TrackingCallback(tracker),
+        ]
+        if config.training.early_stopping_patience is not None:
+            callbacks.append(EarlyStoppingCallback(config.training.early_stopping_patience))
+        trainer = InstructTrainer(
+            model=model,
+            args=arguments,
+            predict=judge.predict,
+            score=lambda outcome: judge.numbers(splits["validation"].texts, outcome),
+            plan=batch_plan(texts["train"], config, arguments),
+            train_dataset=texts["train"],
+            eval_dataset=readers["validation"],
+            data_collator=InstructCollator(
+                tokenizer.pad_token_id, encoder_decoder, data.max_length if data.pad_to_max else None
+            ),
+            callbacks=callbacks,
+        )
+        checkpoint = latest_checkpoint(config)
+        if checkpoint is not None and is_main:
+            print(f"Continuing from {checkpoint}")
+        reset_peak_memory()
+        started = time.perf_counter()
+        outcome = trainer.train(resume_from_checkpoint=checkpoint)
+        seconds = time.perf_counter() - started
+
+        # The trainer now holds the best checkpoint; test is read here, once.
+        results = judge_splits(trainer, judge, splits, readers)
+        if not is_main:
+            return None
+        save_best_answers(config, trainer, encoder, prepared, results)
+        return write_answer_results(config, trainer, outcome, seconds, judge, splits, results, tracker)
+
+
+if __name__ == "__main__":
+    run_script(main)
