@@ -1,4 +1,4 @@
-"""Label posts with a trained classifier: any number of them, in constant memory.
+"""Label posts, or let them be answered, with a trained model: any number of them, in constant memory.
 
     python predict.py --model outputs/<run>/best --input posts.csv --output labels.csv
     cat posts.txt | python predict.py --model outputs/<run>/best --input - --output - > labels.csv
@@ -28,6 +28,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", required=True, metavar="FILE", help=".csv or .jsonl, or - for standard output")
     parser.add_argument("--text_column", default="text", metavar="NAME", help="column or key of the texts [text]")
     parser.add_argument("--id_column", metavar="NAME", help="column or key of the ids [id, where there is one]")
+    parser.add_argument(
+        "--context_column", default="context", metavar="NAME", help="of what prompts show beside a text [context]"
+    )
     parser.add_argument(
         "--format",
         choices=["csv", "tsv", "jsonl", "lines"],
@@ -66,14 +69,20 @@ def main(argv: list[str] | None = None) -> None:
     # The imports take seconds; help and a wrong command line need not wait for them.
     from opinionlm.experiments.prediction import check_model_folder, load_labeller, model_fingerprint
     from opinionlm.experiments.prediction_files import Request, predict_file
+    from opinionlm.experiments.prediction_generative import is_generative, load_answerer, shows_context
 
-    check_model_folder(arguments.model)
+    if generative := is_generative(arguments.model):
+        has_context = shows_context(arguments.model)
+    else:
+        check_model_folder(arguments.model)
+        has_context = False
     request = Request(
         input=arguments.input,
         output=arguments.output,
         format=arguments.format,
         text_column=arguments.text_column,
         id_column=arguments.id_column,
+        context_column=arguments.context_column if has_context else None,
         window=arguments.window,
         overwrite=arguments.overwrite,
         identity=f"{model_fingerprint(arguments.model)} {'bfloat16' if arguments.bf16 else 'own precision'}",
@@ -81,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         summary = predict_file(
             request,
-            lambda: load_labeller(
+            lambda: (load_answerer if generative else load_labeller)(
                 arguments.model,
                 arguments.device,
                 arguments.bf16,

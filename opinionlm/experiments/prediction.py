@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,6 +18,7 @@ from opinionlm.data.encoding import PadCollator
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.evaluation.metrics import softmax
+from opinionlm.evaluation.predictions import prediction_header, prediction_rows
 from opinionlm.models.classifier import OpinionClassifier, OpinionClassifierConfig
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -42,6 +43,18 @@ class Labeller:
     max_length: int
     batch_size: int = 64
     max_tokens_per_batch: int = 4096
+
+    def header(self) -> list[str]:
+        """Columns of a prediction."""
+        return prediction_header(self.taxonomy)
+
+    def number_columns(self) -> set[str]:
+        """Those that hold numbers."""
+        return {"confidence", *(f"probability_{label}" for label in self.taxonomy.leaves)}
+
+    def cells(self, records: Sequence[Mapping[str, str]], progress: Callable[[int], object]) -> Iterator[list[str]]:
+        """Cells of every record, in the order of `header`."""
+        return prediction_rows(self.probabilities([record["text"] for record in records], progress), self.taxonomy)
 
     def probabilities(self, texts: Sequence[str], progress: Callable[[int], object] = lambda rows: None) -> np.ndarray:
         """Probabilities ``(rows, leaves)`` in the order of the texts.

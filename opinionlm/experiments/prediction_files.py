@@ -7,28 +7,42 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal
+from typing import IO, Literal, Protocol
 
 from tqdm import tqdm
 
 from opinionlm.data.sources import Kind, Record, Reject, SourceNotes, read_stream
 from opinionlm.data.spec import FileSpec
 from opinionlm.errors import UserError
-from opinionlm.evaluation.predictions import prediction_header, prediction_rows
 from opinionlm.experiments.prediction_output import Sink, StandardOutput, csv_bytes, open_file_output
-
-if TYPE_CHECKING:
-    from opinionlm.experiments.prediction import Labeller
 
 OutputKind = Literal["csv", "jsonl"]
 STANDARD = "-"
 # A window also ends at so many characters, so that long posts cannot exhaust memory.
 WINDOW_CHARACTERS = 16_000_000
 SHOWN_REJECTS = 10
+
+
+class Predictor(Protocol):
+    """A loaded model that turns records into cells."""
+
+    def header(self) -> list[str]:
+        """Names of the columns that it adds."""
+
+    def number_columns(self) -> set[str]:
+        """Those of them that hold numbers."""
+
+    def cells(self, records: Sequence[Mapping[str, str]], progress: Callable[[int], object]) -> Iterable[list[str]]:
+        """Cells of every record, in their order.
+
+        Args:
+            records: fields by name, ``text`` among them.
+            progress: called with the number of rows that are settled.
+        """
 
 
 @dataclass(frozen=True)
@@ -41,6 +55,7 @@ class Request:
         format: of the input; None goes by its ending, and standard input then holds plain lines.
         text_column: column or key of the texts.
         id_column: column or key of the ids; None takes ``id`` where there is one. Rows without get their number.
+        context_column: column or key of the contexts, where the model's prompts show one; None reads none.
         window: records per window.
         overwrite: replace a finished output, and drop an unfinished one that was made from something else.
         identity: fingerprint of model and options; an unfinished output of another one is not continued.
@@ -51,6 +66,7 @@ class Request:
     format: Kind | None = None
     text_column: str = "text"
     id_column: str | None = None
+    context_column: str | None = None
     window: int = 8192
     overwrite: bool = False
     identity: str = ""
@@ -100,7 +116,7 @@ def made_from(request: Request) -> dict[str, str]:
     status = path.stat()
     with open(path, "rb") as file:
         head = hashlib.sha256(file.read(1 << 20)).hexdigest()
-    columns = f"{request.text_column} {request.id_column}"
+    columns = f"{request.text_column} {request.id_column} {request.context_column}"
     return {
         "input": f"{status.st_size} bytes, changed at {status.st_mtime_ns} ns, sha256 of the first MiB {head}",
         "model or precision": request.identity,
@@ -181,12 +197,12 @@ def read_windows(records: Iterator[Record | Reject], done: int, size: int) -> It
         yield window
 
 
-def predict_file(request: Request, load: Callable[[], Labeller]) -> Summary:
+def predict_file(request: Request, load: Callable[[], Predictor]) -> Summary:
     """Label every record of the input.
 
     Args:
         request: what to label.
-        load: gives the classifier; called after the first window was read, so that bad input is told at once.
+        load: gives the model; called after the first window was read, so that bad input is told at once.
 
     Returns:
         Counts of the whole output, earlier calls included.
@@ -202,18 +218,18 @@ def predict_file(request: Request, load: Callable[[], Labeller]) -> Summary:
         try:
             windows = read_windows(records, sink.progress.records, request.window)
             window = next(windows, None)
-            labeller = load()
+            predictor = load()
             start = time.monotonic()
             with tqdm(desc="Predicting", unit=" rows", initial=sink.progress.records, disable=None) as bar:
                 while window is not None:
                     if size:
                         # How many rows there will be is only known from the share of bytes that are read.
                         bar.total = max(window[-1].number, round(window[-1].number * size / max(1, binary.tell())))
-                    label_window(window, labeller, sink, request, bar)
+                    label_window(window, predictor, sink, request, bar)
                     window = next(windows, None)
             if not sink.progress.output_bytes:
                 # No usable record at all: still a file with its header.
-                sink.write(encode_rows([], labeller, request.output, header=True), 0, [], sink.progress.records)
+                sink.write(encode_rows([], predictor, request.output, header=True), 0, [], sink.progress.records)
         except BaseException:
             sink.abandon()
             raise
@@ -223,31 +239,34 @@ def predict_file(request: Request, load: Callable[[], Labeller]) -> Summary:
 
 def read_records(binary: IO[bytes], request: Request, notes: SourceNotes) -> Generator[Record | Reject, None, None]:
     """The records of the input with the canonical columns ``text`` and, where there is one, ``id``."""
-    spec = FileSpec(request.input, {"text": request.text_column, "id": request.id_column or "id"})
+    columns = {"text": request.text_column, "id": request.id_column or "id"}
+    if request.context_column is not None:
+        columns["context"] = request.context_column
+    spec = FileSpec(request.input, columns)
     return read_stream(
         binary,
         "standard input" if request.input == STANDARD else request.input,
         input_kind(request),
         spec,
         notes,
-        optional=("id",) if request.id_column is None else (),
+        optional=("id", "context") if request.id_column is None else ("context",),
         remedy="name the columns with --text_column and --id_column",
     )
 
 
-def label_window(window: list[Record | Reject], labeller: Labeller, sink: Sink, request: Request, bar: tqdm) -> None:
+def label_window(window: list[Record | Reject], predictor: Predictor, sink: Sink, request: Request, bar: tqdm) -> None:
     """Label the records of one window, write them in their order, and report the rejected ones."""
     records = [record for record in window if isinstance(record, Record)]
     rejects = [record for record in window if isinstance(record, Reject)]
     for position, reject in enumerate(rejects, start=sink.progress.rejects):
         if position < SHOWN_REJECTS:
             bar.write(f"{request.input}:{reject.line}: rejected, {reject.reason}: {reject.detail}", file=sys.stderr)
-    probabilities = labeller.probabilities([record.fields["text"] for record in records], bar.update)
+    cells_of_records = predictor.cells([record.fields for record in records], bar.update)
     labelled = [
         [record.fields.get("id") or str(record.number), record.fields["text"], *cells]
-        for record, cells in zip(records, prediction_rows(probabilities, labeller.taxonomy), strict=True)
+        for record, cells in zip(records, cells_of_records, strict=True)
     ]
-    content = encode_rows(labelled, labeller, request.output, header=sink.progress.output_bytes == 0)
+    content = encode_rows(labelled, predictor, request.output, header=sink.progress.output_bytes == 0)
     try:
         sink.write(content, len(records), rejects, window[-1].number)
     except BrokenPipeError:
@@ -260,20 +279,16 @@ def label_window(window: list[Record | Reject], labeller: Labeller, sink: Sink, 
     bar.update(len(rejects))
 
 
-def encode_rows(rows: list[list[str]], labeller: Labeller, output: str, header: bool) -> bytes:
+def encode_rows(rows: list[list[str]], predictor: Predictor, output: str, header: bool) -> bytes:
     """Rows as the output's format holds them; CSV with its header line where asked for."""
-    names = ["id", "text", *prediction_header(labeller.taxonomy)]
+    names = ["id", "text", *predictor.header()]
     match output_kind(output):
         case "csv":
             return csv_bytes([names, *rows] if header else rows)
         case "jsonl":
-            levels = range(4, 4 + labeller.taxonomy.depth)
-            texts = {0, 1, 2, *levels}
+            numbers = predictor.number_columns()
             objects = (
-                {
-                    name: cell if at in texts else float(cell)
-                    for at, (name, cell) in enumerate(zip(names, row, strict=True))
-                }
+                {name: float(cell) if name in numbers else cell for name, cell in zip(names, row, strict=True)}
                 for row in rows
             )
             return "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in objects).encode()
