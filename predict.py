@@ -1,11 +1,15 @@
-"""Label posts, or let them be answered, with a trained model: any number of them, in constant memory.
+"""Label posts, tag words or score pairs with a trained model: any number of them, in constant memory.
 
     python predict.py --model outputs/<run>/best --input posts.csv --output labels.csv
     cat posts.txt | python predict.py --model outputs/<run>/best --input - --output - > labels.csv
+    python predict.py --model outputs/<run>/best --input pairs.tsv --pair_column other --output scores.csv
+    python predict.py --model outputs/<run>/best --input sentences.txt --output entities.conll
+    python predict.py --model outputs/<run>/best --merge merged
 
-The output has one row per post: its id (or its number), the text, the predicted label, the confidence, the label at
-every level of the label tree and the probability of every label. A job that was interrupted goes on where it stopped
-when the same command is given again. Records that cannot be read go to <output>.rejects.csv with line and reason.
+The output has one row per post: its id (or its number), the text, and the model's answer: label, confidence, the label
+at every level of the label tree and the probability of every label; or a score; or tags and entities of the words,
+which blanks separate. A job that was interrupted goes on where it stopped when the same command is given again.
+Records that cannot be read go to <output>.rejects.csv with line and reason.
 """
 
 from __future__ import annotations
@@ -24,16 +28,15 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--model", required=True, type=Path, metavar="FOLDER", help="best/ of a finished run")
-    parser.add_argument("--input", required=True, metavar="FILE", help=".csv, .tsv, .jsonl, .txt (also .gz), or -")
-    parser.add_argument("--output", required=True, metavar="FILE", help=".csv or .jsonl, or - for standard output")
+    parser.add_argument("--input", metavar="FILE", help=".csv, .tsv, .jsonl, .txt, .conll (also .gz), or -")
+    parser.add_argument("--output", metavar="FILE", help=".csv, .jsonl, .conll (tags), or - for standard output")
+    parser.add_argument("--merge", type=Path, metavar="FOLDER", help="write the model there with its adapter merged")
     parser.add_argument("--text_column", default="text", metavar="NAME", help="column or key of the texts [text]")
+    parser.add_argument("--pair_column", metavar="NAME", help="column or key of second texts: of pairs, or contexts")
     parser.add_argument("--id_column", metavar="NAME", help="column or key of the ids [id, where there is one]")
     parser.add_argument(
-        "--context_column", default="context", metavar="NAME", help="of what prompts show beside a text [context]"
-    )
-    parser.add_argument(
         "--format",
-        choices=["csv", "tsv", "jsonl", "lines"],
+        choices=["csv", "tsv", "jsonl", "lines", "conll"],
         help="of the input [by its ending; lines for standard input]",
     )
     parser.add_argument(
@@ -50,7 +53,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the output, and drop an unfinished one of another job"
     )
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if (arguments.input is None) != (arguments.output is None) or (arguments.input is arguments.merge is None):
+        parser.error("give --input and --output, or --merge, or all three")
+    return arguments
 
 
 def positive(text: str) -> int:
@@ -62,27 +68,41 @@ def positive(text: str) -> int:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Label the input."""
+    """Merge the adapter where that is asked for, and label the input where there is one."""
     arguments = parse_arguments(argv)
+    if arguments.merge is not None:
+        merge(arguments.model, arguments.merge)
+    if arguments.input is not None:
+        predict(arguments)
+
+
+def merge(model: Path, folder: Path) -> None:
+    """Write a model with its adapter merged into its weights."""
+    from opinionlm.adaptation.merging import merge_model_folder
+
+    from opinionlm.experiments.prediction import check_model_folder
+
+    check_model_folder(model)
+    merge_model_folder(model, folder)
+    print(f"merged {model} → {folder}", file=sys.stderr)
+
+
+def predict(arguments: argparse.Namespace) -> None:
+    """Label the input."""
     if arguments.input != "-" and not Path(arguments.input).is_file():
         raise UserError(f"--input: no such file: {arguments.input}")
     # The imports take seconds; help and a wrong command line need not wait for them.
     from opinionlm.experiments.prediction import check_model_folder, load_labeller, model_fingerprint
     from opinionlm.experiments.prediction_files import Request, predict_file
-    from opinionlm.experiments.prediction_generative import is_generative, load_answerer, shows_context
 
-    if generative := is_generative(arguments.model):
-        has_context = shows_context(arguments.model)
-    else:
-        check_model_folder(arguments.model)
-        has_context = False
+    check_model_folder(arguments.model)
     request = Request(
         input=arguments.input,
         output=arguments.output,
         format=arguments.format,
         text_column=arguments.text_column,
+        pair_column=arguments.pair_column,
         id_column=arguments.id_column,
-        context_column=arguments.context_column if has_context else None,
         window=arguments.window,
         overwrite=arguments.overwrite,
         identity=f"{model_fingerprint(arguments.model)} {'bfloat16' if arguments.bf16 else 'own precision'}",
@@ -90,7 +110,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         summary = predict_file(
             request,
-            lambda: (load_answerer if generative else load_labeller)(
+            lambda: load_labeller(
                 arguments.model,
                 arguments.device,
                 arguments.bf16,

@@ -84,6 +84,7 @@ def main(argv: list[str] | None = None) -> None:
     # Imported here, so that --help and mistakes in the YAML are answered at once.
     from opinionlm.data.pipeline import fingerprint_of, is_current, prepare
     from opinionlm.data.report import summary
+    from opinionlm.data.task_report import task_summary
 
     started = time.perf_counter()
     data_dir = Path(arguments.data_dir)
@@ -91,7 +92,7 @@ def main(argv: list[str] | None = None) -> None:
     if not unchanged:
         prepare(spec, data_dir, output_dir, arguments.num_proc, arguments.force)
     report = json.loads((output_dir / "report.json").read_text(encoding="utf-8"))
-    print(summary(report))
+    print(summary(report) if spec.task == "sequence" else task_summary(report))
     for warning in report["warnings"]:
         print(f"warning: {warning}")
     if unchanged:

@@ -1,4 +1,4 @@
-"""Train a classifier: a pretrained backbone, a head, a choice of what trains, and a loss that knows the imbalance.
+"""Train a classifier, a tagger or a scorer of pairs: a pretrained backbone, a head, and a choice of what trains.
 
     python train_classifier.py --config configs/quickstart.yaml
     accelerate launch train_classifier.py --config configs/gemma1b.yaml --learning_rate 3e-5
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,22 +51,24 @@ def train(config: Config) -> dict[str, Any] | None:
     """Run one config from raw or prepared data to metrics."""
     from transformers import EarlyStoppingCallback, set_seed
 
-    from opinionlm.adaptation.build import build_classifier
+    from opinionlm.adaptation.build import build_model
+    from opinionlm.adaptation.layerwise_lr import parameter_groups
+    from opinionlm.adaptation.schedules import auxiliary_loss, training_callbacks
     from opinionlm.data.encoding import collator_for, load_tokenizer
     from opinionlm.data.pipeline import prepare_or_load
-    from opinionlm.evaluation.metrics import metric_function
-    from opinionlm.experiments.results import describe_run, evaluate_splits, save_best, write_results
+    from opinionlm.evaluation.headline import headline_of
+    from opinionlm.experiments.results import describe_run, save_best, write_results
+    from opinionlm.experiments.split_results import evaluate_splits, kept_outputs, validation_scores
     from opinionlm.experiments.tracking import NoTracking, TrackingCallback, open_tracking
     from opinionlm.models.backbones import read_model_config
-    from opinionlm.models.frozen_prefix import PrefixStandIn, stores_pooled
+    from opinionlm.models.frozen_prefix import PrefixStandIn, whole_backbone_frozen
     from opinionlm.training.arguments import training_arguments
     from opinionlm.training.cache_building import cached_splits
     from opinionlm.training.callbacks import ConsoleCallback
     from opinionlm.training.checkpoints import latest_checkpoint
     from opinionlm.training.cost import reset_peak_memory
-    from opinionlm.training.losses import WeightedCrossEntropy
     from opinionlm.training.runs import create_run, environment, is_finished
-    from opinionlm.training.splits import batch_plan, class_weights_for, encode_splits
+    from opinionlm.training.splits import batch_plan, encode_splits, loss_for, optimizer_steps
     from opinionlm.training.trainer import OpinionTrainer
 
     arguments = training_arguments(config)
@@ -83,12 +86,14 @@ def train(config: Config) -> dict[str, Any] | None:
         prepared = prepare_or_load(data.dataset, Path(data.data_dir), Path(data.prepared_dir))
         tokenizer = load_tokenizer(config.model)
         splits = encode_splits(prepared, tokenizer, config)
-    taxonomy = prepared.taxonomy
-    class_weights = class_weights_for(splits["train"], taxonomy, config)
+    loss = loss_for(splits["train"], prepared, config)
+    shown = headline_of(prepared).shown
+    arguments.metric_for_best_model = shown[0]
 
     # Model: seeded before the head's weights are drawn.
     set_seed(config.training.seed)
-    model = build_classifier(config, model_config, taxonomy, vocabulary=len(tokenizer))
+    total_steps = optimizer_steps(batch_plan(splits["train"].reader(None), config, arguments), arguments)
+    model = build_model(config, model_config, prepared, len(tokenizer), total_steps)
     facts = environment(config, prepared.fingerprint)
     if is_main:
         create_run(config, facts)
@@ -98,23 +103,27 @@ def train(config: Config) -> dict[str, Any] | None:
     encoded = {name: split.encoded for name, split in splits.items()}
     states = cached_splits(model, encoded, config, arguments, tokenizer.pad_token_id)
     readers = {name: split.reader(None if states is None else states[name]) for name, split in splits.items()}
-    stand_in = None if states is None or stores_pooled(model) else PrefixStandIn(model)
+    stand_in = None if states is None or whole_backbone_frozen(model) else PrefixStandIn(model)
 
     tracker = open_tracking(config, config.run_folder, facts) if is_main else NoTracking()
     with tracker, stand_in or nullcontext():
-        callbacks = [ConsoleCallback(), TrackingCallback(tracker)]
+        callbacks = [ConsoleCallback(shown[:2]), TrackingCallback(tracker)]
+        callbacks += training_callbacks(model, config.method, total_steps)
         if config.training.early_stopping_patience is not None:
             callbacks.append(EarlyStoppingCallback(config.training.early_stopping_patience))
         trainer = OpinionTrainer(
             model=model,
             args=arguments,
-            loss=WeightedCrossEntropy(class_weights),
+            loss=loss,
             plan=batch_plan(readers["train"], config, arguments),
             train_dataset=readers["train"],
             eval_dataset=readers["validation"],
             data_collator=collator_for(config.data, tokenizer),
-            compute_metrics=metric_function(taxonomy, class_weights.numpy()),
+            compute_metrics=validation_scores(prepared, splits["validation"], loss),
+            preprocess_logits_for_metrics=kept_outputs(prepared),
             callbacks=callbacks,
+            parameter_groups=parameter_groups(model, config.method, config.training),
+            auxiliary_loss=partial(auxiliary_loss, model),
         )
         checkpoint = latest_checkpoint(config)
         if checkpoint is not None and is_main:
@@ -124,14 +133,14 @@ def train(config: Config) -> dict[str, Any] | None:
         outcome = trainer.train(resume_from_checkpoint=checkpoint)
         seconds = time.perf_counter() - started
 
-        # The trainer now holds the best checkpoint by validation macro-F1; test is read here, once.
-        results = evaluate_splits(trainer, splits, readers, taxonomy, class_weights)
+        # The trainer now holds the best checkpoint by the validation score; test is read here, once.
+        results = evaluate_splits(trainer, splits, readers, prepared)
         metrics = None
         if is_main:
             if stand_in is not None:
                 stand_in.restore()
             save_best(model, tokenizer, config, prepared, results)
-            metrics = write_results(config, trainer, outcome, seconds, splits, results, taxonomy, tracker)
+            metrics = write_results(config, trainer, outcome, seconds, splits, results, prepared, tracker)
     return metrics
 
 

@@ -10,6 +10,7 @@ config.yaml, environment.json, rejects.csv, predictions/, figures/, checkpoints/
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +20,15 @@ from opinionlm.parsing import parse_config
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any] | None:
-    """Run a config, once or once per seed.
-
-    Returns:
-        What ``metrics.json`` (or the summary over seeds) holds; None where nothing was left to do, and in the
-        processes that only help.
-    """
+    """Run a config, once or once per seed; returns what `opinionlm.experiments.seeds.train_seeds` does."""
     config = parse_config(argv, description=__doc__, script="train_instruct")
 
     # Imported late, so that --help and config errors answer at once.
-    from opinionlm.experiments.seeds import seed_configs, stored_metrics, summarise_seeds
-    from opinionlm.training.processes import is_main_process, leave, quiet_libraries
+    from opinionlm.experiments.seeds import train_seeds
+    from opinionlm.training.processes import leave, quiet_libraries
 
     quiet_libraries()
-    if config.training.seeds is None:
-        result = train(config)
-    else:
-        runs = seed_configs(config)
-        for run in runs:
-            train(run)
-        result = None
-        if is_main_process():
-            result = summarise_seeds(config, {run.training.seed: stored_metrics(run) for run in runs})
+    result = train_seeds(config, train)
     leave()
     return result
 
@@ -50,6 +38,8 @@ def train(config: Config) -> dict[str, Any] | None:
     from transformers import EarlyStoppingCallback, set_seed
 
     from opinionlm.adaptation.build_generative import build_generative
+    from opinionlm.adaptation.layerwise_lr import parameter_groups
+    from opinionlm.adaptation.schedules import auxiliary_loss, training_callbacks
     from opinionlm.data.encoding import load_tokenizer
     from opinionlm.data.instruct_encoding import InstructCollator
     from opinionlm.data.pipeline import prepare_or_load
@@ -68,10 +58,10 @@ def train(config: Config) -> dict[str, Any] | None:
     from opinionlm.training.callbacks import ConsoleCallback
     from opinionlm.training.checkpoints import latest_checkpoint
     from opinionlm.training.cost import reset_peak_memory
-    from opinionlm.training.instruct_splits import answer_weights, encode_answer_splits, optimizer_steps, write_rejects
+    from opinionlm.training.instruct_splits import answer_weights, encode_answer_splits, write_rejects
     from opinionlm.training.instruct_trainer import InstructSplit, InstructTrainer
     from opinionlm.training.runs import create_run, environment, is_finished
-    from opinionlm.training.splits import batch_plan
+    from opinionlm.training.splits import batch_plan, optimizer_steps
 
     arguments = training_arguments(config)
     is_main = arguments.process_index == 0
@@ -105,8 +95,9 @@ def train(config: Config) -> dict[str, Any] | None:
     }
 
     set_seed(config.training.seed)
-    steps = optimizer_steps(len(texts["train"]), config, arguments)
-    model = build_generative(config, model_config, encoder, steps)
+    plan = batch_plan(texts["train"], config, arguments)
+    total_steps = optimizer_steps(plan, arguments)
+    model = build_generative(config, model_config, encoder, total_steps)
     facts = environment(config, prepared.fingerprint)
     if is_main:
         create_run(config, facts)
@@ -115,9 +106,10 @@ def train(config: Config) -> dict[str, Any] | None:
 
     with open_tracking(config, config.run_folder, facts) if is_main else NoTracking() as tracker:
         callbacks = [
-            ConsoleCallback(arguments.metric_for_best_model, arguments.greater_is_better),
+            ConsoleCallback([arguments.metric_for_best_model], arguments.greater_is_better),
             TrackingCallback(tracker),
         ]
+        callbacks += training_callbacks(model, config.method, total_steps)
         if config.training.early_stopping_patience is not None:
             callbacks.append(EarlyStoppingCallback(config.training.early_stopping_patience))
         trainer = InstructTrainer(
@@ -125,13 +117,15 @@ def train(config: Config) -> dict[str, Any] | None:
             args=arguments,
             predict=judge.predict,
             score=lambda outcome: judge.numbers(splits["validation"].texts, outcome),
-            plan=batch_plan(texts["train"], config, arguments),
+            plan=plan,
             train_dataset=texts["train"],
             eval_dataset=readers["validation"],
             data_collator=InstructCollator(
                 tokenizer.pad_token_id, encoder_decoder, data.max_length if data.pad_to_max else None
             ),
             callbacks=callbacks,
+            parameter_groups=parameter_groups(model, config.method, config.training),
+            auxiliary_loss=partial(auxiliary_loss, model),
         )
         checkpoint = latest_checkpoint(config)
         if checkpoint is not None and is_main:

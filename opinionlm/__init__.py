@@ -1,6 +1,7 @@
 """opinionlm: adapt language models to label posts, compare the ways, and know what to trust.
 
-``import opinionlm`` makes the saved models loadable with ``AutoModelForSequenceClassification.from_pretrained``.
+``import opinionlm`` makes the saved models loadable with ``AutoModelForSequenceClassification.from_pretrained``,
+and saved taggers with ``AutoModelForTokenClassification``.
 """
 
 import logging

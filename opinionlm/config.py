@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from opinionlm.errors import UserError
+from opinionlm.method_rules import method_problems
 
 
 def option(default: Any, help: str) -> Any:
@@ -80,6 +81,7 @@ class ModelConfig:
     bnb_4bit_use_double_quant: bool = option(True, "quantise the quantisation constants too")
     random_weights: bool = option(False, "same architecture without its weights: the baseline for pretraining")
     head_hidden_sizes: list[int] = option([], "hidden layers of the head; [1024, 512] is the opinion paper's")
+    head_bias: bool = option(True, "bias of the head's last layer; false as in the decoders' own heads")
     pooling: Literal["auto", "first", "last", "mean", "pooler"] = option(
         "auto", "auto: last token if causal, else mean; pooler: BERT's own dense layer over the first token"
     )
@@ -105,8 +107,10 @@ class MethodConfig:
     adapter_size: int = option(64, "houlsby, pfeiffer: width of the bottleneck")
     num_virtual_tokens: int = option(20, "prefix, p_tuning_v2, prompt, p_tuning: length of the learned prefix")
     prefix_projection: bool = option(False, "prefix: learn the prefix through a two-layer network (Li and Liang)")
-    class_weights: Literal["none", "inverse_frequency"] = option(
-        "inverse_frequency", "1/count normalised to sum to the number of classes (opinion paper, Algorithm 4)"
+    class_weights: Literal["auto", "none", "inverse_frequency"] = option(
+        "auto",
+        "inverse_frequency: 1/count normalised to sum to the number of classes (opinion paper, Algorithm 4); auto: "
+        "that for sequence, none for token (where O would count for next to nothing) and similarity",
     )
     class_counts: list[int] | None = option(None, "counts in the label tree's order, instead of the training split's")
     cache_frozen: Literal["auto", "on", "off"] = option("auto", "keep what frozen blocks compute, see docs/caching.md")
@@ -169,7 +173,7 @@ class TrainingConfig:
     eval_strategy: Literal["epoch", "steps"] = option("epoch", "when to evaluate and to save a checkpoint")
     eval_steps: int | None = option(None, "optimizer steps between evaluations under eval_strategy: steps")
     logging_steps: float = option(10, "optimizer steps between logged training losses; below 1 a share of all")
-    early_stopping_patience: int | None = option(None, "evaluations without a better macro-F1 before stopping")
+    early_stopping_patience: int | None = option(None, "evaluations without a better score before stopping")
     save_total_limit: int = option(2, "checkpoints kept, the best always among them")
     activation_checkpointing: bool = option(False, "recompute activations in the backward pass to save memory")
     dataloader_num_workers: int = option(0, "processes that prepare batches")
@@ -213,6 +217,7 @@ CLASSIFIER_OPTIONS = frozenset(
         "task",
         "label_all_subwords",
         "head_hidden_sizes",
+        "head_bias",
         "pooling",
         "classifier_dropout",
         "cache_frozen",
@@ -329,14 +334,8 @@ def validate(config: Config) -> None:
         model.head_hidden_sizes,
         "must hold positive widths",
     )
-    if method.adaptation == "top_blocks":
-        require(method.trainable_blocks >= 1, "trainable_blocks", method.trainable_blocks, "must be at least 1")
-    require(
-        not (model.load_in_4bit and method.adaptation == "full" and config.script != "prompt"),
-        "adaptation",
-        method.adaptation,
-        "cannot train 4-bit weights; use top_blocks or head_only, or set load_in_4bit: false",
-    )
+    # Without training there is no adaptation that could be wrong.
+    problems += [] if config.script == "prompt" else method_problems(config)
     require(
         not (model.load_in_4bit and model.random_weights),
         "random_weights",

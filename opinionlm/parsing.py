@@ -77,7 +77,7 @@ def parse_config(argv: list[str] | None, description: str, script: Script = "tra
 
 
 def build_parser(description: str, script: Script) -> argparse.ArgumentParser:
-    """A parser with one option per dataclass field of the script, grouped, with defaults and choices in the help."""
+    """A parser with one option per dataclass field that the script has, grouped, with defaults and choices."""
     parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
     parser.add_argument("--config", metavar="FILE", help="YAML file with any of the options below")
     for name, group in GROUPS.items():

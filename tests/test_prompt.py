@@ -264,8 +264,8 @@ def predicted(model: Path, tmp_path: Path, *options: str) -> list[dict[str, str]
 @pytest.mark.parametrize("adapter", [False, True])
 def test_predict_scores_labels_with_a_saved_language_model(setting, tmp_path, adapter: bool) -> None:
     folder = saved(tmp_path / "best", setting, adapter, "score", TREE)
-    rows = predicted(folder, tmp_path, "--device", "cpu")
-    assert list(rows[0]) == ["id", "text", "predicted", "confidence", "level1", "level2"] + [
+    rows = predicted(folder, tmp_path, "--pair_column", "context", "--device", "cpu")
+    assert list(rows[0]) == ["id", "text", "text_pair", "predicted", "confidence", "level1", "level2"] + [
         f"probability_{word}" for word in WORDS
     ]
     probabilities = np.array([[float(row[f"probability_{word}"]) for word in WORDS] for row in rows])
@@ -275,6 +275,9 @@ def test_predict_scores_labels_with_a_saved_language_model(setting, tmp_path, ad
     (tmp_path / "plain.csv").write_text("id,text\na,the price fell\n")
     predict.main(["--model", str(folder), "--input", str(tmp_path / "plain.csv"), "--output", str(without)])
     assert len(without.read_text().splitlines()) == 2, "a context may be missing"
+    lines = tmp_path / "lines.jsonl"
+    predict.main(["--model", str(folder), "--input", str(tmp_path / "plain.csv"), "--output", str(lines)])
+    assert isinstance(json.loads(lines.read_text())["probability_noise"], float)
 
 
 @pytest.mark.parametrize("taxonomy", [TREE, None])

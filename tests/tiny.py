@@ -5,16 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
 from opinionlm.config import ModelConfig
 from opinionlm.models.backbones import new_backbone
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.generative import generative_class
+from opinionlm.models.tagger import OpinionTagger
 
 VOCABULARY = 320
+# Every letter at the beginning and inside of a word.
+LETTERS = " ".join(f"{letter} a{letter}" for letter in "abcdefghijklmnopqrstuvwxyz0123456789")
 LABELS = ("noise", "objective", "positive", "negative")
+TAGS = ("O", "B-coin", "I-coin", "B-person", "I-person")
 
 DECODER = {
     "vocab_size": VOCABULARY,
@@ -99,9 +103,20 @@ def tiny_config(family: str) -> PreTrainedConfig:
 def tiny_classifier(family: str = "gemma3_text", seed: int = 0, **options) -> OpinionClassifier:
     """A classifier with random weights on a tiny backbone, in evaluation mode."""
     torch.manual_seed(seed)
-    backbone = new_backbone(tiny_config(family))
+    backbone = new_backbone(tiny_config(family), with_pooler=options.get("pooling") == "pooler")
     labels = options.pop("labels", LABELS)
     return OpinionClassifier.from_backbone(backbone, labels, **options).eval()
+
+
+def tiny_tagger(family: str = "gemma3_text", seed: int = 0, **options) -> OpinionTagger:
+    """The same with the head on every token."""
+    torch.manual_seed(seed)
+    return OpinionTagger.from_backbone(new_backbone(tiny_config(family)), TAGS, **options).eval()
+
+
+def tiny_scorer(family: str = "bert", seed: int = 0, **options) -> OpinionClassifier:
+    """The same with one output that is a score."""
+    return tiny_classifier(family, seed, labels=["score"], problem_type="regression", **options)
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
@@ -116,6 +131,28 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 2)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", bos_token="<bos>", unk_token="<unk>"
+    )
+
+
+def wordpiece_tokenizer() -> PreTrainedTokenizerFast:
+    """A WordPiece tokenizer with segments for the texts of a pair, like BERT's."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    trainer = trainers.WordPieceTrainer(vocab_size=120, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator([LETTERS, "is this coin any good ?", "buy now", "the price fell again"] * 5, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
     )
 
 

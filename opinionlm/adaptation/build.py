@@ -1,32 +1,140 @@
-"""From a config to a classifier that is ready to train."""
+"""From a config to a model that is ready to train: a classifier, a tagger or a scorer of pairs."""
 
 from __future__ import annotations
 
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
-from opinionlm.adaptation.methods import apply_adaptation, trained_blocks
+from opinionlm.adaptation.methods import apply_adaptation, check_family, check_length, trained_blocks
 from opinionlm.config import Config
+from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import load_backbone
 from opinionlm.models.classifier import OpinionClassifier
+from opinionlm.models.tagger import OpinionTagger
 
 
-def build_classifier(
-    config: Config, model_config: PreTrainedConfig, taxonomy: Taxonomy, vocabulary: int
+def build_model(
+    config: Config,
+    model_config: PreTrainedConfig,
+    prepared: PreparedDataset,
+    vocabulary: int,
+    total_steps: int | None = None,
 ) -> OpinionClassifier:
-    """Load the backbone, put a new head on it and freeze what the adaptation leaves alone.
-
-    The head's weights come from torch's global generator: seed it first.
+    """Build the model that a prepared data set's task asks for.
 
     Args:
         config: the run's options.
         model_config: the pretrained model's own configuration, from `read_model_config`.
-        taxonomy: the label tree; the head has one output per leaf.
+        prepared: the data; its label tree or tags decide the head's outputs.
         vocabulary: entries of the tokenizer, which the embedding must have rows for.
+        total_steps: optimizer steps of the run; only AdaLoRA needs them.
+
+    Raises:
+        UserError: see the builders; or the task is one of text to text.
+    """
+    match prepared.task:
+        case "sequence":
+            model = build_classifier(config, model_config, prepared.taxonomy, vocabulary, total_steps)
+            model.config.text_pairs = "text_pair" in prepared.dataset["train"].column_names
+            return model
+        case "token":
+            return build_tagger(config, model_config, prepared.tags, vocabulary, total_steps)
+        case "similarity":
+            return build_scorer(config, model_config, vocabulary, total_steps)
+        case task:
+            raise UserError(
+                f"{config.data.dataset}: task {task!r} is text to text, which train_instruct.py trains; "
+                "train_classifier.py takes sequence, token and similarity"
+            )
+
+
+def build_classifier(
+    config: Config,
+    model_config: PreTrainedConfig,
+    taxonomy: Taxonomy,
+    vocabulary: int,
+    total_steps: int | None = None,
+) -> OpinionClassifier:
+    """Load the backbone, put a new head on it and freeze what the adaptation leaves alone.
+
+    The head's weights come from torch's global generator: seed it first. The head has one output per leaf of the tree.
 
     Raises:
         UserError: the model cannot be loaded, has fewer blocks than are to train, or belongs to another tokenizer.
+    """
+    model = OpinionClassifier.from_backbone(
+        load_checked_backbone(config, model_config, vocabulary),
+        taxonomy.leaves,
+        head_hidden_sizes=config.model.head_hidden_sizes,
+        head_bias=config.model.head_bias,
+        pooling=config.model.pooling,
+        classifier_dropout=config.model.classifier_dropout,
+        # Not as a mapping: config.json is written with sorted keys.
+        label_tree=taxonomy.to_lists(),
+        max_length=config.data.max_length,
+    )
+    apply_adaptation(model, config.method, total_steps)
+    return model
+
+
+def build_tagger(
+    config: Config,
+    model_config: PreTrainedConfig,
+    tags: tuple[str, ...],
+    vocabulary: int,
+    total_steps: int | None = None,
+) -> OpinionTagger:
+    """The same with one output per tag for every token.
+
+    Raises:
+        UserError: as in `build_classifier`; or a pooling is asked for, which tagging has no use for.
+    """
+    if config.model.pooling != "auto":
+        raise UserError(
+            f"{config.source}: pooling: {config.model.pooling!r} makes one vector of a text, and task token tags "
+            "every word; leave it out"
+        )
+    model = OpinionTagger.from_backbone(
+        load_checked_backbone(config, model_config, vocabulary),
+        tags,
+        head_hidden_sizes=config.model.head_hidden_sizes,
+        head_bias=config.model.head_bias,
+        classifier_dropout=config.model.classifier_dropout,
+        max_length=config.data.max_length,
+    )
+    apply_adaptation(model, config.method, total_steps)
+    return model
+
+
+def build_scorer(
+    config: Config, model_config: PreTrainedConfig, vocabulary: int, total_steps: int | None = None
+) -> OpinionClassifier:
+    """The same with a single output, the score of a pair of texts (regression).
+
+    Raises:
+        UserError: as in `build_classifier`.
+    """
+    model = OpinionClassifier.from_backbone(
+        load_checked_backbone(config, model_config, vocabulary),
+        ["score"],
+        head_hidden_sizes=config.model.head_hidden_sizes,
+        head_bias=config.model.head_bias,
+        pooling=config.model.pooling,
+        classifier_dropout=config.model.classifier_dropout,
+        max_length=config.data.max_length,
+        problem_type="regression",
+    )
+    model.config.text_pairs = True
+    apply_adaptation(model, config.method, total_steps)
+    return model
+
+
+def load_checked_backbone(config: Config, model_config: PreTrainedConfig, vocabulary: int) -> PreTrainedModel:
+    """The backbone, once it is known to fit the tokenizer and the adaptation.
+
+    Raises:
+        UserError: as in `build_classifier`.
     """
     rows = model_config.get_text_config().vocab_size
     if vocabulary > rows:
@@ -34,17 +142,7 @@ def build_classifier(
             f"tokenizer_name_or_path: the tokenizer has {vocabulary:,} entries, the embedding of "
             f"'{config.model.model_name_or_path}' {rows:,} rows; give the model's own tokenizer"
         )
+    check_family(config.method, model_config, generative=False)
+    check_length(config.method, model_config, config.data.max_length)
     blocks = trained_blocks(config.method, model_config.get_text_config().num_hidden_layers)
-    backbone = load_backbone(config.model, trained_blocks=blocks, config=model_config)
-    model = OpinionClassifier.from_backbone(
-        backbone,
-        taxonomy.leaves,
-        head_hidden_sizes=config.model.head_hidden_sizes,
-        pooling=config.model.pooling,
-        classifier_dropout=config.model.classifier_dropout,
-        # Not as a mapping: config.json is written with sorted keys.
-        label_tree=taxonomy.to_lists(),
-        max_length=config.data.max_length,
-    )
-    apply_adaptation(model, config.method)
-    return model
+    return load_backbone(config.model, trained_blocks=blocks, config=model_config)

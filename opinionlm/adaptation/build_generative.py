@@ -5,7 +5,7 @@ from __future__ import annotations
 from peft import PeftModel
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from opinionlm.adaptation.methods import adapt_generative, trained_blocks
+from opinionlm.adaptation.methods import adapt_generative, check_family, check_length, trained_blocks
 from opinionlm.config import Config
 from opinionlm.data.prompts import PromptEncoder
 from opinionlm.errors import UserError
@@ -32,6 +32,8 @@ def build_generative(
             f"tokenizer_name_or_path: the tokenizer has {vocabulary:,} entries, the embedding of "
             f"'{config.model.model_name_or_path}' {rows:,} rows; give the model's own tokenizer"
         )
+    check_family(config.method, model_config, generative=True)
+    check_length(config.method, model_config, config.data.max_length)
     blocks = trained_blocks(config.method, count_blocks(model_config))
     model = load_generative(config.model, blocks, model_config)
     # Where the weights lay on the machine that trained them is nobody else's business.

@@ -1,29 +1,40 @@
-"""Which parameters train: full fine-tuning, the top blocks, or the head alone."""
+"""Every way of adapting a model: which of its parameters train, and what is added to it.
+
+docs/methods.md describes the methods; docs/methods_matrix.md shows which works with which family and task.
+"""
 
 from __future__ import annotations
 
+from peft import PeftModel, TaskType
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
+from opinionlm.adaptation.peft_configs import describe_adapter
 from opinionlm.config import MethodConfig
 from opinionlm.errors import UserError
+from opinionlm.models.adapters import add_adapter
 from opinionlm.models.backbones import anatomy_of
 from opinionlm.models.classifier import OpinionClassifier
-from opinionlm.models.generative import decoder_blocks
 from opinionlm.models.quantization import weight_count
+from opinionlm.models.sublayers import normalisation_layers, text_blocks
 
 
 def trained_blocks(method: MethodConfig, num_blocks: int) -> int:
-    """Number of top blocks that train.
+    """Number of top blocks whose own weights train, and which therefore are never quantised.
 
     Raises:
-        UserError: ``trainable_blocks`` exceeds what the model has.
+        UserError: more blocks are to train, or to stay frozen, than there are.
     """
     match method.adaptation:
-        case "full":
+        case "full" | "layerwise_lr":
             return num_blocks
-        case "head_only":
-            return 0
+        case "lisa":
+            if method.lisa_blocks > num_blocks:
+                raise UserError(
+                    f"lisa_blocks: {method.lisa_blocks} exceeds the model's {num_blocks} blocks; give at most "
+                    f"{num_blocks}"
+                )
+            return num_blocks
         case "top_blocks":
             if method.trainable_blocks > num_blocks:
                 raise UserError(
@@ -31,47 +42,182 @@ def trained_blocks(method: MethodConfig, num_blocks: int) -> int:
                     f"give at most {num_blocks}, or adaptation: full"
                 )
             return method.trainable_blocks
+        case "bottom_frozen":
+            if method.frozen_blocks >= num_blocks:
+                raise UserError(
+                    f"frozen_blocks: {method.frozen_blocks} leaves none of the model's {num_blocks} blocks to train; "
+                    f"give at most {num_blocks - 1}, or adaptation: head_only"
+                )
+            return num_blocks - method.frozen_blocks
+        case _:
+            return 0
 
 
-def apply_adaptation(model: OpinionClassifier, method: MethodConfig) -> None:
-    """Set ``requires_grad`` of every parameter.
+def apply_adaptation(model: OpinionClassifier, method: MethodConfig, total_steps: int | None = None) -> None:
+    """Make exactly those parameters of a classifier or tagger train that the method says, adding what it adds.
 
-    ``top_blocks`` is the opinion paper's recipe (section 11): the last blocks, the final norm and the head train.
-    The language model's output layer is not part of the classifier, and the embedding stays frozen.
+    The head always trains. Under ``top_blocks`` and ``bottom_frozen`` everything above the frozen blocks does, BERT's
+    pooler included where the model has one; ``head_only`` and the adapters leave the pooler alone. The frozen part
+    below the trained blocks is run without dropout, see `OpinionClassifier.freeze_prefix`.
 
     Args:
         model: the classifier; changed in place.
         method: which adaptation.
+        total_steps: optimizer steps of the run; only AdaLoRA needs them.
 
     Raises:
-        UserError: more blocks asked for than there are.
+        UserError: the method cannot work on this model.
     """
-    anatomy = anatomy_of(model.backbone)
-    count = trained_blocks(method, len(anatomy.blocks))
-    model.requires_grad_(method.adaptation == "full")
-    model.head.requires_grad_(True)
-    if method.adaptation == "top_blocks":
-        parts: list[nn.Module] = list(anatomy.blocks)[len(anatomy.blocks) - count :]
-        if anatomy.final_norm is not None:
-            parts.append(anatomy.final_norm)
-        for part in parts:
-            part.requires_grad_(True)
-    model.freeze_prefix(0 if method.adaptation == "full" else len(anatomy.blocks) - count)
-
-
-def adapt_generative(model: PreTrainedModel, method: MethodConfig, total_steps: int | None = None) -> PreTrainedModel:
-    """Set ``requires_grad`` of a language model: everything, or its top blocks and final norm."""
-    model.requires_grad_(method.adaptation == "full")
+    check_family(method, model.config.text_config, generative=False)
+    num_blocks = len(anatomy_of(model.backbone).blocks)
+    frozen_below = 0
     match method.adaptation:
-        case "full":
-            pass
-        case "top_blocks":
-            blocks = decoder_blocks(model)
-            for block in blocks[len(blocks) - trained_blocks(method, len(blocks)) :]:
-                block.requires_grad_(True)
+        case "head_only":
+            model.backbone.requires_grad_(False)
+            frozen_below = num_blocks
+        case "top_blocks" | "bottom_frozen":
+            count = trained_blocks(method, num_blocks)
+            train_top_blocks(model.backbone, count)
+            if model.pooling == "pooler":
+                model.backbone.pooler.requires_grad_(True)
+            frozen_below = num_blocks - count
+        case "full" | "layerwise_lr" | "lisa" | "bitfit" | "layernorm":
+            train_own_parameters(model.backbone, method)
         case _:
-            raise UserError(f"adaptation: {method.adaptation} comes with the methods branch")
+            model.add_adapter_to_backbone(describe_adapter(method, model.config.text_config, total_steps))
+            train_norms_with_adapters(model.backbone, method)
+    model.head.requires_grad_(True)
+    model.freeze_prefix(frozen_below)
+
+
+def adapt_generative(
+    model: PreTrainedModel, method: MethodConfig, total_steps: int | None = None
+) -> PreTrainedModel | PeftModel:
+    """The same for a language model that writes its answer.
+
+    The output layer stays as it is except where everything trains (it is mostly tied to the embedding). Blocks are
+    counted in the order a text passes them: in T5 the decoder's are above the encoder's.
+
+    Args:
+        model: causal or encoder-decoder; changed in place.
+        method: which adaptation.
+        total_steps: optimizer steps of the run; only AdaLoRA needs them.
+
+    Returns:
+        The model, wrapped by PEFT where the method is PEFT's.
+
+    Raises:
+        UserError: the method cannot work on this model.
+    """
+    check_family(method, model.config, generative=True)
+    match method.adaptation:
+        case "top_blocks" | "bottom_frozen":
+            train_top_blocks(model, trained_blocks(method, len(text_blocks(model).blocks)))
+        case "full" | "layerwise_lr" | "lisa" | "bitfit" | "layernorm":
+            train_own_parameters(model, method)
+        case _:
+            task = TaskType.SEQ_2_SEQ_LM if model.config.is_encoder_decoder else TaskType.CAUSAL_LM
+            adapted = add_adapter(model, describe_adapter(method, model.config, total_steps), task)
+            train_norms_with_adapters(adapted, method)
+            return adapted
     return model
+
+
+def train_top_blocks(model: PreTrainedModel, count: int) -> None:
+    """The last blocks and the final norm train (opinion paper, section 11), nothing else does."""
+    parts = text_blocks(model)
+    model.requires_grad_(False)
+    for block in parts.blocks[len(parts.blocks) - count :]:
+        block.requires_grad_(True)
+    if parts.final_norm is not None and count > 0:
+        parts.final_norm.requires_grad_(True)
+
+
+def train_own_parameters(model: PreTrainedModel, method: MethodConfig) -> None:
+    """Methods that train some or all of the model's own parameters, wherever they are."""
+    everything = method.adaptation in ("full", "layerwise_lr", "lisa")
+    model.requires_grad_(everything)
+    if method.adaptation == "bitfit":
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name.rsplit(".", 1)[-1] == "bias")
+    if method.adaptation == "layernorm":
+        for norm in normalisation_layers(model):
+            norm.requires_grad_(True)
+
+
+def train_norms_with_adapters(model: PreTrainedModel | PeftModel, method: MethodConfig) -> None:
+    """Houlsby et al. (section 2.1) train the normalisation layers beside their adapters; Pfeiffer et al. do not."""
+    if method.adaptation == "houlsby":
+        for norm in normalisation_layers(model):
+            norm.requires_grad_(True)
+
+
+def check_family(method: MethodConfig, model_config: PreTrainedConfig, generative: bool) -> None:
+    """Refuse a method that has nothing to work on in a family, before any weights are loaded.
+
+    Args:
+        method: which adaptation.
+        model_config: the model's configuration; of a wrapper its text part counts.
+        generative: whether the model writes its answer instead of having a head.
+
+    Raises:
+        UserError: the method, the family, why, and what to use instead.
+    """
+    config = model_config.get_text_config()
+    family, name = config.model_type, method.adaptation
+
+    def refuse(reason: str, remedy: str) -> None:
+        raise UserError(f"adaptation: {name!r} cannot work on a '{family}' model: {reason}; use {remedy}")
+
+    match name:
+        case "prefix" | "p_tuning_v2":
+            if family == "distilbert":
+                refuse("its attention takes no keys and values from outside", "prompt, p_tuning or lora")
+            if family == "t5" and not generative:
+                refuse("its encoder takes no keys and values from outside", "prompt, p_tuning or lora")
+        case "bitfit":
+            if not has_biases(config):
+                refuse("it has no biases", "layernorm or ia3")
+        case "head_only":
+            if generative:
+                refuse("a model that writes its answer has no head of its own", "top_blocks or lora")
+
+
+def has_biases(config: PreTrainedConfig) -> bool:
+    """Whether a family's blocks have biases."""
+    match config.model_type:
+        case "bert" | "roberta" | "distilbert" | "gpt2" | "qwen2":
+            return True
+        case "llama":
+            return config.attention_bias or config.mlp_bias
+        case "qwen3" | "gemma2" | "gemma3_text":
+            return config.attention_bias
+        case _:
+            return False
+
+
+def check_length(method: MethodConfig, model_config: PreTrainedConfig, max_length: int) -> None:
+    """Refuse texts that, with the virtual tokens in front, are longer than a table of learned positions.
+
+    Raises:
+        UserError: with the greatest ``max_length`` that fits.
+    """
+    config = model_config.get_text_config()
+    match config.model_type:
+        case "bert" | "distilbert" | "gpt2":
+            places = config.max_position_embeddings
+        case "roberta":
+            places = config.max_position_embeddings - config.pad_token_id - 1
+        case _:
+            return
+    virtual = 0
+    if method.adaptation in ("prefix", "p_tuning_v2", "prompt", "p_tuning"):
+        virtual = method.num_virtual_tokens
+    if virtual and max_length + virtual > places:
+        raise UserError(
+            f"max_length: {max_length} tokens and {virtual} virtual ones exceed the model's {places} positions; give "
+            f"at most {places - virtual}, or a smaller num_virtual_tokens"
+        )
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:
@@ -82,3 +228,12 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
         total += size
         trainable += size if parameter.requires_grad else 0
     return {"total_parameters": total, "trainable_parameters": trainable}
+
+
+def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that training changes, which is what a checkpoint holds.
+
+    Under LISA, whose blocks take turns, all of them: outside an optimizer step every block counts as trained, see
+    `opinionlm.adaptation.schedules.BlockSampling`.
+    """
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}

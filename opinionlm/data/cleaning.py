@@ -29,7 +29,7 @@ def _option(default: object, help_text: str) -> object:
 
 @dataclass(frozen=True)
 class Cleaning:
-    """Every cleaning step with its default; `PROFILES` holds the three ready-made choices.
+    """Every cleaning step with its default; `PROFILES` holds the ready-made choices.
 
     The defaults suit pretrained models: damage is repaired and white space evened out, while case, punctuation, emoji,
     hashtags, mentions and links stay, because the model has seen all of them and they carry opinion.
@@ -86,6 +86,15 @@ PROFILES: dict[str, Cleaning] = {
         short_posts="drop",
         long_posts="drop",
         require_letters=True,
+    ),
+    # Texts exactly as they are, each once in a split: what tasks other than sequence start from.
+    "exact": Cleaning(
+        restore_lost_bytes=False,
+        fix_text=False,
+        unescape_newlines=False,
+        html="keep",
+        whitespace="keep",
+        duplicates="text",
     ),
     # Texts exactly as they are; copies within a given split stay too.
     "none": Cleaning(

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
+from tokenizers import processors
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from opinionlm.config import DataConfig, ModelConfig
 from opinionlm.errors import UserError
+
+# A label that no loss counts: of padding, of special tokens, of a row which only fills up a process's batch.
+IGNORED = -100
 
 
 def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a model, padding on the right, with a padding token.
 
     Classification pads on the right: GPT-2's absolute positions differ otherwise. A tokenizer without a padding
-    token (GPT-2, Llama, Mistral) pads with its end token; pooling reads the attention mask, never the token.
+    token (GPT-2, Llama, Mistral) pads with its end token; pooling reads the attention mask, never the token. Pairs are
+    kept apart, see `separate_pairs`.
 
     Raises:
         UserError: no tokenizer found, or neither a padding nor an end token.
@@ -40,24 +46,62 @@ def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"
     tokenizer.truncation_side = "right"
+    separate_pairs(tokenizer)
     return tokenizer
 
 
-def encode_texts(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
-    """Tokenise the texts of a split.
+def separate_pairs(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Have a tokenizer put its end token between the texts of a pair, where it would let them run together.
+
+    BERT and T5 mark the border themselves; GPT-2, and whatever knows single texts only, does not. The tokenizer is
+    changed in place and keeps the change when it is saved, so that pipelines read pairs as training did.
+    """
+    single = tokenizer.num_special_tokens_to_add(pair=False)
+    if tokenizer.num_special_tokens_to_add(pair=True) > single or tokenizer.eos_token is None:
+        return
+    # What a single text is wrapped in stays around the pair.
+    before = tokenizer("a", add_special_tokens=True)["input_ids"]
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    start = next(at for at in range(len(before)) if before[at : at + len(bare)] == bare)
+    front = tokenizer.convert_ids_to_tokens(before[:start])
+    back = tokenizer.convert_ids_to_tokens(before[start + len(bare) :])
+    template = processors.TemplateProcessing(
+        single=[*front, "$A", *back],
+        pair=[*front, "$A", tokenizer.eos_token, "$B", *back],
+        special_tokens=[
+            (token, tokenizer.convert_tokens_to_ids(token)) for token in {*front, *back, tokenizer.eos_token}
+        ],
+    )
+    backend = tokenizer.backend_tokenizer
+    # A byte-level step adds no tokens; it keeps blanks out of the characters that a token says it comes from.
+    keeps = isinstance(backend.post_processor, processors.ByteLevel)
+    backend.post_processor = processors.Sequence([backend.post_processor, template]) if keeps else template
+
+
+def encode_texts(
+    dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, target: str = "label"
+) -> Dataset:
+    """Tokenise the texts, or pairs of texts, of a split.
 
     Args:
-        dataset: with columns ``text`` and ``label``.
+        dataset: with columns ``text``, ``text_pair`` where the task is about pairs, and the target.
         tokenizer: a fast tokenizer.
-        max_length: texts are truncated to this many tokens, special tokens included.
+        max_length: texts are truncated to this many tokens, special tokens included; of a pair the longer text first.
+        target: column of the labels: ids, or scores.
 
     Returns:
-        Columns ``input_ids``, ``labels`` and ``length`` (tokens), rows in the given order.
+        Columns ``input_ids``, ``labels`` and ``length`` (tokens), rows in the given order; of pairs ``token_type_ids``
+        too, where the tokenizer has them.
     """
+    pairs = "text_pair" in dataset.column_names
+    segments = pairs and "token_type_ids" in tokenizer.model_input_names
 
     def encode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        ids = tokenizer(batch["text"], truncation=True, max_length=max_length, verbose=False)["input_ids"]
-        return {"input_ids": ids, "labels": batch["label"], "length": [len(row) for row in ids]}
+        second = batch["text_pair"] if pairs else None
+        encoded = tokenizer(batch["text"], second, truncation="longest_first", max_length=max_length, verbose=False)
+        ids = encoded["input_ids"]
+        columns = {"input_ids": ids, "labels": batch[target], "length": [len(row) for row in ids]}
+        return columns | ({"token_type_ids": encoded["token_type_ids"]} if segments else {})
 
     return dataset.map(encode, batched=True, remove_columns=dataset.column_names, desc="Tokenising")
 
@@ -80,15 +124,24 @@ def numbers_of(encoded: Dataset, column: str) -> np.ndarray:
     return encoded.with_format("arrow", columns=[column])[:][column].to_numpy()
 
 
-def flat_ids(encoded: Dataset, name: str = "input_ids") -> tuple[np.ndarray, np.ndarray]:
+def flat_ids(encoded: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Token ids of all rows one after another, and where each row begins; the last offset is their number.
 
+    Args:
+        encoded: with a column ``input_ids``.
+    """
+    return flat_lists(encoded, "input_ids")
+
+
+def flat_lists(encoded: Dataset, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of a column of lists one after another, and where each row begins; the last offset is their number.
+
     Reading rows out of these is some twenty times faster than asking the data set for them, and takes no memory
-    where the ids lie in one piece on disk: they stay mapped.
+    where the numbers lie in one piece on disk: they stay mapped.
 
     Args:
-        encoded: with a column of lists of ids.
-        name: of the column.
+        encoded: the data set.
+        name: a column of lists of numbers.
     """
     column = encoded.with_format("arrow", columns=[name])[:][name].combine_chunks()
     lengths = column.value_lengths().to_numpy(zero_copy_only=False)
@@ -108,9 +161,13 @@ class PadCollator:
     fixed_length: int | None = None
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Batch of ``input_ids`` and ``attention_mask`` ``(batch, length)`` and ``labels`` ``(batch,)``, all int64."""
+        """Batch of ``input_ids`` and ``attention_mask`` ``(batch, length)``, int64, and ``labels``.
+
+        Labels are int64 ``(batch,)`` for ids, float32 ``(batch,)`` for scores, and int64 ``(batch, length)``, -100 at
+        the padding, for one label per token. ``token_type_ids`` and ``prefix_states`` go along where rows have them.
+        """
         length = self.fixed_length or max(len(row["input_ids"]) for row in rows)
-        # Filled by numpy: assigning a slice costs a tenth of what it costs in torch.
+        # Filled by numpy, as in `pad_numbers`: assigning a slice costs a tenth of what it costs in torch.
         input_ids = np.full((len(rows), length), self.pad_token_id, dtype=np.int64)
         attention_mask = np.zeros((len(rows), length), dtype=np.int64)
         for index, row in enumerate(rows):
@@ -120,9 +177,21 @@ class PadCollator:
         batch = {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(attention_mask)}
         if "prefix_states" in rows[0]:
             batch["prefix_states"] = pad_states([row["prefix_states"] for row in rows], length)
+        if "token_type_ids" in rows[0]:
+            batch["token_type_ids"] = pad_numbers([row["token_type_ids"] for row in rows], length, 0)
         if "labels" in rows[0]:
-            batch["labels"] = torch.tensor([row["labels"] for row in rows])
+            labels = [row["labels"] for row in rows]
+            per_token = isinstance(labels[0], np.ndarray | list)
+            batch["labels"] = pad_numbers(labels, length, IGNORED) if per_token else torch.tensor(labels)
         return batch
+
+
+def pad_numbers(rows: list[Sequence[int]], length: int, padding: int) -> torch.Tensor:
+    """Ragged rows of whole numbers as int64 ``(batch, length)``, padded on the right."""
+    padded = np.full((len(rows), length), padding, dtype=np.int64)
+    for index, row in enumerate(rows):
+        padded[index, : len(row)] = row
+    return torch.from_numpy(padded)
 
 
 def pad_states(states: list[torch.Tensor], length: int) -> torch.Tensor:

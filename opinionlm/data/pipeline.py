@@ -13,13 +13,13 @@ import sys
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from opinionlm.data.deduplication import CONFLICT, DUPLICATE, leaked_rows, resolve_copies
+from opinionlm.data.copies import drop_copies, drop_leaks
 from opinionlm.data.folders import partial_folder, publish
-from opinionlm.data.hub import no_progress_bars
 from opinionlm.data.prepared import MANIFEST, PreparedDataset, load_prepared, read_manifest
 from opinionlm.data.report import Ledger, write_report
 from opinionlm.data.rows import (
@@ -33,7 +33,9 @@ from opinionlm.data.rows import (
     split_numbers,
 )
 from opinionlm.data.spec import SPLITS, DatasetSpec, load_spec
+from opinionlm.data.split_files import SplitFiles
 from opinionlm.data.splits import stratified_split
+from opinionlm.data.task_pipeline import fill_task
 from opinionlm.data.tokens import find_tokenizer, load_tokenizer
 from opinionlm.errors import UserError
 
@@ -79,8 +81,14 @@ def prepare(
         with partial_folder(output_dir) as folder, ExitStack() as cleanup:
             rejects = RejectWriter(folder / "rejects.csv")
             cleanup.callback(rejects.close)
-            _fill(folder, spec, sources, data_dir, rejects, fingerprint, num_proc or available_cores())
+            if spec.task == "sequence":
+                found = _fill(folder, spec, sources, data_dir, rejects, fingerprint, num_proc or available_cores())
+            else:
+                found = fill_task(folder, spec, sources, data_dir, rejects, fingerprint)
             rejects.close()
+            manifest = {"name": spec.name, "task": spec.task, "fingerprint": fingerprint, **found}
+            manifest |= {"spec": spec.to_dict(), "pipeline_version": PIPELINE_VERSION}
+            (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
             publish(folder, output_dir, lambda: not force and is_current(output_dir, fingerprint))
     except OSError as error:
         raise UserError(f"output_dir: {output_dir} cannot be written ({error.strerror or error})") from None
@@ -135,8 +143,9 @@ def available_cores() -> int:
 def _fill(
     folder: Path, spec: DatasetSpec, sources: list[Source], data_dir: Path, rejects: RejectWriter, fingerprint: str,
     processes: int,
-) -> None:  # fmt: skip
-    """Everything between the raw files and the finished folder."""
+) -> dict[str, Any]:  # fmt: skip
+    """Everything between the raw files and the finished folder; returns what the manifest says of it."""
+    assert spec.labels is not None
     tokenizer = load_tokenizer(spec.tokenizer_name_or_path)
     noise = (
         spec.labels.leaves.index(spec.cleaning.noise_label)
@@ -150,18 +159,20 @@ def _fill(
     given = split_numbers(sources, table)
 
     nobody = np.zeros(len(given), dtype=bool)
-    _drop_copies(ledger, spec, findings.raw_digest, given, nobody, "raw")
+    reasons = ("conflicting_labels_raw", "duplicate_raw")
+    drop_copies(ledger, findings.raw_digest, given, nobody, "raw posts", reasons)
     copies = ~ledger.kept
     for bit, name in enumerate(ledger.text_steps):
         ledger.note_changed(name, (findings.changed >> bit) & 1)
     dropped = (findings.reason > 0) & ~findings.becomes_noise
     for code, reason in enumerate(QUALITY_REASONS, start=1):
         ledger.relabel(reason, (findings.reason == code) & findings.becomes_noise, noise)
-    reasons = [(dropped & (findings.reason == code), reason, None) for code, reason in enumerate(QUALITY_REASONS, 1)]
-    ledger.drop("quality rules", reasons)
-    _drop_copies(ledger, spec, findings.digest, given, copies & ~dropped, "cleaned")
+    rules = [(dropped & (findings.reason == code), reason, None) for code, reason in enumerate(QUALITY_REASONS, 1)]
+    ledger.drop("quality rules", rules)
+    reasons = ("conflicting_labels_cleaned", "duplicate_cleaned")
+    drop_copies(ledger, findings.digest, given, copies & ~dropped, "cleaned posts", reasons)
     if given_splits(sources):
-        _drop_leaks(ledger, findings.digest, given)
+        drop_leaks(ledger, findings.digest, given, "copies across splits", "in_another_split")
     splits = _assign_splits(ledger, spec, given)
     _require_classes(ledger, splits)
 
@@ -170,38 +181,9 @@ def _fill(
     raw.unlink()
     cleaned.unlink()
     write_report(folder, ledger, splits, fingerprint)
-    (folder / "taxonomy.json").write_text(
-        json.dumps(spec.labels.to_tree(), indent=2, ensure_ascii=False) + "\n", "utf-8"
-    )
-    manifest = {"name": spec.name, "task": spec.task, "fingerprint": fingerprint, "rows": rows}
-    manifest |= {"labels": spec.labels.to_tree(), "spec": spec.to_dict(), "pipeline_version": PIPELINE_VERSION}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
-
-
-def _drop_copies(
-    ledger: Ledger, spec: DatasetSpec, digests: np.ndarray, given: np.ndarray, witnesses: np.ndarray, which: str
-) -> None:
-    """Drop copies and contradictions among the kept rows; where the splits are given, in each of them by itself."""
-    verdicts = np.zeros(len(digests), dtype=np.int8)
-    partners = np.full(len(digests), -1, dtype=np.int64)
-    for split in np.unique(given):
-        rows = np.flatnonzero((ledger.kept | witnesses) & (given == split))
-        verdicts[rows], beside = resolve_copies(
-            digests[rows], ledger.label[rows], ledger.kept[rows], spec.cleaning.duplicates, spec.cleaning.conflicts
-        )
-        partners[rows] = np.where(beside >= 0, rows[beside], -1)
-    reasons = [(verdicts == CONFLICT, f"conflicting_labels_{which}", partners)]
-    reasons += [(verdicts == DUPLICATE, f"duplicate_{which}", partners)]
-    ledger.drop(f"copies of {which} posts", reasons)
-
-
-def _drop_leaks(ledger: Ledger, digests: np.ndarray, given: np.ndarray) -> None:
-    """Drop what is also in a given split that matters more."""
-    rows = np.flatnonzero(ledger.kept)
-    found, beside = leaked_rows(digests[rows], given[rows])
-    leaked, partners = np.zeros(len(digests), dtype=bool), np.full(len(digests), -1, dtype=np.int64)
-    leaked[rows], partners[rows] = found, np.where(beside >= 0, rows[beside], -1)
-    ledger.drop("copies across splits", [(leaked, "in_another_split", partners)])
+    tree = spec.labels.to_tree()
+    (folder / "taxonomy.json").write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    return {"rows": rows, "labels": tree}
 
 
 def _assign_splits(ledger: Ledger, spec: DatasetSpec, given: np.ndarray) -> np.ndarray:
@@ -258,7 +240,9 @@ def _write_dataset(
     taxonomy, levels = spec.labels, range(1, spec.labels.depth + 1)
     text_type = datasets.Value("string")
     features = datasets.Features(
-        {"id": text_type, "text": text_type, "label": datasets.ClassLabel(names=list(taxonomy.leaves))}
+        {"id": text_type}
+        | dict.fromkeys(spec.text_columns, text_type)
+        | {"label": datasets.ClassLabel(names=list(taxonomy.leaves))}
         | {f"level{level}": text_type for level in levels}
         | {"platform": text_type}
     )
@@ -266,12 +250,7 @@ def _write_dataset(
         level: np.array([taxonomy.label_at(i, level) for i in range(len(taxonomy.leaves))]) for level in levels
     }
     platforms = np.array(ledger.table.platforms)
-    paths = {split: folder / f"{split}.arrow" for split in SPLITS}
-    with ExitStack() as stack:
-        writers = {}
-        for split, path in paths.items():
-            sink = stack.enter_context(pa.OSFile(str(path), "wb"))
-            writers[split] = stack.enter_context(pa.ipc.new_stream(sink, features.arrow_schema))
+    with SplitFiles(folder, features) as files, ExitStack() as stack:
         raws = pa.ipc.open_file(stack.enter_context(pa.memory_map(str(raw))))
         cleans = pa.ipc.open_file(stack.enter_context(pa.memory_map(str(cleaned))))
         start = 0
@@ -280,26 +259,15 @@ def _write_dataset(
             rows = np.arange(start, start + before.num_rows)
             start += before.num_rows
             label = ledger.label[rows]
-            columns = [before.column("id"), after.column("text"), pa.array(label, pa.int64())]
+            columns = [before.column("id"), *after.columns, pa.array(label, pa.int64())]
             columns += [pa.array(level_names[level][label], pa.string()) for level in levels]
             columns += [pa.array(platforms[ledger.table.platform[rows]], pa.string())]
             batch = pa.record_batch(columns, schema=features.arrow_schema)
-            for number, split in enumerate(SPLITS):
-                writers[split].write_batch(batch.filter(pa.array(ledger.kept[rows] & (splits[rows] == number))))
+            files.write(batch, np.where(ledger.kept[rows], splits[rows], -1))
             gone = np.flatnonzero(~ledger.kept[rows])
             for at, text in zip(gone, before.column("text").take(pa.array(gone)).to_pylist(), strict=True):
-                row = rows[at]
-                reason, detail = ledger.explain(row, text)
-                source = ledger.sources[ledger.table.source[row]]
-                rejects.write(source, int(ledger.table.line[row]), int(ledger.table.number[row]), reason, detail, text)
-    with no_progress_bars():
-        data = datasets.DatasetDict({s: datasets.Dataset.from_file(str(path)) for s, path in paths.items()})
-        data.save_to_disk(str(folder))
-        counts = {split: len(data[split]) for split in SPLITS}
-    del data
-    for path in paths.values():
-        path.unlink()
-    return counts
+                ledger.write_reject(rows[at], text, rejects)
+    return files.save()
 
 
 def _file_hash(path: Path) -> str:

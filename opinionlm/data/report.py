@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from opinionlm.data.cleaning import text_steps
-from opinionlm.data.rows import LABEL_REASONS, NULL_REASONS, READER_REASONS, Cleaned, Source, Table
+from opinionlm.data.length_figure import draw_token_lengths
+from opinionlm.data.rows import LABEL_REASONS, NULL_REASONS, READER_REASONS, Cleaned, RejectWriter, Source, Table
 from opinionlm.data.spec import SPLITS, DatasetSpec
 from opinionlm.errors import UserError
 
@@ -46,6 +47,15 @@ EXPLANATIONS = {
     "too_long": "more than max_tokens tokens",
     "conflicting_labels_cleaned": "after cleaning the same text occurs with another label",
     "duplicate_cleaned": "after cleaning a copy of an earlier post",
+    "duplicate": "a copy of an earlier row",
+    "conflicting_answers": "the same tokens or texts occur with other tags or another score",
+    "unequal_lists": "not as many tags as tokens",
+    "bad_tag": "a tag that is not O, B-… or I-…",
+    "no_tokens": "no token that can be seen",
+    "bad_score": "the score is no number",
+    "score_out_of_range": "the score is outside score_range",
+    "no_answer": "there is no answer",
+    "group_in_another_split": "its group is also in a split that matters more (test before validation before train)",
     "in_another_split": "the post is also in a split that matters more (test before validation before train)",
 }
 
@@ -62,6 +72,9 @@ class LedgerStep:
     relabelled: int = 0
 
 
+READING_STEPS = (("reading", READER_REASONS), ("label tree", LABEL_REASONS), ("null texts", NULL_REASONS))
+
+
 class Ledger:
     """Which rows are kept, why the others go, and what each step did.
 
@@ -72,8 +85,15 @@ class Ledger:
         warnings: for the user.
     """
 
-    def __init__(self, spec: DatasetSpec, sources: list[Source], table: Table, findings: Cleaned) -> None:
-        """Start with everything that could be read."""
+    def __init__(
+        self,
+        spec: DatasetSpec,
+        sources: list[Source],
+        table: Table,
+        findings: Cleaned,
+        reading_steps: Sequence[tuple[str, Sequence[str]]] = READING_STEPS,
+    ) -> None:
+        """Start with everything that could be read; `reading_steps` sort the reasons of what could not."""
         self.spec, self.sources, self.table, self.findings = spec, sources, table, findings
         self.kept = np.ones(len(table.label), dtype=bool)
         self.label = table.label.copy()
@@ -86,7 +106,7 @@ class Ledger:
         self._partner = np.full(len(table.label), -1, dtype=np.int64)
         rejected: Counter[str] = sum((source.rejected for source in sources), Counter())
         rows = sum(source.records for source in sources)
-        for name, codes in (("reading", READER_REASONS), ("label tree", LABEL_REASONS), ("null texts", NULL_REASONS)):
+        for name, codes in reading_steps:
             removed = {code: rejected[code] for code in codes if rejected[code]}
             self.steps.append(LedgerStep(name, rows, rows - sum(removed.values()), removed))
             rows -= sum(removed.values())
@@ -132,17 +152,31 @@ class Ledger:
         partner = self._partner[row]
         if partner >= 0:
             where = f"{self.sources[self.table.source[partner]].name}:{self.table.line[partner]}"
-            other = self.spec.labels.leaves[self.label[partner]]
-            detail += f": see {where}, labelled {other}"
+            detail += f": see {where}{self.describe(partner)}"
         if reason.startswith("conflicting"):
             self._note_conflict(row, text)
         return reason, detail
+
+    def describe(self, row: int) -> str:
+        """What a row says that another one may contradict, as the end of a sentence."""
+        return f", labelled {self.label_name(row)}"
+
+    def write_reject(self, row: int, raw: str, rejects: RejectWriter) -> None:
+        """Write a row that went into ``rejects.csv``, with what it looked like."""
+        reason, detail = self.explain(row, raw)
+        line, number = int(self.table.line[row]), int(self.table.number[row])
+        rejects.write(self.sources[self.table.source[row]], line, number, reason, detail, raw)
+
+    def label_name(self, row: int) -> str:
+        """The label of a row."""
+        assert self.spec.labels is not None
+        return self.spec.labels.leaves[self.label[row]]
 
     def _note_conflict(self, row: int, text: str) -> None:
         key = self.findings.digest[row]
         if key in self.conflicts or len(self.conflicts) < CONFLICT_EXAMPLES:
             entry = self.conflicts.setdefault(key, {"text": text[:200], "labels": {}})
-            label = self.spec.labels.leaves[self.label[row]]
+            label = self.label_name(row)
             entry["labels"][label] = entry["labels"].get(label, 0) + 1
 
 
@@ -153,18 +187,32 @@ def write_report(folder: Path, ledger: Ledger, splits: np.ndarray, fingerprint: 
         UserError: the counts do not add up, which would be an error of ours and must never pass in silence.
     """
     report = build_report(ledger, splits, fingerprint)
+    save_report(folder, ledger, report, render_report(report))
+
+
+def save_report(folder: Path, ledger: Ledger, report: dict[str, Any], markdown: str) -> None:
+    """Write a report in both forms and the figure; the errors are those of `write_report`."""
     totals = report["totals"]
     if totals["in"] != totals["kept"] + totals["rejected"] or any(
         source["records"] != source["kept"] + sum(source["rejected"].values()) for source in report["files"]
     ):
         raise UserError(f"{ledger.spec.source}: the counts do not add up ({totals}); please report this as a bug")
     (folder / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (folder / "report.md").write_text(render_report(report), encoding="utf-8")
-    _draw_token_lengths(folder / "token_lengths.png", ledger)
+    (folder / "report.md").write_text(markdown, encoding="utf-8")
+    draw_token_lengths(folder / "token_lengths.png", _tokens_by_platform(ledger))
 
 
 def build_report(ledger: Ledger, splits: np.ndarray, fingerprint: str) -> dict[str, Any]:
     """Everything worth knowing about a prepared data set, as plain values."""
+    return common_report(ledger, fingerprint) | {
+        "classes": _class_counts(ledger, splits),
+        "conflicts": list(ledger.conflicts.values()),
+        "warnings": ledger.warnings,
+    }
+
+
+def common_report(ledger: Ledger, fingerprint: str) -> dict[str, Any]:
+    """What a report of any task holds: files, steps, reasons, lengths."""
     spec, table, kept = ledger.spec, ledger.table, ledger.kept
     files = [
         {
@@ -187,10 +235,7 @@ def build_report(ledger: Ledger, splits: np.ndarray, fingerprint: str) -> dict[s
         "rejected": dict(rejected.most_common()),
         "files": files,
         "steps": [asdict(step) for step in ledger.steps],
-        "tokens": {name: _token_statistics(tokens) for name, tokens in _tokens_by_platform(ledger)},
-        "classes": _class_counts(ledger, splits),
-        "conflicts": list(ledger.conflicts.values()),
-        "warnings": ledger.warnings,
+        "tokens": {name: token_statistics(tokens) for name, tokens in _tokens_by_platform(ledger)},
     }
 
 
@@ -205,7 +250,7 @@ def _tokens_by_platform(ledger: Ledger) -> list[tuple[str, np.ndarray]]:
     return [*parts, ("all", tokens[kept])] if len(parts) > 1 else parts
 
 
-def _token_statistics(tokens: np.ndarray) -> dict[str, float]:
+def token_statistics(tokens: np.ndarray) -> dict[str, float]:
     """The statistics of the paper's section 5; the standard deviation is the sample's, as pandas gives it."""
     low, median, high = (float(value) for value in np.percentile(tokens, [25, 50, 75]))
     return {
@@ -238,12 +283,34 @@ def _class_counts(ledger: Ledger, splits: np.ndarray) -> dict[str, dict[str, dic
 
 def render_report(report: dict[str, Any]) -> str:
     """The report as Markdown."""
+    lines = [*render_steps(report), "", "## Classes", ""]
+    for platform, splits in report["classes"].items():
+        levels = next(iter(splits.values()))
+        rows = [
+            [level, label, *(splits[split][level][label] for split in SPLITS)]
+            for level in levels
+            for label in levels[level]
+        ]
+        lines += [f"### {_cell(platform)}", "", *table(["level", "label", *SPLITS], rows), ""]
+    return "\n".join(lines + render_conflicts(report)).rstrip() + "\n"
+
+
+def render_conflicts(report: dict[str, Any]) -> list[str]:
+    """The section with examples of contradictions, as Markdown lines."""
+    if not report["conflicts"]:
+        return []
+    rows = [[conflict["text"], _pairs(conflict["labels"])] for conflict in report["conflicts"]]
+    return ["## Examples of contradictory labels", "", *table(["text", "labels of the copies that went"], rows)]
+
+
+def render_steps(report: dict[str, Any]) -> list[str]:
+    """The part that reports of all tasks share, as Markdown lines."""
     totals = report["totals"]
     lines = [f"# Data report: {report['name']}", ""]
     lines += [f"{totals['in']:,} records in = {totals['kept']:,} kept + {totals['rejected']:,} rejected.", ""]
     lines += [f"- warning: {warning}" for warning in report["warnings"]] + [""] * bool(report["warnings"])
     lines += ["## Every step", ""]
-    lines += _table(
+    lines += table(
         ["step", "in", "changed", "relabelled", "removed", "out", "reasons"],
         [
             [
@@ -259,7 +326,7 @@ def render_report(report: dict[str, Any]) -> str:
         ],
     )
     lines += ["", "## Every file", ""]
-    lines += _table(
+    lines += table(
         ["file", "records", "kept", "rejected", "blank lines", "undecodable", "columns not used"],
         [
             [f["path"], f["records"], f["kept"], sum(f["rejected"].values()), f["blank_lines"],
@@ -268,7 +335,7 @@ def render_report(report: dict[str, Any]) -> str:
         ],
     )  # fmt: skip
     lines += ["", "## Rejected by reason", "", "All of them are in `rejects.csv`.", ""]
-    lines += _table(
+    lines += table(
         ["reason", "meaning", *(f["path"].rsplit("/")[-1] for f in report["files"]), "total"],
         [
             [reason, EXPLANATIONS[reason], *(f["rejected"].get(reason, 0) for f in report["files"]), total]
@@ -277,32 +344,14 @@ def render_report(report: dict[str, Any]) -> str:
     )
     lines += ["", "## Length in tokens", "", f"Of the cleaned posts, by `{report['tokenizer']}`.", ""]
     names = ["count", "mean", "std", "min", "25%", "50%", "75%", "max"]
-    lines += _table(["platform", *names], [[p, *(s[n] for n in names)] for p, s in report["tokens"].items()])
-    lines += ["", "![Histogram of lengths per platform](token_lengths.png)", "", "## Classes", ""]
-    for platform, splits in report["classes"].items():
-        levels = next(iter(splits.values()))
-        rows = [
-            [level, label, *(splits[split][level][label] for split in SPLITS)]
-            for level in levels
-            for label in levels[level]
-        ]
-        lines += [f"### {_cell(platform)}", "", *_table(["level", "label", *SPLITS], rows), ""]
-    if report["conflicts"]:
-        lines += ["## Examples of contradictory labels", ""]
-        lines += _table(
-            ["text", "labels of the copies that went"], [[c["text"], _pairs(c["labels"])] for c in report["conflicts"]]
-        )
-    return "\n".join(lines).rstrip() + "\n"
+    lines += table(["platform", *names], [[p, *(s[n] for n in names)] for p, s in report["tokens"].items()])
+    return [*lines, "", "![Histogram of lengths per platform](token_lengths.png)"]
 
 
 def summary(report: dict[str, Any]) -> str:
     """The few lines that `preprocess.py` ends with."""
-    totals, classes = report["totals"], report["classes"]["all"]
-    lines = [f"{totals['in']:,} records in = {totals['kept']:,} kept + {totals['rejected']:,} rejected"]
-    width = max((len(reason) for reason in report["rejected"]), default=0)
-    lines += [
-        f"  {reason:<{width}} {count:>8,}  {EXPLANATIONS[reason]}" for reason, count in report["rejected"].items()
-    ]
+    classes = report["classes"]["all"]
+    lines = rejected_lines(report)
     labels = list(classes["train"]["label"])
     width = max(len(label) for label in [*labels, "total"])
     lines += ["", f"{'label':<{width}} " + "".join(f"{split:>12}" for split in SPLITS)]
@@ -312,11 +361,22 @@ def summary(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def rejected_lines(report: dict[str, Any]) -> list[str]:
+    """How many records were kept, and why the others were not."""
+    totals = report["totals"]
+    lines = [f"{totals['in']:,} records in = {totals['kept']:,} kept + {totals['rejected']:,} rejected"]
+    width = max((len(reason) for reason in report["rejected"]), default=0)
+    lines += [
+        f"  {reason:<{width}} {count:>8,}  {EXPLANATIONS[reason]}" for reason, count in report["rejected"].items()
+    ]
+    return lines
+
+
 def _pairs(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in counts.items())
 
 
-def _table(header: list[str], rows: list[list[Any]]) -> list[str]:
+def table(header: list[str], rows: list[list[Any]]) -> list[str]:
     """Markdown table lines."""
     lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
     return lines + ["| " + " | ".join(_cell(value) for value in row) + " |" for row in rows]
@@ -328,31 +388,3 @@ def _cell(value: Any) -> str:
         return f"{value:,}" if isinstance(value, int) else f"{value:g}" if value < 1e5 else f"{value:,.0f}"
     text = "".join(char if char.isprintable() else " " for char in value)
     return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
-
-
-def _draw_token_lengths(path: Path, ledger: Ledger) -> None:
-    """One histogram per platform, on a common logarithmic axis, with the median marked."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import ScalarFormatter
-
-    parts = _tokens_by_platform(ledger)
-    if len(parts) > 1:
-        parts = parts[:-1]
-    longest = max(int(tokens.max()) for _, tokens in parts)
-    bins = np.unique(np.round(np.geomspace(1, max(longest, 2) + 1, 40)).astype(int))
-    # A Figure of its own instead of pyplot: no global state, no window system.
-    figure = Figure(figsize=(7, 0.8 + 1.7 * len(parts)), layout="constrained", dpi=150)
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(len(parts), 1, sharex=True, squeeze=False)[:, 0]
-    for axis, (name, tokens) in zip(axes, parts, strict=True):
-        axis.hist(np.maximum(tokens, 1), bins=bins, color="#0072B2", edgecolor="white", linewidth=0.4)
-        axis.axvline(np.median(tokens), color="#D55E00", linestyle="--", linewidth=1.5)
-        title = f"{name}: {len(tokens):,} posts, median {np.median(tokens):g}, longest {int(tokens.max()):,} tokens"
-        axis.set_title(title, loc="left", fontsize=10)
-        axis.set_xscale("log")
-        axis.set_ylabel("posts")
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[-1].xaxis.set_major_formatter(ScalarFormatter())
-    axes[-1].set_xlabel("length in tokens (logarithmic); dashed: median")
-    figure.savefig(path)

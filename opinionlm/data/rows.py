@@ -10,11 +10,12 @@ import csv
 import multiprocessing
 from array import array
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +27,7 @@ from opinionlm.data.hub import read_hub
 from opinionlm.data.labelling import LabelError, Labeller
 from opinionlm.data.sources import Record, Reject, SourceNotes, read_file
 from opinionlm.data.spec import SPLITS, DatasetSpec
-from opinionlm.data.tokens import digest, token_ids, unknown_id
+from opinionlm.data.tokens import row_digest, token_ids, unknown_id
 from opinionlm.errors import UserError
 
 BATCH_ROWS = 1_000
@@ -40,9 +41,6 @@ READER_REASONS = (
 LABEL_REASONS = ("missing_label", "unknown_code", "several_labels", "incomplete_label", "contradictory_label")
 NULL_REASONS = ("empty_text",)
 QUALITY_REASONS = ("empty_after_cleaning", "no_letters", "repeated_pattern", "gibberish", "too_short", "too_long")
-
-RAW_SCHEMA = pa.schema([("id", pa.string()), ("text", pa.string()), ("label", pa.int32())])
-CLEAN_SCHEMA = pa.schema([("text", pa.string())])
 
 
 @dataclass
@@ -136,7 +134,7 @@ def read_rows(spec: DatasetSpec, sources: list[Source], data_dir: Path, path: Pa
         spec: the data set.
         sources: from `find_sources`; counts and notes are filled in.
         data_dir: where files lie.
-        path: the Arrow file to write, columns as in `RAW_SCHEMA`.
+        path: the Arrow file to write: id, the spec's text columns, label.
         rejects: takes the records that have no text, no valid label, or are broken.
 
     Returns:
@@ -147,10 +145,12 @@ def read_rows(spec: DatasetSpec, sources: list[Source], data_dir: Path, path: Pa
     """
     columns: tuple[array[int], ...] = tuple(array("q") for _ in range(5))
     platforms: dict[str, int] = {}
-    prefixes = _id_prefixes(sources)
+    prefixes = id_prefixes(sources)
     seen: set[str] = set()
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, RAW_SCHEMA) as writer:
-        batch: tuple[list[str], list[str], list[int]] = ([], [], [])
+    names = spec.text_columns
+    schema = pa.schema([*((name, pa.string()) for name in ("id", *names)), ("label", pa.int32())])
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        batch: list[list[Any]] = [[] for _ in schema]
         characters = 0
         progress = tqdm(desc="reading", unit=" posts", disable=None, leave=False)
         for index, source in enumerate(sources):
@@ -160,12 +160,12 @@ def read_rows(spec: DatasetSpec, sources: list[Source], data_dir: Path, path: Pa
             for item in _records(spec, source, index, data_dir):
                 source.records += 1
                 progress.update()
-                row = _labelled(item, labeller) if isinstance(item, Record) else item
+                row = _labelled(item, labeller, names) if isinstance(item, Record) else item
                 if isinstance(row, Reject):
                     rejects.write(source, row.line, row.number, row.reason, row.detail, row.raw)
                     first_problem = first_problem or f"line {row.line}: {row.reason}, {row.detail}"
                     continue
-                text, label = row
+                texts, label = row
                 identity = item.fields.get("id", "").strip() or f"{prefixes[index]}-{item.number}"
                 if identity in seen:
                     identity = f"{identity}#{prefixes[index]}-{item.number}"
@@ -173,21 +173,17 @@ def read_rows(spec: DatasetSpec, sources: list[Source], data_dir: Path, path: Pa
                 platform = platforms.setdefault(item.fields.get("platform", source.platform).strip(), len(platforms))
                 for column, value in zip(columns, (index, item.line, item.number, label, platform), strict=True):
                     column.append(value)
-                for values, value in zip(batch, (identity, text, label), strict=True):
+                for values, value in zip(batch, (identity, *texts, label), strict=True):
                     values.append(value)
-                characters += len(text)
+                characters += sum(map(len, texts))
                 if len(batch[0]) == BATCH_ROWS or characters > BATCH_CHARACTERS:
-                    _write(writer, batch)
-                    batch, characters = ([], [], []), 0
-            _require_rows(source, first_problem)
+                    writer.write_batch(pa.record_batch(batch, schema=schema))
+                    batch, characters = [[] for _ in schema], 0
+            require_rows(source, first_problem)
         progress.close()
         if batch[0]:
-            _write(writer, batch)
+            writer.write_batch(pa.record_batch(batch, schema=schema))
     return Table(*(np.array(column, dtype=np.int64) for column in columns), list(platforms))
-
-
-def _write(writer: pa.RecordBatchWriter, batch: tuple[list[str], list[str], list[int]]) -> None:
-    writer.write_batch(pa.record_batch(list(batch), schema=RAW_SCHEMA))
 
 
 def _records(spec: DatasetSpec, source: Source, index: int, data_dir: Path) -> Iterator[Record | Reject]:
@@ -197,19 +193,26 @@ def _records(spec: DatasetSpec, source: Source, index: int, data_dir: Path) -> I
     return read_hub(spec.hub, source.name, source.notes)
 
 
-def _labelled(record: Record, labeller: Labeller) -> tuple[str, int] | Reject:
-    """The text and class of a record."""
-    text = record.fields["text"]
+def _labelled(record: Record, labeller: Labeller, names: tuple[str, ...]) -> tuple[list[str], int] | Reject:
+    """The texts and class of a record."""
+    texts = [record.fields[name] for name in names]
     try:
         label = labeller(record.fields)
     except LabelError as error:
         return Reject(record.line, record.number, error.code, str(error), record.raw)
-    if not text.strip("\0\ufeff \t\r\n\v\f\u00a0\u200b"):
-        return Reject(record.line, record.number, "empty_text", "there is no text", record.raw)
-    return text, label
+    for name, text in zip(names, texts, strict=True):
+        if is_blank(text):
+            return Reject(record.line, record.number, "empty_text", f"there is no {name}", record.raw)
+    return texts, label
 
 
-def _require_rows(source: Source, first_problem: str) -> None:
+def is_blank(text: str) -> bool:
+    """Whether nothing of a text can be seen."""
+    return not text.strip("\0\ufeff \t\r\n\v\f\u00a0\u200b")
+
+
+def require_rows(source: Source, first_problem: str) -> None:
+    """Raise a `UserError` where a source has no records, or none that can be used."""
     if source.records == 0:
         raise UserError(f"{source.name}: there are no records, only a header; give a file with posts")
     if sum(source.rejected.values()) == source.records:
@@ -220,7 +223,7 @@ def _require_rows(source: Source, first_problem: str) -> None:
         )
 
 
-def _id_prefixes(sources: list[Source]) -> list[str]:
+def id_prefixes(sources: list[Source]) -> list[str]:
     """A distinct prefix per source for the ids of posts without one: platform, else split, else the file's name."""
     for choice in (
         [source.platform for source in sources],
@@ -249,25 +252,27 @@ def clean_rows(
     Raises:
         UserError: a worker process died.
     """
-    setup = (raw, cleaning, tokenizer.to_str(), noise)
     with pa.memory_map(str(raw)) as source:
-        batches = pa.ipc.open_file(source).num_record_batches
+        reader = pa.ipc.open_file(source)
+        batches, names = reader.num_record_batches, reader.schema.names[1:-1]
+    setup = (raw, cleaning, tokenizer.to_str(), noise)
+    schema = pa.schema([(name, pa.string()) for name in names])
     processes = max(1, min(processes, rows // ROWS_PER_PROCESS, batches))
     parts: list[Cleaned] = []
     with (
         pa.OSFile(str(cleaned), "wb") as sink,
-        pa.ipc.new_file(sink, CLEAN_SCHEMA) as writer,
+        pa.ipc.new_file(sink, schema) as writer,
         tqdm(total=rows, desc="cleaning", unit=" posts", disable=None, leave=False) as progress,
     ):
         for texts, part in _results(setup, batches, processes):
-            writer.write_batch(pa.record_batch([texts], schema=CLEAN_SCHEMA))
+            writer.write_batch(pa.record_batch(texts, schema=schema))
             parts.append(part)
-            progress.update(len(texts))
-    names = ("raw_digest", "digest", "tokens", "changed", "reason", "becomes_noise")
-    return Cleaned(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+            progress.update(len(part.tokens))
+    findings = ("raw_digest", "digest", "tokens", "changed", "reason", "becomes_noise")
+    return Cleaned(*(np.concatenate([getattr(part, name) for part in parts]) for name in findings))
 
 
-def _results(setup: tuple, batches: int, processes: int) -> Iterator[tuple[list[str], Cleaned]]:
+def _results(setup: tuple, batches: int, processes: int) -> Iterator[tuple[list[list[str]], Cleaned]]:
     """Results of all batches, in order; only a few are under way at any time, so memory stays bounded."""
     if processes == 1:
         worker = _Worker(*setup)
@@ -299,37 +304,45 @@ class _Worker:
         self._unknown = unknown_id(self._tokenizer)
         self._noise = noise
 
-    def clean(self, index: int) -> tuple[list[str], Cleaned]:
-        """Clean one batch; returns the texts and the findings."""
+    def clean(self, index: int) -> tuple[list[list[str]], Cleaned]:
+        """Clean one batch; returns the texts, column by column, and the findings."""
         batch = self._batches.get_batch(index)
-        texts, labels = batch.column("text").to_pylist(), batch.column("label").to_numpy()
-        results = [clean_text(text, self._steps) for text in texts]
-        clean = [text for text, _ in results]
-        raw_ids = token_ids(self._tokenizer, texts)
-        # Most posts leave the default profile as they came; their tokens are known already.
-        differ = [i for i, (_, changed) in enumerate(results) if changed]
-        ids = list(raw_ids)
-        for i, tokens in zip(differ, token_ids(self._tokenizer, [clean[i] for i in differ]), strict=True):
-            ids[i] = tokens
-        by_text = self._cleaning.duplicates == "text"
+        labels = batch.column("label").to_numpy()
+        columns = [batch.column(name).to_pylist() for name in batch.schema.names[1:-1]]
+        results = [[clean_text(text, self._steps) for text in texts] for texts in columns]
+        clean = [[text for text, _ in column] for column in results]
+        raw_ids = [token_ids(self._tokenizer, texts) for texts in columns]
+        ids = [self._ids_after(column, ids) for column, ids in zip(results, raw_ids, strict=True)]
+        rows, row_ids = list(zip(*clean, strict=True)), list(zip(*ids, strict=True))
+        lengths = [sum(map(len, parts)) for parts in row_ids]
         verdicts = [
-            judge(text, len(tokens), label == self._noise, self._cleaning)
-            for text, tokens, label in zip(clean, ids, labels, strict=True)
+            judge(" ".join(texts) if all(map(str.strip, texts)) else "", tokens, label == self._noise, self._cleaning)
+            for texts, tokens, label in zip(rows, lengths, labels, strict=True)
         ]
         bits = {name: 1 << bit for bit, (name, _) in enumerate(self._steps)}
+        changed = [set().union(*(names for _, names in row)) for row in zip(*results, strict=True)]
         reasons = ("", *QUALITY_REASONS)
         return clean, Cleaned(
-            raw_digest=self._digests(texts, raw_ids, by_text),
-            digest=self._digests(clean, ids, by_text),
-            tokens=np.array([len(tokens) for tokens in ids], dtype=np.int32),
-            changed=np.array([sum(bits[name] for name in changed) for _, changed in results], dtype=np.int32),
+            raw_digest=self._digests(zip(*columns, strict=True), zip(*raw_ids, strict=True)),
+            digest=self._digests(rows, row_ids),
+            tokens=np.array(lengths, dtype=np.int32),
+            changed=np.array([sum(bits[name] for name in names) for names in changed], dtype=np.int32),
             reason=np.array([reasons.index(reason) for _, reason in verdicts], dtype=np.int8),
             becomes_noise=np.array([action == "noise" for action, _ in verdicts]),
         )
 
-    def _digests(self, texts: list[str], ids: list[list[int]], by_text: bool) -> np.ndarray:
+    def _ids_after(self, results: list[tuple[str, list[str]]], raw_ids: list[list[int]]) -> list[list[int]]:
+        """Tokens of the cleaned texts; most leave the default profile as they came, theirs are known already."""
+        ids = list(raw_ids)
+        differ = [i for i, (_, changed) in enumerate(results) if changed]
+        for i, tokens in zip(differ, token_ids(self._tokenizer, [results[i][0] for i in differ]), strict=True):
+            ids[i] = tokens
+        return ids
+
+    def _digests(self, rows: Iterable[tuple[str, ...]], ids: Iterable[tuple[list[int], ...]]) -> np.ndarray:
+        by_text = self._cleaning.duplicates == "text"
         return np.array(
-            [digest(t, None if by_text else i, self._unknown) for t, i in zip(texts, ids, strict=True)], dtype="S16"
+            [row_digest(r, None if by_text else i, self._unknown) for r, i in zip(rows, ids, strict=True)], dtype="S16"
         )
 
 

@@ -1,5 +1,7 @@
 """Write the bundled sample: invented posts in exactly the raw form of the three real files, damage included.
 
+Beside them a small file for every other task, from `sample_tasks`.
+
     python -m opinionlm.data.sample --output_dir data/sample
 
 The same seed gives the same bytes on every machine and Python version. What the forms are was counted in the training
@@ -16,6 +18,7 @@ from pathlib import Path
 from opinionlm.data.sample_forms import lower, mojibake, record, reddit_post, tweet, youtube_comment
 from opinionlm.data.sample_grammar import Dice, Grammar, Label, sentence
 from opinionlm.data.sample_readme import Codes, readme
+from opinionlm.data.sample_tasks import build_tasks
 
 # (Level 1, Level 2, Level 3) as the files write them.
 CODES: dict[Label, Codes] = {
@@ -174,18 +177,18 @@ def build(seed: int) -> dict[str, bytes]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Write the three files and the README that counts them."""
+    """Write the files and the README that counts them."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output_dir", type=Path, default=Path("data/sample"))
     parser.add_argument("--seed", type=int, default=2026)
     args = parser.parse_args(argv)
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    files = build(args.seed)
-    for name, content in files.items():
+    files, tasks = build(args.seed), build_tasks(args.seed)
+    for name, content in (files | tasks).items():
         (args.output_dir / name).write_bytes(content)
         print(f"{args.output_dir / name}: {len(content):,} bytes")
     names = {codes: label for label, codes in CODES.items()}
-    (args.output_dir / "README.md").write_bytes(readme(files, names, args.seed).encode("utf-8"))
+    (args.output_dir / "README.md").write_bytes(readme(files, names, args.seed, tasks).encode("utf-8"))
 
 
 if __name__ == "__main__":

@@ -83,6 +83,10 @@ class Grammar:
         """Forget the subjects of the post before."""
         self._subjects = {}
 
+    def alternatives(self, symbol: str) -> list[str]:
+        """All texts that a symbol lists, as they stand in the file."""
+        return self._rules[symbol]
+
     def expand(self, symbol: str, polarity: Polarity = "mid") -> str:
         """Derive one text from a symbol.
 

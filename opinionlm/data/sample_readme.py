@@ -38,7 +38,26 @@ of every character, so emoji became pairs such as `=` and U+0002; texts repeat, 
 Twitter rows break the hierarchy; some posts are not English.
 
 {table}
+
+## Files of the other tasks
+
+From the same grammar, for `configs/datasets/sample_token.yaml`, `sample_similarity`, `sample_qa`,
+`sample_summarization` and `sample_instruction`.
+
+{tasks}
 """
+
+# What a file of another task holds, and what is wrong with it on purpose.
+TASK_FILES = {
+    "tagging.conll": "token and tag (coin, exchange, place), tab separated; document marks, white-space tokens, a "
+    "sentence of nothing else, tags in IOB1, one that is no tag",
+    "similarity.tsv": "two posts and a score from 0 to 5; one score is no number, one is 5.6, one pair comes turned "
+    "around, one with another score",
+    "questions.jsonl": "questions about paragraphs in the form of SQuAD, ten threads; one has no answer",
+    "summaries.jsonl": "long posts and what they come down to, some with two summaries; one summary is blank",
+    "instructions.jsonl": "instruction, input, output in the form of Alpaca; blank inputs and fillers, one output is "
+    "blank, one record is a copy",
+}
 
 
 Codes = tuple[str, str, str]
@@ -77,15 +96,20 @@ def _count_file(name: str, content: bytes, names: dict[Codes, str]) -> dict[str,
     }
 
 
-def readme(files: dict[str, bytes], names: dict[Codes, str], seed: int) -> str:
+def readme(files: dict[str, bytes], names: dict[Codes, str], seed: int, tasks: dict[str, bytes]) -> str:
     """The sample's README, its counts taken from the files themselves.
 
     Args:
         files: name to content.
         names: class name of every valid triple of codes.
         seed: of the generator.
+        tasks: name to content of the files of other tasks.
     """
     counts = {name: _count_file(name, content, names) for name, content in files.items()}
     lines = ["| | " + " | ".join(counts) + " |", "| --- |" + " ---: |" * len(counts)]
     lines += [f"| {key} | " + " | ".join(row[key] for row in counts.values()) + " |" for key in counts["reddit.csv"]]
-    return TEMPLATE.format(seed=seed, table="\n".join(lines))
+    others = ["| file | lines | bytes | what it holds |", "| --- | ---: | ---: | --- |"]
+    for name, content in tasks.items():
+        count = content.count(b"\n")
+        others.append(f"| {name} | {count:,} | {len(content):,} | {TASK_FILES[name]} |")
+    return TEMPLATE.format(seed=seed, table="\n".join(lines), tasks="\n".join(others))

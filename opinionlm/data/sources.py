@@ -7,32 +7,34 @@ real YouTube file. Memory is bounded by ``max_record_characters``, also for comp
 from __future__ import annotations
 
 import csv
-import gzip
-import io
 import json
 import sys
 import zlib
-from collections import deque
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Literal
 
-from opinionlm.data.spec import FileSpec, nearest
+from opinionlm.data.json_values import json_fields, scrub, top_level
+from opinionlm.data.lines import EVIDENCE_CHARACTERS, Lines, Oversized, decoded, unreadable
+from opinionlm.data.spec import FileSpec
+from opinionlm.data.yaml_values import nearest
 from opinionlm.errors import UserError
-
-# How much of an oversized record is kept as evidence.
-EVIDENCE_CHARACTERS = 2_000
 
 
 @dataclass(slots=True)
 class Record:
-    """One well-formed record: its first physical line, its number among the records, its fields by canonical name."""
+    """One well-formed record: its first physical line, its number among the records, its fields by canonical name.
+
+    ``lists`` holds the fields that are lists of texts.
+    """
 
     line: int
     number: int
     fields: dict[str, str]
     raw: str
+    lists: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -48,11 +50,12 @@ class Reject:
 
 @dataclass
 class SourceNotes:
-    """What a reader noticed besides its records; filled while reading."""
+    """What a reader noticed besides its records; filled while reading. `details` are counts of one task or format."""
 
     blank_lines: int = 0
     undecodable_records: int = 0
     dropped_columns: list[str] = field(default_factory=list)
+    details: Counter[str] = field(default_factory=Counter)
 
 
 Kind = Literal["csv", "tsv", "jsonl", "lines"]
@@ -77,7 +80,7 @@ def read_file(path: Path, spec: FileSpec, notes: SourceNotes) -> Iterator[Record
     try:
         binary = path.open("rb")
     except OSError as error:
-        raise _unreadable(str(path), error) from None
+        raise unreadable(str(path), error) from None
     with binary:
         yield from read_stream(binary, str(path), kind, spec, notes)
 
@@ -106,9 +109,9 @@ def read_stream(
         UserError: the stream is unreadable, empty, or lacks a column.
     """
     try:
-        stream = _decoded(binary, name, spec)
+        stream = decoded(binary, name, spec)
         try:
-            lines = _Lines(stream, spec.max_record_characters)
+            lines = Lines(stream, spec.max_record_characters)
             match kind:
                 case "jsonl":
                     yield from _read_jsonl(name, lines, spec, notes, optional, remedy)
@@ -121,96 +124,19 @@ def read_stream(
             # A wrapper that is collected closes what it wraps, and that belongs to the caller.
             stream.detach()
     except (OSError, EOFError, zlib.error, UnicodeError, LookupError) as error:
-        raise _unreadable(name, error) from None
-
-
-def _unreadable(name: str, error: Exception) -> UserError:
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return UserError(f"{name}: cannot be read ({reason}); check the path, the encoding and that the file is whole")
-
-
-def _decoded(binary: IO[bytes], name: str, spec: FileSpec) -> io.TextIOWrapper:
-    source: Any = gzip.GzipFile(fileobj=binary) if name.endswith(".gz") else binary
-    start = source.peek(3)[:3]
-    is_utf8 = spec.encoding.lower().replace("_", "-") in ("utf-8", "utf8")
-    if is_utf8 and start[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise UserError(f"{name}: starts with a UTF-16 byte order mark; set encoding: utf-16 for this file")
-    if is_utf8 and start == b"\xef\xbb\xbf":
-        # By hand: Python's utf-8-sig silently swallows a file that is only the beginning of a mark.
-        source.read(3)
-    # newline="" leaves \r\n and \r as they are, so that raw content in rejects is the file's own.
-    return io.TextIOWrapper(source, encoding=spec.encoding, errors="replace", newline="")
-
-
-class _Oversized(Exception):
-    """The record being read went over the limit."""
-
-
-class _Lines:
-    """Physical lines with numbers, a memory of the current record's lines, and the means to give lines back.
-
-    Giving back is what keeps one unterminated quote from swallowing the rest of a file: the first line is rejected and
-    reading goes on with the second.
-    """
-
-    def __init__(self, stream: io.TextIOWrapper, limit: int) -> None:
-        self._stream = stream
-        self._limit = limit
-        self._returned: deque[tuple[int, str, bool]] = deque()
-        self._read = 0
-        self.taken: list[tuple[int, str, bool]] = []
-        self._size = 0
-
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> str:
-        number, text, whole = self._returned.popleft() if self._returned else self._fetch()
-        self.taken.append((number, text, whole))
-        self._size += len(text)
-        if not whole or self._size > self._limit:
-            raise _Oversized
-        return text
-
-    def _fetch(self) -> tuple[int, str, bool]:
-        text = self._stream.readline(self._limit + 1)
-        if not text:
-            raise StopIteration
-        self._read += 1
-        whole = len(text) <= self._limit or text.endswith(("\n", "\r"))
-        if not whole:
-            while (rest := self._stream.readline(65_536)) and not rest.endswith(("\n", "\r")):
-                pass
-            text = text[:EVIDENCE_CHARACTERS]
-        # Some encodings, utf-7 for one, can spell half of a surrogate pair.
-        return self._read, text if text.isascii() else _scrub(text), whole
-
-    def begin(self) -> None:
-        """Forget the previous record's lines."""
-        self.taken = []
-        self._size = 0
-
-    def give_back(self) -> None:
-        """Return all but the first line of the current record."""
-        self._returned.extendleft(reversed(self.taken[1:]))
-        self.taken = self.taken[:1]
-
-    @property
-    def raw(self) -> str:
-        """The current record as it stands in the file, without its line end."""
-        return "".join(text for _, text, _ in self.taken).rstrip("\r\n")
+        raise unreadable(name, error) from None
 
 
 def _read_separated(
     name: str,
-    lines: _Lines,
+    lines: Lines,
     spec: FileSpec,
     notes: SourceNotes,
     delimiter: str,
     optional: Collection[str],
     remedy: str,
 ) -> Iterator[Record | Reject]:
-    csv.field_size_limit(sys.maxsize)  # `_Lines` holds the limit; csv's own would raise in the middle of a record
+    csv.field_size_limit(sys.maxsize)  # `Lines` holds the limit; csv's own would raise in the middle of a record
     reader = csv.reader(
         lines,
         delimiter=delimiter,
@@ -219,7 +145,7 @@ def _read_separated(
         strict=True,
     )
     header = list(spec.field_names) or _read_header(name, lines, reader)
-    positions = _positions(name, header, spec.columns, notes, optional, remedy)
+    positions = column_positions(name, header, spec.columns, notes, optional, remedy)
     number = 0
     while True:
         lines.begin()
@@ -228,7 +154,7 @@ def _read_separated(
             values = next(reader)
         except StopIteration:
             return
-        except _Oversized:
+        except Oversized:
             problem, detail = "oversized_record", f"longer than {spec.max_record_characters} characters"
         except csv.Error as error:
             problem, detail = "bad_quoting", f"quotes do not close properly ({error})"
@@ -252,21 +178,21 @@ def _read_separated(
             yield Record(line, number, {column: values[at] for column, at in positions.items()}, raw)
 
 
-def _read_header(name: str, lines: _Lines, reader: Iterator[list[str]]) -> list[str]:
+def _read_header(name: str, lines: Lines, reader: Iterator[list[str]]) -> list[str]:
     try:
         header = next(reader)
         while not any(column.strip() for column in header):
             header = next(reader)
     except StopIteration:
         raise UserError(f"{name}: the file is empty; expected a header line and records") from None
-    except (csv.Error, _Oversized) as error:
+    except (csv.Error, Oversized) as error:
         raise UserError(
             f"{name}:1: the header line cannot be read ({error or 'too long'}); is this a CSV file?"
         ) from None
     return [column.strip().strip("\ufeff") for column in header]
 
 
-def _positions(
+def column_positions(
     name: str,
     header: list[str],
     columns: Mapping[str, str],
@@ -290,7 +216,7 @@ def _positions(
     return {canonical: header.index(column) for canonical, column in wanted.items()}
 
 
-def _read_lines(name: str, lines: _Lines, spec: FileSpec, notes: SourceNotes) -> Iterator[Record | Reject]:
+def _read_lines(name: str, lines: Lines, spec: FileSpec, notes: SourceNotes) -> Iterator[Record | Reject]:
     """Every physical line is a record, a blank one too: line numbers of input and output agree."""
     number = 0
     while True:
@@ -300,7 +226,7 @@ def _read_lines(name: str, lines: _Lines, spec: FileSpec, notes: SourceNotes) ->
             text = next(lines)
         except StopIteration:
             break
-        except _Oversized:
+        except Oversized:
             detail = f"longer than {spec.max_record_characters} characters"
             yield Reject(number, number, "oversized_record", detail, lines.raw[:EVIDENCE_CHARACTERS])
             continue
@@ -311,7 +237,7 @@ def _read_lines(name: str, lines: _Lines, spec: FileSpec, notes: SourceNotes) ->
 
 
 def _read_jsonl(
-    name: str, lines: _Lines, spec: FileSpec, notes: SourceNotes, optional: Collection[str], remedy: str
+    name: str, lines: Lines, spec: FileSpec, notes: SourceNotes, optional: Collection[str], remedy: str
 ) -> Iterator[Record | Reject]:
     number = 0
     found: dict[str, None] = {}
@@ -323,7 +249,7 @@ def _read_jsonl(
             text = next(lines)
         except StopIteration:
             break
-        except _Oversized:
+        except Oversized:
             problem, detail = "oversized_record", f"longer than {spec.max_record_characters} characters"
         else:
             if not text.strip():
@@ -340,12 +266,12 @@ def _read_jsonl(
             problem, detail = "invalid_json", f"expected an object with keys, found {type(row).__name__}"
         if not problem:
             found.update(dict.fromkeys(list(row)[:50]))
-            fields, problem, detail = json_fields(row, spec.columns, optional)
+            fields, lists, problem, detail = json_fields(row, spec.columns, optional)
             used = used or problem != "missing_field"
         if problem:
             yield Reject(lines.taken[0][0], number, problem, detail, raw)
         else:
-            yield Record(lines.taken[0][0], number, fields, raw)
+            yield Record(lines.taken[0][0], number, fields, raw, lists)
     if number == 0:
         raise UserError(f"{name}: the file is empty; expected one JSON object per line")
     if not used and found:
@@ -354,30 +280,5 @@ def _read_jsonl(
             f"{name}: no record has all the columns; expected {expected}; found {', '.join(map(repr, found))[:500]}; "
             f"{remedy}"
         )
-    notes.dropped_columns = [_scrub(column) for column in found if column not in spec.columns.values()]
-
-
-def json_fields(
-    row: Mapping[str, Any], columns: Mapping[str, str], optional: Collection[str] = ()
-) -> tuple[dict[str, str], str, str]:
-    """The canonical fields of a JSON object, or a problem's code and sentence."""
-    fields: dict[str, str] = {}
-    for name, column in columns.items():
-        if column not in row and name in optional:
-            continue
-        if column not in row:
-            return {}, "missing_field", f"the key {column!r} is missing"
-        value = row[column]
-        if isinstance(value, dict | list):
-            return {}, "not_text", f"{column}: expected text, found {type(value).__name__}"
-        fields[name] = _scrub(value) if isinstance(value, str) else "" if value is None else str(value)
-    return fields, "", ""
-
-
-def _scrub(text: str) -> str:
-    """Text that UTF-8 can hold: JSON and some encodings may spell half of a surrogate pair, which files cannot."""
-    try:
-        text.encode("utf-8")
-        return text
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    used_keys = top_level(spec.columns, found).values()
+    notes.dropped_columns = [scrub(column) for column in found if column not in used_keys]

@@ -5,17 +5,17 @@ Everything is checked here, before a single record is read: unknown keys are err
 
 from __future__ import annotations
 
-import difflib
-import types
-from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 import yaml
 
 from opinionlm.data.cleaning import PROFILES, Cleaning
+from opinionlm.data.task_rules import column_problems, label_problems, task_problems
 from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.data.yaml_values import as_list, build, check_keys, convert, nearest
 from opinionlm.errors import UserError
 
 SPLITS = ("train", "validation", "test")
@@ -26,13 +26,20 @@ SplitName = Literal["train", "validation", "test"]
 Codes = Mapping[str, Mapping[str, str]]
 
 
+def _later(default: object) -> Any:
+    """A key that older YAMLs do not have: left out of `DatasetSpec.to_dict` at its default, so fingerprints stay."""
+    return field(default=default, metadata={"omit_default": True})
+
+
 @dataclass(frozen=True)
 class FileSpec:
     """One source file.
 
     Attributes:
-        path: relative to ``data_dir``; ``.csv``, ``.tsv`` or ``.jsonl``, each also with ``.gz``.
-        columns: canonical name (``text``, ``label``, ``level1`` …, ``id``, ``platform``) → the file's own column name.
+        path: relative to ``data_dir``; ``.csv``, ``.tsv``, ``.jsonl`` or (task token) ``.conll`` or ``.txt``, each
+            also with ``.gz``.
+        columns: canonical name (``text``, ``label``, ``level1`` …, ``id``, ``platform``) → the file's own column name;
+            `opinionlm.data.task_rules` lists the canonical names of every task.
         platform: where the posts come from; blank when the data set has no platforms.
         split: the split this file is, when the data set comes with its own splits.
         field_names: column names of a file without a header row.
@@ -89,8 +96,9 @@ class SplitSpec:
         train: share of the training split (paper, section 9.2: 70 / 20 / 10).
         validation: share of the validation split.
         test: share of the test split.
-        stratify_by: the shares hold within every combination of these columns.
+        stratify_by: the shares hold within every combination of these columns; only task sequence has labels.
         seed: of the random assignment.
+        group_by: rows that agree in this column stay in one split (all questions about a paragraph, for instance).
     """
 
     train: float = 0.7
@@ -98,14 +106,21 @@ class SplitSpec:
     test: float = 0.1
     stratify_by: tuple[Literal["label", "platform"], ...] = ("label", "platform")
     seed: int = 42
+    group_by: Literal["group", "context", "text"] | None = _later(None)
 
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """A whole dataset YAML, checked."""
+    """A whole dataset YAML, checked.
+
+    Attributes:
+        labels: the label tree; only of task sequence.
+        score_range: lowest and highest score; only of task similarity.
+        empty_values: contexts that stand for none, such as ``<noinput>``; compared by letters and digits alone.
+    """
 
     name: str
-    labels: Taxonomy
+    labels: Taxonomy | None = None
     task: Task = "sequence"
     description: str = ""
     licence: str = ""
@@ -115,12 +130,21 @@ class DatasetSpec:
     codes: Codes = field(default_factory=dict)
     cleaning: Cleaning = PROFILES["default"]
     split: SplitSpec = SplitSpec()
+    score_range: tuple[float, float] | None = _later(None)
+    empty_values: tuple[str, ...] = _later(())
     source: str = "dataset YAML"
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """The texts that a row of task sequence consists of: one, or a pair."""
+        maps = [file.columns for file in self.files] + ([self.hub.columns] if self.hub else [])
+        return ("text", "text_pair") if any("text_pair" in columns for columns in maps) else ("text",)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: everything that decides the output, so that a fingerprint can be taken of it."""
-        plain = {item.name: _plain(getattr(self, item.name)) for item in fields(self) if item.name != "source"}
-        return plain | {"labels": self.labels.to_tree()}
+        plain = _plain(self)
+        del plain["source"]
+        return plain
 
 
 def load_spec(
@@ -160,24 +184,26 @@ def spec_from_dict(
     tokenizer_name_or_path: str | None = None,
 ) -> DatasetSpec:
     """Check the content of a dataset YAML; see `load_spec`. `source` is its name in messages."""
-    _check_keys(raw, {item.name for item in fields(DatasetSpec)} - {"source"}, {"name", "labels"}, source)
+    hints = get_type_hints(DatasetSpec)
+    task = convert(raw.get("task") or "sequence", Task, f"{source}: task")
+    required = {"name", "labels"} if task == "sequence" else {"name"}
+    check_keys(raw, {item.name for item in fields(DatasetSpec)} - {"source"}, required, source)
     if raw["name"] != Path(str(raw["name"])).name or not str(raw["name"]).strip(". "):
         raise UserError(f"{source}: name: {raw['name']!r} has to be a plain name, it becomes a folder")
-    files = _list(raw.get("files") or [], f"{source}: files")
+    files = as_list(raw.get("files") or [], f"{source}: files")
     values: dict[str, Any] = {
         "name": raw["name"],
-        "labels": _labels(raw["labels"], source),
-        "files": tuple(_build(FileSpec, item, f"{source}: files[{i}]") for i, item in enumerate(files)),
-        "hub": _build(HubSpec, raw["hub"], f"{source}: hub") if raw.get("hub") else None,
+        "labels": _labels(raw["labels"], source) if raw.get("labels") is not None else None,
+        "files": tuple(build(FileSpec, item, f"{source}: files[{i}]") for i, item in enumerate(files)),
+        "hub": build(HubSpec, raw["hub"], f"{source}: hub") if raw.get("hub") else None,
         "codes": _codes(raw.get("codes") or {}, f"{source}: codes"),
-        "cleaning": _cleaning(raw.get("cleaning") or {}, cleaning or {}, f"{source}: cleaning"),
-        "split": _build(SplitSpec, raw.get("split") or {}, f"{source}: split"),
+        "cleaning": _cleaning(raw.get("cleaning") or {}, cleaning or {}, task, f"{source}: cleaning"),
+        "split": build(SplitSpec, raw.get("split") or {}, f"{source}: split"),
         "source": source,
     }
-    hints = get_type_hints(DatasetSpec)
-    for key in ("task", "description", "licence", "tokenizer_name_or_path"):
+    for key in ("task", "description", "licence", "tokenizer_name_or_path", "score_range", "empty_values"):
         if raw.get(key) is not None:
-            values[key] = _convert(raw[key], hints[key], f"{source}: {key}")
+            values[key] = convert(raw[key], hints[key], f"{source}: {key}")
     if tokenizer_name_or_path is not None:
         values["tokenizer_name_or_path"] = tokenizer_name_or_path
     spec = DatasetSpec(**values)
@@ -190,28 +216,7 @@ def _validate(spec: DatasetSpec) -> None:
     problems: list[str] = []
     if not spec.files and spec.hub is None:
         problems.append("files: no source given; name files and/or a hub data set")
-    if len(spec.labels.leaves) < 2:
-        problems.append(f"labels: only {spec.labels.leaves[0]!r}; a classifier needs at least two classes")
-    levels = [f"level{level}" for level in range(1, spec.labels.depth + 1)]
-    canonical = ["id", "text", "label", *levels, "platform"]
-    sources = [(f"files[{i}]", file.columns) for i, file in enumerate(spec.files)]
-    sources += [("hub", spec.hub.columns)] if spec.hub else []
-    for where, columns in sources:
-        for name in columns:
-            if name not in canonical:
-                problems.append(f"{where}.columns: unknown column {name!r}{nearest(name, canonical)}")
-        if "text" not in columns:
-            problems.append(f"{where}.columns: text is missing; say which column holds the posts")
-        if "label" not in columns and "level1" not in columns:
-            problems.append(f"{where}.columns: neither label nor level1 is named; say which columns hold the labels")
-    for name, codes in spec.codes.items():
-        if name not in ("label", *levels):
-            problems.append(f"codes: unknown column {name!r}{nearest(name, ['label', *levels])}")
-            continue
-        valid = spec.labels.leaves if name == "label" else spec.labels.level_labels(int(name.removeprefix("level")))
-        for code, label in codes.items():
-            if label not in valid:
-                problems.append(f"codes.{name}.{code}: {label!r} is no label there{nearest(label, valid)}")
+    problems += column_problems(spec)
     if spec.files and 0 < sum(file.split is not None for file in spec.files) < len(spec.files):
         problems.append("files: some have a split and some have none; give one to all or to none")
     for name in spec.hub.splits if spec.hub else ():
@@ -225,77 +230,15 @@ def _validate(spec: DatasetSpec) -> None:
     given += [spec.hub.given_splits] if spec.hub else []
     if any(splits and "train" not in splits for splits in given):
         problems.append("no source is the training split; give one split: train")
-    if not all(given) and spec.cleaning.duplicates == "keep":
+    if any(len(splits) < len(SPLITS) for splits in given) and spec.cleaning.duplicates == "keep":
         problems.append(
             "cleaning.duplicates: keep would let one text into two splits; use tokens or text, or give files a split"
         )
     if not all(given) and abs(sum(shares.values()) - 1) > 1e-6:
         problems.append(f"split: train, validation and test have to sum to 1, found {sum(shares.values()):g}")
-    if spec.cleaning.relabels_noise and spec.cleaning.noise_label not in spec.labels.leaves:
-        problems.append(
-            f"cleaning.noise_label: posts are to be labelled {spec.cleaning.noise_label!r}, which is no label of this "
-            f"data set{nearest(spec.cleaning.noise_label, spec.labels.leaves)}; or use drop or keep instead of noise"
-        )
+    problems += label_problems(spec) if spec.task == "sequence" else task_problems(spec)
     if problems:
         raise UserError(f"{spec.source}: " + "; ".join(problems))
-
-
-def nearest(name: object, valid: Iterable[str]) -> str:
-    """The end of an error message about a wrong name: the nearest valid one and the list."""
-    valid = list(valid)
-    close = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
-    hint = f", did you mean {close[0]!r}?" if close else ""
-    return f"{hint} (valid: {', '.join(valid)})"
-
-
-def _check_keys(raw: Mapping[str, Any], valid: set[str], required: set[str], where: str) -> None:
-    for key in raw:
-        if key not in valid:
-            raise UserError(f"{where}: unknown key {key!r}{nearest(key, sorted(valid))}")
-    for key in sorted(required):
-        if raw.get(key) in (None, ""):
-            raise UserError(f"{where}: the key {key!r} is missing")
-
-
-def _build(kind: type, raw: object, where: str) -> Any:
-    """An instance of a dataclass from a YAML mapping, every value checked against the field's type."""
-    if not isinstance(raw, Mapping):
-        raise UserError(f"{where}: expected keys and values, found {raw!r}")
-    items: dict[str, Field] = {item.name: item for item in fields(kind)}
-    required = {n for n, item in items.items() if item.default is MISSING and item.default_factory is MISSING}
-    _check_keys(raw, set(items), required, where)
-    hints = get_type_hints(kind)
-    return kind(**{key: _convert(value, hints[key], f"{where}.{key}") for key, value in raw.items()})
-
-
-def _convert(value: Any, kind: Any, where: str) -> Any:
-    """`value` as the type a field declares, or a `UserError`."""
-    origin = get_origin(kind)
-    if origin is Literal:
-        if value in get_args(kind) and isinstance(value, str):
-            return value
-        raise UserError(f"{where}: {value!r} is not a choice{nearest(value, get_args(kind))}")
-    if origin in (types.UnionType, Union):
-        return None if value is None else _convert(value, get_args(kind)[0], where)
-    if origin is tuple:
-        return tuple(_convert(item, get_args(kind)[0], f"{where}[{i}]") for i, item in enumerate(_list(value, where)))
-    if origin is not None:  # Mapping[str, str]
-        if not isinstance(value, Mapping) or not all(isinstance(item, str) for pair in value.items() for item in pair):
-            raise UserError(f"{where}: expected names on both sides of each colon, found {value!r}; quote numbers")
-        return dict(value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not kind:
-        raise UserError(f"{where}: expected {kind.__name__}, found {value!r}")
-    if kind is int and value < 0:
-        raise UserError(f"{where}: must not be negative, found {value}")
-    return value
-
-
-def _list(value: Any, where: str) -> list[Any]:
-    if not isinstance(value, list | tuple):
-        raise UserError(f"{where}: expected a list, found {value!r}")
-    return list(value)
 
 
 def _labels(tree: Any, source: str) -> Taxonomy:
@@ -319,19 +262,25 @@ def normal_code(value: str) -> str:
     return head if dot and head.isascii() and head.isdigit() and tail and not tail.strip("0") else value
 
 
-def _cleaning(raw: Mapping[str, Any], overrides: Mapping[str, Any], where: str) -> Cleaning:
+def _cleaning(raw: Mapping[str, Any], overrides: Mapping[str, Any], task: Task, where: str) -> Cleaning:
     if not isinstance(raw, Mapping):
         raise UserError(f"{where}: expected keys and values, found {raw!r}")
     steps = dict(raw) | {key: value for key, value in overrides.items() if value is not None}
-    profile = _convert(steps.pop("profile", "default"), Literal["paper", "default", "none"], f"{where}.profile")
-    _check_keys(steps, {item.name for item in fields(Cleaning)}, set(), where)
+    default = "default" if task == "sequence" else "exact"
+    profile = convert(steps.pop("profile", default), Literal["paper", "default", "exact", "none"], f"{where}.profile")
+    check_keys(steps, {item.name for item in fields(Cleaning)}, set(), where)
     hints = get_type_hints(Cleaning)
-    return replace(PROFILES[profile], **{k: _convert(v, hints[k], f"{where}.{k}") for k, v in steps.items()})
+    return replace(PROFILES[profile], **{k: convert(v, hints[k], f"{where}.{k}") for k, v in steps.items()})
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, FileSpec | HubSpec | SplitSpec | Cleaning):
-        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, DatasetSpec | FileSpec | HubSpec | SplitSpec | Cleaning):
+        items = [
+            item
+            for item in fields(value)
+            if getattr(value, item.name) != item.default or not item.metadata.get("omit_default")
+        ]
+        return {item.name: _plain(getattr(value, item.name)) for item in items}
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):

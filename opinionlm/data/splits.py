@@ -58,6 +58,37 @@ def stratified_split(
     return splits, warnings
 
 
+def group_split(groups: np.ndarray, shares: Sequence[float], seed: int) -> tuple[np.ndarray, list[str]]:
+    """Assign whole groups to splits, so that the rows come close to the shares.
+
+    In random order every group goes where most rows are missing; a split that is left without one gets the smallest
+    group of the largest split.
+
+    Args:
+        groups: (rows,) group numbers 0 to n - 1.
+        shares: one per split, in the order of importance; they sum to 1.
+        seed: equal seeds and groups give equal splits.
+
+    Returns:
+        (rows,) split numbers, and a warning where there are fewer groups than splits.
+    """
+    sizes = np.bincount(groups)
+    missing = np.asarray(shares, dtype=float) * len(groups)
+    split_of = np.zeros(len(sizes), dtype=np.int8)
+    for group in np.random.default_rng(seed).permutation(len(sizes)):
+        split_of[group] = np.argmax(missing)
+        missing[split_of[group]] -= sizes[group]
+    for split in range(min(len(shares), len(sizes))):
+        if not (split_of == split).any():
+            giver = np.argmax(np.bincount(split_of, minlength=len(shares)))
+            candidates = np.flatnonzero(split_of == giver)
+            split_of[candidates[np.argmin(sizes[candidates])]] = split
+    warnings = []
+    if len(sizes) < len(shares):
+        warnings.append(f"{len(sizes)} groups are too few for {len(shares)} splits: some splits are empty")
+    return split_of[groups], warnings
+
+
 def _strata(rows: np.ndarray, platforms: np.ndarray) -> list[np.ndarray]:
     """One label's rows by platform, the small platforms together."""
     groups = [rows[platforms == platform] for platform in np.unique(platforms)]

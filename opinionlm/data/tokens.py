@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from opinionlm.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DIGEST_BYTES = 16
+# Between the parts of a row where they count as one; the id is beyond every vocabulary.
+SEPARATOR, SEPARATOR_ID = "\x1f", 2**32 - 1
 
 
 def find_tokenizer(name_or_path: str) -> Path | None:
@@ -98,6 +100,16 @@ def digest(text: str, ids: list[int] | None, unknown: int | None) -> bytes:
     if not ids or (unknown is not None and unknown in ids):
         return hashlib.blake2b(text.encode("utf-8"), digest_size=DIGEST_BYTES, person=b"text").digest()
     return hashlib.blake2b(array("I", ids).tobytes(), digest_size=DIGEST_BYTES, person=b"tokens").digest()
+
+
+def row_digest(texts: Sequence[str], ids: Sequence[list[int]] | None, unknown: int | None) -> bytes:
+    """`digest` of a row of several texts, whose order counts; of one text it is that text's digest."""
+    joined: list[int] = []
+    for part in ids or ():
+        joined += [SEPARATOR_ID, *part] if joined else part
+    # A part without tokens leaves no trace in the ids, so such rows are compared by text.
+    has_ids = ids is not None and all(ids)
+    return digest(SEPARATOR.join(texts), joined if has_ids else None, unknown)
 
 
 @contextmanager

@@ -88,17 +88,32 @@ def level_scores(gold: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy, le
     A row whose gold leaf lies above the level has no label there; predicting one for it counts as a false positive
     of that label, and missing one as a false negative. Accuracy counts "no label" as one more class.
     """
-    to_level = np.array(taxonomy.leaf_to_level(level))
     classes = len(taxonomy.level_labels(level))
-    # "No label at this level" becomes one more class, left out of the average.
-    level_gold, level_predicted = (np.where(to_level[ids] < 0, classes, to_level[ids]) for ids in (gold, predicted))
-    confusion = confusion_matrix(level_gold, level_predicted, labels=np.arange(classes + 1))
+    confusion = level_confusion(gold, predicted, taxonomy, level)
     f1 = f1_from_confusion(confusion)[:classes]
     present = present_classes(confusion)[:classes]
     return {
         f"level{level}_macro_f1": float(f1[present].mean()) if present.any() else 0.0,
-        f"level{level}_accuracy": float((level_gold == level_predicted).mean()),
+        f"level{level}_accuracy": float(np.trace(confusion) / confusion.sum()),
     }
+
+
+def level_confusion(gold: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy, level: int) -> np.ndarray:
+    """Counts ``(gold, predicted)`` over the labels of one level and, behind them, two more columns and rows.
+
+    The first of the two is "no label at this level", for leaves that lie above it; the second is "no valid answer",
+    for predictions that name no leaf (the number of leaves stands for those).
+
+    Args:
+        gold: leaf ids ``(rows,)``.
+        predicted: leaf ids ``(rows,)``.
+        taxonomy: the label tree.
+        level: from 1.
+    """
+    classes = len(taxonomy.level_labels(level))
+    of_leaf = np.array(taxonomy.leaf_to_level(level))
+    to_level = np.append(np.where(of_leaf < 0, classes, of_leaf), classes + 1)
+    return confusion_matrix(to_level[gold], to_level[predicted], labels=np.arange(classes + 2))
 
 
 def expected_calibration_error(gold: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> float:

@@ -1,4 +1,4 @@
-"""One row per text: what was gold, what was predicted, how sure, at every level."""
+"""One row per text, pair or sentence: what was gold, what was predicted, how sure, at every level."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.evaluation.reports import SplitPredictions
+from opinionlm.evaluation.similarity import ScorePredictions
+from opinionlm.evaluation.tagging import TagPredictions
 
 
 def prediction_header(taxonomy: Taxonomy) -> list[str]:
@@ -27,18 +30,53 @@ def prediction_rows(probabilities: np.ndarray, taxonomy: Taxonomy) -> Iterator[l
 
 
 def split_table(
-    ids: Sequence[str],
-    platforms: Sequence[str],
-    texts: Sequence[str],
-    gold: np.ndarray,
-    probabilities: np.ndarray,
-    taxonomy: Taxonomy,
+    ids: Sequence[str], platforms: Sequence[str], predictions: SplitPredictions, taxonomy: Taxonomy
 ) -> tuple[list[str], Iterator[list[str]]]:
-    """Header and rows of ``predictions/<split>.csv``."""
-    header = ["id", "platform", "text", "gold", *prediction_header(taxonomy)]
-    cells = prediction_rows(probabilities, taxonomy)
+    """Header and rows of ``predictions/<split>.csv``, one row per text or pair of texts."""
+    texts: list[Sequence[str]] = [predictions.texts]
+    names = ["text"]
+    if predictions.text_pairs is not None:
+        texts.append(predictions.text_pairs)
+        names.append("text_pair")
+    header = ["id", "platform", *names, "gold", *prediction_header(taxonomy)]
+    cells = prediction_rows(predictions.probabilities, taxonomy)
     rows = (
-        [identity, platform, text, taxonomy.leaves[label], *predicted]
-        for identity, platform, text, label, predicted in zip(ids, platforms, texts, gold, cells, strict=True)
+        [identity, platform, *read, taxonomy.leaves[label], *predicted]
+        for identity, platform, label, predicted, *read in zip(
+            ids, platforms, predictions.gold, cells, *texts, strict=True
+        )
     )
     return header, rows
+
+
+def tag_table(
+    ids: Sequence[str], platforms: Sequence[str], predictions: TagPredictions
+) -> tuple[list[str], Iterator[list[str]]]:
+    """The same for tags, one row per sentence: words and tags separated by blanks, and the number of wrong tags."""
+    names = (predictions.names(tags) for tags in (predictions.gold, predictions.predicted))
+    rows = (
+        [
+            identity,
+            platform,
+            " ".join(words),
+            " ".join(gold),
+            " ".join(predicted),
+            str(sum(one != other for one, other in zip(gold, predicted, strict=True))),
+        ]
+        for identity, platform, words, gold, predicted in zip(
+            ids, platforms, predictions.sentences, *names, strict=True
+        )
+    )
+    return ["id", "platform", "tokens", "gold", "predicted", "wrong"], rows
+
+
+def score_table(
+    ids: Sequence[str], platforms: Sequence[str], predictions: ScorePredictions
+) -> tuple[list[str], Iterator[list[str]]]:
+    """The same for scores, one row per pair."""
+    columns = (predictions.texts, predictions.text_pairs, predictions.gold, predictions.predicted)
+    rows = (
+        [identity, platform, text, pair, f"{gold:g}", f"{predicted:.9g}"]
+        for identity, platform, text, pair, gold, predicted in zip(ids, platforms, *columns, strict=True)
+    )
+    return ["id", "platform", "text", "text_pair", "gold", "predicted"], rows

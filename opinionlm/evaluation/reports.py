@@ -23,12 +23,14 @@ class SplitPredictions:
         texts: the texts, one per row.
         gold: leaf ids ``(rows,)``.
         probabilities: ``(rows, leaves)``.
+        text_pairs: the second texts, where the task is about pairs.
     """
 
     labels: Sequence[str]
     texts: Sequence[str]
     gold: np.ndarray
     probabilities: np.ndarray
+    text_pairs: Sequence[str] | None = None
 
     @property
     def predicted(self) -> np.ndarray:
@@ -68,7 +70,8 @@ def confident_mistakes(split: SplitPredictions, limit: int = 50) -> Table:
     predicted, confidence = split.predicted, split.probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != split.gold)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:limit]
-    rows = [
+    columns = ["text", "gold", "predicted", "confidence"]
+    rows: list[list[str | int | float]] = [
         [
             split.texts[index][:SHOWN_CHARACTERS],
             split.labels[split.gold[index]],
@@ -77,4 +80,8 @@ def confident_mistakes(split: SplitPredictions, limit: int = 50) -> Table:
         ]
         for index in worst
     ]
-    return Table(["text", "gold", "predicted", "confidence"], rows)
+    if split.text_pairs is not None:
+        columns.insert(1, "text_pair")
+        for row, index in zip(rows, worst, strict=True):
+            row.insert(1, split.text_pairs[index][:SHOWN_CHARACTERS])
+    return Table(columns, rows)

@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from opinionlm.evaluation.headline import score_title
 from opinionlm.evaluation.metrics import f1_from_confusion
 
 # Okabe and Ito (2008): colours that stay apart under every common colour-vision deficiency.
@@ -59,7 +60,7 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 @styled
-def confusion_figure(confusion: np.ndarray, labels: Sequence[str]) -> Figure:
+def confusion_figure(confusion: np.ndarray, labels: Sequence[str], unit: str = "texts") -> Figure:
     """Confusion matrix: counts in the cells, colours by the share of the gold class.
 
     Colours follow the rows' shares and not the counts, else a rare class would look right whatever happens to it.
@@ -67,6 +68,7 @@ def confusion_figure(confusion: np.ndarray, labels: Sequence[str]) -> Figure:
     Args:
         confusion: counts ``(gold, predicted)``.
         labels: names in the order of the ids.
+        unit: what is counted.
     """
     classes = len(labels)
     support = confusion.sum(axis=1, keepdims=True)
@@ -87,7 +89,7 @@ def confusion_figure(confusion: np.ndarray, labels: Sequence[str]) -> Figure:
     axes.set_xticks(range(classes), labels, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(classes), names)
     axes.set_xlabel("predicted")
-    axes.set_ylabel("gold (texts)")
+    axes.set_ylabel(f"gold ({unit})")
     # White lines between the cells instead of a frame around them.
     axes.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
@@ -103,14 +105,14 @@ def confusion_figure(confusion: np.ndarray, labels: Sequence[str]) -> Figure:
 
 @styled
 def learning_curves(
-    history: Sequence[dict[str, Any]], metric: str = "macro_f1", greater_is_better: bool = True
+    history: Sequence[dict[str, Any]], score_name: str = "macro_f1", greater_is_better: bool = True
 ) -> Figure:
-    """Training loss, validation loss and the validation score that chooses the best checkpoint, over optimizer steps.
+    """Training loss, validation loss and the validation score that picks checkpoints over optimizer steps.
 
     Args:
         history: ``trainer.state.log_history``: entries with ``step``, ``epoch`` and ``loss``, or ``eval_loss`` and
-            ``eval_<metric>``.
-        metric: name of the score.
+            ``eval_<score_name>``.
+        score_name: the score.
         greater_is_better: whether the largest or the smallest is the best.
     """
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")
@@ -124,7 +126,7 @@ def learning_curves(
     validation = _curve(history, "eval_loss")
     if validation[0]:
         loss_axes.plot(*validation, "o-", color=ORANGE, label="validation")
-    score = _curve(history, f"eval_{metric}")
+    score = _curve(history, f"eval_{score_name}")
     if score[0]:
         score_axes.plot(*score, "o-", color=ORANGE)
         best = int(np.argmax(score[1]) if greater_is_better else np.argmin(score[1]))
@@ -141,7 +143,7 @@ def learning_curves(
     loss_axes.set_ylim(bottom=0.0)
     if train[0] or validation[0]:
         loss_axes.legend()
-    score_axes.set_title(f"Validation {metric.replace('macro_f1', 'macro-F1')}")
+    score_axes.set_title(f"Validation {score_title(score_name)}")
     score_axes.margins(y=0.2)
     for axes in (loss_axes, score_axes):
         axes.grid(True)
@@ -165,7 +167,6 @@ def _moving_mean(values: Sequence[float]) -> np.ndarray:
     return np.convolve(values, kernel, mode="same") / np.convolve(np.ones(len(values)), kernel, mode="same")
 
 
-@styled
 def per_class_figure(confusion: np.ndarray, labels: Sequence[str]) -> Figure:
     """F1 per class as bars, with the number of gold texts beside the name and macro-F1 as a line.
 
@@ -176,6 +177,23 @@ def per_class_figure(confusion: np.ndarray, labels: Sequence[str]) -> Figure:
     f1, support = f1_from_confusion(confusion), confusion.sum(axis=1)
     present = (support + confusion.sum(axis=0)) > 0
     macro = float(f1[present].mean()) if present.any() else 0.0
+    return f1_bars(f1, support, labels, macro, f"macro-F1 {macro:.3f}", "texts")
+
+
+@styled
+def f1_bars(
+    f1: np.ndarray, support: np.ndarray, labels: Sequence[str], overall: float, title: str, unit: str
+) -> Figure:
+    """One bar per label, and a line for the score of all of them.
+
+    Args:
+        f1: ``(labels,)``.
+        support: gold texts (or whatever ``unit`` says) per label ``(labels,)``.
+        labels: names.
+        overall: where the line stands.
+        title: names the line.
+        unit: what ``support`` counts.
+    """
     figure = Figure(figsize=(7.0, 1.3 + 0.36 * len(labels)), layout="constrained")
     axes = figure.add_subplot()
     places = np.arange(len(labels))
@@ -183,12 +201,12 @@ def per_class_figure(confusion: np.ndarray, labels: Sequence[str]) -> Figure:
     for place, value in zip(places, f1, strict=True):
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
         axes.text(value + 0.012, place, f"{value:.2f}", va="center", fontsize=9, bbox=box, zorder=3)
-    axes.axvline(macro, color=ORANGE, linestyle="--", linewidth=1.4)
-    axes.set_title(f"macro-F1 {macro:.3f}", color=ORANGE)
+    axes.axvline(overall, color=ORANGE, linestyle="--", linewidth=1.4)
+    axes.set_title(title, color=ORANGE)
     axes.set_yticks(places, [f"{label} ({count:,})" for label, count in zip(labels, support, strict=True)])
     axes.set_ylim(len(labels) - 0.4, -0.7)
     axes.set_xlim(0.0, 1.0)
-    axes.set_xlabel("F1 (gold texts in brackets)")
+    axes.set_xlabel(f"F1 (gold {unit} in brackets)")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")

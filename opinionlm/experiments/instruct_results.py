@@ -23,14 +23,15 @@ from opinionlm.experiments.figures import (
     confusion_figure,
     learning_curves,
     per_class_figure,
-    reliability_figure,
     save_figure,
 )
 from opinionlm.experiments.generative_folder import SETTINGS, GenerativeSettings, save_generative
 from opinionlm.experiments.judging import Judge, best_metric
+from opinionlm.experiments.split_report import figures_of
 from opinionlm.experiments.tracking import Tracker
-from opinionlm.models.generative import decoder_blocks, plain_model
+from opinionlm.models.generative import plain_model
 from opinionlm.models.quantization import quantized_modules
+from opinionlm.models.sublayers import text_blocks
 from opinionlm.training.cost import block_flops, peak_memory_mb
 from opinionlm.training.instruct_splits import AnswerSplit, supervised_tokens
 from opinionlm.training.instruct_trainer import InstructSplit, InstructTrainer, Outcome
@@ -148,34 +149,28 @@ def write_answers(
         return
     gold = np.asarray(texts["label"])
     if judge.scores_labels:
-        found = SplitPredictions(taxonomy.leaves, texts["text"], gold, judge.probabilities(predictions))
+        pairs = texts["text_pair"] if "text_pair" in texts.column_names else None
+        found = SplitPredictions(taxonomy.leaves, texts["text"], gold, judge.probabilities(predictions), pairs)
         write_label_scores(folder, name, texts, found, taxonomy)
         tracker.log_predictions(name, found)
         return
     levels = [f"level{level}" for level in range(1, taxonomy.depth + 1)]
     predicted = judge.labels(predictions)
-    write_csv(
-        path,
-        ["id", "platform", "text", "gold", "predicted", *levels, "answer"],
-        written_labels(taxonomy, texts, predicted, predictions),
-    )
+    header = ["id", "platform", "text", "gold", "predicted", *levels, "answer"]
+    write_csv(path, header, written_labels(taxonomy, texts, predicted, predictions))
+    # Answers that are no label have no column; their rows sum to less.
     confusion = answer_confusion(gold, predicted, len(taxonomy.leaves))[:, : len(taxonomy.leaves)]
-    label_figures(folder / "figures", name, confusion, taxonomy)
+    figures = folder / "figures"
+    save_figure(confusion_figure(confusion, taxonomy.leaves), figures / f"confusion_{name}.png")
+    save_figure(per_class_figure(confusion, taxonomy.leaves), figures / f"per_class_{name}.png")
 
 
 def write_label_scores(folder: Path, name: str, texts: Dataset, found: SplitPredictions, taxonomy: Taxonomy) -> None:
     """Write ``predictions/<split>.csv`` with a probability per label, and the split's figures."""
-    header, rows = split_table(texts["id"], texts["platform"], found.texts, found.gold, found.probabilities, taxonomy)
-    write_csv(folder / "predictions" / f"{name}.csv", header, rows)
-    figures = folder / "figures"
-    save_figure(reliability_figure(found.gold, found.probabilities), figures / f"reliability_{name}.png")
-    label_figures(figures, name, found.confusion, taxonomy)
-
-
-def label_figures(figures: Path, name: str, confusion: np.ndarray, taxonomy: Taxonomy) -> None:
-    """Draw which labels are taken for which, and the scores of each."""
-    save_figure(confusion_figure(confusion, taxonomy.leaves), figures / f"confusion_{name}.png")
-    save_figure(per_class_figure(confusion, taxonomy.leaves), figures / f"per_class_{name}.png")
+    table = split_table(texts["id"], texts["platform"], found, taxonomy)
+    write_csv(folder / "predictions" / f"{name}.csv", *table)
+    for kind, figure in figures_of(found).items():
+        save_figure(figure, folder / "figures" / f"{kind}_{name}.png")
 
 
 def answer_rows(texts: Dataset, answers: Sequence[str]) -> Iterator[list[str]]:
@@ -200,13 +195,13 @@ def written_labels(
 def train_flops(trainer: InstructTrainer, tokens: int, supervised: int) -> float:
     """Operations of the training run: the blocks for every token, the output layer for supervised ones.
 
-    Of an encoder-decoder model only the decoder's blocks are counted, for every token of the input: a rough figure.
+    Of an encoder-decoder model both halves are counted for every token of the prompt, the long one: an upper bound.
     """
     base = plain_model(trainer.model)
     embedding, head = base.get_input_embeddings().weight, base.get_output_embeddings().weight
     per_supervised = (6 if head.requires_grad else 4) * head.numel()
     answers = supervised * (trainer.state.epoch or 0.0)
-    return block_flops(decoder_blocks(base), embedding.requires_grad) * tokens + per_supervised * answers
+    return block_flops(text_blocks(base).blocks, embedding.requires_grad) * tokens + per_supervised * answers
 
 
 def describe_answers(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from opinionlm.config import Config
+from opinionlm.config import Config, MethodConfig
 from opinionlm.data.prepared import PreparedDataset
+from opinionlm.evaluation.headline import headline_of, score_title
+from opinionlm.experiments.card_words import task_words
 
 
 def model_card(
@@ -26,43 +29,31 @@ def model_card(
         validation: scores on the validation split.
         test: scores on the test split.
     """
-    taxonomy = prepared.taxonomy
-    levels = [f"level{level}_macro_f1" for level in range(1, taxonomy.depth + 1)]
+    headline = headline_of(prepared)
+    words = task_words(prepared, config.run_folder / "best")
     rows = [
-        f"| {name} | {validation[name]:.4f} | {test[name]:.4f} | {interval(test, name)} |"
-        for name in ("macro_f1", "accuracy", "weighted_f1", *levels, "hierarchical_f1", "ece")
+        f"| {name} | {validation[name]:.4f} | {test[name]:.4f} | {interval(test, name)} |" for name in headline.shown
     ]
-    per_label = [
-        f"| {label} | {validation[f'f1_{label}']:.3f} | {test[f'f1_{label}']:.3f} |" for label in taxonomy.leaves
-    ]
-    paths = "\n".join(f"- {' › '.join(path)}" for path in taxonomy.paths)
     training, method = config.training, config.method
     schedule = f"{training.learning_rate:g}, {training.lr_scheduler_type}, warm-up {training.warmup_steps:g}"
-    how = (
-        f"the top {method.trainable_blocks} block(s), the final norm and the head"
-        if (method.adaptation == "top_blocks")
-        else {"full": "every parameter", "head_only": "the head alone"}[method.adaptation]
-    )
     # A path on the machine that trained it means nothing to others, and the hub takes only its own names.
     is_folder = Path(config.model.model_name_or_path).is_dir()
     name = Path(config.model.model_name_or_path).name if is_folder else config.model.model_name_or_path
     base_model = "" if is_folder else f"base_model: {name}\n"
     return f"""---
 library_name: transformers
-pipeline_tag: text-classification
+pipeline_tag: {words.pipeline}
 {base_model}tags:
 - opinionlm
-- hierarchical-text-classification
-metrics:
-- f1
-- accuracy
+- {words.tag}
 ---
 
 # {training.run_name}
 
-`{name}` fine-tuned to label texts with the {len(taxonomy.leaves)} leaves of a label tree,
+`{name}` fine-tuned to {words.purpose},
 on `{prepared.name}` (fingerprint `{prepared.fingerprint[:16]}`), {date.today().isoformat()}.
-{parameters["trainable_parameters"]:,} of {parameters["total_parameters"]:,} parameters were trained: {how}.
+{parameters["trainable_parameters"]:,} of {parameters["total_parameters"]:,} parameters were trained:
+{trained_part(method)}.
 
 ## Use
 
@@ -70,30 +61,25 @@ on `{prepared.name}` (fingerprint `{prepared.fingerprint[:16]}`), {date.today().
 import opinionlm  # makes the model type known to transformers
 from transformers import pipeline
 
-classify = pipeline("text-classification", model="{config.run_folder / "best"}")
-classify("Is this coin still worth holding?", truncation=True)
+{words.usage}
 ```
 
-or, for files of any size, with every level and probability:
-`python predict.py --model {config.run_folder / "best"} --input posts.csv --output labels.csv`
+or for files of any size:
+`python predict.py --model {config.run_folder / "best"} {words.options}`
 
-## Labels
+## {words.outputs_title}
 
-{paths}
+{words.outputs}
 
 ## Scores
 
-The checkpoint was chosen by validation macro-F1; the test split was read once.
+The checkpoint was chosen by validation {score_title(headline.chosen_by)}; the test split was read once.
 
 | metric | validation | test | 95 % interval (test, bootstrap) |
 | --- | --- | --- | --- |
 {chr(10).join(rows)}
 
-| F1 per label | validation | test |
-| --- | --- | --- |
-{chr(10).join(per_label)}
-
-## Training
+{f1_table(words.labels, validation, test)}## Training
 
 | option | value |
 | --- | --- |
@@ -109,9 +95,8 @@ The checkpoint was chosen by validation macro-F1; the test split was read once.
 
 ## Limits
 
-The labels are those of the training data and carry its annotators' judgement, platforms, languages and time. Rare
-labels rest on few examples: look at their own F1 and at the intervals above before trusting them. Texts beyond
-{config.data.max_length} tokens are cut. Do not use the labels as the sole ground for a decision about a person.
+{words.limits} Texts beyond {config.data.max_length} tokens are cut.
+Do not use the answers as the sole ground for a decision about a person.
 """
 
 
@@ -119,3 +104,24 @@ def interval(scores: dict[str, Any], name: str) -> str:
     """A score's interval as text, empty where none was computed."""
     bounds = scores.get(f"{name}_ci95")
     return "" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
+
+
+def f1_table(labels: Sequence[str], validation: dict[str, Any], test: dict[str, Any]) -> str:
+    """F1 per label, with a blank line behind; nothing for a task without labels."""
+    if not labels:
+        return ""
+    rows = [f"| {label} | {validation[f'f1_{label}']:.3f} | {test[f'f1_{label}']:.3f} |" for label in labels]
+    return "\n".join(["| F1 per label | validation | test |", "| --- | --- | --- |", *rows]) + "\n\n"
+
+
+def trained_part(method: MethodConfig) -> str:
+    """What trained, in words."""
+    match method.adaptation:
+        case "full":
+            return "every parameter"
+        case "head_only":
+            return "the head alone"
+        case "top_blocks":
+            return f"the top {method.trainable_blocks} block(s), the final norm and the head"
+        case other:
+            return f"the head and what `adaptation: {other}` trains or adds"

@@ -7,42 +7,27 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal, Protocol
+from typing import IO, Literal
 
 from tqdm import tqdm
 
 from opinionlm.data.sources import Kind, Record, Reject, SourceNotes, read_stream
 from opinionlm.data.spec import FileSpec
 from opinionlm.errors import UserError
+from opinionlm.experiments.labellers import Item, Labeller
 from opinionlm.experiments.prediction_output import Sink, StandardOutput, csv_bytes, open_file_output
+from opinionlm.experiments.prediction_words import conll_text, read_words
 
-OutputKind = Literal["csv", "jsonl"]
+InputKind = Kind | Literal["conll"]
+OutputKind = Literal["csv", "jsonl", "conll"]
 STANDARD = "-"
 # A window also ends at so many characters, so that long posts cannot exhaust memory.
 WINDOW_CHARACTERS = 16_000_000
 SHOWN_REJECTS = 10
-
-
-class Predictor(Protocol):
-    """A loaded model that turns records into cells."""
-
-    def header(self) -> list[str]:
-        """Names of the columns that it adds."""
-
-    def number_columns(self) -> set[str]:
-        """Those of them that hold numbers."""
-
-    def cells(self, records: Sequence[Mapping[str, str]], progress: Callable[[int], object]) -> Iterable[list[str]]:
-        """Cells of every record, in their order.
-
-        Args:
-            records: fields by name, ``text`` among them.
-            progress: called with the number of rows that are settled.
-        """
 
 
 @dataclass(frozen=True)
@@ -51,11 +36,11 @@ class Request:
 
     Attributes:
         input: path, or ``-`` for standard input.
-        output: path ending in .csv or .jsonl, or ``-`` for standard output (CSV).
+        output: path ending in .csv, .jsonl or (tags) .conll, or ``-`` for standard output (CSV).
         format: of the input; None goes by its ending, and standard input then holds plain lines.
         text_column: column or key of the texts.
+        pair_column: column or key of the second texts, for a model that reads pairs or contexts.
         id_column: column or key of the ids; None takes ``id`` where there is one. Rows without get their number.
-        context_column: column or key of the contexts, where the model's prompts show one; None reads none.
         window: records per window.
         overwrite: replace a finished output, and drop an unfinished one that was made from something else.
         identity: fingerprint of model and options; an unfinished output of another one is not continued.
@@ -63,10 +48,10 @@ class Request:
 
     input: str
     output: str
-    format: Kind | None = None
+    format: InputKind | None = None
     text_column: str = "text"
+    pair_column: str | None = None
     id_column: str | None = None
-    context_column: str | None = None
     window: int = 8192
     overwrite: bool = False
     identity: str = ""
@@ -116,7 +101,7 @@ def made_from(request: Request) -> dict[str, str]:
     status = path.stat()
     with open(path, "rb") as file:
         head = hashlib.sha256(file.read(1 << 20)).hexdigest()
-    columns = f"{request.text_column} {request.id_column} {request.context_column}"
+    columns = f"{request.text_column} {request.pair_column} {request.id_column}"
     return {
         "input": f"{status.st_size} bytes, changed at {status.st_mtime_ns} ns, sha256 of the first MiB {head}",
         "model or precision": request.identity,
@@ -124,7 +109,7 @@ def made_from(request: Request) -> dict[str, str]:
     }
 
 
-def input_kind(request: Request) -> Kind:
+def input_kind(request: Request) -> InputKind:
     """The format of the input, by request or by its ending.
 
     Raises:
@@ -143,9 +128,11 @@ def input_kind(request: Request) -> Kind:
             return "jsonl"
         case ".txt":
             return "lines"
+        case ".conll":
+            return "conll"
         case suffix:
             raise UserError(
-                f"--input: the ending {suffix!r} of {request.input} is none of .csv, .tsv, .jsonl and .txt "
+                f"--input: the ending {suffix!r} of {request.input} is none of .csv, .tsv, .jsonl, .txt and .conll "
                 "(each also with .gz); say the format with --format"
             )
 
@@ -160,7 +147,9 @@ def output_kind(output: str) -> OutputKind:
         return "csv"
     if output.endswith(".jsonl"):
         return "jsonl"
-    raise UserError(f"--output: {output} ends in neither .csv nor .jsonl; the ending decides the format")
+    if output.endswith(".conll"):
+        return "conll"
+    raise UserError(f"--output: {output} ends in neither .csv nor .jsonl nor .conll; the ending decides the format")
 
 
 @contextmanager
@@ -197,12 +186,12 @@ def read_windows(records: Iterator[Record | Reject], done: int, size: int) -> It
         yield window
 
 
-def predict_file(request: Request, load: Callable[[], Predictor]) -> Summary:
+def predict_file(request: Request, load: Callable[[], Labeller]) -> Summary:
     """Label every record of the input.
 
     Args:
         request: what to label.
-        load: gives the model; called after the first window was read, so that bad input is told at once.
+        load: gives the classifier; called after the first window was read, so that bad input is told at once.
 
     Returns:
         Counts of the whole output, earlier calls included.
@@ -218,18 +207,19 @@ def predict_file(request: Request, load: Callable[[], Predictor]) -> Summary:
         try:
             windows = read_windows(records, sink.progress.records, request.window)
             window = next(windows, None)
-            predictor = load()
+            labeller = load()
+            check_fit(labeller, request)
             start = time.monotonic()
             with tqdm(desc="Predicting", unit=" rows", initial=sink.progress.records, disable=None) as bar:
                 while window is not None:
                     if size:
                         # How many rows there will be is only known from the share of bytes that are read.
                         bar.total = max(window[-1].number, round(window[-1].number * size / max(1, binary.tell())))
-                    label_window(window, predictor, sink, request, bar)
+                    label_window(window, labeller, sink, request, bar)
                     window = next(windows, None)
             if not sink.progress.output_bytes:
                 # No usable record at all: still a file with its header.
-                sink.write(encode_rows([], predictor, request.output, header=True), 0, [], sink.progress.records)
+                sink.write(encode_rows([], [], labeller, request, header=True), 0, [], sink.progress.records)
         except BaseException:
             sink.abandon()
             raise
@@ -237,36 +227,72 @@ def predict_file(request: Request, load: Callable[[], Predictor]) -> Summary:
     return Summary(sink.progress.rows, sink.progress.rejects, resumed, time.monotonic() - start, notes)
 
 
+def check_fit(labeller: Labeller, request: Request) -> None:
+    """Refuse a request that asks for something else than the model does.
+
+    Raises:
+        UserError: pairs for a model that reads single texts, or the other way round; CoNLL without tags.
+    """
+    if labeller.reads == "pair" and request.pair_column is None:
+        raise UserError("--pair_column: the model reads pairs of texts; name the column of the second ones")
+    if labeller.reads not in ("pair", "context") and request.pair_column is not None:
+        raise UserError("--pair_column: the model reads single texts; leave it out, or give a model trained on pairs")
+    if labeller.reads != "words" and "conll" in (input_kind(request), output_kind(request.output)):
+        raise UserError("--model: CoNLL holds tagged words, and this model tags none; give .csv or .jsonl files")
+
+
 def read_records(binary: IO[bytes], request: Request, notes: SourceNotes) -> Generator[Record | Reject, None, None]:
-    """The records of the input with the canonical columns ``text`` and, where there is one, ``id``."""
+    """The records of the input with the canonical columns ``text`` and, where they exist, ``text_pair`` and ``id``.
+
+    Raises:
+        UserError: see `opinionlm.data.sources.read_stream`; or pairs are to be read where there are no columns.
+    """
+    name, kind = "standard input" if request.input == STANDARD else request.input, input_kind(request)
+    if request.pair_column is not None and kind in ("lines", "conll"):
+        raise UserError("--pair_column: the input has no columns; give a .csv, .tsv or .jsonl file, or --format")
+    if kind == "conll":
+        return read_words(binary, name, notes)
     columns = {"text": request.text_column, "id": request.id_column or "id"}
-    if request.context_column is not None:
-        columns["context"] = request.context_column
-    spec = FileSpec(request.input, columns)
+    if request.pair_column is not None:
+        columns["text_pair"] = request.pair_column
     return read_stream(
         binary,
-        "standard input" if request.input == STANDARD else request.input,
-        input_kind(request),
-        spec,
+        name,
+        kind,
+        FileSpec(request.input, columns),
         notes,
-        optional=("id", "context") if request.id_column is None else ("context",),
-        remedy="name the columns with --text_column and --id_column",
+        optional=("id",) if request.id_column is None else (),
+        remedy="name the columns with --text_column, --pair_column and --id_column",
     )
 
 
-def label_window(window: list[Record | Reject], predictor: Predictor, sink: Sink, request: Request, bar: tqdm) -> None:
+def item_of(record: Record, labeller: Labeller, request: Request) -> Item:
+    """What the model reads of a record."""
+    match labeller.reads:
+        case "text":
+            return record.fields["text"]
+        case "pair":
+            return record.fields["text"], record.fields["text_pair"]
+        case "context":
+            return record.fields["text"], "" if request.pair_column is None else record.fields["text_pair"]
+        case "words":
+            return tuple(record.lists["tokens"] if "tokens" in record.lists else record.fields["text"].split())
+
+
+def label_window(window: list[Record | Reject], labeller: Labeller, sink: Sink, request: Request, bar: tqdm) -> None:
     """Label the records of one window, write them in their order, and report the rejected ones."""
     records = [record for record in window if isinstance(record, Record)]
     rejects = [record for record in window if isinstance(record, Reject)]
     for position, reject in enumerate(rejects, start=sink.progress.rejects):
         if position < SHOWN_REJECTS:
             bar.write(f"{request.input}:{reject.line}: rejected, {reject.reason}: {reject.detail}", file=sys.stderr)
-    cells_of_records = predictor.cells([record.fields for record in records], bar.update)
+    items = [item_of(record, labeller, request) for record in records]
+    answers = labeller.answers(items, bar.update)
     labelled = [
-        [record.fields.get("id") or str(record.number), record.fields["text"], *cells]
-        for record, cells in zip(records, cells_of_records, strict=True)
+        [record.fields.get("id") or str(record.number), record.fields["text"], *pair_cells(record, request), *cells]
+        for record, cells in zip(records, answers, strict=True)
     ]
-    content = encode_rows(labelled, predictor, request.output, header=sink.progress.output_bytes == 0)
+    content = encode_rows(labelled, items, labeller, request, header=sink.progress.output_bytes == 0)
     try:
         sink.write(content, len(records), rejects, window[-1].number)
     except BrokenPipeError:
@@ -279,16 +305,37 @@ def label_window(window: list[Record | Reject], predictor: Predictor, sink: Sink
     bar.update(len(rejects))
 
 
-def encode_rows(rows: list[list[str]], predictor: Predictor, output: str, header: bool) -> bytes:
-    """Rows as the output's format holds them; CSV with its header line where asked for."""
-    names = ["id", "text", *predictor.header()]
-    match output_kind(output):
+def pair_cells(record: Record, request: Request) -> list[str]:
+    """The second text of a pair, where pairs are read."""
+    return [] if request.pair_column is None else [record.fields["text_pair"]]
+
+
+def encode_rows(
+    rows: list[list[str]], items: Sequence[Item], labeller: Labeller, request: Request, header: bool
+) -> bytes:
+    """Rows as the output's format holds them; CSV with its header line where asked for.
+
+    Args:
+        rows: id, text, the second text of a pair, and the cells of the answer.
+        items: what the model read of them.
+        labeller: names the answer's columns.
+        request: names the output.
+        header: whether nothing was written yet.
+    """
+    names = ["id", "text", *([] if request.pair_column is None else ["text_pair"]), *labeller.columns]
+    first = len(names) - len(labeller.columns)
+    match output_kind(request.output):
         case "csv":
             return csv_bytes([names, *rows] if header else rows)
         case "jsonl":
-            numbers = predictor.number_columns()
             objects = (
-                {name: float(cell) if name in numbers else cell for name, cell in zip(names, row, strict=True)}
+                {
+                    name: cell if at < first else labeller.json_value(name, cell)
+                    for at, (name, cell) in enumerate(zip(names, row, strict=True))
+                }
                 for row in rows
             )
             return "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in objects).encode()
+        case "conll":
+            tags = [row[names.index("tags")].split() for row in rows]
+            return "".join(conll_text(words, row) for words, row in zip(items, tags, strict=True)).encode()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from opinionlm.evaluation.label_calibration import (
 from opinionlm.evaluation.predictions import prediction_header, prediction_rows
 from opinionlm.evaluation.scoring import score_labels, scored_ids
 from opinionlm.experiments.generative_folder import SETTINGS, GenerativeSettings, read_settings
+from opinionlm.experiments.labellers import Item, Labeller, no_progress
 from opinionlm.models.backbones import read_model_config
 from opinionlm.models.generative import load_generative
 
@@ -35,24 +36,26 @@ from opinionlm.models.generative import load_generative
 REPORTED = 256
 
 
-@dataclass(frozen=True)
-class Answerer:
-    """A loaded language model with all that prediction needs.
+@dataclass(frozen=True, kw_only=True)
+class Answerer(Labeller):
+    """A language model that is asked as in training.
 
     Attributes:
-        model: in evaluation mode, on its device.
-        encoder: of the prompts, as in training.
+        encoder: of the prompts.
         settings: how answers are read.
-        max_tokens_per_batch: at most so many tokens at once, padding included; one text is always let through.
     """
 
-    model: PreTrainedModel | PeftModel
     encoder: PromptEncoder
     settings: GenerativeSettings
-    max_tokens_per_batch: int = 4096
 
-    def header(self) -> list[str]:
-        """Columns of a prediction: those of a classifier for label scores; else the answer, and what it is read as."""
+    @property
+    def reads(self) -> Literal["text", "context"]:
+        """What an item is; a context may be missing."""
+        return "context" if self.encoder.template.shows_context else "text"
+
+    @property
+    def columns(self) -> list[str]:
+        """Those of a classifier for label scores; else the answer, and before it what label it is read as."""
         taxonomy = self.settings.taxonomy
         if taxonomy is None:
             return ["answer"]
@@ -60,20 +63,18 @@ class Answerer:
             return prediction_header(taxonomy)
         return ["predicted", *[f"level{level}" for level in range(1, taxonomy.depth + 1)], "answer"]
 
-    def number_columns(self) -> set[str]:
-        """Those that hold numbers."""
-        return {name for name in self.header() if name == "confidence" or name.startswith("probability_")}
+    def json_value(self, column: str, cell: str) -> Any:
+        """Confidence and probabilities are numbers."""
+        return float(cell) if column == "confidence" or column.startswith("probability_") else cell
 
-    def cells(self, records: Sequence[Mapping[str, str]], progress: Callable[[int], object]) -> Iterable[list[str]]:
-        """Cells of every record, in the order of `header`.
-
-        Batch calibration takes the records of one call, a window of the input, as its batch.
-        """
-        prompts = [self.encoder.prompt_ids(record["text"], record.get("context") or "") for record in records]
+    def answers(self, items: Sequence[Item], progress: Callable[[int], object] = no_progress) -> list[list[str]]:
+        """See `Labeller`. Batch calibration takes the items of one call, a window of the input, as its batch."""
+        parts = [(item, "") if isinstance(item, str) else item for item in items]
+        prompts = [self.encoder.prompt_ids(text, context) for text, context in parts]
         taxonomy = self.settings.taxonomy
         if taxonomy is not None and self.settings.decode == "score":
-            return prediction_rows(self.probabilities(prompts, progress), taxonomy)
-        return self.answer_cells(self.answers(prompts, progress))
+            return list(prediction_rows(self.probabilities(prompts, progress), taxonomy))
+        return list(self.answer_cells(self.written(prompts, progress)))
 
     def probabilities(self, prompts: list[list[int]], progress: Callable[[int], object]) -> np.ndarray:
         """Calibrated probabilities ``(rows, leaves)``."""
@@ -114,7 +115,7 @@ class Answerer:
         """How the log-probabilities of a label's tokens become one score."""
         return "mean" if self.settings.score_normalisation == "mean" else "sum"
 
-    def answers(self, prompts: list[list[int]], progress: Callable[[int], object]) -> list[str]:
+    def written(self, prompts: list[list[int]], progress: Callable[[int], object]) -> list[str]:
         """What the model writes behind each prompt."""
         longest = max([self.settings.max_answer_length, *map(len, self.encoder.label_ids())])
         return [
@@ -158,15 +159,6 @@ def is_generative(folder: Path) -> bool:
     return (folder / SETTINGS).is_file()
 
 
-def shows_context(folder: Path) -> bool:
-    """Whether the prompts of a saved language model have a place for a context.
-
-    Raises:
-        UserError: its settings are damaged.
-    """
-    return read_settings(folder).template.shows_context
-
-
 def load_answerer(
     folder: Path,
     device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -180,8 +172,8 @@ def load_answerer(
         folder: ``outputs/<run>/best``.
         device: ``auto`` takes a GPU where there is one.
         bf16: compute in bfloat16.
-        batch_size: bounds the batch of the longest possible prompts: ``batch_size`` times ``max_length`` tokens.
-        max_tokens_per_batch: see `Answerer`.
+        batch_size: keeps batches below so many times ``max_length`` tokens.
+        max_tokens_per_batch: see `Labeller`.
 
     Raises:
         UserError: parts of the folder or the adapter's base model are missing or damaged, or there is no GPU.
@@ -213,4 +205,11 @@ def load_answerer(
     generation.eos_token_id = sorted({encoder.tokenizer.eos_token_id, *encoder.end_ids})
     use_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     model = model.to("cuda" if use_gpu else "cpu").eval()
-    return Answerer(model, encoder, settings, min(max_tokens_per_batch, batch_size * settings.max_length))
+    return Answerer(
+        model,
+        encoder.tokenizer,
+        settings.max_length,
+        max_tokens_per_batch=min(max_tokens_per_batch, batch_size * settings.max_length),
+        encoder=encoder,
+        settings=settings,
+    )

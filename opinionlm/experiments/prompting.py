@@ -245,9 +245,9 @@ def run_prompting(run: Run, task: Task, model: PreTrainedModel) -> dict[str, Any
 def write_prompts(judge: Judge, texts: Dataset) -> list[tuple[list[int], bool]]:
     """Token ids of every row's prompt, and whether its text or context had to be cut."""
     prompts = []
-    has_context = "context" in texts.column_names
+    contexts = [name for name in ("context", "text_pair") if name in texts.column_names]
     for row in texts:
-        context = (row["context"] or "") if has_context else ""
+        context = (row[contexts[0]] or "") if contexts else ""
         written = judge.encoder.prompt_text(row["text"], context, judge.examples)
         # The written prompt fits already, so that it is tokenised as it is.
         ids = judge.encoder.prompt_ids(row["text"], context, judge.examples)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from opinionlm.config import Config
+from opinionlm.training.processes import is_main_process
 from opinionlm.training.runs import write_json
 
-SHOWN = ("macro_f1", "accuracy", "level1_macro_f1", "level2_macro_f1", "level3_macro_f1", "hierarchical_f1", "ece")
+SHOWN = ("entity_f1", "entity_precision", "entity_recall", "macro_f1", "accuracy")
+SHOWN += ("level1_macro_f1", "level2_macro_f1", "level3_macro_f1", "hierarchical_f1", "ece")
+SHOWN += ("pearson", "spearman", "mse", "mae")
 
 
 def seed_configs(config: Config) -> list[Config]:
@@ -27,6 +30,22 @@ def seed_configs(config: Config) -> list[Config]:
         one.training.run_name = f"{config.training.run_name}-seed{seed}"
         configs.append(one)
     return configs
+
+
+def train_seeds(config: Config, train: Callable[[Config], dict[str, Any] | None]) -> dict[str, Any] | None:
+    """Train once, or once per seed of ``seeds``.
+
+    Returns:
+        What ``train`` returned, or the summary over seeds; None in the processes that only help.
+    """
+    if config.training.seeds is None:
+        return train(config)
+    runs = seed_configs(config)
+    for run in runs:
+        train(run)
+    if not is_main_process():
+        return None
+    return summarise_seeds(config, {run.training.seed: stored_metrics(run) for run in runs})
 
 
 def mean_and_interval(values: Sequence[float]) -> dict[str, Any]:

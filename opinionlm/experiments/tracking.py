@@ -20,8 +20,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from opinionlm.config import Config
 from opinionlm.errors import UserError
-from opinionlm.evaluation.reports import SplitPredictions, Table, confident_mistakes, per_class_table
-from opinionlm.experiments.figures import confusion_figure
+from opinionlm.evaluation.reports import Table
+from opinionlm.experiments.split_report import Predictions, figures_of, tables_of
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -39,8 +39,8 @@ class Tracker(ABC):
         """Log values that belong to the run as a whole: test scores, parameter counts, cost. May be nested."""
 
     @abstractmethod
-    def log_predictions(self, split: str, predictions: SplitPredictions) -> None:
-        """Log confusion matrix, table of classes and most confident mistakes of a split."""
+    def log_predictions(self, split: str, predictions: Predictions) -> None:
+        """Log the figures and tables of a split."""
 
     @abstractmethod
     def finish(self, failed: bool = False) -> None:
@@ -66,7 +66,7 @@ class NoTracking(Tracker):
     def summarise(self, values: Mapping[str, Any]) -> None:
         """Do nothing."""
 
-    def log_predictions(self, split: str, predictions: SplitPredictions) -> None:
+    def log_predictions(self, split: str, predictions: Predictions) -> None:
         """Do nothing."""
 
     def finish(self, failed: bool = False) -> None:
@@ -93,7 +93,7 @@ class GuardedTracker(Tracker):
         """Pass on."""
         self._attempt(lambda: self.inner.summarise(values))
 
-    def log_predictions(self, split: str, predictions: SplitPredictions) -> None:
+    def log_predictions(self, split: str, predictions: Predictions) -> None:
         """Pass on."""
         self._attempt(lambda: self.inner.log_predictions(split, predictions))
 
@@ -180,13 +180,12 @@ class TensorBoardTracking(Tracker):
                 content = json.dumps(value, indent=2, ensure_ascii=False, default=str)
                 self.writer.add_text(name, f"```json\n{content}\n```", self.last_step)
 
-    def log_predictions(self, split: str, predictions: SplitPredictions) -> None:
-        """Log the confusion figure, and the tables as text."""
-        self.writer.add_figure(
-            f"{split}/confusion", confusion_figure(predictions.confusion, predictions.labels), self.last_step
-        )
-        self.writer.add_text(f"{split}/per_class", markdown(per_class_table(predictions)), self.last_step)
-        self.writer.add_text(f"{split}/confident_mistakes", markdown(confident_mistakes(predictions)), self.last_step)
+    def log_predictions(self, split: str, predictions: Predictions) -> None:
+        """Log the figures, and the tables as text."""
+        for name, figure in figures_of(predictions).items():
+            self.writer.add_figure(f"{split}/{name}", figure, self.last_step)
+        for name, table in tables_of(predictions).items():
+            self.writer.add_text(f"{split}/{name}", markdown(table), self.last_step)
 
     def finish(self, failed: bool = False) -> None:
         """Flush and close the files."""

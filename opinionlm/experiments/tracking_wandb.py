@@ -15,8 +15,9 @@ import wandb
 from PIL import Image
 
 from opinionlm.config import Config
-from opinionlm.evaluation.reports import SplitPredictions, Table, confident_mistakes, per_class_table
-from opinionlm.experiments.figures import confusion_figure, png_bytes
+from opinionlm.evaluation.reports import SplitPredictions
+from opinionlm.experiments.figures import png_bytes
+from opinionlm.experiments.split_report import Predictions, figures_of, tables_of
 from opinionlm.experiments.tracking import Tracker, flatten, one_line, say, shown
 from opinionlm.training.runs import write_text
 
@@ -123,29 +124,22 @@ class WandbTracking(Tracker):
         """Log as summary, nested values with their path: ``test/macro_f1``."""
         self.run.summary.update(flatten(values))
 
-    def log_predictions(self, split: str, predictions: SplitPredictions) -> None:
-        """Log W&B's own confusion chart, our figure, and the two tables."""
-
-        def as_wandb(table: Table) -> wandb.Table:
-            return wandb.Table(columns=table.columns, data=table.rows)
-
-        chart = wandb.plot.confusion_matrix(
-            y_true=predictions.gold.tolist(),
-            preds=predictions.predicted.tolist(),
-            class_names=list(predictions.labels),
-            title=f"{split}: confusion",
-        )
-        # Drawn here: W&B would need pyplot and its global state for a figure.
-        figure = confusion_figure(predictions.confusion, predictions.labels)
-        image = Image.open(io.BytesIO(png_bytes(figure)))
-        self.run.log(
-            {
-                f"{split}/confusion": chart,
-                f"{split}/confusion_figure": wandb.Image(image),
-                f"{split}/per_class": as_wandb(per_class_table(predictions)),
-                f"{split}/confident_mistakes": as_wandb(confident_mistakes(predictions)),
-            }
-        )
+    def log_predictions(self, split: str, predictions: Predictions) -> None:
+        """Log the figures and tables and, of a classifier, W&B's own confusion chart."""
+        content: dict[str, Any] = {}
+        if isinstance(predictions, SplitPredictions):
+            content[f"{split}/confusion"] = wandb.plot.confusion_matrix(
+                y_true=predictions.gold.tolist(),
+                preds=predictions.predicted.tolist(),
+                class_names=list(predictions.labels),
+                title=f"{split}: confusion",
+            )
+        for name, figure in figures_of(predictions).items():
+            # Drawn here: W&B would need pyplot and its global state for a figure.
+            content[f"{split}/{name}_figure"] = wandb.Image(Image.open(io.BytesIO(png_bytes(figure))))
+        for name, table in tables_of(predictions).items():
+            content[f"{split}/{name}"] = wandb.Table(columns=table.columns, data=table.rows)
+        self.run.log(content)
 
     def finish(self, failed: bool = False) -> None:
         """Wait a bounded time for the last uploads."""

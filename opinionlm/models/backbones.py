@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from peft import PeftModel
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, PreTrainedConfig, PreTrainedModel
 
@@ -46,15 +47,21 @@ class Anatomy:
     causal: bool
 
 
-def anatomy_of(backbone: PreTrainedModel) -> Anatomy:
+def plain_backbone(backbone: PreTrainedModel | PeftModel) -> PreTrainedModel:
+    """The family's own model inside a backbone that PEFT may have wrapped."""
+    return backbone.get_base_model() if isinstance(backbone, PeftModel) else backbone
+
+
+def anatomy_of(backbone: PreTrainedModel | PeftModel) -> Anatomy:
     """Find blocks, final norm and embedding of a backbone.
 
     Args:
-        backbone: a text model as `load_backbone` returns it, without any output layer.
+        backbone: a text model as `load_backbone` returns it, without any output layer; PEFT may have wrapped it.
 
     Raises:
         UserError: the family is not known here.
     """
+    backbone = plain_backbone(backbone)
     family, width = backbone.config.model_type, backbone.config.hidden_size
     embedding = backbone.get_input_embeddings()
     match family:
@@ -101,24 +108,45 @@ def read_model_config(model: ModelConfig) -> PreTrainedConfig:
         ) from error
 
 
-def new_backbone(config: PreTrainedConfig, dtype: torch.dtype | None = None) -> PreTrainedModel:
+def new_backbone(
+    config: PreTrainedConfig, dtype: torch.dtype | None = None, with_pooler: bool = False
+) -> PreTrainedModel:
     """Build a text backbone with random weights from a configuration.
 
-    The multimodal Gemma 3 wrapper yields its text decoder, T5 its encoder, and BERT comes without the pooler,
-    which nothing here reads (an unused trainable layer would also stop distributed training).
+    The multimodal Gemma 3 wrapper yields its text decoder, T5 its encoder, and BERT comes without the pooler unless
+    it is asked for (an unused trainable layer would stop distributed training).
 
     Args:
         config: configuration of the model; that of a multimodal wrapper is reduced to its text part.
         dtype: data type of the parameters, the default float32.
+        with_pooler: keep BERT's own dense layer over the first token.
+
+    Raises:
+        UserError: a pooler is asked for and the family has none.
     """
     text_config = config.get_text_config()
+    if with_pooler:
+        require_pooler(text_config)
     match text_config.model_type:
         case "t5":
             return AutoModelForTextEncoding.from_config(text_config, dtype=dtype)
         case "bert" | "roberta":
-            return AutoModel.from_config(text_config, dtype=dtype, add_pooling_layer=False)
+            return AutoModel.from_config(text_config, dtype=dtype, add_pooling_layer=with_pooler)
         case _:
             return AutoModel.from_config(text_config, dtype=dtype)
+
+
+def require_pooler(config: PreTrainedConfig) -> None:
+    """Refuse ``pooling: pooler`` for a family without a pooler of its own.
+
+    Raises:
+        UserError: with the poolings that every family has.
+    """
+    if config.model_type not in ("bert", "roberta"):
+        raise UserError(
+            f"pooling: 'pooler' is a layer of bert and roberta; a model of type '{config.model_type}' has none; use "
+            "first, last or mean, or leave it out"
+        )
 
 
 def load_backbone(model: ModelConfig, trained_blocks: int, config: PreTrainedConfig | None = None) -> PreTrainedModel:
@@ -133,14 +161,18 @@ def load_backbone(model: ModelConfig, trained_blocks: int, config: PreTrainedCon
         The text backbone; parameters in ``model.dtype``, frozen linear layers in NF4 with ``load_in_4bit``.
 
     Raises:
-        UserError: no weights found, unknown family, or 4-bit loading that bitsandbytes cannot serve.
+        UserError: no weights found, unknown family, a pooler that it does not have, or 4-bit loading that
+            bitsandbytes cannot serve.
     """
     config = config if config is not None else read_model_config(model)
+    with_pooler = model.pooling == "pooler"
+    if with_pooler:
+        require_pooler(config.get_text_config())
     dtype = torch_dtype(model.dtype)
     if model.attn_implementation is not None:
         config._attn_implementation = model.attn_implementation
     if model.random_weights:
-        return new_backbone(config, dtype if isinstance(dtype, torch.dtype) else None)
+        return new_backbone(config, dtype if isinstance(dtype, torch.dtype) else None, with_pooler)
     is_wrapper = config.get_text_config() is not config
     auto_class = AutoModel
     extra: dict[str, object] = {}
@@ -148,9 +180,10 @@ def load_backbone(model: ModelConfig, trained_blocks: int, config: PreTrainedCon
         case "t5":
             auto_class = AutoModelForTextEncoding
         case "bert" | "roberta":
-            extra["add_pooling_layer"] = False
+            extra["add_pooling_layer"] = with_pooler
     if model.load_in_4bit:
-        extra["quantization_config"] = nf4_config(model, skip_modules=trained_block_names(config, trained_blocks))
+        skipped = [*trained_block_names(config, trained_blocks), *(["pooler"] if with_pooler else [])]
+        extra["quantization_config"] = nf4_config(model, skip_modules=skipped)
     try:
         backbone, loading = auto_class.from_pretrained(
             model.model_name_or_path,

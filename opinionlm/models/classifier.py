@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,10 +11,17 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.configuration_utils import SubConfigSpec
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from opinionlm.models.backbones import anatomy_of, new_backbone
-from opinionlm.models.frozen_prefix import StoredStates, stores_pooled
+from opinionlm.models.adapters import add_adapter
+from opinionlm.models.backbones import anatomy_of, new_backbone, plain_backbone
+from opinionlm.models.encoding_pass import hidden_states
+from opinionlm.models.frozen_prefix import StoredStates, stores_pooled, whole_backbone_frozen
 from opinionlm.models.heads import ClassificationHead, Pooling, pool
-from opinionlm.models.quantization import disable_avx512_packing, move_quantization_config, quantized_modules
+from opinionlm.models.quantization import (
+    disable_avx512_packing,
+    move_quantization_config,
+    name_unquantized_modules,
+    quantized_modules,
+)
 
 
 class OpinionClassifierConfig(PreTrainedConfig):
@@ -22,10 +30,16 @@ class OpinionClassifierConfig(PreTrainedConfig):
     Args:
         text_config: configuration of the text backbone.
         head_hidden_sizes: widths of the head's hidden layers, empty for a linear head.
-        pooling: ``first``, ``last``, ``mean``, or ``auto``: last for causal backbones, mean for the others.
+        head_bias: whether the last linear layer of the head has a bias.
+        pooling: ``first``, ``last``, ``mean``, ``pooler`` (BERT's own dense layer over the first token), or ``auto``:
+            last for causal backbones, mean for the others.
         classifier_dropout: dropout before every linear layer of the head.
         label_tree: the nested label tree, as in the dataset YAML; ``id2label`` holds its leaves in the tree's order.
         max_length: number of tokens a text was cut to in training; prediction does the same.
+        text_pairs: whether the model was trained on pairs of texts.
+        adapter: what was added to the backbone, as `opinionlm.models.adapters.add_adapter` reads it.
+
+    With ``problem_type="regression"`` and one label the logit is a score, of a pair of texts for instance.
     """
 
     model_type = "opinionlm_classifier"
@@ -33,10 +47,13 @@ class OpinionClassifierConfig(PreTrainedConfig):
 
     text_config: PreTrainedConfig | dict | None = None
     head_hidden_sizes: list[int] | None = None
+    head_bias: bool = True
     pooling: str = "auto"
     classifier_dropout: float = 0.1
     label_tree: dict | list | None = None
     max_length: int | None = None
+    text_pairs: bool = False
+    adapter: dict | None = None
 
 
 class OpinionClassifier(PreTrainedModel):
@@ -56,19 +73,32 @@ class OpinionClassifier(PreTrainedModel):
     _supports_attention_backend = True
     # Trainer: this class neither scales its loss by the optimizer step's size nor takes such an argument.
     accepts_loss_kwargs = False
+    # Whether the head reads one pooled vector per text, or (a tagger) the state of every token.
+    pools = True
 
     def __init__(self, config: OpinionClassifierConfig, backbone: PreTrainedModel | None = None) -> None:
         super().__init__(config)
         self.prefix_blocks = 0
         self.stored_states: StoredStates | None = None
-        self.backbone = backbone if backbone is not None else new_backbone(config.text_config)
+        is_new = backbone is None
+        if is_new:
+            backbone = new_backbone(config.text_config, with_pooler=config.pooling == "pooler")
+            if config.adapter is not None:
+                backbone = add_adapter(backbone, config.adapter)
+        self.backbone = backbone
         anatomy = anatomy_of(self.backbone)
         self.pooling = ("last" if anatomy.causal else "mean") if config.pooling == "auto" else config.pooling
         self.head = ClassificationHead(
-            anatomy.hidden_size, config.head_hidden_sizes or [], config.num_labels, config.classifier_dropout
+            anatomy.hidden_size,
+            config.head_hidden_sizes or [],
+            config.num_labels,
+            config.classifier_dropout,
+            config.head_bias,
         )
-        if backbone is None:
+        if is_new:
             self.post_init()
+            # transformers looks for tied weights one level deep, and PEFT's wrapper is a level of its own.
+            self.all_tied_weights_keys = self.get_expanded_tied_weights_keys(all_submodels=True)
         else:
             self._initialise_head()
             move_quantization_config(self)
@@ -79,23 +109,27 @@ class OpinionClassifier(PreTrainedModel):
         backbone: PreTrainedModel,
         labels: Sequence[str],
         head_hidden_sizes: Sequence[int] = (),
+        head_bias: bool = True,
         pooling: Pooling = "auto",
         classifier_dropout: float = 0.1,
         label_tree: dict | list | None = None,
         max_length: int | None = None,
+        problem_type: str | None = None,
     ) -> OpinionClassifier:
         """Put a new head on a loaded backbone; the arguments are those of `OpinionClassifierConfig`."""
         # Where the weights lay on the machine that trained them is nobody else's business.
         backbone.config.name_or_path = ""
-        config = OpinionClassifierConfig(
+        config = cls.config_class(
             text_config=backbone.config,
             id2label=dict(enumerate(labels)),
             label2id={label: index for index, label in enumerate(labels)},
             head_hidden_sizes=list(head_hidden_sizes),
+            head_bias=head_bias,
             pooling=pooling,
             classifier_dropout=classifier_dropout,
             label_tree=label_tree,
             max_length=max_length,
+            problem_type=problem_type,
             # A composite configuration hands its own attention implementation down, None by default.
             attn_implementation=backbone.config._attn_implementation,
         )
@@ -120,6 +154,18 @@ class OpinionClassifier(PreTrainedModel):
         elif isinstance(module, nn.LayerNorm):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
+
+    def add_adapter_to_backbone(self, adapter: dict[str, Any]) -> None:
+        """Add an adapter that the saved model will carry; its parameters are the backbone's only ones that train.
+
+        Args:
+            adapter: see `opinionlm.models.adapters.add_adapter`.
+        """
+        if self.config.adapter is not None:
+            raise ValueError("the backbone has an adapter already")
+        self.backbone = add_adapter(self.backbone, adapter)
+        self.config.adapter = adapter
+        name_unquantized_modules(self)
 
     def freeze_prefix(self, blocks: int) -> None:
         """Declare the lowest blocks, and all before them, a frozen and deterministic prefix.
@@ -146,22 +192,39 @@ class OpinionClassifier(PreTrainedModel):
         """The backbone's input embedding."""
         return self.backbone.get_input_embeddings()
 
-    def pooled(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, prefix_states: torch.Tensor | None = None
+    def token_states(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        prefix_states: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """One vector per text: ``(batch, hidden)`` from ids and mask ``(batch, length)``.
+        """The backbone's output ``(batch, length, hidden)`` from ids, mask and segments ``(batch, length)``.
 
         With ``prefix_states`` (as `opinionlm.models.frozen_prefix.prefix_states` returns them) only what lies above
         the frozen prefix is computed; `PrefixStandIn` must be installed unless the whole backbone is frozen.
         """
-        if prefix_states is not None and stores_pooled(self):
-            return prefix_states.squeeze(1)
+        if prefix_states is not None and whole_backbone_frozen(self):
+            return prefix_states
         if prefix_states is not None:
             self.stored_states.states = prefix_states
-        positions = position_arguments(self.backbone, attention_mask)
-        no_cache = {"use_cache": False} if anatomy_of(self.backbone).causal else {}
-        output = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **positions, **no_cache)
-        return pool(output.last_hidden_state, attention_mask, self.pooling)
+        return hidden_states(self.backbone, input_ids, attention_mask, token_type_ids)
+
+    def pooled(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        prefix_states: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """One vector per text: ``(batch, hidden)``; the arguments are those of `token_states`."""
+        if prefix_states is not None and stores_pooled(self):
+            return prefix_states.squeeze(1)
+        states = self.token_states(input_ids, attention_mask, prefix_states, token_type_ids)
+        if self.pooling == "pooler":
+            # The pooler reads the first position: that of the first token, whichever side is padded.
+            return plain_backbone(self.backbone).pooler(pool(states, attention_mask, "first").unsqueeze(1))
+        return pool(states, attention_mask, self.pooling)
 
     def forward(
         self,
@@ -172,15 +235,15 @@ class OpinionClassifier(PreTrainedModel):
         prefix_states: torch.Tensor | None = None,
         return_dict: bool | None = None,
     ) -> SequenceClassifierOutput | tuple[torch.Tensor, ...]:
-        """Classify a batch of texts.
+        """Classify, or score, a batch of texts or pairs of texts.
 
         Args:
             input_ids: token ids ``(batch, length)``, padded on either side.
             attention_mask: ``(batch, length)``; without it every position counts as a token.
-            labels: leaf ids ``(batch,)``. With them the output carries the plain mean cross entropy; training uses
-                the weighted losses of `opinionlm.training.losses` on the logits instead.
-            token_type_ids: accepted because BERT tokenizers hand them out; segments carry no information here.
-            prefix_states: stored output of the frozen prefix, see `pooled`.
+            labels: leaf ids ``(batch,)``, or scores when ``problem_type`` is regression. With them the output carries
+                the plain mean loss; training uses the losses of `opinionlm.training.losses` on the logits instead.
+            token_type_ids: which text of a pair a token belongs to; see `hidden_states`.
+            prefix_states: stored output of the frozen prefix, see `token_states`.
             return_dict: as in every transformers model.
 
         Returns:
@@ -188,8 +251,12 @@ class OpinionClassifier(PreTrainedModel):
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        logits = self.head(self.pooled(input_ids, attention_mask, prefix_states)).float()
-        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
+        logits = self.head(self.pooled(input_ids, attention_mask, prefix_states, token_type_ids)).float()
+        loss = None
+        if labels is not None and self.config.problem_type == "regression":
+            loss = nn.functional.mse_loss(logits.squeeze(-1), labels.float())
+        elif labels is not None:
+            loss = nn.functional.cross_entropy(logits, labels)
         if return_dict is False:
             return (logits,) if loss is None else (loss, logits)
         return SequenceClassifierOutput(loss=loss, logits=logits)
@@ -202,23 +269,3 @@ class OpinionClassifier(PreTrainedModel):
         if quantized_modules(model):
             disable_avx512_packing(model)
         return loaded
-
-
-def position_arguments(backbone: PreTrainedModel, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Position ids that count tokens, not padding, so that left and right padding give the same logits.
-
-    Args:
-        backbone: the text backbone.
-        attention_mask: ``(batch, length)``.
-
-    Returns:
-        ``{"position_ids": (batch, length)}``, empty for families with relative positions only.
-    """
-    positions = (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
-    match backbone.config.model_type:
-        case "t5":
-            return {}
-        case "roberta":
-            return {"position_ids": positions + backbone.config.pad_token_id + 1}
-        case _:
-            return {"position_ids": positions}

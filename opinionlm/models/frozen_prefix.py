@@ -26,26 +26,39 @@ class PrefixReachedError(Exception):
         self.states = states
 
 
-def stores_pooled(model: OpinionClassifier) -> bool:
-    """Whether the prefix is the whole backbone, so that one pooled vector per text is all there is to keep."""
+def whole_backbone_frozen(model: OpinionClassifier) -> bool:
+    """Whether the prefix is the whole backbone, so that only the head is left to compute."""
     return model.prefix_blocks == len(anatomy_of(model.backbone).blocks)
 
 
+def stores_pooled(model: OpinionClassifier) -> bool:
+    """Whether one pooled vector per text is all there is to keep: the whole backbone is frozen, and the head pools."""
+    return model.pools and whole_backbone_frozen(model)
+
+
 @torch.no_grad()
-def prefix_states(model: OpinionClassifier, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+def prefix_states(
+    model: OpinionClassifier,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    token_type_ids: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Output of the frozen prefix for a batch.
 
     Args:
         model: a classifier with a frozen prefix.
         input_ids: ``(batch, length)``.
         attention_mask: ``(batch, length)``.
+        token_type_ids: ``(batch, length)``, of pairs.
 
     Returns:
-        ``(batch, length, hidden)``: what the first trained block gets. ``(batch, 1, hidden)`` when the whole backbone
-        is frozen: the pooled vectors that the head gets.
+        ``(batch, length, hidden)``: what the first trained block gets, or a tagger's head when the whole backbone is
+        frozen. ``(batch, 1, hidden)`` when the whole backbone is frozen below a head that pools: the pooled vectors.
     """
     if stores_pooled(model):
-        return model.pooled(input_ids, attention_mask).unsqueeze(1)
+        return model.pooled(input_ids, attention_mask, token_type_ids=token_type_ids).unsqueeze(1)
+    if whole_backbone_frozen(model):
+        return model.token_states(input_ids, attention_mask, token_type_ids=token_type_ids)
 
     def stop(module: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> None:
         raise PrefixReachedError(positional[0] if positional else named["hidden_states"])
@@ -53,7 +66,7 @@ def prefix_states(model: OpinionClassifier, input_ids: torch.Tensor, attention_m
     first_trained = anatomy_of(model.backbone).blocks[model.prefix_blocks]
     hook = first_trained.register_forward_pre_hook(stop, with_kwargs=True)
     try:
-        model.pooled(input_ids, attention_mask)
+        model.token_states(input_ids, attention_mask, token_type_ids=token_type_ids)
     except PrefixReachedError as reached:
         return reached.states
     finally:

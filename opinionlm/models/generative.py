@@ -29,8 +29,9 @@ from transformers.models.auto.modeling_auto import (
 
 from opinionlm.config import ModelConfig
 from opinionlm.errors import UserError
-from opinionlm.models.backbones import anatomy_of, torch_dtype
+from opinionlm.models.backbones import torch_dtype
 from opinionlm.models.quantization import disable_avx512_packing, nf4_config
+from opinionlm.models.sublayers import text_blocks
 
 # Families whose class for causal models is meant for a decoder half of something else: they see both sides.
 ENCODER_ONLY = frozenset({"bert", "roberta", "distilbert"})
@@ -145,21 +146,15 @@ def unquantized_names(config: PreTrainedConfig, trained_blocks: int) -> list[str
     """
     with torch.device("meta"):
         root = generative_class(config).from_config(config)
-    blocks = list(decoder_blocks(root))
+    blocks = text_blocks(root).blocks
     kept = {id(module) for module in [*blocks[len(blocks) - trained_blocks :], output_layer(root)]}
     return [name for name, module in root.named_modules() if id(module) in kept]
 
 
-def decoder_blocks(model: PreTrainedModel) -> nn.ModuleList:
-    """The blocks of the stack that writes, lowest first: T5's decoder, or all blocks of a causal model."""
-    decoder = model.get_decoder()
-    return decoder.block if model.config.is_encoder_decoder else anatomy_of(decoder).blocks
-
-
 def count_blocks(config: PreTrainedConfig) -> int:
-    """Number of `decoder_blocks` of a model that is not loaded yet."""
+    """Number of blocks of a model that is not loaded yet, an encoder's and a decoder's together."""
     with torch.device("meta"):
-        return len(decoder_blocks(generative_class(config).from_config(config)))
+        return len(text_blocks(generative_class(config).from_config(config)).blocks)
 
 
 def plain_model(model: PreTrainedModel | PeftModel) -> PreTrainedModel:

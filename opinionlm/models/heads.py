@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-Pooling = Literal["auto", "first", "last", "mean"]
+Pooling = Literal["auto", "first", "last", "mean", "pooler"]
 
 
 def pool(hidden_states: torch.Tensor, attention_mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
@@ -50,18 +50,21 @@ class ClassificationHead(nn.Module):
         hidden_sizes: widths of the hidden layers; empty for a linear head.
         num_labels: number of classes.
         dropout: applied to the input of every linear layer.
+        bias: of the last linear layer; the decoders' own classification heads have none.
     """
 
-    def __init__(self, input_size: int, hidden_sizes: list[int], num_labels: int, dropout: float) -> None:
+    def __init__(
+        self, input_size: int, hidden_sizes: list[int], num_labels: int, dropout: float, bias: bool = True
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.LayerNorm(input_size)] if hidden_sizes else []
         width = input_size
         for size in hidden_sizes:
             layers += [nn.Dropout(dropout), nn.Linear(width, size), nn.GELU()]
             width = size
-        layers += [nn.Dropout(dropout), nn.Linear(width, num_labels)]
+        layers += [nn.Dropout(dropout), nn.Linear(width, num_labels, bias=bias)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
-        """Map ``(batch, input_size)`` to logits ``(batch, num_labels)``."""
+        """Map ``(..., input_size)`` to logits ``(..., num_labels)``, one pooled vector or token state each."""
         return self.layers(pooled)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from opinionlm.errors import UserError
 
@@ -66,14 +67,25 @@ def move_quantization_config(model: PreTrainedModel) -> None:
     Args:
         model: a model with a ``backbone``; nothing happens when that is not quantised.
     """
+    if not quantized_modules(model):
+        return
+    model.config.quantization_config = model.backbone.config.quantization_config
+    del model.backbone.config.quantization_config
+    name_unquantized_modules(model)
+
+
+def name_unquantized_modules(model: PreTrainedModel) -> None:
+    """Bring the list of skipped modules in a model's configuration up to date; nothing to do without 4-bit weights.
+
+    Args:
+        model: the outermost model, after layers were added to it or renamed.
+    """
     quantized = set(quantized_modules(model))
     if not quantized:
         return
-    description = model.backbone.config.quantization_config
-    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    description.llm_int8_skip_modules = [name for name in linear if name not in quantized]
-    model.config.quantization_config = description
-    del model.backbone.config.quantization_config
+    # GPT-2's layers are Conv1D until they are quantised.
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)]
+    model.config.quantization_config.llm_int8_skip_modules = [name for name in linear if name not in quantized]
 
 
 def disable_avx512_packing(model: nn.Module) -> None:

@@ -11,7 +11,8 @@ from opinionlm.errors import UserError
 def training_arguments(config: Config) -> TrainingArguments:
     """Build the arguments of the trainer.
 
-    Checkpoints are chosen by validation macro-F1; the first of equals wins.
+    Checkpoints are chosen by a validation score, macro-F1 unless the task, which the data tell later, has another;
+    the first of equals wins.
 
     Raises:
         UserError: a value that TrainingArguments refuses.

@@ -6,16 +6,15 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
+from datasets import ClassLabel, Value
 from datasets import Dataset as EncodedDataset
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from opinionlm.data.encoding import flat_ids, numbers_of
+from opinionlm.data.encoding import IGNORED, flat_ids, flat_lists, numbers_of
 from opinionlm.training.frozen_cache import PrefixStates
 
 # Batches of similar length are cut from a random pool of this many batches, so that batches still differ by epoch.
 POOL_BATCHES = 50
-# A label that no loss counts: that of a row which only fills up a process's batch.
-IGNORED = -100
 
 
 class EncodedTexts(Dataset):
@@ -24,14 +23,18 @@ class EncodedTexts(Dataset):
     A negative index ``~i`` gives row ``i`` with an ignored label: a filler for a process that would get no text.
 
     Args:
-        encoded: columns ``input_ids``, ``labels`` and ``length``.
+        encoded: columns ``input_ids``, ``labels`` (ids, scores, or a list of ids with one per token), ``length`` and,
+            of pairs, ``token_type_ids``.
         order: reading order; position ``p`` is row ``order[p]``.
         states: stored states, rows as in ``encoded``.
     """
 
     def __init__(self, encoded: EncodedDataset, order: np.ndarray, states: PrefixStates | None = None) -> None:
         self.ids, self.offsets = flat_ids(encoded)
-        self.labels = numbers_of(encoded, "labels")
+        # One label per token lies at the same offsets as the ids.
+        self.per_token = not isinstance(encoded.features["labels"], Value | ClassLabel)
+        self.labels = flat_lists(encoded, "labels")[0] if self.per_token else numbers_of(encoded, "labels")
+        self.segments = flat_lists(encoded, "token_type_ids")[0] if "token_type_ids" in encoded.features else None
         self.token_counts = numbers_of(encoded, "length")
         self.order = order
         self.states = states
@@ -53,14 +56,29 @@ class EncodedTexts(Dataset):
         rows = []
         for position in positions:
             number = int(self.order[position if position >= 0 else ~position])
+            place = slice(self.offsets[number], self.offsets[number + 1])
+            label = self.labels[place] if self.per_token else self.labels[number].item()
             row: dict[str, Any] = {
-                "input_ids": self.ids[self.offsets[number] : self.offsets[number + 1]],
-                "labels": int(self.labels[number]) if position >= 0 else IGNORED,
+                "input_ids": self.ids[place],
+                "labels": label if position >= 0 else ignored_label(label),
             }
+            if self.segments is not None:
+                row["token_type_ids"] = self.segments[place]
             if self.states is not None:
                 row["prefix_states"] = self.states[number]
             rows.append(row)
         return rows
+
+
+def ignored_label(label: int | float | np.ndarray) -> int | float | np.ndarray:
+    """The label of the same kind that no loss counts: -100 for an id and for every token, nan for a score."""
+    match label:
+        case float():
+            return float("nan")
+        case int():
+            return IGNORED
+        case _:
+            return np.full_like(label, IGNORED)
 
 
 class BatchPlan(Sampler[list[int]]):

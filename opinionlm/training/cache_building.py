@@ -17,10 +17,11 @@ from tqdm import tqdm
 from transformers import TrainingArguments
 
 from opinionlm.config import Config
-from opinionlm.data.encoding import PadCollator, flat_ids, longest_first, numbers_of
+from opinionlm.data.encoding import PadCollator, longest_first, numbers_of
 from opinionlm.errors import UserError
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.frozen_prefix import prefix_states
+from opinionlm.training.batching import EncodedTexts
 from opinionlm.training.frozen_cache import (
     OFFSETS,
     STATES,
@@ -158,16 +159,19 @@ def fill(
     order = longest_first(encoded)[arguments.process_index :: arguments.world_size]
     budget = GPU_TOKENS if arguments.device.type == "cuda" else CPU_TOKENS
     collate = PadCollator(pad_id)
-    flat, starts = flat_ids(encoded)
+    reader = EncodedTexts(encoded, np.arange(len(encoded)))
     autocast = torch.autocast(arguments.device.type, torch.bfloat16) if arguments.bf16 else nullcontext()
     was_training = model.training
     model.eval()
     bar = tqdm(total=len(order), desc=description, unit="text", disable=None, leave=False)
     with bar, autocast:
         for chosen in cut(order, lengths, budget):
-            batch = collate([{"input_ids": flat[starts[row] : starts[row + 1]]} for row in chosen])
-            ids, mask = batch["input_ids"].to(arguments.device), batch["attention_mask"].to(arguments.device)
-            states = prefix_states(model, ids, mask).to("cpu", model.dtype)
+            batch = {
+                name: tensor.to(arguments.device) for name, tensor in collate(reader.__getitems__(chosen)).items()
+            }
+            states = prefix_states(model, batch["input_ids"], batch["attention_mask"], batch.get("token_type_ids")).to(
+                "cpu", model.dtype
+            )
             for index, row in enumerate(chosen):
                 begin, end = offsets[row], offsets[row + 1]
                 target[begin:end] = states[index, : end - begin]

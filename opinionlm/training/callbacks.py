@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -12,12 +13,12 @@ class ConsoleCallback(TrainerCallback):
     """A progress bar on a terminal, and one line per evaluation everywhere.
 
     Args:
-        metric: the score that chooses the best checkpoint.
-        greater_is_better: whether the largest or the smallest is the best.
+        shown: scores of that line; the first one is what checkpoints are chosen by.
+        greater_is_better: whether its largest or its smallest value is the best.
     """
 
-    def __init__(self, metric: str = "macro_f1", greater_is_better: bool = True) -> None:
-        self.metric, self.sign = metric, 1 if greater_is_better else -1
+    def __init__(self, shown: Sequence[str], greater_is_better: bool = True) -> None:
+        self.shown, self.sign = shown, 1 if greater_is_better else -1
         self.bar: tqdm | None = None
         self.losses: list[float] = []
         self.best: float | None = None
@@ -71,17 +72,16 @@ class ConsoleCallback(TrainerCallback):
         """Print epoch, losses and scores of an evaluation."""
         if not state.is_world_process_zero or not metrics:
             return
-        score = metrics[f"eval_{self.metric}"]
+        score = metrics[f"eval_{self.shown[0]}"]
         train = sum(self.losses) / len(self.losses) if self.losses else float("nan")
         is_best = self.best is None or self.sign * score > self.sign * self.best
         mark = "  best so far" if is_best else ""
         self.best = score if is_best else self.best
         self.losses.clear()
-        accuracy = f"accuracy {metrics['eval_accuracy']:.4f}  " if "eval_accuracy" in metrics else ""
+        scores = "  ".join(f"{name} {metrics[f'eval_{name}']:.4f}" for name in self.shown)
         tqdm.write(
             f"epoch {state.epoch:.2f}  step {state.global_step}/{state.max_steps}  train loss {train:.4f}  "
-            f"validation loss {metrics['eval_loss']:.4f}  {accuracy}{self.metric.replace('macro_f1', 'macro-F1')} "
-            f"{score:.4f}{mark}"
+            f"validation loss {metrics['eval_loss']:.4f}  {scores}{mark}"
         )
 
     def on_train_end(

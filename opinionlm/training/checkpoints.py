@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from opinionlm.adaptation.methods import trained_parameters
 from opinionlm.config import Config
 from opinionlm.errors import UserError
 
@@ -15,13 +16,10 @@ WEIGHTS = "trained.safetensors"
 
 
 def save_trained_weights(model: nn.Module, folder: Path) -> None:
-    """Write the trainable parameters of a model to ``folder/trained.safetensors``."""
+    """Write the parameters that training changes to ``folder/trained.safetensors``."""
     folder.mkdir(parents=True, exist_ok=True)
-    state = {
-        name: parameter.detach().contiguous().cpu()
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
-    }
+    trained = trained_parameters(model)
+    state = {name: parameter.detach().contiguous().cpu() for name, parameter in trained.items()}
     save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
 
 
@@ -32,7 +30,7 @@ def load_trained_weights(model: nn.Module, folder: Path) -> None:
         UserError: another set of parameters was trained when the checkpoint was written.
     """
     state = load_file(folder / WEIGHTS)
-    expected = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    expected = trained_parameters(model)
     if state.keys() != expected.keys():
         differing = sorted(state.keys() ^ expected.keys())
         raise UserError(

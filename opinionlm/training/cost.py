@@ -9,38 +9,64 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from opinionlm.models.backbones import anatomy_of
+from opinionlm.config import MethodConfig
+from opinionlm.models.backbones import anatomy_of, plain_backbone
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.quantization import weight_count
 
 
-def train_flops_per_token(model: OpinionClassifier) -> float:
-    """Floating-point operations that one training token of a classifier costs; see `block_flops`."""
-    anatomy = anatomy_of(model.backbone)
-    return block_flops(anatomy.blocks, any(weight.requires_grad for weight in anatomy.embedding.parameters()))
-
-
-def block_flops(blocks: Iterable[nn.Module], gradient_flows: bool) -> float:
+def train_flops_per_token(model: OpinionClassifier, method: MethodConfig) -> float:
     """Floating-point operations that one training token costs, by the usual count of 2 per weight and pass.
 
-    A forward pass costs 2 operations per weight of a matrix product. The backward pass costs 2 more per weight that
-    a gradient flows through (every block above the lowest trained one) and 2 more per weight that trains. Attention
-    scores, norms and the head (once per text, not per token) are left out, as is the embedding, which is a look-up.
+    A forward pass costs 2 operations per weight of a matrix product, those of adapters included. The backward pass
+    costs 2 more per weight that a gradient flows through (every block above the lowest trained weight) and 2 more per
+    weight that trains. Attention scores, norms and the head (once per text, not per token) are left out, as are the
+    embedding, which is a look-up, and virtual tokens: a prompt of v tokens makes a text of n tokens cost
+    (n + v) / n times as much. Recomputation under activation checkpointing does not count either.
+
+    Args:
+        model: with its adaptation applied.
+        method: the adaptation; under LISA only ``lisa_blocks`` of the blocks train at a time.
+    """
+    blocks = anatomy_of(model.backbone).blocks
+    share = method.lisa_blocks / len(blocks) if method.adaptation == "lisa" else 1.0
+    inside = {id(parameter) for block in blocks for parameter in block.parameters()}
+    # What trains outside the blocks of the backbone (embedding, prompts, prefixes) gets its gradient through them
+    # all, except the norm above them and BERT's pooler.
+    above = {id(parameter) for parameter in parameters_above_blocks(model)}
+    gradient_flows = any(
+        parameter.requires_grad and id(parameter) not in inside | above for parameter in model.backbone.parameters()
+    )
+    return block_flops(blocks, gradient_flows, share)
+
+
+def block_flops(blocks: Iterable[nn.Module], gradient_flows: bool, share: float = 1.0) -> float:
+    """Floating-point operations that one training token costs in a model's blocks; see `train_flops_per_token`.
 
     Args:
         blocks: lowest first.
         gradient_flows: whether something below the lowest block trains.
+        share: of the blocks that train at a time.
     """
-    forward = backward = 0
+    forward = backward = 0.0
     for block in blocks:
         sizes = [(weight_count(parameter), parameter.requires_grad) for parameter in block.parameters()]
         forward += 2 * sum(size for size, _ in sizes)
         trained = sum(size for size, trains in sizes if trains)
         gradient_flows = gradient_flows or trained > 0
-        backward += 2 * trained
+        backward += 2 * trained * share
         if gradient_flows:
             backward += 2 * sum(size for size, _ in sizes)
     return float(forward + backward)
+
+
+def parameters_above_blocks(model: OpinionClassifier) -> list[nn.Parameter]:
+    """Parameters of a backbone that its blocks feed."""
+    final_norm = anatomy_of(model.backbone).final_norm
+    parameters = [] if final_norm is None else list(final_norm.parameters())
+    if model.pooling == "pooler":
+        parameters += plain_backbone(model.backbone).pooler.parameters()
+    return parameters
 
 
 def peak_memory_mb() -> float:

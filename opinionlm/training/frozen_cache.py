@@ -26,11 +26,11 @@ import torch
 import xxhash
 from datasets import Dataset
 
-from opinionlm.data.encoding import flat_ids, numbers_of
+from opinionlm.data.encoding import flat_ids, flat_lists, numbers_of
 from opinionlm.errors import UserError
-from opinionlm.models.backbones import anatomy_of
+from opinionlm.models.backbones import anatomy_of, plain_backbone
 from opinionlm.models.classifier import OpinionClassifier
-from opinionlm.models.frozen_prefix import stores_pooled
+from opinionlm.models.frozen_prefix import stores_pooled, whole_backbone_frozen
 
 FORMAT = 1
 META, STATES, OFFSETS = "meta.json", "states.bin", "offsets.npy"
@@ -63,12 +63,14 @@ class PrefixStates:
 def weights_digest(model: OpinionClassifier) -> str:
     """Hash of every tensor of the frozen prefix: embedding, blocks below the cut, and what quantisation keeps aside.
 
-    When the whole backbone is frozen its final norm and the pooling belong to the prefix too.
+    When the whole backbone is frozen, its final norm and its pooler, where that is used, belong to the prefix too.
     """
     anatomy = anatomy_of(model.backbone)
     parts = [*anatomy.before_blocks, *anatomy.blocks[: model.prefix_blocks]]
-    if stores_pooled(model) and anatomy.final_norm is not None:
+    if whole_backbone_frozen(model) and anatomy.final_norm is not None:
         parts.append(anatomy.final_norm)
+    if stores_pooled(model) and model.pooling == "pooler":
+        parts.append(plain_backbone(model.backbone).pooler)
     # XXH3 in 128 bits: nobody forges weights here, and it keeps up with the memory where SHA-256 does not.
     digest = xxhash.xxh3_128()
     for part in parts:
@@ -79,10 +81,15 @@ def weights_digest(model: OpinionClassifier) -> str:
 
 
 def texts_digest(encoded: Dataset) -> str:
-    """Hash of the token ids of a split, row by row; another tokenizer, text or truncation gives another hash."""
+    """Hash of the token ids of a split, row by row; another tokenizer, text or truncation gives another hash.
+
+    Which text of a pair a token belongs to is part of it.
+    """
     ids, offsets = flat_ids(encoded)
     digest = xxhash.xxh3_128(offsets.tobytes())
     digest.update(ids.astype(np.int64).tobytes())
+    if "token_type_ids" in encoded.column_names:
+        digest.update(flat_lists(encoded, "token_type_ids")[0].astype(np.int64).tobytes())
     return digest.hexdigest()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import TrainingArguments
 
 from opinionlm.config import Config
 from opinionlm.data.encoding import numbers_of, subset
@@ -90,15 +88,6 @@ def answer_weights(prepared: PreparedDataset, train: AnswerSplit, config: Config
         return torch.ones(size)
     found = Counter(numbers_of(train.encoded, "label").tolist())
     return inverse_frequency_weights(counts or [found[label] for label in range(size)])
-
-
-def optimizer_steps(examples: int, config: Config, arguments: TrainingArguments) -> int:
-    """Steps of a run with a fixed number of texts per batch; with a token budget the number before it is known."""
-    if config.training.max_steps > 0:
-        return config.training.max_steps
-    batches = math.ceil(examples / (config.training.per_device_train_batch_size * arguments.world_size))
-    per_epoch = math.ceil(batches / config.training.gradient_accumulation_steps)
-    return max(1, math.ceil(per_epoch * config.training.num_train_epochs))
 
 
 def supervised_tokens(splits: dict[str, AnswerSplit]) -> dict[str, int]:

@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel
 
-from opinionlm.data.encoding import flat_ids, numbers_of
+from opinionlm.data.encoding import flat_lists, numbers_of
 from opinionlm.data.instruct_encoding import IGNORED
 from opinionlm.models.generative import supervised_logits
 from opinionlm.training.supervised_loss import SupervisedCrossEntropy
@@ -35,8 +35,8 @@ class InstructTexts(Dataset):
     """
 
     def __init__(self, encoded: EncodedDataset, class_weights: torch.Tensor) -> None:
-        self.prompts, self.prompt_starts = flat_ids(encoded, "prompt_ids")
-        self.answers, self.answer_starts = flat_ids(encoded, "answer_ids")
+        self.prompts, self.prompt_starts = flat_lists(encoded, "prompt_ids")
+        self.answers, self.answer_starts = flat_lists(encoded, "answer_ids")
         self.weights = class_weights.numpy()[numbers_of(encoded, "label")]
         self.token_counts = numbers_of(encoded, "length")
         self.learned = np.flatnonzero(np.diff(self.answer_starts) > 0)
@@ -147,7 +147,9 @@ class InstructTrainer(OpinionTrainer):
         """This batch's share of the step's weighted mean; see `OpinionTrainer.compute_loss`."""
         normaliser = self.batch_weight(inputs) if num_items_in_batch is None else num_items_in_batch
         processes = 1 if num_items_in_batch is None else self.args.world_size
-        return self.weighted_sum(model, inputs) / normaliser * processes
+        loss = self.weighted_sum(model, inputs) / normaliser * processes
+        extra = None if self.auxiliary_loss is None else self.auxiliary_loss()
+        return loss if extra is None else loss + extra / self.batches_of_step
 
     def evaluate(
         self,

@@ -6,6 +6,7 @@ by the sum of the weights of *all* examples of the step, over accumulation steps
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -27,8 +28,28 @@ def inverse_frequency_weights(counts: Sequence[int]) -> torch.Tensor:
     return (inverse / inverse.sum() * len(counts)).to(torch.float32)
 
 
-class WeightedCrossEntropy(nn.Module):
-    """Cross entropy with class weights, as a loss per example and a weight per example.
+class ExampleLoss(nn.Module, ABC):
+    """A loss per item and a weight per item; an item is a text, a pair of texts or a token."""
+
+    @abstractmethod
+    def example_losses(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Unweighted losses in float32, shaped as the labels; zero where a label does not count."""
+
+    @abstractmethod
+    def example_weights(self, labels: torch.Tensor) -> torch.Tensor:
+        """Weights in float32, shaped as the labels; zero where a label does not count."""
+
+    def weighted_sum(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Sum over the batch of weight times loss: the numerator of the weighted mean, a float32 scalar."""
+        return (self.example_weights(labels) * self.example_losses(logits, labels)).sum()
+
+    def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Weighted mean loss of one batch taken by itself, a float32 scalar."""
+        return self.weighted_sum(logits, labels) / self.example_weights(labels).sum()
+
+
+class WeightedCrossEntropy(ExampleLoss):
+    """Cross entropy with class weights, over texts or over tokens.
 
     Args:
         class_weights: float ``(classes,)``; ones give plain cross entropy.
@@ -39,21 +60,35 @@ class WeightedCrossEntropy(nn.Module):
         self.register_buffer("class_weights", class_weights.to(torch.float32))
 
     def example_losses(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Unweighted losses ``(batch,)`` in float32 from logits ``(batch, classes)`` and label ids ``(batch,)``.
+        """Unweighted losses in float32 from logits ``(batch, classes)`` and label ids ``(batch,)``.
 
-        A row labelled -100 (a filler of `opinionlm.training.batching`) has loss and weight zero.
+        The same for tokens: logits ``(batch, length, classes)`` and label ids ``(batch, length)``. A label of -100
+        (padding, or a filler of `opinionlm.training.batching`) has loss and weight zero.
         """
-        return nn.functional.cross_entropy(logits.float(), labels, reduction="none", ignore_index=-100)
+        flat = nn.functional.cross_entropy(
+            logits.float().flatten(0, -2), labels.flatten(), reduction="none", ignore_index=-100
+        )
+        return flat.view(labels.shape)
 
     def example_weights(self, labels: torch.Tensor) -> torch.Tensor:
-        """Weights ``(batch,)`` in float32 of examples with these label ids."""
+        """Weights in float32 of items with these label ids, shaped as they are."""
         weights = self.class_weights.to(labels.device)[labels.clamp(min=0)]
         return torch.where(labels >= 0, weights, 0.0)
 
-    def weighted_sum(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Sum over the batch of weight times loss: the numerator of the weighted mean, a float32 scalar."""
-        return (self.example_weights(labels) * self.example_losses(logits, labels)).sum()
 
-    def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Weighted mean loss of one batch taken by itself, a float32 scalar."""
-        return self.weighted_sum(logits, labels) / self.example_weights(labels).sum()
+class MeanSquaredError(ExampleLoss):
+    """Squared error of a single output, every text or pair of texts counting the same."""
+
+    def example_losses(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Squared errors ``(batch,)`` in float32 from outputs ``(batch, 1)`` and scores ``(batch,)``.
+
+        A score of nan (a filler of `opinionlm.training.batching`) has loss and weight zero.
+        """
+        outputs = logits.float().squeeze(-1)
+        # The filler's target is its own output: masking the square afterwards would leave a gradient of 0 · nan.
+        targets = torch.where(labels.isnan(), outputs.detach(), labels.float())
+        return (outputs - targets).square()
+
+    def example_weights(self, labels: torch.Tensor) -> torch.Tensor:
+        """One ``(batch,)`` for every score, zero for nan."""
+        return (~labels.isnan()).float()

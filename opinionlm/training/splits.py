@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,13 +14,13 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from opinionlm.config import Config
-from opinionlm.data.encoding import encode_texts, longest_first, numbers_of, subset
+from opinionlm.data.encoding import IGNORED, encode_texts, flat_lists, longest_first, numbers_of, subset
 from opinionlm.data.prepared import PreparedDataset
-from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.data.word_alignment import encode_words
 from opinionlm.errors import UserError
 from opinionlm.training.batching import BatchPlan, EncodedTexts
 from opinionlm.training.frozen_cache import PrefixStates
-from opinionlm.training.losses import inverse_frequency_weights
+from opinionlm.training.losses import ExampleLoss, MeanSquaredError, WeightedCrossEntropy, inverse_frequency_weights
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,8 @@ class Split:
     """One split, as texts and as token ids, rows in the order of the prepared data set.
 
     Attributes:
-        texts: ``id``, ``text``, ``platform``, ``label`` and the levels.
-        encoded: ``input_ids``, ``labels`` and ``length``.
+        texts: the prepared columns of the task, see `PreparedDataset`.
+        encoded: ``input_ids``, ``labels`` and ``length``; see `encode_texts` and `encode_words`.
         order: reading order: the trainer's row ``i`` is row ``order[i]`` here.
     """
 
@@ -47,14 +49,20 @@ class Split:
 
 
 def encode_splits(prepared: PreparedDataset, tokenizer: PreTrainedTokenizerBase, config: Config) -> dict[str, Split]:
-    """Cut the splits to the sizes asked for and tokenise them.
+    """Cut the splits to the sizes asked for and tokenise them as their task needs it.
 
     Training texts are read in an order of their `BatchPlan`; validation and test longest first.
 
     Raises:
-        UserError: fewer than two classes among the training texts.
+        UserError: another task than the config says, or one that is not trained here; or nothing to tell apart among
+            the training texts: a single class, tag or score.
     """
     data, seed = config.data, config.training.seed
+    if data.task not in ("auto", prepared.task):
+        raise UserError(
+            f"{config.source}: task: {data.task!r}, but {data.dataset} holds data of task {prepared.task!r}; leave "
+            "task out, or give another dataset"
+        )
     splits = {}
     for name, limit in (
         ("train", data.max_train_samples),
@@ -62,36 +70,100 @@ def encode_splits(prepared: PreparedDataset, tokenizer: PreTrainedTokenizerBase,
         ("test", data.max_eval_samples),
     ):
         texts = subset(prepared.dataset[name], limit, seed)
-        encoded = encode_texts(texts, tokenizer, data.max_length)
+        encoded = encode_split(texts, prepared, tokenizer, config)
         order = np.arange(len(encoded)) if name == "train" else longest_first(encoded)
         splits[name] = Split(texts, encoded, order)
-    if len(np.unique(numbers_of(splits["train"].encoded, "labels"))) < 2:
+    kinds = {"sequence": "class", "token": "tag", "similarity": "score"}
+    if len(label_counts(splits["train"], prepared)) < 2:
         raise UserError(
-            f"{config.data.dataset}: the training split holds a single class; a classifier needs at least two "
-            "(check the label columns, or raise max_train_samples)"
+            f"{config.data.dataset}: the training split holds a single {kinds[prepared.task]}; a model needs at least "
+            "two to tell apart (check the columns of the dataset YAML, or raise max_train_samples)"
         )
     return splits
 
 
-def class_weights_for(train: Split, taxonomy: Taxonomy, config: Config) -> torch.Tensor:
-    """Class weights ``(leaves,)`` as the config asks for them.
+def encode_split(
+    texts: Dataset, prepared: PreparedDataset, tokenizer: PreTrainedTokenizerBase, config: Config
+) -> Dataset:
+    """Tokenise one split; see `encode_splits`."""
+    max_length = config.data.max_length
+    match prepared.task:
+        case "sequence":
+            return encode_texts(texts, tokenizer, max_length)
+        case "similarity":
+            return encode_texts(texts, tokenizer, max_length, target="score")
+        case "token":
+            return encode_words(texts, tokenizer, max_length, prepared.tags, config.data.label_all_subwords)
+        case task:
+            raise UserError(
+                f"{config.data.dataset}: task {task!r} is text to text, which train_instruct.py trains; "
+                "train_classifier.py takes sequence, token and similarity"
+            )
+
+
+def label_counts(split: Split, prepared: PreparedDataset) -> Counter[int | float]:
+    """How often each label occurs in a split: classes and scores per text, tags per labelled token."""
+    if prepared.task == "token":
+        labels = flat_lists(split.encoded, "labels")[0]
+        return Counter(labels[labels != IGNORED].tolist())
+    return Counter(numbers_of(split.encoded, "labels").tolist())
+
+
+def loss_for(train: Split, prepared: PreparedDataset, config: Config) -> ExampleLoss:
+    """The loss of a task, with class weights where the config asks for them.
+
+    ``class_weights: auto`` weighs the classes of a label tree by inverse frequency, as the opinion paper does, and
+    leaves tags alone: nearly every word is tagged ``O``, which would then count for next to nothing.
 
     Raises:
-        UserError: ``class_counts`` does not name every leaf.
+        UserError: weights or counts that the task has no use for, or counts that do not name every class.
     """
-    size = len(taxonomy.leaves)
+    method = config.method
+    match prepared.task:
+        case "sequence":
+            names, weights = prepared.taxonomy.leaves, "inverse_frequency"
+        case "token":
+            names, weights = prepared.tags, "none"
+        case _:
+            if method.class_weights == "inverse_frequency" or method.class_counts is not None:
+                raise UserError(
+                    f"{config.source}: class_weights: task similarity has scores and no classes; leave out "
+                    "class_weights and class_counts"
+                )
+            return MeanSquaredError()
+    kind = weights if method.class_weights == "auto" else method.class_weights
+    return WeightedCrossEntropy(class_weights_for(train, prepared, names, kind, config))
+
+
+def class_weights_for(
+    train: Split,
+    prepared: PreparedDataset,
+    names: Sequence[str],
+    kind: Literal["none", "inverse_frequency"],
+    config: Config,
+) -> torch.Tensor:
+    """Class weights ``(classes,)`` of a kind, from the counts of the config or else of the training split.
+
+    Raises:
+        UserError: ``class_counts`` does not name every class, or nothing reads it.
+    """
     counts = config.method.class_counts
-    if counts is not None and len(counts) != size:
+    if counts is not None and len(counts) != len(names):
         raise UserError(
-            f"{config.source}: class_counts: {len(counts)} numbers for {size} labels; give one per label in the order "
-            f"{', '.join(taxonomy.leaves)}"
+            f"{config.source}: class_counts: {len(counts)} numbers for {len(names)} labels; give one per label in the "
+            f"order {', '.join(names)}"
         )
-    match config.method.class_weights:
+    match kind:
         case "none":
-            return torch.ones(size)
+            if counts is not None:
+                raise UserError(
+                    f"{config.source}: class_counts: nothing reads them; set class_weights: inverse_frequency, or "
+                    "leave them out"
+                )
+            return torch.ones(len(names))
         case "inverse_frequency":
-            found = Counter(numbers_of(train.encoded, "labels").tolist())
-            return inverse_frequency_weights(counts or [found[label] for label in range(size)])
+            found = label_counts(train, prepared)
+            return inverse_frequency_weights(counts or [found[label] for label in range(len(names))])
 
 
 def batch_plan(texts: EncodedTexts, config: Config, arguments: TrainingArguments) -> BatchPlan:
@@ -116,3 +188,10 @@ def batch_plan(texts: EncodedTexts, config: Config, arguments: TrainingArguments
     # With a token budget the number of batches varies a little by epoch; the first tells how many epochs there are.
     batches = training.max_steps * training.gradient_accumulation_steps
     return plan(math.ceil(batches / len(plan(1))) + 1)
+
+
+def optimizer_steps(plan: BatchPlan, arguments: TrainingArguments) -> int:
+    """Steps of a whole run, known before the model: what Trainer counts for itself later."""
+    if arguments.max_steps > 0:
+        return arguments.max_steps
+    return math.ceil(arguments.num_train_epochs * math.ceil(len(plan) / arguments.gradient_accumulation_steps))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import PrinterCallback, ProgressCallback, Trainer
 
 from opinionlm.training.batching import BatchPlan, EpochDataLoader
 from opinionlm.training.checkpoints import load_trained_weights, save_trained_weights
-from opinionlm.training.losses import WeightedCrossEntropy
+from opinionlm.training.losses import ExampleLoss
 
 
 class OpinionTrainer(Trainer):
@@ -27,18 +28,37 @@ class OpinionTrainer(Trainer):
     Args:
         loss: the loss per example.
         plan: the batches of every epoch, for this process.
+        parameter_groups: for the optimizer; by default every trained parameter, weight decay not on biases and norms.
+        auxiliary_loss: added to the loss of every step where it returns one (AdaLoRA's orthogonality).
         trainer_arguments: passed on to `transformers.Trainer`.
     """
 
-    def __init__(self, *, loss: WeightedCrossEntropy, plan: BatchPlan, **trainer_arguments: Any) -> None:
+    def __init__(
+        self,
+        *,
+        loss: ExampleLoss,
+        plan: BatchPlan,
+        parameter_groups: list[dict[str, Any]] | None = None,
+        auxiliary_loss: Callable[[], torch.Tensor | None] | None = None,
+        **trainer_arguments: Any,
+    ) -> None:
         super().__init__(**trainer_arguments)
         self.loss = loss
         self.plan = plan
+        self.parameter_groups, self.auxiliary_loss = parameter_groups, auxiliary_loss
+        self.batches_of_step = 1
         # The loss below is already normalised for the whole step: Trainer must not divide it again.
         self.loss_is_scaled_for_ga = True
         # Trainer's own printing of every log line; ConsoleCallback says the same in one line per evaluation.
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """The optimizer that ``optim`` names, over the given parameter groups if there are any."""
+        if self.optimizer is None and self.parameter_groups is not None:
+            optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            self.optimizer = optimizer_class(self.parameter_groups, **settings)
+        return super().create_optimizer(model)
 
     def get_train_dataloader(self) -> DataLoader:
         """The batches of the plan, which already belong to this process."""
@@ -60,6 +80,7 @@ class OpinionTrainer(Trainer):
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         if not batches:
             return batches, None
+        self.batches_of_step = len(batches)
         weight = torch.stack([self.batch_weight(batch) for batch in batches]).sum().to(device)
         if self.args.world_size > 1:
             weight = self.accelerator.gather(weight).sum()
@@ -96,6 +117,10 @@ class OpinionTrainer(Trainer):
         # Distributed training averages the gradients over the processes; the share is one of a sum.
         processes = 1 if num_items_in_batch is None else self.args.world_size
         loss = weighted_sum / normaliser * processes
+        extra = None if self.auxiliary_loss is None else self.auxiliary_loss()
+        if extra is not None:
+            # Once per step, whatever the accumulation.
+            loss = loss + extra / self.batches_of_step
         return (loss, outputs) if return_outputs else loss
 
     def prediction_step(
@@ -111,6 +136,17 @@ class OpinionTrainer(Trainer):
         with torch.no_grad(), self.compute_loss_context_manager():
             logits = model(**inputs).logits
         return None, logits.detach(), labels
+
+    def outputs(self, texts: Dataset) -> np.ndarray:
+        """Logits of a split (what ``preprocess_logits_for_metrics`` makes of them) in reading order, unscored.
+
+        ``compute_metrics`` is bound to the validation split, so `predict` cannot be asked for the test split as is.
+        """
+        compute, self.compute_metrics = self.compute_metrics, None
+        try:
+            return self.predict(texts).predictions
+        finally:
+            self.compute_metrics = compute
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         """Write the trained weights only: a checkpoint of a 1B model with one trained block is 57 MB, not 2 GB."""

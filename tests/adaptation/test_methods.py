@@ -62,11 +62,17 @@ def test_too_many_blocks() -> None:
 
 
 def test_flops_by_hand() -> None:
-    model = tiny_classifier()
-    block = sum(parameter.numel() for parameter in anatomy_of(model.backbone).blocks[0].parameters())
-    apply_adaptation(model, MethodConfig(adaptation="full"))
-    assert train_flops_per_token(model) == 4 * 6 * block
-    apply_adaptation(model, MethodConfig(adaptation="top_blocks", trainable_blocks=1))
-    assert train_flops_per_token(model) == 4 * 2 * block + 4 * block
-    apply_adaptation(model, MethodConfig(adaptation="head_only"))
-    assert train_flops_per_token(model) == 4 * 2 * block
+    def flops(**options) -> float:
+        model, method = tiny_classifier(), MethodConfig(**options)
+        apply_adaptation(model, method, total_steps=10)
+        return train_flops_per_token(model, method)
+
+    block = sum(parameter.numel() for parameter in anatomy_of(tiny_classifier().backbone).blocks[0].parameters())
+    assert flops(adaptation="full") == 4 * 6 * block
+    assert flops(adaptation="top_blocks", trainable_blocks=1) == 4 * 2 * block + 4 * block
+    assert flops(adaptation="head_only") == 4 * 2 * block
+    assert flops(adaptation="lisa", lisa_blocks=1) == 4 * 4 * block + 4 * 2 * block / 4
+    # A gradient runs through every block to what is in front of them, whose own weights are not in any.
+    assert flops(adaptation="prompt", num_virtual_tokens=3) == 4 * 4 * block
+    rank = 2 * (64 + 64 + 64 + 32)  # down and up, of the query (64 wide) and the value (two heads of 16)
+    assert flops(adaptation="lora", lora_r=2) == 4 * (4 * (block + rank) + 2 * rank)

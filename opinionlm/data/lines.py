@@ -1,0 +1,94 @@
+"""Physical lines of a byte stream, with numbers and bounded memory: what every reader of text formats stands on."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections import deque
+from typing import IO, Any
+
+from opinionlm.data.json_values import scrub
+from opinionlm.data.spec import FileSpec
+from opinionlm.errors import UserError
+
+# How much of an oversized record is kept as evidence.
+EVIDENCE_CHARACTERS = 2_000
+
+
+def unreadable(name: str, error: Exception) -> UserError:
+    """What to raise when a stream breaks off or cannot be decoded."""
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return UserError(f"{name}: cannot be read ({reason}); check the path, the encoding and that the file is whole")
+
+
+def decoded(binary: IO[bytes], name: str, spec: FileSpec) -> io.TextIOWrapper:
+    """The stream as text, decompressed where its name ends in ``.gz``, without a byte order mark."""
+    source: Any = gzip.GzipFile(fileobj=binary) if name.endswith(".gz") else binary
+    start = source.peek(3)[:3]
+    is_utf8 = spec.encoding.lower().replace("_", "-") in ("utf-8", "utf8")
+    if is_utf8 and start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise UserError(f"{name}: starts with a UTF-16 byte order mark; set encoding: utf-16 for this file")
+    if is_utf8 and start == b"\xef\xbb\xbf":
+        # By hand: Python's utf-8-sig silently swallows a file that is only the beginning of a mark.
+        source.read(3)
+    # newline="" leaves \r\n and \r as they are, so that raw content in rejects is the file's own.
+    return io.TextIOWrapper(source, encoding=spec.encoding, errors="replace", newline="")
+
+
+class Oversized(Exception):
+    """The record being read went over the limit."""
+
+
+class Lines:
+    """Physical lines with numbers, a memory of the current record's lines, and the means to give lines back.
+
+    Giving back is what keeps one unterminated quote from swallowing the rest of a file: the first line is rejected and
+    reading goes on with the second.
+    """
+
+    def __init__(self, stream: io.TextIOWrapper, limit: int) -> None:
+        self._stream = stream
+        self._limit = limit
+        self._returned: deque[tuple[int, str, bool]] = deque()
+        self._read = 0
+        self.taken: list[tuple[int, str, bool]] = []
+        self._size = 0
+
+    def __iter__(self) -> Lines:
+        return self
+
+    def __next__(self) -> str:
+        number, text, whole = self._returned.popleft() if self._returned else self._fetch()
+        self.taken.append((number, text, whole))
+        self._size += len(text)
+        if not whole or self._size > self._limit:
+            raise Oversized
+        return text
+
+    def _fetch(self) -> tuple[int, str, bool]:
+        text = self._stream.readline(self._limit + 1)
+        if not text:
+            raise StopIteration
+        self._read += 1
+        whole = len(text) <= self._limit or text.endswith(("\n", "\r"))
+        if not whole:
+            while (rest := self._stream.readline(65_536)) and not rest.endswith(("\n", "\r")):
+                pass
+            text = text[:EVIDENCE_CHARACTERS]
+        # Some encodings, utf-7 for one, can spell half of a surrogate pair.
+        return self._read, text if text.isascii() else scrub(text), whole
+
+    def begin(self) -> None:
+        """Forget the previous record's lines."""
+        self.taken = []
+        self._size = 0
+
+    def give_back(self) -> None:
+        """Return all but the first line of the current record."""
+        self._returned.extendleft(reversed(self.taken[1:]))
+        self.taken = self.taken[:1]
+
+    @property
+    def raw(self) -> str:
+        """The current record as it stands in the file, without its line end."""
+        return "".join(text for _, text, _ in self.taken).rstrip("\r\n")

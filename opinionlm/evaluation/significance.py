@@ -1,0 +1,88 @@
+"""Whether two models differ on the same posts, or might as well be equal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from opinionlm.evaluation.metrics import f1_from_confusion, present_classes
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference between two models, second minus first.
+
+    Attributes:
+        value: the difference on the posts themselves.
+        low: lower end of its 95 % interval.
+        high: upper end.
+        p_value: two-sided, of the hypothesis that there is none.
+    """
+
+    value: float
+    low: float
+    high: float
+    p_value: float
+
+
+def mcnemar(gold: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[int, int, float]:
+    """Exact McNemar test on accuracy (McNemar 1947): do the posts that only one model gets right divide evenly?
+
+    Args:
+        gold: label ids ``(rows,)``.
+        first: predictions of the first model ``(rows,)``.
+        second: those of the second.
+
+    Returns:
+        Posts that only the first gets right, posts that only the second gets right, two-sided p-value.
+    """
+    only_first = int(((first == gold) & (second != gold)).sum())
+    only_second = int(((second == gold) & (first != gold)).sum())
+    if only_first + only_second == 0:
+        return 0, 0, 1.0
+    return only_first, only_second, float(stats.binomtest(only_first, only_first + only_second).pvalue)
+
+
+def paired_bootstrap(
+    gold: np.ndarray, first: np.ndarray, second: np.ndarray, classes: int, replicates: int = 10_000, seed: int = 0
+) -> Difference:
+    """Difference in macro-F1 under resampling of the posts, both models on the same posts each time.
+
+    Posts that agree in gold label and both predictions are interchangeable, so a resample is one multinomial draw
+    over the distinct triples. The p-value is twice the share of resamples on the other side of zero (Efron and
+    Tibshirani 1993, section 13), ties counted to both sides.
+
+    Args:
+        gold: label ids ``(rows,)``.
+        first: predictions of the first model ``(rows,)``; ``classes`` and above mean "no valid answer".
+        second: those of the second.
+        classes: number of labels.
+        replicates: resamples.
+        seed: of the drawing.
+    """
+    width = int(max(classes - 1, first.max(), second.max())) + 1
+    triples, counts = np.unique(np.stack([gold, first, second]), axis=1, return_counts=True)
+    draws = np.random.default_rng(seed).multinomial(len(gold), counts / len(gold), size=replicates)
+    values = []
+    for sample in (counts[None], draws):
+        one, other = (macro_f1_of(sample, triples[0], predicted, classes, width) for predicted in triples[1:])
+        values.append(other - one)
+    observed, resampled = float(values[0][0]), values[1]
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    side = min(float((resampled <= 0).mean()), float((resampled >= 0).mean()))
+    return Difference(observed, float(low), float(high), min(1.0, 2 * max(side, 1 / replicates)))
+
+
+def macro_f1_of(counts: np.ndarray, gold: np.ndarray, predicted: np.ndarray, classes: int, width: int) -> np.ndarray:
+    """Macro-F1 per sample ``(samples,)`` from counts ``(samples, cells)`` of (gold, predicted) cells ``(cells,)``.
+
+    The average runs over the classes that occur in the sample, as `opinionlm.evaluation.metrics` does.
+    """
+    confusion = np.zeros((len(counts), width, width))
+    for cell, (row, column) in enumerate(zip(gold, predicted, strict=True)):
+        confusion[:, row, column] += counts[:, cell]
+    f1 = f1_from_confusion(confusion)[:, :classes]
+    present = present_classes(confusion)[:, :classes]
+    return (f1 * present).sum(axis=1) / np.maximum(present.sum(axis=1), 1)

@@ -1,0 +1,89 @@
+"""Scores of a model that gives pairs of texts a number: correlations and errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import rankdata
+
+from opinionlm.evaluation.reports import SHOWN_CHARACTERS, Table
+
+
+@dataclass(frozen=True)
+class ScorePredictions:
+    """Gold and predicted scores of one split.
+
+    Attributes:
+        texts: the first texts.
+        text_pairs: the second texts.
+        gold: scores ``(rows,)``.
+        predicted: scores ``(rows,)``, not confined to the range of the gold ones.
+    """
+
+    texts: Sequence[str]
+    text_pairs: Sequence[str]
+    gold: np.ndarray
+    predicted: np.ndarray
+
+
+def pearson(first: np.ndarray, second: np.ndarray) -> float:
+    """Pearson's correlation of two ``(rows,)``; 0 where one of them never varies and none is defined."""
+    one, other = first - first.mean(), second - second.mean()
+    scale = np.sqrt((one**2).sum() * (other**2).sum())
+    return float((one * other).sum() / scale) if scale > 0 else 0.0
+
+
+def similarity_scores(gold: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    """``pearson``, ``spearman`` (Pearson's correlation of the ranks, ties sharing theirs), ``mse`` and ``mae``.
+
+    Args:
+        gold: ``(rows,)``.
+        predicted: ``(rows,)``.
+    """
+    gold, predicted = gold.astype(np.float64), predicted.astype(np.float64)
+    return {
+        "pearson": pearson(gold, predicted),
+        "spearman": pearson(rankdata(gold), rankdata(predicted)),
+        "mse": float(np.mean((gold - predicted) ** 2)),
+        "mae": float(np.mean(np.abs(gold - predicted))),
+    }
+
+
+def similarity_intervals(
+    gold: np.ndarray, predicted: np.ndarray, replicates: int = 1000, seed: int = 0
+) -> dict[str, list[float]]:
+    """95 % percentile bootstrap intervals of `similarity_scores`, drawing rows with replacement.
+
+    Args:
+        gold: ``(rows,)``.
+        predicted: ``(rows,)``.
+        replicates: bootstrap samples; the ranks are taken anew in each.
+        seed: of the drawing.
+    """
+    generator = np.random.default_rng(seed)
+    draws = []
+    for _ in range(replicates):
+        rows = generator.integers(len(gold), size=len(gold))
+        draws.append(similarity_scores(gold[rows], predicted[rows]))
+    return {
+        f"{name}_ci95": [float(bound) for bound in np.percentile([draw[name] for draw in draws], [2.5, 97.5])]
+        for name in draws[0]
+    }
+
+
+def largest_errors(predictions: ScorePredictions, limit: int = 50) -> Table:
+    """The pairs whose scores are furthest off, furthest first."""
+    errors = predictions.predicted - predictions.gold
+    rows = [
+        [
+            predictions.texts[index][:SHOWN_CHARACTERS],
+            predictions.text_pairs[index][:SHOWN_CHARACTERS],
+            float(predictions.gold[index]),
+            float(predictions.predicted[index]),
+            float(errors[index]),
+        ]
+        for index in np.argsort(-np.abs(errors), kind="stable")[:limit].tolist()
+    ]
+    return Table(["text", "text_pair", "gold", "predicted", "error"], rows)

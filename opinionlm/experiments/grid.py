@@ -1,0 +1,218 @@
+"""A table of a paper as a grid of runs: a base config × axes × seeds, its measures and the published values.
+
+A table YAML holds::
+
+    title: what the table shows
+    source: which table of which paper
+    script: train_classifier.py          # an axis may name another one
+    measures: {Accuracy: test.accuracy}  # column → place in metrics.json
+    options: {…}                         # of every run
+    axes:
+      Strategy:                          # rows: label → options
+        Full fine-tuning: {adaptation: full}
+        LoRA: {adaptation: lora}
+    scales:                              # what paper, small and smoke change
+      small: {seeds: 0..2, options: {…}, axes: {…}}
+    published:
+      - {Strategy: LoRA, Accuracy: 0.922}
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from opinionlm.config import TrainingConfig
+from opinionlm.data.spec import nearest
+from opinionlm.errors import UserError
+from opinionlm.parsing import read_yaml
+
+Scale = Literal["smoke", "small", "paper"]
+SCALES: tuple[Scale, ...] = ("smoke", "small", "paper")
+SCRIPTS = ("train_classifier.py", "train_instruct.py", "prompt.py")
+KEYS = {"title", "source", "script", "measures", "options", "axes", "scales", "published", "layout", "note"}
+SCALE_KEYS = {"options", "seeds", "axes", "note"}
+# A grid decides these itself.
+RESERVED = {"output_dir", "run_name", "seed", "seeds", "overwrite"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of a table: a label per axis, and the options they stand for.
+
+    Attributes:
+        labels: axis → label.
+        script: what runs it.
+        options: every option that differs from the defaults.
+        published: measure → value in the paper, where it gives one.
+    """
+
+    labels: Mapping[str, str]
+    script: str
+    options: Mapping[str, Any]
+    published: Mapping[str, float]
+
+    @property
+    def name(self) -> str:
+        """A folder name made of the labels."""
+        parts = [re.sub(r"[^a-z0-9]+", "_", label.lower()).strip("_") for label in self.labels.values()]
+        return "-".join(parts) or "run"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A whole table at one scale.
+
+    Attributes:
+        name: of the file.
+        title: heading.
+        source: where it was published.
+        scale: which scale.
+        note: what a reader must know of this scale.
+        measures: column → place in ``metrics.json``, such as ``test.accuracy``.
+        axes: names of the axes.
+        cells: in the order of the axes.
+        seeds: each cell runs once per seed.
+        layout: one row per cell, or a matrix of the first axis against the second.
+    """
+
+    name: str
+    title: str
+    source: str
+    scale: Scale
+    note: str
+    measures: Mapping[str, str]
+    axes: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    seeds: tuple[int, ...]
+    layout: Literal["rows", "matrix"]
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the numbers may stand beside the published ones: not those of a smoke test."""
+        return self.scale != "smoke"
+
+
+def load_table(path: Path, scale: Scale, overrides: Mapping[str, Any]) -> Table:
+    """Read a table YAML at a scale.
+
+    Args:
+        path: the YAML.
+        scale: which of its scales.
+        overrides: options from the command line; they win over the table's and the scale's, an axis over them.
+
+    Raises:
+        UserError: unknown keys or axes, missing parts, cells that are the same, published rows that no cell has.
+    """
+    raw = read_yaml(path)
+    check_keys(raw, KEYS, str(path))
+    for key in ("title", "source", "measures", "axes", "scales"):
+        if not raw.get(key):
+            raise UserError(f"{path}: {key}: is missing; see another file in configs/tables/")
+    if scale not in raw["scales"]:
+        raise UserError(f"{path}: has no scale {scale!r}, only {', '.join(raw['scales'])}")
+    chosen = raw["scales"][scale] or {}
+    check_keys(chosen, SCALE_KEYS, f"{path}: scales.{scale}")
+    axes = dict(raw["axes"])
+    for name, values in (chosen.get("axes") or {}).items():
+        if name not in axes:
+            raise UserError(f"{path}: scales.{scale}.axes: unknown axis {name!r}{nearest(name, axes)}")
+        axes[name] = values
+    common = (raw.get("options") or {}) | (chosen.get("options") or {}) | dict(overrides)
+    script = raw.get("script", "train_classifier.py")
+    cells = tuple(
+        new_cell(path, axes, combination, common, script, raw["measures"], raw.get("published") or [])
+        for combination in itertools.product(*(values for values in axes.values()))
+    )
+    check_cells(path, cells, raw)
+    return Table(
+        name=path.stem,
+        title=str(raw["title"]),
+        source=str(raw["source"]),
+        scale=scale,
+        note=str(chosen.get("note") or raw.get("note") or ""),
+        measures=raw["measures"],
+        axes=tuple(axes),
+        cells=cells,
+        seeds=read_seeds(chosen.get("seeds", 42), path),
+        layout=raw.get("layout", "rows"),
+    )
+
+
+def new_cell(
+    path: Path,
+    axes: Mapping[str, Mapping[str, Any]],
+    combination: tuple[str, ...],
+    common: Mapping[str, Any],
+    script: str,
+    measures: Mapping[str, str],
+    published: list[Mapping[str, Any]],
+) -> Cell:
+    """The cell of one label per axis."""
+    labels = {axis: str(label) for axis, label in zip(axes, combination, strict=True)}
+    options = dict(common)
+    for axis, label in zip(axes, combination, strict=True):
+        chosen = axes[axis][label]
+        if not isinstance(chosen, Mapping):
+            raise UserError(f"{path}: axes.{axis}.{label}: expected options, found {chosen!r}")
+        options |= chosen
+    script = options.pop("script", script)
+    if script not in SCRIPTS:
+        raise UserError(f"{path}: script: {script!r} is not one of {', '.join(SCRIPTS)}")
+    for name in sorted(options.keys() & RESERVED):
+        raise UserError(f"{path}: {name}: is set by the grid itself; leave it out (seeds belong to a scale)")
+    found = [row for row in published if all(str(row.get(axis)) == label for axis, label in labels.items())]
+    values = {name: float(row[name]) for row in found for name in measures if row.get(name) is not None}
+    return Cell(labels, script, options, values)
+
+
+def check_cells(path: Path, cells: tuple[Cell, ...], raw: Mapping[str, Any]) -> None:
+    """Cells must differ, and every published row must name known axes and measures.
+
+    Raises:
+        UserError: they do not.
+    """
+    seen: dict[str, Cell] = {}
+    for cell in cells:
+        key = repr((cell.script, sorted(cell.options.items(), key=str)))
+        if key in seen or any(cell.name == other.name for other in seen.values()):
+            twin = seen.get(key, cell)
+            raise UserError(
+                f"{path}: the cells {twin.name!r} and {cell.name!r} are the same run; give every cell its own options"
+            )
+        seen[key] = cell
+    known = {*raw["axes"], *raw["measures"]}
+    for row in raw.get("published") or []:
+        for name in row:
+            if name not in known:
+                raise UserError(f"{path}: published: unknown axis or measure {name!r}{nearest(name, sorted(known))}")
+
+
+def read_seeds(value: Any, path: Path) -> tuple[int, ...]:
+    """Seeds as train_classifier.py writes them: ``42``, ``0..2`` or a list.
+
+    Raises:
+        UserError: no whole numbers.
+    """
+    entries = [str(item) for item in value] if isinstance(value, list) else [str(value)]
+    try:
+        return tuple(TrainingConfig(seeds=entries).seed_list())
+    except ValueError:
+        raise UserError(f"{path}: seeds: {value!r} must name different whole numbers, as in 0..2") from None
+
+
+def check_keys(raw: Mapping[str, Any], valid: set[str], where: str) -> None:
+    """Refuse keys that nothing reads.
+
+    Raises:
+        UserError: there is one.
+    """
+    if not isinstance(raw, Mapping):
+        raise UserError(f"{where}: expected keys and values, found {raw!r}")
+    for key in raw:
+        if key not in valid:
+            raise UserError(f"{where}: unknown key {key!r}{nearest(key, sorted(valid))}")

@@ -1,0 +1,175 @@
+"""Run the cells of a table that are not finished, each in a process and a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tqdm import tqdm
+
+from opinionlm.errors import UserError
+from opinionlm.experiments.grid import Cell, Table
+from opinionlm.training.runs import HARMLESS, write_text
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One cell under one seed.
+
+    Attributes:
+        cell: the cell.
+        seed: the seed.
+        folder: the run folder that the script writes.
+    """
+
+    cell: Cell
+    seed: int
+    folder: Path
+
+    @property
+    def config_file(self) -> Path:
+        """The config that the script gets, beside the run folders."""
+        return self.folder.parent.parent / "cells" / f"{self.folder.name}.yaml"
+
+    @property
+    def log_file(self) -> Path:
+        """What the script printed."""
+        return self.folder.parent.parent / "logs" / f"{self.folder.name}.log"
+
+    @property
+    def metrics(self) -> dict[str, Any] | None:
+        """``metrics.json``, None where the run is not finished.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        path = self.folder / "metrics.json"
+        if not path.is_file():
+            return None
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{path}: damaged ({error}); delete {self.folder} and run the table again") from None
+
+    def options(self) -> dict[str, Any]:
+        """The whole config of the run."""
+        own = {"output_dir": str(self.folder.parent), "run_name": self.folder.name, "seed": self.seed}
+        return dict(self.cell.options) | own
+
+
+def runs_of(table: Table, folder: Path) -> list[Run]:
+    """Every run of a table, below ``folder/runs``."""
+    return [
+        Run(cell, seed, folder / "runs" / f"{cell.name}-seed{seed}") for cell in table.cells for seed in table.seeds
+    ]
+
+
+def require_same_options(runs: Sequence[Run], force: bool) -> None:
+    """Folders that are there must hold the runs that the table asks for.
+
+    Raises:
+        UserError: a folder holds a run with other options, and ``force`` is not set.
+    """
+    for run in runs:
+        stored = run.folder / "config.yaml"
+        if force or not stored.is_file():
+            continue
+        options = yaml.safe_load(stored.read_text(encoding="utf-8"))
+        known = {name: value for name, value in run.options().items() if name in options and name not in HARMLESS}
+        changed = sorted(name for name, value in known.items() if not same(options[name], value))
+        if changed:
+            raise UserError(
+                f"{run.folder}: holds a run with other options ({', '.join(changed)}); give another --output_dir, or "
+                "--force to run those cells again"
+            )
+
+
+def same(stored: Any, asked: Any) -> bool:
+    """Whether a resolved option equals what a table asks for: ``1e-4`` is text in YAML, a number in a config."""
+    if isinstance(stored, float) and not isinstance(asked, bool):
+        try:
+            return float(asked) == stored
+        except (TypeError, ValueError):
+            return False
+    return stored == asked or str(stored) == str(asked)
+
+
+def run_all(runs: Sequence[Run], jobs: int, force: bool) -> dict[str, str]:
+    """Run what is not finished, ``jobs`` at a time; a run that fails does not stop the others.
+
+    Args:
+        runs: from `runs_of`.
+        jobs: processes at a time; each gets its share of the cores.
+        force: run again what holds other options.
+
+    Returns:
+        Name of the failed run → its last line of output.
+    """
+    pending = [run for run in runs if run.metrics is None or force]
+    failed: dict[str, str] = {}
+    environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads_per_job(jobs)))}
+    children = Children()
+    with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(pending), desc="runs", unit=" run", disable=None) as bar:
+        futures = {pool.submit(children.run, run, environment, force): run for run in pending}
+        try:
+            for future in as_completed(futures):
+                run = futures[future]
+                error = future.result()
+                if error is not None:
+                    failed[run.folder.name] = error
+                bar.update()
+                tqdm.write(f"{run.folder.name}: {'finished' if error is None else f'failed: {error}'}")
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            children.stop()
+            raise
+    return failed
+
+
+def threads_per_job(jobs: int) -> int:
+    """Threads that each of several processes may use."""
+    return max(1, (os.cpu_count() or 1) // jobs)
+
+
+class Children:
+    """The processes under way, so that an interruption can end them."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.processes: set[subprocess.Popen[bytes]] = set()
+
+    def run(self, run: Run, environment: Mapping[str, str], force: bool) -> str | None:
+        """Run one cell to its end; None, or the line that says why it failed."""
+        run.config_file.parent.mkdir(parents=True, exist_ok=True)
+        run.log_file.parent.mkdir(parents=True, exist_ok=True)
+        content = yaml.safe_dump(run.options() | ({"overwrite": True} if force else {}), sort_keys=False)
+        write_text(run.config_file, f"# python {run.cell.script} --config {run.config_file}\n{content}")
+        command = [sys.executable, str(ROOT / run.cell.script), "--config", str(run.config_file.resolve())]
+        with open(run.log_file, "wb") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=Path.cwd())
+            with self.lock:
+                self.processes.add(process)
+            code = process.wait()
+            with self.lock:
+                self.processes.discard(process)
+        if code == 0 and run.metrics is not None:
+            return None
+        lines = run.log_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return f"exit code {code}: {lines[-1][:300] if lines else 'no output'} (see {run.log_file})"
+
+    def stop(self) -> None:
+        """End what is under way."""
+        with self.lock:
+            for process in self.processes:
+                process.terminate()

@@ -1,0 +1,192 @@
+"""The results of a grid as Markdown, CSV and LaTeX, with the published values beside them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from opinionlm.experiments.grid import Cell, Table
+from opinionlm.experiments.grid_runner import Run
+from opinionlm.experiments.seeds import mean_and_interval
+from opinionlm.training.runs import write_csv, write_text
+
+SMOKE = "Smoke test on bundled samples: **not comparable** with anything, least of all with the published values."
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one cell.
+
+    Attributes:
+        cell: the cell.
+        seeds: how many of its runs are finished.
+        measured: measure → mean, std and interval over the finished seeds; missing where a run has no such number.
+    """
+
+    cell: Cell
+    seeds: int
+    measured: Mapping[str, Mapping[str, Any]]
+
+    def difference(self, measure: str) -> float | None:
+        """Measured mean minus published value, where there are both."""
+        if measure not in self.measured or measure not in self.cell.published:
+            return None
+        return self.measured[measure]["mean"] - self.cell.published[measure]
+
+
+def collect(table: Table, runs: Sequence[Run]) -> list[Result]:
+    """Read the metrics of every finished run."""
+    results = []
+    for cell in table.cells:
+        finished = [metrics for run in runs if run.cell is cell and (metrics := run.metrics) is not None]
+        measured = {}
+        for name, place in table.measures.items():
+            values = [value for metrics in finished if (value := look_up(metrics, place)) is not None]
+            if values:
+                measured[name] = mean_and_interval(values)
+        results.append(Result(cell, len(finished), measured))
+    return results
+
+
+def look_up(metrics: Mapping[str, Any], place: str) -> float | None:
+    """The number at a dotted place, None where a run has none there."""
+    value: Any = metrics
+    for part in place.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return None
+        value = value[part]
+    return float(value) if isinstance(value, int | float) else None
+
+
+def number(value: float | None) -> str:
+    """A number to read: counts whole, seconds short, scores with three digits."""
+    if value is None or math.isnan(value):
+        return ""
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
+
+
+def measured_text(entry: Mapping[str, Any] | None) -> str:
+    """Mean ± standard deviation."""
+    if entry is None:
+        return ""
+    spread = "" if not entry["std"] else f" ± {number(entry['std'])}"
+    return number(entry["mean"]) + spread
+
+
+def header(table: Table) -> list[str]:
+    """Column titles; published values and differences only where the paper gives some."""
+    columns = [*table.axes, "seeds"]
+    for measure in table.measures:
+        columns.append(measure)
+        if any(measure in cell.published for cell in table.cells):
+            columns += [f"{measure}, published", "difference"]
+    return columns
+
+
+def body(table: Table, results: Sequence[Result]) -> list[list[str]]:
+    """One row of texts per cell."""
+    rows = []
+    for result in results:
+        row = [*result.cell.labels.values(), f"{result.seeds}/{len(table.seeds)}"]
+        for measure in table.measures:
+            row.append(measured_text(result.measured.get(measure)))
+            if any(measure in cell.published for cell in table.cells):
+                difference = result.difference(measure)
+                row += [number(result.cell.published.get(measure)), "" if difference is None else signed(difference)]
+        rows.append(row)
+    return rows
+
+
+def signed(value: float) -> str:
+    """A number with its sign."""
+    return ("+" if value >= 0 else "−") + number(abs(value))
+
+
+def markdown(table: Table, results: Sequence[Result]) -> str:
+    """The table as Markdown."""
+    lines = [f"## {table.title}", "", f"{table.source}. Scale: {table.scale}. Mean ± standard deviation over seeds."]
+    if not table.comparable:
+        lines += ["", SMOKE]
+    if table.note:
+        lines += ["", table.note]
+    lines.append("")
+    if table.layout == "matrix":
+        lines += matrix(table, results)
+    else:
+        lines += pipe_table(header(table), body(table, results))
+    return "\n".join(lines) + "\n"
+
+
+def pipe_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table."""
+    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    return lines + ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+
+
+def matrix(table: Table, results: Sequence[Result]) -> list[str]:
+    """One small table per measure: the first axis down, the other axes across."""
+    rows = list(dict.fromkeys(result.cell.labels[table.axes[0]] for result in results))
+    across = list(dict.fromkeys(tuple(list(result.cell.labels.values())[1:]) for result in results))
+    by_place = {
+        (result.cell.labels[table.axes[0]], tuple(list(result.cell.labels.values())[1:])): result for result in results
+    }
+    lines: list[str] = []
+    for measure in table.measures:
+        cells = []
+        for row in rows:
+            found = [by_place[row, column] for column in across]
+            texts = [measured_text(one.measured.get(measure)) for one in found]
+            published = [number(one.cell.published.get(measure)) for one in found]
+            shown = [f"{text} ({old})" if old else text for text, old in zip(texts, published, strict=True)]
+            cells.append([row, *shown])
+        title = f"{measure} (published)" if any(measure in cell.published for cell in table.cells) else measure
+        lines += [f"**{title}**", "", *pipe_table([table.axes[0], *[" / ".join(c) for c in across]], cells), ""]
+    return lines
+
+
+def latex(table: Table, results: Sequence[Result]) -> str:
+    """The table as LaTeX (booktabs)."""
+    columns = header(table)
+    lines = [r"\begin{table}", r"\centering", rf"\caption{{{escape(table.title)} ({escape(table.source)})}}"]
+    lines += [rf"\begin{{tabular}}{{{'l' * len(table.axes)}{'r' * (len(columns) - len(table.axes))}}}", r"\toprule"]
+    lines.append(" & ".join(escape(column) for column in columns) + r" \\")
+    lines.append(r"\midrule")
+    lines += [" & ".join(escape(cell) for cell in row) + r" \\" for row in body(table, results)]
+    lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    return "\n".join(lines) + "\n"
+
+
+LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+}
+
+
+def escape(text: str) -> str:
+    """Text that LaTeX sets as it stands."""
+    return "".join(LATEX.get(character, character) for character in text)
+
+
+def write_table(folder: Path, table: Table, results: Sequence[Result]) -> list[Path]:
+    """Write ``table.md``, ``table.csv`` (plain numbers, one line per cell and measure) and ``table.tex``."""
+    paths = [folder / f"table.{ending}" for ending in ("md", "csv", "tex")]
+    write_text(paths[0], markdown(table, results))
+    columns = [*table.axes, "measure", "seeds", "mean", "std", "ci95_low", "ci95_high", "published", "difference"]
+    rows = []
+    for result in results:
+        for measure in table.measures:
+            entry = result.measured.get(measure) or {"mean": "", "std": "", "ci95": None}
+            low, high = entry["ci95"] or ("", "")
+            published = result.cell.published.get(measure, "")
+            difference = result.difference(measure)
+            values = [entry["mean"], entry["std"], low, high, published, "" if difference is None else difference]
+            rows.append([*result.cell.labels.values(), measure, result.seeds, *values])
+    write_csv(paths[1], [*columns, "comparable"], [[*row, table.comparable] for row in rows])
+    write_text(paths[2], latex(table, results))
+    return paths

@@ -1,0 +1,55 @@
+"""Logistic regression on what a frozen backbone computes, put back into the classifier's own linear head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from opinionlm.errors import UserError
+from opinionlm.models.classifier import OpinionClassifier
+from opinionlm.training.batching import EncodedTexts
+from opinionlm.training.logistic import LogisticFit, fit_logistic
+
+
+def fit_head(
+    model: OpinionClassifier,
+    readers: dict[str, EncodedTexts],
+    balanced: bool,
+    score: Callable[[np.ndarray, np.ndarray], float],
+) -> LogisticFit:
+    """Fit the head of a classifier whose backbone is frozen whole; afterwards it predicts like the regression.
+
+    Features are standardised for the fit, so that one C suits all of them; the scaling is folded into the weights.
+
+    Args:
+        model: with a linear head and ``adaptation: head_only``; its head is overwritten.
+        readers: splits that carry the pooled states of the frozen backbone.
+        balanced: weight every class by its inverse frequency.
+        score: (gold ids, logits) → what C is chosen by, on validation.
+
+    Raises:
+        UserError: the head has hidden layers, which logistic regression has not.
+    """
+    linear = model.head.layers[-1]
+    if len(model.head.layers) != 2 or not isinstance(linear, nn.Linear):
+        raise UserError("engine: sklearn fits a linear head; leave out head_hidden_sizes, or use engine: trainer")
+    features = {name: pooled_features(reader) for name, reader in readers.items() if name != "test"}
+    mean, scale = features["train"].mean(axis=0), features["train"].std(axis=0)
+    # A feature that never changes carries nothing: any scale will do.
+    scale = np.where(scale > 0, scale, 1.0)
+    scaled = {name: ((rows - mean) / scale, readers[name].labels) for name, rows in features.items()}
+    fit = fit_logistic(scaled["train"], scaled["validation"], model.config.num_labels, balanced, score)
+    weight = fit.weight / scale
+    with torch.no_grad():
+        linear.weight.copy_(torch.from_numpy(weight))
+        linear.bias.copy_(torch.from_numpy(fit.bias - weight @ mean))
+    return fit
+
+
+def pooled_features(reader: EncodedTexts) -> np.ndarray:
+    """Pooled vectors ``(rows, hidden)`` in float64, rows as the texts."""
+    rows = [reader.states[number].squeeze(0).to(torch.float64) for number in range(len(reader.labels))]
+    return torch.stack(rows).numpy()

@@ -1,0 +1,89 @@
+"""Logistic regression with its regularisation chosen on validation: the first route of the IMDB report.
+
+On features of a frozen backbone it is the cheapest way to use a language model, on TF-IDF the floor that any language
+model has to beat. It is scikit-learn's; what is ours is the choice of C and the way back into a linear layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from sklearn.linear_model import LogisticRegression
+from tqdm import tqdm
+
+from opinionlm.errors import UserError
+
+# Inverse strength of the L2 penalty: half-decades around scikit-learn's default of 1.
+GRID = tuple(float(c) for c in 10.0 ** np.arange(-3, 3.5, 0.5))
+# Logit of a class that no training text has: never the answer, and finite in bfloat16.
+ABSENT = -1e4
+
+Features = np.ndarray | csr_matrix
+
+
+@dataclass(frozen=True)
+class LogisticFit:
+    """A fitted linear classifier.
+
+    Attributes:
+        weight: ``(classes, features)`` float64.
+        bias: ``(classes,)`` float64.
+        c: the chosen inverse strength of regularisation.
+        scores: validation score of every C tried.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    c: float
+    scores: dict[float, float]
+
+    def logits(self, features: Features) -> np.ndarray:
+        """Logits ``(rows, classes)``."""
+        return np.asarray(features @ self.weight.T) + self.bias
+
+
+def fit_logistic(
+    train: tuple[Features, np.ndarray],
+    validation: tuple[Features, np.ndarray],
+    classes: int,
+    balanced: bool,
+    score: Callable[[np.ndarray, np.ndarray], float],
+    grid: tuple[float, ...] = GRID,
+) -> LogisticFit:
+    """Fit one regression per C and keep the one with the best validation score; the smaller C wins a tie.
+
+    Args:
+        train: features ``(rows, features)`` and label ids ``(rows,)``.
+        validation: the same for choosing C.
+        classes: number of labels, those without training rows included.
+        balanced: weight every class by its inverse frequency.
+        score: (gold ids, logits) → the score to maximise.
+        grid: values of C.
+
+    Raises:
+        UserError: fewer than two classes among the training rows.
+    """
+    if len(np.unique(train[1])) < 2:
+        raise UserError("engine: logistic regression needs at least two classes among the training texts")
+    fits: dict[float, LogisticFit] = {}
+    scores: dict[float, float] = {}
+    for c in tqdm(grid, desc="Logistic regression", unit=" C", disable=None, leave=False):
+        model = LogisticRegression(C=c, class_weight="balanced" if balanced else None, max_iter=5000)
+        model.fit(*train)
+        fits[c] = expand(model, classes, c, scores)
+        scores[c] = score(validation[1], fits[c].logits(validation[0]))
+    return fits[max(grid, key=lambda c: scores[c])]
+
+
+def expand(model: LogisticRegression, classes: int, c: float, scores: dict[float, float]) -> LogisticFit:
+    """One row of weights per label: scikit-learn leaves out absent classes, and one of two."""
+    coefficients, intercepts = model.coef_, model.intercept_
+    if len(model.classes_) == 2:
+        coefficients = np.concatenate([np.zeros_like(coefficients), coefficients])
+        intercepts = np.concatenate([[0.0], intercepts])
+    weight, bias = np.zeros((classes, coefficients.shape[1])), np.full(classes, ABSENT)
+    weight[model.classes_], bias[model.classes_] = coefficients, intercepts
+    return LogisticFit(weight, bias, c, scores)

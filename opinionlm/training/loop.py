@@ -1,0 +1,280 @@
+"""The custom training loop (IMDB report, "Training Loop"), written out with Accelerate.
+
+What `opinionlm.training.trainer.OpinionTrainer` does inside `transformers.Trainer`, one line after the other: the same
+batches, the same exact step-wide loss, the same optimizer and schedule, so that the losses of both are equal step by
+step. Read this file to see what a training step is; the callbacks are those of Trainer.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from itertools import islice
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from transformers import (
+    DefaultFlowCallback,
+    EvalPrediction,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    get_scheduler,
+    set_seed,
+)
+from transformers.trainer_callback import CallbackHandler
+from transformers.trainer_pt_utils import EvalLoopContainer
+from transformers.trainer_utils import PredictionOutput, TrainOutput, rotate_checkpoints
+
+from opinionlm.training.batching import BatchPlan, EpochDataLoader
+from opinionlm.training.checkpoints import load_trained_weights, save_trained_weights
+from opinionlm.training.loop_state import load_progress, save_progress
+from opinionlm.training.losses import WeightedCrossEntropy
+from opinionlm.training.optimizers import decay_groups
+
+Batch = dict[str, torch.Tensor]
+
+
+class TrainingLoop:
+    """Trains, evaluates, keeps the best checkpoint and predicts, as `OpinionTrainer` does.
+
+    Args:
+        model: the model to train, its adaptation applied.
+        args: learning rate, schedule, precision, when to evaluate and to log.
+        loss: the loss per example.
+        plan: the batches of every epoch, for this process.
+        train_dataset: read by the plan's positions.
+        eval_dataset: validation, for choosing the checkpoint.
+        data_collator: rows → batch.
+        compute_metrics: scores of gathered logits and labels.
+        callbacks: told about every step, log and evaluation.
+        parameter_groups: for the optimizer; by default every trained parameter, weight decay not on biases and norms.
+        auxiliary_loss: added to the loss of every batch where it returns one (AdaLoRA's orthogonality).
+    """
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        args: TrainingArguments,
+        loss: WeightedCrossEntropy,
+        plan: BatchPlan,
+        train_dataset: Dataset,
+        eval_dataset: Dataset,
+        data_collator: Callable[[list], Batch],
+        compute_metrics: Callable[[EvalPrediction], dict[str, float]],
+        callbacks: list[TrainerCallback],
+        parameter_groups: list[dict] | None = None,
+        auxiliary_loss: Callable[[], torch.Tensor | None] | None = None,
+    ) -> None:
+        set_seed(args.seed)
+        self.model, self.args, self.loss, self.plan = model, args, loss, plan
+        self.train_dataset, self.eval_dataset, self.collate = train_dataset, eval_dataset, data_collator
+        self.compute_metrics, self.auxiliary_loss = compute_metrics, auxiliary_loss
+        self.accelerator = Accelerator(mixed_precision="bf16" if args.bf16 else "no", cpu=args.use_cpu)
+        self.wrapped = self.accelerator.prepare_model(model)
+        self.optimizer = self._new_optimizer(parameter_groups or decay_groups(model, args.weight_decay))
+        self.steps_per_epoch = math.ceil(len(plan) / args.gradient_accumulation_steps)
+        total = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * self.steps_per_epoch)
+        self.scheduler = get_scheduler(
+            args.lr_scheduler_type,
+            self.optimizer,
+            num_warmup_steps=args.get_warmup_steps(total),
+            num_training_steps=total,
+            scheduler_specific_kwargs=args.lr_scheduler_kwargs,
+        )
+        self.state = TrainerState(
+            max_steps=total,
+            num_train_epochs=math.ceil(total / self.steps_per_epoch),
+            is_world_process_zero=args.process_index == 0,
+            is_local_process_zero=args.local_process_index == 0,
+        )
+        self.state.compute_steps(args, total)
+        self.control = TrainerControl()
+        self.handler = CallbackHandler(
+            [DefaultFlowCallback(), *callbacks], model, None, self.optimizer, self.scheduler
+        )
+        self.loss_since_log = torch.zeros((), device=args.device)
+        self.loss_total, self.last_logged_step = 0.0, 0
+
+    def _new_optimizer(self, groups: list[dict]) -> torch.optim.Optimizer:
+        """The optimizer that ``optim`` names, with Trainer's own settings of it (8-bit and paged ones included)."""
+        optimizer_class, settings = Trainer.get_optimizer_cls_and_kwargs(self.args, self.model)
+        return optimizer_class(groups, **settings)
+
+    def train(self, resume_from_checkpoint: str | None = None) -> TrainOutput:
+        """Train to the end, then put the best checkpoint's weights back.
+
+        Args:
+            resume_from_checkpoint: a checkpoint folder to continue from.
+        """
+        folder = None if resume_from_checkpoint is None else Path(resume_from_checkpoint)
+        if folder is not None:
+            self._resume(folder)
+        started = time.perf_counter()
+        if self.args.activation_checkpointing:
+            self.model.activation_checkpointing_enable()
+        # With a generator of its own, iterating draws nothing from the model's randomness.
+        loader = EpochDataLoader(
+            self.train_dataset,
+            batch_sampler=self.plan,
+            collate_fn=self.collate,
+            num_workers=self.args.dataloader_num_workers,
+            generator=torch.Generator().manual_seed(self.plan.seed),
+        )
+        self._tell("on_train_begin")
+        while self.state.global_step < self.state.max_steps and not self.control.should_training_stop:
+            epoch, done = divmod(self.state.global_step, self.steps_per_epoch)
+            loader.set_epoch(epoch)
+            self._tell("on_epoch_begin")
+            self._run_epoch(epoch, done, loader)
+            self._tell("on_epoch_end")
+            self._log_evaluate_save()
+        self._tell("on_train_end")
+        self.loss_total += self._gathered_loss()
+        if self.state.best_model_checkpoint is not None:
+            load_trained_weights(self.model, Path(self.state.best_model_checkpoint))
+        seconds = time.perf_counter() - started
+        mean_loss = self.loss_total / max(self.state.global_step, 1)
+        return TrainOutput(self.state.global_step, mean_loss, {"train_runtime": seconds})
+
+    def _run_epoch(self, epoch: int, done: int, loader: EpochDataLoader) -> None:
+        """One pass over the plan's batches, from the step after the last ``done`` one."""
+        accumulation = self.args.gradient_accumulation_steps
+        batches = islice(iter(loader), done * accumulation, None)
+        for step in range(done, self.steps_per_epoch):
+            self._tell("on_step_begin")
+            self._optimizer_step(batches)
+            self.state.global_step += 1
+            self.state.epoch = epoch + min((step + 1) * accumulation, len(self.plan)) / len(self.plan)
+            self._tell("on_step_end")
+            self._log_evaluate_save()
+            if self.control.should_epoch_stop or self.control.should_training_stop:
+                return
+
+    def _optimizer_step(self, batches: Iterator[Batch]) -> None:
+        """Forward and backward over the accumulated batches, then one update of the weights."""
+        self.wrapped.train()
+        accumulated = [self._to_device(batch) for batch in islice(batches, self.args.gradient_accumulation_steps)]
+        # The weighted mean runs over all examples of the step, on all processes: its denominator comes first.
+        weight = torch.stack([self.loss.example_weights(batch["labels"]).sum() for batch in accumulated]).sum()
+        weight = self.accelerator.gather(weight).sum().clamp(min=torch.finfo(weight.dtype).tiny)
+        for number, batch in enumerate(accumulated, start=1):
+            # Gradients are exchanged once per step, with the last batch.
+            last = number == len(accumulated)
+            with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
+                loss = self._batch_loss(batch, weight)
+                self.accelerator.backward(loss)
+            self.loss_since_log += loss.detach()
+            tokens = self.accelerator.gather(batch["attention_mask"].sum())
+            self.state.num_input_tokens_seen += int(tokens.sum())
+        self.grad_norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.args.max_grad_norm)
+        self._tell("on_pre_optimizer_step")
+        self.optimizer.step()
+        self._tell("on_optimizer_step")
+        self.learning_rate = self.scheduler.get_last_lr()[0]
+        self.scheduler.step()
+        self.wrapped.zero_grad()
+
+    def _batch_loss(self, batch: Batch, weight: torch.Tensor) -> torch.Tensor:
+        """This batch's share of the step's weighted mean; distributed training averages gradients, so times n."""
+        inputs = {name: value for name, value in batch.items() if name != "labels"}
+        weighted_sum = self.loss.weighted_sum(self.wrapped(**inputs).logits, batch["labels"])
+        loss = weighted_sum / weight * self.accelerator.num_processes
+        extra = None if self.auxiliary_loss is None else self.auxiliary_loss()
+        return loss if extra is None else loss + extra / self.args.gradient_accumulation_steps
+
+    def _to_device(self, batch: Batch) -> Batch:
+        return {name: value.to(self.args.device) for name, value in batch.items()}
+
+    def _tell(self, event: str) -> None:
+        """Let the callbacks know; they may ask for a log, an evaluation, a checkpoint or the end."""
+        self.control = self.handler.call_event(event, self.args, self.state, self.control)
+
+    def _gathered_loss(self) -> float:
+        """Sum of the steps' losses since the last log, as a mean over processes; starts counting anew."""
+        total = self.accelerator.gather(self.loss_since_log).mean().item()
+        self.loss_since_log.zero_()
+        return total
+
+    def _log_evaluate_save(self) -> None:
+        """Do what the callbacks asked for."""
+        if self.control.should_log and self.state.global_step > self.last_logged_step:
+            total = self._gathered_loss()
+            self.loss_total += total
+            logs = {"loss": total / (self.state.global_step - self.last_logged_step)}
+            logs |= {"grad_norm": float(self.grad_norm), "learning_rate": self.learning_rate}
+            self.last_logged_step = self.state.global_step
+            self._log(logs | {"num_input_tokens_seen": self.state.num_input_tokens_seen})
+        if self.control.should_evaluate:
+            self._evaluate()
+        if self.control.should_save:
+            self._save()
+            self._tell("on_save")
+
+    def _log(self, logs: dict[str, float]) -> None:
+        logs = logs | {"epoch": self.state.epoch}
+        self.state.log_history.append(logs | {"step": self.state.global_step})
+        self.control = self.handler.on_log(self.args, self.state, self.control, logs)
+
+    def _evaluate(self) -> None:
+        """Score validation; remember whether it is the best so far."""
+        output = self.predict(self.eval_dataset, metric_key_prefix="eval")
+        metrics = dict(output.metrics)
+        self._log(metrics)
+        self.control = self.handler.on_evaluate(self.args, self.state, self.control, metrics)
+        score, best = metrics[f"eval_{self.args.metric_for_best_model}"], self.state.best_metric
+        if best is None or (score > best if self.args.greater_is_better else score < best):
+            self.state.best_metric, self.state.best_global_step = score, self.state.global_step
+
+    @torch.no_grad()
+    def predict(self, dataset: Dataset, metric_key_prefix: str = "test") -> PredictionOutput:
+        """Logits, labels and scores of a data set, in its reading order; every process takes part."""
+        loader = self.accelerator.prepare_data_loader(
+            DataLoader(dataset, batch_size=self.args.per_device_eval_batch_size, collate_fn=self.collate)
+        )
+        self.wrapped.eval()
+        logits, labels = EvalLoopContainer(), EvalLoopContainer()
+        for batch in loader:
+            inputs = {name: value for name, value in batch.items() if name != "labels"}
+            result = (self.wrapped(**inputs).logits, batch["labels"])
+            # Rows of several lengths (tagging) are padded before processes exchange them.
+            padded = self.accelerator.pad_across_processes(result, dim=1, pad_index=-100)
+            for store, rows in zip((logits, labels), self.accelerator.gather_for_metrics(padded), strict=True):
+                store.add(rows)
+                store.to_cpu_and_numpy()
+        prediction = EvalPrediction(logits.get_arrays(), labels.get_arrays())
+        scores = {f"{metric_key_prefix}_{name}": value for name, value in self.compute_metrics(prediction).items()}
+        return PredictionOutput(prediction.predictions, prediction.label_ids, scores)
+
+    def _save(self) -> None:
+        """Write a checkpoint of the trained weights and of everything needed to go on from it."""
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        if self.state.best_global_step == self.state.global_step:
+            self.state.best_model_checkpoint = str(folder)
+        if self.state.is_world_process_zero:
+            save_trained_weights(self.model, folder)
+        self.accelerator.wait_for_everyone()
+        save_progress(folder, self.optimizer, self.scheduler, self.state, self.loss_total, self.args.process_index)
+        if self.state.is_world_process_zero:
+            rotate_checkpoints(
+                self.args.output_dir,
+                save_total_limit=self.args.save_total_limit,
+                best_model_checkpoint=self.state.best_model_checkpoint,
+            )
+
+    def _resume(self, folder: Path) -> None:
+        """Continue from a checkpoint: weights, optimizer, schedule, counters and random numbers."""
+        load_trained_weights(self.model, folder)
+        stored, self.loss_total = load_progress(folder, self.optimizer, self.scheduler, self.args.process_index)
+        stored.max_steps, stored.num_train_epochs = self.state.max_steps, self.state.num_train_epochs
+        stored.is_world_process_zero = self.state.is_world_process_zero
+        self.state = stored
+        self.last_logged_step = self.state.global_step

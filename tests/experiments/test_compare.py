@@ -1,0 +1,64 @@
+"""Runs side by side: shares and F1 by platform and level, through the command line."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.errors import UserError
+from opinionlm.experiments.compare import main
+
+TREE = {"noise": None, "subjective": {"neutral": ["question", "advertisement"], "positive": None}}
+GOLD = ["noise", "question", "advertisement", "positive", "noise", "positive", "question", "question"]
+PLATFORMS = ["reddit"] * 4 + ["twitter"] * 4
+
+
+def save_run(folder: Path, predicted: list[str], gold: list[str] = GOLD, finished: bool = True) -> Path:
+    (folder / "predictions").mkdir(parents=True)
+    (folder / "labels.json").write_text(json.dumps(Taxonomy.from_tree(TREE).to_lists()))
+    with open(folder / "predictions" / "test.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "platform", "text", "gold", "predicted"])
+        for index, row in enumerate(zip(PLATFORMS, gold, predicted, strict=True)):
+            writer.writerow([f"p{index}", row[0], "text", row[1], row[2]])
+    if finished:
+        (folder / "metrics.json").write_text("{}")
+    return folder
+
+
+def test_shares_and_scores_by_hand(tmp_path, capsys) -> None:
+    one = save_run(tmp_path / "run1", ["noise"] * 4 + ["noise", "positive", "noise", "question"])
+    two = save_run(tmp_path / "run2", [*GOLD[:-1], "nonsense"])
+    main([str(one), str(two), "--output", str(tmp_path / "both" / "table")])
+    printed = capsys.readouterr().out
+    assert (tmp_path / "both" / "table.md").read_text() in printed
+    with open(tmp_path / "both" / "table.csv", newline="") as file:
+        rows = {(row["platform"], row["level"], row["class"]): row for row in csv.DictReader(file)}
+    noise = rows["all", "1", "noise"]
+    assert float(noise["gold"]) == pytest.approx(2 / 8)
+    assert float(noise["run1_share"]) == pytest.approx(6 / 8)
+    assert float(noise["run1_f1"]) == pytest.approx(2 * 2 / (6 + 2))
+    # Level 2 is among the subjective posts: run 1 calls two posts subjective, one of them positive.
+    assert float(rows["all", "2", "positive"]["run1_share"]) == pytest.approx(1 / 2)
+    assert float(rows["all", "2", "positive"]["gold"]) == pytest.approx(2 / 6)
+    # The answer that is no label counts as a missed question.
+    question = rows["twitter", "3", "question"]
+    assert float(question["run2_share"]) == 1 and float(question["run2_f1"]) == pytest.approx(2 * 1 / (1 + 2))
+    assert rows["reddit", "1", "noise"]["posts"] == "4"
+    assert "1 answers that are no label" in printed
+    assert "only the first is right on 1 posts, only the second on 4" in printed
+
+
+def test_other_posts_are_refused(tmp_path) -> None:
+    one = save_run(tmp_path / "run1", GOLD)
+    two = save_run(tmp_path / "run2", GOLD, gold=GOLD[::-1])
+    with pytest.raises(UserError, match="different posts"):
+        main([str(one), str(two)])
+    with pytest.raises(UserError, match=r"metrics\.json is missing"):
+        main([str(one), str(save_run(tmp_path / "run3", GOLD, finished=False))])
+    with pytest.raises(UserError, match="at least two"):
+        main([str(one)])

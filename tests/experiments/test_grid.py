@@ -1,0 +1,137 @@
+"""Tables as grids of runs: reading, refusing, running what is missing, rendering."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+import reproduce
+from opinionlm.errors import UserError
+from opinionlm.experiments.grid import SCALES, load_table
+from opinionlm.experiments.grid_runner import runs_of
+from opinionlm.experiments.grid_validation import check_options, plan_text
+from opinionlm.experiments.tables import collect, latex, markdown, write_table
+
+ROOT = Path(__file__).resolve().parents[2]
+TABLES = sorted((ROOT / "configs" / "tables").glob("*.yaml"))
+SPEC = {
+    "title": "Two rates & two weights",
+    "source": "A paper, Table 1",
+    "measures": {"Accuracy": "test.accuracy", "Seconds": "cost.train_seconds"},
+    "options": {
+        "dataset": "configs/datasets/sample.yaml",
+        "max_train_samples": 48,
+        "max_eval_samples": 48,
+        "max_steps": 2,
+        "max_length": 32,
+        "report_to": "none",
+        "use_cpu": True,
+    },
+    "axes": {
+        "Rate": {"slow": {"learning_rate": "1e-6"}, "fast": {"learning_rate": 1e-3}},
+        "Weights": {"none": {"class_weights": "none"}, "inverse": {"class_weights": "inverse_frequency"}},
+    },
+    "scales": {"smoke": {"seeds": "0..1"}, "small": {"axes": {"Rate": {"slow": {"learning_rate": 1e-6}}}}},
+    "published": [{"Rate": "slow", "Weights": "none", "Accuracy": 0.5}],
+}
+
+
+def save(folder: Path, **changes) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(yaml.safe_dump(SPEC | changes, sort_keys=False))
+    return path
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+def test_every_shipped_table_is_valid_at_every_scale(path: Path, tmp_path) -> None:
+    for scale in SCALES:
+        table = load_table(path, scale, {})
+        check_options(runs_of(table, tmp_path), path)
+        assert table.cells and table.seeds
+
+
+def test_cells(tmp_path) -> None:
+    table = load_table(save(tmp_path), "smoke", {"max_length": 16, "learning_rate": 9.0})
+    assert [cell.name for cell in table.cells] == ["slow-none", "slow-inverse", "fast-none", "fast-inverse"]
+    assert table.seeds == (0, 1)
+    # The command line wins over the table, an axis over both.
+    assert table.cells[2].options["max_length"] == 16 and table.cells[2].options["learning_rate"] == 1e-3
+    assert table.cells[0].published == {"Accuracy": 0.5} and table.cells[1].published == {}
+    assert [cell.name for cell in load_table(save(tmp_path), "small", {}).cells] == ["slow-none", "slow-inverse"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"axis": {}}, "unknown key 'axis', did you mean 'axes'"),
+        ({"axes": {}}, "axes: is missing"),
+        ({"scales": {"small": {"axes": {"Rates": {}}}}}, "unknown axis 'Rates', did you mean 'Rate'"),
+        ({"scales": {"smoke": {}}}, "has no scale 'small'"),
+        ({"published": [{"Rate": "slow", "Acuracy": 1}]}, "unknown axis or measure 'Acuracy', did you mean"),
+        ({"axes": {"Rate": {"a": {"seed": 3}}}}, "seed: is set by the grid itself"),
+        ({"axes": {"Rate": {"a": {"dropout": 3}}}}, "cell 'a': dropout: unknown option"),
+        ({"axes": {"Rate": {"a": {"learning_rate": -1}}}}, "cell 'a': learning_rate: -1.0 must be positive"),
+        ({"axes": {"Rate": {"a": {}, "b": {}}}}, "the cells 'a' and 'b' are the same run"),
+        ({"script": "predict.py"}, "'predict.py' is not one of"),
+        ({"scales": {"small": {"seeds": "x"}}}, "seeds: 'x' must name different whole numbers"),
+    ],
+)
+def test_bad_tables_are_named(changes, message, tmp_path) -> None:
+    path = save(tmp_path, **({"scales": {"small": {}}, "published": []} | changes))
+    with pytest.raises(UserError) as caught:
+        table = load_table(path, "small", {})
+        check_options(runs_of(table, tmp_path), path)
+    assert message in str(caught.value) and "\n" not in str(caught.value) and "mine.yaml" in str(caught.value)
+
+
+def finish(run, accuracy: float) -> None:
+    run.folder.mkdir(parents=True)
+    stored = run.options() | {"learning_rate": 1e-6, "overwrite": False}
+    (run.folder / "config.yaml").write_text(yaml.safe_dump(stored))
+    (run.folder / "metrics.json").write_text(
+        json.dumps({"test": {"accuracy": accuracy}, "cost": {"train_seconds": 12.0}})
+    )
+
+
+def test_numbers_by_hand(tmp_path) -> None:
+    table = load_table(save(tmp_path), "smoke", {})
+    runs = runs_of(table, tmp_path)
+    finish(runs[0], 0.40)
+    finish(runs[1], 0.50)
+    results = collect(table, runs)
+    assert results[0].measured["Accuracy"]["mean"] == pytest.approx(0.45)
+    assert results[0].measured["Accuracy"]["std"] == pytest.approx(0.0707107, abs=1e-6)
+    assert results[0].difference("Accuracy") == pytest.approx(-0.05) and results[1].seeds == 0
+    text = markdown(table, results)
+    assert "| slow | none | 2/2 | 0.450 ± 0.071 | 0.500 | −0.050 | 12.0 |" in text and "not comparable" in text
+    assert r"Two rates \& two weights" in latex(table, results) and r"$\pm$" in latex(table, results)
+    write_table(tmp_path, table, results)
+    with open(tmp_path / "table.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 8 and float(rows[0]["mean"]) == pytest.approx(0.45) and rows[2]["mean"] == ""
+    assert "6 runs to do; about 1 min of training left (12 s per run so far)" in plan_text(table, runs)
+    matrix = markdown(load_table(save(tmp_path, layout="matrix"), "smoke", {}), results)
+    assert "| Rate | none | inverse |" in matrix and "| slow | 0.450 ± 0.071 (0.500) |  |" in matrix
+
+
+def test_grid_runs_what_is_missing_and_survives_a_failure(tmp_path, capsys) -> None:
+    axes = {"Rate": {"good": {"learning_rate": 1e-3}, "bad": {"tokenizer_name_or_path": str(tmp_path / "none")}}}
+    scales = {"smoke": {"seeds": 3}}
+    options = SPEC["options"] | {"prepared_dir": str(tmp_path / "data"), "cache_dir": str(tmp_path / "cache")}
+    path = save(tmp_path, axes=axes, scales=scales, options=options, published=[])
+    command = [str(path), "--scale", "smoke", "--output_dir", str(tmp_path / "out")]
+    assert reproduce.main([*command, "--dry_run"]) == 0 and not (tmp_path / "out").exists()
+    assert reproduce.main(command) == 1
+    printed = capsys.readouterr().out
+    assert "good-seed3" in printed and "failed: bad-seed3: exit code 2: error: tokenizer_name_or_path" in printed
+    finished = tmp_path / "out" / "mine" / "smoke" / "runs" / "good-seed3" / "metrics.json"
+    before = finished.stat().st_mtime_ns
+    assert reproduce.main(command) == 1  # only the failed one is tried again
+    assert finished.stat().st_mtime_ns == before
+    assert "not comparable" in (tmp_path / "out" / "mine" / "smoke" / "table.md").read_text()
+    with pytest.raises(UserError, match=r"other options \(max_steps\).*--force"):
+        reproduce.main([*command, "--max_steps", "1"])
