@@ -101,9 +101,10 @@ def demonstrate(train: Dataset, rows: Sequence[int], words: Sequence[str], encod
             "prompt, or set shots: 0"
         )
     full = []
+    has_pairs = "text_pair" in train.column_names
     for row in train.select(rows):
         if words:
-            full.append(Example(row["text"], words[row["label"]]))
+            full.append(Example(row["text"], words[row["label"]], (row["text_pair"] or "") if has_pairs else ""))
         else:
             full.append(Example(row["text"], row["answers"][0], row["context"] or ""))
     ids = tuple(str(row["id"]) for row in train.select(rows))

@@ -106,6 +106,14 @@ def open_task(config: Config) -> Task:
         )
     if prepared.taxonomy is None and config.prompt.method == "entailment":
         raise UserError(f"method: entailment chooses among labels, and task {prepared.task} has none")
+    two_parts = {"context", "text_pair"} & set(prepared.dataset["test"].column_names)
+    if two_parts and config.prompt.method == "entailment":
+        raise UserError("method: entailment reads single texts, and these are pairs; use method: language_model")
+    if two_parts == {"text_pair"} and not template.shows_context:
+        raise UserError(
+            f"prompt_template: {template.source} shows no {{context}}, where the second text of a pair goes; write it "
+            "into its prompt"
+        )
     tokenizer = load_tokenizer(config.model)
     rows = model_config.get_text_config().vocab_size
     if len(tokenizer) > rows:
