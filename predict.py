@@ -32,7 +32,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", metavar="FILE", help=".csv, .jsonl, .conll (tags), or - for standard output")
     parser.add_argument("--merge", type=Path, metavar="FOLDER", help="write the model there with its adapter merged")
     parser.add_argument("--text_column", default="text", metavar="NAME", help="column or key of the texts [text]")
-    parser.add_argument("--pair_column", metavar="NAME", help="column or key of the second texts, of pairs")
+    parser.add_argument("--pair_column", metavar="NAME", help="column or key of second texts: of pairs, or contexts")
     parser.add_argument("--id_column", metavar="NAME", help="column or key of the ids [id, where there is one]")
     parser.add_argument(
         "--format",

@@ -137,6 +137,17 @@ class InstructConfig:
 
 
 @dataclass
+class PromptConfig:
+    """Labels without training (prompt.py)."""
+
+    method: Literal["language_model", "entailment"] = option(
+        "language_model", "ask a language model, or ask an entailment (NLI) model which hypothesis a text supports"
+    )
+    shots: int = option(0, "solved examples in every prompt, drawn from train with the seed, balanced over classes")
+    hypothesis_template: str = option("This text is {label}.", "entailment: {label} takes the label's words")
+
+
+@dataclass
 class TrainingConfig:
     """The `transformers.TrainingArguments` that a run sets; any other of its fields may be set too."""
 
@@ -198,7 +209,7 @@ class TrackingConfig:
     wandb_tags: list[str] = option([], "tags to find runs by")
 
 
-Script = Literal["train_classifier", "train_instruct"]
+Script = Literal["train_classifier", "train_instruct", "prompt"]
 
 # What only a classifier has: its head, the cache of its frozen blocks, and the tasks that have a head.
 CLASSIFIER_OPTIONS = frozenset(
@@ -215,16 +226,20 @@ CLASSIFIER_OPTIONS = frozenset(
         "engine",
     }
 )
+# What stays of the other groups where nothing is trained.
+PROMPT_OPTIONS = frozenset({"output_dir", "run_name", "seed", "seeds", "use_cpu", "overwrite"})
+TRAINED_DATA_OPTIONS = frozenset({"pad_to_max", "shuffle", "group_by_length"})
 
 
 @dataclass
 class Config:
-    """All options of one run of train_classifier.py or train_instruct.py; each knows its own (`option_names`)."""
+    """All options of one run of a script; each script knows its own (`option_names`)."""
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
     instruct: InstructConfig = field(default_factory=InstructConfig)
+    prompt: PromptConfig = field(default_factory=PromptConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     source: str = "the command line"
@@ -233,7 +248,8 @@ class Config:
     def flat(self) -> dict[str, Any]:
         """Every option of the script as one flat mapping, as a YAML file holds them."""
         values: dict[str, Any] = {}
-        for group in (self.data, self.model, self.method, self.instruct, self.training, self.tracking):
+        groups = (self.data, self.model, self.method, self.instruct, self.prompt, self.training, self.tracking)
+        for group in groups:
             values |= {name: getattr(group, name) for name in option_names(type(group), self.script)}
         return values | self.training.extra
 
@@ -248,9 +264,15 @@ def option_names(group: type, script: Script) -> list[str]:
     names = [entry.name for entry in fields(group) if entry.name != "extra"]
     match script:
         case "train_classifier":
-            return [] if group is InstructConfig else names
+            return [] if group in (InstructConfig, PromptConfig) else names
         case "train_instruct":
-            return [name for name in names if name not in CLASSIFIER_OPTIONS]
+            return [] if group is PromptConfig else [name for name in names if name not in CLASSIFIER_OPTIONS]
+        case "prompt":
+            if group in (MethodConfig, TrackingConfig):
+                return []
+            if group is TrainingConfig:
+                return [name for name in names if name in PROMPT_OPTIONS]
+            return [name for name in names if name not in CLASSIFIER_OPTIONS | TRAINED_DATA_OPTIONS]
 
 
 def validate(config: Config) -> None:
@@ -312,7 +334,8 @@ def validate(config: Config) -> None:
         model.head_hidden_sizes,
         "must hold positive widths",
     )
-    problems += method_problems(config) + engine_problems(config)
+    # Without training there is no adaptation that could be wrong.
+    problems += [] if config.script == "prompt" else method_problems(config) + engine_problems(config)
     require(
         not (model.load_in_4bit and model.random_weights),
         "random_weights",
@@ -352,5 +375,18 @@ def validate(config: Config) -> None:
         instruct.calibration,
         "is for label scores, of which decode: generate has none; set calibration: none or decode: score",
     )
+    prompt = config.prompt
+    require(prompt.shots >= 0, "shots", prompt.shots, "must not be negative")
+    require(
+        prompt.hypothesis_template.count("{label}") == 1,
+        "hypothesis_template",
+        prompt.hypothesis_template,
+        "must hold {label} once, where the label's words go",
+    )
+    if prompt.method == "entailment":
+        require(prompt.shots == 0, "shots", prompt.shots, "must be 0: an entailment model is shown no examples")
+        require(
+            instruct.decode == "score", "decode", instruct.decode, "must be score: an entailment model writes nothing"
+        )
     if problems:
         raise UserError(f"{config.source}: " + "; ".join(problems))

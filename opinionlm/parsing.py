@@ -18,6 +18,7 @@ from opinionlm.config import (
     InstructConfig,
     MethodConfig,
     ModelConfig,
+    PromptConfig,
     Script,
     TrackingConfig,
     TrainingConfig,
@@ -31,6 +32,7 @@ GROUPS = {
     "model": ModelConfig,
     "method": MethodConfig,
     "instruct": InstructConfig,
+    "prompt": PromptConfig,
     "training": TrainingConfig,
     "tracking": TrackingConfig,
 }
@@ -177,7 +179,7 @@ def set_option(config: Config, key: str, value: Any, place: str) -> None:
     from transformers import TrainingArguments
 
     trainer_fields = {field.name for field in fields(TrainingArguments)}
-    if key in trainer_fields:
+    if key in trainer_fields and config.script != "prompt":
         config.training.extra[key] = read_scalar(value.text) if isinstance(value, CommandLineText) else value
         return
     ours = [name for group in GROUPS.values() for name in option_names(group, config.script)]

@@ -28,6 +28,10 @@ def parse_instruct(*arguments: str) -> Config:
     return parse_config(list(arguments), "test", "train_instruct")
 
 
+def parse_prompt(*arguments: str) -> Config:
+    return parse_config(list(arguments), "test", "prompt")
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_yaml_starts_with_its_command(path: Path) -> None:
     text = path.read_text()
@@ -39,9 +43,15 @@ def test_every_yaml_starts_with_its_command(path: Path) -> None:
 @pytest.mark.parametrize("path", RUN_CONFIGS, ids=lambda p: p.name)
 def test_every_run_config_is_valid(path: Path) -> None:
     command = path.read_text().splitlines()[0]
-    parser = parse_instruct if "train_instruct.py" in command else parse
-    config = parser("--config", str(path))
-    assert config.training.run_name == f"{path.stem}-seed{config.training.seed}"
+    match command.split(".py")[0].split()[-1]:
+        case "train_instruct":
+            config = parse_instruct("--config", str(path))
+        case "prompt":
+            config = parse_prompt("--config", str(path))
+        case _:
+            config = parse("--config", str(path))
+    several = config.training.seeds is not None
+    assert config.training.run_name == (path.stem if several else f"{path.stem}-seed{config.training.seed}")
 
 
 def test_gemma_config_is_the_papers() -> None:
@@ -131,6 +141,24 @@ def test_bad_options_are_named(arguments: list[str], message: str) -> None:
 def test_bad_options_of_the_generative_route_are_named(arguments: list[str], message: str) -> None:
     with pytest.raises(UserError) as caught:
         parse_instruct(*arguments)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--learning_rate", "1"], "--learning_rate: unknown option"),
+        (["--adaptation", "full"], "--adaptation: unknown option"),
+        (["--adam_beta1", "0.5"], "--adam_beta1: unknown option"),
+        (["--shots", "-1"], "shots: -1 must not be negative"),
+        (["--hypothesis_template", "It is so."], "must hold {label} once"),
+        (["--method", "entailment", "--shots", "2"], "shots: 2 must be 0"),
+        (["--method", "entailment", "--decode", "generate"], "decode: 'generate' must be score"),
+    ],
+)
+def test_bad_options_of_prompting_are_named(arguments: list[str], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_prompt(*arguments)
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 

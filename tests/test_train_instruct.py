@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import train_instruct
 from opinionlm.errors import UserError
 from opinionlm.evaluation.label_calibration import calibrated_probabilities
-from opinionlm.evaluation.scoring import score_labels
+from opinionlm.evaluation.scoring import score_labels, scored_ids
 from opinionlm.experiments.generative_folder import read_settings
 from opinionlm.models.quantization import quantized_modules
 from tests.tiny import save_generative_model
@@ -115,7 +115,7 @@ def test_run_folder(setting, finished) -> None:
     tokenizer, settings = AutoTokenizer.from_pretrained(folder / "best"), read_settings(folder / "best")
     encoder = settings.encoder(tokenizer, encoder_decoder=False)
     prompts = [encoder.prompt_ids(row["text"]) for row in rows]
-    probabilities = calibrated_probabilities(score_labels(model, prompts, encoder.label_ids(), 0))
+    probabilities = calibrated_probabilities(score_labels(model, prompts, scored_ids(encoder), 0))
     expected = [[float(row[f"probability_{label}"]) for label in WORDS] for row in rows]
     assert probabilities == pytest.approx(np.array(expected), abs=2e-5)
 

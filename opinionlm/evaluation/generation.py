@@ -70,6 +70,7 @@ def generate_answers(
             attention_mask=mask.to(device),
             max_new_tokens=max_new_tokens,
             num_beams=num_beams,
+            use_cache=True,
             do_sample=False,
             top_k=None,
             top_p=None,

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from datasets import Dataset
 from transformers.trainer_utils import TrainOutput
 
 from opinionlm.adaptation.methods import count_parameters
 from opinionlm.config import Config
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.prompts import PromptEncoder
+from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.generation import INVALID, answer_confusion
 from opinionlm.evaluation.metrics import bootstrap_intervals
 from opinionlm.evaluation.predictions import split_table
@@ -117,7 +119,7 @@ def write_answer_results(
         },
     }
     for name, (outcome, _) in results.items():
-        write_answers(folder, name, judge, splits[name], outcome, tracker)
+        write_answers(folder, name, judge, splits[name].texts, outcome.predictions, tracker)
     write_json(folder / "history.json", state.log_history)
     curves = learning_curves(state.log_history, *best_metric(judge.prepared.task))
     save_figure(curves, folder / "figures" / "learning_curves.png")
@@ -128,48 +130,61 @@ def write_answer_results(
 
 
 def write_answers(
-    folder: Path, name: str, judge: Judge, split: AnswerSplit, outcome: Outcome, tracker: Tracker
+    folder: Path, name: str, judge: Judge, texts: Dataset, predictions: Sequence[Any], tracker: Tracker
 ) -> None:
-    """Write ``predictions/<split>.csv`` and the figures that a closed label set has."""
-    path, texts, figures = folder / "predictions" / f"{name}.csv", split.texts, folder / "figures"
-    taxonomy = judge.prepared.taxonomy
+    """Write ``predictions/<split>.csv`` and the figures that a closed label set has.
+
+    Args:
+        folder: of the run.
+        name: of the split.
+        judge: made the predictions.
+        texts: the split's prepared rows.
+        predictions: one per row, as `Judge.answer` returns them.
+        tracker: gets label scores too.
+    """
+    path, taxonomy = folder / "predictions" / f"{name}.csv", judge.prepared.taxonomy
     if taxonomy is None:
         header = ["id", "platform", "text", "context", "gold", "answer"]
-        write_csv(path, header, answer_rows(split, outcome))
+        write_csv(path, header, answer_rows(texts, predictions))
         return
     gold = np.asarray(texts["label"])
     if judge.scores_labels:
         pairs = texts["text_pair"] if "text_pair" in texts.column_names else None
-        found = SplitPredictions(taxonomy.leaves, texts["text"], gold, judge.probabilities(outcome.predictions), pairs)
-        write_csv(path, *split_table(texts["id"], texts["platform"], found, taxonomy))
-        drawn = figures_of(found)
+        found = SplitPredictions(taxonomy.leaves, texts["text"], gold, judge.probabilities(predictions), pairs)
+        write_label_scores(folder, name, texts, found, taxonomy)
         tracker.log_predictions(name, found)
-    else:
-        levels = [f"level{level}" for level in range(1, taxonomy.depth + 1)]
-        predicted = judge.labels(outcome.predictions)
-        header = ["id", "platform", "text", "gold", "predicted", *levels, "answer"]
-        write_csv(path, header, written_labels(judge, split, predicted, outcome.predictions))
-        # Answers that are no label have no column; their rows sum to less.
-        confusion = answer_confusion(gold, predicted, len(taxonomy.leaves))[:, : len(taxonomy.leaves)]
-        drawn = {
-            "confusion": confusion_figure(confusion, taxonomy.leaves),
-            "per_class": per_class_figure(confusion, taxonomy.leaves),
-        }
-    for kind, figure in drawn.items():
-        save_figure(figure, figures / f"{kind}_{name}.png")
+        return
+    levels = [f"level{level}" for level in range(1, taxonomy.depth + 1)]
+    predicted = judge.labels(predictions)
+    header = ["id", "platform", "text", "gold", "predicted", *levels, "answer"]
+    write_csv(path, header, written_labels(taxonomy, texts, predicted, predictions))
+    # Answers that are no label have no column; their rows sum to less.
+    confusion = answer_confusion(gold, predicted, len(taxonomy.leaves))[:, : len(taxonomy.leaves)]
+    figures = folder / "figures"
+    save_figure(confusion_figure(confusion, taxonomy.leaves), figures / f"confusion_{name}.png")
+    save_figure(per_class_figure(confusion, taxonomy.leaves), figures / f"per_class_{name}.png")
 
 
-def answer_rows(split: AnswerSplit, outcome: Outcome) -> Iterator[list[str]]:
+def write_label_scores(folder: Path, name: str, texts: Dataset, found: SplitPredictions, taxonomy: Taxonomy) -> None:
+    """Write ``predictions/<split>.csv`` with a probability per label, and the split's figures."""
+    table = split_table(texts["id"], texts["platform"], found, taxonomy)
+    write_csv(folder / "predictions" / f"{name}.csv", *table)
+    for kind, figure in figures_of(found).items():
+        save_figure(figure, folder / "figures" / f"{kind}_{name}.png")
+
+
+def answer_rows(texts: Dataset, answers: Sequence[str]) -> Iterator[list[str]]:
     """One row per text with a free answer; several gold answers stand one per line."""
-    for row, answer in zip(split.texts, outcome.predictions, strict=True):
+    for row, answer in zip(texts, answers, strict=True):
         text, context = row["text"][:SHOWN_CHARACTERS], (row["context"] or "")[:SHOWN_CHARACTERS]
         yield [row["id"], row["platform"], text, context, "\n".join(row["answers"]), answer]
 
 
-def written_labels(judge: Judge, split: AnswerSplit, predicted: np.ndarray, answers: list[str]) -> Iterator[list[str]]:
+def written_labels(
+    taxonomy: Taxonomy, texts: Dataset, predicted: np.ndarray, answers: Sequence[str]
+) -> Iterator[list[str]]:
     """One row per text whose label was written; without a valid one label and levels are blank."""
-    taxonomy = judge.prepared.taxonomy
-    for row, leaf, answer in zip(split.texts, predicted.tolist(), answers, strict=True):
+    for row, leaf, answer in zip(texts, predicted.tolist(), answers, strict=True):
         levels = range(1, taxonomy.depth + 1)
         names = [""] * (1 + taxonomy.depth)
         if leaf != INVALID:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from opinionlm.config import InstructConfig
 from opinionlm.data.prepared import PreparedDataset
-from opinionlm.data.prompts import PromptEncoder
+from opinionlm.data.prompts import Example, PromptEncoder
 from opinionlm.errors import UserError
 from opinionlm.evaluation.generation import answer_scores, generate_answers, parsed_labels
 from opinionlm.evaluation.label_calibration import (
@@ -21,7 +21,7 @@ from opinionlm.evaluation.label_calibration import (
     contextual_prior,
 )
 from opinionlm.evaluation.metrics import all_scores
-from opinionlm.evaluation.scoring import score_labels
+from opinionlm.evaluation.scoring import score_labels, scored_ids
 from opinionlm.evaluation.text_metrics import perplexity, rouge_scores, squad_scores
 from opinionlm.training.instruct_trainer import Outcome
 
@@ -58,6 +58,7 @@ class Judge:
         prepared: the data; its label tree closes the set of answers of task sequence.
         class_weights: ``(classes,)``, for task sequence.
         budget: tokens computed at once.
+        examples: shown in every prompt.
 
     Raises:
         UserError: free answers cannot be scored as labels.
@@ -68,6 +69,7 @@ class Judge:
     prepared: PreparedDataset
     class_weights: np.ndarray
     budget: int = 8192
+    examples: tuple[Example, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.encoder.words and self.options.decode == "score":
@@ -85,7 +87,7 @@ class Judge:
         """A split's prompts, and behind them those without content that contextual calibration needs."""
         if self.options.calibration != "contextual":
             return list(prompts)
-        return [*prompts, *(self.encoder.prompt_ids(text) for text in CONTENT_FREE_TEXTS)]
+        return [*prompts, *(self.encoder.prompt_ids(text, examples=self.examples) for text in CONTENT_FREE_TEXTS)]
 
     def predict(self, model: PreTrainedModel, prompts: Sequence[list[int]]) -> Sequence[Any]:
         """What a checkpoint is chosen by: label scores, or answers; an instruction's answers are not looked at."""
@@ -97,7 +99,7 @@ class Judge:
         """Label log-probabilities ``(labels,)``, or the written answer, of every prompt."""
         padding, options = self.encoder.tokenizer.pad_token_id, self.options
         if self.scores_labels:
-            labels = self.encoder.label_ids()
+            labels = scored_ids(self.encoder)
             return list(score_labels(model, prompts, labels, padding, options.score_normalisation, self.budget))
         longest = max([options.max_answer_length, *map(len, self.encoder.label_ids())])
         return generate_answers(

@@ -10,17 +10,17 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from peft import PeftModel
 from seqeval.scheme import IOB2, Entities
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from opinionlm.data.encoding import PadCollator
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.data.word_alignment import align, word_values
 from opinionlm.evaluation.metrics import softmax
 from opinionlm.evaluation.predictions import prediction_header, prediction_rows
-from opinionlm.models.classifier import OpinionClassifier
 
-# A text; the two texts of a pair; the words of a sentence.
+# A text; the two texts of a pair; a text and its context; the words of a sentence.
 Item = str | tuple[str, ...]
 
 
@@ -40,14 +40,14 @@ class Labeller(ABC):
         max_tokens_per_batch: at most so many tokens at once, padding included; one text is always let through.
     """
 
-    model: OpinionClassifier
+    model: PreTrainedModel | PeftModel
     tokenizer: PreTrainedTokenizerBase
     max_length: int
     batch_size: int = 64
     max_tokens_per_batch: int = 4096
 
     @property
-    def reads(self) -> Literal["text", "pair", "words"]:
+    def reads(self) -> Literal["text", "pair", "context", "words"]:
         """What an item is."""
         return "pair" if self.model.config.text_pairs else "text"
 
@@ -175,7 +175,7 @@ class TagLabeller(Labeller):
     """Tags the words of sentences; a word's tag is that of its first token."""
 
     @property
-    def reads(self) -> Literal["text", "pair", "words"]:
+    def reads(self) -> Literal["text", "pair", "context", "words"]:
         """Words."""
         return "words"
 

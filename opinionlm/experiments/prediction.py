@@ -14,7 +14,9 @@ from transformers.utils import logging as transformers_logging
 from opinionlm.data.encoding import separate_pairs
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
+from opinionlm.experiments.generative_folder import read_settings
 from opinionlm.experiments.labellers import ClassLabeller, Labeller, ScoreLabeller, TagLabeller
+from opinionlm.experiments.prediction_generative import is_generative, load_answerer
 from opinionlm.models.classifier import OpinionClassifier, OpinionClassifierConfig
 from opinionlm.models.tagger import OpinionTagger, OpinionTaggerConfig
 
@@ -24,7 +26,7 @@ Device = Literal["auto", "cpu", "cuda"]
 def load_labeller(
     folder: Path, device: Device = "auto", bf16: bool = False, batch_size: int = 64, max_tokens_per_batch: int = 4096
 ) -> Labeller:
-    """Load a classifier that `train_classifier.py` saved.
+    """Load a model that `train_classifier.py` or `train_instruct.py` saved.
 
     Args:
         folder: ``outputs/<run>/best``.
@@ -36,6 +38,8 @@ def load_labeller(
     Raises:
         UserError: not such a folder, parts of it missing or damaged, or no GPU where one was asked for.
     """
+    if is_generative(folder):
+        return load_answerer(folder, device, bf16, batch_size, max_tokens_per_batch)
     check_model_folder(folder)
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device: cuda was asked for, but torch sees no GPU; use --device cpu or auto")
@@ -80,6 +84,9 @@ def check_model_folder(folder: Path) -> None:
     remedy = "give the folder best/ of a finished run, such as outputs/<run>/best"
     if not folder.is_dir():
         raise UserError(f"--model: no such folder: {folder}; {remedy}")
+    if is_generative(folder):
+        read_settings(folder)
+        return
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:

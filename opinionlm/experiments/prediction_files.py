@@ -39,7 +39,7 @@ class Request:
         output: path ending in .csv, .jsonl or (tags) .conll, or ``-`` for standard output (CSV).
         format: of the input; None goes by its ending, and standard input then holds plain lines.
         text_column: column or key of the texts.
-        pair_column: column or key of the second texts, for a model that reads pairs.
+        pair_column: column or key of the second texts, for a model that reads pairs or contexts.
         id_column: column or key of the ids; None takes ``id`` where there is one. Rows without get their number.
         window: records per window.
         overwrite: replace a finished output, and drop an unfinished one that was made from something else.
@@ -235,7 +235,7 @@ def check_fit(labeller: Labeller, request: Request) -> None:
     """
     if labeller.reads == "pair" and request.pair_column is None:
         raise UserError("--pair_column: the model reads pairs of texts; name the column of the second ones")
-    if labeller.reads != "pair" and request.pair_column is not None:
+    if labeller.reads not in ("pair", "context") and request.pair_column is not None:
         raise UserError("--pair_column: the model reads single texts; leave it out, or give a model trained on pairs")
     if labeller.reads != "words" and "conll" in (input_kind(request), output_kind(request.output)):
         raise UserError("--model: CoNLL holds tagged words, and this model tags none; give .csv or .jsonl files")
@@ -266,13 +266,15 @@ def read_records(binary: IO[bytes], request: Request, notes: SourceNotes) -> Gen
     )
 
 
-def item_of(record: Record, labeller: Labeller) -> Item:
+def item_of(record: Record, labeller: Labeller, request: Request) -> Item:
     """What the model reads of a record."""
     match labeller.reads:
         case "text":
             return record.fields["text"]
         case "pair":
             return record.fields["text"], record.fields["text_pair"]
+        case "context":
+            return record.fields["text"], "" if request.pair_column is None else record.fields["text_pair"]
         case "words":
             return tuple(record.lists["tokens"] if "tokens" in record.lists else record.fields["text"].split())
 
@@ -284,7 +286,7 @@ def label_window(window: list[Record | Reject], labeller: Labeller, sink: Sink, 
     for position, reject in enumerate(rejects, start=sink.progress.rejects):
         if position < SHOWN_REJECTS:
             bar.write(f"{request.input}:{reject.line}: rejected, {reject.reason}: {reject.detail}", file=sys.stderr)
-    items = [item_of(record, labeller) for record in records]
+    items = [item_of(record, labeller, request) for record in records]
     answers = labeller.answers(items, bar.update)
     labelled = [
         [record.fields.get("id") or str(record.number), record.fields["text"], *pair_cells(record, request), *cells]

@@ -9,11 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig, TaskType, get_peft_model
 
+from opinionlm.config import ModelConfig
 from opinionlm.errors import UserError
 from opinionlm.evaluation import scoring
 from opinionlm.evaluation.label_tree import build_label_tree, common_prefix
 from opinionlm.evaluation.scoring import score_labels
+from opinionlm.models.backbones import read_model_config
+from opinionlm.models.generative import load_generative
 from tests.generative import GENERATIVE, full_sequence_score, random_prompts, tiny_language_model
+from tests.tiny import save_generative_model
 
 # Different lengths, common beginnings at several depths, and one label that is the beginning of another.
 LABELS = [[5], [6, 7], [6, 8, 9], [6, 8, 10, 11], [12, 13, 14], [6]]
@@ -106,6 +110,15 @@ def test_bfloat16_and_training_mode() -> None:
     assert model.training, "left as it was"
     assert np.array_equal(first, second), "dropout is off"
     assert np.abs(first - separate_scores(model.eval(), PROMPTS, LABELS)).max() < 0.5
+
+
+def test_four_bits(tmp_path) -> None:
+    pytest.importorskip("bitsandbytes")
+    save_generative_model(tmp_path)
+    options = ModelConfig(model_name_or_path=str(tmp_path), dtype="bfloat16", load_in_4bit=True)
+    model = load_generative(options, 0, read_model_config(options)).eval()
+    scores = score_labels(model, PROMPTS, LABELS, 0)
+    assert np.abs(scores - separate_scores(model, PROMPTS, LABELS)).max() < 0.05
 
 
 @pytest.mark.parametrize(
