@@ -1,0 +1,33 @@
+// Runs that differ by nothing but the seed: mean and spread.
+
+function renderSeeds() {
+  const section = document.getElementById("seeds");
+  const families = state.group.seeds;
+  section.hidden = !families.length;
+  if (section.hidden) return;
+  const sorting = `${state.split}.${state.metric}`;
+  const way = directionOf(sorting) === "lower" ? 1 : -1;
+  const order = [...families].sort((a, b) => way * ((a.metrics[sorting]?.[0] ?? 0) - (b.metrics[sorting]?.[0] ?? 0)));
+  const spread = (family, name) => {
+    const found = family.metrics[name];
+    if (!found) return "–";
+    const [mean, deviation] = found;
+    return name.startsWith("cost.") ? `${duration(mean)} ± ${duration(deviation)}` : `${metricText(name, mean)} ± ${metricText(name, deviation)}`;
+  };
+  const range = (family, name) => {
+    const found = family.metrics[name];
+    return found ? `${metricText(name, found[2][0])} to ${metricText(name, found[2][1])}` : "–";
+  };
+  const metric = metricTitle(state.metric);
+  const other = splitsOf(state.group).filter((split) => split !== state.split);
+  const rows = order.map((family) => [
+    family.name, family.seeds.join(", "), spread(family, sorting), range(family, sorting),
+    ...other.map((split) => spread(family, `${split}.${state.metric}`)), spread(family, "cost.train_seconds"),
+  ]);
+  body("seeds").replaceChildren(
+    simpleTable("Seeds", ["runs", "seeds", `${state.split} ${metric}`, "95 % interval of the mean", ...other.map((split) => `${split} ${metric}`), "training"], rows),
+    note("Mean ± sample standard deviation over runs whose options differ by nothing but the seed; t interval of the mean."),
+  );
+}
+
+when(["group", "measure"], renderSeeds);
