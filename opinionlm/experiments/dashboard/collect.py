@@ -216,7 +216,8 @@ def plain_numbers(content: Mapping[str, Any], section: str = "") -> Iterator[tup
         if isinstance(value, dict):
             yield from plain_numbers(value, key)
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield key, value
+            # A whole number that no float holds is no measurement.
+            yield key, value if abs(value) < 1e300 else math.inf
 
 
 def intervals(content: Mapping[str, Any], section: str = "") -> Iterator[tuple[str, tuple[float, float]]]:

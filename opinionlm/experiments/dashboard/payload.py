@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
@@ -25,16 +24,16 @@ MOST_POINTS = 200
 # The first of these that the runs have is shown first; without any, the first metric that is better when higher.
 MAIN = ("macro_f1", "entity_f1", "f1", "rougeL", "rouge_l", "pearson", "spearman", "exact_match", "accuracy")
 LOWER_IS_BETTER = re.compile(
-    r"(^|_)(loss|ece|nll|perplexity|brier|severity|invalid|error|mse|rmse|mae|seconds|memory_mb|flops)(_|$)"
-    r"|^trainable_parameters$"
+    r"(^|_)(loss|ece|nll|perplexity|brier|severity|invalid|error|mse|rmse|mae|seconds|memory_mb|flops)(_|$)|"
+    r"^trainable_parameters$"
 )
 HIGHER_IS_BETTER = re.compile(
     r"(^|_)(f1|accuracy|precision|recall|pearson|spearman|match|rouge\w*|bleu|kappa|mcc|auc|second)(_|$)"
 )
-# Options that say where things lie or how a run is tracked, and the seed itself.
+# Options that say where things lie or how a run is tracked and logged, and the seed itself.
 NOT_COMPARED = HARMLESS | {
-    "seed", "run_name", "output_dir", "prepared_dir", "cache_dir", "cache_limit_gb", "cache_frozen", "save_total_limit",
-    "wandb_project", "wandb_group", "wandb_tags", "config", "logging_steps",
+    "seed", "run_name", "output_dir", "data_dir", "prepared_dir", "cache_dir", "cache_limit_gb", "cache_frozen",
+    "save_total_limit", "wandb_project", "wandb_group", "wandb_tags", "logging_steps",
 }  # fmt: skip
 # The trainer's own bookkeeping in the history.
 NOT_CURVES = re.compile(r"runtime|per_second|num_input_tokens|^f1_|_ci95$|preparation_time")
@@ -43,9 +42,8 @@ NOT_CURVES = re.compile(r"runtime|per_second|num_input_tokens|^f1_|_ci95$|prepar
 def build_payload(collection: Collection) -> dict[str, Any]:
     """Everything the page shows, as plain values; equal folders give equal payloads."""
     runs = sorted(collection.runs, key=lambda run: (_group_key(run, collection.reports), run.name))
-    grouped = [
-        list(members) for _, members in groupby(runs, key=lambda run: _group_key(run, collection.reports))
-    ]  # the largest group first: it is what most people came for
+    grouped = [list(members) for _, members in groupby(runs, key=lambda run: _group_key(run, collection.reports))]
+    # The largest first: it is what most people come for.
     grouped.sort(key=lambda members: -len(members))
     files = sum(len(run.predictions) for run in runs)
     per_file = min(MISTAKES + SAMPLE, max(8, MOST_PREDICTIONS // max(files, 1)))
@@ -109,24 +107,27 @@ def _group(runs: Sequence[Run], reports: dict[str, DataReport], per_file: int) -
     for split in SPLITS:
         rows[split] = _shared_rows(runs, split, per_file, shown)
     test = first.predictions.get("test")
+    labels = next((run.labels for run in runs if run.labels), ())
     fingerprints = sorted({run.data_fingerprint for run in runs} - {""})
     return {
         "dataset": dataset_name(first, report),
         "task": task_name(first, report),
-        "labels": list(first.labels),
+        "labels": list(labels),
         "testRows": None if test is None else test.rows,
         "fingerprints": fingerprints,
         "main": _main_metric(runs),
         "common": {name: _shown_option(value) for name, value in common.items()},
         "varying": varying,
         "rows": rows,
-        "runs": [_run(run, varying, shown) for run in runs],
+        "runs": [_run(run, labels, varying, shown) for run in runs],
         "seeds": _seed_families(runs),
         "reports": [asdict(reports[fingerprint]) for fingerprint in fingerprints if fingerprint in reports],
     }
 
 
-def _run(run: Run, varying: Sequence[str], shown: dict[tuple[str, str], dict[str, Any]]) -> dict[str, Any]:
+def _run(
+    run: Run, labels: tuple[str, ...], varying: Sequence[str], shown: dict[tuple[str, str], dict[str, Any]]
+) -> dict[str, Any]:
     """One run without what it shares with its group."""
     splits = {}
     for split, summary in run.predictions.items():
@@ -134,7 +135,7 @@ def _run(run: Run, varying: Sequence[str], shown: dict[tuple[str, str], dict[str
             "rows": summary.rows,
             "wrong": len(summary.wrong),
             "kind": summary.kind,
-            "confusion": summary.confusion if summary.labels == run.labels else None,
+            "confusion": summary.confusion if summary.labels == labels else None,
             **shown[run.name, split],
         }
     return {
@@ -162,13 +163,9 @@ def rounded(value: float) -> float | int:
 def _split_options(runs: Sequence[Run]) -> tuple[dict[str, Any], list[str]]:
     """Options that all runs share, and the names of those in which they differ, in the order of the config."""
     names = list(dict.fromkeys(name for run in runs for name in run.config))
-    different = [name for name in names if len({_key(run.config.get(name)) for run in runs}) > 1]
+    different = [name for name in names if len({repr(run.config.get(name)) for run in runs}) > 1]
     common = {name: runs[0].config.get(name) for name in names if name not in different}
     return common, [name for name in different if name not in {"run_name", "output_dir"}]
-
-
-def _key(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, default=str)
 
 
 def _shown_option(value: Any) -> str | int | float | bool | None:
@@ -179,7 +176,7 @@ def _shown_option(value: Any) -> str | int | float | bool | None:
         return value
     if isinstance(value, list):
         return " ".join(str(item) for item in value)
-    return _key(value)
+    return str(value)
 
 
 def _main_metric(runs: Sequence[Run]) -> str:
@@ -247,7 +244,8 @@ def _shared_rows(
     for run in having:
         summary = run.predictions[split]
         mistakes = summary.mistakes[: per_file * MISTAKES // (MISTAKES + SAMPLE)]
-        sample = summary.sample[: per_file * SAMPLE // (MISTAKES + SAMPLE)]
+        count = min(len(summary.sample), per_file * SAMPLE // (MISTAKES + SAMPLE))
+        sample = [summary.sample[index * len(summary.sample) // count] for index in range(count)]
         shown[run.name, split] = {
             "mistakes": placed(mistakes, summary.fingerprint),
             "sample": placed(sample, summary.fingerprint),
@@ -257,12 +255,12 @@ def _shared_rows(
 
 def _seed_families(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """Runs that differ by nothing but the seed, with mean, standard deviation and 95 % t interval of every metric."""
-    families: dict[str, dict[str, Run]] = {}
+    families: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, Run]] = {}
     for run in runs:
-        compared = {name: value for name, value in run.config.items() if name not in NOT_COMPARED}
-        family = families.setdefault(_key([compared, run.data_fingerprint]), {})
+        compared = sorted((name, repr(value)) for name, value in run.config.items() if name not in NOT_COMPARED)
+        family = families.setdefault((run.data_fingerprint, tuple(compared)), {})
         # Trained twice with one seed is no second sample.
-        family.setdefault(_key(run.config.get("seed")), run)
+        family.setdefault(repr(run.config.get("seed")), run)
     result = []
     for family in families.values():
         members = list(family.values())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from opinionlm.errors import UserError
@@ -28,7 +28,7 @@ class PredictedRow:
     """One text and what a run made of it.
 
     Attributes:
-        key: the id, or the row's number where the file has none.
+        key: the id, or the row's number where the file has none; unique in a file.
         platform: blank where there is none.
         text: cut to `SHOWN_CHARACTERS`.
         gold: what it should be.
@@ -93,6 +93,8 @@ def read_predictions(path: Path, labels: Sequence[str]) -> PredictionSummary:
         raise UserError(f"cannot be read ({error})") from None
     if not rows:
         raise UserError("holds no rows")
+    if len({row.key for row in rows}) < len(rows):
+        rows = [replace(row, key=f"{row.key} (row {number + 1})") for number, row in enumerate(rows)]
     prefix = "probability_"
     names = tuple(labels) or tuple(name.removeprefix(prefix) for name in columns if name.startswith(prefix))
     unknown = {row.gold for row in rows} - set(names) if names else set()

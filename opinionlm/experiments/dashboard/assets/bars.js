@@ -7,7 +7,7 @@ function groupedBars(title, rows, asides = []) {
   const values = rows.flatMap(([, name]) => runs.map(({ run }) => measure(run, name) ?? 0));
   const low = Math.min(0, ...values);
   const high = Math.max(1, ...values);
-  const thickness = runs.length > 4 ? 9 : 13;
+  const thickness = runs.length > 4 ? 11.5 : 13;
   const gap = 16;
   const draw = (width) => {
     const wide = Math.min(230, Math.max(90, 16 + 7.2 * Math.max(...rows.map(([name]) => name.length))), width * 0.4);
@@ -34,7 +34,7 @@ function groupedBars(title, rows, asides = []) {
         const end = x(value ?? 0);
         const bar = svg("g", { class: "bar" }, svg("title", {}, `${run.name}: ${name} ${shown(value)}`));
         bar.append(svg("rect", { class: `series-${slot} area`, x: Math.min(x(0), end), y: place - thickness / 2 + 1.5, width: Math.abs(end - x(0)), height: thickness - 3, rx: 1.5 }));
-        if (value !== null) bar.append(marker(slot, end, place, thickness > 10 ? 4.4 : 3.4));
+        if (value !== null) bar.append(marker(slot, end, place, thickness > 12 ? 4.4 : 3.8));
         bar.append(svg("text", { class: "value", x: Math.max(end, x(0)) + 9, y: place + 4 }, value === null ? "no value" : shown(value)));
         root.append(bar);
       });
@@ -57,7 +57,7 @@ function namesIn(pattern) {
 
 function renderLevels() {
   const section = document.getElementById("levels");
-  const kinds = [["macro_f1", "macro-F1"], ["accuracy", "accuracy"]];
+  const kinds = [["macro_f1", "Macro-F1"], ["accuracy", "Accuracy"]];
   const charts = kinds.map(([kind, title]) => {
     const names = namesIn(new RegExp(`^${state.split}\\.level\\d+_${kind}$`));
     const number = (name) => Number(name.match(/level(\d+)_/)[1]);
@@ -68,7 +68,7 @@ function renderLevels() {
   if (section.hidden) return;
   body("levels").replaceChildren(
     selection().length
-      ? el("div", { class: "figures" }, charts.map(([title, rows]) => groupedBars(`${title} per level, ${state.split}`, rows)))
+      ? el("div", { class: "figures" }, charts.map(([title, rows]) => groupedBars(`${title}, ${state.split}`, rows)))
       : note("Choose runs to compare in the table of runs."),
     note("Every level is scored over all texts: a label given to a text that has none at this level counts as wrong."),
   );
@@ -88,7 +88,7 @@ function renderClasses() {
   });
   body("classes").replaceChildren(
     selection().length
-      ? groupedBars(`F1 per class, ${state.split}`, labels.map((label) => [label, start + label]), counted ? counts : [])
+      ? groupedBars(`${state.split[0].toUpperCase()}${state.split.slice(1)} split`, labels.map((label) => [label, start + label]), counted ? counts : [])
       : note("Choose runs to compare in the table of runs."),
   );
 }

@@ -1,26 +1,38 @@
-// The confusion matrix of one run, as counts or as shares of the gold class.
+// The confusion matrices of one or two runs, as counts or as shares of the gold class.
 
-const confusion = { run: null, form: "shares" };
+const confusion = { run: null, beside: null, form: "shares" };
 
 function renderConfusion() {
   const section = document.getElementById("confusion");
   const having = state.group.runs.filter((run) => run.splits[state.split]?.confusion);
   section.hidden = !having.length;
   if (section.hidden) return;
-  if (!having.includes(confusion.run)) confusion.run = ranked(having, `${state.split}.${state.group.main}`)[0] ?? having[0];
-  const place = el("div", {});
-  const draw = () => place.replaceChildren(matrix(confusion.run));
+  const order = ranked(having, `${state.split}.${state.group.main}`);
+  if (!having.includes(confusion.run)) {
+    confusion.run = order[0] ?? having[0];
+    confusion.beside = order[1] ?? null;
+  }
+  if (!having.includes(confusion.beside)) confusion.beside = null;
+  const place = el("div", { class: "matrices" });
+  const draw = () => place.replaceChildren(...[confusion.run, confusion.beside].filter((run) => run).map(matrix));
+  const names = having.map((run) => [run.name, run.name]);
+  const find = (name) => having.find((run) => run.name === name) ?? null;
   body("confusion").replaceChildren(
     el("div", { class: "fields" },
-      choice("Run", having.map((run) => [run.name, run.name]), confusion.run.name, (name) => {
-        confusion.run = having.find((run) => run.name === name);
+      choice("Run", names, confusion.run.name, (name) => {
+        confusion.run = find(name);
+        draw();
+      }),
+      choice("Beside it", [["", "none"], ...names], confusion.beside?.name ?? "", (name) => {
+        confusion.beside = find(name);
         draw();
       }),
       segments("Cells", [["shares", "% of gold"], ["counts", "counts"]], confusion.form, (form) => {
         confusion.form = form;
         draw();
       })),
-    place);
+    place,
+    note("Rows are gold labels with the number of their texts, columns are predictions; colours follow the share of the gold label."));
   draw();
 }
 
@@ -33,14 +45,14 @@ function matrix(run) {
     const share = total ? row[index] / total : 0;
     const text = confusion.form === "counts" ? row[index].toLocaleString("en") : percent(share);
     const node = el("td", {
-      class: `cell${share > 0.55 ? " strong" : ""}${row[index] ? "" : " zero"}${header[index] === gold ? " hit" : ""}`,
+      class: `cell${row[index] ? "" : " zero"}${header[index] === gold ? " hit" : ""}`,
       title: `${gold} → ${header[index]}: ${row[index].toLocaleString("en")} of ${total.toLocaleString("en")} (${percent(share)})`,
     }, row[index] ? text : "·");
     node.style.setProperty("--share", `${Math.round(100 * share)}%`);
     return node;
   };
   return scrolling(`Confusion matrix of ${run.name}`, el("table", { class: "matrix" },
-    el("caption", {}, `${run.name}, ${state.split}: rows are gold labels (with their texts), columns are predictions`),
+    el("caption", {}, run.name),
     el("thead", {}, el("tr", {}, el("td", {}), header.map((label) => el("th", { scope: "col" }, el("span", {}, label))))),
     el("tbody", {}, counts.map((row, gold) => {
       const total = row.reduce((sum, count) => sum + count, 0);

@@ -7,7 +7,7 @@ function renderData() {
   const reports = state.group.reports;
   if (!reports.length) {
     section.hidden = false;
-    body("data-report").replaceChildren(note("The prepared data set of these runs is not on this machine any more, so there is no report to show."));
+    body("data-report").replaceChildren(note("The prepared data set of these runs was not found on this machine, so there is no report to show."));
     return;
   }
   dataView.report = 0;

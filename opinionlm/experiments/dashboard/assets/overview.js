@@ -66,7 +66,7 @@ function renderOverview() {
   }
   const seconds = group.runs.map((run) => measure(run, "cost.train_seconds")).filter((value) => value !== null);
   if (seconds.length) {
-    cards.push(card("Training time", duration(seconds.reduce((sum, value) => sum + value, 0)), `all ${plural(seconds.length, "trained run")} together`));
+    cards.push(card("Training time", duration(seconds.reduce((sum, value) => sum + value, 0)), `${plural(seconds.length, "run")} together`));
   }
   if (page.unusable.length) {
     cards.push(card("Without results", String(page.unusable.length), el("a", { href: "#unusable" }, "unfinished or damaged folders")));

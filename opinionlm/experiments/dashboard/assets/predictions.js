@@ -23,7 +23,8 @@ function renderPredictions() {
     const all = entries();
     const values = (name) => [["", "all"], ...[...new Set(all.map((entry) => entry[name]))].filter((value) => value).sort().slice(0, 100).map((value) => [value, value.slice(0, 60)])];
     const few = (name) => values(name).length > 2 && values(name).length <= 70;
-    filters.replaceChildren(...["gold", "predicted", "platform"].filter(few).map((name) => choice(name, values(name), "", set(name))),
+    const kinds = browser.run.splits[state.split].kind === "labels" ? ["gold", "predicted", "platform"] : ["platform"];
+    filters.replaceChildren(...kinds.filter(few).map((name) => choice(name, values(name), "", set(name))),
       textField("Search", "words in the text", set("text")));
     Object.assign(browser, { gold: "", predicted: "", platform: "", text: "", shown: STEP });
     redraw();

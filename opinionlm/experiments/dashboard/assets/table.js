@@ -16,7 +16,8 @@ function allColumns(group) {
     const index = sections.indexOf(name.split(".")[0]);
     return index < 0 ? sections.length : index;
   };
-  names.sort((a, b) => place(a) - place(b));
+  const isMain = (name) => name.endsWith(`.${group.main}`);
+  names.sort((a, b) => place(a) - place(b) || isMain(b) - isMain(a));
   const metrics = names.map((name) => ({
     id: name, over: name.includes(".") ? name.split(".")[0] : "", title: metricTitle(name.slice(name.indexOf(".") + 1)), kind: "number",
     value: (run) => measure(run, name), text: (run) => metricText(name, measure(run, name)),
