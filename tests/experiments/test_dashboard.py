@@ -7,8 +7,10 @@ import os
 import re
 import statistics
 import sys
+from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from opinionlm.errors import UserError, run_script
@@ -286,3 +288,35 @@ def test_assets_build_no_markup_and_ask_for_nothing() -> None:
         assert set(re.findall(r"https?://[^\"' ]*", script)) <= {"http://www.w3.org/2000/svg"}
     assert not re.search(r"url\(|@import|https?:", (ASSETS / "page.css").read_text())
     assert not re.search(r"https?:|src=", (ASSETS / "page.html").read_text())
+
+
+# Simulated vision on linear sRGB, after Machado, Oliveira and Fernandes (2009), full severity.
+VISIONS = {
+    "normal": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+}
+
+
+def linear(colour: str) -> np.ndarray:
+    """Linear sRGB of ``rrggbb``."""
+    value = np.array([int(colour[i : i + 2], 16) / 255 for i in (0, 2, 4)])
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    """CIE L*a*b* of linear sRGB under D65."""
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    ratio = to_xyz @ np.clip(rgb, 0, 1) / [0.9505, 1.0, 1.089]
+    x, y, z = np.where(ratio > 0.008856, np.cbrt(ratio), 7.787 * ratio + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("vision", VISIONS)
+def test_colours_stay_apart(vision) -> None:
+    pairs = re.findall(r"--series-\d: light-dark\(#(\w+), #(\w+)\)", (ASSETS / "page.css").read_text())
+    assert len(pairs) == 8
+    for colours in zip(*pairs, strict=True):
+        seen = [lab(np.array(VISIONS[vision]) @ linear(colour)) for colour in colours]
+        assert min(np.linalg.norm(one - other) for one, other in combinations(seen, 2)) >= 25
