@@ -21,7 +21,10 @@ function optionTitle(name) {
 function optionText(value) {
   if (value === null || value === undefined) return "–";
   if (typeof value === "boolean") return value ? "yes" : "no";
-  if (typeof value === "number") return Math.abs(value) < 1e-3 && value !== 0 ? value.toExponential() : String(value);
+  if (typeof value === "number") {
+    const short = Number(value.toPrecision(6));
+    return Math.abs(value) < 1e-3 && value !== 0 ? short.toExponential() : String(short);
+  }
   return value.includes("/") ? value.replace(/\/+$/, "").split("/").pop() : value;
 }
 

@@ -60,8 +60,8 @@ function renderOverview() {
       best.name + (range ? `, 95 % interval ${metricText(name, range[0])} to ${metricText(name, range[1])}` : "")));
     const fast = range && fastestWithin(group.runs, name, range);
     if (fast && fast !== best) {
-      cards.push(card("Fastest that may be as good", duration(measure(fast, "cost.train_seconds")),
-        `${fast.name}: ${metricText(name, measure(fast, name))}, its interval overlaps the best one's`));
+      cards.push(card("Fastest within that interval", duration(measure(fast, "cost.train_seconds")),
+        `${fast.name}: ${metricText(name, measure(fast, name))}`));
     }
   }
   const seconds = group.runs.map((run) => measure(run, "cost.train_seconds")).filter((value) => value !== null);
@@ -85,7 +85,7 @@ function renderOverview() {
 }
 
 function fastestWithin(runs, name, range) {
-  const close = runs.filter((run) => run.intervals[name] && run.intervals[name][0] <= range[1] && run.intervals[name][1] >= range[0]);
+  const close = runs.filter((run) => measure(run, name) !== null && measure(run, name) >= range[0] && measure(run, name) <= range[1]);
   return ranked(close, "cost.train_seconds")[0] ?? null;
 }
 
