@@ -1,0 +1,1 @@
+"""One self-contained HTML page that compares the runs of an output folder."""

@@ -1,0 +1,57 @@
+"""Compare the runs of a folder in one HTML page.
+
+    python -m opinionlm.experiments.dashboard outputs/
+    python -m opinionlm.experiments.dashboard outputs/ --output comparison.html
+
+The page is one file that works from the disk, without any network: it can be mailed or put beside a paper. Run folders
+that are unfinished or damaged are listed with the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from opinionlm.errors import UserError, run_script
+from opinionlm.experiments.dashboard.collect import collect
+from opinionlm.experiments.dashboard.page import render, write_page
+from opinionlm.experiments.dashboard.payload import build_payload
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a wrong command line as every other mistake: one line, exit code 2."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UserError(f"command line: {message}; see --help")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write the page."""
+    parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the output_dir of the runs, at any depth")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE.html",
+        help="the page; one that is there is replaced [FOLDER/dashboard.html]",
+    )
+    arguments = parser.parse_args(argv)
+    output = arguments.output or arguments.folder / "dashboard.html"
+    collection = collect(arguments.folder)
+    payload = build_payload(collection)
+    page = render(payload)
+    write_page(output, page)
+    for entry in collection.unusable:
+        print(f"{entry.state}: {entry.name}: {entry.reason}")
+    for run in collection.runs:
+        for warning in run.warnings:
+            print(f"warning: {run.name}: {warning}")
+    groups = len(payload["groups"])
+    print(
+        f"{output}: {len(collection.runs)} finished runs in {groups} comparison{'s' * (groups != 1)}, "
+        f"{len(collection.unusable)} without results ({len(page.encode()) / 1000:,.0f} kB)"
+    )
+
+
+if __name__ == "__main__":
+    run_script(main)

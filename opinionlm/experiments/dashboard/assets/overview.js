@@ -1,0 +1,95 @@
+// The toolbar that says what is compared, and the cards on top.
+
+function card(title, value, detail) {
+  return el("div", { class: "card" }, el("h3", {}, title), el("p", { class: "big" }, value), el("p", { class: "detail" }, detail));
+}
+
+function groupTitle(group) {
+  const size = group.testRows === null ? "" : `, ${plural(group.testRows, "test text")}`;
+  return `${group.dataset} · ${group.task.replaceAll("_", " ")} (${plural(group.runs.length, "run")}${size})`;
+}
+
+const chips = el("ul", { class: "chips", "aria-label": "Compared runs" });
+
+function renderToolbar() {
+  const group = state.group;
+  const metric = choice("Metric", metricsOf(group, state.split).map((name) => [name, metricTitle(name)]), state.metric, chooseMetric, { id: "metric" });
+  document.getElementById("toolbar").replaceChildren(
+    el("div", { class: "fields" },
+      choice("Data set and task", page.groups.map((one, index) => [String(index), groupTitle(one)]), String(page.groups.indexOf(group)),
+        (index) => chooseGroup(page.groups[Number(index)]), { id: "group" }),
+      segments("Split", splitsOf(group).map((split) => [split, split]), state.split, chooseSplit),
+      metric),
+    chips,
+  );
+}
+
+function renderMetricChoice() {
+  const select = document.getElementById("metric");
+  select.replaceChildren(...metricsOf(state.group, state.split).map((name) =>
+    el("option", { value: name, selected: name === state.metric }, metricTitle(name))));
+}
+
+function renderChips() {
+  const chosen = selection();
+  chips.replaceChildren(...chosen.map(({ run, slot }) =>
+    el("li", {}, sign(slot), el("span", {}, run.name),
+      el("button", { type: "button", "aria-label": `Stop comparing ${run.name}`, onclick: () => removed(run) }, "×"))));
+  if (!chosen.length) chips.append(el("li", { class: "empty" }, "No run is compared yet: choose some in the table of runs."));
+}
+
+// The pressed button goes with its chip; the focus stays near it.
+function removed(run) {
+  const place = selection().findIndex((one) => one.run === run);
+  toggleRun(run);
+  const buttons = chips.querySelectorAll("button");
+  (buttons[Math.min(place, buttons.length - 1)] ?? document.getElementById("runs")).focus();
+}
+
+function renderOverview() {
+  const group = state.group;
+  const name = `${state.split}.${state.metric}`;
+  const order = ranked(group.runs, name);
+  const cards = [card("Finished runs", String(group.runs.length),
+    page.groups.length > 1 ? `of ${plural(page.groups.reduce((sum, one) => sum + one.runs.length, 0), "run")} on ${page.groups.length} data sets or tasks`
+      : `on ${group.dataset}`)];
+  if (order.length && directionOf(name)) {
+    const best = order[0];
+    const range = best.intervals[name];
+    cards.push(card(`Best ${state.split} ${metricTitle(state.metric)}`, metricText(name, measure(best, name)),
+      best.name + (range ? `, 95 % interval ${metricText(name, range[0])} to ${metricText(name, range[1])}` : "")));
+    const fast = range && fastestWithin(group.runs, name, range);
+    if (fast && fast !== best) {
+      cards.push(card("Fastest within that interval", duration(measure(fast, "cost.train_seconds")),
+        `${fast.name}: ${metricText(name, measure(fast, name))}`));
+    }
+  }
+  const seconds = group.runs.map((run) => measure(run, "cost.train_seconds")).filter((value) => value !== null);
+  if (seconds.length) {
+    cards.push(card("Training time", duration(seconds.reduce((sum, value) => sum + value, 0)), `${plural(seconds.length, "run")} together`));
+  }
+  if (page.unusable.length) {
+    cards.push(card("Without results", String(page.unusable.length), el("a", { href: "#unusable" }, "unfinished or damaged folders")));
+  }
+  const notes = [];
+  if (page.groups.length > 1) notes.push(note("Only runs on the same texts of one data set and task are ranked against each other; the first field above changes the data set."));
+  if (group.fingerprints.length > 1) {
+    notes.push(note(`These runs were trained on ${group.fingerprints.length} versions of the prepared data (column “data fingerprint”) and evaluated on the same texts.`));
+  }
+  const common = Object.entries(group.common);
+  body("overview").replaceChildren(
+    el("div", { class: "cards" }, cards), ...notes,
+    folded(`${plural(common.length, "option")} that ${group.runs.length > 1 ? "all these runs share" : "this run has"}`,
+      el("dl", { class: "options" }, common.map(([key, value]) => el("div", {}, el("dt", {}, key), el("dd", {}, value === null ? "–" : String(value)))))),
+  );
+}
+
+function fastestWithin(runs, name, range) {
+  const close = runs.filter((run) => measure(run, name) !== null && measure(run, name) >= range[0] && measure(run, name) <= range[1]);
+  return ranked(close, "cost.train_seconds")[0] ?? null;
+}
+
+when(["group"], renderToolbar);
+when(["measure"], renderMetricChoice);
+when(["group", "selection"], renderChips);
+when(["group", "measure"], renderOverview);

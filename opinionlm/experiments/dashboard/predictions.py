@@ -1,0 +1,164 @@
+"""What the page shows of ``predictions/<split>.csv``: confusions, the surest mistakes, a sample of all rows.
+
+The file of any task will do: it needs the columns ``gold`` and ``predicted``; ``id``, ``platform``, ``confidence`` and
+a text make it better. Labels are compared as text, scores (similarity) as numbers.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from opinionlm.errors import UserError
+
+# More labels than this give a matrix that nobody can read and that fills the page.
+MOST_LABELS = 64
+# Kept per run and split; the page may keep fewer where there are many runs.
+MISTAKES, SAMPLE = 60, 20
+SHOWN_CHARACTERS = 400
+TEXT_COLUMNS = ("text", "tokens", "text_pair", "context")
+LONGEST_FIELD = 10_000_000
+
+
+@dataclass(frozen=True)
+class PredictedRow:
+    """One text and what a run made of it.
+
+    Attributes:
+        key: the id, or the row's number where the file has none; unique in a file.
+        platform: blank where there is none.
+        text: cut to `SHOWN_CHARACTERS`.
+        gold: what it should be.
+        predicted: what the run says.
+        confidence: probability of the predicted label, None where the run gives none.
+        wrong: whether the two differ; for scores whether they differ at all.
+    """
+
+    key: str
+    platform: str
+    text: str
+    gold: str
+    predicted: str
+    confidence: float | None
+    wrong: bool
+
+
+@dataclass(frozen=True)
+class PredictionSummary:
+    """One prediction file.
+
+    Attributes:
+        fingerprint: of ids and gold labels; equal for runs that were evaluated on the same texts.
+        rows: number of texts.
+        labels: in the order of the label tree; empty where the task has none.
+        confusion: counts ``[gold][predicted]``, one more column for answers that are no label; None without labels.
+        kind: "labels", "scores" (numbers) or "texts" (anything else).
+        mistakes: most confident first (scores: furthest off first).
+        sample: rows spread evenly over the file.
+        wrong: keys of all wrong rows.
+    """
+
+    fingerprint: str
+    rows: int
+    labels: tuple[str, ...]
+    confusion: list[list[int]] | None
+    kind: str
+    mistakes: list[PredictedRow]
+    sample: list[PredictedRow]
+    wrong: frozenset[str]
+
+
+def read_predictions(path: Path, labels: Sequence[str]) -> PredictionSummary:
+    """Read a prediction file.
+
+    Args:
+        path: of the CSV file.
+        labels: leaf names in order; where empty, the ``probability_<label>`` columns name them.
+
+    Raises:
+        UserError: the file cannot be read or is no prediction file; the message is the reason alone.
+    """
+    csv.field_size_limit(LONGEST_FIELD)
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or []
+            if not {"gold", "predicted"} <= set(columns):
+                raise UserError("the columns gold and predicted are missing")
+            rows = [_row(record, number) for number, record in enumerate(reader)]
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"cannot be read ({error})") from None
+    if not rows:
+        raise UserError("holds no rows")
+    if len({row.key for row in rows}) < len(rows):
+        rows = [replace(row, key=f"{row.key} (row {number + 1})") for number, row in enumerate(rows)]
+    prefix = "probability_"
+    names = tuple(labels) or tuple(name.removeprefix(prefix) for name in columns if name.startswith(prefix))
+    unknown = {row.gold for row in rows} - set(names) if names else set()
+    if unknown:
+        raise UserError(f"the gold label {min(unknown)!r} is not in the label tree")
+    errors = None if names else _distances(rows)
+    wrong = [row for row in rows if row.wrong]
+    if errors is not None:
+        wrong.sort(key=lambda row: -errors[row.key])
+    else:
+        wrong.sort(key=lambda row: -1.0 if row.confidence is None else -row.confidence)
+    digest = hashlib.sha256("\n".join(sorted(f"{row.key}\t{row.gold}" for row in rows)).encode())
+    count = min(SAMPLE, len(rows))
+    return PredictionSummary(
+        fingerprint=digest.hexdigest()[:16],
+        rows=len(rows),
+        labels=names,
+        confusion=_confusion(rows, names) if names and len(names) <= MOST_LABELS else None,
+        kind="labels" if names else "texts" if errors is None else "scores",
+        mistakes=wrong[:MISTAKES],
+        sample=[rows[index * len(rows) // count] for index in range(count)],
+        wrong=frozenset(row.key for row in wrong),
+    )
+
+
+def _row(record: dict[str, str | None], number: int) -> PredictedRow:
+    """A record of the file; a short line has None where fields are missing.
+
+    Raises:
+        ValueError: the line is cut off, or the confidence is no number.
+    """
+    gold, predicted = record["gold"], record["predicted"]
+    if gold is None or predicted is None:
+        raise ValueError(f"row {number + 1} is cut off")
+    text = "\n\n".join(value for name in TEXT_COLUMNS if (value := record.get(name)))
+    confidence = record.get("confidence")
+    return PredictedRow(
+        key=record.get("id") or str(number),
+        platform=record.get("platform") or "",
+        text=shortened(text),
+        gold=gold,
+        predicted=predicted,
+        confidence=float(confidence) if confidence else None,
+        wrong=gold != predicted,
+    )
+
+
+def shortened(text: str) -> str:
+    """A text as the page shows it."""
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1].rstrip() + "…"
+
+
+def _distances(rows: Sequence[PredictedRow]) -> dict[str, float] | None:
+    """How far every predicted score is off, or None where gold and predicted are no numbers."""
+    try:
+        return {row.key: abs(float(row.gold) - float(row.predicted)) for row in rows}
+    except ValueError:
+        return None
+
+
+def _confusion(rows: Sequence[PredictedRow], labels: Sequence[str]) -> list[list[int]]:
+    """Counts ``[gold][predicted]`` with one more column for answers that name no label."""
+    number = {label: index for index, label in enumerate(labels)}
+    counts = [[0] * (len(labels) + 1) for _ in labels]
+    for row in rows:
+        counts[number[row.gold]][number.get(row.predicted, len(labels))] += 1
+    return counts
