@@ -9,7 +9,6 @@ config.yaml, environment.json, predictions/, figures/, checkpoints/, best/ and, 
 
 from __future__ import annotations
 
-import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,28 +19,15 @@ from opinionlm.parsing import parse_config
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any] | None:
-    """Run a config, once or once per seed.
-
-    Returns:
-        What ``metrics.json`` (or the summary over seeds) holds; None where nothing was left to do, and in the
-        processes that only help.
-    """
+    """Run a config, once or once per seed; returns what `opinionlm.experiments.seeds.train_seeds` does."""
     config = parse_config(argv, description=__doc__)
 
     # Imported late, so that --help and config errors answer at once.
-    from opinionlm.experiments.seeds import seed_configs, stored_metrics, summarise_seeds
-    from opinionlm.training.processes import is_main_process, leave, quiet_libraries
+    from opinionlm.experiments.seeds import train_seeds
+    from opinionlm.training.processes import leave, quiet_libraries
 
     quiet_libraries()
-    if config.training.seeds is None:
-        result = train(config)
-    else:
-        runs = seed_configs(config)
-        for run in runs:
-            train(run)
-        result = None
-        if is_main_process():
-            result = summarise_seeds(config, {run.training.seed: stored_metrics(run) for run in runs})
+    result = train_seeds(config, train)
     leave()
     return result
 
@@ -63,7 +49,7 @@ def train(config: Config) -> dict[str, Any] | None:
     from opinionlm.models.frozen_prefix import PrefixStandIn, whole_backbone_frozen
     from opinionlm.training.arguments import training_arguments
     from opinionlm.training.cache_building import cached_splits
-    from opinionlm.training.callbacks import ConsoleCallback
+    from opinionlm.training.callbacks import ConsoleCallback, TrainingClock
     from opinionlm.training.checkpoints import latest_checkpoint
     from opinionlm.training.cost import reset_peak_memory
     from opinionlm.training.engines import check_task, fit, new_engine
@@ -108,7 +94,8 @@ def train(config: Config) -> dict[str, Any] | None:
 
     tracker = open_tracking(config, config.run_folder, facts) if is_main else NoTracking()
     with tracker, stand_in or nullcontext():
-        callbacks = [ConsoleCallback(shown[:2]), TrackingCallback(tracker)]
+        clock = TrainingClock()
+        callbacks = [ConsoleCallback(shown[:2]), TrackingCallback(tracker), clock]
         callbacks += training_callbacks(model, config.method, total_steps)
         if config.training.early_stopping_patience is not None:
             callbacks.append(EarlyStoppingCallback(config.training.early_stopping_patience))
@@ -119,9 +106,8 @@ def train(config: Config) -> dict[str, Any] | None:
         if checkpoint is not None and is_main:
             print(f"Continuing from {checkpoint}")
         reset_peak_memory()
-        started = time.perf_counter()
         outcome = fit(engine, config, readers, checkpoint, chosen_score(prepared))
-        seconds = time.perf_counter() - started
+        seconds = clock.seconds
 
         # The engine now holds the best model by the validation score; test is read here, once.
         results = evaluate_splits(engine, splits, readers, prepared)

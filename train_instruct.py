@@ -9,7 +9,6 @@ config.yaml, environment.json, rejects.csv, predictions/, figures/, checkpoints/
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,7 @@ def train(config: Config) -> dict[str, Any] | None:
     from opinionlm.models.backbones import read_model_config
     from opinionlm.models.generative import generative_class
     from opinionlm.training.arguments import training_arguments
-    from opinionlm.training.callbacks import ConsoleCallback
+    from opinionlm.training.callbacks import ConsoleCallback, TrainingClock
     from opinionlm.training.checkpoints import latest_checkpoint
     from opinionlm.training.cost import reset_peak_memory
     from opinionlm.training.instruct_splits import answer_weights, encode_answer_splits, write_rejects
@@ -108,6 +107,7 @@ def train(config: Config) -> dict[str, Any] | None:
         callbacks = [
             ConsoleCallback([arguments.metric_for_best_model], arguments.greater_is_better),
             TrackingCallback(tracker),
+            clock := TrainingClock(),
         ]
         callbacks += training_callbacks(model, config.method, total_steps)
         if config.training.early_stopping_patience is not None:
@@ -131,9 +131,8 @@ def train(config: Config) -> dict[str, Any] | None:
         if checkpoint is not None and is_main:
             print(f"Continuing from {checkpoint}")
         reset_peak_memory()
-        started = time.perf_counter()
         outcome = trainer.train(resume_from_checkpoint=checkpoint)
-        seconds = time.perf_counter() - started
+        seconds = clock.seconds
 
         # The trainer now holds the best checkpoint; test is read here, once.
         results = judge_splits(trainer, judge, splits, readers)

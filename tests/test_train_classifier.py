@@ -157,8 +157,13 @@ def test_interrupted_run_continues_to_the_same_end(setting, tmp_path, monkeypatc
         train(setting, run_name="broken", **options)
     assert not (tmp_path / "broken" / "metrics.json").exists()
     monkeypatch.undo()
+    # What the first process took counts too.
+    seconds = list((tmp_path / "broken").glob("checkpoints/checkpoint-*/seconds.txt"))
+    assert seconds
+    seconds[-1].write_text("1000")
     continued = train(setting, run_name="broken", **options)
     assert scores(continued) == scores(whole)
+    assert 1000 < continued["cost"]["train_seconds"] < 2000
 
 
 @pytest.mark.parametrize("adaptation", ["full", "head_only"])

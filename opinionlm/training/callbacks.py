@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -90,3 +92,34 @@ class ConsoleCallback(TrainerCallback):
         """Close the bar."""
         if self.bar is not None:
             self.bar.close()
+
+
+class TrainingClock(TrainerCallback):
+    """Seconds of training, those before an interruption included: every checkpoint remembers how long it took."""
+
+    def __init__(self) -> None:
+        self.earlier = 0.0
+        self.started = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Since the clock was made, and what a continued run took before."""
+        return self.earlier + time.perf_counter() - self.started
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Where a run goes on, add the seconds up to its checkpoint."""
+        path = clock_file(args, state)
+        if state.global_step and path.is_file():
+            self.earlier = float(path.read_text(encoding="utf-8"))
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Write the seconds so far beside the checkpoint's weights."""
+        if state.is_world_process_zero:
+            clock_file(args, state).write_text(f"{self.seconds:.3f}\n", encoding="utf-8")
+
+
+def clock_file(args: TrainingArguments, state: TrainerState) -> Path:
+    """Where the seconds up to the current step are kept."""
+    return Path(args.output_dir) / f"checkpoint-{state.global_step}" / "seconds.txt"
