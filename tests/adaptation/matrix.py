@@ -165,7 +165,7 @@ def written(results: dict[tuple[str, str, str], str]) -> str:
         "",
         "Written by `python -m tests.adaptation.matrix`: every cell is two optimizer steps, a save and a reload to",
         "equal weights and outputs of a tiny model, with the trained set compared name by name. A test keeps this",
-        "page true.",
+        "page true. The weights are plain here, also under qlora; 4-bit ones are tested in test_merging.py.",
         "✓ works; a number is the reason of a refusal below.",
     ]
     for task in TASKS:
