@@ -83,7 +83,7 @@ def train(config: Config) -> dict[str, Any] | None:
     model = build_model(config, model_config, prepared, len(tokenizer), total_steps)
     facts = environment(config, prepared.fingerprint)
     if is_main:
-        create_run(config, facts)
+        create_run(config, facts, prepared.taxonomy)
         print(describe_run(config, prepared, splits, model))
 
     # What frozen blocks compute never changes: compute it once, then run only what lies above them.

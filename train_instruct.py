@@ -99,7 +99,7 @@ def train(config: Config) -> dict[str, Any] | None:
     model = build_generative(config, model_config, encoder, total_steps)
     facts = environment(config, prepared.fingerprint)
     if is_main:
-        create_run(config, facts)
+        create_run(config, facts, prepared.taxonomy)
         write_rejects(config.run_folder / "rejects.csv", splits)
         print(describe_answers(config, prepared, encoder, splits, model))
 

@@ -18,6 +18,7 @@ from peft import AutoPeftModelForCausalLM, AutoPeftModelForSeq2SeqLM
 from sklearn.metrics import f1_score
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import predict
 import train_instruct
 from opinionlm.errors import UserError
 from opinionlm.evaluation.label_calibration import calibrated_probabilities
@@ -255,3 +256,21 @@ def test_four_bits(setting, adaptation: str, tmp_path) -> None:
     auto_class = AutoPeftModelForCausalLM if adaptation == "qlora" else AutoModelForCausalLM
     model = auto_class.from_pretrained(tmp_path / "four" / "best").eval()
     assert adaptation == "qlora" or len(quantized_modules(model)) == metrics["model"]["quantized_modules"]
+
+
+def test_bottleneck_adapters_are_saved_beside_their_base(setting, tmp_path) -> None:
+    options = {"adaptation": "houlsby", "adapter_size": 8, "num_train_epochs": 1, "max_eval_samples": 12}
+    train(setting, output_dir=tmp_path, run_name="houlsby", **options)
+    best = tmp_path / "houlsby" / "best"
+    assert not (best / "model.safetensors").exists() and (best / "trained.safetensors").is_file()
+    with open(tmp_path / "houlsby" / "predictions" / "test.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    posts = tmp_path / "posts.csv"
+    with open(posts, "w", newline="") as file:
+        csv.writer(file).writerows([["text"], *[[row["text"]] for row in rows]])
+    predict.main(["--model", str(best), "--input", str(posts), "--output", str(tmp_path / "labels.csv")])
+    with open(tmp_path / "labels.csv", newline="") as file:
+        again = list(csv.DictReader(file))
+    for one, other in zip(rows, again, strict=True):
+        assert one["predicted"] == other["predicted"]
+        assert float(one["probability_noise"]) == pytest.approx(float(other["probability_noise"]), abs=2e-5)

@@ -40,7 +40,7 @@ def train_floor(config: Config, prepared: PreparedDataset) -> dict[str, Any]:
     )
     seconds = time.perf_counter() - started
     facts = environment(config, prepared.fingerprint)
-    create_run(config, facts)
+    create_run(config, facts, prepared.taxonomy)
     results = {}
     for name in ("validation", "test"):
         logits = model.logits(joined(texts[name]))

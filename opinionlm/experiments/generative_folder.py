@@ -14,6 +14,7 @@ from opinionlm.config import InstructConfig
 from opinionlm.data.prompts import PromptEncoder, PromptTemplate, label_words, template_from
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
+from opinionlm.training.checkpoints import save_trained_weights
 from opinionlm.training.runs import write_json
 
 SETTINGS = "opinionlm.json"
@@ -34,6 +35,8 @@ class GenerativeSettings:
         calibration: ``none``, ``contextual`` or ``batch``.
         num_beams: width of the beam search.
         base_model: name or path of the model that an adapter belongs to, None for a whole model.
+        bottleneck: placement (``houlsby`` or ``pfeiffer``) and width of bottleneck adapters, which are ours and not
+            PEFT's; None for every other method.
     """
 
     task: str
@@ -46,6 +49,7 @@ class GenerativeSettings:
     calibration: str
     num_beams: int
     base_model: str | None
+    bottleneck: tuple[str, int] | None = None
 
     def encoder(self, tokenizer: PreTrainedTokenizerBase, encoder_decoder: bool) -> PromptEncoder:
         """The encoder of prompts that training used."""
@@ -70,8 +74,11 @@ def save_generative(
     tokenizer: PreTrainedTokenizerBase,
     settings: GenerativeSettings,
 ) -> None:
-    """Write a model (or, of a PEFT model, the adapter), its tokenizer and its settings."""
-    model.save_pretrained(folder)
+    """Write a model (or, of an adapted one, the adapter), its tokenizer and its settings."""
+    if settings.bottleneck is None:
+        model.save_pretrained(folder)
+    else:
+        save_trained_weights(model, folder)
     tokenizer.model_max_length = settings.max_length
     tokenizer.save_pretrained(folder)
     content: dict[str, Any] = {
@@ -85,6 +92,7 @@ def save_generative(
         "calibration": settings.calibration,
         "num_beams": settings.num_beams,
         "base_model": settings.base_model,
+        "bottleneck": settings.bottleneck,
     }
     write_json(folder / SETTINGS, content)
 

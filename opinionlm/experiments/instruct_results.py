@@ -64,8 +64,11 @@ def save_best_answers(
     prepared: PreparedDataset,
     results: dict[str, tuple[Outcome, dict[str, Any]]],
 ) -> None:
-    """Write ``best/``: the whole model or PEFT's adapter, tokenizer, prompts, labels and model card."""
+    """Write ``best/``: the whole model or the adapter, tokenizer, prompts, labels and model card."""
     folder, model, options = config.run_folder / "best", trainer.model, config.instruct
+    placement = config.method.adaptation
+    bottleneck = (placement, config.method.adapter_size) if placement in ("houlsby", "pfeiffer") else None
+    is_whole = bottleneck is None and plain_model(model) is model
     settings = GenerativeSettings(
         task=prepared.task,
         template=encoder.template,
@@ -76,7 +79,8 @@ def save_best_answers(
         score_normalisation=options.score_normalisation,
         calibration=options.calibration,
         num_beams=options.num_beams,
-        base_model=None if plain_model(model) is model else config.model.model_name_or_path,
+        base_model=None if is_whole else config.model.model_name_or_path,
+        bottleneck=bottleneck,
     )
     save_generative(folder, model, encoder.tokenizer, settings)
     scores = {name: found for name, (_, found) in results.items()}

@@ -14,7 +14,8 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from opinionlm.config import ModelConfig
+from opinionlm.adaptation.methods import adapt_generative
+from opinionlm.config import MethodConfig, ModelConfig
 from opinionlm.data.encoding import load_tokenizer
 from opinionlm.data.prompts import PromptEncoder
 from opinionlm.errors import UserError
@@ -31,6 +32,7 @@ from opinionlm.experiments.generative_folder import SETTINGS, GenerativeSettings
 from opinionlm.experiments.labellers import Item, Labeller, no_progress
 from opinionlm.models.backbones import read_model_config
 from opinionlm.models.generative import load_generative
+from opinionlm.training.checkpoints import load_trained_weights
 
 # Prompts between two reports of progress.
 REPORTED = 256
@@ -190,7 +192,11 @@ def load_answerer(
     )
     model_config = read_model_config(options)
     model: PreTrainedModel | PeftModel = load_generative(options, 0, model_config)
-    if settings.base_model is not None:
+    if settings.bottleneck is not None:
+        placement, width = settings.bottleneck
+        model = adapt_generative(model, MethodConfig(adaptation=placement, adapter_size=width))
+        load_trained_weights(model, folder)
+    elif settings.base_model is not None:
         try:
             model = PeftModel.from_pretrained(model, folder)
         except (OSError, ValueError, KeyError, RuntimeError) as error:

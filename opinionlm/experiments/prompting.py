@@ -213,7 +213,7 @@ def run_prompting(run: Run, task: Task, model: PreTrainedModel) -> dict[str, Any
         The content of ``metrics.json``.
     """
     config, folder = run.config, run.config.run_folder
-    create_run(config, environment(config, task.prepared.fingerprint))
+    create_run(config, environment(config, task.prepared.fingerprint), task.prepared.taxonomy)
     print(describe(run, task))
     reset_peak_memory()
     metrics: dict[str, Any] = {

@@ -104,8 +104,6 @@ def finish_run(
         The content of ``metrics.json``.
     """
     folder, headline = config.run_folder, headline_of(prepared)
-    if prepared.taxonomy is not None:
-        write_json(folder / "labels.json", prepared.taxonomy.to_lists())
     for name, result in results.items():
         header, rows = prediction_table(texts[name], result.predictions, prepared)
         write_csv(folder / "predictions" / f"{name}.csv", header, rows)

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from opinionlm.config import Config
+from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 
 PACKAGES = (
@@ -60,8 +61,8 @@ def is_finished(config: Config, is_main: bool = True) -> bool:
     return finished
 
 
-def create_run(config: Config, facts: dict[str, Any]) -> None:
-    """Make the folder of a run, with its options and environment.
+def create_run(config: Config, facts: dict[str, Any], taxonomy: Taxonomy | None) -> None:
+    """Make the folder of a run, with its options, its environment and, where there is one, its label tree.
 
     Called when data and model are known to be usable, so that a mistake in the config leaves nothing behind.
 
@@ -73,6 +74,8 @@ def create_run(config: Config, facts: dict[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "config.yaml", yaml.safe_dump(config.flat(), sort_keys=False, allow_unicode=True))
         write_json(folder / "environment.json", facts)
+        if taxonomy is not None:
+            write_json(folder / "labels.json", taxonomy.to_lists())
     except OSError as error:
         raise UserError(f"output_dir: cannot write {folder}: {error.strerror}") from error
 
