@@ -268,7 +268,7 @@ def option_names(group: type, script: Script) -> list[str]:
         case "train_instruct":
             return [] if group is PromptConfig else [name for name in names if name not in CLASSIFIER_OPTIONS]
         case "prompt":
-            if group in (MethodConfig, TrackingConfig):
+            if group is MethodConfig:
                 return []
             if group is TrainingConfig:
                 return [name for name in names if name in PROMPT_OPTIONS]

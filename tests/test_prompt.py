@@ -61,6 +61,7 @@ def setting(tmp_path_factory) -> dict[str, str]:
         "prompt_template": str(folder / "template.yaml"),
         "max_length": "512",
         "use_cpu": "true",
+        "report_to": "none",
     }
 
 
@@ -218,8 +219,9 @@ def test_entailment_scores_are_those_of_single_pairs(entailment_model: Path) -> 
 
 def test_entailment_run(setting, entailment_model: Path, tmp_path) -> None:
     options = {"output_dir": tmp_path, "method": "entailment", "model_name_or_path": entailment_model}
-    metrics = ask(setting, run_name="nli", max_length=64, calibration="batch", **options)
+    metrics = ask(setting, run_name="nli", max_length=64, calibration="batch", report_to="wandb", **options)
     assert 0 <= metrics["test"]["macro_f1"] <= 1
+    assert list((tmp_path / "nli").glob("wandb/*/run-*.wandb"))
     assert (tmp_path / "nli" / "predictions" / "test.csv").is_file()
 
 

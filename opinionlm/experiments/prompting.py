@@ -40,7 +40,7 @@ from opinionlm.evaluation.text_metrics import rouge_scores, squad_scores
 from opinionlm.experiments.demonstrations import Demonstrations, demonstrate, draw_rows
 from opinionlm.experiments.instruct_results import shown_scores, write_answers, write_label_scores
 from opinionlm.experiments.judging import Judge
-from opinionlm.experiments.tracking import NoTracking
+from opinionlm.experiments.tracking import Tracker, open_tracking
 from opinionlm.models.backbones import read_model_config, torch_dtype
 from opinionlm.models.generative import generative_class, load_generative
 from opinionlm.training.cost import peak_memory_mb, reset_peak_memory
@@ -212,9 +212,21 @@ def run_prompting(run: Run, task: Task, model: PreTrainedModel) -> dict[str, Any
     Returns:
         The content of ``metrics.json``.
     """
-    config, folder = run.config, run.config.run_folder
-    create_run(config, environment(config, task.prepared.fingerprint), task.prepared.taxonomy)
+    config = run.config
+    facts = environment(config, task.prepared.fingerprint)
+    create_run(config, facts, task.prepared.taxonomy)
     print(describe(run, task))
+    with open_tracking(config, config.run_folder, facts) as tracker:
+        metrics = answer_splits(run, task, model, tracker)
+        tracker.summarise(metrics)
+    write_json(config.run_folder / "metrics.json", metrics)
+    print(summary(run, task, metrics))
+    return metrics
+
+
+def answer_splits(run: Run, task: Task, model: PreTrainedModel, tracker: Tracker) -> dict[str, Any]:
+    """Answer and score validation and test, and write their predictions; returns what ``metrics.json`` will hold."""
+    folder = run.config.run_folder
     reset_peak_memory()
     metrics: dict[str, Any] = {
         "train": {
@@ -229,12 +241,12 @@ def run_prompting(run: Run, task: Task, model: PreTrainedModel) -> dict[str, Any
         if run.judge is None:
             probabilities = entailment_probabilities(run, task, model, texts)
             seconds += time.perf_counter() - started
-            metrics[name] = write_entailment(run, task, name, texts, probabilities)
+            metrics[name] = write_entailment(run, task, name, texts, probabilities, tracker)
         else:
             prompts = write_prompts(run.judge, texts)
             predictions = run.judge.answer(model, run.judge.prompts([ids for ids, _ in prompts]))
             seconds += time.perf_counter() - started
-            write_answers(folder, name, run.judge, texts, predictions, NoTracking())
+            write_answers(folder, name, run.judge, texts, predictions, tracker)
             metrics[name] = scores_of(run.judge, texts, predictions)
             metrics[name]["shortened_texts"] = sum(cut for _, cut in prompts)
     rows = sum(len(texts) for texts in run.texts.values())
@@ -245,8 +257,6 @@ def run_prompting(run: Run, task: Task, model: PreTrainedModel) -> dict[str, Any
         "posts_per_second": rows / seconds,
         "peak_memory_mb": peak_memory_mb(),
     }
-    write_json(folder / "metrics.json", metrics)
-    print(summary(run, task, metrics))
     return metrics
 
 
@@ -304,11 +314,14 @@ def entailment_probabilities(run: Run, task: Task, model: PreTrainedModel, texts
     return calibrated_probabilities(found, prior)
 
 
-def write_entailment(run: Run, task: Task, name: str, texts: Dataset, probabilities: np.ndarray) -> dict[str, Any]:
+def write_entailment(
+    run: Run, task: Task, name: str, texts: Dataset, probabilities: np.ndarray, tracker: Tracker
+) -> dict[str, Any]:
     """Write one split's predictions and figures; returns its scores."""
     gold, taxonomy = np.asarray(texts["label"]), task.prepared.taxonomy
     found = SplitPredictions(taxonomy.leaves, texts["text"], gold, probabilities)
     write_label_scores(run.config.run_folder, name, texts, found, taxonomy)
+    tracker.log_predictions(name, found)
     return label_scores(gold, probabilities, taxonomy)
 
 
