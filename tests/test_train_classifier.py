@@ -181,6 +181,40 @@ def test_adaptations_and_early_stopping(setting, tmp_path, adaptation) -> None:
     assert metrics["train"]["epochs"] == 2 and metrics["train"]["best_step"] == metrics["train"]["steps"] // 2
 
 
+def test_loop_gives_the_same_run_as_trainer(setting, tmp_path) -> None:
+    runs = {name: train(setting, output_dir=tmp_path, run_name=name, engine=name) for name in ("trainer", "loop")}
+    for split in ("validation", "test"):
+        for name, value in runs["trainer"][split].items():
+            assert runs["loop"][split][name] == pytest.approx(value, abs=1e-5), name
+    assert runs["loop"]["train"] == pytest.approx(runs["trainer"]["train"], abs=1e-5)
+    assert (tmp_path / "loop" / "figures" / "learning_curves.png").is_file()
+
+
+def test_logistic_regression_on_frozen_features(setting, tmp_path, capsys) -> None:
+    options = {"adaptation": "head_only", "engine": "sklearn", "head_hidden_sizes": "[]"}
+    metrics = train(setting, output_dir=tmp_path, run_name="sklearn", **options)
+    assert "chosen on validation" in capsys.readouterr().out
+    assert metrics["test"]["macro_f1"] > 0.3 and metrics["train"]["steps"] == 0
+    # best/ is an ordinary classifier that predicts what the regression predicted.
+    with open(tmp_path / "sklearn" / "predictions" / "test.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    posts = tmp_path / "posts.txt"
+    posts.write_text("".join(f"{row['text']}\n" for row in rows))
+    best = tmp_path / "sklearn" / "best"
+    predict.main(["--model", str(best), "--input", str(posts), "--output", str(tmp_path / "labels.csv")])
+    with open(tmp_path / "labels.csv", newline="") as file:
+        assert [row["predicted"] for row in csv.DictReader(file)] == [row["predicted"] for row in rows]
+
+
+def test_tfidf_is_a_run_like_any_other(setting, tmp_path, capsys) -> None:
+    metrics = train(setting, output_dir=tmp_path, run_name="floor", engine="tfidf")
+    assert metrics["test"]["macro_f1"] > 0.9  # the labels' words give these posts away
+    folder = tmp_path / "floor"
+    assert (folder / "metrics.json").is_file() and (folder / "predictions" / "test.csv").is_file()
+    assert not (folder / "best").exists() and "predict.py" not in capsys.readouterr().out
+    assert train(setting, output_dir=tmp_path, run_name="floor", engine="tfidf") is None
+
+
 def test_seeds_share_one_cache(setting, tmp_path, capsys) -> None:
     summary = train(setting, output_dir=tmp_path, run_name="many", seeds="3..5", cache_dir=tmp_path / "cache")
     runs = [json.loads((tmp_path / f"many-seed{seed}" / "metrics.json").read_text()) for seed in (3, 4, 5)]
