@@ -65,7 +65,7 @@ def number(value: float | None) -> str:
     """A number to read: counts whole, seconds short, scores with three digits."""
     if value is None or math.isnan(value):
         return ""
-    if abs(value) >= 1000:
+    if abs(value) >= 1000 or (abs(value) >= 10 and value == int(value)):
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
 

@@ -107,7 +107,7 @@ def test_numbers_by_hand(tmp_path) -> None:
     assert results[0].measured["Accuracy"]["std"] == pytest.approx(0.0707107, abs=1e-6)
     assert results[0].difference("Accuracy") == pytest.approx(-0.05) and results[1].seeds == 0
     text = markdown(table, results)
-    assert "| slow | none | 2/2 | 0.450 ± 0.071 | 0.500 | −0.050 | 12.0 |" in text and "not comparable" in text
+    assert "| slow | none | 2/2 | 0.450 ± 0.071 | 0.500 | −0.050 | 12 |" in text and "not comparable" in text
     assert r"Two rates \& two weights" in latex(table, results) and r"$\pm$" in latex(table, results)
     write_table(tmp_path, table, results)
     with open(tmp_path / "table.csv", newline="") as file:
