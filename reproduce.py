@@ -24,7 +24,7 @@ def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[st
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("table", type=Path, metavar="TABLE", help="YAML in configs/tables/")
-    parser.add_argument("--scale", choices=["smoke", "small", "paper"], default="small", help="[small]")
+    parser.add_argument("--scale", default="small", metavar="smoke|small|paper", help="[small]")
     parser.add_argument(
         "--output_dir", type=Path, default=Path("outputs/tables"), metavar="FOLDER", help="[%(default)s]"
     )
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     runs = runs_of(table, folder)
     check_options(runs, arguments.table)
     require_same_options(runs, arguments.force)
-    print(plan_text(table, runs))
+    print(plan_text(table, runs, arguments.jobs), flush=True)
     if arguments.dry_run:
         return 0
     failed = run_all(runs, arguments.jobs, arguments.force)
