@@ -21,8 +21,11 @@ def number_at(folder: Path, metrics: Mapping[str, Any], place: str) -> float | N
         place: a dotted place in the metrics, such as ``test.accuracy``; or ``recall.<label>``, ``recall.macro``,
             ``precision.<label>``, ``precision.macro`` of the test predictions.
 
+    Returns:
+        The number, None where the run has none there, be it that its data have no such label.
+
     Raises:
-        UserError: the predictions cannot be read, or hold no such label.
+        UserError: the predictions cannot be read.
     """
     kind, _, label = place.partition(".")
     return class_score(folder, kind, label) if kind in ("recall", "precision") else look_up(metrics, place)
@@ -38,7 +41,7 @@ def look_up(metrics: Mapping[str, Any], place: str) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def class_score(folder: Path, kind: str, label: str) -> float:
+def class_score(folder: Path, kind: str, label: str) -> float | None:
     """Recall ("accuracy for positive reviews" in the IMDB report) or precision; answers that are no label are wrong.
 
     Args:
@@ -46,8 +49,11 @@ def class_score(folder: Path, kind: str, label: str) -> float:
         kind: recall or precision.
         label: of one class, or ``macro``: the mean over the gold classes.
 
+    Returns:
+        The score, None where no gold label is of that name.
+
     Raises:
-        UserError: no such file or label.
+        UserError: no such file, or not one of labels.
     """
     path = folder / "predictions" / "test.csv"
     try:
@@ -57,7 +63,7 @@ def class_score(folder: Path, kind: str, label: str) -> float:
         raise UserError(f"{path}: {kind} needs the columns gold and predicted of a finished run ({error})") from None
     labels = sorted({gold for gold, _ in pairs})
     if label not in ("macro", *labels):
-        raise UserError(f"{path}: {kind}.{label}: no such label; there are {', '.join(labels)} and macro")
+        return None
     gold, predicted = zip(*pairs, strict=True)
     precision, recall, _, _ = precision_recall_fscore_support(gold, predicted, labels=labels, zero_division=0.0)
     values = recall if kind == "recall" else precision
