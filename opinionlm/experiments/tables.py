@@ -143,12 +143,16 @@ def matrix(table: Table, results: Sequence[Result]) -> list[str]:
 
 def latex(table: Table, results: Sequence[Result]) -> str:
     """The table as LaTeX (booktabs)."""
-    columns = header(table)
-    lines = [r"\begin{table}", r"\centering", rf"\caption{{{escape(table.title)} ({escape(table.source)})}}"]
-    lines += [rf"\begin{{tabular}}{{{'l' * len(table.axes)}{'r' * (len(columns) - len(table.axes))}}}", r"\toprule"]
+    return latex_table(f"{table.title} ({table.source})", header(table), body(table, results), len(table.axes))
+
+
+def latex_table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -> str:
+    """A LaTeX table whose first columns, as many as ``texts``, hold text."""
+    lines = [r"\begin{table}", r"\centering", rf"\caption{{{escape(caption)}}}"]
+    lines += [rf"\begin{{tabular}}{{{'l' * texts}{'r' * (len(columns) - texts)}}}", r"\toprule"]
     lines.append(" & ".join(escape(column) for column in columns) + r" \\")
     lines.append(r"\midrule")
-    lines += [" & ".join(escape(cell) for cell in row) + r" \\" for row in body(table, results)]
+    lines += [" & ".join(escape(cell) for cell in row) + r" \\" for row in rows]
     lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
     return "\n".join(lines) + "\n"
 
