@@ -133,11 +133,16 @@ def token_rows(report: Mapping[str, Any], table: DataTable) -> tuple[list[str], 
     """Columns and rows: one row per platform, below it what was published of it."""
     rows = []
     for platform, found in report["tokens"].items():
-        rows.append([platform, *[number(found[name]) for name in STATISTICS]])
+        rows.append([platform, *[statistic(found[name]) for name in STATISTICS]])
         if platform in table.published:
             values = table.published[platform]
-            rows.append([f"{platform}, published", *[number(values.get(name)) for name in STATISTICS]])
+            rows.append([f"{platform}, published", *[statistic(values.get(name)) for name in STATISTICS]])
     return ["posts", *STATISTICS], rows
+
+
+def statistic(value: float | None) -> str:
+    """A statistic to read, whole numbers whole."""
+    return f"{value:,.0f}" if value is not None and float(value).is_integer() else number(value)
 
 
 def totals(report: Mapping[str, Any]) -> dict[str, dict[str, int]]:

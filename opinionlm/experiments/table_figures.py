@@ -9,6 +9,8 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from opinionlm.experiments.figures import BLUE, GREEN, GREY, ORANGE, STYLE, save_figure, styled
 from opinionlm.experiments.grid import Table
@@ -20,21 +22,26 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def write_figures(folder: Path, table: Table, results: Sequence[Result]) -> list[Path]:
-    """Draw what the table asks for, one figure per kind (heatmaps and curves: and measure), as PNG and SVG.
+    """Draw what the table asks for as PNG and SVG: one figure with bars; a heatmap and curves for every score.
 
-    Measures that no run has yet, and figures that would be empty, are left out.
+    Measures that no run has yet are left out, and from heatmaps and curves also those that are no scores from 0 to 1.
     """
-    measures = [name for name in table.measures if any(name in result.measured for result in results)]
+    means = {
+        name: [result.measured[name]["mean"] for result in results if name in result.measured]
+        for name in table.measures
+    }
+    measures = [name for name, values in means.items() if values]
+    scores = [name for name in measures if max(means[name]) <= 1.0]
     paths: list[Path] = []
     for kind in table.figures if measures else ():
         match kind:
             case "bars":
                 paths += save_both(bar_figure(table, results, measures), folder / "bars")
             case "heatmap":
-                for name in measures:
+                for name in scores:
                     paths += save_both(heatmap_figure(table, results, name), folder / f"heatmap_{slug(name)}")
             case "curves":
-                for name in measures:
+                for name in scores:
                     paths += save_both(curve_figure(table, results, name), folder / f"curves_{slug(name)}")
     return paths
 
@@ -71,29 +78,34 @@ def bar_figure(table: Table, results: Sequence[Result], measures: Sequence[str])
     panels = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
     any_interval = any_published = False
     for axes, measure in zip(panels, measures, strict=True):
-        top = 0.0
-        for place, result in zip(places, results, strict=True):
-            entry = result.measured.get(measure)
+        found = [result.measured.get(measure) for result in results]
+        published = [result.cell.published.get(measure) if table.comparable else None for result in results]
+        ends = [end for entry in found if entry is not None for end in (entry["mean"], *(entry["ci95"] or ()))]
+        top = max([*ends, *(value for value in published if value is not None)])
+        limit = 1.02 if top <= 1.0 else top * 1.05
+        for place, entry, old in zip(places, found, published, strict=True):
             if entry is not None:
-                axes.barh(place, entry["mean"], height=0.62, color=BLUE, alpha=0.85)
-                top = max(top, entry["mean"])
-                if entry["ci95"] is not None:
-                    axes.plot(entry["ci95"], [place, place], color="#222222", linewidth=1.6)
-                    any_interval = True
+                mean, inside = entry["mean"], entry["mean"] > 0.4 * limit
+                axes.barh(place, mean, height=0.72, color=BLUE, alpha=0.85)
                 axes.annotate(
-                    number(entry["mean"]), (0, place), textcoords="offset points", xytext=(4, 0), va="center",
-                    color="white" if entry["mean"] > 0 else "#222222", fontsize=8.5,
+                    number(mean), (0 if inside else mean, place - 0.17), textcoords="offset points", xytext=(4, 0),
+                    va="center", color="white" if inside else "#222222", fontsize=8.5,
                 )  # fmt: skip
-            published = result.cell.published.get(measure)
-            if published is not None and table.comparable:
-                axes.plot(published, place, "D", color=ORANGE, markersize=6, markeredgecolor="white")
-                any_published, top = True, max(top, published)
+                if entry["ci95"] is not None:
+                    # Below the number, so that neither hides the other.
+                    axes.plot(entry["ci95"], [place + 0.18] * 2, color="#222222", linewidth=1.6)
+                    any_interval = True
+            if old is not None:
+                axes.plot(old, place + 0.18, "D", color=ORANGE, markersize=6, markeredgecolor="white")
+                any_published = True
         axes.set_title(measure)
         axes.grid(axis="x")
-        axes.set_xlim(0.0, 1.02 if top <= 1.0 else top * 1.08)
+        axes.set_xlim(0.0, limit)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
-        axes.ticklabel_format(axis="x", style="plain") if top < 1e5 else axes.locator_params(axis="x", nbins=3)
+        if top >= 1000:
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+            axes.xaxis.set_major_locator(MaxNLocator(3))
     panels[0].set_yticks(places, names)
     panels[0].set_ylim(len(results) - 0.4, -0.6)
     handles = [line_handle("#222222", "-", "", "95 % interval over seeds")] * any_interval
@@ -123,20 +135,16 @@ def heatmap_figure(table: Table, results: Sequence[Result], measure: str) -> Fig
     figure = Figure(figsize=(0.78 * len(across) + 0.08 * max(map(len, rows)) + 1.6, 0.5 * len(rows) + 1.9))
     figure.set_layout_engine("constrained")
     axes = figure.add_subplot()
-    shares = bool(np.nanmax(values) <= 1.0)
-    low, high = (0.0, 1.0) if shares else (0.0, float(np.nanmax(values)))
-    image = axes.imshow(values, cmap="Blues", vmin=low, vmax=high, aspect="auto")
+    image = axes.imshow(values, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
     for row, column in np.ndindex(values.shape):
         value = values[row, column]
-        text = "–" if np.isnan(value) else f"{value:.2f}" if shares else number(float(value))
-        dark = not np.isnan(value) and value > low + 0.55 * (high - low)
-        axes.text(
-            column, row, text, ha="center", va="center", fontsize=9 if shares else 7,
-            color="white" if dark else "#222222",
-        )  # fmt: skip
-    axes.set_xticks(range(len(across)), ["\n".join(reversed(labels)) for labels in across])
+        text, colour = (
+            ("–", "#222222") if np.isnan(value) else (f"{value:.2f}", "white" if value > 0.55 else "#222222")
+        )
+        axes.text(column, row, text, ha="center", va="center", fontsize=9, color=colour)
+    axes.set_xticks(range(len(across)), heatmap_ticks(across, table.axes[1:]))
     axes.set_yticks(range(len(rows)), rows)
-    axes.set_xlabel(" above ".join(reversed(table.axes[1:])))
+    axes.set_xlabel(table.axes[-1].lower() if len(table.axes) > 1 else "")
     axes.set_xticks(np.arange(len(across) + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="white", linewidth=1.5)
@@ -146,6 +154,16 @@ def heatmap_figure(table: Table, results: Sequence[Result], measure: str) -> Fig
     bar.outline.set_visible(False)
     axes.set_title(f"{measure}: {title(table)}")
     return figure
+
+
+def heatmap_ticks(across: Sequence[tuple[str, ...]], names: Sequence[str]) -> list[str]:
+    """Labels of the columns: that of the last axis, and once per group, in its middle, those of the axes before it."""
+    ticks = []
+    for index, labels in enumerate(across):
+        group = [place for place, other in enumerate(across) if other[:-1] == labels[:-1]]
+        shared = ", ".join(f"{label} {name.lower()}" for name, label in zip(names, labels[:-1], strict=False))
+        ticks.append("\n".join([*labels[-1:], shared if index == group[len(group) // 2] else ""]))
+    return ticks
 
 
 @styled
@@ -225,9 +243,9 @@ def class_count_figure(counts: Mapping[str, Mapping[str, int]]) -> Figure:
     return figure
 
 
-def line_handle(colour: str, style: str, marker: str, label: str) -> matplotlib.lines.Line2D:
+def line_handle(colour: str, style: str, marker: str, label: str) -> Line2D:
     """An entry of a legend."""
-    return matplotlib.lines.Line2D([], [], color=colour, linestyle=style or "none", marker=marker, label=label)
+    return Line2D([], [], color=colour, linestyle=style or "none", marker=marker, label=label)
 
 
 def title(table: Table) -> str:
