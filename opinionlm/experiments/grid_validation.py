@@ -59,7 +59,8 @@ def estimate(table: Table, runs: Sequence[Run], metrics: Mapping[str, Mapping[st
     for run in runs:
         found = metrics[run.folder.name]
         if found is not None and "cost" in found:
-            seconds.setdefault(run.cell.name, []).append(found["cost"]["train_seconds"])
+            cost = found["cost"]
+            seconds.setdefault(run.cell.name, []).append(cost["train_seconds"] + cost.get("predict_seconds", 0.0))
     pending = [run for run in runs if metrics[run.folder.name] is None]
     if not pending:
         return "nothing left to run"
