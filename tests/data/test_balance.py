@@ -1,4 +1,4 @@
-"""Balanced subsets: equal numbers of every label, nested, the same every time; and the shipped ones on the real data."""
+"""Balanced subsets: equal numbers of every label, nested, always the same; and the shipped ones on the real data."""
 
 from __future__ import annotations
 
