@@ -17,14 +17,15 @@ from opinionlm.parsing import parse_config
 
 
 def check_options(runs: Sequence[Run], source: Path) -> None:
-    """Parse the config of every run, as the run's script will.
+    """Parse the config of every cell, as its script will.
 
     Raises:
         UserError: an option that the script does not know, or a config it refuses; with the cell's name.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "cell.yaml"
-        for run in runs:
+        # Seeds of a cell have the same options.
+        for run in {run.cell.name: run for run in runs}.values():
             file.write_text(yaml.safe_dump(run.options()), encoding="utf-8")
             script = run.cell.script.removesuffix(".py")
             try:
