@@ -24,7 +24,7 @@ def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[st
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("table", type=Path, metavar="TABLE", help="YAML in configs/tables/")
-    parser.add_argument("--scale", choices=["smoke", "small", "paper"], default="small", help="[small]")
+    parser.add_argument("--scale", default="small", metavar="smoke|small|paper", help="[small]")
     parser.add_argument(
         "--output_dir", type=Path, default=Path("outputs/tables"), metavar="FOLDER", help="[%(default)s]"
     )
@@ -43,26 +43,37 @@ def main(argv: list[str] | None = None) -> int:
     arguments, rest = parse_arguments(argv)
     if arguments.jobs < 1:
         raise UserError(f"--jobs: {arguments.jobs} must be at least 1")
+    from opinionlm.experiments.data_tables import is_data_table, load_data_table, write_data_table
     from opinionlm.experiments.grid import load_table
     from opinionlm.experiments.grid_runner import require_same_options, run_all, runs_of
     from opinionlm.experiments.grid_validation import check_options, plan_text
+    from opinionlm.experiments.table_comparisons import write_comparisons
+    from opinionlm.experiments.table_figures import write_figures
     from opinionlm.experiments.tables import collect, markdown, write_table
     from opinionlm.parsing import pair_up, read_scalar
 
     overrides = {name: read_scalar(value) for name, value in pair_up(rest).items()}
+    folder = arguments.output_dir / arguments.table.stem / arguments.scale
+    if is_data_table(arguments.table):
+        data_table = load_data_table(arguments.table, arguments.scale)
+        print(f"{data_table.title} ({data_table.source}), scale {data_table.scale}: {data_table.dataset}, no runs")
+        if not arguments.dry_run:
+            paths = write_data_table(data_table, folder, overrides)
+            print(paths[0].read_text(encoding="utf-8") + f"Written: {', '.join(map(str, paths))}")
+        return 0
     table = load_table(arguments.table, arguments.scale, overrides)
-    folder = arguments.output_dir / table.name / table.scale
     runs = runs_of(table, folder)
     check_options(runs, arguments.table)
     require_same_options(runs, arguments.force)
-    print(plan_text(table, runs))
+    print(plan_text(table, runs, arguments.jobs), flush=True)
     if arguments.dry_run:
         return 0
     failed = run_all(runs, arguments.jobs, arguments.force)
     results = collect(table, runs)
     print(markdown(table, results))
-    paths = write_table(folder, table, results)
-    print(f"The table is in {', '.join(str(path) for path in paths)}; the runs are in {folder / 'runs'}")
+    paths = write_table(folder, table, results) + write_figures(folder, table, results)
+    paths += write_comparisons(folder, table, runs)
+    print(f"Written: {', '.join(str(path) for path in paths)}; the runs are in {folder / 'runs'}")
     for name, error in failed.items():
         print(f"failed: {name}: {error}")
     return 1 if failed else 0

@@ -207,6 +207,9 @@ class TrackingConfig:
     wandb_project: str = option("opinionlm", "W&B project")
     wandb_group: str | None = option(None, "runs of one comparison share a group")
     wandb_tags: list[str] = option([], "tags to find runs by")
+    wandb_artifacts: Literal["references", "files", "none"] = option(
+        "references", "W&B versions of prepared data and best model: where they lie with checksums, or uploaded whole"
+    )
 
 
 Script = Literal["train_classifier", "train_instruct", "prompt"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import types
 import typing
 from dataclasses import dataclass, fields
@@ -71,9 +72,16 @@ def parse_config(argv: list[str] | None, description: str, script: Script = "tra
         set_option(config, key, value, place)
     if not config.training.run_name:
         stem = "run" if file is None else Path(file).stem
-        config.training.run_name = stem if config.training.seeds else f"{stem}-seed{config.training.seed}"
+        config.training.run_name = default_run_name(stem, config.training)
     validate(config)
     return config
+
+
+def default_run_name(stem: str, training: TrainingConfig) -> str:
+    """The config file's name and the seed; under a W&B sweep the id of the run there."""
+    if "WANDB_SWEEP_ID" in os.environ and "WANDB_RUN_ID" in os.environ:
+        return f"{stem}-{os.environ['WANDB_RUN_ID']}"
+    return stem if training.seeds else f"{stem}-seed{training.seed}"
 
 
 def build_parser(description: str, script: Script) -> argparse.ArgumentParser:

@@ -13,8 +13,10 @@ import numpy as np
 import psutil
 import pytest
 import wandb
+from datasets import DatasetDict
 
 from opinionlm.config import Config
+from opinionlm.data.prepared import PreparedDataset
 from opinionlm.errors import UserError
 from opinionlm.evaluation.reports import SplitPredictions, confident_mistakes, per_class_table
 from opinionlm.experiments.tracking import (
@@ -131,6 +133,31 @@ def test_offline_file_holds_the_whole_run(folder, capfd):
     assert list(files.rglob("*confusion_figure*.png"))
     visualised = [key for item in records["config"] for key in item["update"]]
     assert "_wandb.visualize.test/confusion" in visualised
+
+
+@pytest.mark.parametrize("kind", ["references", "files", "none"])
+def test_data_and_model_are_artifacts_with_their_lineage(folder, kind, tmp_path):
+    data, best = tmp_path / "prepared", folder / "best"
+    for path in (data, best):
+        path.mkdir()
+        (path / "content.txt").write_text(path.name)
+    options = config(folder)
+    options.tracking.wandb_artifacts = kind
+    prepared = PreparedDataset(DatasetDict(), None, "posts & more", "f1" * 32, data, "sequence", (), None)
+    with open_tracking(options, folder, ENVIRONMENT) as tracker:
+        tracker.log_artifacts(prepared, best)
+    artifacts = {item["name"]: item for item in offline_records(folder).get("artifact", [])}
+    if kind == "none":
+        assert not artifacts
+        return
+    assert set(artifacts) == {"data-posts___more", "model-run-seed1"}
+    logged, model = artifacts["data-posts___more"], artifacts["model-run-seed1"]
+    assert (logged["type"], model["type"], model["aliases"]) == ("dataset", "model", ["latest", "best"])
+    assert json.loads(logged["metadata"]) == {"fingerprint": "f1" * 32, "task": "sequence"}
+    lineage = json.loads(model["metadata"])
+    assert lineage["data"] == "data-posts___more" and lineage["data_fingerprint"] == "f1" * 32
+    (content,) = model["manifest"]["contents"]
+    assert content["path"] == "content.txt" and (kind == "files") == (not content.get("ref"))
 
 
 def test_a_resumed_run_keeps_its_id(folder):

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from opinionlm.data.balance import drop_surplus
 from opinionlm.data.copies import drop_copies, drop_leaks
 from opinionlm.data.folders import partial_folder, publish
 from opinionlm.data.prepared import MANIFEST, PreparedDataset, load_prepared, read_manifest
@@ -174,6 +175,8 @@ def _fill(
     if given_splits(sources):
         drop_leaks(ledger, findings.digest, given, "copies across splits", "in_another_split")
     splits = _assign_splits(ledger, spec, given)
+    if spec.balance is not None:
+        drop_surplus(ledger, splits, spec.balance)
     _require_classes(ledger, splits)
 
     rows = _write_dataset(folder, spec, ledger, splits, raw, cleaned, rejects)

@@ -57,6 +57,7 @@ EXPLANATIONS = {
     "no_answer": "there is no answer",
     "group_in_another_split": "its group is also in a split that matters more (test before validation before train)",
     "in_another_split": "the post is also in a split that matters more (test before validation before train)",
+    "not_drawn": "not drawn into the balanced subset",
 }
 
 

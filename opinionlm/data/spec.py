@@ -110,6 +110,25 @@ class SplitSpec:
 
 
 @dataclass(frozen=True)
+class BalanceSpec:
+    """A balanced part of the data: equally many rows of every label, drawn without replacement.
+
+    Of one seed the drawn rows are nested: 1,600 rows hold the 800 that a smaller subset has.
+
+    Attributes:
+        train: training rows, all labels together; a multiple of the number of labels, as are the next two.
+        validation: validation rows.
+        test: test rows.
+        seed: of the draw.
+    """
+
+    train: int
+    validation: int
+    test: int
+    seed: int = 42
+
+
+@dataclass(frozen=True)
 class DatasetSpec:
     """A whole dataset YAML, checked.
 
@@ -117,6 +136,7 @@ class DatasetSpec:
         labels: the label tree; only of task sequence.
         score_range: lowest and highest score; only of task similarity.
         empty_values: contexts that stand for none, such as ``<noinput>``; compared by letters and digits alone.
+        balance: keep only so many rows, equally many of every label; only of task sequence.
     """
 
     name: str
@@ -132,6 +152,7 @@ class DatasetSpec:
     split: SplitSpec = SplitSpec()
     score_range: tuple[float, float] | None = _later(None)
     empty_values: tuple[str, ...] = _later(())
+    balance: BalanceSpec | None = _later(None)
     source: str = "dataset YAML"
 
     @property
@@ -150,7 +171,7 @@ class DatasetSpec:
 def load_spec(
     path: str | Path, cleaning: Mapping[str, Any] | None = None, tokenizer_name_or_path: str | None = None
 ) -> DatasetSpec:
-    """Read and check a dataset YAML.
+    """Read and check a dataset YAML; with ``base: other.yaml`` its keys replace those of the other one.
 
     Args:
         path: the YAML file.
@@ -162,6 +183,17 @@ def load_spec(
             contradict each other. The message names the file and the key.
     """
     path = Path(path)
+    raw = _read(path)
+    if "base" in raw:
+        base = _read(path.parent / str(raw["base"]))
+        if "base" in base:
+            raise UserError(f"{path}: base: {raw['base']} has a base itself; name the last one")
+        raw = base | {key: value for key, value in raw.items() if key != "base"}
+    return spec_from_dict(raw, str(path), cleaning, tokenizer_name_or_path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The content of a dataset YAML, unchecked."""
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -174,7 +206,7 @@ def load_spec(
         raise UserError(f"{where}: not valid YAML ({' '.join(str(error).split())[:200]})") from None
     if not isinstance(raw, dict):
         raise UserError(f"{path}: expected keys such as name, files, labels; found {type(raw).__name__}")
-    return spec_from_dict(raw, str(path), cleaning, tokenizer_name_or_path)
+    return raw
 
 
 def spec_from_dict(
@@ -199,6 +231,7 @@ def spec_from_dict(
         "codes": _codes(raw.get("codes") or {}, f"{source}: codes"),
         "cleaning": _cleaning(raw.get("cleaning") or {}, cleaning or {}, task, f"{source}: cleaning"),
         "split": build(SplitSpec, raw.get("split") or {}, f"{source}: split"),
+        "balance": build(BalanceSpec, raw["balance"], f"{source}: balance") if raw.get("balance") else None,
         "source": source,
     }
     for key in ("task", "description", "licence", "tokenizer_name_or_path", "score_range", "empty_values"):
@@ -236,9 +269,25 @@ def _validate(spec: DatasetSpec) -> None:
         )
     if not all(given) and abs(sum(shares.values()) - 1) > 1e-6:
         problems.append(f"split: train, validation and test have to sum to 1, found {sum(shares.values()):g}")
+    problems += balance_problems(spec)
     problems += label_problems(spec) if spec.task == "sequence" else task_problems(spec)
     if problems:
         raise UserError(f"{spec.source}: " + "; ".join(problems))
+
+
+def balance_problems(spec: DatasetSpec) -> list[str]:
+    """Why a balanced subset cannot be drawn, as far as the data need not be known."""
+    if spec.balance is None:
+        return []
+    if spec.task != "sequence" or spec.labels is None:
+        return [f"balance: task {spec.task} has no labels to balance; leave it out"]
+    labels = len(spec.labels.leaves)
+    totals = {name: getattr(spec.balance, name) for name in SPLITS}
+    return [
+        f"balance.{name}: {total} has to be a positive multiple of the {labels} labels"
+        for name, total in totals.items()
+        if total < 1 or total % labels
+    ]
 
 
 def _labels(tree: Any, source: str) -> Taxonomy:
@@ -274,7 +323,7 @@ def _cleaning(raw: Mapping[str, Any], overrides: Mapping[str, Any], task: Task, 
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, DatasetSpec | FileSpec | HubSpec | SplitSpec | Cleaning):
+    if isinstance(value, DatasetSpec | FileSpec | HubSpec | SplitSpec | BalanceSpec | Cleaning):
         items = [
             item
             for item in fields(value)

@@ -161,6 +161,32 @@ def shown_p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
+def compare_folders(folders: Sequence[Path], split: str) -> tuple[str, list[str], list[list[str | int | float]]]:
+    """Compare finished runs.
+
+    Returns:
+        The comparison as Markdown, and columns and rows of its table.
+
+    Raises:
+        UserError: a folder that is no finished run, or runs on different posts.
+    """
+    runs = [read_run(folder, split) for folder in folders]
+    require_same_posts(runs)
+    platforms = sorted(set(runs[0].platforms.tolist()) - {""})
+    rows = [row for platform in [*platforms, None] for row in share_rows(runs, platform)]
+    columns = [title for run in runs for title in (f"{run.name}_share", f"{run.name}_f1")]
+    return markdown(runs, rows), [*COLUMNS, *columns], rows
+
+
+def write_comparison(stem: Path, text: str, columns: list[str], rows: list[list[str | int | float]]) -> list[Path]:
+    """Write a comparison as ``stem.md`` and ``stem.csv``."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    paths = [stem.with_name(f"{stem.name}.{ending}") for ending in ("md", "csv")]
+    write_text(paths[0], text)
+    write_csv(paths[1], columns, rows)
+    return paths
+
+
 def main(argv: list[str] | None = None) -> None:
     """Compare runs."""
     parser = argparse.ArgumentParser(
@@ -172,18 +198,11 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     if len(arguments.runs) < 2:
         raise UserError("runs: give at least two folders to compare")
-    runs = [read_run(folder, arguments.split) for folder in arguments.runs]
-    require_same_posts(runs)
-    platforms = sorted(set(runs[0].platforms.tolist()) - {""})
-    rows = [row for platform in [*platforms, None] for row in share_rows(runs, platform)]
-    text = markdown(runs, rows)
+    text, columns, rows = compare_folders(arguments.runs, arguments.split)
     print(text, end="")
     if arguments.output is not None:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        write_text(arguments.output.with_suffix(".md"), text)
-        columns = [title for run in runs for title in (f"{run.name}_share", f"{run.name}_f1")]
-        write_csv(arguments.output.with_suffix(".csv"), [*COLUMNS, *columns], rows)
-        print(f"The table is in {arguments.output.with_suffix('.md')} and {arguments.output.with_suffix('.csv')}")
+        paths = write_comparison(arguments.output, text, columns, rows)
+        print(f"The table is in {paths[0]} and {paths[1]}")
 
 
 if __name__ == "__main__":

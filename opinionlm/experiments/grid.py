@@ -12,9 +12,15 @@ A table YAML holds::
         Full fine-tuning: {adaptation: full}
         LoRA: {adaptation: lora}
     scales:                              # what paper, small and smoke change
-      small: {seeds: 0..2, options: {…}, axes: {…}}
+      small: {seeds: 0..2, minutes: 4, options: {…}, axes: {…}}
     published:
       - {Strategy: LoRA, Accuracy: 0.922}
+    figures: [bars]                      # bars, heatmap, curves (over the last axis, whose labels are numbers)
+    compare: Strategy                    # axis along which predictions are compared post by post
+
+Options may name an axis in braces and get its label there: ``dataset: …/rows{Samples}.yaml``. A published row that
+leaves an axis out counts for all of its labels. ``minutes`` is what one run takes, for the estimate of ``--dry_run``.
+Measures that start with ``recall.`` or ``precision.`` are taken from the predictions (`experiments.run_numbers`).
 """
 
 from __future__ import annotations
@@ -24,7 +30,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from opinionlm.config import TrainingConfig
 from opinionlm.data.spec import nearest
@@ -34,8 +40,10 @@ from opinionlm.parsing import read_yaml
 Scale = Literal["smoke", "small", "paper"]
 SCALES: tuple[Scale, ...] = ("smoke", "small", "paper")
 SCRIPTS = ("train_classifier.py", "train_instruct.py", "prompt.py")
+FigureKind = Literal["bars", "heatmap", "curves"]
 KEYS = {"title", "source", "script", "measures", "options", "axes", "scales", "published", "layout", "note"}
-SCALE_KEYS = {"options", "seeds", "axes", "note"}
+KEYS |= {"figures", "compare"}
+SCALE_KEYS = {"options", "seeds", "axes", "note", "minutes"}
 # A grid decides these itself.
 RESERVED = {"output_dir", "run_name", "seed", "seeds", "overwrite"}
 
@@ -78,6 +86,9 @@ class Table:
         cells: in the order of the axes.
         seeds: each cell runs once per seed.
         layout: one row per cell, or a matrix of the first axis against the second.
+        figures: what is drawn of it.
+        compare: the axis along which runs are compared post by post.
+        minutes: what one run takes by experience, None where nobody knows.
     """
 
     name: str
@@ -90,11 +101,19 @@ class Table:
     cells: tuple[Cell, ...]
     seeds: tuple[int, ...]
     layout: Literal["rows", "matrix"]
+    figures: tuple[FigureKind, ...] = ("bars",)
+    compare: str | None = None
+    minutes: float | None = None
 
     @property
     def comparable(self) -> bool:
         """Whether the numbers may stand beside the published ones: not those of a smoke test."""
         return self.scale != "smoke"
+
+    @property
+    def group(self) -> str:
+        """What all its runs share at W&B."""
+        return f"{self.name}-{self.scale}"
 
 
 def load_table(path: Path, scale: Scale, overrides: Mapping[str, Any]) -> Table:
@@ -140,6 +159,9 @@ def load_table(path: Path, scale: Scale, overrides: Mapping[str, Any]) -> Table:
         cells=cells,
         seeds=read_seeds(chosen.get("seeds", 42), path),
         layout=raw.get("layout", "rows"),
+        figures=read_figures(raw, axes, path),
+        compare=raw.get("compare"),
+        minutes=chosen.get("minutes"),
     )
 
 
@@ -160,14 +182,47 @@ def new_cell(
         if not isinstance(chosen, Mapping):
             raise UserError(f"{path}: axes.{axis}.{label}: expected options, found {chosen!r}")
         options |= chosen
+    options = {name: filled(value, labels, path) for name, value in options.items()}
     script = options.pop("script", script)
     if script not in SCRIPTS:
         raise UserError(f"{path}: script: {script!r} is not one of {', '.join(SCRIPTS)}")
     for name in sorted(options.keys() & RESERVED):
         raise UserError(f"{path}: {name}: is set by the grid itself; leave it out (seeds belong to a scale)")
-    found = [row for row in published if all(str(row.get(axis)) == label for axis, label in labels.items())]
+    found = [row for row in published if all(str(row.get(axis, label)) == label for axis, label in labels.items())]
     values = {name: float(row[name]) for row in found for name in measures if row.get(name) is not None}
     return Cell(labels, script, options, values)
+
+
+def filled(value: Any, labels: Mapping[str, str], path: Path) -> Any:
+    """An option with the cell's labels in place of the axes' names in braces.
+
+    Raises:
+        UserError: braces around something that is no axis.
+    """
+    if not isinstance(value, str) or "{" not in value:
+        return value
+    try:
+        return value.format_map(labels)
+    except (KeyError, ValueError, IndexError):
+        raise UserError(f"{path}: {value!r}: braces must hold the name of an axis: {', '.join(labels)}") from None
+
+
+def read_figures(raw: Mapping[str, Any], axes: Mapping[str, Mapping[Any, Any]], path: Path) -> tuple[FigureKind, ...]:
+    """Which figures a table asks for.
+
+    Raises:
+        UserError: an unknown kind, curves over an axis whose labels are no numbers, or an unknown axis to compare.
+    """
+    kinds = tuple(raw.get("figures") or ("bars",))
+    for kind in kinds:
+        if kind not in get_args(FigureKind):
+            raise UserError(f"{path}: figures: {kind!r} is not one of {', '.join(get_args(FigureKind))}")
+    last = list(axes)[-1]
+    if "curves" in kinds and not all(str(label).replace(".", "", 1).isdigit() for label in axes[last]):
+        raise UserError(f"{path}: figures: curves need numbers as labels of the last axis, {last!r}")
+    if raw.get("compare") not in (None, *axes):
+        raise UserError(f"{path}: compare: unknown axis {raw['compare']!r}{nearest(raw['compare'], axes)}")
+    return kinds
 
 
 def check_cells(path: Path, cells: tuple[Cell, ...], raw: Mapping[str, Any]) -> None:

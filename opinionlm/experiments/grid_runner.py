@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +35,15 @@ class Run:
         cell: the cell.
         seed: the seed.
         folder: the run folder that the script writes.
+        group: the table and its scale, what the table's runs share at W&B.
+        tags: at W&B: paper, scale and the cell's labels.
     """
 
     cell: Cell
     seed: int
     folder: Path
+    group: str
+    tags: tuple[str, ...]
 
     @property
     def config_file(self) -> Path:
@@ -58,20 +66,34 @@ class Run:
         if not path.is_file():
             return None
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(content, dict):
+                raise ValueError("no JSON object")
+        except (ValueError, OSError) as error:
             raise UserError(f"{path}: damaged ({error}); delete {self.folder} and run the table again") from None
+        return content
 
     def options(self) -> dict[str, Any]:
-        """The whole config of the run."""
+        """The whole config of the run; a table's own group and tags win over the automatic ones."""
+        tracking = {"wandb_group": self.group, "wandb_tags": list(self.tags)}
         own = {"output_dir": str(self.folder.parent), "run_name": self.folder.name, "seed": self.seed}
-        return dict(self.cell.options) | own
+        return tracking | dict(self.cell.options) | own
 
 
 def runs_of(table: Table, folder: Path) -> list[Run]:
     """Every run of a table, below ``folder/runs``."""
+    paper = table.source.split(",")[0]
     return [
-        Run(cell, seed, folder / "runs" / f"{cell.name}-seed{seed}") for cell in table.cells for seed in table.seeds
+        Run(
+            cell,
+            seed,
+            folder / "runs" / f"{cell.name}-seed{seed}",
+            table.group,
+            # W&B takes tags of at most 64 characters.
+            tuple(dict.fromkeys(tag[:64] for tag in (paper, table.scale, *cell.labels.values()))),
+        )
+        for cell in table.cells
+        for seed in table.seeds
     ]
 
 
@@ -108,6 +130,8 @@ def same(stored: Any, asked: Any) -> bool:
 def run_all(runs: Sequence[Run], jobs: int, force: bool) -> dict[str, str]:
     """Run what is not finished, ``jobs`` at a time; a run that fails does not stop the others.
 
+    Progress goes to the console and to ``progress.log`` beside the runs.
+
     Args:
         runs: from `runs_of`.
         jobs: processes at a time; each gets its share of the cores.
@@ -115,26 +139,77 @@ def run_all(runs: Sequence[Run], jobs: int, force: bool) -> dict[str, str]:
 
     Returns:
         Name of the failed run → its last line of output.
+
+    Raises:
+        UserError: a finished run cannot be read.
     """
-    pending = [run for run in runs if run.metrics is None or force]
-    failed: dict[str, str] = {}
+    folder = runs[0].folder.parent.parent
+    folder.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads_per_job(jobs)))}
-    children = Children()
-    with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(pending), desc="runs", unit=" run", disable=None) as bar:
-        futures = {pool.submit(children.run, run, environment, force): run for run in pending}
-        try:
-            for future in as_completed(futures):
-                run = futures[future]
-                error = future.result()
-                if error is not None:
-                    failed[run.folder.name] = error
-                bar.update()
-                tqdm.write(f"{run.folder.name}: {'finished' if error is None else f'failed: {error}'}")
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
-            children.stop()
-            raise
+    failed: dict[str, str] = {}
+    with only_one(folder / "grid.lock") as lock, ThreadPoolExecutor(jobs) as pool:
+        pending = [run for run in runs if run.metrics is None or force]
+        children = Children(Progress(folder / "progress.log", len(pending)), lock)
+        with tqdm(total=len(pending), desc="runs", unit=" run", disable=None) as bar:
+            futures = {pool.submit(children.run, run, environment, force): run for run in pending}
+            try:
+                for future in as_completed(futures):
+                    run = futures[future]
+                    error = future.result()
+                    if error is not None:
+                        failed[run.folder.name] = error
+                    bar.update()
+                    tqdm.write(f"{run.folder.name}: {'finished' if error is None else f'failed: {error}'}")
+            except (KeyboardInterrupt, UserError):
+                pool.shutdown(wait=False, cancel_futures=True)
+                children.stop()
+                raise
     return failed
+
+
+@contextmanager
+def only_one(path: Path) -> Iterator[int]:
+    """Hold the lock of a grid: waits for another call, and for runs that outlived a killed one.
+
+    The runs inherit the lock, so that it is free only when the last of them has ended; starting again at once after
+    ``kill -9`` would otherwise train one run twice in one folder.
+    """
+    with open(path, "a+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{path}: runs of another call are still under way here; waiting until they end", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield file.fileno()
+
+
+class Progress:
+    """Lines of ``progress.log``: when each run began and ended, and how many are left; ``tail -f`` shows it live.
+
+    Args:
+        path: the file; lines are added.
+        total: how many runs there are to do.
+    """
+
+    def __init__(self, path: Path, total: int) -> None:
+        self.path, self.total, self.done = path, total, 0
+        self.lock = threading.Lock()
+
+    def started(self, name: str, log: Path) -> None:
+        """Note that a run began."""
+        self._write(f"started   {name} (see {log})")
+
+    def ended(self, name: str, seconds: float, error: str | None) -> None:
+        """Note that a run ended."""
+        with self.lock:
+            self.done += 1
+            count = f"{self.done}/{self.total}"
+        outcome = "finished " if error is None else "failed   "
+        self._write(f"{outcome} {name} after {seconds:.0f} s, {count} done" + ("" if error is None else f": {error}"))
+
+    def _write(self, line: str) -> None:
+        with self.lock, open(self.path, "a", encoding="utf-8") as file:
+            file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}\n")
 
 
 def threads_per_job(jobs: int) -> int:
@@ -143,9 +218,15 @@ def threads_per_job(jobs: int) -> int:
 
 
 class Children:
-    """The processes under way, so that an interruption can end them."""
+    """The processes under way, so that an interruption can end them.
 
-    def __init__(self) -> None:
+    Args:
+        progress: told when runs begin and end.
+        grid_lock: file descriptor of the grid's lock, which the processes hold too.
+    """
+
+    def __init__(self, progress: Progress, grid_lock: int) -> None:
+        self.progress, self.grid_lock = progress, grid_lock
         self.lock = threading.Lock()
         self.processes: set[subprocess.Popen[bytes]] = set()
 
@@ -156,17 +237,23 @@ class Children:
         content = yaml.safe_dump(run.options() | ({"overwrite": True} if force else {}), sort_keys=False)
         write_text(run.config_file, f"# python {run.cell.script} --config {run.config_file}\n{content}")
         command = [sys.executable, str(ROOT / run.cell.script), "--config", str(run.config_file.resolve())]
+        self.progress.started(run.folder.name, run.log_file)
+        started = time.monotonic()
         with open(run.log_file, "wb") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=Path.cwd())
+            process = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, env=environment, pass_fds=[self.grid_lock]
+            )
             with self.lock:
                 self.processes.add(process)
             code = process.wait()
             with self.lock:
                 self.processes.discard(process)
-        if code == 0 and run.metrics is not None:
-            return None
-        lines = run.log_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return f"exit code {code}: {lines[-1][:300] if lines else 'no output'} (see {run.log_file})"
+        error = None
+        if code != 0 or run.metrics is None:
+            lines = run.log_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            error = f"exit code {code}: {lines[-1][:300] if lines else 'no output'} (see {run.log_file})"
+        self.progress.ended(run.folder.name, time.monotonic() - started, error)
+        return error
 
     def stop(self) -> None:
         """End what is under way."""

@@ -128,6 +128,7 @@ def write_answer_results(
     curves = learning_curves(state.log_history, *best_metric(judge.prepared.task))
     save_figure(curves, folder / "figures" / "learning_curves.png")
     tracker.summarise(metrics)
+    tracker.log_artifacts(judge.prepared, folder / "best")
     write_json(folder / "metrics.json", metrics)
     print(answer_summary(config, metrics, judge))
     return metrics

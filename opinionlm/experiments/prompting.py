@@ -219,6 +219,7 @@ def run_prompting(run: Run, task: Task, model: PreTrainedModel) -> dict[str, Any
     with open_tracking(config, config.run_folder, facts) as tracker:
         metrics = answer_splits(run, task, model, tracker)
         tracker.summarise(metrics)
+        tracker.log_artifacts(task.prepared, config.run_folder / "best")
     write_json(config.run_folder / "metrics.json", metrics)
     print(summary(run, task, metrics))
     return metrics

@@ -115,6 +115,7 @@ def finish_run(
         curves = learning_curves(history, headline.chosen_by)
         save_figure(curves, folder / "figures" / "learning_curves.png")
     tracker.summarise(metrics)
+    tracker.log_artifacts(prepared, folder / "best")
     write_json(folder / "metrics.json", metrics)
     print(summary(config, metrics, headline))
     return metrics

@@ -10,6 +10,7 @@ from typing import Any
 
 from opinionlm.experiments.grid import Cell, Table
 from opinionlm.experiments.grid_runner import Run
+from opinionlm.experiments.run_numbers import number_at
 from opinionlm.experiments.seeds import mean_and_interval
 from opinionlm.training.runs import write_csv, write_text
 
@@ -41,24 +42,15 @@ def collect(table: Table, runs: Sequence[Run]) -> list[Result]:
     """Read the metrics of every finished run."""
     results = []
     for cell in table.cells:
-        finished = [metrics for run in runs if run.cell is cell and (metrics := run.metrics) is not None]
+        finished = [(run, metrics) for run in runs if run.cell is cell and (metrics := run.metrics) is not None]
         measured = {}
         for name, place in table.measures.items():
-            values = [value for metrics in finished if (value := look_up(metrics, place)) is not None]
+            found = [number_at(run.folder, metrics, place) for run, metrics in finished]
+            values = [value for value in found if value is not None]
             if values:
                 measured[name] = mean_and_interval(values)
         results.append(Result(cell, len(finished), measured))
     return results
-
-
-def look_up(metrics: Mapping[str, Any], place: str) -> float | None:
-    """The number at a dotted place, None where a run has none there."""
-    value: Any = metrics
-    for part in place.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            return None
-        value = value[part]
-    return float(value) if isinstance(value, int | float) else None
 
 
 def number(value: float | None) -> str:
@@ -151,12 +143,16 @@ def matrix(table: Table, results: Sequence[Result]) -> list[str]:
 
 def latex(table: Table, results: Sequence[Result]) -> str:
     """The table as LaTeX (booktabs)."""
-    columns = header(table)
-    lines = [r"\begin{table}", r"\centering", rf"\caption{{{escape(table.title)} ({escape(table.source)})}}"]
-    lines += [rf"\begin{{tabular}}{{{'l' * len(table.axes)}{'r' * (len(columns) - len(table.axes))}}}", r"\toprule"]
+    return latex_table(f"{table.title} ({table.source})", header(table), body(table, results), len(table.axes))
+
+
+def latex_table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -> str:
+    """A LaTeX table whose first columns, as many as ``texts``, hold text."""
+    lines = [r"\begin{table}", r"\centering", rf"\caption{{{escape(caption)}}}"]
+    lines += [rf"\begin{{tabular}}{{{'l' * texts}{'r' * (len(columns) - texts)}}}", r"\toprule"]
     lines.append(" & ".join(escape(column) for column in columns) + r" \\")
     lines.append(r"\midrule")
-    lines += [" & ".join(escape(cell) for cell in row) + r" \\" for row in body(table, results)]
+    lines += [" & ".join(escape(cell) for cell in row) + r" \\" for row in rows]
     lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
     return "\n".join(lines) + "\n"
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from opinionlm.config import Config
+from opinionlm.data.prepared import PreparedDataset
 from opinionlm.errors import UserError
 from opinionlm.evaluation.reports import Table
 from opinionlm.experiments.split_report import Predictions, figures_of, tables_of
@@ -41,6 +42,10 @@ class Tracker(ABC):
     @abstractmethod
     def log_predictions(self, split: str, predictions: Predictions) -> None:
         """Log the figures and tables of a split."""
+
+    @abstractmethod
+    def log_artifacts(self, prepared: PreparedDataset, best: Path) -> None:
+        """Note which data the run used and, where the folder exists, which model came of it."""
 
     @abstractmethod
     def finish(self, failed: bool = False) -> None:
@@ -67,6 +72,9 @@ class NoTracking(Tracker):
         """Do nothing."""
 
     def log_predictions(self, split: str, predictions: Predictions) -> None:
+        """Do nothing."""
+
+    def log_artifacts(self, prepared: PreparedDataset, best: Path) -> None:
         """Do nothing."""
 
     def finish(self, failed: bool = False) -> None:
@@ -96,6 +104,10 @@ class GuardedTracker(Tracker):
     def log_predictions(self, split: str, predictions: Predictions) -> None:
         """Pass on."""
         self._attempt(lambda: self.inner.log_predictions(split, predictions))
+
+    def log_artifacts(self, prepared: PreparedDataset, best: Path) -> None:
+        """Pass on."""
+        self._attempt(lambda: self.inner.log_artifacts(prepared, best))
 
     def finish(self, failed: bool = False) -> None:
         """Pass on."""
@@ -135,7 +147,11 @@ def open_tracking(config: Config, run_folder: Path, environment: Mapping[str, An
             except Exception as error:  # noqa: BLE001 — as above
                 say(f"W&B: no tracking, the run goes on ({one_line(error)})")
                 return NoTracking()
-            return NoTracking() if run is None else GuardedTracker(WandbTracking(run), "W&B")
+            return (
+                NoTracking()
+                if run is None
+                else GuardedTracker(WandbTracking(run, config.tracking.wandb_artifacts), "W&B")
+            )
         case "tensorboard":
             try:
                 from torch.utils.tensorboard import SummaryWriter
@@ -186,6 +202,11 @@ class TensorBoardTracking(Tracker):
             self.writer.add_figure(f"{split}/{name}", figure, self.last_step)
         for name, table in tables_of(predictions).items():
             self.writer.add_text(f"{split}/{name}", markdown(table), self.last_step)
+
+    def log_artifacts(self, prepared: PreparedDataset, best: Path) -> None:
+        """Name data and model as text; TensorBoard keeps no files."""
+        place = str(best) if best.is_dir() else None
+        self.summarise({"artifacts": {"data": prepared.name, "fingerprint": prepared.fingerprint, "model": place}})
 
     def finish(self, failed: bool = False) -> None:
         """Flush and close the files."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 import io
 import netrc
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import wandb
 from PIL import Image
 
 from opinionlm.config import Config
+from opinionlm.data.prepared import PreparedDataset
 from opinionlm.evaluation.reports import SplitPredictions
 from opinionlm.experiments.figures import png_bytes
 from opinionlm.experiments.split_report import Predictions, figures_of, tables_of
@@ -96,10 +98,11 @@ def has_credentials(base_url: str) -> bool:
 
 
 def wandb_run_id(run_folder: Path) -> str:
-    """The id of this run at W&B, made up once per run folder."""
+    """The id of this run at W&B, made up once per run folder; an agent of a sweep has given one."""
     file = run_folder / "wandb_run_id"
     if not file.is_file():
-        write_text(file, secrets.token_hex(4) + "\n")
+        given = os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None
+        write_text(file, (given or secrets.token_hex(4)) + "\n")
     return file.read_text(encoding="utf-8").strip()
 
 
@@ -108,10 +111,12 @@ class WandbTracking(Tracker):
 
     Args:
         run: a started run.
+        artifacts: what versions of data and model hold: references, whole files, or nothing at all.
     """
 
-    def __init__(self, run: wandb.Run) -> None:
+    def __init__(self, run: wandb.Run, artifacts: Literal["references", "files", "none"] = "references") -> None:
         self.run = run
+        self.artifacts = artifacts
         # The optimizer step is an axis of its own: W&B's counter must never fall, a resumed run's step does.
         run.define_metric("step", hidden=True)
         run.define_metric("*", step_metric="step")
@@ -140,6 +145,36 @@ class WandbTracking(Tracker):
         for name, table in tables_of(predictions).items():
             content[f"{split}/{name}"] = wandb.Table(columns=table.columns, data=table.rows)
         self.run.log(content)
+
+    def log_artifacts(self, prepared: PreparedDataset, best: Path) -> None:
+        """Log the data as what went in and the model as what came out.
+
+        W&B refuses ``use_artifact`` offline; there the data are logged with the run, and in both modes the model's
+        metadata name them. Equal content is one version at the server, whoever logs it.
+        """
+        if self.artifacts == "none":
+            return
+        facts = {"fingerprint": prepared.fingerprint, "task": prepared.task}
+        data = self._artifact(f"data-{prepared.name}", "dataset", prepared.path, facts)
+        if self.run.offline:
+            self.run.log_artifact(data)
+        else:
+            self.run.use_artifact(data)
+        if best.is_dir():
+            facts = {"data": data.name, "data_fingerprint": prepared.fingerprint, "run": self.run.id}
+            model = self._artifact(f"model-{self.run.name or self.run.id}", "model", best, facts)
+            self.run.log_artifact(model, aliases=["best"])
+
+    def _artifact(self, name: str, kind: str, folder: Path, facts: dict[str, Any]) -> wandb.Artifact:
+        """A version of a folder; W&B takes names of letters, digits, dots, dashes and underscores."""
+        artifact = wandb.Artifact(re.sub(r"[^A-Za-z0-9._-]", "_", name)[:128], type=kind, metadata=facts)
+        if self.artifacts == "files":
+            # One by one: add_dir prints as it goes.
+            for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+                artifact.add_file(str(file), name=file.relative_to(folder).as_posix())
+        else:
+            artifact.add_reference(folder.resolve().as_uri())
+        return artifact
 
     def finish(self, failed: bool = False) -> None:
         """Wait a bounded time for the last uploads."""

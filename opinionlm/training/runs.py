@@ -82,6 +82,7 @@ def create_run(config: Config, facts: dict[str, Any], taxonomy: Taxonomy | None)
 
 # Options that do not change what a run computes.
 HARMLESS = {"overwrite", "seeds", "resume_from_checkpoint", "report_to", "dataloader_num_workers"}
+HARMLESS |= {"wandb_project", "wandb_group", "wandb_tags", "wandb_artifacts"}
 
 
 def changed_options(stored: dict[str, Any], current: dict[str, Any]) -> list[str]:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,8 +16,9 @@ import yaml
 
 import reproduce
 from opinionlm.errors import UserError
+from opinionlm.experiments.data_tables import is_data_table, load_data_table
 from opinionlm.experiments.grid import SCALES, load_table
-from opinionlm.experiments.grid_runner import runs_of
+from opinionlm.experiments.grid_runner import only_one, runs_of
 from opinionlm.experiments.grid_validation import check_options, plan_text
 from opinionlm.experiments.tables import collect, latex, markdown, write_table
 
@@ -49,9 +55,20 @@ def save(folder: Path, **changes) -> Path:
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
 def test_every_shipped_table_is_valid_at_every_scale(path: Path, tmp_path) -> None:
     for scale in SCALES:
+        if is_data_table(path):
+            assert (ROOT / load_data_table(path, scale).dataset).is_file()
+            continue
         table = load_table(path, scale, {})
         check_options(runs_of(table, tmp_path), path)
         assert table.cells and table.seeds
+
+
+def test_every_data_set_of_the_tables_is_there() -> None:
+    for path in TABLES:
+        for scale in SCALES if not is_data_table(path) else ():
+            for cell in load_table(path, scale, {}).cells:
+                assert (ROOT / cell.options["dataset"]).is_file()
+                assert (ROOT / cell.options.get("prompt_template", "README.md")).is_file()
 
 
 def test_cells(tmp_path) -> None:
@@ -135,3 +152,98 @@ def test_grid_runs_what_is_missing_and_survives_a_failure(tmp_path, capsys) -> N
     assert "not comparable" in (tmp_path / "out" / "mine" / "smoke" / "table.md").read_text()
     with pytest.raises(UserError, match=r"other options \(max_steps\).*--force"):
         reproduce.main([*command, "--max_steps", "1"])
+
+
+def test_numbers_of_classes_groups_and_published_rows(tmp_path) -> None:
+    published = [{"Rate": "slow", "Accuracy": 0.5}, {"Rate": "slow", "Weights": "inverse", "Accuracy": 0.75}]
+    measures = {"Accuracy": "test.accuracy", "Recall a": "recall.a", "Precision": "precision.macro", "?": "recall.z"}
+    options = SPEC["options"] | {"dataset": "configs/datasets/{Weights}.yaml"}
+    path = save(tmp_path, published=published, measures=measures, options=options, compare="Weights")
+    table = load_table(path, "smoke", {})
+    runs = runs_of(table, tmp_path)
+    assert [cell.published.get("Accuracy") for cell in table.cells] == [0.5, 0.75, None, None]
+    assert table.cells[1].options["dataset"] == "configs/datasets/inverse.yaml"
+    assert runs[0].options()["wandb_group"] == "mine-smoke"
+    assert runs[0].options()["wandb_tags"] == ["A paper", "smoke", "slow", "none"]
+    finish(runs[0], 0.4)
+    (runs[0].folder / "predictions").mkdir()
+    (runs[0].folder / "predictions" / "test.csv").write_text("gold,predicted\na,a\na,b\na,\nb,b\n")
+    measured = collect(table, runs)[0].measured
+    assert measured["Recall a"]["mean"] == pytest.approx(1 / 3) and "?" not in measured
+    assert measured["Precision"]["mean"] == pytest.approx((1 + 0.5) / 2)
+
+
+def test_estimates(tmp_path) -> None:
+    scales = {"smoke": {"seeds": "0..1", "minutes": 3}}
+    table = load_table(save(tmp_path, scales=scales), "smoke", {})
+    runs = runs_of(table, tmp_path)
+    assert "8 runs to do; about 24 min, by experience 3 min per run" in plan_text(table, runs)
+    assert "about 12 min with 2 at a time" in plan_text(table, runs, jobs=2)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", ""])
+def test_damaged_metrics_are_named(content, tmp_path) -> None:
+    path = save(tmp_path)
+    run = runs_of(load_table(path, "smoke", {}), tmp_path / "out" / "mine" / "smoke")[0]
+    run.folder.mkdir(parents=True)
+    (run.folder / "metrics.json").write_text(content)
+    with pytest.raises(
+        UserError, match=r"slow-none-seed0/metrics.json: damaged .*; delete .* and run the table again"
+    ):
+        reproduce.main([str(path), "--scale", "smoke", "--output_dir", str(tmp_path / "out")])
+
+
+def test_an_unknown_scale_is_named(tmp_path) -> None:
+    with pytest.raises(UserError, match="has no scale 'huge', only smoke, small"):
+        reproduce.main([str(save(tmp_path)), "--scale", "huge"])
+
+
+def test_a_killed_grid_goes_on_where_it_was(tmp_path, capsys) -> None:
+    axes = {"Rate": {"one": {"learning_rate": 1e-4}, "two": {"learning_rate": 1e-3}}}
+    options = SPEC["options"] | {"prepared_dir": str(tmp_path / "data"), "cache_dir": str(tmp_path / "cache")}
+    path = save(tmp_path, axes=axes, scales={"smoke": {"seeds": 1}}, options=options, published=[])
+    command = [str(path), "--scale", "smoke", "--output_dir", str(tmp_path / "out")]
+    folder = tmp_path / "out" / "mine" / "smoke"
+    first, second = (folder / "runs" / f"{name}-seed1" for name in ("one", "two"))
+    grid = subprocess.Popen([sys.executable, "reproduce.py", *command], cwd=ROOT, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while "started   two" not in read(folder / "progress.log") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(grid.pid, signal.SIGKILL)
+    grid.wait()
+    assert (first / "metrics.json").is_file() and not (second / "metrics.json").exists()
+    before = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in first.rglob("*") if file.is_file()}
+    assert reproduce.main([*command, "--jobs", "2"]) == 0
+    assert {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in before} == before
+    assert (second / "metrics.json").is_file() and (folder / "bars.png").is_file() and (folder / "bars.svg").is_file()
+    lines = read(folder / "progress.log").splitlines()
+    assert [line.split()[2:4] for line in lines if "started" in line] == [
+        ["started", "one-seed1"],
+        ["started", "two-seed1"],
+        ["started", "two-seed1"],
+    ]
+    assert "finished  two-seed1 after" in lines[-1] and lines[-1].endswith("1/1 done")
+
+
+def read(path: Path) -> str:
+    return path.read_text() if path.is_file() else ""
+
+
+def test_runs_that_outlive_a_killed_grid_are_waited_for(tmp_path, capfd) -> None:
+    with only_one(tmp_path / "grid.lock") as lock:
+        orphan = subprocess.Popen(["sleep", "1"], pass_fds=[lock])
+    with only_one(tmp_path / "grid.lock"):
+        assert orphan.wait(0.5) == 0
+    assert "still under way here; waiting" in capfd.readouterr().out
+
+
+def test_the_smallest_table_through_the_command_line(tmp_path) -> None:
+    """Also the table about data; the others' smoke scales run outside the tests (docs/tables.md)."""
+    command = [sys.executable, "reproduce.py", "configs/tables/opinion_data.yaml", "--scale", "smoke"]
+    command += ["--output_dir", str(tmp_path), "--prepared_dir", str(tmp_path / "data")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    folder = tmp_path / "opinion_data" / "smoke"
+    assert {path.name for path in folder.iterdir()} == {
+        "table.md", "table.csv", "table.tex", "class_counts.png", "class_counts.svg",
+    }  # fmt: skip
+    assert "not comparable" in done.stdout and "| noise |" in done.stdout

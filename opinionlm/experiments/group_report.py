@@ -1,0 +1,183 @@
+"""A report that compares the runs of a group: what differs between them, what came of it, what it cost.
+
+    python -m opinionlm.experiments.group_report opinion_runs-small outputs/
+    python -m opinionlm.experiments.group_report opinion_runs-small outputs/ --wandb my-team/opinionlm
+
+Runs of a table share the group ``<table>-<scale>``, other runs have the one of ``wandb_group``. The report is
+Markdown, made from run folders alone; with --wandb it is also published at W&B, which needs a network, an account and
+the package wandb-workspaces.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from opinionlm.errors import UserError, run_script
+from opinionlm.experiments.run_numbers import look_up
+from opinionlm.experiments.seeds import SHOWN, mean_and_interval
+from opinionlm.experiments.tables import measured_text, pipe_table
+from opinionlm.training.runs import HARMLESS, write_text
+
+SCORES = (*SHOWN, "rouge1", "rougeL", "exact_match", "f1", "perplexity", "loss")
+LOWER_IS_BETTER = {"ece", "mse", "mae", "perplexity", "loss"}
+COSTS = {"seconds": "cost.train_seconds", "memory (MB)": "cost.peak_memory_mb", "trains": "model.trainable_parameters"}
+# Where a run lies and which seed it has is no difference between ways of training.
+PLACES = HARMLESS | {"output_dir", "run_name", "seed", "prepared_dir", "cache_dir", "data_dir", "source"}
+
+
+@dataclass(frozen=True)
+class GroupRun:
+    """A finished run of the group.
+
+    Attributes:
+        folder: its folder.
+        options: every option.
+        metrics: content of ``metrics.json``.
+    """
+
+    folder: Path
+    options: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+
+
+def find_runs(group: str, folders: Sequence[Path]) -> tuple[list[GroupRun], list[Path]]:
+    """The runs of a group below some folders.
+
+    Returns:
+        Finished runs by name, and folders of the group without metrics.
+
+    Raises:
+        UserError: a file that cannot be read, or no finished run of the group.
+    """
+    runs, unfinished, groups = [], [], set()
+    for path in sorted(file for folder in folders for file in folder.rglob("config.yaml")):
+        try:
+            options = yaml.safe_load(path.read_text(encoding="utf-8"))
+            if not isinstance(options, dict) or "wandb_group" not in options:
+                continue
+            groups.add(str(options["wandb_group"]))
+            if options["wandb_group"] != group:
+                continue
+            metrics = path.with_name("metrics.json")
+            if metrics.is_file():
+                runs.append(GroupRun(path.parent, options, json.loads(metrics.read_text(encoding="utf-8"))))
+            else:
+                unfinished.append(path.parent)
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise UserError(f"{path.parent}: damaged run folder ({' '.join(str(error).split())[:200]})") from None
+    if not runs:
+        found = ", ".join(sorted(groups - {"None"})) or "none"
+        raise UserError(f"group: no finished run of {group!r} below these folders; groups there: {found}")
+    return runs, unfinished
+
+
+def differing_options(runs: Sequence[GroupRun]) -> list[str]:
+    """Options that are not the same in all runs."""
+    names = dict.fromkeys(name for run in runs for name in run.options)
+    return [n for n in names if n not in PLACES and len({repr(run.options.get(n)) for run in runs}) > 1]
+
+
+def report(group: str, runs: Sequence[GroupRun], unfinished: Sequence[Path]) -> str:
+    """The report as Markdown: runs that differ in their seed alone share a row."""
+    names = differing_options(runs)
+    rows: dict[tuple[str, ...], list[GroupRun]] = {}
+    for run in runs:
+        rows.setdefault(tuple(shown(run.options.get(name)) for name in names), []).append(run)
+    scores = [name for name in SCORES if any(look_up(run.metrics, f"test.{name}") is not None for run in runs)]
+    costs = [name for name, place in COSTS.items() if any(look_up(run.metrics, place) is not None for run in runs)]
+    lines = []
+    for values, members in rows.items():
+        places = [f"test.{name}" for name in scores] + [COSTS[name] for name in costs]
+        lines.append([*values, str(len(members)), *[mean_at(members, place) for place in places]])
+    text = [f"# Runs of {group}", "", f"{len(runs)} finished runs. Test scores, mean ± standard deviation over seeds."]
+    text += ["", *pipe_table([*names, "runs", *scores, *costs], lines), ""]
+    for name in scores[:1]:
+        best = (min if name in LOWER_IS_BETTER else max)(
+            runs, key=lambda run: look_up(run.metrics, f"validation.{name}") or 0.0
+        )
+        text.append(f"Best by validation {name}: {best.folder}")
+    text += [f"Not finished: {path}" for path in unfinished]
+    return "\n".join(text) + "\n"
+
+
+def mean_at(runs: Sequence[GroupRun], place: str) -> str:
+    """Mean and spread of a number over runs; blank where none has it."""
+    values = [value for run in runs if (value := look_up(run.metrics, place)) is not None]
+    return measured_text(mean_and_interval(values)) if values else ""
+
+
+def shown(value: object) -> str:
+    """An option in a table."""
+    return "–" if value is None else str(value)
+
+
+def publish(group: str, project: str, text: str) -> str:
+    """Publish the report at W&B, with the live charts of the group's runs below it.
+
+    Args:
+        group: of the runs.
+        project: ``entity/project``.
+        text: the Markdown report.
+
+    Returns:
+        Its address.
+
+    Raises:
+        UserError: the package for reports is missing, or the server cannot be used.
+    """
+    entity, slash, name = project.partition("/")
+    if not (entity and slash and name):
+        raise UserError(f"--wandb: {project!r} must be ENTITY/PROJECT")
+    try:
+        import wandb_workspaces.reports.v2 as reports
+    except ImportError:
+        raise UserError("--wandb: needs the package wandb-workspaces, which is not installed here") from None
+    runs = reports.Runset(entity=entity, project=name, filters=f'Metric("Group") == "{group}"')
+    charts = reports.PanelGrid(
+        runsets=[runs],
+        panels=[
+            reports.LinePlot(x="step", y=["validation/macro_f1"]),
+            reports.LinePlot(x="step", y=["train/loss"]),
+            reports.BarPlot(metrics=["test/macro_f1"]),
+        ],
+    )
+    page = reports.Report(entity=entity, project=name, title=f"Runs of {group}")
+    page.blocks = [reports.MarkdownBlock(text=text), charts]
+    try:
+        page.save()
+    except Exception as error:  # noqa: BLE001 — W&B raises errors of all its layers here
+        raise UserError(f"--wandb: cannot be published ({' '.join(str(error).split())[:200]})") from None
+    return str(page.url)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write the report."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("group", metavar="GROUP", help="<table>-<scale>, or the wandb_group of the runs")
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="where to look for run folders")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the Markdown here too")
+    parser.add_argument("--wandb", metavar="ENTITY/PROJECT", help="publish it at W&B too")
+    arguments = parser.parse_args(argv)
+    for folder in arguments.folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder")
+    text = report(arguments.group, *find_runs(arguments.group, arguments.folders))
+    print(text, end="")
+    if arguments.output is not None:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        write_text(arguments.output, text)
+    if arguments.wandb is not None:
+        print(f"Published: {publish(arguments.group, arguments.wandb, text)}")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,253 @@
+"""Figures of tables: bars with intervals, a heatmap as in the GoEmotions grid, curves over the number of samples."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from opinionlm.experiments.figures import BLUE, GREEN, GREY, ORANGE, STYLE, save_figure, styled
+from opinionlm.experiments.grid import Table
+from opinionlm.experiments.tables import Result, number
+
+# Okabe and Ito's other colours, for more than three lines; markers tell lines apart in print.
+COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#222222")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def write_figures(folder: Path, table: Table, results: Sequence[Result]) -> list[Path]:
+    """Draw what the table asks for as PNG and SVG: one figure with bars; a heatmap and curves for every score.
+
+    Measures that no run has yet are left out, and from heatmaps and curves also those that are no scores from 0 to 1.
+    """
+    means = {
+        name: [result.measured[name]["mean"] for result in results if name in result.measured]
+        for name in table.measures
+    }
+    measures = [name for name, values in means.items() if values]
+    scores = [name for name in measures if max(means[name]) <= 1.0]
+    paths: list[Path] = []
+    for kind in table.figures if measures else ():
+        match kind:
+            case "bars":
+                paths += save_both(bar_figure(table, results, measures), folder / "bars")
+            case "heatmap":
+                for name in scores:
+                    paths += save_both(heatmap_figure(table, results, name), folder / f"heatmap_{slug(name)}")
+            case "curves":
+                for name in scores:
+                    paths += save_both(curve_figure(table, results, name), folder / f"curves_{slug(name)}")
+    return paths
+
+
+def save_both(figure: Figure, stem: Path) -> list[Path]:
+    """Write ``stem.png`` and ``stem.svg``; equal figures give equal files."""
+    paths = [stem.with_name(f"{stem.name}.{ending}") for ending in ("png", "svg")]
+    save_figure(figure, paths[0])
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": "opinionlm"}):
+        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
+    paths[1].write_bytes(buffer.getvalue())
+    return paths
+
+
+def slug(name: str) -> str:
+    """A measure as part of a file name."""
+    return "".join(letter if letter.isalnum() else "_" for letter in name.lower())
+
+
+@styled
+def bar_figure(table: Table, results: Sequence[Result], measures: Sequence[str]) -> Figure:
+    """One panel per measure, one bar per cell, 95 % interval over seeds as a line, published value as a diamond.
+
+    Args:
+        table: what the results belong to.
+        results: the cells.
+        measures: the panels.
+    """
+    names = [", ".join(result.cell.labels.values()) for result in results]
+    widest, places = max(len(name) for name in names), np.arange(len(results))
+    size = (0.085 * widest + 2.9 * len(measures) + 0.4, 0.42 * len(results) + 1.5)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
+    any_interval = any_published = False
+    for axes, measure in zip(panels, measures, strict=True):
+        found = [result.measured.get(measure) for result in results]
+        published = [result.cell.published.get(measure) if table.comparable else None for result in results]
+        ends = [end for entry in found if entry is not None for end in (entry["mean"], *(entry["ci95"] or ()))]
+        top = max([*ends, *(value for value in published if value is not None)])
+        limit = 1.02 if top <= 1.0 else top * 1.05
+        for place, entry, old in zip(places, found, published, strict=True):
+            if entry is not None:
+                mean, inside = entry["mean"], entry["mean"] > 0.4 * limit
+                axes.barh(place, mean, height=0.72, color=BLUE, alpha=0.85)
+                axes.annotate(
+                    number(mean), (0 if inside else mean, place - 0.17), textcoords="offset points", xytext=(4, 0),
+                    va="center", color="white" if inside else "#222222", fontsize=8.5,
+                )  # fmt: skip
+                if entry["ci95"] is not None:
+                    # Below the number, so that neither hides the other.
+                    axes.plot(entry["ci95"], [place + 0.18] * 2, color="#222222", linewidth=1.6)
+                    any_interval = True
+            if old is not None:
+                axes.plot(old, place + 0.18, "D", color=ORANGE, markersize=6, markeredgecolor="white")
+                any_published = True
+        axes.set_title(measure)
+        axes.grid(axis="x")
+        axes.set_xlim(0.0, limit)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        if top >= 1000:
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+            axes.xaxis.set_major_locator(MaxNLocator(3))
+    panels[0].set_yticks(places, names)
+    panels[0].set_ylim(len(results) - 0.4, -0.6)
+    handles = [line_handle("#222222", "-", "", "95 % interval over seeds")] * any_interval
+    handles += [line_handle(ORANGE, "", "D", "published")] * any_published
+    if handles:
+        figure.legend(handles=handles, loc="outside lower right", ncols=2)
+    figure.suptitle(title(table), x=0.01, ha="left", fontsize=11)
+    return figure
+
+
+@styled
+def heatmap_figure(table: Table, results: Sequence[Result], measure: str) -> Figure:
+    """The first axis down, the others across, each cell coloured by and labelled with the mean.
+
+    Args:
+        table: what the results belong to.
+        results: the cells.
+        measure: what is shown.
+    """
+    rows = list(dict.fromkeys(result.cell.labels[table.axes[0]] for result in results))
+    across = list(dict.fromkeys(tuple(result.cell.labels.values())[1:] for result in results))
+    values = np.full((len(rows), len(across)), np.nan)
+    for result in results:
+        label, *others = result.cell.labels.values()
+        if measure in result.measured:
+            values[rows.index(label), across.index(tuple(others))] = result.measured[measure]["mean"]
+    figure = Figure(figsize=(0.78 * len(across) + 0.08 * max(map(len, rows)) + 1.6, 0.5 * len(rows) + 1.9))
+    figure.set_layout_engine("constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(values, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
+    for row, column in np.ndindex(values.shape):
+        value = values[row, column]
+        text, colour = (
+            ("–", "#222222") if np.isnan(value) else (f"{value:.2f}", "white" if value > 0.55 else "#222222")
+        )
+        axes.text(column, row, text, ha="center", va="center", fontsize=9, color=colour)
+    axes.set_xticks(range(len(across)), heatmap_ticks(across, table.axes[1:]))
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xlabel(table.axes[-1].lower() if len(table.axes) > 1 else "")
+    axes.set_xticks(np.arange(len(across) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=1.5)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02)
+    bar.outline.set_visible(False)
+    axes.set_title(f"{measure}: {title(table)}")
+    return figure
+
+
+def heatmap_ticks(across: Sequence[tuple[str, ...]], names: Sequence[str]) -> list[str]:
+    """Labels of the columns: that of the last axis, and once per group, in its middle, those of the axes before it."""
+    ticks = []
+    for index, labels in enumerate(across):
+        group = [place for place, other in enumerate(across) if other[:-1] == labels[:-1]]
+        shared = ", ".join(f"{label} {name.lower()}" for name, label in zip(names, labels[:-1], strict=False))
+        ticks.append("\n".join([*labels[-1:], shared if index == group[len(group) // 2] else ""]))
+    return ticks
+
+
+@styled
+def curve_figure(table: Table, results: Sequence[Result], measure: str) -> Figure:
+    """A measure over the last axis: a panel per label of the axis before it, a line per label of the first.
+
+    The published values, where there are some, are hollow markers.
+
+    Args:
+        table: what the results belong to; at least two axes, the last with numbers as labels.
+        results: the cells.
+        measure: what is shown.
+    """
+    lines = list(dict.fromkeys(result.cell.labels[table.axes[0]] for result in results))
+    middle = list(dict.fromkeys(tuple(result.cell.labels.values())[1:-1] for result in results))
+    figure = Figure(figsize=(2.5 * len(middle) + 1.2, 3.6), layout="constrained")
+    panels = figure.subplots(1, len(middle), sharey=True, squeeze=False)[0]
+    top = 0.0
+    for axes, labels in zip(panels, middle, strict=True):
+        ticks = set()
+        for index, line in enumerate(lines):
+            colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+            chosen = [r for r in results if tuple(r.cell.labels.values())[:-1] == (line, *labels)]
+            places = {float(result.cell.labels[table.axes[-1]]): result for result in chosen}
+            ticks |= set(places)
+            found = {x: result.measured[measure] for x, result in places.items() if measure in result.measured}
+            axes.plot(list(found), [entry["mean"] for entry in found.values()], f"{marker}-", color=colour, label=line)
+            for x, entry in found.items():
+                top = max(top, entry["mean"])
+                if entry["ci95"] is not None:
+                    axes.plot([x, x], entry["ci95"], color=colour, linewidth=1.2, alpha=0.7)
+            if table.comparable:
+                old = {x: r.cell.published[measure] for x, r in places.items() if measure in r.cell.published}
+                axes.plot(list(old), list(old.values()), marker, color=colour, markerfacecolor="white", markersize=7)
+        axes.set_title(
+            " / ".join(f"{label} {name.lower()}" for name, label in zip(table.axes[1:-1], labels, strict=True))
+        )
+        axes.set_xticks(sorted(ticks), [f"{tick:g}" for tick in sorted(ticks)])
+        axes.set_xlabel(table.axes[-1].lower())
+        axes.margins(x=0.12)
+        axes.grid(True)
+    panels[0].set_ylabel(measure)
+    panels[0].set_ylim(0.0, 1.02 if top <= 1.0 else None)
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 5))
+    return figure
+
+
+@styled
+def class_count_figure(counts: Mapping[str, Mapping[str, int]]) -> Figure:
+    """Posts per class, one panel per platform, shares of the platform as bars and counts as labels.
+
+    Args:
+        counts: platform → label → posts.
+    """
+    labels = list(next(iter(counts.values())))
+    figure = Figure(figsize=(2.6 * len(counts) + 0.085 * max(map(len, labels)), 0.36 * len(labels) + 1.2))
+    figure.set_layout_engine("constrained")
+    panels = figure.subplots(1, len(counts), sharey=True, sharex=True, squeeze=False)[0]
+    for axes, (platform, found) in zip(panels, counts.items(), strict=True):
+        total = max(sum(found.values()), 1)
+        shares = [found[label] / total for label in labels]
+        axes.barh(range(len(labels)), shares, height=0.62, color=GREY if platform == "all" else BLUE)
+        for place, label in enumerate(labels):
+            axes.annotate(
+                f"{found[label]:,}", (shares[place], place), textcoords="offset points", xytext=(3, 0), va="center",
+                fontsize=8.5,
+            )  # fmt: skip
+        axes.set_title(f"{platform} ({total:,})")
+        axes.set_xlabel("share of posts")
+        axes.grid(axis="x")
+        axes.margins(x=0.22)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+    panels[0].set_yticks(range(len(labels)), labels)
+    panels[0].set_ylim(len(labels) - 0.4, -0.6)
+    return figure
+
+
+def line_handle(colour: str, style: str, marker: str, label: str) -> Line2D:
+    """An entry of a legend."""
+    return Line2D([], [], color=colour, linestyle=style or "none", marker=marker, label=label)
+
+
+def title(table: Table) -> str:
+    """Title, and what must not be overlooked."""
+    return table.title if table.comparable else f"{table.title} (smoke test, not comparable)"
