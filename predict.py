@@ -7,9 +7,9 @@
     python predict.py --model outputs/<run>/best --input posts.csv --output labels.csv --label_sets 0.9
     python predict.py --model outputs/<run>/best --merge merged
 
-The output has one row per post: its id (or its number), the text, and the model's answer: label, calibrated confidence,
-the label at every level of the label tree and the probability of every label; or a score; or tags and entities of the
-words, which blanks separate. A job that was interrupted goes on where it stopped when the same command is given again.
+The output has one row per post: its id (or its number), the text, and the model's answer: label, calibrated
+confidence, the label at every level of the label tree and the probability of every label; or a score; or tags and
+entities of words, which blanks separate. A job that was interrupted goes on when the same command is given again.
 Records that cannot be read go to <output>.rejects.csv with line and reason.
 """
 

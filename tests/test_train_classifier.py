@@ -107,7 +107,7 @@ def test_run_folder(setting, tmp_path, capsys) -> None:
     assert f1_score(gold, predicted, average="macro") == pytest.approx(stored["test"]["macro_f1"])
     assert {row["level1"] for row in rows if row["predicted"] == "positive"} <= {"subjective"}
 
-    # The saved model gives these very probabilities, calibrated, in a process that only knows transformers and opinionlm.
+    # The saved model gives these very probabilities, in a process that only knows transformers and opinionlm.
     model = AutoModelForSequenceClassification.from_pretrained(folder / "best").eval()
     tokenizer = AutoTokenizer.from_pretrained(folder / "best")
     batch = tokenizer([row["text"] for row in rows], padding=True, truncation=True, return_tensors="pt")
