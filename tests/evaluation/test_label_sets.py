@@ -67,15 +67,11 @@ def test_mapie_gives_the_same_sets() -> None:
 
     gold, logits = sample(900, 2.0)
     probabilities = softmax(logits)
-    for score in ("lac", "aps"):
-        ours = fit_label_sets(gold[:400], probabilities[:400], score)
-        for coverage in (0.6, 0.9, 0.95):
-            oracle = mapie.SplitConformalClassifier(
-                Given().fit(None, None), confidence_level=coverage, conformity_score=score, prefit=True
-            ).conformalize(probabilities[:400], gold[:400])
-            options = {"include_last_label": False} if score == "aps" else {}
-            _, sets = oracle.predict_set(probabilities[400:], conformity_score_params=options)
-            members = ours.members(probabilities[400:], coverage)
-            # Mapie puts the likeliest label into sets that would be empty, which ours leave so.
-            filled = members.any(axis=1) if score == "aps" else np.full(len(members), True)
-            assert filled.mean() > 0.4 and (members == sets[:, :, 0])[filled].all(), (score, coverage)
+    # Its APS draws random numbers in calibration too, so only LAC can be compared set by set.
+    ours = fit_label_sets(gold[:400], probabilities[:400], "lac")
+    for coverage in (0.6, 0.9, 0.95):
+        oracle = mapie.SplitConformalClassifier(
+            Given().fit(None, None), confidence_level=coverage, conformity_score="lac", prefit=True
+        ).conformalize(probabilities[:400], gold[:400])
+        _, sets = oracle.predict_set(probabilities[400:])
+        assert (ours.members(probabilities[400:], coverage) == sets[:, :, 0]).all(), coverage
