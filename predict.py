@@ -4,11 +4,12 @@
     cat posts.txt | python predict.py --model outputs/<run>/best --input - --output - > labels.csv
     python predict.py --model outputs/<run>/best --input pairs.tsv --pair_column other --output scores.csv
     python predict.py --model outputs/<run>/best --input sentences.txt --output entities.conll
+    python predict.py --model outputs/<run>/best --input posts.csv --output labels.csv --label_sets 0.9
     python predict.py --model outputs/<run>/best --merge merged
 
-The output has one row per post: its id (or its number), the text, and the model's answer: label, confidence, the label
-at every level of the label tree and the probability of every label; or a score; or tags and entities of the words,
-which blanks separate. A job that was interrupted goes on where it stopped when the same command is given again.
+The output has one row per post: its id (or its number), the text, and the model's answer: label, calibrated
+confidence, the label at every level of the label tree and the probability of every label; or a score; or tags and
+entities of words, which blanks separate. A job that was interrupted goes on when the same command is given again.
 Records that cannot be read go to <output>.rejects.csv with line and reason.
 """
 
@@ -39,6 +40,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         choices=["csv", "tsv", "jsonl", "lines", "conll"],
         help="of the input [by its ending; lines for standard input]",
     )
+    parser.add_argument("--label_sets", type=float, metavar="0.9", help="also sets that hold the right label so often")
+    parser.add_argument("--abstain_below", type=float, metavar="0.6", help="no label where it is less probable")
     parser.add_argument(
         "--device", choices=["auto", "cpu", "cuda"], default="auto", help="[auto: a GPU if there is one]"
     )
@@ -91,10 +94,12 @@ def predict(arguments: argparse.Namespace) -> None:
     if arguments.input != "-" and not Path(arguments.input).is_file():
         raise UserError(f"--input: no such file: {arguments.input}")
     # The imports take seconds; help and a wrong command line need not wait for them.
-    from opinionlm.experiments.prediction import check_model_folder, load_labeller, model_fingerprint
+    from opinionlm.experiments.prediction import TrustOptions, check_model_folder, load_labeller, model_fingerprint
     from opinionlm.experiments.prediction_files import Request, predict_file
 
     check_model_folder(arguments.model)
+    trust = TrustOptions(arguments.label_sets, arguments.abstain_below)
+    precision = "bfloat16" if arguments.bf16 else "own precision"
     request = Request(
         input=arguments.input,
         output=arguments.output,
@@ -104,7 +109,7 @@ def predict(arguments: argparse.Namespace) -> None:
         id_column=arguments.id_column,
         window=arguments.window,
         overwrite=arguments.overwrite,
-        identity=f"{model_fingerprint(arguments.model)} {'bfloat16' if arguments.bf16 else 'own precision'}",
+        identity=f"{model_fingerprint(arguments.model)} {precision} {trust.given}".strip(),
     )
     try:
         summary = predict_file(
@@ -115,6 +120,7 @@ def predict(arguments: argparse.Namespace) -> None:
                 arguments.bf16,
                 arguments.batch_size,
                 arguments.max_tokens_per_batch,
+                trust,
             ),
         )
     except BrokenPipeError:
@@ -127,20 +133,7 @@ def predict(arguments: argparse.Namespace) -> None:
         else:
             print("interrupted; the same command goes on where it stopped", file=sys.stderr)
         sys.exit(130)
-    new_rows = summary.rows - summary.resumed_rows
-    counts = [f"labelled {summary.rows:,} rows"]
-    if summary.resumed_rows:
-        counts.append(f"{summary.resumed_rows:,} of them before an interruption")
-    if summary.rejects:
-        place = "" if arguments.output == "-" else f" (see {arguments.output}.rejects.csv)"
-        counts.append(f"rejected {summary.rejects:,} records{place}")
-    if summary.notes.blank_lines:
-        counts.append(f"skipped {summary.notes.blank_lines:,} blank lines between records")
-    if summary.notes.undecodable_records:
-        counts.append(f"{summary.notes.undecodable_records:,} records hold bytes that are no text (shown as \ufffd)")
-    speed = f"{new_rows / summary.seconds:,.0f} rows/s" if new_rows else "nothing was left to do"
-    place = "" if arguments.output == "-" else f" → {arguments.output}"
-    print(f"{'; '.join(counts)}; {summary.seconds:.1f} s, {speed}{place}", file=sys.stderr)
+    print(summary.describe(arguments.output), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -53,8 +53,9 @@ def train(config: Config) -> dict[str, Any] | None:
     from opinionlm.training.checkpoints import latest_checkpoint
     from opinionlm.training.cost import reset_peak_memory
     from opinionlm.training.engines import check_task, fit, new_engine
+    from opinionlm.training.loss_choice import loss_callbacks, loss_for
     from opinionlm.training.runs import create_run, environment, is_finished
-    from opinionlm.training.splits import batch_plan, encode_splits, loss_for, optimizer_steps
+    from opinionlm.training.splits import batch_plan, encode_splits, optimizer_steps
 
     arguments = training_arguments(config)
     is_main = arguments.process_index == 0
@@ -96,7 +97,7 @@ def train(config: Config) -> dict[str, Any] | None:
     with tracker, stand_in or nullcontext():
         clock = TrainingClock()
         callbacks = [ConsoleCallback(shown[:2]), TrackingCallback(tracker), clock]
-        callbacks += training_callbacks(model, config.method, total_steps)
+        callbacks += [*training_callbacks(model, config.method, total_steps), *loss_callbacks(loss, config)]
         if config.training.early_stopping_patience is not None:
             callbacks.append(EarlyStoppingCallback(config.training.early_stopping_patience))
         scores = validation_scores(prepared, splits["validation"], loss)
@@ -110,13 +111,13 @@ def train(config: Config) -> dict[str, Any] | None:
         seconds = clock.seconds
 
         # The engine now holds the best model by the validation score; test is read here, once.
-        results = evaluate_splits(engine, splits, readers, prepared)
+        results, rule = evaluate_splits(engine, splits, readers, prepared, config)
         metrics = None
         if is_main:
             if stand_in is not None:
                 stand_in.restore()
-            save_best(model, tokenizer, config, prepared, results)
-            metrics = write_results(config, engine, outcome, seconds, splits, results, prepared, tracker)
+            save_best(model, tokenizer, config, prepared, results, rule)
+            metrics = write_results(config, engine, outcome, seconds, splits, results, rule, prepared, tracker)
     return metrics
 
 

@@ -15,23 +15,27 @@ import yaml
 
 from opinionlm.config import (
     Config,
-    DataConfig,
-    InstructConfig,
-    MethodConfig,
-    ModelConfig,
-    PromptConfig,
     Script,
-    TrackingConfig,
-    TrainingConfig,
     option_names,
     validate,
 )
 from opinionlm.errors import UserError
+from opinionlm.options import (
+    DataConfig,
+    DecisionConfig,
+    InstructConfig,
+    MethodConfig,
+    ModelConfig,
+    PromptConfig,
+    TrackingConfig,
+    TrainingConfig,
+)
 
 GROUPS = {
     "data": DataConfig,
     "model": ModelConfig,
     "method": MethodConfig,
+    "decision": DecisionConfig,
     "instruct": InstructConfig,
     "prompt": PromptConfig,
     "training": TrainingConfig,

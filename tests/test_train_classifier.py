@@ -112,7 +112,7 @@ def test_run_folder(setting, tmp_path, capsys) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder / "best")
     batch = tokenizer([row["text"] for row in rows], padding=True, truncation=True, return_tensors="pt")
     with torch.no_grad():
-        probabilities = model(**batch).logits.softmax(-1)
+        probabilities = (model(**batch).logits / model.config.temperature).softmax(-1)
     stored_probabilities = [[float(row[f"probability_{label}"]) for label in WORDS] for row in rows]
     assert probabilities.numpy() == pytest.approx(np.array(stored_probabilities), abs=2e-5)
 
@@ -135,6 +135,8 @@ def scores(metrics: dict) -> dict:
 def test_cache_changes_nothing(setting, tmp_path) -> None:
     runs = {mode: train(setting, output_dir=tmp_path, run_name=mode, cache_frozen=mode) for mode in ("off", "on")}
     for split in ("validation", "test"):
+        platforms = [run[split].pop("platforms") for run in runs.values()]
+        assert platforms[0].keys() == platforms[1].keys() == {"forum"}
         for name, value in runs["off"][split].items():
             assert runs["on"][split][name] == pytest.approx(value, abs=1e-5), name
 

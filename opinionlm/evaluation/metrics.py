@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from sklearn.metrics import confusion_matrix
@@ -133,6 +133,44 @@ def expected_calibration_error(gold: np.ndarray, probabilities: np.ndarray, bins
     return float(gap[size > 0].sum() / len(gold))
 
 
+def brier_score(gold: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean squared distance between the probabilities and the truth (Brier 1950), between 0 and 2.
+
+    Args:
+        gold: leaf ids ``(rows,)``.
+        probabilities: ``(rows, classes)``.
+    """
+    truth = np.zeros(probabilities.shape)
+    truth[np.arange(len(gold)), gold] = 1.0
+    return float(((probabilities - truth) ** 2).sum(axis=1).mean())
+
+
+def calibration_scores(gold: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """Scores of the probabilities themselves: ``ece`` and ``brier``."""
+    return {"ece": expected_calibration_error(gold, probabilities), "brier": brier_score(gold, probabilities)}
+
+
+def platform_scores(
+    gold: np.ndarray, predicted: np.ndarray, platforms: Sequence[str], taxonomy: Taxonomy
+) -> dict[str, dict[str, float]]:
+    """The main scores of every platform's rows by themselves, and their number ``rows``; blank names are left out.
+
+    Args:
+        gold: leaf ids ``(rows,)``.
+        predicted: leaf ids ``(rows,)``.
+        platforms: one name per row.
+        taxonomy: the label tree.
+    """
+    of_row = np.asarray(platforms)
+    scores = {}
+    for platform in sorted(set(of_row.tolist()) - {""}):
+        own = of_row == platform
+        found = classification_scores(gold[own], predicted[own], taxonomy)
+        main = {name: value for name, value in found.items() if not name.startswith("f1_")}
+        scores[platform] = {"rows": float(own.sum())} | main
+    return scores
+
+
 def bootstrap_intervals(
     gold: np.ndarray, predicted: np.ndarray, classes: int, replicates: int = 2000, seed: int = 0
 ) -> dict[str, list[float]]:
@@ -166,8 +204,7 @@ def all_scores(
     probabilities = softmax(logits)
     scores = {"loss": weighted_log_loss(gold, logits, class_weights)}
     scores |= classification_scores(gold, probabilities.argmax(axis=1), taxonomy)
-    scores["ece"] = expected_calibration_error(gold, probabilities)
-    return scores
+    return scores | calibration_scores(gold, probabilities)
 
 
 def metric_function(taxonomy: Taxonomy, class_weights: np.ndarray) -> Callable[[EvalPrediction], dict[str, float]]:

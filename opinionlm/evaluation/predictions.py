@@ -18,13 +18,21 @@ def prediction_header(taxonomy: Taxonomy) -> list[str]:
     return ["predicted", "confidence", *levels, *[f"probability_{label}" for label in taxonomy.leaves]]
 
 
-def prediction_rows(probabilities: np.ndarray, taxonomy: Taxonomy) -> Iterator[list[str]]:
+def prediction_rows(
+    probabilities: np.ndarray, taxonomy: Taxonomy, decided: np.ndarray | None = None
+) -> Iterator[list[str]]:
     """One list of cells per row of ``(rows, leaves)`` probabilities, in the order of `prediction_header`.
 
     The leaf decides and its ancestors follow, so the levels always agree with each other.
+
+    Args:
+        probabilities: ``(rows, leaves)``.
+        taxonomy: the label tree.
+        decided: leaf ids ``(rows,)``; by default the likeliest leaves.
     """
-    for row in probabilities:
-        leaf = int(row.argmax())
+    for row, leaf in zip(
+        probabilities, (probabilities.argmax(axis=1) if decided is None else decided).tolist(), strict=True
+    ):
         levels = [taxonomy.label_at(leaf, level) for level in range(1, taxonomy.depth + 1)]
         yield [taxonomy.leaves[leaf], f"{row[leaf]:.6f}", *levels, *[f"{value:.6f}" for value in row]]
 
@@ -39,7 +47,7 @@ def split_table(
         texts.append(predictions.text_pairs)
         names.append("text_pair")
     header = ["id", "platform", *names, "gold", *prediction_header(taxonomy)]
-    cells = prediction_rows(predictions.probabilities, taxonomy)
+    cells = prediction_rows(predictions.probabilities, taxonomy, predictions.predicted)
     rows = (
         [identity, platform, *read, taxonomy.leaves[label], *predicted]
         for identity, platform, label, predicted, *read in zip(

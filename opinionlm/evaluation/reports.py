@@ -24,6 +24,7 @@ class SplitPredictions:
         gold: leaf ids ``(rows,)``.
         probabilities: ``(rows, leaves)``.
         text_pairs: the second texts, where the task is about pairs.
+        decided: leaf ids ``(rows,)``, where something else than the likeliest leaf was decided for.
     """
 
     labels: Sequence[str]
@@ -31,11 +32,17 @@ class SplitPredictions:
     gold: np.ndarray
     probabilities: np.ndarray
     text_pairs: Sequence[str] | None = None
+    decided: np.ndarray | None = None
 
     @property
     def predicted(self) -> np.ndarray:
-        """The likeliest leaf of every row ``(rows,)``."""
-        return self.probabilities.argmax(axis=1)
+        """The answer for every row ``(rows,)``: what was decided, else the likeliest leaf."""
+        return self.probabilities.argmax(axis=1) if self.decided is None else self.decided
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """Probability of every row's answer ``(rows,)``."""
+        return self.probabilities[np.arange(len(self.gold)), self.predicted]
 
     @property
     def confusion(self) -> np.ndarray:
@@ -67,7 +74,7 @@ def per_class_table(split: SplitPredictions) -> Table:
 
 def confident_mistakes(split: SplitPredictions, limit: int = 50) -> Table:
     """The wrong predictions that the model was surest of, surest first: bugs, wrong labels or hard cases."""
-    predicted, confidence = split.predicted, split.probabilities.max(axis=1)
+    predicted, confidence = split.predicted, split.confidence
     wrong = np.flatnonzero(predicted != split.gold)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:limit]
     columns = ["text", "gold", "predicted", "confidence"]

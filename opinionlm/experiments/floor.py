@@ -12,10 +12,11 @@ from opinionlm.config import Config
 from opinionlm.data.encoding import subset
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.spec import SPLITS
-from opinionlm.evaluation.metrics import all_scores, softmax
-from opinionlm.evaluation.reports import SplitPredictions
+from opinionlm.evaluation.decisions import fit_answers
+from opinionlm.evaluation.metrics import weighted_log_loss
+from opinionlm.experiments.class_results import SplitResult, decision_facts, judge_classes, trust_scores
 from opinionlm.experiments.results import finish_run
-from opinionlm.experiments.split_results import SplitResult, chosen_score, intervals_of
+from opinionlm.experiments.split_results import chosen_score, intervals_of
 from opinionlm.experiments.tracking import open_tracking
 from opinionlm.training.cost import peak_memory_mb
 from opinionlm.training.runs import create_run, environment
@@ -41,19 +42,25 @@ def train_floor(config: Config, prepared: PreparedDataset) -> dict[str, Any]:
     seconds = time.perf_counter() - started
     facts = environment(config, prepared.fingerprint)
     create_run(config, facts, prepared.taxonomy)
+    logits = {name: model.logits(joined(texts[name])) for name in ("validation", "test")}
+    found = np.bincount(labels["train"], minlength=len(leaves)).tolist()
+    counts = config.method.class_counts or found
+    rule = fit_answers(labels["validation"], logits["validation"], counts, prepared.taxonomy, config.decision)
     results = {}
-    for name in ("validation", "test"):
-        logits = model.logits(joined(texts[name]))
-        pairs = texts[name]["text_pair"] if "text_pair" in texts[name].column_names else None
-        predictions = SplitPredictions(leaves, texts[name]["text"], labels[name], softmax(logits), pairs)
+    for name, rows in logits.items():
         # Plain log loss: class weights are scikit-learn's business here.
-        scores = all_scores(labels[name], logits, prepared.taxonomy, np.ones(len(leaves)))
-        results[name] = SplitResult(predictions, scores | intervals_of(predictions))
+        result = judge_classes(
+            texts[name], rows, prepared.taxonomy, rule, weighted_log_loss(labels[name], rows, np.ones(len(leaves)))
+        )
+        trust = trust_scores(texts[name], result.predictions, rows, rule, prepared.taxonomy, config)
+        scores = result.scores | intervals_of(result.predictions) | trust
+        results[name] = SplitResult(result.predictions, scores)
     fit = model.regression
     print(f"TF-IDF: {fit.weight.shape[1]:,} words and pairs of words; C {fit.c:g}, chosen on validation")
     metrics = {
         "train": {"C": fit.c, "steps": 0},
         **{name: result.scores for name, result in results.items()},
+        "decision": decision_facts(rule),
         "model": {"total_parameters": model.parameters, "trainable_parameters": model.parameters},
         "cost": {
             "train_seconds": seconds,

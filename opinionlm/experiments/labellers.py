@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from opinionlm.data.encoding import PadCollator
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.data.word_alignment import align, word_values
+from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.metrics import softmax
 from opinionlm.evaluation.predictions import prediction_header, prediction_rows
 
@@ -119,33 +120,54 @@ class Labeller(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassLabeller(Labeller):
-    """Gives texts or pairs the label they most likely have.
+    """Gives texts or pairs a label, as it was decided in training, with its calibrated probability.
 
     Attributes:
         taxonomy: its leaves are the model's classes, in the order of the ids.
+        rule: how labels follow from logits.
+        coverage: also give sets of labels that hold the right one so often; None for no sets.
+        abstain_below: give no label where its probability is lower; None always gives one.
     """
 
     taxonomy: Taxonomy
+    rule: AnswerRule = AnswerRule()
+    coverage: float | None = None
+    abstain_below: float | None = None
 
     @property
     def columns(self) -> list[str]:
-        """Leaf, confidence, levels, probabilities."""
-        return prediction_header(self.taxonomy)
+        """Leaf, confidence, levels, probabilities, and the set of labels where there is one."""
+        return [*prediction_header(self.taxonomy), *([] if self.coverage is None else ["label_set"])]
 
     def answers(self, items: Sequence[Item], progress: Callable[[int], object] = no_progress) -> list[list[str]]:
-        """See `Labeller`."""
-        return list(prediction_rows(self.probabilities(items, progress), self.taxonomy))
+        """See `Labeller`. Where the model abstains, leaf and levels are blank, and the probabilities still there."""
+        probabilities = self.probabilities(items, progress)
+        decided = self.rule.decide(probabilities, self.taxonomy)
+        cells = list(prediction_rows(probabilities, self.taxonomy, decided))
+        if self.abstain_below is not None:
+            for row in np.flatnonzero(probabilities[np.arange(len(items)), decided] < self.abstain_below):
+                cells[row][0] = ""
+                cells[row][2 : 2 + self.taxonomy.depth] = [""] * self.taxonomy.depth
+        if self.coverage is not None:
+            for row, members in zip(cells, self.rule.label_sets.members(probabilities, self.coverage), strict=True):
+                leaves = [self.taxonomy.leaves[leaf] for leaf in np.flatnonzero(members)]
+                row.append(json.dumps(leaves, ensure_ascii=False))
+        return cells
 
     def json_value(self, column: str, cell: str) -> Any:
-        """Confidence and probabilities are numbers."""
-        return float(cell) if column == "confidence" or column.startswith("probability_") else cell
+        """Confidence and probabilities are numbers, a set of labels is a list, an abstention is null."""
+        if column == "label_set":
+            return json.loads(cell)
+        if column == "confidence" or column.startswith("probability_"):
+            return float(cell)
+        return None if column == "predicted" and not cell else cell
 
     def probabilities(self, items: Sequence[Item], progress: Callable[[int], object] = no_progress) -> np.ndarray:
-        """Probabilities ``(rows, leaves)`` in the order of the items."""
+        """Calibrated probabilities ``(rows, leaves)`` in the order of the items."""
         logits = np.empty((len(items), len(self.taxonomy.leaves)))
         for rows, _, row_logits in self.outputs(items, progress):
             logits[rows] = row_logits
-        return softmax(logits) if len(items) else logits
+        return self.rule.probabilities(logits) if len(items) else logits
 
 
 @dataclass(frozen=True)

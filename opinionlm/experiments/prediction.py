@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -14,17 +15,54 @@ from transformers.utils import logging as transformers_logging
 from opinionlm.data.encoding import separate_pairs
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
+from opinionlm.evaluation.label_sets import COVERAGES
 from opinionlm.experiments.generative_folder import read_settings
 from opinionlm.experiments.labellers import ClassLabeller, Labeller, ScoreLabeller, TagLabeller
 from opinionlm.experiments.prediction_generative import is_generative, load_answerer
+from opinionlm.experiments.saved_rule import saved_rule
 from opinionlm.models.classifier import OpinionClassifier, OpinionClassifierConfig
 from opinionlm.models.tagger import OpinionTagger, OpinionTaggerConfig
 
 Device = Literal["auto", "cpu", "cuda"]
 
 
+@dataclass(frozen=True)
+class TrustOptions:
+    """What a user asks for beside labels.
+
+    Attributes:
+        coverage: sets of labels that hold the right one so often; None for no sets.
+        abstain_below: no label where its probability is lower; None always gives one.
+
+    Raises:
+        UserError: a value that makes no sense.
+    """
+
+    coverage: float | None = None
+    abstain_below: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.coverage is not None and not COVERAGES[0] <= self.coverage <= COVERAGES[-1]:
+            raise UserError(
+                f"--label_sets: {self.coverage:g} is no coverage between {COVERAGES[0]:g} and {COVERAGES[-1]:g}"
+            )
+        if self.abstain_below is not None and not 0 < self.abstain_below <= 1:
+            raise UserError(f"--abstain_below: {self.abstain_below:g} is no probability above 0")
+
+    @property
+    def given(self) -> str:
+        """The options that were given, empty without any."""
+        named = {"--label_sets": self.coverage, "--abstain_below": self.abstain_below}
+        return " ".join(f"{name} {value:g}" for name, value in named.items() if value is not None)
+
+
 def load_labeller(
-    folder: Path, device: Device = "auto", bf16: bool = False, batch_size: int = 64, max_tokens_per_batch: int = 4096
+    folder: Path,
+    device: Device = "auto",
+    bf16: bool = False,
+    batch_size: int = 64,
+    max_tokens_per_batch: int = 4096,
+    trust: TrustOptions = TrustOptions(),
 ) -> Labeller:
     """Load a model that `train_classifier.py` or `train_instruct.py` saved.
 
@@ -34,11 +72,13 @@ def load_labeller(
         bf16: compute in bfloat16.
         batch_size: see `Labeller`.
         max_tokens_per_batch: see `Labeller`.
+        trust: what is asked for beside labels.
 
     Raises:
         UserError: not such a folder, parts of it missing or damaged, or no GPU where one was asked for.
     """
     if is_generative(folder):
+        refuse_trust(trust)
         return load_answerer(folder, device, bf16, batch_size, max_tokens_per_batch)
     check_model_folder(folder)
     if device == "cuda" and not torch.cuda.is_available():
@@ -69,10 +109,33 @@ def load_labeller(
     max_length = model.config.max_length or 512
     limits = (max_length, batch_size, max_tokens_per_batch)
     if isinstance(model, OpinionTagger):
+        refuse_trust(trust)
         return TagLabeller(model, tokenizer, *limits)
     if model.config.problem_type == "regression":
+        refuse_trust(trust)
         return ScoreLabeller(model, tokenizer, *limits)
-    return ClassLabeller(model, tokenizer, *limits, taxonomy=saved_taxonomy(model.config))
+    rule = saved_rule(model.config)
+    if trust.coverage is not None and rule.label_sets is None:
+        raise UserError(f"--label_sets: {folder} holds no thresholds for them; train the model again")
+    return ClassLabeller(
+        model,
+        tokenizer,
+        *limits,
+        taxonomy=saved_taxonomy(model.config),
+        rule=rule,
+        coverage=trust.coverage,
+        abstain_below=trust.abstain_below,
+    )
+
+
+def refuse_trust(trust: TrustOptions) -> None:
+    """Only classifiers of texts have calibrated probabilities and label sets.
+
+    Raises:
+        UserError: one of them is asked for.
+    """
+    if trust.given:
+        raise UserError(f"{trust.given}: is for models of train_classifier.py that label texts; leave it out")
 
 
 def check_model_folder(folder: Path) -> None:

@@ -75,6 +75,27 @@ class Summary:
     seconds: float
     notes: SourceNotes
 
+    def describe(self, output: str) -> str:
+        """One line for the person who called.
+
+        Args:
+            output: where the rows went, ``-`` for standard output.
+        """
+        new_rows = self.rows - self.resumed_rows
+        counts = [f"labelled {self.rows:,} rows"]
+        if self.resumed_rows:
+            counts.append(f"{self.resumed_rows:,} of them before an interruption")
+        if self.rejects:
+            place = "" if output == STANDARD else f" (see {output}.rejects.csv)"
+            counts.append(f"rejected {self.rejects:,} records{place}")
+        if self.notes.blank_lines:
+            counts.append(f"skipped {self.notes.blank_lines:,} blank lines between records")
+        if self.notes.undecodable_records:
+            counts.append(f"{self.notes.undecodable_records:,} records hold bytes that are no text (shown as \ufffd)")
+        speed = f"{new_rows / self.seconds:,.0f} rows/s" if new_rows else "nothing was left to do"
+        place = "" if output == STANDARD else f" → {output}"
+        return f"{'; '.join(counts)}; {self.seconds:.1f} s, {speed}{place}"
+
 
 def open_sink(request: Request) -> Sink:
     """Where the rows of a request go.

@@ -12,15 +12,17 @@ from transformers.trainer_utils import TrainOutput
 from opinionlm.adaptation.methods import count_parameters
 from opinionlm.config import Config
 from opinionlm.data.prepared import PreparedDataset
+from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.headline import Headline, headline_of
 from opinionlm.evaluation.predictions import score_table, split_table, tag_table
 from opinionlm.evaluation.reports import SplitPredictions
 from opinionlm.evaluation.similarity import ScorePredictions
 from opinionlm.evaluation.tagging import TagPredictions
+from opinionlm.experiments.class_results import SplitResult, decision_facts
 from opinionlm.experiments.figures import learning_curves, save_figure
 from opinionlm.experiments.model_card import model_card
+from opinionlm.experiments.saved_rule import keep_rule
 from opinionlm.experiments.split_report import Predictions, figures_of
-from opinionlm.experiments.split_results import SplitResult
 from opinionlm.experiments.tracking import Tracker
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.quantization import quantized_modules
@@ -36,9 +38,12 @@ def save_best(
     config: Config,
     prepared: PreparedDataset,
     results: dict[str, SplitResult],
+    rule: AnswerRule,
 ) -> None:
-    """Write ``best/``: weights, configuration with the labels, tokenizer and model card."""
+    """Write ``best/``: weights, configuration with labels and answer rule, tokenizer and model card."""
     folder = config.run_folder / "best"
+    if prepared.task == "sequence":
+        keep_rule(model.config, rule)
     model.save_pretrained(folder)
     # Whoever truncates with this tokenizer, a pipeline for one, cuts where training did.
     tokenizer.model_max_length = config.data.max_length
@@ -54,6 +59,7 @@ def write_results(
     train_seconds: float,
     splits: dict[str, Split],
     results: dict[str, SplitResult],
+    rule: AnswerRule,
     prepared: PreparedDataset,
     tracker: Tracker,
 ) -> dict[str, Any]:
@@ -68,6 +74,7 @@ def write_results(
             "best_step": state.best_global_step,
         },
         **{name: result.scores for name, result in results.items()},
+        **({"decision": decision_facts(rule)} if prepared.task == "sequence" else {}),
         "model": count_parameters(model) | {"quantized_modules": len(quantized_modules(model))},
         "cost": {
             "train_seconds": train_seconds,

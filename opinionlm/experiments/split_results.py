@@ -3,38 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from transformers import EvalPrediction
 
+from opinionlm.config import Config
 from opinionlm.data.encoding import IGNORED, flat_lists
 from opinionlm.data.prepared import PreparedDataset
+from opinionlm.evaluation.decisions import AnswerRule, fit_answers
 from opinionlm.evaluation.headline import headline_of
-from opinionlm.evaluation.metrics import all_scores, bootstrap_intervals, classification_scores, softmax
+from opinionlm.evaluation.metrics import bootstrap_intervals, classification_scores
 from opinionlm.evaluation.reports import SplitPredictions
 from opinionlm.evaluation.similarity import ScorePredictions, similarity_intervals, similarity_scores
 from opinionlm.evaluation.tagging import TagPredictions, tag_intervals, tag_predictions, tag_scores, token_summary
+from opinionlm.experiments.class_results import SplitResult, judge_classes, trust_scores
 from opinionlm.experiments.split_report import Predictions
 from opinionlm.training.batching import EncodedTexts
 from opinionlm.training.engines import Engine
+from opinionlm.training.loss_choice import class_counts, split_loss
 from opinionlm.training.losses import ExampleLoss
 from opinionlm.training.splits import Split
-
-
-@dataclass(frozen=True)
-class SplitResult:
-    """Predictions of one split, rows in the order of its texts, and their scores.
-
-    Attributes:
-        predictions: gold labels and what was predicted.
-        scores: plain floats, and intervals as ``[low, high]``.
-    """
-
-    predictions: Predictions
-    scores: dict[str, Any]
 
 
 def kept_outputs(prepared: PreparedDataset) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None:
@@ -42,7 +31,9 @@ def kept_outputs(prepared: PreparedDataset) -> Callable[[torch.Tensor, torch.Ten
     return token_summary if prepared.task == "token" else None
 
 
-def judge(prepared: PreparedDataset, split: Split, outputs: np.ndarray, loss: ExampleLoss) -> SplitResult:
+def judge(
+    prepared: PreparedDataset, split: Split, outputs: np.ndarray, loss: ExampleLoss, rule: AnswerRule
+) -> SplitResult:
     """Predictions and scores of a split, without intervals.
 
     Args:
@@ -50,15 +41,14 @@ def judge(prepared: PreparedDataset, split: Split, outputs: np.ndarray, loss: Ex
         split: the split.
         outputs: logits, or what `kept_outputs` makes of them, rows in the reading order of the split.
         loss: the loss of the training; the score ``loss`` is its exact mean over the split.
+        rule: how labels of texts are decided; other tasks do not read it.
     """
     rows = split.in_text_order(outputs)
     texts = split.texts
     match prepared.task:
         case "sequence":
-            gold = np.asarray(texts["label"])
-            pairs = texts["text_pair"] if "text_pair" in texts.column_names else None
-            predictions = SplitPredictions(prepared.taxonomy.leaves, texts["text"], gold, softmax(rows), pairs)
-            return SplitResult(predictions, all_scores(gold, rows, prepared.taxonomy, loss.class_weights.numpy()))
+            mean_loss = split_loss(loss, torch.from_numpy(rows), torch.tensor(texts["label"]))
+            return judge_classes(texts, rows, prepared.taxonomy, rule, mean_loss)
         case "token":
             positions = split.encoded["word_positions"]
             tagged = tag_predictions(prepared.tags, texts["tokens"], texts["tags"], positions, rows)
@@ -106,10 +96,13 @@ def intervals_of(predictions: Predictions) -> dict[str, list[float]]:
 def validation_scores(
     prepared: PreparedDataset, split: Split, loss: ExampleLoss
 ) -> Callable[[EvalPrediction], dict[str, float]]:
-    """``compute_metrics`` for the trainer: every score of the validation split, without intervals."""
+    """``compute_metrics`` for the trainer: every score of the validation split, without intervals.
+
+    Checkpoints are chosen by the likeliest leaf: what is fitted on validation is fitted to the best of them, later.
+    """
 
     def compute(prediction: EvalPrediction) -> dict[str, float]:
-        return judge(prepared, split, prediction.predictions, loss).scores
+        return judge(prepared, split, prediction.predictions, loss, AnswerRule()).scores
 
     return compute
 
@@ -124,11 +117,29 @@ def chosen_score(prepared: PreparedDataset) -> Callable[[np.ndarray, np.ndarray]
 
 
 def evaluate_splits(
-    engine: Engine, splits: dict[str, Split], readers: dict[str, EncodedTexts], prepared: PreparedDataset
-) -> dict[str, SplitResult]:
-    """Predict validation and test with the engine's model (every process takes part) and score them."""
-    results = {}
+    engine: Engine,
+    splits: dict[str, Split],
+    readers: dict[str, EncodedTexts],
+    prepared: PreparedDataset,
+    config: Config,
+) -> tuple[dict[str, SplitResult], AnswerRule]:
+    """Predict validation and test with the engine's model (every process takes part) and score them.
+
+    Returns:
+        The results, and the rule for labels of texts; it is fitted before test is read.
+    """
+    rule, results = AnswerRule(), {}
     for name in ("validation", "test"):
-        result = judge(prepared, splits[name], engine.outputs(readers[name]), engine.loss)
-        results[name] = SplitResult(result.predictions, result.scores | intervals_of(result.predictions))
-    return results
+        outputs = engine.outputs(readers[name])
+        if prepared.task == "sequence" and name == "validation":
+            split = splits[name]
+            counts = class_counts(splits["train"], prepared, prepared.taxonomy.leaves, config)
+            gold, logits = np.asarray(split.texts["label"]), split.in_text_order(outputs)
+            rule = fit_answers(gold, logits, counts, prepared.taxonomy, config.decision)
+        result = judge(prepared, splits[name], outputs, engine.loss, rule)
+        scores = result.scores | intervals_of(result.predictions)
+        if prepared.task == "sequence":
+            logits = splits[name].in_text_order(outputs)
+            scores |= trust_scores(splits[name].texts, result.predictions, logits, rule, prepared.taxonomy, config)
+        results[name] = SplitResult(result.predictions, scores)
+    return results, rule

@@ -38,6 +38,9 @@ class OpinionClassifierConfig(PreTrainedConfig):
         max_length: number of tokens a text was cut to in training; prediction does the same.
         text_pairs: whether the model was trained on pairs of texts.
         adapter: what was added to the backbone, as `opinionlm.models.adapters.add_adapter` reads it.
+        temperature: divides the logits, which are the model's own, where calibrated probabilities are wanted.
+        decision, decision_offsets: how a leaf is decided, see `opinionlm.evaluation.decisions.AnswerRule`.
+        label_set_score, label_set_thresholds: see `opinionlm.evaluation.label_sets.LabelSets`; None without them.
 
     With ``problem_type="regression"`` and one label the logit is a score, of a pair of texts for instance.
     """
@@ -54,6 +57,11 @@ class OpinionClassifierConfig(PreTrainedConfig):
     max_length: int | None = None
     text_pairs: bool = False
     adapter: dict | None = None
+    temperature: float = 1.0
+    decision: str = "argmax"
+    decision_offsets: list[float] | None = None
+    label_set_score: str | None = None
+    label_set_thresholds: list[float] | None = None
 
 
 class OpinionClassifier(PreTrainedModel):

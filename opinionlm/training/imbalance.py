@@ -8,11 +8,15 @@ a larger margin (LDAM), look away from what is easy (focal), or count examples b
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import nn
 
-from opinionlm.training.losses import WeightedCrossEntropy
+from opinionlm.options import MethodConfig
+from opinionlm.training.losses import WeightedCrossEntropy, inverse_frequency_weights
+
+WeightKind = Literal["none", "inverse_frequency", "effective_number"]
 
 
 def effective_number_weights(counts: Sequence[int], beta: float = 0.999) -> torch.Tensor:
@@ -28,6 +32,23 @@ def effective_number_weights(counts: Sequence[int], beta: float = 0.999) -> torc
     count = torch.tensor(counts, dtype=torch.float64)
     effective = torch.where(count > 0, (1.0 - beta) / (1.0 - beta**count).clamp(min=1e-300), 0.0)
     return (effective / effective.sum() * len(counts)).to(torch.float32)
+
+
+def class_weights_of(kind: WeightKind, counts: Sequence[int], method: MethodConfig) -> torch.Tensor:
+    """Class weights of a kind, float32 ``(classes,)``.
+
+    Args:
+        kind: how classes are weighed.
+        counts: training examples per class.
+        method: has the parameters of the kinds.
+    """
+    match kind:
+        case "none":
+            return torch.ones(len(counts))
+        case "inverse_frequency":
+            return inverse_frequency_weights(counts)
+        case "effective_number":
+            return effective_number_weights(counts, method.effective_number_beta)
 
 
 def log_priors(counts: Sequence[int]) -> torch.Tensor:

@@ -16,8 +16,8 @@ from opinionlm.data.instruct_encoding import encode_examples
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.prompts import PromptEncoder
 from opinionlm.errors import UserError
+from opinionlm.training.imbalance import class_weights_of
 from opinionlm.training.instruct_trainer import InstructTexts
-from opinionlm.training.losses import inverse_frequency_weights
 from opinionlm.training.runs import write_csv
 
 
@@ -84,10 +84,11 @@ def answer_weights(prepared: PreparedDataset, train: AnswerSplit, config: Config
             f"{config.source}: class_counts: {len(counts)} numbers for {size} labels; give one per label, or leave it "
             "out"
         )
-    if size == 1 or config.method.class_weights == "none":
+    kind = "inverse_frequency" if config.method.class_weights == "auto" else config.method.class_weights
+    if size == 1 or kind == "none":
         return torch.ones(size)
     found = Counter(numbers_of(train.encoded, "label").tolist())
-    return inverse_frequency_weights(counts or [found[label] for label in range(size)])
+    return class_weights_of(kind, counts or [found[label] for label in range(size)], config.method)
 
 
 def supervised_tokens(splits: dict[str, AnswerSplit]) -> dict[str, int]:

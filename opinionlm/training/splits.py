@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
@@ -20,7 +17,6 @@ from opinionlm.data.word_alignment import encode_words
 from opinionlm.errors import UserError
 from opinionlm.training.batching import BatchPlan, EncodedTexts
 from opinionlm.training.frozen_cache import PrefixStates
-from opinionlm.training.losses import ExampleLoss, MeanSquaredError, WeightedCrossEntropy, inverse_frequency_weights
 
 
 @dataclass(frozen=True)
@@ -107,63 +103,6 @@ def label_counts(split: Split, prepared: PreparedDataset) -> Counter[int | float
         labels = flat_lists(split.encoded, "labels")[0]
         return Counter(labels[labels != IGNORED].tolist())
     return Counter(numbers_of(split.encoded, "labels").tolist())
-
-
-def loss_for(train: Split, prepared: PreparedDataset, config: Config) -> ExampleLoss:
-    """The loss of a task, with class weights where the config asks for them.
-
-    ``class_weights: auto`` weighs the classes of a label tree by inverse frequency, as the opinion paper does, and
-    leaves tags alone: nearly every word is tagged ``O``, which would then count for next to nothing.
-
-    Raises:
-        UserError: weights or counts that the task has no use for, or counts that do not name every class.
-    """
-    method = config.method
-    match prepared.task:
-        case "sequence":
-            names, weights = prepared.taxonomy.leaves, "inverse_frequency"
-        case "token":
-            names, weights = prepared.tags, "none"
-        case _:
-            if method.class_weights == "inverse_frequency" or method.class_counts is not None:
-                raise UserError(
-                    f"{config.source}: class_weights: task similarity has scores and no classes; leave out "
-                    "class_weights and class_counts"
-                )
-            return MeanSquaredError()
-    kind = weights if method.class_weights == "auto" else method.class_weights
-    return WeightedCrossEntropy(class_weights_for(train, prepared, names, kind, config))
-
-
-def class_weights_for(
-    train: Split,
-    prepared: PreparedDataset,
-    names: Sequence[str],
-    kind: Literal["none", "inverse_frequency"],
-    config: Config,
-) -> torch.Tensor:
-    """Class weights ``(classes,)`` of a kind, from the counts of the config or else of the training split.
-
-    Raises:
-        UserError: ``class_counts`` does not name every class, or nothing reads it.
-    """
-    counts = config.method.class_counts
-    if counts is not None and len(counts) != len(names):
-        raise UserError(
-            f"{config.source}: class_counts: {len(counts)} numbers for {len(names)} labels; give one per label in the "
-            f"order {', '.join(names)}"
-        )
-    match kind:
-        case "none":
-            if counts is not None:
-                raise UserError(
-                    f"{config.source}: class_counts: nothing reads them; set class_weights: inverse_frequency, or "
-                    "leave them out"
-                )
-            return torch.ones(len(names))
-        case "inverse_frequency":
-            found = label_counts(train, prepared)
-            return inverse_frequency_weights(counts or [found[label] for label in range(len(names))])
 
 
 def batch_plan(texts: EncodedTexts, config: Config, arguments: TrainingArguments) -> BatchPlan:

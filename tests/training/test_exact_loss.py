@@ -16,7 +16,7 @@ from transformers import TrainerCallback, TrainingArguments
 
 from opinionlm.data.encoding import PadCollator
 from opinionlm.training.batching import BatchPlan, EncodedTexts
-from opinionlm.training.losses import WeightedCrossEntropy, inverse_frequency_weights
+from opinionlm.training.losses import ExampleLoss, WeightedCrossEntropy, inverse_frequency_weights
 from opinionlm.training.trainer import OpinionTrainer
 from tests.tiny import tiny_classifier
 
@@ -45,7 +45,9 @@ class Spy(TrainerCallback):
             self.gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def first_step(folder: Path, batch: int, accumulation: int, count: int = 16) -> tuple[float, dict[str, torch.Tensor]]:
+def first_step(
+    folder: Path, batch: int, accumulation: int, count: int = 16, loss: ExampleLoss | None = None
+) -> tuple[float, dict[str, torch.Tensor]]:
     """Loss and gradients of one optimizer step over all examples, cut as asked for."""
     spy = Spy()
     arguments = TrainingArguments(
@@ -70,7 +72,7 @@ def first_step(folder: Path, batch: int, accumulation: int, count: int = 16) -> 
     trainer = OpinionTrainer(
         model=tiny_classifier(classifier_dropout=0.0, head_hidden_sizes=[32]),
         args=arguments,
-        loss=WeightedCrossEntropy(WEIGHTS),
+        loss=WeightedCrossEntropy(WEIGHTS) if loss is None else loss,
         plan=plan,
         train_dataset=texts,
         data_collator=PadCollator(pad_token_id=0),

@@ -13,7 +13,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArgumen
 from opinionlm.data.encoding import PadCollator
 from opinionlm.training.batching import BatchPlan, EncodedTexts
 from opinionlm.training.loop import TrainingLoop
-from opinionlm.training.losses import WeightedCrossEntropy
+from opinionlm.training.losses import ExampleLoss, WeightedCrossEntropy
 from opinionlm.training.trainer import OpinionTrainer
 from tests.tiny import tiny_classifier
 from tests.training.test_exact_loss import WEIGHTS, examples
@@ -41,7 +41,13 @@ class Killer(TrainerCallback):
             raise KeyboardInterrupt
 
 
-def engine(kind: str, folder: Path, callbacks: list[TrainerCallback] | None = None, **options):
+def engine(
+    kind: str,
+    folder: Path,
+    callbacks: list[TrainerCallback] | None = None,
+    loss: ExampleLoss | None = None,
+    **options,
+):
     """One of the two engines over the same model and examples."""
     values = {
         "per_device_train_batch_size": 4,
@@ -79,7 +85,7 @@ def engine(kind: str, folder: Path, callbacks: list[TrainerCallback] | None = No
         # Dropout shows that both draw the same random numbers.
         model=tiny_classifier("bert", classifier_dropout=0.2, head_hidden_sizes=[32]),
         args=arguments,
-        loss=WeightedCrossEntropy(WEIGHTS),
+        loss=WeightedCrossEntropy(WEIGHTS) if loss is None else loss,
         plan=BatchPlan(texts.lengths, 4, None, False, "every_epoch", 5, 3),
         train_dataset=texts,
         eval_dataset=texts,

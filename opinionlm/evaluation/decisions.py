@@ -1,0 +1,165 @@
+"""From probabilities to one leaf per text. The leaf decides and its ancestors follow, so levels always agree.
+
+Everything that a rule has to learn is fitted on validation by `fit_answers`; test is never seen here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.evaluation.calibration import calibrated, fit_temperature
+from opinionlm.evaluation.hierarchical import lca_heights
+from opinionlm.evaluation.label_sets import LabelSets, fit_label_sets
+from opinionlm.evaluation.metrics import f1_from_confusion, present_classes
+from opinionlm.options import DecisionConfig, DecisionKind
+
+# Strengths of the adjustment that are tried on validation, and offsets in nats; both hold 0, which changes nothing.
+TAUS = tuple(round(0.1 * step, 1) for step in range(26))
+OFFSETS = np.linspace(-3.0, 3.0, 61)
+# Macro-F1 that a nat of mean offset has to earn on validation: rare classes have few rows there to be fitted to.
+OFFSET_PENALTY = 0.01
+SWEEPS = 20
+
+
+@dataclass(frozen=True)
+class AnswerRule:
+    """How a model's logits become answers; without any fit, the likeliest leaf with its plain probability.
+
+    Attributes:
+        temperature: divides the logits.
+        kind: how the leaf is decided.
+        offsets: added to the leaves' log-probabilities by ``logit_adjusted`` and ``thresholds``, else empty.
+        tau: the chosen strength of ``logit_adjusted``, else None.
+        label_sets: None for a model that has none.
+    """
+
+    temperature: float = 1.0
+    kind: DecisionKind = "argmax"
+    offsets: tuple[float, ...] = field(default=())
+    tau: float | None = None
+    label_sets: LabelSets | None = None
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities ``(rows, leaves)`` from raw logits."""
+        return calibrated(logits, self.temperature)
+
+    def decide(self, probabilities: np.ndarray, taxonomy: Taxonomy) -> np.ndarray:
+        """Leaf ids ``(rows,)``; the first leaf wins a tie.
+
+        Args:
+            probabilities: calibrated, ``(rows, leaves)``.
+            taxonomy: the label tree.
+        """
+        match self.kind:
+            case "argmax":
+                return probabilities.argmax(axis=1)
+            case "logit_adjusted" | "thresholds":
+                return (log(probabilities) + np.array(self.offsets)).argmax(axis=1)
+            case "expected_cost":
+                # Rounded, so that equal costs are equal whatever order they were summed in.
+                return (probabilities @ lca_heights(taxonomy)).round(12).argmin(axis=1)
+
+
+def log(probabilities: np.ndarray) -> np.ndarray:
+    """Logarithms, finite where a probability is too small for a float."""
+    return np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
+
+
+def fit_answers(
+    gold: np.ndarray, logits: np.ndarray, counts: Sequence[int], taxonomy: Taxonomy, options: DecisionConfig
+) -> AnswerRule:
+    """Temperature, decision and label sets from the validation split.
+
+    Args:
+        gold: leaf ids ``(rows,)`` of validation.
+        logits: the model's, ``(rows, leaves)``.
+        counts: training examples per leaf.
+        taxonomy: the label tree.
+        options: which decision, which label sets.
+    """
+    temperature = fit_temperature(gold, logits)
+    probabilities = calibrated(logits, temperature)
+    offsets, tau = np.zeros(0), None
+    match options.decision:
+        case "logit_adjusted":
+            tau, offsets = fit_adjustment(gold, probabilities, counts)
+        case "thresholds":
+            offsets = fit_offsets(gold, probabilities)
+        case "argmax" | "expected_cost":
+            pass
+    sets = fit_label_sets(gold, probabilities, options.label_set_score)
+    return AnswerRule(temperature, options.decision, tuple(offsets.tolist()), tau, sets)
+
+
+def macro_f1(gold: np.ndarray, predicted: np.ndarray, classes: int) -> float:
+    """The macro-F1 of `opinionlm.evaluation.metrics.classification_scores`."""
+    confusion = np.bincount(gold * classes + predicted, minlength=classes**2).reshape(classes, classes)
+    return float(f1_from_confusion(confusion)[present_classes(confusion)].mean())
+
+
+def fit_adjustment(gold: np.ndarray, probabilities: np.ndarray, counts: Sequence[int]) -> tuple[float, np.ndarray]:
+    """Post-hoc logit adjustment (Menon et al. 2021, section 4.1) with τ by macro-F1; the smaller τ wins a tie.
+
+    Args:
+        gold: leaf ids ``(rows,)`` of validation.
+        probabilities: calibrated, ``(rows, leaves)``.
+        counts: training examples per leaf; an absent leaf counts as one.
+
+    Returns:
+        τ and the offsets −τ · log prior ``(leaves,)``.
+    """
+    present = np.maximum(np.asarray(counts, dtype=np.float64), 1.0)
+    log_prior, scores = np.log(present / present.sum()), log(probabilities)
+
+    def score(tau: float) -> float:
+        return macro_f1(gold, (scores - tau * log_prior).argmax(axis=1), len(counts))
+
+    tau = max(TAUS, key=score)
+    return tau, -tau * log_prior
+
+
+def fit_offsets(gold: np.ndarray, probabilities: np.ndarray, penalty: float = OFFSET_PENALTY) -> np.ndarray:
+    """One offset per leaf by coordinate ascent on macro-F1 minus a penalty on the mean absolute offset.
+
+    A class's threshold on its probability and an offset of its log-probability are the same thing; offsets leave one
+    answer per text whatever their values. The search is deterministic: leaves in their order, from zero, until a sweep
+    changes nothing; of equal candidates the smallest wins.
+
+    Args:
+        gold: leaf ids ``(rows,)`` of validation.
+        probabilities: calibrated, ``(rows, leaves)``.
+        penalty: macro-F1 that a nat of mean absolute offset has to earn.
+
+    Returns:
+        ``(leaves,)`` in nats.
+    """
+    scores = log(probabilities)
+    classes = scores.shape[1]
+    offsets = np.zeros(classes)
+    candidates = OFFSETS[np.argsort(np.abs(OFFSETS), kind="stable")]
+
+    def value(predicted: np.ndarray, shifts: np.ndarray) -> float:
+        return macro_f1(gold, predicted, classes) - penalty * float(np.abs(shifts).mean())
+
+    best = value(scores.argmax(axis=1), offsets)
+    for _ in range(SWEEPS):
+        before = best
+        for leaf in range(classes):
+            shifted = scores + offsets
+            shifted[:, leaf] = -np.inf
+            rival, rival_score = shifted.argmax(axis=1), shifted.max(axis=1)
+            for candidate in candidates:
+                trial = offsets.copy()
+                trial[leaf] = candidate
+                own = scores[:, leaf] + candidate
+                wins = (own > rival_score) | ((own == rival_score) & (leaf < rival))
+                found = value(np.where(wins, leaf, rival), trial)
+                if found > best + 1e-9:
+                    best, offsets = found, trial
+        if best == before:
+            break
+    return offsets

@@ -1,0 +1,83 @@
+"""Scores of labels of texts: of the answers, of the probabilities, of label sets, on every platform."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from opinionlm.config import Config
+from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.evaluation.decisions import AnswerRule
+from opinionlm.evaluation.label_sets import set_scores
+from opinionlm.evaluation.metrics import calibration_scores, classification_scores, platform_scores, softmax
+from opinionlm.evaluation.reports import SplitPredictions
+from opinionlm.experiments.split_report import Predictions
+
+
+@dataclass(frozen=True)
+class SplitResult:
+    """Predictions of one split, rows in the order of its texts, and their scores.
+
+    Attributes:
+        predictions: gold labels and what was predicted.
+        scores: plain floats, intervals as ``[low, high]``, and ``platforms``: the scores of every platform.
+    """
+
+    predictions: Predictions
+    scores: dict[str, Any]
+
+
+def judge_classes(
+    texts: Dataset, logits: np.ndarray, taxonomy: Taxonomy, rule: AnswerRule, loss: float
+) -> SplitResult:
+    """Predictions and scores of a split, without intervals.
+
+    Args:
+        texts: the prepared rows.
+        logits: ``(rows, leaves)``, raw.
+        taxonomy: the label tree.
+        rule: how labels are decided.
+        loss: of the split, as the model was trained.
+    """
+    gold, probabilities = np.asarray(texts["label"]), rule.probabilities(logits)
+    pairs = texts["text_pair"] if "text_pair" in texts.column_names else None
+    decided = rule.decide(probabilities, taxonomy)
+    predictions = SplitPredictions(taxonomy.leaves, texts["text"], gold, probabilities, pairs, decided)
+    scores = {"loss": loss} | classification_scores(gold, decided, taxonomy) | calibration_scores(gold, probabilities)
+    return SplitResult(predictions, scores)
+
+
+def trust_scores(
+    texts: Dataset,
+    predictions: SplitPredictions,
+    logits: np.ndarray,
+    rule: AnswerRule,
+    taxonomy: Taxonomy,
+    config: Config,
+) -> dict[str, Any]:
+    """What calibration changed, what the label sets are worth, and the scores of every platform.
+
+    Args:
+        texts: the prepared rows.
+        predictions: by the rule.
+        logits: ``(rows, leaves)``, raw.
+        rule: fitted on validation.
+        taxonomy: the label tree.
+        config: the run's options.
+    """
+    before = calibration_scores(predictions.gold, softmax(logits))
+    members = rule.label_sets.members(predictions.probabilities, config.decision.label_set_coverage)
+    return {
+        **{f"{name}_uncalibrated": value for name, value in before.items()},
+        **set_scores(predictions.gold, members),
+        "platforms": platform_scores(predictions.gold, predictions.predicted, texts["platform"], taxonomy),
+    }
+
+
+def decision_facts(rule: AnswerRule) -> dict[str, float]:
+    """What was fitted on validation, for ``metrics.json``."""
+    facts = {"temperature": rule.temperature}
+    return facts if rule.tau is None else facts | {"tau": rule.tau}

@@ -1,0 +1,175 @@
+"""From a config to the loss that training minimises, and to what changes it on the way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from opinionlm.config import Config
+from opinionlm.data.prepared import PreparedDataset
+from opinionlm.errors import UserError
+from opinionlm.loss_rules import COUNTING_LOSSES, TREE_LOSSES, sequence_only
+from opinionlm.training.imbalance import (
+    FocalLoss,
+    LogitAdjustedCrossEntropy,
+    MarginLoss,
+    SmoothedCrossEntropy,
+    WeightKind,
+    class_weights_of,
+)
+from opinionlm.training.losses import ExampleLoss, MeanSquaredError, WeightedCrossEntropy
+from opinionlm.training.splits import Split, label_counts
+from opinionlm.training.tree_losses import (
+    ConditionalTreeCrossEntropy,
+    MarginalTreeCrossEntropy,
+    SoftTreeCrossEntropy,
+)
+
+
+def loss_for(train: Split, prepared: PreparedDataset, config: Config) -> ExampleLoss:
+    """The loss that the config asks for, with its class weights.
+
+    Raises:
+        UserError: options that the task has no use for, a loss over a label tree where there is none, or
+            ``class_counts`` that do not name every class or that nothing reads.
+    """
+    method = config.method
+    if prepared.task != "sequence" and (problems := sequence_only(method, config.decision, prepared.task)):
+        raise UserError(f"{config.source}: {'; '.join(problems)}")
+    match prepared.task:
+        case "sequence":
+            return sequence_loss(train, prepared, config)
+        case "token":
+            counts = class_counts(train, prepared, prepared.tags, config)
+            return WeightedCrossEntropy(class_weights_of(weight_kind(prepared, config), counts, method))
+        case _:
+            if method.class_weights not in ("auto", "none") or method.class_counts is not None:
+                raise UserError(
+                    f"{config.source}: class_weights: task similarity has scores and no classes; leave out "
+                    "class_weights and class_counts"
+                )
+            return MeanSquaredError()
+
+
+def sequence_loss(train: Split, prepared: PreparedDataset, config: Config) -> ExampleLoss:
+    """The loss over the leaves of a label tree.
+
+    Raises:
+        UserError: see `loss_for`.
+    """
+    method, taxonomy = config.method, prepared.taxonomy
+    if method.loss in TREE_LOSSES and taxonomy.depth == 1:
+        raise UserError(
+            f"{config.source}: loss: {method.loss!r} needs a label tree, and the labels of {prepared.name} are flat; "
+            "use cross_entropy or logit_adjusted"
+        )
+    counts = class_counts(train, prepared, taxonomy.leaves, config)
+    weights = class_weights_of(weight_kind(prepared, config), counts, method)
+    match method.loss:
+        case "cross_entropy" if method.label_smoothing > 0:
+            return SmoothedCrossEntropy(weights, method.label_smoothing)
+        case "cross_entropy":
+            return WeightedCrossEntropy(weights)
+        case "logit_adjusted":
+            return LogitAdjustedCrossEntropy(weights, counts, method.logit_adjustment_tau)
+        case "focal":
+            return FocalLoss(weights, method.focal_gamma)
+        case "ldam":
+            return MarginLoss(weights, counts, method.ldam_margin)
+        case "tree_conditional":
+            return ConditionalTreeCrossEntropy(weights, taxonomy, counts, method.logit_adjustment_tau)
+        case "tree_marginal":
+            return MarginalTreeCrossEntropy(weights, taxonomy)
+        case "tree_soft":
+            return SoftTreeCrossEntropy(weights, taxonomy, method.tree_beta)
+
+
+def weight_kind(prepared: PreparedDataset, config: Config) -> WeightKind:
+    """How classes are weighed, with ``class_weights: auto`` decided.
+
+    ``auto`` weighs the classes of a label tree by inverse frequency, as the opinion paper does. It leaves tags alone:
+    nearly every word is tagged ``O``, which would then count for next to nothing; and it leaves losses alone that
+    adjust logits by the priors, which is the same medicine again.
+    """
+    method = config.method
+    if method.class_weights != "auto":
+        return method.class_weights
+    adjusts = method.loss in ("logit_adjusted", "tree_conditional")
+    return "inverse_frequency" if prepared.task == "sequence" and not adjusts else "none"
+
+
+def class_counts(train: Split, prepared: PreparedDataset, names: Sequence[str], config: Config) -> list[int]:
+    """Training examples per class: those of the config, or else of the training split.
+
+    Raises:
+        UserError: ``class_counts`` does not name every class, or nothing reads it.
+    """
+    given, method = config.method.class_counts, config.method
+    if given is None:
+        found = label_counts(train, prepared)
+        return [found[label] for label in range(len(names))]
+    if len(given) != len(names):
+        raise UserError(
+            f"{config.source}: class_counts: {len(given)} numbers for {len(names)} labels; give one per label in the "
+            f"order {', '.join(names)}"
+        )
+    is_read = weight_kind(prepared, config) != "none" or method.loss in COUNTING_LOSSES
+    if not is_read and config.decision.decision != "logit_adjusted":
+        raise UserError(
+            f"{config.source}: class_counts: nothing reads them; set class_weights: inverse_frequency, or leave "
+            "them out"
+        )
+    return given
+
+
+class DeferredWeighting(TrainerCallback):
+    """Lets class weights count from a share of training on (LDAM-DRW, Cao et al. 2019, section 3.3).
+
+    It acts between optimizer steps, so that the denominator of a step's weighted mean and its losses always have the
+    same weights. Whether they count depends on the number of the step alone, so a resumed run goes on the same way.
+
+    Args:
+        loss: whose weights wait.
+        share: of all optimizer steps, from 0 to 1.
+    """
+
+    def __init__(self, loss: MarginLoss, share: float) -> None:
+        self.loss, self.share = loss, share
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Where a run goes on behind that step, or begins there, they count at once."""
+        self._start_if_due(state)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """After each optimizer step: does the next one count them?"""
+        self._start_if_due(state)
+
+    def _start_if_due(self, state: TrainerState) -> None:
+        if self.share < 1 and state.global_step >= math.ceil(self.share * state.max_steps):
+            self.loss.start_weighting()
+
+
+def loss_callbacks(loss: ExampleLoss, config: Config) -> list[TrainerCallback]:
+    """Callbacks that a loss needs while it trains; most need none."""
+    return [DeferredWeighting(loss, config.method.ldam_reweight_from)] if isinstance(loss, MarginLoss) else []
+
+
+def split_loss(loss: ExampleLoss, logits: torch.Tensor, labels: torch.Tensor) -> float:
+    """Exact weighted mean loss over a whole split (nats), the quantity that training minimises.
+
+    Args:
+        loss: of one text.
+        logits: ``(rows, classes)``.
+        labels: leaf ids ``(rows,)``.
+    """
+    weights = loss.example_weights(labels).double()
+    losses = loss.example_losses(logits, labels).double()
+    return float((weights * losses).sum() / weights.sum())

@@ -1,0 +1,77 @@
+"""Conformal label sets: hand arithmetic, coverage on fresh rows, a maintained library as the oracle."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from opinionlm.evaluation.label_sets import COVERAGES, LabelSets, fit_label_sets, misfit, set_scores, threshold
+from opinionlm.evaluation.metrics import softmax
+from tests.evaluation.test_calibration import sample
+
+ROW = np.array([[0.5, 0.2, 0.3]])
+
+
+def test_misfits_by_hand() -> None:
+    assert misfit(ROW, "lac")[0].tolist() == pytest.approx([0.5, 0.8, 0.7])
+    assert misfit(ROW, "aps")[0].tolist() == pytest.approx([0.5, 1.0, 0.8])
+
+
+def test_threshold_by_hand() -> None:
+    misfits = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    # (9 + 1) · 0.9 = 9: the ninth; (9 + 1) · 0.81 = 8.1: the ninth too; 0.5: the fifth; beyond the last: every label.
+    assert [threshold(misfits, coverage) for coverage in (0.9, 0.81, 0.5, 0.91)] == [0.9, 0.9, 0.5, 1.0]
+
+
+def test_sets_by_hand() -> None:
+    sets = LabelSets("lac", tuple(0.75 if coverage < 0.9 else 1.0 for coverage in COVERAGES))
+    assert sets.members(ROW, 0.8)[0].tolist() == [True, False, True]
+    assert sets.members(ROW, 0.9).all() and sets.members(ROW, 0.885)[0].tolist() == [True, False, True]
+    scores = set_scores(np.array([1]), sets.members(ROW, 0.8))
+    assert scores == {"label_set_coverage": 0.0, "label_set_size": 2.0}
+
+
+@pytest.mark.parametrize("score", ["lac", "aps"])
+@pytest.mark.parametrize("coverage", [0.6, 0.9, 0.95])
+def test_fresh_rows_are_covered(score: str, coverage: float) -> None:
+    # An overconfident model: coverage does not depend on its being right.
+    gold, logits = sample(40_000, 3.0)
+    sets = fit_label_sets(gold[:20_000], softmax(logits[:20_000]), score)
+    members = sets.members(softmax(logits[20_000:]), coverage)
+    assert set_scores(gold[20_000:], members)["label_set_coverage"] == pytest.approx(coverage, abs=0.015)
+    assert sets.thresholds == tuple(sorted(sets.thresholds))
+
+
+def test_too_few_rows_promise_nothing_more() -> None:
+    gold, logits = sample(20, 1.0)
+    sets = fit_label_sets(gold, softmax(logits), "lac")
+    assert sets.members(softmax(logits), 0.99).all() and not sets.members(softmax(logits), 0.6).all()
+
+
+def test_mapie_gives_the_same_sets() -> None:
+    mapie = pytest.importorskip("mapie.classification", reason="mapie==1.6.0 is not installed")
+    from sklearn.base import BaseEstimator, ClassifierMixin
+
+    class Given(ClassifierMixin, BaseEstimator):
+        """Hands probabilities through, as a fitted model would give them."""
+
+        def fit(self, features, labels):
+            self.classes_ = np.arange(8)
+            return self
+
+        def predict_proba(self, features):
+            return features
+
+        def predict(self, features):
+            return features.argmax(axis=1)
+
+    gold, logits = sample(900, 2.0)
+    probabilities = softmax(logits)
+    # Its APS draws random numbers in calibration too, so only LAC can be compared set by set.
+    ours = fit_label_sets(gold[:400], probabilities[:400], "lac")
+    for coverage in (0.6, 0.9, 0.95):
+        oracle = mapie.SplitConformalClassifier(
+            Given().fit(None, None), confidence_level=coverage, conformity_score="lac", prefit=True
+        ).conformalize(probabilities[:400], gold[:400])
+        _, sets = oracle.predict_set(probabilities[400:])
+        assert (ours.members(probabilities[400:], coverage) == sets[:, :, 0]).all(), coverage

@@ -1,0 +1,144 @@
+"""Decisions, calibration and label sets through the command lines: fitted on validation, saved, served."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import predict
+from opinionlm.errors import UserError
+from opinionlm.evaluation.decisions import AnswerRule
+from opinionlm.evaluation.label_sets import COVERAGES, LabelSets
+from opinionlm.experiments.prediction import TrustOptions, load_labeller
+from opinionlm.experiments.saved_rule import keep_rule, saved_rule
+from opinionlm.models.classifier import OpinionClassifier, OpinionClassifierConfig
+from tests.saved_classifier import LEAVES, save_tiny_classifier
+from tests.test_prediction import some_texts, write_csv
+from tests.test_train_classifier import WORDS, setting, train  # noqa: F401 — a fixture
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def serve(folder: Path, source: Path, output: Path, *options: object) -> list[dict[str, str]]:
+    predict.main(["--model", str(folder), "--input", str(source), "--output", str(output), *map(str, options)])
+    return read(output)
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory) -> Path:
+    """A saved model with a rule that is easy to see: warm, the second leaf favoured, sets from 0.5 on."""
+    folder = save_tiny_classifier(tmp_path_factory.mktemp("model"))
+    model = OpinionClassifier.from_pretrained(folder)
+    sets = LabelSets("lac", tuple(coverage for coverage in COVERAGES))
+    keep_rule(model.config, AnswerRule(2.0, "thresholds", (0.0, 1.0, 0.0, 0.0), label_sets=sets))
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_a_rule_survives_saving(model_folder) -> None:
+    rule = saved_rule(OpinionClassifierConfig.from_pretrained(model_folder))
+    assert rule == AnswerRule(2.0, "thresholds", (0.0, 1.0, 0.0, 0.0), label_sets=LabelSets("lac", COVERAGES))
+    assert json.loads((model_folder / "config.json").read_text())["temperature"] == 2.0
+    # A model without one answers as plainly as before.
+    assert saved_rule(OpinionClassifierConfig()) == AnswerRule()
+
+
+def test_predictions_follow_the_saved_rule(model_folder, tmp_path) -> None:
+    texts = some_texts(60)
+    rows = serve(model_folder, write_csv(tmp_path / "posts.csv", texts), tmp_path / "out.csv", "--label_sets", 0.8)
+    plain = load_labeller(save_tiny_classifier(tmp_path / "plain"), "cpu").probabilities(texts)
+    warm = np.sqrt(plain) / np.sqrt(plain).sum(axis=1, keepdims=True)
+    stored = np.array([[float(row[f"probability_{leaf}"]) for leaf in LEAVES] for row in rows])
+    np.testing.assert_allclose(stored, warm, atol=2e-6)
+    favoured = warm * np.exp([0, 1, 0, 0])
+    assert [row["predicted"] for row in rows] == [LEAVES[leaf] for leaf in favoured.argmax(axis=1)]
+    assert (favoured.argmax(axis=1) != warm.argmax(axis=1)).any()
+    for row, probabilities in zip(rows, stored, strict=True):
+        assert float(row["confidence"]) == float(row[f"probability_{row['predicted']}"])
+        # 1 − p ≤ 0.8
+        assert json.loads(row["label_set"]) == [
+            leaf for leaf, p in zip(LEAVES, probabilities, strict=True) if p >= 0.2
+        ]
+
+
+def test_abstention_leaves_the_label_blank(model_folder, tmp_path) -> None:
+    source = write_csv(tmp_path / "posts.csv", some_texts(60))
+    rows = serve(model_folder, source, tmp_path / "all.csv")
+    some = serve(model_folder, source, tmp_path / "some.csv", "--abstain_below", 0.6)
+    abstained = [float(row["confidence"]) < 0.6 for row in rows]
+    assert 0 < sum(abstained) < 60
+    for before, after, gone in zip(rows, some, abstained, strict=True):
+        blank = dict.fromkeys(("predicted", "level1", "level2", "level3"), "") if gone else {}
+        assert after == before | blank
+    predict.main(
+        ["--model", str(model_folder), "--input", str(source), "--output", str(tmp_path / "some.jsonl")]
+        + ["--abstain_below", "0.6", "--label_sets", "0.9"]
+    )
+    objects = [json.loads(line) for line in (tmp_path / "some.jsonl").read_text().splitlines()]
+    assert [item["predicted"] is None for item in objects] == abstained
+    assert all(isinstance(item["label_set"], list) for item in objects)
+
+
+def test_what_cannot_be_served_is_refused(model_folder, tmp_path) -> None:
+    source = write_csv(tmp_path / "posts.csv", ["buy"])
+    for options, message in (
+        (["--label_sets", "1.5"], "--label_sets: 1.5 is no coverage between 0.5 and 0.99"),
+        (["--abstain_below", "-1"], "--abstain_below: -1 is no probability above 0"),
+    ):
+        with pytest.raises(UserError, match=message):
+            serve(model_folder, source, tmp_path / "out.csv", *options)
+    with pytest.raises(UserError, match="holds no thresholds for them"):
+        load_labeller(save_tiny_classifier(tmp_path / "plain"), "cpu", trust=TrustOptions(coverage=0.9))
+
+
+def test_a_run_fits_on_validation_alone(setting, tmp_path, monkeypatch) -> None:  # noqa: F811
+    from opinionlm.experiments import split_results
+    from opinionlm.training.trainer import OpinionTrainer
+
+    events: list[object] = []
+    outputs, fit = OpinionTrainer.outputs, split_results.fit_answers
+    monkeypatch.setattr(OpinionTrainer, "outputs", lambda self, texts: events.append(texts) or outputs(self, texts))
+    monkeypatch.setattr(split_results, "fit_answers", lambda *given: events.append(given[0]) or fit(*given))
+
+    options = {"decision": "thresholds", "label_set_coverage": 0.8, "loss": "tree_conditional"}
+    metrics = train(setting, output_dir=tmp_path, run_name="whole", **options)
+    folder = tmp_path / "whole"
+    # Fitted once, on the gold labels of validation, before the model is shown test.
+    validation, gold, test = events
+    golds = {
+        name: [row["gold"] for row in read(folder / "predictions" / f"{name}.csv")] for name in ("validation", "test")
+    }
+    assert [list(WORDS)[label] for label in gold] == golds["validation"] != golds["test"]
+    assert len(validation) == len(golds["validation"]) and len(test) == len(golds["test"])
+    saved = json.loads((folder / "best" / "config.json").read_text())
+    assert metrics["decision"]["temperature"] == saved["temperature"] > 0
+    assert saved["decision"] == "thresholds" and len(saved["decision_offsets"]) == 4
+    assert len(saved["label_set_thresholds"]) == len(COVERAGES)
+    for split in ("validation", "test"):
+        scores = metrics[split]
+        assert scores.keys() >= {"ece", "ece_uncalibrated", "brier", "brier_uncalibrated", "label_set_size"}
+        assert scores["platforms"]["forum"]["macro_f1"] == pytest.approx(scores["macro_f1"])
+    assert metrics["validation"]["brier"] <= metrics["validation"]["brier_uncalibrated"] + 0.01
+    assert metrics["validation"]["label_set_coverage"] >= 0.8
+
+    # predict.py gives the very rows of predictions/test.csv.
+    rows = read(folder / "predictions" / "test.csv")
+    posts = tmp_path / "posts.csv"
+    with open(posts, "w", newline="") as file:
+        csv.writer(file).writerows([["id", "text"], *[[row["id"], row["text"]] for row in rows]])
+    served = serve(folder / "best", posts, tmp_path / "out.csv")
+    assert [row["predicted"] for row in served] == [row["predicted"] for row in rows]
+
+
+@pytest.mark.parametrize("decision", ["argmax", "logit_adjusted", "expected_cost"])
+def test_the_floor_has_the_same_decisions(setting, tmp_path, decision) -> None:  # noqa: F811
+    metrics = train(setting, output_dir=tmp_path, run_name=decision, engine="tfidf", decision=decision)
+    assert ("tau" in metrics["decision"]) == (decision == "logit_adjusted")
+    assert metrics["test"].keys() >= {"ece_uncalibrated", "label_set_coverage", "platforms"}
