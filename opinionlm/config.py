@@ -115,6 +115,27 @@ class MethodConfig:
 
 
 @dataclass
+class AdaptConfig:
+    """AdaPT: which token sequences of the training texts become tokens of their own."""
+
+    sequence_min_length: int = option(3, "tokens of the shortest sequence; the paper's tables also show 1 and 2")
+    sequence_max_length: int = option(20, "tokens of the longest sequence")
+    sequence_min_frequency: int = option(5, "training texts that a sequence occurs in at least")
+    sequence_max_gap: int | None = option(3, "most tokens skipped between neighbours; 0: contiguous, null: any number")
+    sequence_memory_mb: int = option(1024, "the search for sequences is refused when its tables outgrow this")
+    sequence_smoothing: float = option(1.0, "weight of a token's own frequency in its probability after another")
+    sequence_perplexity: Literal["plain", "unigram_normalised"] = option(
+        "plain", "perplexity of a sequence as the paper computes it, or divided by that of its single tokens"
+    )
+    sequence_keep: Literal["cohesive", "as_printed"] = option(
+        "cohesive", "keep the lowest perplexities, as the paper's case study shows, or the highest, as it prints"
+    )
+    sequence_perplexity_cutoff: float | None = option(None, "highest (as_printed: lowest) perplexity that is kept")
+    sequence_top_k: int | None = option(None, "most sequences kept")
+    sequence_vocabulary_share: float = option(0.1, "and never more than this share of the tokenizer's vocabulary")
+
+
+@dataclass
 class TrainingConfig:
     """The `transformers.TrainingArguments` that a run sets; any other of its fields may be set too."""
 
@@ -183,6 +204,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
+    adapt: AdaptConfig = field(default_factory=AdaptConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     source: str = "the command line"
@@ -190,7 +212,7 @@ class Config:
     def flat(self) -> dict[str, Any]:
         """Every option as one flat mapping, as a YAML file holds them."""
         values: dict[str, Any] = {}
-        for group in (self.data, self.model, self.method, self.training, self.tracking):
+        for group in (self.data, self.model, self.method, self.adapt, self.training, self.tracking):
             values |= {f.name: getattr(group, f.name) for f in fields(group) if f.name != "extra"}
         return values | self.training.extra
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from opinionlm.config import (
+    AdaptConfig,
     Config,
     DataConfig,
     MethodConfig,
@@ -27,6 +28,7 @@ GROUPS = {
     "data": DataConfig,
     "model": ModelConfig,
     "method": MethodConfig,
+    "adapt": AdaptConfig,
     "training": TrainingConfig,
     "tracking": TrackingConfig,
 }

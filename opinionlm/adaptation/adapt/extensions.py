@@ -1,0 +1,176 @@
+"""BIDE's backward-extension check: does a token before or inside a sequence come with it wherever it occurs?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from opinionlm.adaptation.adapt.corpus import Corpus, ragged_ranges, run_starts
+
+# Pairs of a sequence and a text that are looked at together: bounds the memory.
+PAIRS_AT_A_TIME = 200_000
+# Texts of each sequence that are looked at first: nearly every token is ruled out by them.
+FIRST_TEXTS = 3
+
+
+def extended_backward(corpus: Corpus, sequences: np.ndarray, owner: np.ndarray, texts: np.ndarray) -> np.ndarray:
+    """Which sequences have an extension, other than behind their last token, that occurs in the very same texts.
+
+    Args:
+        corpus: the texts.
+        sequences: ``(n, length)`` items.
+        owner: which sequence occurs, ascending.
+        texts: and in which text, ascending within a sequence.
+
+    Returns:
+        ``(n,)`` truth values.
+    """
+    support = np.bincount(owner, minlength=len(sequences))
+    rank = np.arange(len(owner)) - (np.cumsum(support) - support)[owner]
+    few = rank < FIRST_TEXTS
+    candidate, _, _ = _in_pieces(corpus, sequences, owner[few], texts[few])
+    likely = np.isin(owner, candidate)
+    candidate, slot, item = _in_pieces(corpus, sequences, owner[likely], texts[likely])
+
+    extended = np.zeros(len(sequences), bool)
+    # With a gap limit, a token between two others bridges a gap that they alone may not leave: the extension may
+    # occur in more texts than the sequence itself, and is none then. Else it occurs in no others.
+    unsure = (slot > 0) & (corpus.window is not None)
+    extended[candidate[~unsure]] = True
+    unsure &= ~extended[candidate]
+    candidate, slot, item = candidate[unsure], slot[unsure], item[unsure]
+    for at in np.unique(slot):
+        chosen = slot == at
+        longer = np.insert(sequences[candidate[chosen]], at, item[chosen], axis=1)
+        same = count_texts(corpus, longer) == support[candidate[chosen]]
+        extended[candidate[chosen][same]] = True
+    return extended
+
+
+def count_texts(corpus: Corpus, sequences: np.ndarray) -> np.ndarray:
+    """In how many texts each of ``(n, length)`` sequences occurs."""
+    keys, _, _ = corpus.postings
+    rarest = np.take_along_axis(sequences, corpus.supports[sequences].argmin(axis=1)[:, None], axis=1)[:, 0]
+    first = np.searchsorted(keys, rarest.astype(np.int64) * corpus.documents)
+    counts = np.zeros(len(sequences), np.int64)
+    for begin, stop in _pieces(corpus.supports[rarest]):
+        owner, place = ragged_ranges(first[begin:stop], (first + corpus.supports[rarest])[begin:stop])
+        ends = reach(corpus, sequences[begin:stop][owner], keys[place] % corpus.documents, backward=False)[-1]
+        counts[begin:stop] = np.bincount(owner[np.unique(ends[0])], minlength=stop - begin)
+    return counts
+
+
+def reach(
+    corpus: Corpus, sequences: np.ndarray, texts: np.ndarray, backward: bool
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Where the first tokens of each sequence can end in its text or, backward, where its last tokens can begin.
+
+    Args:
+        corpus: the texts.
+        sequences: ``(pairs, length)`` items.
+        texts: ``(pairs,)`` the text in which each is looked for.
+        backward: from the last token to the first.
+
+    Returns:
+        For every slot the pairs and places at which its token ends (begins) such a part, in ascending order. Without
+        a gap limit only the first (last) place in a text, which all others follow from.
+    """
+    length = sequences.shape[1]
+    slots = range(length - 1, -1, -1) if backward else range(length)
+    keys, offsets, positions = corpus.postings
+    found = []
+    for slot in slots:
+        wanted = sequences[:, slot]
+        if not found:
+            key = wanted.astype(np.int64) * corpus.documents + texts
+            posting = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
+            held = np.flatnonzero(keys[posting] == key)
+            source, place = ragged_ranges(offsets[posting[held]], offsets[posting[held] + 1])
+            pair, place = held[source], positions[place]
+        else:
+            pair, place = found[-1]
+            source, place = corpus.before(place) if backward else corpus.after(place)
+            pair = pair[source]
+            matching = corpus.items[place] == wanted[pair]
+            pair, place = _unique_pairs(corpus, pair[matching], place[matching])
+        if corpus.window is None:
+            starts = run_starts(pair)
+            # The last of each run is the one before the next run's first.
+            chosen = np.append(starts[1:], len(pair)) - 1 if backward and len(pair) else starts
+            pair, place = pair[chosen], place[chosen]
+        found.append((pair, place))
+    return found[::-1] if backward else found
+
+
+def _in_pieces(
+    corpus: Corpus, sequences: np.ndarray, owner: np.ndarray, texts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`_insertions`, for some sequences at a time."""
+    names, counts = np.unique(owner, return_counts=True)
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    parts = [(np.empty(0, np.int64),) * 3]
+    for begin, stop in _pieces(counts):
+        local = np.repeat(np.arange(stop - begin), counts[begin:stop])
+        chosen = sequences[names[begin:stop]]
+        row, slot, item = _insertions(corpus, chosen, local, texts[offsets[begin] : offsets[stop]])
+        parts.append((names[begin:stop][row], slot, item))
+    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+
+
+def _insertions(
+    corpus: Corpus, sequences: np.ndarray, owner: np.ndarray, texts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tokens that can be put before or into a sequence so that it still occurs in each of the given texts.
+
+    Returns:
+        Row of the sequence, slot (0: before its first token) and item.
+    """
+    each = sequences[owner]
+    heads, tails = reach(corpus, each, texts, backward=False), reach(corpus, each, texts, backward=True)
+    asked = np.bincount(owner, minlength=len(sequences))
+    found = []
+    for slot in range(sequences.shape[1]):
+        pair, place = tails[slot]
+        if slot == 0:
+            source, middle = corpus.before(place)
+            pair = pair[source]
+        else:
+            head_pair, head = heads[slot - 1]
+            source, middle = corpus.after(head)
+            middle_pair = head_pair[source]
+            # The next place from which the rest of the sequence can go on.
+            following = np.searchsorted(_key(corpus, pair, place), _key(corpus, middle_pair, middle), side="right")
+            exists = following < len(pair)
+            following = np.minimum(following, len(pair) - 1)
+            exists &= pair[following] == middle_pair
+            if corpus.window is not None:
+                exists &= place[following] - middle <= corpus.window
+            pair, middle = middle_pair[exists], middle[exists]
+        item = corpus.items[middle]
+        pair, item = _unique_pairs(corpus, pair, item)
+        together = np.sort(owner[pair] * len(corpus.token_ids) + item)
+        starts = run_starts(together)
+        row, item = np.divmod(together[starts], len(corpus.token_ids))
+        everywhere = np.diff(np.append(starts, len(together))) == asked[row]
+        found.append((row[everywhere], np.full(everywhere.sum(), slot), item[everywhere]))
+    return tuple(np.concatenate(column) for column in zip(*found, strict=True))
+
+
+def _key(corpus: Corpus, pair: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """One number for a pair and a place (or item), in their order."""
+    return pair * len(corpus.items) + place
+
+
+def _unique_pairs(corpus: Corpus, pair: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    keys = np.sort(_key(corpus, pair, place))
+    return np.divmod(keys[run_starts(keys)], len(corpus.items))
+
+
+def _pieces(counts: np.ndarray) -> list[tuple[int, int]]:
+    """Ranges of rows with about `PAIRS_AT_A_TIME` pairs together."""
+    total = np.concatenate([[0], np.cumsum(counts)])
+    pieces, begin = [], 0
+    while begin < len(counts):
+        stop = max(int(np.searchsorted(total, total[begin] + PAIRS_AT_A_TIME, side="right")) - 1, begin + 1)
+        pieces.append((begin, stop))
+        begin = stop
+    return pieces
