@@ -51,26 +51,47 @@ class Corpus:
         starts = run_starts(keys)
         return keys[starts], np.append(starts, len(keys)), positions
 
-    def after(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Places where a successor may stand: index into ``positions`` and place, blanks left out."""
-        if self.window is None:
-            return self._filled(*ragged_ranges(positions + 1, self.last[self.document[positions]] + 1))
-        return self._filled(*_shifted(positions, range(1, self.window + 1)))
+    def after(self, positions: np.ndarray, wanted: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Places where a successor may stand.
 
-    def before(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Places where a predecessor may stand: index into ``positions`` and place, blanks left out."""
+        Args:
+            positions: places to look behind.
+            wanted: the item that each successor has to be; by default any but a blank.
+
+        Returns:
+            Index into ``positions``, and place.
+        """
+        if self.window is None:
+            documents = self.document[positions]
+            return self._chosen(*ragged_ranges(positions + 1, self.last[documents] + 1), wanted)
+        return self._shifted(positions, range(1, self.window + 1), wanted)
+
+    def before(self, positions: np.ndarray, wanted: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Places where a predecessor may stand; as `after`."""
         if self.window is None:
             documents = self.document[positions]
             first = np.where(documents > 0, self.last[documents - 1] + 1, 0)
-            return self._filled(*ragged_ranges(first, positions))
-        source, places = _shifted(positions, range(-self.window, 0))
-        # Only the first text has no blanks before it.
-        inside = places >= 0
-        return self._filled(source[inside], places[inside])
+            return self._chosen(*ragged_ranges(first, positions), wanted)
+        return self._shifted(positions, range(-self.window, 0), wanted)
 
-    def _filled(self, source: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        filled = self.items[places] != BLANK
-        return source[filled], places[filled]
+    def _chosen(
+        self, source: np.ndarray, places: np.ndarray, wanted: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        items = self.items[places]
+        chosen = items != BLANK if wanted is None else items == wanted[source]
+        return source[chosen], places[chosen]
+
+    def _shifted(
+        self, positions: np.ndarray, distances: range, wanted: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        sources, found = [], []
+        for distance in distances:
+            # A negative place of the first text is read from the blanks behind the last one.
+            places = positions + distance
+            items = self.items[places]
+            sources.append(np.flatnonzero(items != BLANK if wanted is None else items == wanted))
+            found.append(places[sources[-1]])
+        return np.concatenate(sources), np.concatenate(found)
 
 
 def build_corpus(rows: Sequence[Sequence[int]], max_gap: int | None, min_support: int) -> Corpus:
@@ -117,10 +138,3 @@ def ragged_ranges(first: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.n
     source = np.repeat(np.arange(len(first)), sizes)
     begins = np.cumsum(sizes) - sizes
     return source, np.arange(len(source)) - (begins - first)[source]
-
-
-def _shifted(positions: np.ndarray, distances: range) -> tuple[np.ndarray, np.ndarray]:
-    """Every position at every distance."""
-    source = np.tile(np.arange(len(positions)), len(distances))
-    places = np.concatenate([positions + distance for distance in distances])
-    return source, places

@@ -7,9 +7,9 @@ import numpy as np
 from opinionlm.adaptation.adapt.corpus import Corpus, ragged_ranges, run_starts
 
 # Pairs of a sequence and a text that are looked at together: bounds the memory.
-PAIRS_AT_A_TIME = 200_000
-# Texts of each sequence that are looked at first: nearly every token is ruled out by them.
-FIRST_TEXTS = 3
+PAIRS_AT_A_TIME = 50_000
+# Texts of each sequence that are looked at, in turn: nearly every token is ruled out by the first two.
+FIRST_TEXTS = (2, 6)
 
 
 def extended_backward(corpus: Corpus, sequences: np.ndarray, owner: np.ndarray, texts: np.ndarray) -> np.ndarray:
@@ -26,9 +26,11 @@ def extended_backward(corpus: Corpus, sequences: np.ndarray, owner: np.ndarray, 
     """
     support = np.bincount(owner, minlength=len(sequences))
     rank = np.arange(len(owner)) - (np.cumsum(support) - support)[owner]
-    few = rank < FIRST_TEXTS
-    candidate, _, _ = _in_pieces(corpus, sequences, owner[few], texts[few])
-    likely = np.isin(owner, candidate)
+    likely = np.ones(len(owner), bool)
+    for number in FIRST_TEXTS:
+        few = likely & (rank < number)
+        candidate, _, _ = _in_pieces(corpus, sequences, owner[few], texts[few])
+        likely = np.isin(owner, candidate)
     candidate, slot, item = _in_pieces(corpus, sequences, owner[likely], texts[likely])
 
     extended = np.zeros(len(sequences), bool)
@@ -49,13 +51,20 @@ def extended_backward(corpus: Corpus, sequences: np.ndarray, owner: np.ndarray, 
 def count_texts(corpus: Corpus, sequences: np.ndarray) -> np.ndarray:
     """In how many texts each of ``(n, length)`` sequences occurs."""
     keys, _, _ = corpus.postings
-    rarest = np.take_along_axis(sequences, corpus.supports[sequences].argmin(axis=1)[:, None], axis=1)[:, 0]
-    first = np.searchsorted(keys, rarest.astype(np.int64) * corpus.documents)
+    order = np.argsort(corpus.supports[sequences], axis=1)
+    rarest_first = np.take_along_axis(sequences, order, axis=1).astype(np.int64)
+    rarest = rarest_first[:, 0]
+    first, most = np.searchsorted(keys, rarest * corpus.documents), corpus.supports[rarest]
     counts = np.zeros(len(sequences), np.int64)
-    for begin, stop in _pieces(corpus.supports[rarest]):
-        owner, place = ragged_ranges(first[begin:stop], (first + corpus.supports[rarest])[begin:stop])
-        ends = reach(corpus, sequences[begin:stop][owner], keys[place] % corpus.documents, backward=False)[-1]
-        counts[begin:stop] = np.bincount(owner[np.unique(ends[0])], minlength=stop - begin)
+    for begin, stop in _pieces(most):
+        owner, place = ragged_ranges(first[begin:stop], (first + most)[begin:stop])
+        texts = keys[place] % corpus.documents
+        for item in rarest_first[begin:stop, 1:].T:
+            key = item[owner] * corpus.documents + texts
+            held = keys[np.minimum(np.searchsorted(keys, key), len(keys) - 1)] == key
+            owner, texts = owner[held], texts[held]
+        ends, _ = reach(corpus, sequences[begin:stop][owner], texts, backward=False)[-1]
+        counts[begin:stop] = np.bincount(owner[ends[run_starts(ends)]], minlength=stop - begin)
     return counts
 
 
@@ -88,10 +97,8 @@ def reach(
             pair, place = held[source], positions[place]
         else:
             pair, place = found[-1]
-            source, place = corpus.before(place) if backward else corpus.after(place)
-            pair = pair[source]
-            matching = corpus.items[place] == wanted[pair]
-            pair, place = _unique_pairs(corpus, pair[matching], place[matching])
+            source, place = (corpus.before if backward else corpus.after)(place, wanted[pair])
+            pair, place = _unique_pairs(corpus, pair[source], place)
         if corpus.window is None:
             starts = run_starts(pair)
             # The last of each run is the one before the next run's first.

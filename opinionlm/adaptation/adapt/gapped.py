@@ -24,8 +24,8 @@ from opinionlm.adaptation.adapt.contiguous import Sequences
 from opinionlm.adaptation.adapt.corpus import BLANK, Corpus, ragged_ranges, run_starts
 from opinionlm.adaptation.adapt.extensions import extended_backward
 
-# Ends that are extended at a time: bounds what a step needs beside the level itself.
-ENDS_AT_A_TIME = 500_000
+# Places looked at together for the next token: bounds what a step needs beside the level itself.
+PLACES_AT_A_TIME = 1_000_000
 
 
 class SearchExplodedError(Exception):
@@ -178,7 +178,7 @@ def grow(corpus: Corpus, level: Level, min_support: int, max_bytes: int) -> Leve
 
 
 def _chunks(corpus: Corpus, level: Level, most_rows: int) -> list[tuple[int, int]]:
-    """Rows to extend together, so that about `ENDS_AT_A_TIME` ends are extended to one place each."""
+    """Rows to extend together, so that about `PLACES_AT_A_TIME` places are looked at."""
     if corpus.window is None:
         work = corpus.last[corpus.document[level.ends]] - level.ends
     else:
@@ -186,7 +186,7 @@ def _chunks(corpus: Corpus, level: Level, most_rows: int) -> list[tuple[int, int
     total = np.concatenate([[0], np.cumsum(work)])[level.offsets]
     chunks, begin, rows = [], 0, len(level.support)
     while begin < rows:
-        stop = int(np.searchsorted(total, total[begin] + 4 * ENDS_AT_A_TIME, side="right")) - 1
+        stop = int(np.searchsorted(total, total[begin] + PLACES_AT_A_TIME, side="right")) - 1
         stop = min(max(stop, begin + 1), begin + most_rows, rows)
         chunks.append((begin, stop))
         begin = stop

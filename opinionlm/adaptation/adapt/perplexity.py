@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from opinionlm.adaptation.adapt.corpus import BLANK, Corpus, run_starts
@@ -11,8 +13,8 @@ PLACES_AT_A_TIME = 1_000_000
 
 
 def perplexities(
-    corpus: Corpus, sequences: np.ndarray, smoothing: float, unigram_normalised: bool = False
-) -> np.ndarray:
+    corpus: Corpus, groups: Sequence[np.ndarray], smoothing: float, unigram_normalised: bool = False
+) -> list[np.ndarray]:
     """Perplexity of sequences under the bigrams of their own texts.
 
     ``p = P(x1) · Π P(x[j+1] | x[j])`` and the perplexity is ``p ** (-1/k)``, with ``P(x)`` the share of x among all
@@ -22,31 +24,37 @@ def perplexities(
 
     Args:
         corpus: what the sequences were mined from, with the same gap limit.
-        sequences: ``(n, length)`` items of the corpus.
+        groups: ``(n, length)`` items of the corpus, an array for every length.
         smoothing: observations that the prior P(y) is worth (Dirichlet prior; MacKay and Peto 1995).
         unigram_normalised: divide every probability by that of the token alone (Roh et al. 2020).
 
     Returns:
-        ``(n,)`` float64.
+        ``(n,)`` float64 for every array.
     """
     counts = np.bincount(corpus.items[corpus.items != BLANK], minlength=len(corpus.token_ids))
     share = counts / max(corpus.tokens, 1)
-    first, second = sequences[:, :-1].astype(np.int64), sequences[:, 1:]
-    pairs, where = np.unique(first * len(counts) + second, return_inverse=True)
-    together = pair_counts(corpus, pairs)[where.reshape(first.shape)]
-    conditional = (together + smoothing * share[second]) / (counts[first] + smoothing)
-    log_probability = np.log(share[sequences[:, 0]]) + np.log(conditional).sum(axis=1)
-    if unigram_normalised:
-        log_probability -= np.log(share[sequences]).sum(axis=1)
-    return np.exp(-log_probability / sequences.shape[1])
+    keys = [group[:, :-1].astype(np.int64) * len(counts) + group[:, 1:] for group in groups]
+    pairs = np.unique(np.concatenate([np.empty(0, np.int64), *(key.ravel() for key in keys)]))
+    together = pair_counts(corpus, pairs)
+    result = []
+    for group, key in zip(groups, keys, strict=True):
+        count = together[np.searchsorted(pairs, key)]
+        conditional = (count + smoothing * share[group[:, 1:]]) / (counts[group[:, :-1]] + smoothing)
+        log_probability = np.log(share[group[:, 0]]) + np.log(conditional).sum(axis=1)
+        if unigram_normalised:
+            log_probability -= np.log(share[group]).sum(axis=1)
+        result.append(np.exp(-log_probability / group.shape[1]))
+    return result
 
 
 def pair_counts(corpus: Corpus, pairs: np.ndarray) -> np.ndarray:
     """For pairs ``first * items + second`` in ascending order: places of the first with the second within the gap."""
     items = len(corpus.token_ids)
     counts = np.zeros(len(pairs), np.int64)
+    if len(pairs) == 0:
+        return counts
     places = np.flatnonzero(corpus.items != BLANK)
-    places = places[np.isin(corpus.items[places], pairs // max(items, 1))]
+    places = places[np.isin(corpus.items[places], pairs // items)]
     if corpus.window is None:
         reached = corpus.last[corpus.document[places]] - places
     else:
@@ -58,7 +66,8 @@ def pair_counts(corpus: Corpus, pairs: np.ndarray) -> np.ndarray:
         # A place of the first token counts once for every different token near it.
         seen = np.sort(source * items + corpus.items[following])
         source, second = np.divmod(seen[run_starts(seen)], items)
-        found, number = np.unique(corpus.items[places[begin:stop]][source].astype(np.int64) * items + second, return_counts=True)
+        first = corpus.items[places[begin:stop]][source].astype(np.int64)
+        found, number = np.unique(first * items + second, return_counts=True)
         at = np.minimum(np.searchsorted(pairs, found), len(pairs) - 1)
         wanted = pairs[at] == found
         counts[at[wanted]] += number[wanted]

@@ -79,8 +79,8 @@ def mine(rows: Sequence[Sequence[int]], options: AdaptConfig) -> list[MinedSeque
                 raise UserError(explosion(options, exploded.length)) from None
     unigram = options.sequence_perplexity == "unigram_normalised"
     mined: list[MinedSequence] = []
-    for sequences, supports in found:
-        scores = perplexities(corpus, sequences, options.sequence_smoothing, unigram)
+    scored = perplexities(corpus, [sequences for sequences, _ in found], options.sequence_smoothing, unigram)
+    for (sequences, supports), scores in zip(found, scored, strict=True):
         tokens = map(tuple, corpus.token_ids[sequences].tolist())
         mined += map(MinedSequence, tokens, supports.tolist(), scores.tolist())
     return sorted(mined, key=lambda sequence: (-sequence.support, sequence.tokens))
