@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from opinionlm.adaptation.adapt.corpus import Corpus, ragged_ranges, run_starts
@@ -9,10 +11,16 @@ from opinionlm.adaptation.adapt.corpus import Corpus, ragged_ranges, run_starts
 # Pairs of a sequence and a text that are looked at together: bounds the memory.
 PAIRS_AT_A_TIME = 50_000
 # Texts of each sequence that are looked at, in turn: nearly every token is ruled out by the first two.
-FIRST_TEXTS = (2, 6)
+FIRST_TEXTS = (2,)
 
 
-def extended_backward(corpus: Corpus, sequences: np.ndarray, owner: np.ndarray, texts: np.ndarray) -> np.ndarray:
+def extended_backward(
+    corpus: Corpus,
+    sequences: np.ndarray,
+    owner: np.ndarray,
+    texts: np.ndarray,
+    known: Callable[[np.ndarray], np.ndarray],
+) -> np.ndarray:
     """Which sequences have an extension, other than behind their last token, that occurs in the very same texts.
 
     Args:
@@ -20,6 +28,7 @@ def extended_backward(corpus: Corpus, sequences: np.ndarray, owner: np.ndarray, 
         sequences: ``(n, length)`` items.
         owner: which sequence occurs, ascending.
         texts: and in which text, ascending within a sequence.
+        known: tells of ``(m, length + 1)`` items which were compared before, and need not be again.
 
     Returns:
         ``(n,)`` truth values.
@@ -27,11 +36,12 @@ def extended_backward(corpus: Corpus, sequences: np.ndarray, owner: np.ndarray, 
     support = np.bincount(owner, minlength=len(sequences))
     rank = np.arange(len(owner)) - (np.cumsum(support) - support)[owner]
     likely = np.ones(len(owner), bool)
-    for number in FIRST_TEXTS:
-        few = likely & (rank < number)
-        candidate, _, _ = _in_pieces(corpus, sequences, owner[few], texts[few])
+    for number in (*FIRST_TEXTS, len(owner)):
+        some = likely & (rank < number)
+        candidate, slot, item = _in_pieces(corpus, sequences, owner[some], texts[some])
+        new = ~known(_inserted(sequences[candidate], slot, item))
+        candidate, slot, item = candidate[new], slot[new], item[new]
         likely = np.isin(owner, candidate)
-    candidate, slot, item = _in_pieces(corpus, sequences, owner[likely], texts[likely])
 
     extended = np.zeros(len(sequences), bool)
     # With a gap limit, a token between two others bridges a gap that they alone may not leave: the extension may
@@ -39,13 +49,19 @@ def extended_backward(corpus: Corpus, sequences: np.ndarray, owner: np.ndarray, 
     unsure = (slot > 0) & (corpus.window is not None)
     extended[candidate[~unsure]] = True
     unsure &= ~extended[candidate]
-    candidate, slot, item = candidate[unsure], slot[unsure], item[unsure]
-    for at in np.unique(slot):
-        chosen = slot == at
-        longer = np.insert(sequences[candidate[chosen]], at, item[chosen], axis=1)
-        same = count_texts(corpus, longer) == support[candidate[chosen]]
-        extended[candidate[chosen][same]] = True
+    candidate, longer = candidate[unsure], _inserted(sequences[candidate[unsure]], slot[unsure], item[unsure])
+    extended[candidate[count_texts(corpus, longer) == support[candidate]]] = True
     return extended
+
+
+def _inserted(sequences: np.ndarray, slot: np.ndarray, item: np.ndarray) -> np.ndarray:
+    """Each sequence with an item put before the token of a slot."""
+    rows, length = sequences.shape
+    column = np.arange(length + 1)
+    moved = np.concatenate([sequences, np.zeros((rows, 1), sequences.dtype)], axis=1)
+    moved[:, 1:] = np.where(column[1:] > slot[:, None], sequences, moved[:, 1:])
+    moved[np.arange(rows), slot] = item
+    return moved
 
 
 def count_texts(corpus: Corpus, sequences: np.ndarray) -> np.ndarray:

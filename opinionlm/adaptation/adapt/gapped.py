@@ -6,8 +6,9 @@ the search is the set of frequent sequences of one length with their ends. Three
 - forward extension: a longer sequence with the same support begins with it;
 - BackScan pruning: a one-token longer sequence has exactly the same ends. Whatever is appended to both of them occurs
   in the same texts then, so nothing that begins with the shorter one is closed;
-- backward extension: a token before the first or between two of its tokens, found in every one of its texts
-  (`opinionlm.adaptation.adapt.extensions`).
+- backward extension: a token before the first or between two of its tokens, with the same texts. Most such longer
+  sequences are in the next level; those that pruning kept from it are looked for in the texts themselves
+  (`opinionlm.adaptation.adapt.extensions`), so that nothing is missed.
 
 Without a gap limit an occurrence that ends earlier can do whatever a later one can, so the first end in every text is
 all that is kept, as in BIDE.
@@ -64,11 +65,12 @@ class Level:
         """Row of the sequence that each end belongs to."""
         return np.repeat(np.arange(len(self.support)), np.diff(self.offsets))
 
-    def texts(self, corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
-        """Which sequence occurs in which text: rows and texts, in ascending order."""
+    def by_text(self, corpus: Corpus) -> Level:
+        """The same sequences with the texts that they occur in instead of their ends."""
         node, document = self.nodes(), corpus.document[self.ends]
         starts = run_starts(node, document)
-        return node[starts], document[starts]
+        offsets = np.concatenate([[0], np.cumsum(self.support)])
+        return Level(self.items, offsets, document[starts], self.support, self.parent)
 
     @property
     def nbytes(self) -> int:
@@ -108,12 +110,15 @@ def closed_gapped(
         longer = grow(corpus, level, min_support, max_bytes - level.nbytes)
         closed = np.ones(len(level.support), bool)
         closed[longer.parent[longer.support == level.support[longer.parent]]] = False
-        pruned = prunable(fingerprints, level, longer)
-        candidates = level.rows(np.flatnonzero(closed & ~pruned))
-        if length >= min_length and len(candidates.support):
-            node, texts = candidates.texts(corpus)
-            extended = extended_backward(corpus, candidates.items, node, texts)
-            found.append((candidates.items[~extended], candidates.support[~extended]))
+        pruned = coincident(fingerprints, level, longer)
+        if length >= min_length:
+            closed &= ~pruned
+            closed &= ~coincident(fingerprints, level.by_text(corpus), longer.by_text(corpus))
+            candidates = level.rows(np.flatnonzero(closed)).by_text(corpus)
+            known = fingerprints.finder(longer)
+            extended = extended_backward(corpus, candidates.items, candidates.nodes(), candidates.ends, known)
+            if not extended.all():
+                found.append((candidates.items[~extended], candidates.support[~extended]))
         level = longer.rows(np.flatnonzero(~pruned[longer.parent]))
         if len(level.support) == 0:
             break
@@ -226,7 +231,26 @@ class Fingerprints:
 
     def of(self, level: Level) -> np.ndarray:
         """Of every sequence with its ends."""
-        return (self.tokens[level.items] * self.slots[: level.items.shape[1]]).sum(axis=1) + self.of_ends(level)
+        return self.of_items(level.items) + self.of_ends(level)
+
+    def of_items(self, sequences: np.ndarray) -> np.ndarray:
+        """Of sequences alone: ``(n,)`` from ``(n, length)``."""
+        return (self.tokens[sequences] * self.slots[: sequences.shape[1]]).sum(axis=1)
+
+    def finder(self, level: Level) -> Callable[[np.ndarray], np.ndarray]:
+        """A function that tells which of ``(m, length)`` sequences are in a level."""
+        own = self.of_items(level.items)
+        order = np.argsort(own)
+        own = own[order]
+
+        def found(sequences: np.ndarray) -> np.ndarray:
+            if len(own) == 0:
+                return np.zeros(len(sequences), bool)
+            wanted = self.of_items(sequences)
+            place = np.minimum(np.searchsorted(own, wanted), len(own) - 1)
+            return (own[place] == wanted) & (level.items[order[place]] == sequences).all(axis=1)
+
+        return found
 
     def of_ends(self, level: Level) -> np.ndarray:
         """Of every sequence's ends."""
@@ -243,29 +267,34 @@ class Fingerprints:
         return before + behind + self.of_ends(level)[:, None]
 
 
-def prunable(fingerprints: Fingerprints, level: Level, longer: Level) -> np.ndarray:
-    """Which sequences have all their ends in common with one of ``longer`` that has a token more before its end.
+def coincident(fingerprints: Fingerprints, level: Level, longer: Level) -> np.ndarray:
+    """Which sequences have the same ends as one of ``longer`` that has one token more, before its last.
+
+    Args:
+        fingerprints: of the search.
+        level: sequences with their ends, or with their texts.
+        longer: sequences of one token more, with the same.
 
     Returns:
         ``(n,)`` truth values for the sequences of ``level``.
     """
-    pruned = np.zeros(len(level.support), bool)
+    found = np.zeros(len(level.support), bool)
     if len(longer.support) == 0:
-        return pruned
+        return found
     own = fingerprints.of(level)
     order = np.argsort(own)
     own = own[order]
-    # The last slot is left out: without its last token a sequence has other ends.
+    # The last slot is left out: a sequence less its last token is its parent, and has other ends.
     for slot, wanted in enumerate(fingerprints.without_one(longer).T[:-1]):
         place = np.minimum(np.searchsorted(own, wanted), len(own) - 1)
         rows = np.flatnonzero(own[place] == wanted)
         shorter = order[place[rows]]
-        new = ~pruned[shorter]
+        new = ~found[shorter]
         rows, shorter = rows[new], shorter[new]
         same = (np.delete(longer.items[rows], slot, axis=1) == level.items[shorter]).all(axis=1)
         same &= _equal_ends(longer, rows, level, shorter)
-        pruned[shorter[same]] = True
-    return pruned
+        found[shorter[same]] = True
+    return found
 
 
 def _equal_ends(one: Level, rows: np.ndarray, other: Level, other_rows: np.ndarray) -> np.ndarray:
