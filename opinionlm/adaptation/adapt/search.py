@@ -72,9 +72,7 @@ def mine(rows: Sequence[Sequence[int]], options: AdaptConfig) -> list[MinedSeque
         else:
             memory = options.sequence_memory_mb * 10**6
             try:
-                found = closed_gapped(
-                    corpus, shortest, longest, options.sequence_min_frequency, memory, progress
-                )
+                found = closed_gapped(corpus, shortest, longest, options.sequence_min_frequency, memory, progress)
             except SearchExplodedError as exploded:
                 raise UserError(explosion(options, exploded.length)) from None
     unigram = options.sequence_perplexity == "unigram_normalised"
