@@ -32,8 +32,9 @@ def sensitivity_figure(selection: Selection) -> Figure:
     names = [f"{module.block} {module.kind.replace('_', '-')}" for module in modules]
     columns[0].set_yticks(range(len(modules)), names)
     columns[0].set_ylim(len(modules) - 0.4, -0.6)
+    trained = sum(module.selected for module in modules)
     figure.suptitle(
-        f"{sum(module.selected for module in modules)} of {len(modules)} sub-layers train: {selection.share:.1%} of the "
+        f"{trained} of {len(modules)} sub-layers train: {selection.share:.1%} of the "
         f"parameters (budget {selection.budget:.0%}), measured on {selection.examples:,} texts",
         fontsize=11,
         x=0.01,

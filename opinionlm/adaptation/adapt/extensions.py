@@ -19,7 +19,7 @@ def extended_backward(
     sequences: np.ndarray,
     owner: np.ndarray,
     texts: np.ndarray,
-    known: Callable[[np.ndarray], np.ndarray],
+    compare: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> np.ndarray:
     """Which sequences have an extension, other than behind their last token, that occurs in the very same texts.
 
@@ -28,7 +28,8 @@ def extended_backward(
         sequences: ``(n, length)`` items.
         owner: which sequence occurs, ascending.
         texts: and in which text, ascending within a sequence.
-        known: tells of ``(m, length + 1)`` items which were compared before, and need not be again.
+        compare: takes rows of ``sequences`` and ``(m, length + 1)`` items; returns 1 where both occur in the same
+            texts, 0 where not, and -1 for a longer sequence whose texts are not known.
 
     Returns:
         ``(n,)`` truth values.
@@ -36,14 +37,16 @@ def extended_backward(
     support = np.bincount(owner, minlength=len(sequences))
     rank = np.arange(len(owner)) - (np.cumsum(support) - support)[owner]
     likely = np.ones(len(owner), bool)
+    extended = np.zeros(len(sequences), bool)
     for number in (*FIRST_TEXTS, len(owner)):
         some = likely & (rank < number)
         candidate, slot, item = _in_pieces(corpus, sequences, owner[some], texts[some])
-        new = ~known(_inserted(sequences[candidate], slot, item))
-        candidate, slot, item = candidate[new], slot[new], item[new]
+        same = compare(candidate, _inserted(sequences[candidate], slot, item))
+        extended[candidate[same == 1]] = True
+        unknown = (same < 0) & ~extended[candidate]
+        candidate, slot, item = candidate[unknown], slot[unknown], item[unknown]
         likely = np.isin(owner, candidate)
 
-    extended = np.zeros(len(sequences), bool)
     # With a gap limit, a token between two others bridges a gap that they alone may not leave: the extension may
     # occur in more texts than the sequence itself, and is none then. Else it occurs in no others.
     unsure = (slot > 0) & (corpus.window is not None)

@@ -113,10 +113,11 @@ def closed_gapped(
         pruned = coincident(fingerprints, level, longer)
         if length >= min_length:
             closed &= ~pruned
-            closed &= ~coincident(fingerprints, level.by_text(corpus), longer.by_text(corpus))
-            candidates = level.rows(np.flatnonzero(closed)).by_text(corpus)
-            known = fingerprints.finder(longer)
-            extended = extended_backward(corpus, candidates.items, candidates.nodes(), candidates.ends, known)
+            level_texts, longer_texts = level.by_text(corpus), longer.by_text(corpus)
+            closed &= ~coincident(fingerprints, level_texts, longer_texts)
+            candidates = level_texts.rows(np.flatnonzero(closed))
+            compare = fingerprints.comparison(candidates, longer_texts)
+            extended = extended_backward(corpus, candidates.items, candidates.nodes(), candidates.ends, compare)
             if not extended.all():
                 found.append((candidates.items[~extended], candidates.support[~extended]))
         level = longer.rows(np.flatnonzero(~pruned[longer.parent]))
@@ -237,20 +238,26 @@ class Fingerprints:
         """Of sequences alone: ``(n,)`` from ``(n, length)``."""
         return (self.tokens[sequences] * self.slots[: sequences.shape[1]]).sum(axis=1)
 
-    def finder(self, level: Level) -> Callable[[np.ndarray], np.ndarray]:
-        """A function that tells which of ``(m, length)`` sequences are in a level."""
-        own = self.of_items(level.items)
+    def comparison(self, level: Level, longer: Level) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+        """A function that compares rows of ``level`` with sequences of one token more by their ends.
+
+        It takes rows and ``(m, length + 1)`` items and returns 1 for equal and 0 for different ends, -1 where the
+        longer sequence is not in ``longer``.
+        """
+        own = self.of_items(longer.items)
         order = np.argsort(own)
         own = own[order]
 
-        def found(sequences: np.ndarray) -> np.ndarray:
-            if len(own) == 0:
-                return np.zeros(len(sequences), bool)
-            wanted = self.of_items(sequences)
-            place = np.minimum(np.searchsorted(own, wanted), len(own) - 1)
-            return (own[place] == wanted) & (level.items[order[place]] == sequences).all(axis=1)
+        def compare(rows: np.ndarray, sequences: np.ndarray) -> np.ndarray:
+            result = np.full(len(rows), -1)
+            if len(own):
+                wanted = self.of_items(sequences)
+                place = order[np.minimum(np.searchsorted(own, wanted), len(own) - 1)]
+                there = np.flatnonzero((longer.items[place] == sequences).all(axis=1))
+                result[there] = _equal_ends(longer, place[there], level, rows[there])
+            return result
 
-        return found
+        return compare
 
     def of_ends(self, level: Level) -> np.ndarray:
         """Of every sequence's ends."""

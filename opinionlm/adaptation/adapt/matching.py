@@ -65,7 +65,7 @@ class SequenceMatcher:
         total = int(lengths.sum())
         flat = np.fromiter(chain.from_iterable(rows), np.int64, total)
         begins = np.cumsum(lengths + window) - lengths - window
-        # Blanks behind each text keep every window inside it.
+        # As many blanks behind each text as a window reaches: none gets into the next text.
         tokens = np.full(total + window * len(rows), self.outside)
         tokens[np.arange(total) + np.repeat(window * np.arange(len(rows)), lengths)] = np.minimum(flat, self.outside)
 
@@ -94,11 +94,6 @@ class SequenceMatcher:
         parts = []
         for distance in range(1, window + 1):
             places = end + distance
-            if self.max_gap is None:
-                inside = places < len(tokens)
-                # Beyond the text's own blanks lies the next text.
-                inside[inside] = tokens[places[inside] - 1] < self.outside if distance > 1 else True
-                node, start, end, places = node[inside], start[inside], end[inside], places[inside]
             keys = node * (self.outside + 1) + tokens[places]
             hits = np.flatnonzero(self.possible[_hash(keys)])
             at = np.minimum(np.searchsorted(self.edges, keys[hits]), len(self.edges) - 1)

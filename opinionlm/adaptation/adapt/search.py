@@ -1,12 +1,11 @@
 """Closed frequent sequences of tokens, contiguous or with bounded gaps (AdaPT, Algorithm 1).
 
-What is found, precisely. Let g be ``sequence_max_gap``. A sequence p1 … pk *occurs* in a text when the text has these
-tokens in this order with at most g others skipped between neighbours (0: none, a contiguous sequence; null: any
-number). Its *support* is the set of texts it occurs in, its frequency the size of that set: a text counts once.
+What is found, precisely. Let g be ``sequence_max_gap``. A sequence p1 … pk *occurs* in a text when the text has
+these tokens in this order with at most g others skipped between neighbours (0: none, a contiguous sequence; null:
+any number). Its *support* is the set of texts it occurs in, its frequency the size of that set: a text counts once.
 
-A frequent sequence is *closed* unless some sequence with one token more, inserted at any position (g = 0: at either
-end, since a token inside would leave the shorter one no occurrence of its own) has the same support, the same texts.
-With g = 0 and with no limit, longer sequences can only occur in fewer texts, and "the same number" says the same. Under
+A frequent sequence is *closed* unless some sequence with one token more, inserted at any position, has the same
+support, the same texts. (With g = 0 only the two ends count: a token inside would make it another sequence.) With g = 0 and with no limit, longer sequences can only occur in fewer texts, and "the same number" says the same. Under
 a gap limit they can occur in others: "a b c" bridges a gap that "a c" may not leave. Two such sequences that happen to
 occur in equally many different texts do not close each other.
 

@@ -92,8 +92,8 @@ class Selection:
                 + ("  selected" if module.selected else "")
             )
         lines.append(
-            f"{self.selected_parameters:,} of {self.total_parameters:,} parameters train ({self.share:.1%} of the "
-            f"budget's {self.budget:.0%}; {self.share_with_task_tokens:.1%} with {self.task_parameters:,} of task tokens)"
+            f"{self.selected_parameters:,} of {self.total_parameters:,} parameters train: {self.share:.1%}, budget "
+            f"{self.budget:.0%}; {self.share_with_task_tokens:.1%} with {self.task_parameters:,} of task tokens"
         )
         return "\n".join(lines)
 
