@@ -62,24 +62,37 @@ class Corpus:
             Index into ``positions``, and place.
         """
         if self.window is None:
-            documents = self.document[positions]
-            return self._chosen(*ragged_ranges(positions + 1, self.last[documents] + 1), wanted)
+            source, places = ragged_ranges(positions + 1, self.last[self.document[positions]] + 1)
+            items = self.items[places]
+            chosen = items != BLANK if wanted is None else items == wanted[source]
+            return source[chosen], places[chosen]
         return self._shifted(positions, range(1, self.window + 1), wanted)
 
     def before(self, positions: np.ndarray, wanted: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Places where a predecessor may stand; as `after`."""
-        if self.window is None:
-            documents = self.document[positions]
-            first = np.where(documents > 0, self.last[documents - 1] + 1, 0)
-            return self._chosen(*ragged_ranges(first, positions), wanted)
+        """Places where a predecessor may stand, under a gap limit; as `after`."""
         return self._shifted(positions, range(-self.window, 0), wanted)
 
-    def _chosen(
-        self, source: np.ndarray, places: np.ndarray, wanted: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        items = self.items[places]
-        chosen = items != BLANK if wanted is None else items == wanted[source]
-        return source[chosen], places[chosen]
+    @cached_property
+    def first(self) -> np.ndarray:
+        """``(documents,)`` position of every text's first token (or blank)."""
+        padding = 1 if self.window is None else self.window
+        return np.concatenate([[0], self.last[:-1] + padding + 1])
+
+    @cached_property
+    def by_item(self) -> np.ndarray:
+        """Ascending ``item * positions + position`` of everything that is not blank."""
+        positions = np.flatnonzero(self.items != BLANK)
+        return np.sort(self.items[positions].astype(np.int64) * len(self.items) + positions)
+
+    def next_place(self, items: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """Where items stand next after positions; they have to stand there."""
+        base = items.astype(np.int64) * len(self.items)
+        return self.by_item[np.searchsorted(self.by_item, base + positions, side="right")] - base
+
+    def previous_place(self, items: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """Where items stood last before positions; they have to stand there."""
+        base = items.astype(np.int64) * len(self.items)
+        return self.by_item[np.searchsorted(self.by_item, base + positions) - 1] - base
 
     def _shifted(
         self, positions: np.ndarray, distances: range, wanted: np.ndarray | None

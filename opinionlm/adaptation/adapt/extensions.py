@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from opinionlm.adaptation.adapt.corpus import Corpus, ragged_ranges, run_starts
+from opinionlm.adaptation.adapt.corpus import BLANK, Corpus, ragged_ranges, run_starts
 
 # Pairs of a sequence and a text that are looked at together: bounds the memory.
 PAIRS_AT_A_TIME = 50_000
-# Texts of each sequence that are looked at, in turn: nearly every token is ruled out by the first two.
-FIRST_TEXTS = (2,)
+# Texts of each sequence that are looked at, in turn: nearly every token is ruled out by the first few.
+FIRST_TEXTS = (2, 4)
 
 
 def extended_backward(
@@ -99,8 +99,7 @@ def reach(
         backward: from the last token to the first.
 
     Returns:
-        For every slot the pairs and places at which its token ends (begins) such a part, in ascending order. Without
-        a gap limit only the first (last) place in a text, which all others follow from.
+        For every slot the pairs and places at which its token ends (begins) such a part, in ascending order.
     """
     length = sequences.shape[1]
     slots = range(length - 1, -1, -1) if backward else range(length)
@@ -118,13 +117,39 @@ def reach(
             pair, place = found[-1]
             source, place = (corpus.before if backward else corpus.after)(place, wanted[pair])
             pair, place = _unique_pairs(corpus, pair[source], place)
-        if corpus.window is None:
-            starts = run_starts(pair)
-            # The last of each run is the one before the next run's first.
-            chosen = np.append(starts[1:], len(pair)) - 1 if backward and len(pair) else starts
-            pair, place = pair[chosen], place[chosen]
         found.append((pair, place))
     return found[::-1] if backward else found
+
+
+def _between(corpus: Corpus, sequences: np.ndarray, texts: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """For every slot the pairs, and the places where a token may be put before the slot's own, with a gap limit."""
+    heads, tails = reach(corpus, sequences, texts, backward=False), reach(corpus, sequences, texts, backward=True)
+    pair, place = tails[0]
+    source, middle = corpus.before(place)
+    yield pair[source], middle
+    for (head_pair, head), (pair, place) in zip(heads, tails[1:], strict=False):
+        source, middle = corpus.after(head)
+        middle_pair = head_pair[source]
+        # The next place from which the rest of the sequence can go on.
+        following = np.searchsorted(_key(corpus, pair, place), _key(corpus, middle_pair, middle), side="right")
+        near = np.minimum(following, len(pair) - 1)
+        exists = (following < len(pair)) & (pair[near] == middle_pair) & (place[near] - middle <= corpus.window)
+        yield middle_pair[exists], middle[exists]
+
+
+def _between_unlimited(
+    corpus: Corpus, sequences: np.ndarray, texts: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The same without one: whatever lies between the first end of what precedes and the last begin of the rest."""
+    tails = [corpus.last[texts] + 1]
+    for items in sequences.T[::-1]:
+        tails.append(corpus.previous_place(items, tails[-1]))
+    head = corpus.first[texts] - 1
+    for items, tail in zip(sequences.T, tails[:0:-1], strict=True):
+        pair, middle = ragged_ranges(head + 1, tail)
+        filled = corpus.items[middle] != BLANK
+        yield pair[filled], middle[filled]
+        head = corpus.next_place(items, head)
 
 
 def _in_pieces(
@@ -150,27 +175,10 @@ def _insertions(
     Returns:
         Row of the sequence, slot (0: before its first token) and item.
     """
-    each = sequences[owner]
-    heads, tails = reach(corpus, each, texts, backward=False), reach(corpus, each, texts, backward=True)
     asked = np.bincount(owner, minlength=len(sequences))
+    between = _between_unlimited if corpus.window is None else _between
     found = []
-    for slot in range(sequences.shape[1]):
-        pair, place = tails[slot]
-        if slot == 0:
-            source, middle = corpus.before(place)
-            pair = pair[source]
-        else:
-            head_pair, head = heads[slot - 1]
-            source, middle = corpus.after(head)
-            middle_pair = head_pair[source]
-            # The next place from which the rest of the sequence can go on.
-            following = np.searchsorted(_key(corpus, pair, place), _key(corpus, middle_pair, middle), side="right")
-            exists = following < len(pair)
-            following = np.minimum(following, len(pair) - 1)
-            exists &= pair[following] == middle_pair
-            if corpus.window is not None:
-                exists &= place[following] - middle <= corpus.window
-            pair, middle = middle_pair[exists], middle[exists]
+    for slot, (pair, middle) in enumerate(between(corpus, sequences[owner], texts)):
         item = corpus.items[middle]
         pair, item = _unique_pairs(corpus, pair, item)
         together = np.sort(owner[pair] * len(corpus.token_ids) + item)
