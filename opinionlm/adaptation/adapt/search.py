@@ -5,8 +5,9 @@ these tokens in this order with at most g others skipped between neighbours (0: 
 any number). Its *support* is the set of texts it occurs in, its frequency the size of that set: a text counts once.
 
 A frequent sequence is *closed* unless some sequence with one token more, inserted at any position, has the same
-support, the same texts. (With g = 0 only the two ends count: a token inside would make it another sequence.) With g = 0 and with no limit, longer sequences can only occur in fewer texts, and "the same number" says the same. Under
-a gap limit they can occur in others: "a b c" bridges a gap that "a c" may not leave. Two such sequences that happen to
+support, the same texts. (With g = 0 only the two ends count: a token inside would make it another sequence.) With
+g = 0 and with no limit, longer sequences can only occur in fewer texts, and "the same number" says the same. Under a
+gap limit they can occur in others: "a b c" bridges a gap that "a c" may not leave. Two such sequences that happen to
 occur in equally many different texts do not close each other.
 
 The length limits filter what is returned and have no part in this: a sequence of twenty tokens that always goes on to

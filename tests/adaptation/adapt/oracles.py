@@ -14,10 +14,7 @@ def occurs(text: Sequence[int], sequence: Sequence[int], max_gap: int | None) ->
     for token in sequence[1:]:
         reach = len(text) if max_gap is None else max_gap + 1
         ends = {
-            place
-            for end in ends
-            for place in range(end + 1, min(end + reach + 1, len(text)))
-            if text[place] == token
+            place for end in ends for place in range(end + 1, min(end + reach + 1, len(text))) if text[place] == token
         }
     return bool(ends)
 

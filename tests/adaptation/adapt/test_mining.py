@@ -198,9 +198,7 @@ def test_options_out_of_range(option: str, value: float) -> None:
         mine(LETTERS, AdaptConfig(**{option: value}))
 
 
-def test_command_line_writes_a_readable_list(
-    tmp_path: Path, repository: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_command_line_writes_a_readable_list(tmp_path: Path, repository: Path, capsys: pytest.CaptureFixture) -> None:
     output = tmp_path / "new" / "list.csv"
     arguments = ["--config", str(repository / "configs" / "quickstart.yaml"), "--prepared_dir", str(tmp_path / "data")]
     arguments += ["--output", str(output), "--sequence_max_gap", "0", "--sequence_top_k", "30"]
