@@ -38,7 +38,7 @@ from opinionlm.data.tokens import load_tokenizer, token_ids  # noqa: E402
 
 TOKENIZER = ROOT / "models" / "gemma3-mini"
 MINUTE = 60.0
-SENTENCE_TOKENS = (5, 20)
+SENTENCE_TOKENS = (5, 25)
 Texts = list[list[int]]
 
 
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     rows: list[Row] = []
     if importlib.util.find_spec("prefixspan") is not None:
         facts["prefixspan"] = "0.5.2"
-        rows += prefixspan_rows(sentences(posts, tokenizer), 1_500 if options.quick else 10_000, options.quick)
+        rows += prefixspan_rows(sentences(posts, tokenizer), 1_500 if options.quick else 15_000, options.quick)
     else:
         print("prefixspan is not installed (requirements-dev.txt): nothing is compared with it", file=sys.stderr)
 
