@@ -15,6 +15,7 @@ from opinionlm.loss_rules import loss_problems
 from opinionlm.method_rules import engine_problems, method_problems
 from opinionlm.options import (
     Adaptation,
+    AdaptConfig,
     DataConfig,
     DecisionConfig,
     InstructConfig,
@@ -26,6 +27,7 @@ from opinionlm.options import (
 )
 
 __all__ = [
+    "AdaptConfig",
     "Adaptation",
     "Config",
     "DataConfig",
@@ -41,7 +43,7 @@ __all__ = [
     "validate",
 ]
 
-Script = Literal["train_classifier", "train_instruct", "prompt"]
+Script = Literal["train_classifier", "train_instruct", "prompt", "mining"]
 
 # What only a classifier has: its head and its losses, the cache of its frozen blocks, and the tasks that have a head.
 CLASSIFIER_OPTIONS = frozenset(
@@ -80,6 +82,7 @@ class Config:
     decision: DecisionConfig = field(default_factory=DecisionConfig)
     instruct: InstructConfig = field(default_factory=InstructConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)
+    adapt: AdaptConfig = field(default_factory=AdaptConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     source: str = "the command line"
@@ -88,7 +91,7 @@ class Config:
     def flat(self) -> dict[str, Any]:
         """Every option of the script as one flat mapping, as a YAML file holds them."""
         values: dict[str, Any] = {}
-        classifier = (self.data, self.model, self.method, self.decision)
+        classifier = (self.data, self.model, self.method, self.decision, self.adapt)
         for group in (*classifier, self.instruct, self.prompt, self.training, self.tracking):
             values |= {name: getattr(group, name) for name in option_names(type(group), self.script)}
         return values | self.training.extra
@@ -104,13 +107,15 @@ def option_names(group: type, script: Script) -> list[str]:
     names = [entry.name for entry in fields(group) if entry.name != "extra"]
     match script:
         case "train_classifier":
+            return [] if group in (AdaptConfig, InstructConfig, PromptConfig) else names
+        case "mining":
             return [] if group in (InstructConfig, PromptConfig) else names
         case "train_instruct":
-            if group in (DecisionConfig, PromptConfig):
+            if group in (AdaptConfig, DecisionConfig, PromptConfig):
                 return []
             return [name for name in names if name not in CLASSIFIER_OPTIONS]
         case "prompt":
-            if group in (MethodConfig, DecisionConfig):
+            if group in (AdaptConfig, MethodConfig, DecisionConfig):
                 return []
             if group is TrainingConfig:
                 return [name for name in names if name in PROMPT_OPTIONS]

@@ -147,6 +147,27 @@ class DecisionConfig:
 
 
 @dataclass
+class AdaptConfig:
+    """AdaPT: which token sequences of the training texts become tokens of their own."""
+
+    sequence_min_length: int = option(3, "tokens of the shortest sequence; the paper's tables also show 1 and 2")
+    sequence_max_length: int = option(20, "tokens of the longest sequence")
+    sequence_min_frequency: int = option(5, "training texts that a sequence occurs in at least")
+    sequence_max_gap: int | None = option(3, "most tokens skipped between neighbours; 0: contiguous, null: any number")
+    sequence_memory_mb: int = option(1024, "the search for sequences is refused when its tables outgrow this")
+    sequence_smoothing: float = option(1.0, "weight of a token's own frequency in its probability after another")
+    sequence_perplexity: Literal["plain", "unigram_normalised"] = option(
+        "plain", "perplexity of a sequence as the paper computes it, or divided by that of its single tokens"
+    )
+    sequence_keep: Literal["cohesive", "as_printed"] = option(
+        "cohesive", "keep the lowest perplexities, as the paper's case study shows, or the highest, as it prints"
+    )
+    sequence_perplexity_cutoff: float | None = option(None, "highest (as_printed: lowest) perplexity that is kept")
+    sequence_top_k: int | None = option(None, "most sequences kept")
+    sequence_vocabulary_share: float = option(0.1, "and never more than this share of the tokenizer's vocabulary")
+
+
+@dataclass
 class InstructConfig:
     """How a language model is asked, and how its answers are read (train_instruct.py)."""
 

@@ -21,6 +21,7 @@ from opinionlm.config import (
 )
 from opinionlm.errors import UserError
 from opinionlm.options import (
+    AdaptConfig,
     DataConfig,
     DecisionConfig,
     InstructConfig,
@@ -38,6 +39,7 @@ GROUPS = {
     "decision": DecisionConfig,
     "instruct": InstructConfig,
     "prompt": PromptConfig,
+    "adapt": AdaptConfig,
     "training": TrainingConfig,
     "tracking": TrackingConfig,
 }

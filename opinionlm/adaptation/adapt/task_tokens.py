@@ -1,0 +1,114 @@
+"""Task tokens: ids of their own for mined sequences, put before each occurrence (AdaPT, Algorithm 2)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from opinionlm.adaptation.adapt.matching import SequenceMatcher
+from opinionlm.errors import UserError
+
+# Beside the weights of a saved model.
+FILE_NAME = "task_tokens.json"
+
+
+@dataclass(frozen=True)
+class TaskTokens:
+    """Sequences that have a token id of their own.
+
+    Attributes:
+        sequences: token ids of every sequence; the n-th has the id ``first_id + n``.
+        max_gap: most tokens skipped between neighbours of a sequence; None for any number.
+        first_id: rows of the model's embedding before any were added.
+    """
+
+    sequences: tuple[tuple[int, ...], ...]
+    max_gap: int | None
+    first_id: int
+
+    @cached_property
+    def matcher(self) -> SequenceMatcher:
+        """What finds the sequences."""
+        return SequenceMatcher(self.sequences, self.max_gap)
+
+    def insert(self, rows: list[list[int]]) -> list[list[int]]:
+        """Put task tokens into texts.
+
+        Each goes immediately before the first token of an occurrence; all tokens of the text stay. Occurrences of one
+        sequence do not overlap (the leftmost wins), those of different sequences may; where several begin at the same
+        token, their task tokens stand in the order of their ids.
+
+        Args:
+            rows: token ids of whole texts, without special tokens.
+
+        Returns:
+            New rows; one without any occurrence is the given row itself.
+        """
+        texts, places, numbers = self.matcher.find(rows)
+        result = list(rows)
+        bounds = np.flatnonzero(np.diff(texts, prepend=-1, append=-1)).tolist()
+        places, ids = places.tolist(), (numbers + self.first_id).tolist()
+        for begin, stop in zip(bounds[:-1], bounds[1:], strict=True):
+            text = int(texts[begin])
+            old, new, done = rows[text], [], 0
+            for place, token in zip(places[begin:stop], ids[begin:stop], strict=True):
+                new += old[done:place]
+                new.append(token)
+                done = place
+            result[text] = new + old[done:]
+        return result
+
+    def save(self, folder: Path) -> None:
+        """Write them beside a model's weights."""
+        content = {"first_id": self.first_id, "max_gap": self.max_gap, "sequences": self.sequences}
+        (folder / FILE_NAME).write_text(json.dumps(content) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> TaskTokens:
+        """Read what `save` wrote.
+
+        Raises:
+            UserError: there is none, or it is damaged.
+        """
+        path = folder / FILE_NAME
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            sequences = tuple(tuple(int(token) for token in sequence) for sequence in content["sequences"])
+            return cls(sequences, content["max_gap"], int(content["first_id"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path}: cannot be read ({' '.join(str(error).split())}); the model was trained with task tokens and "
+                "needs this file: copy the whole folder of the model"
+            ) from None
+
+
+def encode_with_task_tokens(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, task_tokens: TaskTokens, max_length: int
+) -> list[list[int]]:
+    """Token ids of texts with task tokens, cut to a length afterwards, between the tokenizer's special tokens.
+
+    Args:
+        texts: the texts.
+        tokenizer: of the model.
+        task_tokens: what to insert.
+        max_length: most ids per text, special and task tokens included.
+    """
+    before, after = special_tokens(tokenizer)
+    room = max(max_length - len(before) - len(after), 0)
+    bare = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    return [[*before, *row[:room], *after] for row in task_tokens.insert(bare)]
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """Ids that the tokenizer puts before and after every text."""
+    probe = tokenizer("a", return_special_tokens_mask=True)
+    ids, special = probe["input_ids"], probe["special_tokens_mask"]
+    first = special.index(0)
+    last = len(special) - special[::-1].index(0)
+    return ids[:first], ids[last:]
