@@ -206,7 +206,7 @@ def test_a_killed_grid_goes_on_where_it_was(tmp_path, capsys) -> None:
     folder = tmp_path / "out" / "mine" / "smoke"
     first, second = (folder / "runs" / f"{name}-seed1" for name in ("one", "two"))
     grid = subprocess.Popen([sys.executable, "reproduce.py", *command], cwd=ROOT, start_new_session=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while "started   two" not in read(folder / "progress.log") and time.monotonic() < deadline:
         time.sleep(0.05)
     os.killpg(grid.pid, signal.SIGKILL)

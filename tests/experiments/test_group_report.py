@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,6 @@ def test_what_is_wrong_is_named(outputs) -> None:
 
 
 def test_publishing_needs_a_package(outputs, monkeypatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "wandb_workspaces", None)
+    monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
     with pytest.raises(UserError, match="needs the package wandb-workspaces"):
         group_report.main(["mine", str(outputs), "--wandb", "team/project"])
