@@ -76,6 +76,8 @@ def parse_config(argv: list[str] | None, description: str, script: Script = "tra
     config = Config(source="the command line" if file is None else str(file), script=script)
     for key, (value, place) in values.items():
         set_option(config, key, value, place)
+    if config.method.adaptation == "qlora" and "load_in_4bit" not in values:
+        config.model.load_in_4bit = True
     if not config.training.run_name:
         stem = "run" if file is None else Path(file).stem
         config.training.run_name = default_run_name(stem, config.training)

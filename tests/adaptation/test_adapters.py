@@ -56,7 +56,7 @@ def test_bottlenecks_start_close_to_the_identity(method: str) -> None:
 def generative(family: str) -> torch.nn.Module:
     torch.manual_seed(0)
     auto_class = AutoModelForSeq2SeqLM if family == "t5" else AutoModelForCausalLM
-    return auto_class.from_config(AutoConfig.for_model(family, **FAMILIES[family], decoder_start_token_id=0))
+    return auto_class.from_config(AutoConfig.for_model(family, **FAMILIES[family]))
 
 
 @pytest.mark.parametrize("method", METHODS)
