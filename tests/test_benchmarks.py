@@ -86,3 +86,13 @@ def test_quick_benchmark_of_instruction_tuning(repository: Path, tmp_path: Path)
     rows = {row["name"]: row for row in json.loads(file.read_text())["rows"]}
     assert rows["largest difference of the loss in 3 steps"]["holds"], ended.stdout + ended.stderr
     assert rows["peak memory, above the process without the model"]["holds"]
+
+
+@pytest.mark.slow
+def test_quick_benchmark_of_mining(repository: Path, tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    command = [sys.executable, str(repository / "benchmarks" / "mining.py"), "--quick", "--data_dir", str(tmp_path)]
+    ended = subprocess.run([*command, "--json", str(file)], capture_output=True, text=True, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    rows = json.loads(file.read_text())["rows"]
+    assert all(set(row) == FIELDS for row in rows) and sum(row["holds"] is True for row in rows) >= 3

@@ -44,6 +44,11 @@ def add_task_rows(backbone: PreTrainedModel, count: int) -> TaskEmbedding:
     """Give a backbone embedding rows for ``count`` task tokens, whose ids begin where its own rows end."""
     embedding = TaskEmbedding(backbone.get_input_embeddings(), count)
     backbone.set_input_embeddings(embedding)
+    if backbone.config.model_type == "t5":
+        # Its embedding has two names, which saving has to know of.
+        parts = ("old.weight", "rows")
+        backbone._tied_weights_keys = {f"encoder.embed_tokens.{part}": f"shared.{part}" for part in parts}
+        backbone.all_tied_weights_keys = backbone.get_expanded_tied_weights_keys(all_submodels=False)
     return embedding
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
@@ -18,7 +19,7 @@ from opinionlm.adaptation.adapt.task_tokens import TaskTokens, encode_with_task_
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import new_backbone
 from tests.adaptation.adapt.oracles import occurs
-from tests.tiny import FAMILIES, VOCABULARY, tiny_config, tiny_tokenizer
+from tests.tiny import FAMILIES, VOCABULARY, tiny_classifier, tiny_config, tiny_tokenizer
 
 GENE = "gene brca1 indicates cancer predisposition , individuals with brca1 mutations have a higher risk"
 
@@ -190,3 +191,18 @@ def test_gemma_scales_new_rows_like_old_ones() -> None:
         embedding.rows[0] = embedding.old.weight[9]
     old, new = backbone.get_input_embeddings()(torch.tensor([[9, embedding.first_id]]))[0]
     assert torch.equal(old, new) and not torch.equal(old, embedding.old.weight[9])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_old_and_new_rows_are_saved(family: str, tmp_path: Path) -> None:
+    model = tiny_classifier(family)
+    embedding = add_task_rows(model.backbone, 3)
+    model.save_pretrained(tmp_path)
+    again = tiny_classifier(family, seed=1)
+    add_task_rows(again.backbone, 3)
+    missing, unexpected = again.load_state_dict(load_file(tmp_path / "model.safetensors"), strict=False)
+    # T5's embedding has two names and is written under one.
+    assert not unexpected and all("encoder.embed_tokens" in name or "shared" in name for name in missing)
+    assert torch.equal(again.backbone.get_input_embeddings().rows, embedding.rows)
+    ids = torch.tensor([[5, embedding.first_id, 6]])
+    assert torch.equal(model(input_ids=ids).logits, again(input_ids=ids).logits)
