@@ -54,7 +54,7 @@ class Size:
 
 
 QUICK = Size(steps=3, batch=4, max_length=96, hidden=32, repetitions=1)
-FULL = Size(steps=6, batch=16, max_length=256, hidden=64, repetitions=3)
+FULL = Size(steps=3, batch=8, max_length=128, hidden=64, repetitions=3)
 
 
 def main(argv: list[str] | None = None) -> int:
