@@ -23,7 +23,7 @@ from opinionlm.errors import UserError, run_script
 class _Parser(argparse.ArgumentParser):
     """Reports a wrong command line as every other mistake: one line, exit code 2."""
 
-    def error(self, message: str) -> None:  # type: ignore[override]
+    def error(self, message: str) -> None:
         raise UserError(f"command line: {message}; see --help")
 
 

@@ -309,10 +309,10 @@ class StepClock:
         clock = self
 
         class Steps(TrainerCallback):
-            def on_step_begin(self, args, state, control, **kwargs) -> None:  # noqa: ANN001, ANN003
+            def on_step_begin(self, args, state, control, **kwargs) -> None:
                 clock.started = (time.perf_counter(), time.process_time())
 
-            def on_step_end(self, args, state, control, **kwargs) -> None:  # noqa: ANN001, ANN003
+            def on_step_end(self, args, state, control, **kwargs) -> None:
                 wall, processor = clock.started
                 clock.seconds.append((time.perf_counter() - wall, time.process_time() - processor))
 

@@ -26,16 +26,16 @@ from typing import Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.report import Row, agree, compare, environment, finish
+from opinionlm.adaptation.adapt.search import MinedSequence, keep_best, mine
+from opinionlm.adaptation.adapt.task_tokens import TaskTokens
+from opinionlm.config import AdaptConfig
+from opinionlm.data.pipeline import prepare_or_load
+from opinionlm.data.tokens import load_tokenizer, token_ids
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.report import Row, agree, compare, environment, finish  # noqa: E402
-from opinionlm.adaptation.adapt.search import MinedSequence, keep_best, mine  # noqa: E402
-from opinionlm.adaptation.adapt.task_tokens import TaskTokens  # noqa: E402
-from opinionlm.config import AdaptConfig  # noqa: E402
-from opinionlm.data.pipeline import prepare_or_load  # noqa: E402
-from opinionlm.data.tokens import load_tokenizer, token_ids  # noqa: E402
-
 TOKENIZER = ROOT / "models" / "gemma3-mini"
 MINUTE = 60.0
 SENTENCE_TOKENS = (5, 25)

@@ -28,3 +28,11 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("real data (../shared/data) is not beside this checkout")
     return folder
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Options that every short run of the classifier shares: a tiny pretrained model and a small data set."""
+    from tests.classifier_runs import write_setting
+
+    return write_setting(tmp_path_factory.mktemp("setting"))

@@ -16,9 +16,9 @@ from opinionlm.evaluation.label_sets import COVERAGES, LabelSets
 from opinionlm.experiments.prediction import TrustOptions, load_labeller
 from opinionlm.experiments.saved_rule import keep_rule, saved_rule
 from opinionlm.models.classifier import OpinionClassifier, OpinionClassifierConfig
+from tests.classifier_runs import WORDS, train
 from tests.saved_classifier import LEAVES, save_tiny_classifier
 from tests.test_prediction import some_texts, write_csv
-from tests.test_train_classifier import WORDS, setting, train  # noqa: F401 — a fixture
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -98,7 +98,7 @@ def test_what_cannot_be_served_is_refused(model_folder, tmp_path) -> None:
         load_labeller(save_tiny_classifier(tmp_path / "plain"), "cpu", trust=TrustOptions(coverage=0.9))
 
 
-def test_a_run_fits_on_validation_alone(setting, tmp_path, monkeypatch) -> None:  # noqa: F811
+def test_a_run_fits_on_validation_alone(setting, tmp_path, monkeypatch) -> None:
     from opinionlm.experiments import split_results
     from opinionlm.training.trainer import OpinionTrainer
 
@@ -138,7 +138,7 @@ def test_a_run_fits_on_validation_alone(setting, tmp_path, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("decision", ["argmax", "logit_adjusted", "expected_cost"])
-def test_the_floor_has_the_same_decisions(setting, tmp_path, decision) -> None:  # noqa: F811
+def test_the_floor_has_the_same_decisions(setting, tmp_path, decision) -> None:
     metrics = train(setting, output_dir=tmp_path, run_name=decision, engine="tfidf", decision=decision)
     assert ("tau" in metrics["decision"]) == (decision == "logit_adjusted")
     assert metrics["test"].keys() >= {"ece_uncalibrated", "label_set_coverage", "platforms"}

@@ -24,7 +24,7 @@ CUE_WORDS = ("offer", "discount", "subscribe", "giveaway", "airdrop", "promo", "
 
 def _option(default: object, help_text: str) -> object:
     """A field with the line that ``preprocess.py --help`` prints for it."""
-    return field(default=default, metadata={"help": help_text})  # type: ignore[call-overload]
+    return field(default=default, metadata={"help": help_text})
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def judge(text: str, tokens: int, is_noise: bool, cleaning: Cleaning) -> tuple[A
         return "drop", "no_letters"
     verdict: tuple[Action, str] = ("keep", "")
     if cleaning.repeats in ("noise", "drop") and repeat_ratio(text) >= 0.5:
-        verdict = (cleaning.repeats, "repeated_pattern")  # type: ignore[assignment]
+        verdict = (cleaning.repeats, "repeated_pattern")
     elif cleaning.gibberish != "keep" and alphabetic_ratio(text) < cleaning.min_alphabetic_ratio:
         verdict = (cleaning.gibberish, "gibberish")
     elif cleaning.short_posts != "keep" and tokens < cleaning.min_tokens:

@@ -28,7 +28,7 @@ def read_hub(spec: HubSpec, split: str, notes: SourceNotes) -> Iterator[Record |
     try:
         with no_progress_bars():
             data = datasets.load_dataset(spec.path, spec.config, revision=spec.revision, split=split)
-    except Exception as error:  # noqa: BLE001 — the hub client raises whatever its parts raise
+    except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"hub data set {spec.path!r}, split {split!r}: {reason}; check the name and the network"

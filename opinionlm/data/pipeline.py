@@ -142,9 +142,14 @@ def available_cores() -> int:
 
 
 def _fill(
-    folder: Path, spec: DatasetSpec, sources: list[Source], data_dir: Path, rejects: RejectWriter, fingerprint: str,
+    folder: Path,
+    spec: DatasetSpec,
+    sources: list[Source],
+    data_dir: Path,
+    rejects: RejectWriter,
+    fingerprint: str,
     processes: int,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Everything between the raw files and the finished folder; returns what the manifest says of it."""
     assert spec.labels is not None
     tokenizer = load_tokenizer(spec.tokenizer_name_or_path)

@@ -78,7 +78,7 @@ def load_prepared(path: str | Path) -> PreparedDataset:
     try:
         dataset = load_from_disk(str(path))
         rows = {split: len(dataset[split]) for split in SPLITS}
-    except Exception as error:  # noqa: BLE001 — Arrow and datasets raise many kinds for damaged files
+    except Exception as error:
         raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())[:160]}); {remedy}") from None
     if rows != manifest["rows"]:
         raise UserError(f"{path}: holds {rows} rows instead of {manifest['rows']}; {remedy}")

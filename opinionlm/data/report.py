@@ -330,11 +330,18 @@ def render_steps(report: dict[str, Any]) -> list[str]:
     lines += table(
         ["file", "records", "kept", "rejected", "blank lines", "undecodable", "columns not used"],
         [
-            [f["path"], f["records"], f["kept"], sum(f["rejected"].values()), f["blank_lines"],
-             f["undecodable_records"], ", ".join(name or "(no name)" for name in f["dropped_columns"])]
+            [
+                f["path"],
+                f["records"],
+                f["kept"],
+                sum(f["rejected"].values()),
+                f["blank_lines"],
+                f["undecodable_records"],
+                ", ".join(name or "(no name)" for name in f["dropped_columns"]),
+            ]
             for f in report["files"]
         ],
-    )  # fmt: skip
+    )
     lines += ["", "## Rejected by reason", "", "All of them are in `rejects.csv`.", ""]
     lines += table(
         ["reason", "meaning", *(f["path"].rsplit("/")[-1] for f in report["files"]), "total"],

@@ -36,8 +36,14 @@ BATCH_CHARACTERS = 4_000_000
 ROWS_PER_PROCESS = 5_000
 
 READER_REASONS = (
-    "bad_quoting", "too_many_fields", "too_few_fields", "oversized_record", "invalid_json", "missing_field", "not_text"
-)  # fmt: skip
+    "bad_quoting",
+    "too_many_fields",
+    "too_few_fields",
+    "oversized_record",
+    "invalid_json",
+    "missing_field",
+    "not_text",
+)
 LABEL_REASONS = ("missing_label", "unknown_code", "several_labels", "incomplete_label", "contradictory_label")
 NULL_REASONS = ("empty_text",)
 QUALITY_REASONS = ("empty_after_cleaning", "no_letters", "repeated_pattern", "gibberish", "too_short", "too_long")

@@ -34,18 +34,36 @@ CODES: dict[Label, Codes] = {
 # Rows per class: the real mix per thousand, the rarest classes raised so that a tenth of them is still a few.
 MIX: dict[str, dict[Label, int]] = {
     "reddit": {
-        "noise": 127, "objective": 101, "neutral_sentiment": 95, "question": 450,
-        "advertisement": 35, "miscellaneous": 55, "negative": 82, "positive": 55,
+        "noise": 127,
+        "objective": 101,
+        "neutral_sentiment": 95,
+        "question": 450,
+        "advertisement": 35,
+        "miscellaneous": 55,
+        "negative": 82,
+        "positive": 55,
     },
     "twitter": {
-        "noise": 305, "objective": 325, "neutral_sentiment": 36, "question": 56,
-        "advertisement": 135, "miscellaneous": 16, "negative": 20, "positive": 72,
+        "noise": 305,
+        "objective": 325,
+        "neutral_sentiment": 36,
+        "question": 56,
+        "advertisement": 135,
+        "miscellaneous": 16,
+        "negative": 20,
+        "positive": 72,
     },
     "youtube": {
-        "noise": 155, "objective": 7, "neutral_sentiment": 277, "question": 200,
-        "advertisement": 2, "miscellaneous": 4, "negative": 312, "positive": 40,
+        "noise": 155,
+        "objective": 7,
+        "neutral_sentiment": 277,
+        "question": 200,
+        "advertisement": 2,
+        "miscellaneous": 4,
+        "negative": 312,
+        "positive": 40,
     },
-}  # fmt: skip
+}
 # Twitter rows whose codes break the hierarchy: subjective without Level 2, neutral without Level 3, and four odd ones.
 BROKEN_HIERARCHY: list[tuple[Codes, int]] = [
     (("2", "", ""), 11),

@@ -76,7 +76,7 @@ def read_file(path: Path, spec: FileSpec, notes: SourceNotes) -> Iterator[Record
     suffix = Path(path.name.removesuffix(".gz")).suffix
     if suffix not in (".csv", ".tsv", ".jsonl"):
         raise UserError(f"{path}: unknown format {suffix!r}; expected .csv, .tsv or .jsonl, each also with .gz")
-    kind: Kind = suffix.removeprefix(".")  # type: ignore[assignment]
+    kind: Kind = suffix.removeprefix(".")
     try:
         binary = path.open("rb")
     except OSError as error:

@@ -60,7 +60,7 @@ class Taxonomy:
         for path in self.paths:
             node = root
             for name in path[:-1]:
-                node = node.setdefault(name, {})  # type: ignore[assignment]
+                node = node.setdefault(name, {})
             node[path[-1]] = None
         return root
 
@@ -71,7 +71,7 @@ class Taxonomy:
         """
 
         def listed(node: dict[str, object]) -> list[object]:
-            return [name if below is None else {name: listed(below)} for name, below in node.items()]  # type: ignore[arg-type]
+            return [name if below is None else {name: listed(below)} for name, below in node.items()]
 
         return listed(self.to_tree())
 

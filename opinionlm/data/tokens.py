@@ -53,7 +53,7 @@ def load_tokenizer(name_or_path: str) -> Tokenizer:
             from transformers import AutoTokenizer  # imports torch: only where it must
 
             tokenizer = AutoTokenizer.from_pretrained(str(folder)).backend_tokenizer
-    except Exception as error:  # noqa: BLE001 — tokenizers raises bare Exception, the hub client many kinds
+    except Exception as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(
             f"tokenizer_name_or_path: {name_or_path!r} cannot be loaded ({reason}); give a folder with a "

@@ -152,7 +152,7 @@ def publish(group: str, project: str, text: str) -> str:
     page.blocks = [reports.MarkdownBlock(text=text), charts]
     try:
         page.save()
-    except Exception as error:  # noqa: BLE001 — W&B raises errors of all its layers here
+    except Exception as error:
         raise UserError(f"--wandb: cannot be published ({' '.join(str(error).split())[:200]})") from None
     return str(page.url)
 

@@ -92,7 +92,7 @@ def load_labeller(
             folder, dtype=torch.bfloat16 if bf16 else "auto", output_loading_info=True
         )
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    except Exception as error:  # noqa: BLE001 — damaged files surface as errors of many libraries
+    except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(
             f"--model: {folder} cannot be loaded ({reason}); train again, or copy the folder anew"

@@ -88,9 +88,14 @@ def bar_figure(table: Table, results: Sequence[Result], measures: Sequence[str])
                 mean, inside = entry["mean"], entry["mean"] > 0.4 * limit
                 axes.barh(place, mean, height=0.72, color=BLUE, alpha=0.85)
                 axes.annotate(
-                    number(mean), (0 if inside else mean, place - 0.17), textcoords="offset points", xytext=(4, 0),
-                    va="center", color="white" if inside else "#222222", fontsize=8.5,
-                )  # fmt: skip
+                    number(mean),
+                    (0 if inside else mean, place - 0.17),
+                    textcoords="offset points",
+                    xytext=(4, 0),
+                    va="center",
+                    color="white" if inside else "#222222",
+                    fontsize=8.5,
+                )
                 if entry["ci95"] is not None:
                     # Below the number, so that neither hides the other.
                     axes.plot(entry["ci95"], [place + 0.18] * 2, color="#222222", linewidth=1.6)
@@ -229,9 +234,13 @@ def class_count_figure(counts: Mapping[str, Mapping[str, int]]) -> Figure:
         axes.barh(range(len(labels)), shares, height=0.62, color=GREY if platform == "all" else BLUE)
         for place, label in enumerate(labels):
             axes.annotate(
-                f"{found[label]:,}", (shares[place], place), textcoords="offset points", xytext=(3, 0), va="center",
+                f"{found[label]:,}",
+                (shares[place], place),
+                textcoords="offset points",
+                xytext=(3, 0),
+                va="center",
                 fontsize=8.5,
-            )  # fmt: skip
+            )
         axes.set_title(f"{platform} ({total:,})")
         axes.set_xlabel("share of posts")
         axes.grid(axis="x")

@@ -116,7 +116,7 @@ class GuardedTracker(Tracker):
     def _attempt(self, call: Callable[[], None]) -> None:
         try:
             call()
-        except Exception as error:  # noqa: BLE001 — no failure of the tracker may reach the run
+        except Exception as error:
             say(f"{self.name}: tracking stops here, the run goes on ({one_line(error)})")
             broken, self.inner = self.inner, NoTracking()
             # What was logged so far stays readable when the log is closed properly, if that is still possible.
@@ -144,7 +144,7 @@ def open_tracking(config: Config, run_folder: Path, environment: Mapping[str, An
 
             try:
                 run = start_wandb(config, run_folder, environment)
-            except Exception as error:  # noqa: BLE001 — as above
+            except Exception as error:
                 say(f"W&B: no tracking, the run goes on ({one_line(error)})")
                 return NoTracking()
             return (

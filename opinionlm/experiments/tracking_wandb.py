@@ -50,7 +50,7 @@ def start_wandb(config: Config, run_folder: Path, environment: Mapping[str, Any]
             run = init_wandb(config, run_folder, environment, online=True)
             say(f"W&B: {run.url}")
             return run
-        except Exception as error:  # noqa: BLE001 — W&B raises errors of all its layers here
+        except Exception as error:
             reason = f"the server cannot be used: {one_line(error)}"
             # The failed attempt holds the run id until its service ends.
             wandb.teardown()

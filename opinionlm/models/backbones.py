@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 import torch
 from peft import PeftModel
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForTextEncoding,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from opinionlm.errors import UserError
 from opinionlm.models.quantization import disable_avx512_packing, nf4_config
@@ -184,8 +192,41 @@ def load_backbone(model: ModelConfig, trained_blocks: int, config: PreTrainedCon
     if model.load_in_4bit:
         skipped = [*trained_block_names(config, trained_blocks), *(["pooler"] if with_pooler else [])]
         extra["quantization_config"] = nf4_config(model, skip_modules=skipped)
+    backbone = load_weights(auto_class, model, config, dtype, extra, "is its config.json the one of these weights?")
+    if is_wrapper:
+        # Text-only work needs no vision tower: keeping the decoder alone saves its memory and its dead gradients.
+        wrapper_config, backbone = backbone.config, backbone.get_decoder()
+        if model.load_in_4bit:
+            backbone.config.quantization_config = wrapper_config.quantization_config
+    if model.load_in_4bit:
+        disable_avx512_packing(backbone)
+    anatomy_of(backbone)
+    return backbone
+
+
+def load_weights(
+    auto_class: type[AutoModel] | type[AutoModelForCausalLM] | type[AutoModelForSeq2SeqLM],
+    model: ModelConfig,
+    config: PreTrainedConfig,
+    dtype: torch.dtype | str,
+    extra: dict[str, object],
+    remedy: str,
+) -> PreTrainedModel:
+    """Load a pretrained model whole, or say in one line why not.
+
+    Args:
+        auto_class: the Auto class that knows the model.
+        model: where it is.
+        config: its configuration.
+        dtype: data type of the parameters, or ``auto``.
+        extra: further arguments of ``from_pretrained``: quantisation, pooler.
+        remedy: what to do where weights are missing.
+
+    Raises:
+        UserError: no weights found, some of them missing, or 4-bit loading that bitsandbytes cannot serve.
+    """
     try:
-        backbone, loading = auto_class.from_pretrained(
+        loaded, report = auto_class.from_pretrained(
             model.model_name_or_path,
             config=config,
             revision=model.model_revision,
@@ -207,22 +248,13 @@ def load_backbone(model: ModelConfig, trained_blocks: int, config: PreTrainedCon
         raise UserError(
             f"load_in_4bit: bitsandbytes cannot serve it here ({reason}); set load_in_4bit: false"
         ) from error
-    if loading["missing_keys"]:
-        missing = sorted(loading["missing_keys"])
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
         raise UserError(
             f"model_name_or_path: '{model.model_name_or_path}' lacks {len(missing)} weights of a "
-            f"{type(backbone).__name__} (for instance {missing[0]}), which would stay random; is its config.json the "
-            "one of these weights?"
+            f"{type(loaded).__name__} (for instance {missing[0]}), which would stay random; {remedy}"
         )
-    if is_wrapper:
-        # Text-only work needs no vision tower: keeping the decoder alone saves its memory and its dead gradients.
-        wrapper_config, backbone = backbone.config, backbone.get_decoder()
-        if model.load_in_4bit:
-            backbone.config.quantization_config = wrapper_config.quantization_config
-    if model.load_in_4bit:
-        disable_avx512_packing(backbone)
-    anatomy_of(backbone)
-    return backbone
+    return loaded
 
 
 def trained_block_names(config: PreTrainedConfig, trained_blocks: int) -> list[str]:

@@ -29,7 +29,7 @@ from transformers.models.auto.modeling_auto import (
 
 from opinionlm.config import ModelConfig
 from opinionlm.errors import UserError
-from opinionlm.models.backbones import torch_dtype
+from opinionlm.models.backbones import load_weights, torch_dtype
 from opinionlm.models.quantization import disable_avx512_packing, nf4_config, quantized_modules
 from opinionlm.models.sublayers import text_blocks
 
@@ -59,37 +59,11 @@ def load_generative(model: ModelConfig, trained_blocks: int, config: PreTrainedC
     if model.random_weights:
         text_config = config.get_text_config() if is_multimodal(config) else config
         return auto_class.from_config(text_config, dtype=dtype if isinstance(dtype, torch.dtype) else None)
-    quantization = nf4_config(model, unquantized_names(config, trained_blocks)) if model.load_in_4bit else None
-    try:
-        loaded, report = auto_class.from_pretrained(
-            model.model_name_or_path,
-            config=config,
-            revision=model.model_revision,
-            trust_remote_code=model.trust_remote_code,
-            dtype=dtype,
-            quantization_config=quantization,
-            output_loading_info=True,
-        )
-    except OSError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"model_name_or_path: no weights of '{model.model_name_or_path}' could be loaded ({reason}); give a "
-            "directory that holds model.safetensors, or set random_weights: true to start without weights"
-        ) from error
-    except (ImportError, RuntimeError, ValueError) as error:
-        if not model.load_in_4bit:
-            raise
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(
-            f"load_in_4bit: bitsandbytes cannot serve it here ({reason}); set load_in_4bit: false"
-        ) from error
-    if report["missing_keys"]:
-        missing = sorted(report["missing_keys"])
-        raise UserError(
-            f"model_name_or_path: '{model.model_name_or_path}' lacks {len(missing)} weights of a "
-            f"{type(loaded).__name__} (for instance {missing[0]}), which would stay random; the generative route "
-            "needs a model saved with its output layer"
-        )
+    extra: dict[str, object] = {}
+    if model.load_in_4bit:
+        extra["quantization_config"] = nf4_config(model, unquantized_names(config, trained_blocks))
+    remedy = "the generative route needs a model saved with its output layer"
+    loaded = load_weights(auto_class, model, config, dtype, extra, remedy)
     if is_multimodal(config):
         loaded = text_model_of(loaded)
     if model.load_in_4bit:

@@ -98,8 +98,12 @@ def test_bundled_samples(name, repository, tokenizer_folder, tmp_path):
 
 def test_tagging(build):
     train = "a\tI-x\nb\tI-x\n\nc\tO\n\nsame\tO\n\nd\tB-y\n \tO\n\nbad\tX\n\na\tB-x\nb\tI-x\n\n\u200b\tO\n\n"
-    data = build("token", {"tokens": "first", "tags": "last"}, {"train.conll": train, "test.conll": "same\tO\n"},
-                 split={"validation": 0.3})  # fmt: skip
+    data = build(
+        "token",
+        {"tokens": "first", "tags": "last"},
+        {"train.conll": train, "test.conll": "same\tO\n"},
+        split={"validation": 0.3},
+    )
     assert (data.task, data.tags) == ("token", ("O", "B-x", "I-x", "B-y", "I-y"))
     report = check_counts(data)
     assert report["rejected"] == {"bad_tag": 1, "duplicate": 1, "no_tokens": 1, "in_another_split": 1}
@@ -138,9 +142,13 @@ def test_similarity(build):
     data = build("similarity", PAIR, {"all.tsv": content}, score_range=[0, 5])
     report = check_counts(data)
     assert report["rejected"] == {
-        "bad_score": 2, "score_out_of_range": 2, "empty_text": 2, "duplicate": 1, "conflicting_answers": 2,
+        "bad_score": 2,
+        "score_out_of_range": 2,
+        "empty_text": 2,
+        "duplicate": 1,
+        "conflicting_answers": 2,
         "too_few_fields": 1,
-    }  # fmt: skip
+    }
     assert data.score_range == (0.0, 5.0)
     assert data.dataset["train"].column_names == ["id", "text", "text_pair", "score", "platform"]
     rows = {r["text"]: (r["text_pair"], r["score"]) for split in data.dataset.values() for r in split}
@@ -220,8 +228,12 @@ def test_cleaning_steps_apply_to_texts_and_answers_alike(build):
 
 def test_pairs_of_a_sequence_task(build):
     lines = [f"t{i},u,{'ab'[i % 2]}" for i in range(40)] + ["t0,u,a", "t1,v,a", "t2,u,b", " ,u,a", "t5, ,a"]
-    data = build("sequence", {"text": "x", "text_pair": "y", "label": "l"}, {"all.csv": "x,y,l\n" + "\n".join(lines)},
-                 labels=["a", "b"])  # fmt: skip
+    data = build(
+        "sequence",
+        {"text": "x", "text_pair": "y", "label": "l"},
+        {"all.csv": "x,y,l\n" + "\n".join(lines)},
+        labels=["a", "b"],
+    )
     report = check_counts(data)
     assert report["rejected"] == {"empty_text": 2, "conflicting_labels_raw": 2, "duplicate_raw": 1}
     assert data.dataset["train"].column_names == ["id", "text", "text_pair", "label", "level1", "platform"]
@@ -312,9 +324,12 @@ def test_every_option_is_in_the_fingerprint(tmp_path, tokenizer_folder):
     prints = {
         fingerprint_of(spec_from_dict(raw | changes, "x.yaml"), tmp_path)
         for changes in (
-            {}, {"score_range": [0, 6]}, {"split": {"group_by": "text"}}, {"cleaning": {"conflicts": "keep"}}
+            {},
+            {"score_range": [0, 6]},
+            {"split": {"group_by": "text"}},
+            {"cleaning": {"conflicts": "keep"}},
         )
-    }  # fmt: skip
+    }
     assert len(prints) == 4
 
 

@@ -9,8 +9,15 @@ from opinionlm.errors import UserError
 from tests.data.conftest import LABELS
 
 PAPER_ORDER = (
-    "noise", "objective", "positive", "negative", "neutral_sentiment", "question", "advertisement", "miscellaneous"
-)  # fmt: skip
+    "noise",
+    "objective",
+    "positive",
+    "negative",
+    "neutral_sentiment",
+    "question",
+    "advertisement",
+    "miscellaneous",
+)
 
 
 @st.composite

@@ -101,8 +101,10 @@ def write_prepared(folder: Path, fingerprint: str = "f" * 64) -> Path:
     """The manifest and the report of a prepared data set."""
     folder.mkdir(parents=True)
     rows = {"train": 100, "validation": 60, "test": 60}
-    write(folder / "dataset.json", {"name": "tiny", "task": "sequence", "fingerprint": fingerprint, "rows": rows,
-                                    "labels": LABELS})  # fmt: skip
+    write(
+        folder / "dataset.json",
+        {"name": "tiny", "task": "sequence", "fingerprint": fingerprint, "rows": rows, "labels": LABELS},
+    )
     counts = {"label": dict.fromkeys(LEAVES, 20), "level1": {"noise": 20, "subjective": 40}}
     step = {"name": "copies", "rows_in": 230, "rows_out": 220, "removed": {"duplicate_raw": 10}, "changed": 3}
     write(

@@ -267,12 +267,24 @@ def test_long_curves_are_thinned() -> None:
 @pytest.mark.parametrize(
     ("metric", "expected"),
     [
-        ("macro_f1", "higher"), ("entity_f1", "higher"), ("exact_match", "higher"), ("rougeL", "higher"),
-        ("tokens_per_second", "higher"), ("pearson", "higher"), ("loss", "lower"), ("ece", "lower"),
-        ("mistake_severity", "lower"), ("perplexity", "lower"), ("invalid_rate", "lower"), ("train_seconds", "lower"),
-        ("trainable_parameters", "lower"), ("total_parameters", ""), ("epochs", ""), ("level1_macro_f1", "higher"),
+        ("macro_f1", "higher"),
+        ("entity_f1", "higher"),
+        ("exact_match", "higher"),
+        ("rougeL", "higher"),
+        ("tokens_per_second", "higher"),
+        ("pearson", "higher"),
+        ("loss", "lower"),
+        ("ece", "lower"),
+        ("mistake_severity", "lower"),
+        ("perplexity", "lower"),
+        ("invalid_rate", "lower"),
+        ("train_seconds", "lower"),
+        ("trainable_parameters", "lower"),
+        ("total_parameters", ""),
+        ("epochs", ""),
+        ("level1_macro_f1", "higher"),
     ],
-)  # fmt: skip
+)
 def test_which_way_is_better(metric, expected) -> None:
     assert direction(metric) == expected
 

@@ -245,6 +245,10 @@ def test_the_smallest_table_through_the_command_line(tmp_path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
     folder = tmp_path / "opinion_data" / "smoke"
     assert {path.name for path in folder.iterdir()} == {
-        "table.md", "table.csv", "table.tex", "class_counts.png", "class_counts.svg",
-    }  # fmt: skip
+        "table.md",
+        "table.csv",
+        "table.tex",
+        "class_counts.png",
+        "class_counts.svg",
+    }
     assert "not comparable" in done.stdout and "| noise |" in done.stdout

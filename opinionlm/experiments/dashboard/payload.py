@@ -32,9 +32,20 @@ HIGHER_IS_BETTER = re.compile(
 )
 # Options that say where things lie or how a run is tracked and logged, and the seed itself.
 NOT_COMPARED = HARMLESS | {
-    "seed", "run_name", "output_dir", "data_dir", "prepared_dir", "cache_dir", "cache_limit_gb", "cache_frozen",
-    "save_total_limit", "wandb_project", "wandb_group", "wandb_tags", "logging_steps",
-}  # fmt: skip
+    "seed",
+    "run_name",
+    "output_dir",
+    "data_dir",
+    "prepared_dir",
+    "cache_dir",
+    "cache_limit_gb",
+    "cache_frozen",
+    "save_total_limit",
+    "wandb_project",
+    "wandb_group",
+    "wandb_tags",
+    "logging_steps",
+}
 # The trainer's own bookkeeping in the history.
 NOT_CURVES = re.compile(r"runtime|per_second|num_input_tokens|^f1_|_ci95$|preparation_time")
 
