@@ -1,4 +1,4 @@
-"""Instruction tuning with a vocabulary of 262,144: logits at answer tokens only, against TRL's SFTTrainer.
+"""Instruction tuning and label scoring with a vocabulary of 262,144, against TRL's SFTTrainer and against generating.
 
     python benchmarks/instruct.py --data_dir ../shared/data --json instruct.json
     python benchmarks/instruct.py --quick                       # under a minute
@@ -7,7 +7,8 @@ Both train the last block and the final norm of the same Gemma 3 shape on the sa
 but on answers) in the same order. TRL 1.16 scores the vocabulary in tiles and keeps no logits; on a CPU it does so for
 every position, with Triton on a GPU for the answers' only. Time is the median over optimizer steps of runs that take
 turns in one process; memory is that of a process which does nothing else, above what it held before the model was
-loaded. The program ends with 1 when a row misses its goal.
+loaded. The last rows are about scoring labels: see scoring_rows.py, and scoring.py, which measures these alone and
+also on a GPU. The program ends with 1 when a row misses its goal.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class Size:
         max_length: tokens of prompt and answer.
         hidden: width of the model.
         repetitions: runs of each way.
+        scored: posts whose labels are scored.
+        scoring_repetitions: of each way of scoring.
     """
 
     steps: int
@@ -51,15 +54,20 @@ class Size:
     max_length: int
     hidden: int
     repetitions: int
+    scored: int
+    scoring_repetitions: int
 
 
-QUICK = Size(steps=3, batch=4, max_length=96, hidden=32, repetitions=1)
-FULL = Size(steps=3, batch=8, max_length=128, hidden=64, repetitions=3)
+QUICK = Size(steps=3, batch=4, max_length=96, hidden=32, repetitions=1, scored=16, scoring_repetitions=1)
+FULL = Size(steps=3, batch=8, max_length=128, hidden=64, repetitions=3, scored=32, scoring_repetitions=5)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Measure, print, write; returns the exit code."""
     options = parse(argv)
+
+    from benchmarks.scoring_rows import scoring_rows
+
     size = QUICK if options.quick else FULL
     with tempfile.TemporaryDirectory(prefix="opinionlm-benchmark-") as folder:
         scratch = Path(folder)
@@ -71,6 +79,7 @@ def main(argv: list[str] | None = None) -> int:
         pair = [peaks[way][0 if above else 1] for way in WAYS]
         # The libraries' own memory, some 700 MB, is the same on both sides.
         rows.append(compare(f"peak memory, {kind}", *pair, unit, 3.0 if above else None))
+    rows += scoring_rows(size.scoring_repetitions, size.scored, size.scored // 8)
     facts |= {"posts": posts, "quick": options.quick}
     return finish(facts, rows, options.json, options.figure)
 
