@@ -83,9 +83,13 @@ def merge(model: Path, folder: Path) -> None:
     """Write a model with its adapter merged into its weights."""
     from opinionlm.adaptation.merging import merge_model_folder
     from opinionlm.experiments.prediction import check_model_folder
+    from opinionlm.experiments.prediction_generative import is_generative, merge_generative_folder
 
     check_model_folder(model)
-    merge_model_folder(model, folder)
+    if is_generative(model):
+        merge_generative_folder(model, folder)
+    else:
+        merge_model_folder(model, folder)
     print(f"merged {model} → {folder}", file=sys.stderr)
 
 

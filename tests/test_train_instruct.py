@@ -274,3 +274,35 @@ def test_bottleneck_adapters_are_saved_beside_their_base(setting, tmp_path) -> N
     for one, other in zip(rows, again, strict=True):
         assert one["predicted"] == other["predicted"]
         assert float(one["probability_noise"]) == pytest.approx(float(other["probability_noise"]), abs=2e-5)
+
+
+def labels_of(folder: Path, posts: Path, output: Path) -> list[dict[str, str]]:
+    predict.main(["--model", str(folder), "--input", str(posts), "--output", str(output)])
+    with open(output, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("adaptation", ["lora", "ia3"])
+def test_a_merged_adapter_answers_the_same(setting, adaptation, tmp_path) -> None:
+    options = {"adaptation": adaptation, "num_train_epochs": 1, "learning_rate": "1e-2", "max_eval_samples": 12}
+    train(setting, output_dir=tmp_path, run_name="adapted", **options)
+    best, merged = tmp_path / "adapted" / "best", tmp_path / "merged"
+    predict.main(["--model", str(best), "--merge", str(merged)])
+    assert (best / "adapter_model.safetensors").is_file()
+    assert (merged / "model.safetensors").is_file() and not (merged / "adapter_model.safetensors").exists()
+    posts = tmp_path / "posts.csv"
+    posts.write_text("text\nlove great happy gain\nprice closed volume\nhate awful scam\n")
+    before, after = labels_of(best, posts, tmp_path / "a.csv"), labels_of(merged, posts, tmp_path / "b.csv")
+    for one, other in zip(before, after, strict=True):
+        assert one["predicted"] == other["predicted"]
+        assert float(one["probability_noise"]) == pytest.approx(float(other["probability_noise"]), abs=2e-5)
+    with pytest.raises(UserError, match="has no adapter"):
+        predict.main(["--model", str(merged), "--merge", str(tmp_path / "again")])
+
+
+@pytest.mark.parametrize(("adaptation", "kind"), [("prefix", "PREFIX_TUNING"), ("pfeiffer", "pfeiffer adapter")])
+def test_adapters_that_are_no_change_of_weights_are_not_merged(setting, adaptation, kind, tmp_path) -> None:
+    train(setting, output_dir=tmp_path, run_name="adapted", adaptation=adaptation, max_steps=1, max_eval_samples=8)
+    with pytest.raises(UserError, match=f"{kind} adds layers or tokens"):
+        predict.main(["--model", str(tmp_path / "adapted" / "best"), "--merge", str(tmp_path / "merged")])
+    assert not (tmp_path / "merged").exists()

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from peft import PeftModel
+from peft import PeftModel, PeftType
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from opinionlm.adaptation.merging import MERGEABLE
 from opinionlm.adaptation.methods import adapt_generative
 from opinionlm.config import MethodConfig, ModelConfig
 from opinionlm.data.encoding import load_tokenizer
@@ -28,7 +29,7 @@ from opinionlm.evaluation.label_calibration import (
 )
 from opinionlm.evaluation.predictions import prediction_header, prediction_rows
 from opinionlm.evaluation.scoring import score_labels, scored_ids
-from opinionlm.experiments.generative_folder import SETTINGS, GenerativeSettings, read_settings
+from opinionlm.experiments.generative_folder import SETTINGS, GenerativeSettings, read_settings, save_generative
 from opinionlm.experiments.labellers import Item, Labeller, no_progress
 from opinionlm.models.backbones import read_model_config
 from opinionlm.models.generative import load_generative
@@ -219,3 +220,29 @@ def load_answerer(
         encoder=encoder,
         settings=settings,
     )
+
+
+def merge_generative_folder(source: Path, target: Path) -> None:
+    """Merge the adapter of a saved language model into its weights and write it, settings included, to another folder.
+
+    Args:
+        source: ``best/`` of a run of train_instruct.py.
+        target: must not exist yet.
+
+    Raises:
+        UserError: the target exists, there is no adapter, or it is one that is no change of weights.
+    """
+    if target.exists():
+        raise UserError(f"--merge: {target} exists already; give a new folder")
+    settings = read_settings(source)
+    if settings.base_model is None:
+        raise UserError("--merge: the model has no adapter; it can be used as it is")
+    answerer = load_answerer(source, "cpu")
+    model = answerer.model
+    kind = model.active_peft_config.peft_type if isinstance(model, PeftModel) else f"{settings.bottleneck[0]} adapter"
+    if kind not in (PeftType.LORA, PeftType.ADALORA, PeftType.IA3):
+        raise UserError(
+            f"--merge: {str(kind).removeprefix('PeftType.')} adds layers or tokens, which no weights can stand for; "
+            f"only {', '.join(MERGEABLE)} can be merged"
+        )
+    save_generative(target, model.merge_and_unload(), answerer.tokenizer, replace(settings, base_model=None))
