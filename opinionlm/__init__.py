@@ -6,11 +6,14 @@ and saved taggers with ``AutoModelForTokenClassification``.
 
 import logging
 import sys
+import warnings
 
 __version__ = "0.1.0"
 
 # bitsandbytes warns on every CPU import that an optional kernel package is absent; nobody can act on it.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+# PEFT 0.21 asks every model it wraps by the old name of this property, which transformers 5.23 warns of.
+warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 # Registration imports torch and transformers (about four seconds), which command-line help must not wait for.
 if not {"-h", "--help"} & set(sys.argv):

@@ -144,6 +144,8 @@ def test_decode_generate_counts_invalid_answers(setting, tmp_path) -> None:
     options = {"decode": "generate", "num_beams": 1, "max_answer_length": 6, "max_eval_samples": 6}
     metrics = train(setting, output_dir=tmp_path, run_name="g", num_train_epochs=1, **options)
     assert 0.0 <= metrics["test"]["invalid_rate"] <= 1.0
+    low, high = metrics["test"]["accuracy_ci95"]
+    assert low <= metrics["test"]["accuracy"] <= high
     with open(tmp_path / "g" / "predictions" / "test.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     invalid = [row for row in rows if row["answer"].strip() not in WORDS]

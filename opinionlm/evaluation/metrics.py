@@ -181,16 +181,17 @@ def bootstrap_intervals(
 
     Args:
         gold: leaf ids ``(rows,)``.
-        predicted: leaf ids ``(rows,)``.
+        predicted: leaf ids ``(rows,)``; below 0 for an answer that is no label, which is a miss of its gold label.
         classes: number of leaves.
         replicates: bootstrap samples.
         seed: of the drawing.
     """
-    confusion = confusion_matrix(gold, predicted, labels=np.arange(classes))
+    # The last row is empty, the last column holds what is no label.
+    confusion = confusion_matrix(gold, np.where(predicted < 0, classes, predicted), labels=np.arange(classes + 1))
     rows = int(confusion.sum())
     draws = np.random.default_rng(seed).multinomial(rows, confusion.ravel() / rows, size=replicates)
-    draws = draws.reshape(replicates, classes, classes)
-    present = present_classes(confusion)
+    draws = draws.reshape(replicates, classes + 1, classes + 1)
+    present = np.flatnonzero(present_classes(confusion)[:classes])
     macro = f1_from_confusion(draws)[:, present].mean(axis=1)
     accuracy = np.trace(draws, axis1=1, axis2=2) / rows
     interval = {"accuracy_ci95": accuracy, "macro_f1_ci95": macro}

@@ -50,7 +50,7 @@ def judge_splits(
         texts = splits[name].texts
         outcome = trainer.judge(readers[name], judge.answer)
         scores = judge.scores(texts, outcome)
-        if judge.encoder.words and judge.scores_labels:
+        if judge.encoder.words:
             gold, predicted = np.asarray(texts["label"]), judge.labels(outcome.predictions)
             scores |= bootstrap_intervals(gold, predicted, len(judge.encoder.words))
         results[name] = (outcome, scores)

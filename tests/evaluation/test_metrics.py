@@ -116,6 +116,17 @@ def test_intervals_cover_and_shrink() -> None:
     assert large["accuracy_ci95"][1] - share == pytest.approx(1.96 * (share * (1 - share) / 4000) ** 0.5, rel=0.15)
 
 
+def test_answers_that_are_no_label_widen_nothing_and_count_as_misses() -> None:
+    generator = np.random.default_rng(1)
+    gold = generator.integers(0, 8, 4000)
+    predicted = np.where(generator.random(4000) < 0.7, gold, -1)
+    intervals = bootstrap_intervals(gold, predicted, 8)
+    for name, score in (("accuracy", 0.7), ("macro_f1", 2 * 0.7 / 1.7)):
+        low, high = intervals[f"{name}_ci95"]
+        assert low < score < high and high - low < 0.05
+    assert bootstrap_intervals(gold, np.full(4000, -1), 8) == {"accuracy_ci95": [0, 0], "macro_f1_ci95": [0, 0]}
+
+
 def test_scores_are_plain_floats() -> None:
     generator = np.random.default_rng(2)
     scores = all_scores(generator.integers(0, 8, 30), generator.normal(size=(30, 8)), OPINIONS, np.ones(8))
