@@ -136,7 +136,7 @@ def test_offline_file_holds_the_whole_run(folder, capfd):
 
 
 @pytest.mark.parametrize("kind", ["references", "files", "none"])
-def test_data_and_model_are_artifacts_with_their_lineage(folder, kind, tmp_path):
+def test_data_and_model_are_artifacts_with_their_lineage(folder, kind, tmp_path, capfd):
     data, best = tmp_path / "prepared", folder / "best"
     for path in (data, best):
         path.mkdir()
@@ -145,7 +145,9 @@ def test_data_and_model_are_artifacts_with_their_lineage(folder, kind, tmp_path)
     options.tracking.wandb_artifacts = kind
     prepared = PreparedDataset(DatasetDict(), None, "posts & more", "f1" * 32, data, "sequence", (), None)
     with open_tracking(options, folder, ENVIRONMENT) as tracker:
+        capfd.readouterr()
         tracker.log_artifacts(prepared, best)
+        assert capfd.readouterr() == ("", "")
     artifacts = {item["name"]: item for item in offline_records(folder).get("artifact", [])}
     if kind == "none":
         assert not artifacts

@@ -168,12 +168,13 @@ class WandbTracking(Tracker):
     def _artifact(self, name: str, kind: str, folder: Path, facts: dict[str, Any]) -> wandb.Artifact:
         """A version of a folder; W&B takes names of letters, digits, dots, dashes and underscores."""
         artifact = wandb.Artifact(re.sub(r"[^A-Za-z0-9._-]", "_", name)[:128], type=kind, metadata=facts)
-        if self.artifacts == "files":
-            # One by one: add_dir prints as it goes.
-            for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-                artifact.add_file(str(file), name=file.relative_to(folder).as_posix())
-        else:
-            artifact.add_reference(folder.resolve().as_uri())
+        # One by one: of a whole folder W&B prints that it is reading it.
+        for file in sorted(path for path in folder.resolve().rglob("*") if path.is_file()):
+            part = file.relative_to(folder.resolve()).as_posix()
+            if self.artifacts == "files":
+                artifact.add_file(str(file), name=part)
+            else:
+                artifact.add_reference(file.as_uri(), name=part)
         return artifact
 
     def finish(self, failed: bool = False) -> None:
