@@ -12,6 +12,7 @@ from transformers.trainer_utils import TrainOutput
 
 from opinionlm.adaptation.methods import count_parameters
 from opinionlm.config import Config
+from opinionlm.data.platforms import describe_platforms
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.prompts import PromptEncoder
 from opinionlm.data.taxonomy import Taxonomy
@@ -219,7 +220,7 @@ def describe_answers(
     share = counts["trainable_parameters"] / counts["total_parameters"]
     return (
         f"run     {config.run_folder}\n"
-        f"data    {prepared.name} ({prepared.task}): {sizes} texts\n"
+        f"data    {prepared.name} ({prepared.task}): {sizes} texts{describe_platforms(config.data)}\n"
         f"answers {supervised['train']:,} supervised tokens in training; {left_out} texts left out of the loss"
         f"{' (rejects.csv says why)' if left_out else ''}\n"
         f"model   {config.model.model_name_or_path}: {counts['total_parameters']:,} parameters, "

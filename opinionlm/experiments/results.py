@@ -11,6 +11,7 @@ from transformers.trainer_utils import TrainOutput
 
 from opinionlm.adaptation.methods import count_parameters
 from opinionlm.config import Config
+from opinionlm.data.platforms import describe_platforms
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.headline import Headline, headline_of
@@ -149,7 +150,8 @@ def describe_run(config: Config, prepared: PreparedDataset, splits: dict[str, Sp
     share = counts["trainable_parameters"] / counts["total_parameters"]
     return (
         f"run     {config.run_folder}\n"
-        f"data    {prepared.name}: {sizes} {describe_labels(prepared, splits, config)}\n"
+        f"data    {prepared.name}: {sizes} {describe_labels(prepared, splits, config)}"
+        f"{describe_platforms(config.data)}\n"
         f"model   {config.model.model_name_or_path}: {counts['total_parameters']:,} parameters, "
         f"{counts['trainable_parameters']:,} train ({share:.1%}, {config.method.adaptation})"
     )

@@ -1,4 +1,4 @@
-"""Hierarchical precision, recall and F1 on random trees and labels against hiclass, which knows nothing of our code."""
+"""Hierarchical precision, recall and F1 on random trees and labels against hiclass, an independent library."""
 
 from __future__ import annotations
 
