@@ -134,11 +134,11 @@ def train(config: Config) -> dict[str, Any] | None:
         seconds = clock.seconds
 
         # The trainer now holds the best checkpoint; test is read here, once.
-        results = judge_splits(trainer, judge, splits, readers)
+        results, rule = judge_splits(trainer, judge, splits, readers, config)
         if not is_main:
             return None
-        save_best_answers(config, trainer, encoder, prepared, results)
-        return write_answer_results(config, trainer, outcome, seconds, judge, splits, results, tracker)
+        save_best_answers(config, trainer, encoder, prepared, results, rule)
+        return write_answer_results(config, trainer, outcome, seconds, judge, splits, results, rule, tracker)
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def option_names(group: type, script: Script) -> list[str]:
         case "mining":
             return [] if group in (InstructConfig, PromptConfig) else names
         case "train_instruct":
-            if group in (AdaptConfig, DecisionConfig, PromptConfig):
+            if group in (AdaptConfig, PromptConfig):
                 return []
             return [name for name in names if name not in CLASSIFIER_OPTIONS]
         case "prompt":

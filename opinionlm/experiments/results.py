@@ -20,6 +20,7 @@ from opinionlm.evaluation.reports import SplitPredictions
 from opinionlm.evaluation.similarity import ScorePredictions
 from opinionlm.evaluation.tagging import TagPredictions
 from opinionlm.experiments.class_results import SplitResult, decision_facts
+from opinionlm.experiments.drift_figure import save_drift
 from opinionlm.experiments.figures import learning_curves, save_figure
 from opinionlm.experiments.model_card import model_card
 from opinionlm.experiments.saved_rule import keep_rule
@@ -49,7 +50,8 @@ def save_best(
     # Whoever truncates with this tokenizer, a pipeline for one, cuts where training did.
     tokenizer.model_max_length = config.data.max_length
     tokenizer.save_pretrained(folder)
-    card = model_card(config, prepared, count_parameters(model), results["validation"].scores, results["test"].scores)
+    scores = {name: result.scores for name, result in results.items()}
+    card = model_card(config, prepared, count_parameters(model), scores["validation"], scores["test"], rule)
     write_text(folder / "README.md", card)
 
 
@@ -117,6 +119,7 @@ def finish_run(
         write_csv(folder / "predictions" / f"{name}.csv", header, rows)
         for kind, figure in figures_of(result.predictions).items():
             save_figure(figure, folder / "figures" / f"{kind}_{name}.png")
+        save_drift(result.scores, folder / "figures" / f"drift_{name}.png")
         tracker.log_predictions(name, result.predictions)
     write_json(folder / "history.json", history)
     if any("eval_loss" in entry for entry in history):
