@@ -128,6 +128,20 @@ def test_a_run_fits_on_validation_alone(setting, tmp_path, monkeypatch) -> None:
     assert metrics["validation"]["brier"] <= metrics["validation"]["brier_uncalibrated"] + 0.01
     assert metrics["validation"]["label_set_coverage"] >= 0.8
 
+    # The card says how far the model can be trusted.
+    card, test = (folder / "best" / "README.md").read_text(), metrics["test"]
+    temperature, coverage = metrics["decision"]["temperature"], test["label_set_coverage"]
+    for line in (
+        "| loss | tree_conditional |",
+        "| decision | thresholds |",
+        f"| temperature | {temperature:.3f} |",
+        f"| calibration error (ECE) | {test['ece_uncalibrated']:.4f} before it, {test['ece']:.4f} after it |",
+        f"| label sets (lac) for 80% | right in {coverage:.1%}, {test['label_set_size']:.2f} labels on average |",
+        f"| forum | {len(golds['test'])} | {test['macro_f1']:.4f} |",
+    ):
+        assert line in card
+    assert metrics["decision"]["label_set_coverage_asked"] == 0.8
+
     # predict.py gives the very rows of predictions/test.csv.
     rows = read(folder / "predictions" / "test.csv")
     posts = tmp_path / "posts.csv"

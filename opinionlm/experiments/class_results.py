@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from opinionlm.config import Config
+from opinionlm.config import Config, DecisionConfig
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.drift import period_scores
@@ -94,7 +94,7 @@ def group_scores(texts: Dataset, gold: np.ndarray, predicted: np.ndarray, taxono
     return scores | {"periods": period_scores(gold, predicted, list(texts["time"]), taxonomy)}
 
 
-def decision_facts(rule: AnswerRule) -> dict[str, float]:
-    """What was fitted on validation, for ``metrics.json``."""
-    facts = {"temperature": rule.temperature}
+def decision_facts(rule: AnswerRule, options: DecisionConfig) -> dict[str, float]:
+    """What was fitted on validation, for ``metrics.json``, and the coverage that label sets were asked for."""
+    facts = {"temperature": rule.temperature, "label_set_coverage_asked": options.label_set_coverage}
     return facts if rule.tau is None else facts | {"tau": rule.tau}

@@ -153,7 +153,7 @@ def write_answer_results(
             "rejected": {name: len(split.texts) - split.encoded["reason"].count("") for name, split in splits.items()},
         },
         **{name: result.scores for name, result in results.items()},
-        **({"decision": decision_facts(rule)} if judge.scores_labels else {}),
+        **({"decision": decision_facts(rule, config.decision)} if judge.scores_labels else {}),
         "model": count_parameters(model) | {"quantized_modules": len(quantized_modules(model))},
         "cost": {
             "train_seconds": train_seconds,

@@ -77,7 +77,7 @@ def write_results(
             "best_step": state.best_global_step,
         },
         **{name: result.scores for name, result in results.items()},
-        **({"decision": decision_facts(rule)} if prepared.task == "sequence" else {}),
+        **({"decision": decision_facts(rule, config.decision)} if prepared.task == "sequence" else {}),
         "model": count_parameters(model) | {"quantized_modules": len(quantized_modules(model))},
         "cost": {
             "train_seconds": train_seconds,
