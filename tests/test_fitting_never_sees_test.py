@@ -46,7 +46,7 @@ def test_of_a_classifier(setting, folders, tmp_path) -> None:
     weights = [(tmp_path / str(at) / "run" / "best" / "model.safetensors").read_bytes() for at in range(2)]
     assert weights[0] == weights[1]
     assert runs[0]["validation"] == runs[1]["validation"] and runs[0]["decision"] == runs[1]["decision"]
-    assert runs[0]["test"]["accuracy"] != runs[1]["test"]["accuracy"]
+    assert runs[0]["test"]["brier"] != runs[1]["test"]["brier"]
 
 
 @pytest.mark.parametrize("decision", ["logit_adjusted", "expected_cost"])
@@ -56,7 +56,7 @@ def test_of_the_floor(setting, folders, tmp_path, decision: str) -> None:
             for at, folder in enumerate(folders)]  # fmt: skip
     assert runs[0]["decision"] == runs[1]["decision"] and runs[0]["train"] == runs[1]["train"]
     assert runs[0]["validation"] == runs[1]["validation"]
-    assert runs[0]["test"]["accuracy"] != runs[1]["test"]["accuracy"]
+    assert runs[0]["test"]["brier"] != runs[1]["test"]["brier"]
 
 
 def test_of_a_language_model(setting, folders, tmp_path) -> None:
@@ -72,4 +72,4 @@ def test_of_a_language_model(setting, folders, tmp_path) -> None:
         saved.append((tmp_path / str(at) / "run" / "best" / "opinionlm.json").read_bytes())
     assert saved[0] == saved[1] and json.loads(saved[0])["rule"]["temperature"] != 1
     assert runs[0]["validation"] == runs[1]["validation"] and runs[0]["decision"] == runs[1]["decision"]
-    assert runs[0]["test"]["accuracy"] != runs[1]["test"]["accuracy"]
+    assert runs[0]["test"]["brier"] != runs[1]["test"]["brier"]
