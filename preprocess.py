@@ -1,6 +1,7 @@
 """Make a data set from raw files: clean, remove copies, split, report.
 
     python preprocess.py --config configs/datasets/cryptoqa.yaml --data_dir ../shared/data
+    python preprocess.py --config configs/datasets/cryptoqa.yaml --data_dir ../shared/data --suspects
 
 The dataset YAML says where the data are, what the labels mean and how to clean; every cleaning step can also be given
 here and then wins over the YAML.
@@ -38,6 +39,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--tokenizer_name_or_path", metavar="NAME", help="instead of the YAML's: lengths, equal posts")
     parser.add_argument("--num_proc", type=int, metavar="N", help="at most N processes (default: all cores)")
     parser.add_argument("--force", action="store_true", help="prepare again even if nothing changed")
+    parser.add_argument(
+        "--suspects", action="store_true", help="also list training rows that look mislabelled: label_suspects.csv"
+    )
     steps = parser.add_argument_group(
         "cleaning steps", "default profile, paper profile; without an option the dataset YAML decides"
     )
@@ -100,6 +104,11 @@ def main(argv: list[str] | None = None) -> None:
     else:
         seconds = time.perf_counter() - started
         print(f"\n{output_dir}: data set, report.md, rejects.csv, token_lengths.png ({seconds:.1f} s)")
+    if arguments.suspects:
+        from opinionlm.data.prepared import load_prepared
+        from opinionlm.experiments.label_suspects import write_training_suspects
+
+        print(f"\n{write_training_suspects(load_prepared(output_dir))}")
 
 
 if __name__ == "__main__":

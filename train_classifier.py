@@ -10,7 +10,6 @@ config.yaml, environment.json, predictions/, figures/, checkpoints/, best/ and, 
 from __future__ import annotations
 
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 from opinionlm.config import Config
@@ -39,7 +38,7 @@ def train(config: Config) -> dict[str, Any] | None:
     from opinionlm.adaptation.build import build_model
     from opinionlm.adaptation.schedules import training_callbacks
     from opinionlm.data.encoding import collator_for, load_tokenizer
-    from opinionlm.data.pipeline import prepare_or_load
+    from opinionlm.data.platforms import load_data
     from opinionlm.evaluation.headline import headline_of
     from opinionlm.experiments.floor import train_floor
     from opinionlm.experiments.results import describe_run, save_best, write_results
@@ -66,8 +65,7 @@ def train(config: Config) -> dict[str, Any] | None:
 
     # Data: raw files are prepared once; every process reads the same prepared folder.
     with arguments.main_process_first(desc="data"):
-        data = config.data
-        prepared = prepare_or_load(data.dataset, Path(data.data_dir), Path(data.prepared_dir))
+        prepared = load_data(config.data)
     check_task(config, prepared.task)
     if config.training.engine == "tfidf":
         return train_floor(config, prepared) if is_main else None

@@ -10,7 +10,6 @@ config.yaml, environment.json, rejects.csv, predictions/, figures/, checkpoints/
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from opinionlm.config import Config
@@ -41,7 +40,7 @@ def train(config: Config) -> dict[str, Any] | None:
     from opinionlm.adaptation.schedules import auxiliary_loss, training_callbacks
     from opinionlm.data.encoding import load_tokenizer
     from opinionlm.data.instruct_encoding import InstructCollator
-    from opinionlm.data.pipeline import prepare_or_load
+    from opinionlm.data.platforms import load_data
     from opinionlm.data.prompts import PromptEncoder, label_words, load_template
     from opinionlm.experiments.instruct_results import (
         describe_answers,
@@ -76,7 +75,7 @@ def train(config: Config) -> dict[str, Any] | None:
     # Data: prompts and answers as token ids; what cannot be learned from is written down, never repaired.
     data, options = config.data, config.instruct
     with arguments.main_process_first(desc="data"):
-        prepared = prepare_or_load(data.dataset, Path(data.data_dir), Path(data.prepared_dir))
+        prepared = load_data(data)
         # The best checkpoint is the one with the best validation score of the task.
         arguments.metric_for_best_model, arguments.greater_is_better = best_metric(prepared.task)
         tokenizer = load_tokenizer(config.model)
@@ -135,11 +134,11 @@ def train(config: Config) -> dict[str, Any] | None:
         seconds = clock.seconds
 
         # The trainer now holds the best checkpoint; test is read here, once.
-        results = judge_splits(trainer, judge, splits, readers)
+        results, rule = judge_splits(trainer, judge, splits, readers, config)
         if not is_main:
             return None
-        save_best_answers(config, trainer, encoder, prepared, results)
-        return write_answer_results(config, trainer, outcome, seconds, judge, splits, results, tracker)
+        save_best_answers(config, trainer, encoder, prepared, results, rule)
+        return write_answer_results(config, trainer, outcome, seconds, judge, splits, results, rule, tracker)
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def option_names(group: type, script: Script) -> list[str]:
         case "mining":
             return [] if group in (InstructConfig, PromptConfig) else names
         case "train_instruct":
-            if group in (AdaptConfig, DecisionConfig, PromptConfig):
+            if group in (AdaptConfig, PromptConfig):
                 return []
             return [name for name in names if name not in CLASSIFIER_OPTIONS]
         case "prompt":
@@ -168,6 +168,10 @@ def validate(config: Config) -> None:
     for name in ("max_train_samples", "max_eval_samples", "max_tokens_per_batch"):
         value = getattr(data, name)
         require(value is None or value >= 1, name, value, "must be at least 1, or left out")
+    for name in ("train_platforms", "eval_platforms"):
+        names = getattr(data, name)
+        distinct = names is None or 0 < len(names) == len(set(names))
+        require(distinct, name, names, "must name different platforms, or be left out")
     require(
         not (data.pad_to_max and data.max_tokens_per_batch),
         "pad_to_max",

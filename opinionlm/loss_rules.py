@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from opinionlm.options import DecisionConfig, MethodConfig
@@ -63,7 +64,20 @@ def loss_problems(config: Config) -> list[str]:
     require(0.5 <= coverage <= 0.99, "label_set_coverage", coverage, "must be from 0.5 to 0.99")
     if config.data.task in ("token", "similarity"):
         problems += sequence_only(method, decision, config.data.task)
+    if config.script == "train_instruct" and config.instruct.decode == "generate":
+        problems += [
+            f"{name}: {value!r} is for label scores, of which decode: generate has none; leave it out, or set "
+            "decode: score"
+            for name, value in changed_decisions(decision)
+        ]
     return problems
+
+
+def changed_decisions(decision: DecisionConfig) -> list[tuple[str, object]]:
+    """Names and values of the options of decision that are not at their default."""
+    default = DecisionConfig()
+    names = [item.name for item in fields(DecisionConfig)]
+    return [(name, getattr(decision, name)) for name in names if getattr(decision, name) != getattr(default, name)]
 
 
 def unread_parameters(method: MethodConfig) -> list[str]:
@@ -93,12 +107,10 @@ def unread_parameters(method: MethodConfig) -> list[str]:
 
 def sequence_only(method: MethodConfig, decision: DecisionConfig, task: str) -> list[str]:
     """Options that only labels of texts have, set for another task."""
-    plain_method, plain_decision = MethodConfig(), DecisionConfig()
-    values = [(name, getattr(method, name), getattr(plain_method, name)) for name in ("loss", "label_smoothing")]
-    names = ("decision", "label_set_score", "label_set_coverage")
-    values += [(name, getattr(decision, name), getattr(plain_decision, name)) for name in names]
+    default = MethodConfig()
+    names = ("loss", "label_smoothing")
+    values = [(name, getattr(method, name)) for name in names if getattr(method, name) != getattr(default, name)]
     return [
         f"{name}: {value!r} is for labels of texts, and this is task {task}; leave it out"
-        for name, value, default in values
-        if value != default
+        for name, value in [*values, *changed_decisions(decision)]
     ]

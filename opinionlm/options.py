@@ -54,6 +54,10 @@ class DataConfig:
     dataset: str = option("configs/datasets/sample.yaml", "dataset YAML, or a folder written by preprocess.py")
     data_dir: str = option("data", "folder that the files of the dataset YAML are relative to")
     prepared_dir: str = option("outputs/data", "where raw files are prepared, once per content")
+    train_platforms: list[str] | None = option(
+        None, "train and choose (validation) on posts of these platforms only, e.g. [reddit, twitter]"
+    )
+    eval_platforms: list[str] | None = option(None, "test on posts of these platforms only, e.g. [youtube]")
     max_length: int = option(512, "longer texts are truncated to this many tokens")
     label_all_subwords: bool = option(False, "tagging: every piece of a word carries its tag, not only the first")
     pad_to_max: bool = option(False, "pad every batch to max_length, as the opinion paper does (slow)")

@@ -136,6 +136,8 @@ def test_bad_options_are_named(arguments: list[str], message: str) -> None:
         ),
         (["--decode", "generate", "--calibration", "batch"], "set calibration: none or decode: score"),
         (["--decode", "sample"], "'sample' is not one of score"),
+        (["--decode", "generate", "--decision", "thresholds"], "decision: 'thresholds' is for label scores"),
+        (["--label_set_coverage", "1"], "label_set_coverage: 1.0 must be from 0.5 to 0.99"),
     ],
 )
 def test_bad_options_of_the_generative_route_are_named(arguments: list[str], message: str) -> None:

@@ -116,9 +116,18 @@ def test_run_folder(setting, finished) -> None:
     tokenizer, settings = AutoTokenizer.from_pretrained(folder / "best"), read_settings(folder / "best")
     encoder = settings.encoder(tokenizer, encoder_decoder=False)
     prompts = [encoder.prompt_ids(row["text"]) for row in rows]
-    probabilities = calibrated_probabilities(score_labels(model, prompts, scored_ids(encoder), 0))
+    scored = calibrated_probabilities(score_labels(model, prompts, scored_ids(encoder), 0))
+    probabilities = settings.rule.probabilities(np.log(scored))
     expected = [[float(row[f"probability_{label}"]) for label in WORDS] for row in rows]
     assert probabilities == pytest.approx(np.array(expected), abs=2e-5)
+
+    # What was fitted on validation is in metrics.json, in best/ and in its card.
+    assert stored["decision"]["temperature"] == settings.rule.temperature != 1.0
+    for split in ("validation", "test"):
+        assert stored[split].keys() >= {"ece", "ece_uncalibrated", "label_set_coverage", "label_set_size"}
+        assert stored[split]["platforms"]["forum"]["macro_f1"] == pytest.approx(stored[split]["macro_f1"])
+    card = (folder / "best" / "README.md").read_text()
+    assert f"| temperature | {settings.rule.temperature:.3f} |" in card and "| forum | 24 |" in card
 
     # A finished run is not run again; other options under its name are refused.
     assert train(setting, output_dir=folder.parent, run_name="full_run") is None
@@ -138,6 +147,33 @@ def test_an_interrupted_run_ends_like_a_whole_one(setting, finished, tmp_path) -
         state.write_text(state.read_text().replace(str(folder.parent), str(tmp_path)))
     resumed = train(setting, output_dir=tmp_path, run_name="full_run")
     assert resumed["validation"] == metrics["validation"] and resumed["test"] == metrics["test"]
+
+
+def test_predict_decides_as_the_run_did(setting, tmp_path) -> None:
+    options = {"decision": "thresholds", "calibration": "contextual", "label_set_score": "aps"}
+    train(setting, output_dir=tmp_path, run_name="trust", num_train_epochs=1, **options)
+    best = tmp_path / "trust" / "best"
+    rule = read_settings(best).rule
+    assert rule.kind == "thresholds" and len(rule.offsets) == 4 and rule.label_sets.score == "aps"
+    with open(tmp_path / "trust" / "predictions" / "test.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    posts, output = tmp_path / "posts.csv", tmp_path / "labels.csv"
+    with open(posts, "w", newline="") as file:
+        csv.writer(file).writerows([["text"], *[[row["text"]] for row in rows]])
+    command = ["--model", str(best), "--input", str(posts), "--output", str(output)]
+    confidence = sorted(float(row["confidence"]) for row in rows)
+    limit = (confidence[len(rows) // 2 - 1] + confidence[len(rows) // 2]) / 2
+    predict.main([*command, "--label_sets", "0.8", "--abstain_below", f"{limit:.6f}"])
+    with open(output, newline="") as file:
+        again = list(csv.DictReader(file))
+    assert len(again) == len(rows) and 0 < sum(not row["predicted"] for row in again) < len(rows)
+    stored = np.array([[float(row[f"probability_{label}"]) for label in WORDS] for row in rows])
+    members = rule.label_sets.members(stored, 0.8)
+    for row, before, inside in zip(again, rows, members, strict=True):
+        assert float(row["confidence"]) == pytest.approx(float(before["confidence"]), abs=2e-5)
+        assert row["predicted"] in ("", before["predicted"])
+        # Stored probabilities are rounded, so only a label at the border itself may differ.
+        assert len(set(json.loads(row["label_set"])) ^ set(np.array(list(WORDS))[inside])) <= 1
 
 
 def test_decode_generate_counts_invalid_answers(setting, tmp_path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 import predict
 from opinionlm.errors import UserError
@@ -128,6 +129,20 @@ def test_a_run_fits_on_validation_alone(setting, tmp_path, monkeypatch) -> None:
     assert metrics["validation"]["brier"] <= metrics["validation"]["brier_uncalibrated"] + 0.01
     assert metrics["validation"]["label_set_coverage"] >= 0.8
 
+    # The card says how far the model can be trusted.
+    card, test = (folder / "best" / "README.md").read_text(), metrics["test"]
+    temperature, coverage = metrics["decision"]["temperature"], test["label_set_coverage"]
+    for line in (
+        "| loss | tree_conditional |",
+        "| decision | thresholds |",
+        f"| temperature | {temperature:.3f} |",
+        f"| calibration error (ECE) | {test['ece_uncalibrated']:.4f} before it, {test['ece']:.4f} after it |",
+        f"| label sets (lac) for 80% | right in {coverage:.1%}, {test['label_set_size']:.2f} labels on average |",
+        f"| forum | {len(golds['test'])} | {test['macro_f1']:.4f} |",
+    ):
+        assert line in card
+    assert metrics["decision"]["label_set_coverage_asked"] == 0.8
+
     # predict.py gives the very rows of predictions/test.csv.
     rows = read(folder / "predictions" / "test.csv")
     posts = tmp_path / "posts.csv"
@@ -142,3 +157,33 @@ def test_the_floor_has_the_same_decisions(setting, tmp_path, decision) -> None:
     metrics = train(setting, output_dir=tmp_path, run_name=decision, engine="tfidf", decision=decision)
     assert ("tau" in metrics["decision"]) == (decision == "logit_adjusted")
     assert metrics["test"].keys() >= {"ece_uncalibrated", "label_set_coverage", "platforms"}
+
+
+def test_scores_over_time(setting, tmp_path) -> None:
+    """Trained on the past, tested on two later months; in the second one the words change their meaning."""
+    generator, rows = np.random.default_rng(0), []
+    for index in range(600):
+        label = list(WORDS)[index % 4]
+        month = 1 + index // 60
+        meaning = list(WORDS)[(index + 1) % 4] if month == 10 else label
+        words = generator.choice(WORDS[meaning].split(), 5).tolist()
+        path = ["subjective", label] if label in ("positive", "negative") else [label, ""]
+        rows.append([" ".join(words) + f" {index}", *path, f"2021-{month:02d}-05"])
+    with open(tmp_path / "dated.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["text", "level1", "level2", "when"], *rows])
+    spec = yaml.safe_load(Path(setting["dataset"]).read_text())
+    spec["files"][0] |= {"path": "dated.csv"}
+    spec["files"][0]["columns"]["time"] = "when"
+    spec["split"] = {"train": 0.7, "validation": 0.1, "test": 0.2, "by": "time"}
+    (tmp_path / "dated.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
+    options = {"dataset": tmp_path / "dated.yaml", "data_dir": tmp_path, "engine": "tfidf"}
+    metrics = train(setting, output_dir=tmp_path, run_name="dated", **options)
+    periods = metrics["test"]["periods"]
+    assert list(periods) == ["2021-09", "2021-10"] and [found["rows"] for found in periods.values()] == [60, 60]
+    assert periods["2021-09"]["macro_f1"] > 0.9 and periods["2021-10"]["macro_f1"] < 0.1
+    assert metrics["test"]["accuracy"] == pytest.approx(np.mean([found["accuracy"] for found in periods.values()]))
+    low, high = periods["2021-09"]["accuracy_ci95"]
+    assert 0.8 < low <= periods["2021-09"]["accuracy"] <= high <= 1
+    assert metrics["validation"]["periods"] == {}, "a single month is no development"
+    figures = {path.name for path in (tmp_path / "dated" / "figures").iterdir()}
+    assert "drift_test.png" in figures and "drift_validation.png" not in figures

@@ -35,8 +35,9 @@ from opinionlm.data.rows import (
 )
 from opinionlm.data.spec import SPLITS, DatasetSpec, load_spec
 from opinionlm.data.split_files import SplitFiles
-from opinionlm.data.splits import stratified_split
+from opinionlm.data.splits import stratified_split, time_split
 from opinionlm.data.task_pipeline import fill_task
+from opinionlm.data.times import iso_times
 from opinionlm.data.tokens import find_tokenizer, load_tokenizer
 from opinionlm.errors import UserError
 
@@ -201,15 +202,19 @@ def _assign_splits(ledger: Ledger, spec: DatasetSpec, given: np.ndarray) -> np.n
     missing = [split for split in SPLITS if split not in (given_splits(ledger.sources) or ("train",))]
     taken = {split: getattr(spec.split, split) for split in missing}
     if missing and len(pool):
-        chosen, warnings = stratified_split(
-            ledger.label[pool],
-            ledger.table.platform[pool],
-            [1 - sum(taken.values()), *taken.values()],
-            spec.split.seed,
-            spec.labels.leaves,
-            "label" in spec.split.stratify_by,
-            "platform" in spec.split.stratify_by,
-        )
+        shares, warnings = [1 - sum(taken.values()), *taken.values()], []
+        if spec.split.by == "time":
+            chosen = time_split(ledger.table.time[pool], shares)
+        else:
+            chosen, warnings = stratified_split(
+                ledger.label[pool],
+                ledger.table.platform[pool],
+                shares,
+                spec.split.seed,
+                spec.labels.leaves,
+                "label" in spec.split.stratify_by,
+                "platform" in spec.split.stratify_by,
+            )
         splits[pool] = np.array([0, *(SPLITS.index(split) for split in missing)], dtype=np.int8)[chosen]
         ledger.warnings += warnings
     return splits
@@ -253,6 +258,7 @@ def _write_dataset(
         | {"label": datasets.ClassLabel(names=list(taxonomy.leaves))}
         | {f"level{level}": text_type for level in levels}
         | {"platform": text_type}
+        | ({"time": text_type} if spec.has_time else {})
     )
     level_names = {
         level: np.array([taxonomy.label_at(i, level) for i in range(len(taxonomy.leaves))]) for level in levels
@@ -270,6 +276,7 @@ def _write_dataset(
             columns = [before.column("id"), *after.columns, pa.array(label, pa.int64())]
             columns += [pa.array(level_names[level][label], pa.string()) for level in levels]
             columns += [pa.array(platforms[ledger.table.platform[rows]], pa.string())]
+            columns += [pa.array(iso_times(ledger.table.time[rows]), pa.string())] if spec.has_time else []
             batch = pa.record_batch(columns, schema=features.arrow_schema)
             files.write(batch, np.where(ledger.kept[rows], splits[rows], -1))
             gone = np.flatnonzero(~ledger.kept[rows])

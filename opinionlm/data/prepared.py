@@ -25,6 +25,7 @@ class PreparedDataset:
     Attributes:
         dataset: splits train, validation, test; every task has the columns id and platform, and between them
             sequence: text, text_pair (where the YAML names it), label (a ClassLabel in the taxonomy's order), level1 …
+                and, behind platform, time where the YAML names it (ISO 8601 in UTC, to the second)
             token: tokens (texts) and tags (ClassLabels over ``tags``), lists of equal length
             similarity: text, text_pair, score (float64 within ``score_range``)
             question_answering, summarization, instruction: text, context (may be blank), answers (at least one text).

@@ -27,6 +27,7 @@ from opinionlm.data.hub import read_hub
 from opinionlm.data.labelling import LabelError, Labeller
 from opinionlm.data.sources import Record, Reject, SourceNotes, read_file
 from opinionlm.data.spec import SPLITS, DatasetSpec
+from opinionlm.data.times import epoch_seconds
 from opinionlm.data.tokens import row_digest, token_ids, unknown_id
 from opinionlm.errors import UserError
 
@@ -43,6 +44,7 @@ READER_REASONS = (
     "invalid_json",
     "missing_field",
     "not_text",
+    "bad_time",
 )
 LABEL_REASONS = ("missing_label", "unknown_code", "several_labels", "incomplete_label", "contradictory_label")
 NULL_REASONS = ("empty_text",)
@@ -64,7 +66,10 @@ class Source:
 
 @dataclass
 class Table:
-    """Numbers per readable post, of shape (rows,), in the order of the sources; `platform` indexes `platforms`."""
+    """Numbers per readable post, of shape (rows,), in the order of the sources; `platform` indexes `platforms`.
+
+    ``time`` holds seconds since 1970 in UTC; None where the data do not say when posts were written.
+    """
 
     source: np.ndarray
     line: np.ndarray
@@ -72,6 +77,7 @@ class Table:
     label: np.ndarray
     platform: np.ndarray
     platforms: list[str]
+    time: np.ndarray | None = None
 
 
 @dataclass
@@ -149,7 +155,7 @@ def read_rows(spec: DatasetSpec, sources: list[Source], data_dir: Path, path: Pa
     Raises:
         UserError: a source cannot be read at all, or not one of its records can be used.
     """
-    columns: tuple[array[int], ...] = tuple(array("q") for _ in range(5))
+    columns: tuple[array[int], ...] = tuple(array("q") for _ in range(6))
     platforms: dict[str, int] = {}
     prefixes = id_prefixes(sources)
     seen: set[str] = set()
@@ -171,13 +177,13 @@ def read_rows(spec: DatasetSpec, sources: list[Source], data_dir: Path, path: Pa
                     rejects.write(source, row.line, row.number, row.reason, row.detail, row.raw)
                     first_problem = first_problem or f"line {row.line}: {row.reason}, {row.detail}"
                     continue
-                texts, label = row
+                texts, label, time = row
                 identity = item.fields.get("id", "").strip() or f"{prefixes[index]}-{item.number}"
                 if identity in seen:
                     identity = f"{identity}#{prefixes[index]}-{item.number}"
                 seen.add(identity)
                 platform = platforms.setdefault(item.fields.get("platform", source.platform).strip(), len(platforms))
-                for column, value in zip(columns, (index, item.line, item.number, label, platform), strict=True):
+                for column, value in zip(columns, (index, item.line, item.number, label, platform, time), strict=True):
                     column.append(value)
                 for values, value in zip(batch, (identity, *texts, label), strict=True):
                     values.append(value)
@@ -189,7 +195,8 @@ def read_rows(spec: DatasetSpec, sources: list[Source], data_dir: Path, path: Pa
         progress.close()
         if batch[0]:
             writer.write_batch(pa.record_batch(batch, schema=schema))
-    return Table(*(np.array(column, dtype=np.int64) for column in columns), list(platforms))
+    *numbers, times = (np.array(column, dtype=np.int64) for column in columns)
+    return Table(*numbers, list(platforms), times if spec.has_time else None)
 
 
 def _records(spec: DatasetSpec, source: Source, index: int, data_dir: Path) -> Iterator[Record | Reject]:
@@ -199,8 +206,8 @@ def _records(spec: DatasetSpec, source: Source, index: int, data_dir: Path) -> I
     return read_hub(spec.hub, source.name, source.notes)
 
 
-def _labelled(record: Record, labeller: Labeller, names: tuple[str, ...]) -> tuple[list[str], int] | Reject:
-    """The texts and class of a record."""
+def _labelled(record: Record, labeller: Labeller, names: tuple[str, ...]) -> tuple[list[str], int, int] | Reject:
+    """The texts, the class and the time of a record; a record that has no time column is of time 0."""
     texts = [record.fields[name] for name in names]
     try:
         label = labeller(record.fields)
@@ -209,7 +216,11 @@ def _labelled(record: Record, labeller: Labeller, names: tuple[str, ...]) -> tup
     for name, text in zip(names, texts, strict=True):
         if is_blank(text):
             return Reject(record.line, record.number, "empty_text", f"there is no {name}", record.raw)
-    return texts, label
+    try:
+        time = epoch_seconds(record.fields["time"]) if "time" in record.fields else 0
+    except ValueError as error:
+        return Reject(record.line, record.number, "bad_time", str(error), record.raw)
+    return texts, label, time
 
 
 def is_blank(text: str) -> bool:

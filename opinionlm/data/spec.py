@@ -99,6 +99,8 @@ class SplitSpec:
         stratify_by: the shares hold within every combination of these columns; only task sequence has labels.
         seed: of the random assignment.
         group_by: rows that agree in this column stay in one split (all questions about a paragraph, for instance).
+        by: ``random``; or ``time``: the earliest rows are train, the next ones validation, the latest test, whatever
+            their labels and platforms, as a model meets them in use.
     """
 
     train: float = 0.7
@@ -107,6 +109,7 @@ class SplitSpec:
     stratify_by: tuple[Literal["label", "platform"], ...] = ("label", "platform")
     seed: int = 42
     group_by: Literal["group", "context", "text"] | None = _later(None)
+    by: Literal["random", "time"] = _later("random")
 
 
 @dataclass(frozen=True)
@@ -158,8 +161,17 @@ class DatasetSpec:
     @property
     def text_columns(self) -> tuple[str, ...]:
         """The texts that a row of task sequence consists of: one, or a pair."""
+        return ("text", "text_pair") if self._maps("text_pair") else ("text",)
+
+    @property
+    def has_time(self) -> bool:
+        """Whether rows of task sequence say when they were written."""
+        return self._maps("time")
+
+    def _maps(self, name: str) -> bool:
+        """Whether a source has this canonical column."""
         maps = [file.columns for file in self.files] + ([self.hub.columns] if self.hub else [])
-        return ("text", "text_pair") if any("text_pair" in columns for columns in maps) else ("text",)
+        return any(name in columns for columns in maps)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: everything that decides the output, so that a fingerprint can be taken of it."""

@@ -89,6 +89,24 @@ def group_split(groups: np.ndarray, shares: Sequence[float], seed: int) -> tuple
     return split_of[groups], warnings
 
 
+def time_split(times: np.ndarray, shares: Sequence[float]) -> np.ndarray:
+    """Assign the earliest rows to the first split, the latest to the last one.
+
+    A border never falls between two rows of the same time: all of them are in the later split.
+
+    Args:
+        times: (rows,) seconds.
+        shares: one per split, in the order of time; they sum to 1.
+
+    Returns:
+        (rows,) split numbers.
+    """
+    ordered = np.sort(times)
+    borders = np.floor(np.cumsum(shares[:-1]) * len(times) + 1e-9).astype(int)
+    # Where a split would begin behind the last row, it begins with it.
+    return np.searchsorted(ordered[np.minimum(borders, len(times) - 1)], times, side="right").astype(np.int8)
+
+
 def _strata(rows: np.ndarray, platforms: np.ndarray) -> list[np.ndarray]:
     """One label's rows by platform, the small platforms together."""
     groups = [rows[platforms == platform] for platform in np.unique(platforms)]

@@ -17,7 +17,7 @@ def canonical_columns(spec: DatasetSpec) -> list[str]:
     """Names that `columns` may map in this task."""
     match spec.task:
         case "sequence":
-            return ["id", "text", "text_pair", "label", *_levels(spec), "platform"]
+            return ["id", "text", "text_pair", "label", *_levels(spec), "platform", "time"]
         case "token":
             return ["id", "tokens", "tags", "group", "platform"]
         case "similarity":
@@ -59,6 +59,8 @@ def column_problems(spec: DatasetSpec) -> list[str]:
             problems.append(f"{where}.columns: split.group_by is group, but no column is mapped to group")
     if len({"text_pair" in columns for _, columns in sources}) > 1:
         problems.append("columns: some sources have a text_pair and some have none; give one to all or to none")
+    if len({"time" in columns for _, columns in sources}) > 1:
+        problems.append("columns: some sources have a time and some have none; give one to all or to none")
     return problems
 
 
@@ -82,6 +84,8 @@ def label_problems(spec: DatasetSpec) -> list[str]:
             f"cleaning.noise_label: posts are to be labelled {spec.cleaning.noise_label!r}, which is no label of this "
             f"data set{nearest(spec.cleaning.noise_label, spec.labels.leaves)}; or use drop or keep instead of noise"
         )
+    if spec.split.by == "time" and not spec.has_time:
+        problems.append("split.by: time needs a column that is mapped to time in every source")
     if spec.split.group_by is not None:
         problems.append("split.group_by: task sequence splits by label and platform; leave it out")
     return problems
@@ -90,6 +94,8 @@ def label_problems(spec: DatasetSpec) -> list[str]:
 def task_problems(spec: DatasetSpec) -> list[str]:
     """Settings of every task but sequence that contradict each other."""
     problems = _foreign_options(spec)
+    if spec.split.by == "time":
+        problems.append(f"split.by: only rows of task sequence have times, this is {spec.task}; leave it out")
     for i, file in enumerate(spec.files):
         if file.label_separator:
             problems.append(f"files[{i}].label_separator: only task sequence has labels; leave it out")

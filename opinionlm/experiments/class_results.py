@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from opinionlm.config import Config
+from opinionlm.config import Config, DecisionConfig
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.decisions import AnswerRule
+from opinionlm.evaluation.drift import period_scores
 from opinionlm.evaluation.label_sets import set_scores
 from opinionlm.evaluation.metrics import calibration_scores, classification_scores, platform_scores, softmax
 from opinionlm.evaluation.reports import SplitPredictions
@@ -23,7 +24,8 @@ class SplitResult:
 
     Attributes:
         predictions: gold labels and what was predicted.
-        scores: plain floats, intervals as ``[low, high]``, and ``platforms``: the scores of every platform.
+        scores: plain floats, intervals as ``[low, high]``, ``platforms``: the scores of every platform, and, where the
+            data say when texts were written, ``periods``: the scores over time.
     """
 
     predictions: Predictions
@@ -73,11 +75,26 @@ def trust_scores(
     return {
         **{f"{name}_uncalibrated": value for name, value in before.items()},
         **set_scores(predictions.gold, members),
-        "platforms": platform_scores(predictions.gold, predictions.predicted, texts["platform"], taxonomy),
+        **group_scores(texts, predictions.gold, predictions.predicted, taxonomy),
     }
 
 
-def decision_facts(rule: AnswerRule) -> dict[str, float]:
-    """What was fitted on validation, for ``metrics.json``."""
-    facts = {"temperature": rule.temperature}
+def group_scores(texts: Dataset, gold: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy) -> dict[str, Any]:
+    """Scores of every platform and, where the data have times, of every period.
+
+    Args:
+        texts: the prepared rows.
+        gold: leaf ids ``(rows,)``.
+        predicted: leaf ids ``(rows,)``.
+        taxonomy: the label tree.
+    """
+    scores = {"platforms": platform_scores(gold, predicted, texts["platform"], taxonomy)}
+    if "time" not in texts.column_names:
+        return scores
+    return scores | {"periods": period_scores(gold, predicted, list(texts["time"]), taxonomy)}
+
+
+def decision_facts(rule: AnswerRule, options: DecisionConfig) -> dict[str, float]:
+    """What was fitted on validation, for ``metrics.json``, and the coverage that label sets were asked for."""
+    facts = {"temperature": rule.temperature, "label_set_coverage_asked": options.label_set_coverage}
     return facts if rule.tau is None else facts | {"tau": rule.tau}

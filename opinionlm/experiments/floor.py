@@ -60,7 +60,7 @@ def train_floor(config: Config, prepared: PreparedDataset) -> dict[str, Any]:
     metrics = {
         "train": {"C": fit.c, "steps": 0},
         **{name: result.scores for name, result in results.items()},
-        "decision": decision_facts(rule),
+        "decision": decision_facts(rule, config.decision),
         "model": {"total_parameters": model.parameters, "trainable_parameters": model.parameters},
         "cost": {
             "train_seconds": seconds,

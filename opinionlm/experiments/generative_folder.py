@@ -14,6 +14,8 @@ from opinionlm.config import InstructConfig
 from opinionlm.data.prompts import PromptEncoder, PromptTemplate, label_words, template_from
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
+from opinionlm.evaluation.decisions import AnswerRule
+from opinionlm.experiments.saved_rule import rule_from, rule_values
 from opinionlm.training.checkpoints import save_trained_weights
 from opinionlm.training.runs import write_json
 
@@ -37,6 +39,7 @@ class GenerativeSettings:
         base_model: name or path of the model that an adapter belongs to, None for a whole model.
         bottleneck: placement (``houlsby`` or ``pfeiffer``) and width of bottleneck adapters, which are ours and not
             PEFT's; None for every other method.
+        rule: how labels follow from label scores; without any fit, the likeliest label.
     """
 
     task: str
@@ -50,6 +53,7 @@ class GenerativeSettings:
     num_beams: int
     base_model: str | None
     bottleneck: tuple[str, int] | None = None
+    rule: AnswerRule = AnswerRule()
 
     def encoder(self, tokenizer: PreTrainedTokenizerBase, encoder_decoder: bool) -> PromptEncoder:
         """The encoder of prompts that training used."""
@@ -93,6 +97,7 @@ def save_generative(
         "num_beams": settings.num_beams,
         "base_model": settings.base_model,
         "bottleneck": settings.bottleneck,
+        "rule": rule_values(settings.rule),
     }
     write_json(folder / SETTINGS, content)
 
@@ -108,8 +113,10 @@ def read_settings(folder: Path) -> GenerativeSettings:
         content = json.loads(path.read_text(encoding="utf-8"))
         tree = content.pop("labels")
         template = template_from(content.pop("template"), str(path))
+        # Folders written before there were rules have none.
+        rule = rule_from(content.pop("rule")) if "rule" in content else AnswerRule()
         return GenerativeSettings(
-            template=template, taxonomy=None if tree is None else Taxonomy.from_tree(tree), **content
+            template=template, taxonomy=None if tree is None else Taxonomy.from_tree(tree), rule=rule, **content
         )
     except FileNotFoundError:
         raise UserError(f"{folder}: holds no {SETTINGS}; give the best/ folder of a train_instruct.py run") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,18 @@ from transformers.trainer_utils import TrainOutput
 
 from opinionlm.adaptation.methods import count_parameters
 from opinionlm.config import Config
+from opinionlm.data.platforms import describe_platforms
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.prompts import PromptEncoder
 from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.evaluation.decisions import AnswerRule, fit_answers
 from opinionlm.evaluation.generation import INVALID, answer_confusion
 from opinionlm.evaluation.metrics import bootstrap_intervals
 from opinionlm.evaluation.predictions import split_table
 from opinionlm.evaluation.reports import SplitPredictions
+from opinionlm.experiments.card_trust import trust_section
+from opinionlm.experiments.class_results import decision_facts, judge_classes, trust_scores
+from opinionlm.experiments.drift_figure import save_drift
 from opinionlm.experiments.figures import (
     confusion_figure,
     learning_curves,
@@ -34,27 +40,62 @@ from opinionlm.models.quantization import quantized_modules
 from opinionlm.models.sublayers import text_blocks
 from opinionlm.training.cost import block_flops, peak_memory_mb
 from opinionlm.training.instruct_splits import AnswerSplit, supervised_tokens
-from opinionlm.training.instruct_trainer import InstructSplit, InstructTrainer, Outcome
+from opinionlm.training.instruct_trainer import InstructSplit, InstructTrainer
 from opinionlm.training.runs import write_csv, write_json, write_text
 
 # Longer texts are cut in the file of predictions, ids tell which they are.
 SHOWN_CHARACTERS = 2_000
 
 
+@dataclass(frozen=True)
+class AnswerResult:
+    """Answers of one split and their scores.
+
+    Attributes:
+        answers: label scores, or texts, as `Judge.answer` returns them.
+        scores: plain floats, intervals as ``[low, high]``; of label scores also those of platforms and periods.
+        labels: gold labels and calibrated predictions; None where the model writes its answers.
+    """
+
+    answers: Sequence[Any]
+    scores: dict[str, Any]
+    labels: SplitPredictions | None = None
+
+
 def judge_splits(
-    trainer: InstructTrainer, judge: Judge, splits: dict[str, AnswerSplit], readers: dict[str, InstructSplit]
-) -> dict[str, tuple[Outcome, dict[str, Any]]]:
-    """Answers and scores of validation and test by the trainer's model; every process takes part."""
-    results = {}
+    trainer: InstructTrainer,
+    judge: Judge,
+    splits: dict[str, AnswerSplit],
+    readers: dict[str, InstructSplit],
+    config: Config,
+) -> tuple[dict[str, AnswerResult], AnswerRule]:
+    """Answers and scores of validation and test by the trainer's model; every process takes part.
+
+    Returns:
+        The results, and the rule for label scores; it is fitted before test is read.
+    """
+    rule, results, taxonomy = AnswerRule(), {}, judge.prepared.taxonomy
     for name in ("validation", "test"):
         texts = splits[name].texts
         outcome = trainer.judge(readers[name], judge.answer)
-        scores = judge.scores(texts, outcome)
-        if judge.encoder.words:
-            gold, predicted = np.asarray(texts["label"]), judge.labels(outcome.predictions)
-            scores |= bootstrap_intervals(gold, predicted, len(judge.encoder.words))
-        results[name] = (outcome, scores)
-    return results
+        if not judge.scores_labels:
+            scores = judge.scores(texts, outcome)
+            if judge.encoder.words:
+                gold, predicted = np.asarray(texts["label"]), judge.labels(outcome.predictions)
+                scores |= bootstrap_intervals(gold, predicted, len(taxonomy.leaves))
+            results[name] = AnswerResult(outcome.predictions, scores)
+            continue
+        likelihoods = judge.likelihoods(outcome.predictions)
+        if name == "validation":
+            found = np.bincount(np.asarray(splits["train"].texts["label"]), minlength=len(taxonomy.leaves)).tolist()
+            counts = config.method.class_counts or found
+            rule = fit_answers(np.asarray(texts["label"]), likelihoods, counts, taxonomy, config.decision)
+        judged = judge_classes(texts, likelihoods, taxonomy, rule, outcome.loss)
+        labels = judged.predictions
+        scores = judged.scores | bootstrap_intervals(labels.gold, labels.predicted, len(taxonomy.leaves))
+        scores |= trust_scores(texts, labels, likelihoods, rule, taxonomy, config)
+        results[name] = AnswerResult(outcome.predictions, scores, labels)
+    return results, rule
 
 
 def save_best_answers(
@@ -62,9 +103,10 @@ def save_best_answers(
     trainer: InstructTrainer,
     encoder: PromptEncoder,
     prepared: PreparedDataset,
-    results: dict[str, tuple[Outcome, dict[str, Any]]],
+    results: dict[str, AnswerResult],
+    rule: AnswerRule,
 ) -> None:
-    """Write ``best/``: the whole model or the adapter, tokenizer, prompts, labels and model card."""
+    """Write ``best/``: the whole model or the adapter, tokenizer, prompts, labels, answer rule and model card."""
     folder, model, options = config.run_folder / "best", trainer.model, config.instruct
     placement = config.method.adaptation
     bottleneck = (placement, config.method.adapter_size) if placement in ("houlsby", "pfeiffer") else None
@@ -81,10 +123,10 @@ def save_best_answers(
         num_beams=options.num_beams,
         base_model=None if is_whole else config.model.model_name_or_path,
         bottleneck=bottleneck,
+        rule=rule,
     )
     save_generative(folder, model, encoder.tokenizer, settings)
-    scores = {name: found for name, (_, found) in results.items()}
-    write_text(folder / "README.md", answer_card(config, prepared, encoder, count_parameters(model), scores))
+    write_text(folder / "README.md", answer_card(config, prepared, encoder, count_parameters(model), results, rule))
 
 
 def write_answer_results(
@@ -94,7 +136,8 @@ def write_answer_results(
     train_seconds: float,
     judge: Judge,
     splits: dict[str, AnswerSplit],
-    results: dict[str, tuple[Outcome, dict[str, Any]]],
+    results: dict[str, AnswerResult],
+    rule: AnswerRule,
     tracker: Tracker,
 ) -> dict[str, Any]:
     """Write predictions, figures, history and, last of all, ``metrics.json``; print the summary.
@@ -113,7 +156,8 @@ def write_answer_results(
             "supervised_tokens": supervised["train"],
             "rejected": {name: len(split.texts) - split.encoded["reason"].count("") for name, split in splits.items()},
         },
-        **{name: scores for name, (_, scores) in results.items()},
+        **{name: result.scores for name, result in results.items()},
+        **({"decision": decision_facts(rule, config.decision)} if judge.scores_labels else {}),
         "model": count_parameters(model) | {"quantized_modules": len(quantized_modules(model))},
         "cost": {
             "train_seconds": train_seconds,
@@ -122,8 +166,14 @@ def write_answer_results(
             "train_flops": train_flops(trainer, tokens, supervised["train"]),
         },
     }
-    for name, (outcome, _) in results.items():
-        write_answers(folder, name, judge, splits[name].texts, outcome.predictions, tracker)
+    for name, result in results.items():
+        texts = splits[name].texts
+        if result.labels is None:
+            write_answers(folder, name, judge, texts, result.answers, tracker)
+            continue
+        write_label_scores(folder, name, texts, result.labels, judge.prepared.taxonomy)
+        save_drift(result.scores, folder / "figures" / f"drift_{name}.png")
+        tracker.log_predictions(name, result.labels)
     write_json(folder / "history.json", state.log_history)
     curves = learning_curves(state.log_history, *best_metric(judge.prepared.task))
     save_figure(curves, folder / "figures" / "learning_curves.png")
@@ -219,7 +269,7 @@ def describe_answers(
     share = counts["trainable_parameters"] / counts["total_parameters"]
     return (
         f"run     {config.run_folder}\n"
-        f"data    {prepared.name} ({prepared.task}): {sizes} texts\n"
+        f"data    {prepared.name} ({prepared.task}): {sizes} texts{describe_platforms(config.data)}\n"
         f"answers {supervised['train']:,} supervised tokens in training; {left_out} texts left out of the loss"
         f"{' (rejects.csv says why)' if left_out else ''}\n"
         f"model   {config.model.model_name_or_path}: {counts['total_parameters']:,} parameters, "
@@ -266,11 +316,14 @@ def answer_card(
     prepared: PreparedDataset,
     encoder: PromptEncoder,
     parameters: dict[str, int],
-    scores: dict[str, dict[str, Any]],
+    results: dict[str, AnswerResult],
+    rule: AnswerRule,
 ) -> str:
     """A Markdown card: what the model is, how it was made, how it is asked, how good it is."""
     taxonomy, training = prepared.taxonomy, config.training
     names = shown_scores(prepared.task, 0 if taxonomy is None else taxonomy.depth)
+    scores = {name: result.scores for name, result in results.items()}
+    trust = "" if results["test"].labels is None else trust_section(config, rule, scores["test"])
     rows = [f"| {name} | {scores['validation'][name]:.4f} | {scores['test'][name]:.4f} |" for name in names]
     # A path on the machine that trained it means nothing to others.
     name = Path(config.model.model_name_or_path).name
@@ -308,7 +361,7 @@ The checkpoint was chosen by validation {metric}; the test split was read once.
 | --- | --- | --- |
 {chr(10).join(rows)}
 
-## Training
+{trust}## Training
 
 {training.num_train_epochs:g} epochs, learning rate {training.learning_rate:g} ({training.lr_scheduler_type}, warm-up
 {training.warmup_steps:g}), batch × accumulation {training.per_device_train_batch_size} ×

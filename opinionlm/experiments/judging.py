@@ -13,6 +13,7 @@ from opinionlm.config import InstructConfig
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.prompts import Example, PromptEncoder
 from opinionlm.errors import UserError
+from opinionlm.evaluation.decisions import log
 from opinionlm.evaluation.generation import answer_scores, generate_answers, parsed_labels
 from opinionlm.evaluation.label_calibration import (
     CONTENT_FREE_TEXTS,
@@ -107,7 +108,7 @@ class Judge:
         )
 
     def probabilities(self, predictions: Sequence[np.ndarray]) -> np.ndarray:
-        """Calibrated label probabilities ``(rows, labels)`` from label scores, those of `prompts` included."""
+        """Label probabilities ``(rows, labels)`` from label scores, those of `prompts` included; not tempered."""
         scores = np.stack(predictions)
         match self.options.calibration:
             case "none":
@@ -117,6 +118,10 @@ class Judge:
             case "contextual":
                 extra = len(CONTENT_FREE_TEXTS)
                 return calibrated_probabilities(scores[:-extra], contextual_prior(scores[-extra:]))
+
+    def likelihoods(self, predictions: Sequence[np.ndarray]) -> np.ndarray:
+        """Log-probabilities ``(rows, labels)`` of label scores: the logits that a temperature divides."""
+        return log(self.probabilities(predictions))
 
     def labels(self, predictions: Sequence[Any]) -> np.ndarray:
         """Predicted leaf ids ``(rows,)``; an answer outside the label set is `INVALID`."""
@@ -140,7 +145,7 @@ class Judge:
             case "sequence":
                 gold, taxonomy = np.asarray(texts["label"]), self.prepared.taxonomy
                 if self.scores_labels:
-                    likelihoods = np.log(np.maximum(self.probabilities(outcome.predictions), np.finfo(float).tiny))
+                    likelihoods = self.likelihoods(outcome.predictions)
                     return all_scores(gold, likelihoods, taxonomy, self.class_weights) | found
                 return found | answer_scores(gold, self.labels(outcome.predictions), taxonomy)
             case "question_answering":

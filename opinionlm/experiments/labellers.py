@@ -118,12 +118,12 @@ class Labeller(ABC):
         return self.model(**batch).logits.float().cpu().numpy()
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClassLabeller(Labeller):
-    """Gives texts or pairs a label, as it was decided in training, with its calibrated probability.
+@dataclass(frozen=True)
+class LabelAnswers:
+    """How calibrated probabilities become the cells of an answer, whatever model they come from.
 
     Attributes:
-        taxonomy: its leaves are the model's classes, in the order of the ids.
+        taxonomy: its leaves are the classes, in the order of the ids.
         rule: how labels follow from logits.
         coverage: also give sets of labels that hold the right one so often; None for no sets.
         abstain_below: give no label where its probability is lower; None always gives one.
@@ -139,13 +139,15 @@ class ClassLabeller(Labeller):
         """Leaf, confidence, levels, probabilities, and the set of labels where there is one."""
         return [*prediction_header(self.taxonomy), *([] if self.coverage is None else ["label_set"])]
 
-    def answers(self, items: Sequence[Item], progress: Callable[[int], object] = no_progress) -> list[list[str]]:
-        """See `Labeller`. Where the model abstains, leaf and levels are blank, and the probabilities still there."""
-        probabilities = self.probabilities(items, progress)
+    def cells(self, probabilities: np.ndarray) -> list[list[str]]:
+        """One list of cells per row of calibrated probabilities ``(rows, leaves)``.
+
+        Where the model abstains, leaf and levels are blank, and the probabilities still there.
+        """
         decided = self.rule.decide(probabilities, self.taxonomy)
         cells = list(prediction_rows(probabilities, self.taxonomy, decided))
         if self.abstain_below is not None:
-            for row in np.flatnonzero(probabilities[np.arange(len(items)), decided] < self.abstain_below):
+            for row in np.flatnonzero(probabilities[np.arange(len(decided)), decided] < self.abstain_below):
                 cells[row][0] = ""
                 cells[row][2 : 2 + self.taxonomy.depth] = [""] * self.taxonomy.depth
         if self.coverage is not None:
@@ -162,12 +164,36 @@ class ClassLabeller(Labeller):
             return float(cell)
         return None if column == "predicted" and not cell else cell
 
+
+@dataclass(frozen=True, kw_only=True)
+class ClassLabeller(Labeller):
+    """Gives texts or pairs a label, as it was decided in training, with its calibrated probability.
+
+    Attributes:
+        labels: how probabilities become answers.
+    """
+
+    labels: LabelAnswers
+
+    @property
+    def columns(self) -> list[str]:
+        """See `LabelAnswers`."""
+        return self.labels.columns
+
+    def answers(self, items: Sequence[Item], progress: Callable[[int], object] = no_progress) -> list[list[str]]:
+        """See `Labeller` and `LabelAnswers`."""
+        return self.labels.cells(self.probabilities(items, progress))
+
+    def json_value(self, column: str, cell: str) -> Any:
+        """See `LabelAnswers`."""
+        return self.labels.json_value(column, cell)
+
     def probabilities(self, items: Sequence[Item], progress: Callable[[int], object] = no_progress) -> np.ndarray:
         """Calibrated probabilities ``(rows, leaves)`` in the order of the items."""
-        logits = np.empty((len(items), len(self.taxonomy.leaves)))
+        logits = np.empty((len(items), len(self.labels.taxonomy.leaves)))
         for rows, _, row_logits in self.outputs(items, progress):
             logits[rows] = row_logits
-        return self.rule.probabilities(logits) if len(items) else logits
+        return self.labels.rule.probabilities(logits) if len(items) else logits
 
 
 @dataclass(frozen=True)

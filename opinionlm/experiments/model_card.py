@@ -9,7 +9,9 @@ from typing import Any
 
 from opinionlm.config import Config, MethodConfig
 from opinionlm.data.prepared import PreparedDataset
+from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.headline import headline_of, score_title
+from opinionlm.experiments.card_trust import trust_section
 from opinionlm.experiments.card_words import task_words
 
 
@@ -19,6 +21,7 @@ def model_card(
     parameters: dict[str, int],
     validation: dict[str, Any],
     test: dict[str, Any],
+    rule: AnswerRule,
 ) -> str:
     """A Markdown card with hub metadata: what the model is, how it was made, how good it is, how to use it.
 
@@ -28,12 +31,14 @@ def model_card(
         parameters: total and trainable parameters.
         validation: scores on the validation split.
         test: scores on the test split.
+        rule: how labels of texts are decided; other tasks do not read it.
     """
     headline = headline_of(prepared)
     words = task_words(prepared, config.run_folder / "best")
     rows = [
         f"| {name} | {validation[name]:.4f} | {test[name]:.4f} | {interval(test, name)} |" for name in headline.shown
     ]
+    trust = trust_section(config, rule, test) if prepared.task == "sequence" else ""
     training, method = config.training, config.method
     schedule = f"{training.learning_rate:g}, {training.lr_scheduler_type}, warm-up {training.warmup_steps:g}"
     # A path on the machine that trained it means nothing to others, and the hub takes only its own names.
@@ -79,11 +84,12 @@ The checkpoint was chosen by validation {score_title(headline.chosen_by)}; the t
 | --- | --- | --- | --- |
 {chr(10).join(rows)}
 
-{f1_table(words.labels, validation, test)}## Training
+{f1_table(words.labels, validation, test)}{trust}## Training
 
 | option | value |
 | --- | --- |
 | adaptation | {method.adaptation} |
+| loss | {method.loss} |
 | class weights | {method.class_weights} |
 | learning rate, schedule | {schedule} |
 | batch × accumulation | {training.per_device_train_batch_size} × {training.gradient_accumulation_steps} |

@@ -15,9 +15,10 @@ from transformers.utils import logging as transformers_logging
 from opinionlm.data.encoding import separate_pairs
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
+from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.label_sets import COVERAGES
 from opinionlm.experiments.generative_folder import read_settings
-from opinionlm.experiments.labellers import ClassLabeller, Labeller, ScoreLabeller, TagLabeller
+from opinionlm.experiments.labellers import ClassLabeller, LabelAnswers, Labeller, ScoreLabeller, TagLabeller
 from opinionlm.experiments.prediction_generative import is_generative, load_answerer
 from opinionlm.experiments.saved_rule import saved_rule
 from opinionlm.models.classifier import OpinionClassifier, OpinionClassifierConfig
@@ -78,8 +79,7 @@ def load_labeller(
         UserError: not such a folder, parts of it missing or damaged, or no GPU where one was asked for.
     """
     if is_generative(folder):
-        refuse_trust(trust)
-        return load_answerer(folder, device, bf16, batch_size, max_tokens_per_batch)
+        return generative_labeller(folder, device, bf16, batch_size, max_tokens_per_batch, trust)
     check_model_folder(folder)
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device: cuda was asked for, but torch sees no GPU; use --device cpu or auto")
@@ -114,28 +114,48 @@ def load_labeller(
     if model.config.problem_type == "regression":
         refuse_trust(trust)
         return ScoreLabeller(model, tokenizer, *limits)
-    rule = saved_rule(model.config)
+    labels = label_answers(folder, saved_taxonomy(model.config), saved_rule(model.config), trust)
+    return ClassLabeller(model, tokenizer, *limits, labels=labels)
+
+
+def generative_labeller(
+    folder: Path, device: Device, bf16: bool, batch_size: int, max_tokens_per_batch: int, trust: TrustOptions
+) -> Labeller:
+    """Load a language model; only one that scores labels has calibrated probabilities and label sets.
+
+    Raises:
+        UserError: as for `load_answerer`, or the model cannot give what is asked for.
+    """
+    settings, labels = read_settings(folder), None
+    if settings.taxonomy is not None and settings.decode == "score":
+        labels = label_answers(folder, settings.taxonomy, settings.rule, trust)
+    else:
+        refuse_trust(trust)
+    return load_answerer(folder, labels, device, bf16, batch_size, max_tokens_per_batch)
+
+
+def label_answers(folder: Path, taxonomy: Taxonomy, rule: AnswerRule, trust: TrustOptions) -> LabelAnswers:
+    """How a model's probabilities become answers.
+
+    Raises:
+        UserError: label sets are asked for, and the model has none.
+    """
     if trust.coverage is not None and rule.label_sets is None:
         raise UserError(f"--label_sets: {folder} holds no thresholds for them; train the model again")
-    return ClassLabeller(
-        model,
-        tokenizer,
-        *limits,
-        taxonomy=saved_taxonomy(model.config),
-        rule=rule,
-        coverage=trust.coverage,
-        abstain_below=trust.abstain_below,
-    )
+    return LabelAnswers(taxonomy, rule, trust.coverage, trust.abstain_below)
 
 
 def refuse_trust(trust: TrustOptions) -> None:
-    """Only classifiers of texts have calibrated probabilities and label sets.
+    """Only models that label texts have calibrated probabilities and label sets.
 
     Raises:
         UserError: one of them is asked for.
     """
     if trust.given:
-        raise UserError(f"{trust.given}: is for models of train_classifier.py that label texts; leave it out")
+        raise UserError(
+            f"{trust.given}: is for models that label texts: of train_classifier.py, or of train_instruct.py with "
+            "decode: score; leave it out"
+        )
 
 
 def check_model_folder(folder: Path) -> None:

@@ -20,6 +20,7 @@ from opinionlm.config import MethodConfig, ModelConfig
 from opinionlm.data.encoding import load_tokenizer
 from opinionlm.data.prompts import PromptEncoder
 from opinionlm.errors import UserError
+from opinionlm.evaluation.decisions import log
 from opinionlm.evaluation.generation import generate_answers, parse_label
 from opinionlm.evaluation.label_calibration import (
     CONTENT_FREE_TEXTS,
@@ -27,10 +28,9 @@ from opinionlm.evaluation.label_calibration import (
     calibrated_probabilities,
     contextual_prior,
 )
-from opinionlm.evaluation.predictions import prediction_header, prediction_rows
 from opinionlm.evaluation.scoring import score_labels, scored_ids
 from opinionlm.experiments.generative_folder import SETTINGS, GenerativeSettings, read_settings, save_generative
-from opinionlm.experiments.labellers import Item, Labeller, no_progress
+from opinionlm.experiments.labellers import Item, LabelAnswers, Labeller, no_progress
 from opinionlm.models.backbones import read_model_config
 from opinionlm.models.generative import load_generative
 from opinionlm.training.checkpoints import load_trained_weights
@@ -46,10 +46,12 @@ class Answerer(Labeller):
     Attributes:
         encoder: of the prompts.
         settings: how answers are read.
+        labels: how label scores become answers; None where the model writes its answers.
     """
 
     encoder: PromptEncoder
     settings: GenerativeSettings
+    labels: LabelAnswers | None
 
     @property
     def reads(self) -> Literal["text", "context"]:
@@ -59,28 +61,27 @@ class Answerer(Labeller):
     @property
     def columns(self) -> list[str]:
         """Those of a classifier for label scores; else the answer, and before it what label it is read as."""
+        if self.labels is not None:
+            return self.labels.columns
         taxonomy = self.settings.taxonomy
         if taxonomy is None:
             return ["answer"]
-        if self.settings.decode == "score":
-            return prediction_header(taxonomy)
         return ["predicted", *[f"level{level}" for level in range(1, taxonomy.depth + 1)], "answer"]
 
     def json_value(self, column: str, cell: str) -> Any:
-        """Confidence and probabilities are numbers."""
-        return float(cell) if column == "confidence" or column.startswith("probability_") else cell
+        """See `LabelAnswers`; what the model writes is text."""
+        return cell if self.labels is None else self.labels.json_value(column, cell)
 
     def answers(self, items: Sequence[Item], progress: Callable[[int], object] = no_progress) -> list[list[str]]:
         """See `Labeller`. Batch calibration takes the items of one call, a window of the input, as its batch."""
         parts = [(item, "") if isinstance(item, str) else item for item in items]
         prompts = [self.encoder.prompt_ids(text, context) for text, context in parts]
-        taxonomy = self.settings.taxonomy
-        if taxonomy is not None and self.settings.decode == "score":
-            return list(prediction_rows(self.probabilities(prompts, progress), taxonomy))
+        if self.labels is not None:
+            return self.labels.cells(self.labels.rule.probabilities(log(self.probabilities(prompts, progress))))
         return list(self.answer_cells(self.written(prompts, progress)))
 
     def probabilities(self, prompts: list[list[int]], progress: Callable[[int], object]) -> np.ndarray:
-        """Calibrated probabilities ``(rows, leaves)``."""
+        """Probabilities ``(rows, leaves)`` before the temperature."""
         if not prompts:
             return np.zeros((0, len(self.encoder.words)))
         scores = np.concatenate([self.scores(part) for part in reported(prompts, progress)])
@@ -164,6 +165,7 @@ def is_generative(folder: Path) -> bool:
 
 def load_answerer(
     folder: Path,
+    labels: LabelAnswers | None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     bf16: bool = False,
     batch_size: int = 64,
@@ -173,6 +175,7 @@ def load_answerer(
 
     Args:
         folder: ``outputs/<run>/best``.
+        labels: how label scores become answers; None where the model writes its answers.
         device: ``auto`` takes a GPU where there is one.
         bf16: compute in bfloat16.
         batch_size: keeps batches below so many times ``max_length`` tokens.
@@ -219,6 +222,7 @@ def load_answerer(
         max_tokens_per_batch=min(max_tokens_per_batch, batch_size * settings.max_length),
         encoder=encoder,
         settings=settings,
+        labels=labels,
     )
 
 

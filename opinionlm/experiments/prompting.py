@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from transformers import (
 from opinionlm.adaptation.methods import count_parameters
 from opinionlm.config import Config
 from opinionlm.data.encoding import load_tokenizer, subset
-from opinionlm.data.pipeline import prepare_or_load
+from opinionlm.data.platforms import describe_platforms, load_data
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.prompts import PromptEncoder, PromptTemplate, label_words, load_template
 from opinionlm.data.taxonomy import Taxonomy
@@ -99,7 +98,7 @@ def open_task(config: Config) -> Task:
         entailment_id(model_config)
     else:
         generative_class(model_config)
-    prepared = prepare_or_load(data.dataset, Path(data.data_dir), Path(data.prepared_dir))
+    prepared = load_data(data)
     if prepared.task not in ("sequence", "question_answering", "summarization"):
         raise UserError(
             f"dataset: prompt.py takes the tasks sequence, question_answering and summarization, not {prepared.task}"
@@ -333,7 +332,7 @@ def describe(run: Run, task: Task) -> str:
     cut = f", {shown.shortened} of them shortened to fit max_length" if shown.shortened else ""
     return (
         f"run     {run.config.run_folder}\n"
-        f"data    {task.prepared.name} ({task.prepared.task}): {sizes} texts\n"
+        f"data    {task.prepared.name} ({task.prepared.task}): {sizes} texts{describe_platforms(run.config.data)}\n"
         f"prompts {run.config.prompt.method}, {len(shown.examples)} examples{cut}\n"
         f"model   {run.config.model.model_name_or_path}, not trained"
     )

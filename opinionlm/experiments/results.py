@@ -11,6 +11,7 @@ from transformers.trainer_utils import TrainOutput
 
 from opinionlm.adaptation.methods import count_parameters
 from opinionlm.config import Config
+from opinionlm.data.platforms import describe_platforms
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.headline import Headline, headline_of
@@ -19,6 +20,7 @@ from opinionlm.evaluation.reports import SplitPredictions
 from opinionlm.evaluation.similarity import ScorePredictions
 from opinionlm.evaluation.tagging import TagPredictions
 from opinionlm.experiments.class_results import SplitResult, decision_facts
+from opinionlm.experiments.drift_figure import save_drift
 from opinionlm.experiments.figures import learning_curves, save_figure
 from opinionlm.experiments.model_card import model_card
 from opinionlm.experiments.saved_rule import keep_rule
@@ -48,7 +50,8 @@ def save_best(
     # Whoever truncates with this tokenizer, a pipeline for one, cuts where training did.
     tokenizer.model_max_length = config.data.max_length
     tokenizer.save_pretrained(folder)
-    card = model_card(config, prepared, count_parameters(model), results["validation"].scores, results["test"].scores)
+    scores = {name: result.scores for name, result in results.items()}
+    card = model_card(config, prepared, count_parameters(model), scores["validation"], scores["test"], rule)
     write_text(folder / "README.md", card)
 
 
@@ -74,7 +77,7 @@ def write_results(
             "best_step": state.best_global_step,
         },
         **{name: result.scores for name, result in results.items()},
-        **({"decision": decision_facts(rule)} if prepared.task == "sequence" else {}),
+        **({"decision": decision_facts(rule, config.decision)} if prepared.task == "sequence" else {}),
         "model": count_parameters(model) | {"quantized_modules": len(quantized_modules(model))},
         "cost": {
             "train_seconds": train_seconds,
@@ -116,6 +119,7 @@ def finish_run(
         write_csv(folder / "predictions" / f"{name}.csv", header, rows)
         for kind, figure in figures_of(result.predictions).items():
             save_figure(figure, folder / "figures" / f"{kind}_{name}.png")
+        save_drift(result.scores, folder / "figures" / f"drift_{name}.png")
         tracker.log_predictions(name, result.predictions)
     write_json(folder / "history.json", history)
     if any("eval_loss" in entry for entry in history):
@@ -149,7 +153,8 @@ def describe_run(config: Config, prepared: PreparedDataset, splits: dict[str, Sp
     share = counts["trainable_parameters"] / counts["total_parameters"]
     return (
         f"run     {config.run_folder}\n"
-        f"data    {prepared.name}: {sizes} {describe_labels(prepared, splits, config)}\n"
+        f"data    {prepared.name}: {sizes} {describe_labels(prepared, splits, config)}"
+        f"{describe_platforms(config.data)}\n"
         f"model   {config.model.model_name_or_path}: {counts['total_parameters']:,} parameters, "
         f"{counts['trainable_parameters']:,} train ({share:.1%}, {config.method.adaptation})"
     )

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from opinionlm.errors import UserError
-from opinionlm.training.logistic import LogisticFit, fit_logistic
+from opinionlm.training.logistic import GRID, LogisticFit, fit_logistic
 
 
 class TfidfClassifier:
@@ -17,10 +17,13 @@ class TfidfClassifier:
     Args:
         balanced: weight every class by its inverse frequency.
         score: (gold ids, logits) → what C is chosen by, on validation.
+        grid: the values of C to choose from.
     """
 
-    def __init__(self, balanced: bool, score: Callable[[np.ndarray, np.ndarray], float]) -> None:
-        self.balanced, self.score = balanced, score
+    def __init__(
+        self, balanced: bool, score: Callable[[np.ndarray, np.ndarray], float], grid: tuple[float, ...] = GRID
+    ) -> None:
+        self.balanced, self.score, self.grid = balanced, score, grid
         # A word that one text alone has tells nothing about another.
         self.vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
         self.regression: LogisticFit | None = None
@@ -47,7 +50,7 @@ class TfidfClassifier:
             raise UserError(f"engine: tfidf finds no word that two training texts share ({error})") from error
         held_out = self.vectorizer.transform(validation[0])
         self.regression = fit_logistic(
-            (features, train[1]), (held_out, validation[1]), classes, self.balanced, self.score
+            (features, train[1]), (held_out, validation[1]), classes, self.balanced, self.score, self.grid
         )
         return self
 

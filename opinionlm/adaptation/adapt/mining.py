@@ -62,11 +62,11 @@ def main(argv: list[str] | None = None) -> None:
 def training_token_ids(config: Config, tokenizer: Tokenizer) -> list[list[int]]:
     """Token ids of the training texts that a config names, untruncated and without special tokens."""
     from opinionlm.data.encoding import subset
-    from opinionlm.data.pipeline import prepare_or_load
+    from opinionlm.data.platforms import load_data
     from opinionlm.data.tokens import token_ids
 
     data = config.data
-    prepared = prepare_or_load(data.dataset, Path(data.data_dir), Path(data.prepared_dir))
+    prepared = load_data(data)
     texts = subset(prepared.dataset["train"], data.max_train_samples, config.training.seed)
     return token_ids(tokenizer, list(texts["text"]))
 

@@ -1,0 +1,67 @@
+"""Scores over time: does a model age?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.evaluation.metrics import bootstrap_intervals, classification_scores
+
+Span = Literal["month", "quarter", "year"]
+# A score of fewer rows says little; periods that have fewer are left out.
+MIN_ROWS = 50
+# The shortest periods are taken that still leave in so many of the rows.
+MIN_SHARE = 0.8
+
+
+def period_of(time: str, span: Span) -> str:
+    """The period that a time such as ``2021-03-04T05:06:07Z`` lies in; periods sort in the order of time."""
+    match span:
+        case "month":
+            return time[:7]
+        case "quarter":
+            return f"{time[:4]}-Q{(int(time[5:7]) + 2) // 3}"
+        case "year":
+            return time[:4]
+
+
+def periods(times: Sequence[str], min_rows: int = MIN_ROWS) -> dict[str, np.ndarray]:
+    """Rows of every period that has enough of them, in the order of time.
+
+    Months if they hold most of the rows, else quarters, else years; nothing where not even two years have enough rows.
+
+    Args:
+        times: one per row, as `opinionlm.data.times.iso_times` writes them.
+        min_rows: how many rows are enough.
+    """
+    for span in ("month", "quarter", "year"):
+        of_row = np.array([period_of(time, span) for time in times])
+        names, counts = np.unique(of_row, return_counts=True)
+        large = counts >= min_rows
+        if large.sum() >= 2 and counts[large].sum() >= MIN_SHARE * len(of_row):
+            return {str(name): np.flatnonzero(of_row == name) for name in names[large]}
+    return {}
+
+
+def period_scores(
+    gold: np.ndarray, predicted: np.ndarray, times: Sequence[str], taxonomy: Taxonomy, min_rows: int = MIN_ROWS
+) -> dict[str, dict[str, float | list[float]]]:
+    """The main scores of every period by itself with 95 % intervals, and its number of ``rows``.
+
+    Args:
+        gold: leaf ids ``(rows,)``.
+        predicted: leaf ids ``(rows,)``.
+        times: one per row.
+        taxonomy: the label tree.
+        min_rows: periods with fewer rows are left out.
+    """
+    scores: dict[str, dict[str, float | list[float]]] = {}
+    for period, rows in periods(times, min_rows).items():
+        found = classification_scores(gold[rows], predicted[rows], taxonomy)
+        main = {name: found[name] for name in ("macro_f1", "accuracy", "hierarchical_f1")}
+        bounds = bootstrap_intervals(gold[rows], predicted[rows], len(taxonomy.leaves))
+        scores[period] = {"rows": float(len(rows))} | main | bounds
+    return scores

@@ -1,0 +1,199 @@
+"""Rows whose label is likely wrong, by confident learning (Northcutt et al. 2021, through cleanlab).
+
+    python preprocess.py --config configs/datasets/cryptoqa_tidy.yaml --data_dir ../shared/data --suspects
+    python -m opinionlm.experiments.label_suspects outputs/<run> --split validation
+
+The first judges the training rows of a prepared data set by the floor of every table, TF-IDF and logistic regression,
+each row by a model that never saw it. The second judges validation or test by what a finished run predicted for it.
+Both write a CSV, the likeliest mistakes first. Nothing is dropped: a person has to look.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from opinionlm.data.prepared import PreparedDataset
+from opinionlm.errors import UserError, run_script
+from opinionlm.evaluation.metrics import softmax, weighted_log_loss
+from opinionlm.experiments.compare import read_run
+from opinionlm.experiments.floor import joined
+from opinionlm.training.runs import write_csv
+from opinionlm.training.tfidf import TfidfClassifier
+
+FILE = "label_suspects.csv"
+HEADER = ["rank", "id", "platform", "text", "label", "suggested", "quality"]
+FOLDS, SEED = 5, 0
+# Inverse regularisation by the likelihood of validation: unlike macro-F1 it rewards believable probabilities.
+GRID = tuple(float(c) for c in 10.0 ** np.arange(-0.5, 2.0, 0.5))
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """One row that is likely mislabelled.
+
+    Attributes:
+        row: its number in the split.
+        label: leaf id that it was given.
+        suggested: the likeliest leaf id.
+        quality: probability of the given label, cleanlab's default score; low is suspicious.
+    """
+
+    row: int
+    label: int
+    suggested: int
+    quality: float
+
+
+def find_suspects(labels: np.ndarray, probabilities: np.ndarray) -> list[Suspect]:
+    """Rows that confident learning takes for mislabelled, worst quality first.
+
+    Args:
+        labels: given leaf ids ``(rows,)``.
+        probabilities: by models that did not learn from the row, ``(rows, leaves)``.
+    """
+    from cleanlab.filter import find_label_issues
+    from cleanlab.rank import get_label_quality_scores
+
+    # A label that only one row has cannot be learned without that row, so nothing is known about it.
+    counts = np.bincount(labels, minlength=probabilities.shape[1])
+    known = np.flatnonzero(counts[labels] > 1)
+    if not len(known):
+        return []
+    given, believed = labels[known], probabilities[known]
+    quality = get_label_quality_scores(given, believed)
+    # One process: faster than starting several, and the same on every machine.
+    flagged = np.flatnonzero(find_label_issues(given, believed, n_jobs=1))
+    order = flagged[np.argsort(quality[flagged], kind="stable")]
+    suggested = believed.argmax(axis=1)
+    return [Suspect(int(known[at]), int(given[at]), int(suggested[at]), float(quality[at])) for at in order]
+
+
+def held_out_probabilities(
+    texts: Sequence[str], labels: np.ndarray, validation: tuple[Sequence[str], np.ndarray], classes: int
+) -> np.ndarray:
+    """Probabilities of every training row by a model of the other folds, ``(rows, classes)``.
+
+    Args:
+        texts: of the training split.
+        labels: leaf ids ``(rows,)``.
+        validation: texts and leaf ids; the strength of regularisation is chosen on them, once.
+        classes: number of leaves.
+    """
+
+    def likelihood(gold: np.ndarray, logits: np.ndarray) -> float:
+        return -weighted_log_loss(gold, logits, np.ones(classes))
+
+    whole = TfidfClassifier(False, likelihood, GRID).fit((texts, labels), validation, classes)
+    fold_of, probabilities = folds(labels), np.empty((len(labels), classes))
+    for fold in tqdm(range(FOLDS), desc="Folds", disable=None, leave=False):
+        inside, outside = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+        if not len(outside):
+            continue
+        model = TfidfClassifier(False, likelihood, (whole.regression.c,))
+        model.fit(([texts[row] for row in inside], labels[inside]), validation, classes)
+        probabilities[outside] = softmax(model.logits([texts[row] for row in outside]))
+    return probabilities
+
+
+def folds(labels: np.ndarray) -> np.ndarray:
+    """Fold of every row ``(rows,)``, drawn with a fixed seed; the rows of a label are shared out equally."""
+    order = np.random.default_rng(SEED).permutation(len(labels))
+    fold_of = np.empty(len(labels), dtype=int)
+    fold_of[order[np.argsort(labels[order], kind="stable")]] = np.arange(len(labels)) % FOLDS
+    return fold_of
+
+
+def write_training_suspects(prepared: PreparedDataset) -> str:
+    """Write ``label_suspects.csv`` into a prepared folder and say what is in it.
+
+    Raises:
+        UserError: a task without labels of texts, or too few texts to learn from.
+    """
+    if prepared.taxonomy is None:
+        raise UserError(f"--suspects: task {prepared.task} has no labels of texts; leave it out")
+    train, held_out = prepared.dataset["train"], prepared.dataset["validation"]
+    texts, labels = joined(train), np.asarray(train["label"])
+    leaves = prepared.taxonomy.leaves
+    validation = (joined(held_out), np.asarray(held_out["label"]))
+    suspects = find_suspects(labels, held_out_probabilities(texts, labels, validation, len(leaves)))
+    path = prepared.path / FILE
+    write_suspects(path, suspects, train["id"], train["platform"], texts, leaves)
+    return describe_suspects(suspects, labels, leaves, "training rows", path)
+
+
+def write_run_suspects(folder: Path, split: str) -> str:
+    """The same for a split that a finished run predicted, from its ``predictions/<split>.csv``.
+
+    Raises:
+        UserError: not a finished run, or one whose labels have no probabilities.
+    """
+    run = read_run(folder, split)
+    with open(folder / "predictions" / f"{split}.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    leaves = run.taxonomy.leaves
+    columns = [f"probability_{leaf}" for leaf in leaves]
+    if not rows or columns[0] not in rows[0]:
+        raise UserError(f"{folder}: its predictions have no probabilities to judge labels by; give another run")
+    probabilities = np.array([[float(row[column]) for column in columns] for row in rows])
+    suspects = find_suspects(run.gold, probabilities / probabilities.sum(axis=1, keepdims=True))
+    path = folder / f"label_suspects_{split}.csv"
+    texts = [" ".join(filter(None, (row["text"], row.get("text_pair")))) for row in rows]
+    write_suspects(path, suspects, run.ids, run.platforms.tolist(), texts, leaves)
+    return describe_suspects(suspects, run.gold, leaves, f"rows of {split}", path)
+
+
+def write_suspects(
+    path: Path,
+    suspects: Sequence[Suspect],
+    ids: Sequence[str],
+    platforms: Sequence[str],
+    texts: Sequence[str],
+    leaves: Sequence[str],
+) -> None:
+    """One line per suspect, the likeliest mistake first."""
+    # Read once: a column of a data set is decoded anew with every access.
+    ids, platforms, texts = list(ids), list(platforms), list(texts)
+    rows = [
+        [rank, ids[one.row], platforms[one.row], texts[one.row], leaves[one.label], leaves[one.suggested]]
+        + [f"{one.quality:.6f}"]
+        for rank, one in enumerate(suspects, start=1)
+    ]
+    write_csv(path, HEADER, rows)
+
+
+def describe_suspects(
+    suspects: Sequence[Suspect], labels: np.ndarray, leaves: Sequence[str], what: str, path: Path
+) -> str:
+    """How many labels look wrong, which ones and what they are taken for, and where the list is."""
+    lines = [
+        f"{len(suspects):,} of {len(labels):,} {what} look mislabelled ({len(suspects) / len(labels):.1%}): {path}"
+    ]
+    pairs = Counter((one.label, one.suggested) for one in suspects)
+    lines += [
+        f"  {count:>6,}  labelled {leaves[given]}, looks like {leaves[suggested]}"
+        for (given, suggested), count in pairs.most_common(5)
+    ]
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Judge a split of a finished run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("run", type=Path, metavar="FOLDER", help="folder of a finished run")
+    parser.add_argument("--split", choices=["validation", "test"], default="validation", help="[validation]")
+    arguments = parser.parse_args(argv)
+    print(write_run_suspects(arguments.run, arguments.split))
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,175 @@
+"""Times of posts: read, kept, split by; scores over time."""
+
+from __future__ import annotations
+
+import csv
+import json
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opinionlm.data.pipeline import prepare
+from opinionlm.data.prepared import load_prepared
+from opinionlm.data.spec import spec_from_dict
+from opinionlm.data.splits import time_split
+from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.data.times import epoch_seconds, iso_times
+from opinionlm.errors import UserError
+from opinionlm.evaluation.drift import period_of, period_scores, periods
+from opinionlm.evaluation.metrics import classification_scores
+from opinionlm.experiments.drift_figure import drift_figure
+from opinionlm.experiments.figures import png_bytes
+
+MOMENT = int(datetime(2021, 3, 4, 5, 6, 7, tzinfo=UTC).timestamp())
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2021-03-04T05:06:07Z", MOMENT),
+        (" 2021-03-04 05:06:07 ", MOMENT),
+        ("2021-03-04T07:06:07.9+02:00", MOMENT),
+        (str(MOMENT), MOMENT),
+        (f"{MOMENT}.25", MOMENT),
+        ("2021-03-04", MOMENT - 5 * 3600 - 6 * 60 - 7),
+        ("20210304", MOMENT - 5 * 3600 - 6 * 60 - 7),
+    ],
+)
+def test_spellings(text: str, seconds: int) -> None:
+    assert epoch_seconds(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "blank"),
+        ("yesterday", "'yesterday' is neither"),
+        ("2021-13-01", "neither"),
+        ("42", "neither"),
+        (f"{MOMENT}000", "neither"),
+        ("1066-10-14", "the year 1066 is not between"),
+    ],
+)
+def test_what_is_no_time(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        epoch_seconds(text)
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_a_time_or_is_refused(text: str) -> None:
+    try:
+        seconds = epoch_seconds(text)
+    except ValueError:
+        return
+    assert epoch_seconds(iso_times(np.array([seconds]))[0]) == seconds
+
+
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=60))
+def test_no_split_reaches_into_the_next(days: list[int]) -> None:
+    times = np.array(days)
+    splits = time_split(times, [0.7, 0.2, 0.1])
+    order = np.argsort(times, kind="stable")
+    assert (np.diff(splits[order]) >= 0).all()
+    assert all(len(set(splits[times == day])) == 1 for day in days)
+
+
+def test_shares_of_distinct_times() -> None:
+    times = np.random.default_rng(0).permutation(100)
+    splits = time_split(times, [0.7, 0.2, 0.1])
+    assert [set(times[splits == split]) for split in range(3)] == [
+        set(range(70)),
+        set(range(70, 90)),
+        set(range(90, 100)),
+    ]
+
+
+def write_dated(path, rows: int = 120) -> None:
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["Text", "Level 1", "Level 2", "Level 3", "when"])
+        codes = [("0", "", ""), ("1", "", ""), ("2", "2", ""), ("2", "1", "")]
+        for index in range(rows):
+            when = "never" if index == 7 else "" if index == 8 else MOMENT + 86400 * index
+            writer.writerow([f"post number {index} about a coin", *codes[index % 4], when])
+
+
+def dated(raw_spec, **changes) -> dict:
+    raw = raw_spec("posts.csv", **changes)
+    raw["files"][0]["columns"] = raw["files"][0]["columns"] | {"time": "when"}
+    return raw
+
+
+def test_train_on_the_past_and_test_on_the_latest(raw_spec, tmp_path) -> None:
+    write_dated(tmp_path / "posts.csv")
+    spec = spec_from_dict(dated(raw_spec, split={"by": "time"}), "x.yaml")
+    data = load_prepared(prepare(spec, tmp_path, tmp_path / "out"))
+    rows = {name: len(split) for name, split in data.dataset.items()}
+    assert rows == {"train": 82, "validation": 24, "test": 12}
+    times = {name: list(split["time"]) for name, split in data.dataset.items()}
+    assert max(times["train"]) < min(times["validation"]) <= max(times["validation"]) < min(times["test"])
+    assert min(times["train"]) == "2021-03-04T05:06:07Z"
+    # Records without a usable time are not lost in silence.
+    with open(data.path / "rejects.csv", newline="") as file:
+        rejects = [(row["line"], row["reason"], row["detail"]) for row in csv.DictReader(file)]
+    assert rejects == [
+        ("9", "bad_time", "'never' is neither an ISO 8601 date nor seconds since 1970"),
+        ("10", "bad_time", "the time is blank"),
+    ]
+    assert json.loads((data.path / "report.json").read_text())["totals"] == {"in": 120, "kept": 118, "rejected": 2}
+
+
+def test_a_random_split_keeps_times_too(raw_spec, tmp_path) -> None:
+    write_dated(tmp_path / "posts.csv")
+    data = load_prepared(prepare(spec_from_dict(dated(raw_spec), "x.yaml"), tmp_path, tmp_path / "out"))
+    for row in data.dataset["train"]:
+        number = int(row["text"].split()[2])
+        assert epoch_seconds(row["time"]) == MOMENT + 86400 * number
+    assert max(data.dataset["train"]["time"]) > min(data.dataset["test"]["time"])
+
+
+@pytest.mark.parametrize(
+    ("with_time", "changes", "message"),
+    [
+        (False, {"split": {"by": "time"}}, "split.by: time needs a column that is mapped to time"),
+        (True, {"split": {"by": "date"}}, "split.by: 'date' is not a choice"),
+    ],
+)
+def test_mistakes_are_named(raw_spec, with_time, changes, message) -> None:
+    with pytest.raises(UserError, match=message):
+        spec_from_dict((dated(raw_spec, **changes) if with_time else raw_spec("posts.csv", **changes)), "x.yaml")
+
+
+def test_all_sources_have_times_or_none(raw_spec) -> None:
+    raw = raw_spec("a.csv", "b.csv")
+    raw["files"][0]["columns"] = raw["files"][0]["columns"] | {"time": "when"}
+    with pytest.raises(UserError, match="some sources have a time and some have none"):
+        spec_from_dict(raw, "x.yaml")
+
+
+def test_periods_are_as_short_as_rows_allow() -> None:
+    assert [period_of("2021-03-04T05:06:07Z", span) for span in ("month", "quarter", "year")] == [
+        "2021-03",
+        "2021-Q1",
+        "2021",
+    ]
+    january, march, may = (["2021-01-09T"] * 3, ["2021-03-09T"] * 3, ["2021-05-01T"] * 2)
+    assert list(periods(january + march, 3)) == ["2021-01", "2021-03"]
+    # Two rows of May are a quarter of all: with months too much would be lost.
+    assert list(periods(january + march + may + ["2021-06-01T"], 3)) == ["2021-Q1", "2021-Q2"]
+    assert periods(january + march[:1], 3) == {}
+
+
+def test_scores_of_a_period_are_those_of_its_rows() -> None:
+    taxonomy = Taxonomy.from_tree({"noise": None, "subjective": ["positive", "negative"]})
+    gold, predicted = np.random.default_rng(0).integers(0, 3, (2, 120))
+    times = ["2021-01-01T"] * 60 + ["2021-02-01T"] * 60
+    scores = period_scores(gold, predicted, times, taxonomy)
+    assert list(scores) == ["2021-01", "2021-02"]
+    expected = classification_scores(gold[60:], predicted[60:], taxonomy)
+    assert scores["2021-02"]["rows"] == 60 and scores["2021-02"]["macro_f1"] == expected["macro_f1"]
+    low, high = scores["2021-02"]["macro_f1_ci95"]
+    assert low < expected["macro_f1"] < high
+    assert png_bytes(drift_figure(scores)).startswith(b"\x89PNG")
