@@ -22,9 +22,11 @@ from opinionlm.options import (
     MethodConfig,
     ModelConfig,
     PromptConfig,
+    RobustConfig,
     TrackingConfig,
     TrainingConfig,
 )
+from opinionlm.robust_rules import robust_problems
 
 __all__ = [
     "AdaptConfig",
@@ -36,6 +38,7 @@ __all__ = [
     "MethodConfig",
     "ModelConfig",
     "PromptConfig",
+    "RobustConfig",
     "Script",
     "TrackingConfig",
     "TrainingConfig",
@@ -80,6 +83,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
     decision: DecisionConfig = field(default_factory=DecisionConfig)
+    robust: RobustConfig = field(default_factory=RobustConfig)
     instruct: InstructConfig = field(default_factory=InstructConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
@@ -91,7 +95,7 @@ class Config:
     def flat(self) -> dict[str, Any]:
         """Every option of the script as one flat mapping, as a YAML file holds them."""
         values: dict[str, Any] = {}
-        classifier = (self.data, self.model, self.method, self.decision, self.adapt)
+        classifier = (self.data, self.model, self.method, self.decision, self.robust, self.adapt)
         for group in (*classifier, self.instruct, self.prompt, self.training, self.tracking):
             values |= {name: getattr(group, name) for name in option_names(type(group), self.script)}
         return values | self.training.extra
@@ -111,11 +115,11 @@ def option_names(group: type, script: Script) -> list[str]:
         case "mining":
             return [] if group in (InstructConfig, PromptConfig) else names
         case "train_instruct":
-            if group in (AdaptConfig, DecisionConfig, PromptConfig):
+            if group in (AdaptConfig, DecisionConfig, PromptConfig, RobustConfig):
                 return []
             return [name for name in names if name not in CLASSIFIER_OPTIONS]
         case "prompt":
-            if group in (AdaptConfig, MethodConfig, DecisionConfig):
+            if group in (AdaptConfig, MethodConfig, DecisionConfig, RobustConfig):
                 return []
             if group is TrainingConfig:
                 return [name for name in names if name in PROMPT_OPTIONS]
@@ -184,6 +188,7 @@ def validate(config: Config) -> None:
     # Without training there is no adaptation that could be wrong.
     if config.script != "prompt":
         problems += method_problems(config) + engine_problems(config) + loss_problems(config)
+        problems += robust_problems(config)
     require(
         not (model.load_in_4bit and model.random_weights),
         "random_weights",

@@ -147,6 +147,18 @@ class DecisionConfig:
 
 
 @dataclass
+class RobustConfig:
+    """What makes training steadier (docs/trust.md, "Robustness")."""
+
+    ema_decay: float | None = option(
+        None, "judge and save an exponential moving average of the trained weights with this decay, e.g. 0.999"
+    )
+    rdrop_alpha: float = option(
+        0.0, "R-Drop: read every batch twice, and add this times the divergence of the two predictions; 0 for none"
+    )
+
+
+@dataclass
 class AdaptConfig:
     """AdaPT: which token sequences of the training texts become tokens of their own."""
 

@@ -28,6 +28,7 @@ from opinionlm.options import (
     MethodConfig,
     ModelConfig,
     PromptConfig,
+    RobustConfig,
     TrackingConfig,
     TrainingConfig,
 )
@@ -37,6 +38,7 @@ GROUPS = {
     "model": ModelConfig,
     "method": MethodConfig,
     "decision": DecisionConfig,
+    "robust": RobustConfig,
     "instruct": InstructConfig,
     "prompt": PromptConfig,
     "adapt": AdaptConfig,

@@ -66,6 +66,8 @@ def write_results(
     """Put the metrics of a trained model together and finish the run with them; see `finish_run`."""
     state, model = engine.state, engine.model
     tokens = state.num_input_tokens_seen
+    # R-Drop computes every token twice.
+    passes = 2 if config.robust.rdrop_alpha > 0 else 1
     metrics = {
         "train": {
             "loss": train_output.training_loss,
@@ -80,7 +82,7 @@ def write_results(
             "train_seconds": train_seconds,
             "tokens_per_second": tokens / train_seconds,
             "peak_memory_mb": peak_memory_mb(),
-            "train_flops": train_flops_per_token(model, config.method) * tokens,
+            "train_flops": train_flops_per_token(model, config.method) * tokens * passes,
         },
     }
     texts = {name: split.texts for name, split in splits.items()}
