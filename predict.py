@@ -5,6 +5,7 @@
     python predict.py --model outputs/<run>/best --input pairs.tsv --pair_column other --output scores.csv
     python predict.py --model outputs/<run>/best --input sentences.txt --output entities.conll
     python predict.py --model outputs/<run>/best --input posts.csv --output labels.csv --label_sets 0.9
+    python predict.py --model outputs/<a>/best outputs/<b>/best --input posts.csv --output labels.csv
     python predict.py --model outputs/<run>/best --merge merged
 
 The output has one row per post: its id (or its number), the text, and the model's answer: label, calibrated
@@ -28,13 +29,16 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--model", required=True, type=Path, metavar="FOLDER", help="best/ of a finished run")
+    model_help = "best/ of a finished run; of several, their probabilities are averaged"
+    parser.add_argument("--model", required=True, type=Path, nargs="+", metavar="FOLDER", help=model_help)
     parser.add_argument("--input", metavar="FILE", help=".csv, .tsv, .jsonl, .txt, .conll (also .gz), or -")
     parser.add_argument("--output", metavar="FILE", help=".csv, .jsonl, .conll (tags), or - for standard output")
     parser.add_argument("--merge", type=Path, metavar="FOLDER", help="write the model there with its adapter merged")
     parser.add_argument("--text_column", default="text", metavar="NAME", help="column or key of the texts [text]")
     parser.add_argument("--pair_column", metavar="NAME", help="column or key of second texts: of pairs, or contexts")
     parser.add_argument("--id_column", metavar="NAME", help="column or key of the ids [id, where there is one]")
+    parser.add_argument("--platform_column", metavar="NAME", help="column of the platforms, if the model reads them")
+    parser.add_argument("--platform", default="", metavar="NAME", help="that of the whole input, instead of a column")
     parser.add_argument(
         "--format",
         choices=["csv", "tsv", "jsonl", "lines", "conll"],
@@ -74,7 +78,9 @@ def main(argv: list[str] | None = None) -> None:
     """Merge the adapter where that is asked for, and label the input where there is one."""
     arguments = parse_arguments(argv)
     if arguments.merge is not None:
-        merge(arguments.model, arguments.merge)
+        if len(arguments.model) > 1:
+            raise UserError("--merge: takes the adapter of one model; give a single --model")
+        merge(arguments.model[0], arguments.merge)
     if arguments.input is not None:
         predict(arguments)
 
@@ -94,11 +100,13 @@ def predict(arguments: argparse.Namespace) -> None:
     if arguments.input != "-" and not Path(arguments.input).is_file():
         raise UserError(f"--input: no such file: {arguments.input}")
     # The imports take seconds; help and a wrong command line need not wait for them.
-    from opinionlm.experiments.prediction import TrustOptions, check_model_folder, load_labeller, model_fingerprint
+    from opinionlm.experiments.prediction import TrustOptions, model_fingerprint
+    from opinionlm.experiments.prediction_ensemble import load_models, member_folders
     from opinionlm.experiments.prediction_files import Request, predict_file
 
-    check_model_folder(arguments.model)
+    members, _ = member_folders(arguments.model)
     trust = TrustOptions(arguments.label_sets, arguments.abstain_below)
+    fingerprints = map(model_fingerprint, dict.fromkeys([*arguments.model, *members]))
     precision = "bfloat16" if arguments.bf16 else "own precision"
     request = Request(
         input=arguments.input,
@@ -107,14 +115,16 @@ def predict(arguments: argparse.Namespace) -> None:
         text_column=arguments.text_column,
         pair_column=arguments.pair_column,
         id_column=arguments.id_column,
+        platform_column=arguments.platform_column,
+        platform=arguments.platform,
         window=arguments.window,
         overwrite=arguments.overwrite,
-        identity=f"{model_fingerprint(arguments.model)} {precision} {trust.given}".strip(),
+        identity=" ".join([*fingerprints, precision, trust.given]).strip(),
     )
     try:
         summary = predict_file(
             request,
-            lambda: load_labeller(
+            lambda: load_models(
                 arguments.model,
                 arguments.device,
                 arguments.bf16,

@@ -21,6 +21,7 @@ from opinionlm.options import (
     InstructConfig,
     MethodConfig,
     ModelConfig,
+    PretrainConfig,
     PromptConfig,
     RobustConfig,
     TrackingConfig,
@@ -37,6 +38,7 @@ __all__ = [
     "InstructConfig",
     "MethodConfig",
     "ModelConfig",
+    "PretrainConfig",
     "PromptConfig",
     "RobustConfig",
     "Script",
@@ -46,13 +48,14 @@ __all__ = [
     "validate",
 ]
 
-Script = Literal["train_classifier", "train_instruct", "prompt", "mining"]
+Script = Literal["train_classifier", "train_instruct", "prompt", "mining", "pretrain"]
 
 # What only a classifier has: its head and its losses, the cache of its frozen blocks, and the tasks that have a head.
 CLASSIFIER_OPTIONS = frozenset(
     {
         "task",
         "label_all_subwords",
+        "platform_prefix",
         "head_hidden_sizes",
         "head_bias",
         "pooling",
@@ -72,6 +75,20 @@ CLASSIFIER_OPTIONS = frozenset(
 )
 # What stays of the other groups where nothing is trained.
 PROMPT_OPTIONS = frozenset({"output_dir", "run_name", "seed", "seeds", "use_cpu", "overwrite"})
+# What pretraining reads of the options that fine-tuning has too: the choice of checkpoints, methods and tracking are
+# not its business.
+PRETRAIN_OPTIONS = frozenset(
+    {
+        *("dataset", "data_dir", "prepared_dir", "max_length", "max_train_samples", "max_tokens_per_batch"),
+        *("group_by_length", "shuffle"),
+        *("model_name_or_path", "tokenizer_name_or_path", "model_revision", "trust_remote_code", "dtype"),
+        *("attn_implementation", "output_dir", "run_name", "learning_rate", "weight_decay", "num_train_epochs"),
+        *("max_steps", "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
+        *("lr_scheduler_type", "warmup_steps", "max_grad_norm", "optim", "bf16", "seed", "logging_steps"),
+        *("save_total_limit", "activation_checkpointing", "dataloader_num_workers", "use_cpu"),
+        *("resume_from_checkpoint", "overwrite"),
+    }
+)
 TRAINED_DATA_OPTIONS = frozenset({"pad_to_max", "shuffle", "group_by_length"})
 
 
@@ -86,6 +103,7 @@ class Config:
     robust: RobustConfig = field(default_factory=RobustConfig)
     instruct: InstructConfig = field(default_factory=InstructConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
@@ -96,7 +114,7 @@ class Config:
         """Every option of the script as one flat mapping, as a YAML file holds them."""
         values: dict[str, Any] = {}
         classifier = (self.data, self.model, self.method, self.decision, self.robust, self.adapt)
-        for group in (*classifier, self.instruct, self.prompt, self.training, self.tracking):
+        for group in (*classifier, self.instruct, self.prompt, self.pretrain, self.training, self.tracking):
             values |= {name: getattr(group, name) for name in option_names(type(group), self.script)}
         return values | self.training.extra
 
@@ -111,19 +129,21 @@ def option_names(group: type, script: Script) -> list[str]:
     names = [entry.name for entry in fields(group) if entry.name != "extra"]
     match script:
         case "train_classifier":
-            return [] if group in (AdaptConfig, InstructConfig, PromptConfig) else names
+            return [] if group in (AdaptConfig, InstructConfig, PretrainConfig, PromptConfig) else names
         case "mining":
-            return [] if group in (InstructConfig, PromptConfig) else names
+            return [] if group in (InstructConfig, PretrainConfig, PromptConfig) else names
         case "train_instruct":
-            if group in (AdaptConfig, DecisionConfig, PromptConfig, RobustConfig):
+            if group in (AdaptConfig, DecisionConfig, PretrainConfig, PromptConfig, RobustConfig):
                 return []
             return [name for name in names if name not in CLASSIFIER_OPTIONS]
         case "prompt":
-            if group in (AdaptConfig, MethodConfig, DecisionConfig, RobustConfig):
+            if group in (AdaptConfig, MethodConfig, DecisionConfig, PretrainConfig, RobustConfig):
                 return []
             if group is TrainingConfig:
                 return [name for name in names if name in PROMPT_OPTIONS]
             return [name for name in names if name not in CLASSIFIER_OPTIONS | TRAINED_DATA_OPTIONS]
+        case "pretrain":
+            return names if group is PretrainConfig else [name for name in names if name in PRETRAIN_OPTIONS]
 
 
 def validate(config: Config) -> None:
@@ -228,6 +248,10 @@ def validate(config: Config) -> None:
         instruct.calibration,
         "is for label scores, of which decode: generate has none; set calibration: none or decode: score",
     )
+    pretrain = config.pretrain
+    require(0 < pretrain.mlm_probability < 1, "mlm_probability", pretrain.mlm_probability, "must be between 0 and 1")
+    share = pretrain.held_out_share
+    require(0 < share <= 0.5, "held_out_share", share, "must be above 0 and at most 0.5")
     prompt = config.prompt
     require(prompt.shots >= 0, "shots", prompt.shots, "must not be negative")
     require(

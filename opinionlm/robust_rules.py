@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from opinionlm.options import RobustConfig
-
 if TYPE_CHECKING:
     from opinionlm.config import Config
 
@@ -48,12 +46,33 @@ def robust_problems(config: Config) -> list[str]:
         alpha,
         f"needs dropout in training, and engine: {engine} has none; leave it out",
     )
-    return problems + unfit_for_task(robust, config.data.task)
+    share = robust.augment_rare
+    require(0 <= share <= 1, "augment_rare", share, "must be from 0 (none) to 1 (up to the median count)")
+    require(
+        share <= 0 or engine != "tfidf",
+        "augment_rare",
+        share,
+        "is for texts that a model reads, and engine: tfidf counts words; leave it out",
+    )
+    require(
+        not config.data.platform_prefix or engine != "tfidf",
+        "platform_prefix",
+        True,
+        "changes what a model reads, and engine: tfidf has none; leave it out",
+    )
+    return problems + unfit_for_task(config, config.data.task)
 
 
-def unfit_for_task(robust: RobustConfig, task: str) -> list[str]:
+def unfit_for_task(config: Config, task: str) -> list[str]:
     """Options that a task has no use for; ``auto`` is decided by the data, which are read later."""
+    robust = config.robust
     problems = []
+    if config.data.platform_prefix and task not in ("auto", "sequence"):
+        problems.append(f"platform_prefix: True is for labels of texts, and this is task {task}; leave it out")
+    if robust.augment_rare > 0 and task not in ("auto", "sequence"):
+        problems.append(
+            f"augment_rare: {robust.augment_rare!r} copies texts by their label, and this is task {task}; leave it out"
+        )
     if robust.rdrop_alpha > 0 and task == "similarity":
         problems.append(
             f"rdrop_alpha: {robust.rdrop_alpha!r} compares probabilities of classes, and task similarity has scores; "

@@ -11,6 +11,7 @@ from transformers.trainer_utils import TrainOutput
 
 from opinionlm.adaptation.methods import count_parameters
 from opinionlm.config import Config
+from opinionlm.data.augmentation import copies_per_label
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.headline import Headline, headline_of
@@ -68,12 +69,14 @@ def write_results(
     tokens = state.num_input_tokens_seen
     # R-Drop computes every token twice.
     passes = 2 if config.robust.rdrop_alpha > 0 else 1
+    copies = copies_of(splits["train"], prepared)
     metrics = {
         "train": {
             "loss": train_output.training_loss,
             "epochs": state.epoch,
             "steps": state.global_step,
             "best_step": state.best_global_step,
+            **({"copies": copies} if copies else {}),
         },
         **{name: result.scores for name, result in results.items()},
         **({"decision": decision_facts(rule)} if prepared.task == "sequence" else {}),
@@ -157,6 +160,14 @@ def describe_run(config: Config, prepared: PreparedDataset, splits: dict[str, Sp
     )
 
 
+def copies_of(train: Split, prepared: PreparedDataset) -> dict[str, int]:
+    """Perturbed copies among the training texts, by label; empty without ``augment_rare``."""
+    if prepared.task != "sequence":
+        return {}
+    counts = copies_per_label(train.texts["id"], train.texts["label"])
+    return {prepared.taxonomy.leaves[label]: count for label, count in sorted(counts.items())}
+
+
 def describe_labels(prepared: PreparedDataset, splits: dict[str, Split], config: Config) -> str:
     """What is predicted; of sentences also how many words max_length keeps from the model."""
     match prepared.task:
@@ -172,7 +183,11 @@ def describe_labels(prepared: PreparedDataset, splits: dict[str, Split], config:
             return f"pairs, scores from {low:g} to {high:g}"
         case _:
             pairs = "text_pair" in splits["train"].texts.column_names
-            return f"{'pairs' if pairs else 'texts'}, {len(prepared.taxonomy.leaves)} labels"
+            copies = copies_of(splits["train"], prepared)
+            made = f"; {sum(copies.values()):,} of train are copies, of {', '.join(copies)}" if copies else ""
+            if config.robust.augment_rare > 0 and not copies:
+                made = "; no label is rare enough for augment_rare to copy"
+            return f"{'pairs' if pairs else 'texts'}, {len(prepared.taxonomy.leaves)} labels{made}"
 
 
 def summary(config: Config, metrics: dict[str, Any], headline: Headline) -> str:

@@ -35,7 +35,7 @@ def check_task(config: Config, task: str) -> None:
     Raises:
         UserError: one of them is asked for on another task.
     """
-    if problems := unfit_for_task(config.robust, task):
+    if problems := unfit_for_task(config, task):
         raise UserError(f"{config.source}: {'; '.join(problems)}")
     if config.training.engine in ("sklearn", "tfidf") and task != "sequence":
         raise UserError(
