@@ -149,3 +149,14 @@ def test_seeds_leave_an_ensemble(setting, tmp_path, capsys) -> None:
     # Other texts for every seed cannot be averaged.
     train(setting, **(options | {"run_name": "few"}), max_eval_samples="8")
     assert "no ensemble: max_eval_samples" in capsys.readouterr().out and not (tmp_path / "few-ensemble").exists()
+
+
+def test_models_that_leave_no_folder_are_scored_only(setting, tmp_path, capsys) -> None:
+    train(setting, output_dir=tmp_path, run_name="floor", engine="tfidf", seeds="1..2")
+    folder = tmp_path / "floor-ensemble"
+    alone, together = (
+        json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("floor-seed1", "floor-ensemble")
+    )
+    # TF-IDF has no seed: the average of equals is what they are.
+    assert together["test"]["macro_f1"] == pytest.approx(alone["test"]["macro_f1"])
+    assert not (folder / "best").exists() and "predict.py" not in capsys.readouterr().out

@@ -82,6 +82,7 @@ def test_training_and_prediction_read_the_same(forums, tmp_path) -> None:
     train(forums, **options, run_name="with", platform_prefix="true")
     best = tmp_path / "with" / "best"
     assert json.loads((best / "config.json").read_text())["platforms"] == ["qna", "reddit"]
+    assert "`qna: …` in a pipeline" in (best / "README.md").read_text()
     table = tmp_path / "with" / "predictions" / "test.csv"
     scored = read(table)
     names = [name for name in scored[0] if name.startswith("probability_")]

@@ -1,7 +1,7 @@
 """Go on with a model's pretraining on the texts of a training split, without their labels, before it is fine-tuned.
 
     python -m opinionlm.experiments.pretrain_domain --config configs/pretrain_cryptoqa.yaml
-    python train_classifier.py --config configs/minilm.yaml --model_name_or_path outputs/pretrain_cryptoqa-seed42/model
+    python train_classifier.py --dataset <the same YAML> --model_name_or_path outputs/pretrain_cryptoqa-seed42/model …
 
 Encoders (BERT, RoBERTa, DistilBERT, MiniLM) fill in masked words, causal models (GPT-2, Llama, Gemma) write the next
 one (task-adaptive pretraining, Gururangan et al. 2020). Only texts of the training split are read, never those of
@@ -102,7 +102,8 @@ def pretrain(config: Config) -> dict[str, Any] | None:
     write_json(config.run_folder / "metrics.json", metrics)
     print(
         f"perplexity of the held-out texts {before:,.2f} → {after:,.2f}; {seconds:.0f} s of training\n"
-        f"Fine-tune the adapted model with\n  python train_classifier.py --model_name_or_path {folder} …"
+        f"Fine-tune the adapted model, on the same split, with\n"
+        f"  python train_classifier.py --dataset {data.dataset} --model_name_or_path {folder} …"
     )
     return metrics
 

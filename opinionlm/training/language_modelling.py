@@ -133,7 +133,7 @@ def collator(tokenizer: PreTrainedTokenizerBase, config: Config, masks: bool, se
 
 def summed_loss(
     model: nn.Module, base: PreTrainedModel, batch: dict[str, torch.Tensor], masks: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, int]:
     """Sum of the losses of a batch's labelled tokens (nats, a float32 scalar), and their number.
 
     The output layer sees the labelled positions only: of masked words every seventh, of a vocabulary of thousands.
@@ -149,7 +149,7 @@ def summed_loss(
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     with gathered(base, rows, positions, batch["labels"].shape[1]):
         logits = model(**inputs).logits
-    return TokenCrossEntropy.apply(logits, wanted[rows, positions]).sum(), torch.tensor(len(rows))
+    return TokenCrossEntropy.apply(logits, wanted[rows, positions]).sum(), len(rows)
 
 
 class TextTrainer(OpinionTrainer):
@@ -230,7 +230,7 @@ def perplexity(
         batch = {name: tensor.to(model.device) for name, tensor in collate(chosen).items()}
         with torch.autocast(model.device.type, torch.bfloat16, enabled=config.training.bf16):
             loss, tokens = summed_loss(model, model, batch, masks)
-        total, count = total + loss.item(), count + int(tokens)
+        total, count = total + loss.item(), count + tokens
     model.train(was_training)
     return math.exp(total / max(count, 1))
 

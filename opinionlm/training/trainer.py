@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import PrinterCallback, ProgressCallback, Trainer
 
+from opinionlm.errors import UserError
 from opinionlm.training.averaging import WeightAverage
 from opinionlm.training.batching import BatchPlan, EpochDataLoader
 from opinionlm.training.checkpoints import load_best_weights, load_trained_weights, save_trained_weights
@@ -36,6 +37,9 @@ class OpinionTrainer(Trainer):
         average: of the trained weights, which evaluation then uses, and which the best checkpoint gives in the end.
         rdrop_alpha: weight of R-Drop's term, see `opinionlm.training.rdrop.batch_sum`; 0 for none.
         trainer_arguments: passed on to `transformers.Trainer`.
+
+    Raises:
+        UserError: an average is asked for where the weights are split over processes.
     """
 
     def __init__(
@@ -55,6 +59,11 @@ class OpinionTrainer(Trainer):
         self.parameter_groups, self.auxiliary_loss = parameter_groups, auxiliary_loss
         self.batches_of_step = 1
         self.average, self.rdrop_alpha = average, rdrop_alpha
+        if average is not None and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            raise UserError(
+                "ema_decay: needs the trained weights whole on every process, which deepspeed and fsdp split up; "
+                "leave it out, or launch without them"
+            )
         if average is not None:
             self.add_callback(average)
         # The loss below is already normalised for the whole step: Trainer must not divide it again.
