@@ -5,6 +5,7 @@
     python predict.py --model outputs/<run>/best --input pairs.tsv --pair_column other --output scores.csv
     python predict.py --model outputs/<run>/best --input sentences.txt --output entities.conll
     python predict.py --model outputs/<run>/best --input posts.csv --output labels.csv --label_sets 0.9
+    python predict.py --model outputs/<a>/best outputs/<b>/best --input posts.csv --output labels.csv
     python predict.py --model outputs/<run>/best --merge merged
 
 The output has one row per post: its id (or its number), the text, and the model's answer: label, calibrated
@@ -21,60 +22,16 @@ import sys
 from pathlib import Path
 
 from opinionlm.errors import UserError, run_script
-
-
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--model", required=True, type=Path, metavar="FOLDER", help="best/ of a finished run")
-    parser.add_argument("--input", metavar="FILE", help=".csv, .tsv, .jsonl, .txt, .conll (also .gz), or -")
-    parser.add_argument("--output", metavar="FILE", help=".csv, .jsonl, .conll (tags), or - for standard output")
-    parser.add_argument("--merge", type=Path, metavar="FOLDER", help="write the model there with its adapter merged")
-    parser.add_argument("--text_column", default="text", metavar="NAME", help="column or key of the texts [text]")
-    parser.add_argument("--pair_column", metavar="NAME", help="column or key of second texts: of pairs, or contexts")
-    parser.add_argument("--id_column", metavar="NAME", help="column or key of the ids [id, where there is one]")
-    parser.add_argument(
-        "--format",
-        choices=["csv", "tsv", "jsonl", "lines", "conll"],
-        help="of the input [by its ending; lines for standard input]",
-    )
-    parser.add_argument("--label_sets", type=float, metavar="0.9", help="also sets that hold the right label so often")
-    parser.add_argument("--abstain_below", type=float, metavar="0.6", help="no label where it is less probable")
-    parser.add_argument(
-        "--device", choices=["auto", "cpu", "cuda"], default="auto", help="[auto: a GPU if there is one]"
-    )
-    parser.add_argument(
-        "--bf16", action="store_true", help="compute in bfloat16: faster, probabilities differ slightly"
-    )
-    parser.add_argument("--batch_size", type=positive, default=64, help="at most so many texts at once [64]")
-    parser.add_argument(
-        "--max_tokens_per_batch", type=positive, default=4096, help="at most so many tokens at once [4096]"
-    )
-    parser.add_argument("--window", type=positive, default=8192, help="rows that are sorted and saved together [8192]")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace the output, and drop an unfinished one of another job"
-    )
-    arguments = parser.parse_args(argv)
-    if (arguments.input is None) != (arguments.output is None) or (arguments.input is arguments.merge is None):
-        parser.error("give --input and --output, or --merge, or all three")
-    return arguments
-
-
-def positive(text: str) -> int:
-    """A whole number above zero."""
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
+from opinionlm.experiments.prediction_arguments import parse_arguments
 
 
 def main(argv: list[str] | None = None) -> None:
     """Merge the adapter where that is asked for, and label the input where there is one."""
-    arguments = parse_arguments(argv)
+    arguments = parse_arguments(argv, __doc__)
     if arguments.merge is not None:
-        merge(arguments.model, arguments.merge)
+        if len(arguments.model) > 1:
+            raise UserError("--merge: takes the adapter of one model; give a single --model")
+        merge(arguments.model[0], arguments.merge)
     if arguments.input is not None:
         predict(arguments)
 
@@ -98,11 +55,13 @@ def predict(arguments: argparse.Namespace) -> None:
     if arguments.input != "-" and not Path(arguments.input).is_file():
         raise UserError(f"--input: no such file: {arguments.input}")
     # The imports take seconds; help and a wrong command line need not wait for them.
-    from opinionlm.experiments.prediction import TrustOptions, check_model_folder, load_labeller, model_fingerprint
+    from opinionlm.experiments.prediction import TrustOptions, model_fingerprint
+    from opinionlm.experiments.prediction_ensemble import load_models, member_folders
     from opinionlm.experiments.prediction_files import Request, predict_file
 
-    check_model_folder(arguments.model)
+    members, _ = member_folders(arguments.model)
     trust = TrustOptions(arguments.label_sets, arguments.abstain_below)
+    fingerprints = map(model_fingerprint, dict.fromkeys([*arguments.model, *members]))
     precision = "bfloat16" if arguments.bf16 else "own precision"
     request = Request(
         input=arguments.input,
@@ -111,14 +70,16 @@ def predict(arguments: argparse.Namespace) -> None:
         text_column=arguments.text_column,
         pair_column=arguments.pair_column,
         id_column=arguments.id_column,
+        platform_column=arguments.platform_column,
+        platform=arguments.platform,
         window=arguments.window,
         overwrite=arguments.overwrite,
-        identity=f"{model_fingerprint(arguments.model)} {precision} {trust.given}".strip(),
+        identity=" ".join([*fingerprints, precision, trust.given]).strip(),
     )
     try:
         summary = predict_file(
             request,
-            lambda: load_labeller(
+            lambda: load_models(
                 arguments.model,
                 arguments.device,
                 arguments.bf16,

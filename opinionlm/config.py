@@ -21,10 +21,13 @@ from opinionlm.options import (
     InstructConfig,
     MethodConfig,
     ModelConfig,
+    PretrainConfig,
     PromptConfig,
+    RobustConfig,
     TrackingConfig,
     TrainingConfig,
 )
+from opinionlm.robust_rules import robust_problems
 
 __all__ = [
     "AdaptConfig",
@@ -35,7 +38,9 @@ __all__ = [
     "InstructConfig",
     "MethodConfig",
     "ModelConfig",
+    "PretrainConfig",
     "PromptConfig",
+    "RobustConfig",
     "Script",
     "TrackingConfig",
     "TrainingConfig",
@@ -43,13 +48,14 @@ __all__ = [
     "validate",
 ]
 
-Script = Literal["train_classifier", "train_instruct", "prompt", "mining"]
+Script = Literal["train_classifier", "train_instruct", "prompt", "mining", "pretrain"]
 
 # What only a classifier has: its head and its losses, the cache of its frozen blocks, and the tasks that have a head.
 CLASSIFIER_OPTIONS = frozenset(
     {
         "task",
         "label_all_subwords",
+        "platform_prefix",
         "head_hidden_sizes",
         "head_bias",
         "pooling",
@@ -69,6 +75,20 @@ CLASSIFIER_OPTIONS = frozenset(
 )
 # What stays of the other groups where nothing is trained.
 PROMPT_OPTIONS = frozenset({"output_dir", "run_name", "seed", "seeds", "use_cpu", "overwrite"})
+# What pretraining reads of the options that fine-tuning has too: the choice of checkpoints, methods and tracking are
+# not its business.
+PRETRAIN_OPTIONS = frozenset(
+    {
+        *("dataset", "data_dir", "prepared_dir", "max_length", "max_train_samples", "max_tokens_per_batch"),
+        *("group_by_length", "shuffle"),
+        *("model_name_or_path", "tokenizer_name_or_path", "model_revision", "trust_remote_code", "dtype"),
+        *("attn_implementation", "output_dir", "run_name", "learning_rate", "weight_decay", "num_train_epochs"),
+        *("max_steps", "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
+        *("lr_scheduler_type", "warmup_steps", "max_grad_norm", "optim", "bf16", "seed", "logging_steps"),
+        *("save_total_limit", "activation_checkpointing", "dataloader_num_workers", "use_cpu"),
+        *("resume_from_checkpoint", "overwrite"),
+    }
+)
 TRAINED_DATA_OPTIONS = frozenset({"pad_to_max", "shuffle", "group_by_length"})
 
 
@@ -80,8 +100,10 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
     decision: DecisionConfig = field(default_factory=DecisionConfig)
+    robust: RobustConfig = field(default_factory=RobustConfig)
     instruct: InstructConfig = field(default_factory=InstructConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
@@ -91,8 +113,8 @@ class Config:
     def flat(self) -> dict[str, Any]:
         """Every option of the script as one flat mapping, as a YAML file holds them."""
         values: dict[str, Any] = {}
-        classifier = (self.data, self.model, self.method, self.decision, self.adapt)
-        for group in (*classifier, self.instruct, self.prompt, self.training, self.tracking):
+        classifier = (self.data, self.model, self.method, self.decision, self.robust, self.adapt)
+        for group in (*classifier, self.instruct, self.prompt, self.pretrain, self.training, self.tracking):
             values |= {name: getattr(group, name) for name in option_names(type(group), self.script)}
         return values | self.training.extra
 
@@ -107,19 +129,21 @@ def option_names(group: type, script: Script) -> list[str]:
     names = [entry.name for entry in fields(group) if entry.name != "extra"]
     match script:
         case "train_classifier":
-            return [] if group in (AdaptConfig, InstructConfig, PromptConfig) else names
+            return [] if group in (AdaptConfig, InstructConfig, PretrainConfig, PromptConfig) else names
         case "mining":
-            return [] if group in (InstructConfig, PromptConfig) else names
+            return [] if group in (InstructConfig, PretrainConfig, PromptConfig) else names
         case "train_instruct":
-            if group in (AdaptConfig, PromptConfig):
+            if group in (AdaptConfig, PretrainConfig, PromptConfig, RobustConfig):
                 return []
             return [name for name in names if name not in CLASSIFIER_OPTIONS]
         case "prompt":
-            if group in (AdaptConfig, MethodConfig, DecisionConfig):
+            if group in (AdaptConfig, MethodConfig, DecisionConfig, PretrainConfig, RobustConfig):
                 return []
             if group is TrainingConfig:
                 return [name for name in names if name in PROMPT_OPTIONS]
             return [name for name in names if name not in CLASSIFIER_OPTIONS | TRAINED_DATA_OPTIONS]
+        case "pretrain":
+            return names if group is PretrainConfig else [name for name in names if name in PRETRAIN_OPTIONS]
 
 
 def validate(config: Config) -> None:
@@ -188,6 +212,7 @@ def validate(config: Config) -> None:
     # Without training there is no adaptation that could be wrong.
     if config.script != "prompt":
         problems += method_problems(config) + engine_problems(config) + loss_problems(config)
+        problems += robust_problems(config)
     require(
         not (model.load_in_4bit and model.random_weights),
         "random_weights",
@@ -227,6 +252,10 @@ def validate(config: Config) -> None:
         instruct.calibration,
         "is for label scores, of which decode: generate has none; set calibration: none or decode: score",
     )
+    pretrain = config.pretrain
+    require(0 < pretrain.mlm_probability < 1, "mlm_probability", pretrain.mlm_probability, "must be between 0 and 1")
+    share = pretrain.held_out_share
+    require(0 < share <= 0.5, "held_out_share", share, "must be above 0 and at most 0.5")
     prompt = config.prompt
     require(prompt.shots >= 0, "shots", prompt.shots, "must not be negative")
     require(

@@ -66,6 +66,9 @@ class DataConfig:
     max_tokens_per_batch: int | None = option(
         None, "batches of similar length under this budget of padded tokens, instead of a fixed number of texts"
     )
+    platform_prefix: bool = option(
+        False, "labels of texts: the model reads the platform's name in front of the text, as in `reddit: …`"
+    )
     max_train_samples: int | None = option(None, "use only so many training texts (drawn with the seed)")
     max_eval_samples: int | None = option(None, "use only so many validation and test texts (drawn with the seed)")
 
@@ -151,6 +154,21 @@ class DecisionConfig:
 
 
 @dataclass
+class RobustConfig:
+    """What makes training steadier (docs/trust.md, "Robustness")."""
+
+    ema_decay: float | None = option(
+        None, "judge and save an exponential moving average of the trained weights with this decay, e.g. 0.999"
+    )
+    rdrop_alpha: float = option(
+        0.0, "R-Drop: read every batch twice, and add this times the divergence of the two predictions; 0 for none"
+    )
+    augment_rare: float = option(
+        0.0, "perturbed copies bring labels below the median count up to this times the median, e.g. 1; 0 for none"
+    )
+
+
+@dataclass
 class AdaptConfig:
     """AdaPT: which token sequences of the training texts become tokens of their own."""
 
@@ -187,6 +205,14 @@ class InstructConfig:
     )
     max_answer_length: int = option(64, "longest answer in tokens; prompts of free answers leave so much room")
     num_beams: int = option(4, "generate: width of the beam search; 1 takes the likeliest token each time")
+
+
+@dataclass
+class PretrainConfig:
+    """Pretraining on the training texts (opinionlm/experiments/pretrain_domain.py)."""
+
+    mlm_probability: float = option(0.15, "encoders: share of the tokens that are masked or replaced")
+    held_out_share: float = option(0.05, "share of the training texts that only measures the perplexity")
 
 
 @dataclass

@@ -28,6 +28,10 @@ def parse_instruct(*arguments: str) -> Config:
     return parse_config(list(arguments), "test", "train_instruct")
 
 
+def parse_pretrain(*arguments: str) -> Config:
+    return parse_config(list(arguments), "test", "pretrain")
+
+
 def parse_prompt(*arguments: str) -> Config:
     return parse_config(list(arguments), "test", "prompt")
 
@@ -48,6 +52,8 @@ def test_every_run_config_is_valid(path: Path) -> None:
             config = parse_instruct("--config", str(path))
         case "prompt":
             config = parse_prompt("--config", str(path))
+        case _ if "pretrain_domain" in command:
+            config = parse_pretrain("--config", str(path))
         case _:
             config = parse("--config", str(path))
     several = config.training.seeds is not None
@@ -162,6 +168,19 @@ def test_bad_options_of_prompting_are_named(arguments: list[str], message: str) 
     with pytest.raises(UserError) as caught:
         parse_prompt(*arguments)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_pretraining_knows_its_own_options() -> None:
+    config = parse_pretrain("--mlm_probability", "0.3", "--learning_rate", "1e-4")
+    assert config.pretrain.mlm_probability == 0.3
+    assert "adaptation" not in config.flat() and "mlm_probability" not in parse().flat()
+    for arguments, message in (
+        (["--adaptation", "full"], "--adaptation: unknown option"),
+        (["--mlm_probability", "1"], "mlm_probability: 1.0 must be between 0 and 1"),
+        (["--held_out_share", "0"], "held_out_share: 0.0 must be above 0"),
+    ):
+        with pytest.raises(UserError, match=message):
+            parse_pretrain(*arguments)
 
 
 def test_each_script_knows_its_own_options() -> None:

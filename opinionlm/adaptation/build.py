@@ -6,6 +6,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from opinionlm.adaptation.methods import apply_adaptation, check_family, check_length, trained_blocks
 from opinionlm.config import Config
+from opinionlm.data.platform_prefix import platforms_of
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
@@ -31,12 +32,15 @@ def build_model(
         total_steps: optimizer steps of the run; only AdaLoRA needs them.
 
     Raises:
-        UserError: see the builders; or the task is one of text to text.
+        UserError: see the builders; the task is one of text to text; or ``platform_prefix`` without platforms.
     """
     match prepared.task:
         case "sequence":
             model = build_classifier(config, model_config, prepared.taxonomy, vocabulary, total_steps)
-            model.config.text_pairs = "text_pair" in prepared.dataset["train"].column_names
+            train = prepared.dataset["train"]
+            model.config.text_pairs = "text_pair" in train.column_names
+            if config.data.platform_prefix:
+                model.config.platforms = platforms_of(train, config.data.dataset)
             return model
         case "token":
             return build_tagger(config, model_config, prepared.tags, vocabulary, total_steps)

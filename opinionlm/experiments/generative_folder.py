@@ -15,7 +15,7 @@ from opinionlm.data.prompts import PromptEncoder, PromptTemplate, label_words, t
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.evaluation.decisions import AnswerRule
-from opinionlm.experiments.saved_rule import rule_from, rule_values
+from opinionlm.experiments.saved_rule import rule_facts, rule_from
 from opinionlm.training.checkpoints import save_trained_weights
 from opinionlm.training.runs import write_json
 
@@ -97,7 +97,7 @@ def save_generative(
         "num_beams": settings.num_beams,
         "base_model": settings.base_model,
         "bottleneck": settings.bottleneck,
-        "rule": rule_values(settings.rule),
+        "rule": rule_facts(settings.rule),
     }
     write_json(folder / SETTINGS, content)
 

@@ -53,6 +53,11 @@ class Labeller(ABC):
         return "pair" if self.model.config.text_pairs else "text"
 
     @property
+    def platforms(self) -> list[str] | None:
+        """Platforms of the training texts, where the model reads one in front of every text; else None."""
+        return None
+
+    @property
     @abstractmethod
     def columns(self) -> list[str]:
         """Columns of an answer."""
@@ -174,6 +179,11 @@ class ClassLabeller(Labeller):
     """
 
     labels: LabelAnswers
+
+    @property
+    def platforms(self) -> list[str] | None:
+        """See `Labeller`."""
+        return self.model.config.platforms
 
     @property
     def columns(self) -> list[str]:

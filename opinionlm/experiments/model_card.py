@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from opinionlm.config import Config, MethodConfig
+from opinionlm.data.platform_prefix import platforms_of
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.headline import headline_of, score_title
@@ -71,7 +72,7 @@ from transformers import pipeline
 
 or for files of any size:
 `python predict.py --model {config.run_folder / "best"} {words.options}`
-
+{platform_note(config, prepared)}
 ## {words.outputs_title}
 
 {words.outputs}
@@ -104,6 +105,17 @@ The checkpoint was chosen by validation {score_title(headline.chosen_by)}; the t
 {words.limits} Texts beyond {config.data.max_length} tokens are cut.
 Do not use the answers as the sole ground for a decision about a person.
 """
+
+
+def platform_note(config: Config, prepared: PreparedDataset) -> str:
+    """What to know about a model that reads platforms; nothing for any other."""
+    if not config.data.platform_prefix:
+        return ""
+    known = platforms_of(prepared.dataset["train"], config.data.dataset)
+    return (
+        f"\nThe model reads the platform in front of every text: `{known[0]}: …` in a pipeline, and predict.py takes "
+        f"`--platform_column`, or `--platform` ({', '.join(known)}).\n"
+    )
 
 
 def interval(scores: dict[str, Any], name: str) -> str:

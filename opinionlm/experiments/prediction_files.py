@@ -20,6 +20,7 @@ from opinionlm.data.spec import FileSpec
 from opinionlm.errors import UserError
 from opinionlm.experiments.labellers import Item, Labeller
 from opinionlm.experiments.prediction_output import Sink, StandardOutput, csv_bytes, open_file_output
+from opinionlm.experiments.prediction_platforms import check_platform, read_text
 from opinionlm.experiments.prediction_words import conll_text, read_words
 
 InputKind = Kind | Literal["conll"]
@@ -41,6 +42,8 @@ class Request:
         text_column: column or key of the texts.
         pair_column: column or key of the second texts, for a model that reads pairs or contexts.
         id_column: column or key of the ids; None takes ``id`` where there is one. Rows without get their number.
+        platform_column: column or key of the platforms, for a model that reads them.
+        platform: that all records are from, where there is no such column.
         window: records per window.
         overwrite: replace a finished output, and drop an unfinished one that was made from something else.
         identity: fingerprint of model and options; an unfinished output of another one is not continued.
@@ -52,6 +55,8 @@ class Request:
     text_column: str = "text"
     pair_column: str | None = None
     id_column: str | None = None
+    platform_column: str | None = None
+    platform: str = ""
     window: int = 8192
     overwrite: bool = False
     identity: str = ""
@@ -123,6 +128,8 @@ def made_from(request: Request) -> dict[str, str]:
     with open(path, "rb") as file:
         head = hashlib.sha256(file.read(1 << 20)).hexdigest()
     columns = f"{request.text_column} {request.pair_column} {request.id_column}"
+    if request.platform_column is not None or request.platform:
+        columns += f" {request.platform_column} {request.platform}"
     return {
         "input": f"{status.st_size} bytes, changed at {status.st_mtime_ns} ns, sha256 of the first MiB {head}",
         "model or precision": request.identity,
@@ -260,6 +267,7 @@ def check_fit(labeller: Labeller, request: Request) -> None:
         raise UserError("--pair_column: the model reads single texts; leave it out, or give a model trained on pairs")
     if labeller.reads != "words" and "conll" in (input_kind(request), output_kind(request.output)):
         raise UserError("--model: CoNLL holds tagged words, and this model tags none; give .csv or .jsonl files")
+    check_platform(labeller, request.platform_column, request.platform)
 
 
 def read_records(binary: IO[bytes], request: Request, notes: SourceNotes) -> Generator[Record | Reject, None, None]:
@@ -271,11 +279,15 @@ def read_records(binary: IO[bytes], request: Request, notes: SourceNotes) -> Gen
     name, kind = "standard input" if request.input == STANDARD else request.input, input_kind(request)
     if request.pair_column is not None and kind in ("lines", "conll"):
         raise UserError("--pair_column: the input has no columns; give a .csv, .tsv or .jsonl file, or --format")
+    if request.platform_column is not None and kind in ("lines", "conll"):
+        raise UserError("--platform_column: the input has no columns; give --platform for all of it")
     if kind == "conll":
         return read_words(binary, name, notes)
     columns = {"text": request.text_column, "id": request.id_column or "id"}
     if request.pair_column is not None:
         columns["text_pair"] = request.pair_column
+    if request.platform_column is not None:
+        columns["platform"] = request.platform_column
     return read_stream(
         binary,
         name,
@@ -283,7 +295,7 @@ def read_records(binary: IO[bytes], request: Request, notes: SourceNotes) -> Gen
         FileSpec(request.input, columns),
         notes,
         optional=("id",) if request.id_column is None else (),
-        remedy="name the columns with --text_column, --pair_column and --id_column",
+        remedy="name the columns with --text_column, --pair_column, --platform_column and --id_column",
     )
 
 
@@ -291,9 +303,9 @@ def item_of(record: Record, labeller: Labeller, request: Request) -> Item:
     """What the model reads of a record."""
     match labeller.reads:
         case "text":
-            return record.fields["text"]
+            return read_text(record, request.platform)
         case "pair":
-            return record.fields["text"], record.fields["text_pair"]
+            return read_text(record, request.platform), record.fields["text_pair"]
         case "context":
             return record.fields["text"], "" if request.pair_column is None else record.fields["text_pair"]
         case "words":

@@ -11,6 +11,7 @@ from transformers.trainer_utils import TrainOutput
 
 from opinionlm.adaptation.methods import count_parameters
 from opinionlm.config import Config
+from opinionlm.data.augmentation import copies_per_label
 from opinionlm.data.platforms import describe_platforms
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.evaluation.decisions import AnswerRule
@@ -69,12 +70,16 @@ def write_results(
     """Put the metrics of a trained model together and finish the run with them; see `finish_run`."""
     state, model = engine.state, engine.model
     tokens = state.num_input_tokens_seen
+    # R-Drop computes every token twice.
+    passes = 2 if config.robust.rdrop_alpha > 0 else 1
+    copies = copies_of(splits["train"], prepared)
     metrics = {
         "train": {
             "loss": train_output.training_loss,
             "epochs": state.epoch,
             "steps": state.global_step,
             "best_step": state.best_global_step,
+            **({"copies": copies} if copies else {}),
         },
         **{name: result.scores for name, result in results.items()},
         **({"decision": decision_facts(rule, config.decision)} if prepared.task == "sequence" else {}),
@@ -83,7 +88,7 @@ def write_results(
             "train_seconds": train_seconds,
             "tokens_per_second": tokens / train_seconds,
             "peak_memory_mb": peak_memory_mb(),
-            "train_flops": train_flops_per_token(model, config.method) * tokens,
+            "train_flops": train_flops_per_token(model, config.method) * tokens * passes,
         },
     }
     texts = {name: split.texts for name, split in splits.items()}
@@ -160,6 +165,14 @@ def describe_run(config: Config, prepared: PreparedDataset, splits: dict[str, Sp
     )
 
 
+def copies_of(train: Split, prepared: PreparedDataset) -> dict[str, int]:
+    """Perturbed copies among the training texts, by label; empty without ``augment_rare``."""
+    if prepared.task != "sequence":
+        return {}
+    counts = copies_per_label(train.texts["id"], train.texts["label"])
+    return {prepared.taxonomy.leaves[label]: count for label, count in sorted(counts.items())}
+
+
 def describe_labels(prepared: PreparedDataset, splits: dict[str, Split], config: Config) -> str:
     """What is predicted; of sentences also how many words max_length keeps from the model."""
     match prepared.task:
@@ -175,7 +188,11 @@ def describe_labels(prepared: PreparedDataset, splits: dict[str, Split], config:
             return f"pairs, scores from {low:g} to {high:g}"
         case _:
             pairs = "text_pair" in splits["train"].texts.column_names
-            return f"{'pairs' if pairs else 'texts'}, {len(prepared.taxonomy.leaves)} labels"
+            copies = copies_of(splits["train"], prepared)
+            made = f"; {sum(copies.values()):,} of train are copies, of {', '.join(copies)}" if copies else ""
+            if config.robust.augment_rare > 0 and not copies:
+                made = "; no label is rare enough for augment_rare to copy"
+            return f"{'pairs' if pairs else 'texts'}, {len(prepared.taxonomy.leaves)} labels{made}"
 
 
 def summary(config: Config, metrics: dict[str, Any], headline: Headline) -> str:

@@ -1,8 +1,7 @@
-"""How answers follow from logits, kept in the configuration of a saved classifier or beside a language model."""
+"""How answers follow from logits, kept with a saved classifier an ensemble of them, or beside a language model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from opinionlm.evaluation.decisions import AnswerRule
@@ -12,36 +11,34 @@ from opinionlm.models.classifier import OpinionClassifierConfig
 
 def keep_rule(config: OpinionClassifierConfig, rule: AnswerRule) -> None:
     """Write a rule into a model's configuration."""
-    config.temperature, config.decision = rule.temperature, rule.kind
-    config.decision_offsets = list(rule.offsets) or None
-    if rule.label_sets is not None:
-        config.label_set_score = rule.label_sets.score
-        config.label_set_thresholds = list(rule.label_sets.thresholds)
+    config.update(rule_facts(rule))
 
 
 def saved_rule(config: OpinionClassifierConfig) -> AnswerRule:
     """The rule of a saved model; of one without any, the likeliest leaf with its plain probability."""
-    sets = None
-    if config.label_set_thresholds is not None:
-        sets = LabelSets(config.label_set_score, tuple(config.label_set_thresholds))
-    return AnswerRule(config.temperature, config.decision, tuple(config.decision_offsets or ()), label_sets=sets)
+    return rule_from({name: getattr(config, name) for name in rule_facts(AnswerRule())})
 
 
-def rule_values(rule: AnswerRule) -> dict[str, Any]:
-    """A rule as plain values for JSON; `rule_from` reads them."""
-    values: dict[str, Any] = {"temperature": rule.temperature, "decision": rule.kind, "offsets": list(rule.offsets)}
-    if rule.label_sets is not None:
-        values |= {"label_set_score": rule.label_sets.score, "label_set_thresholds": list(rule.label_sets.thresholds)}
-    return values
+def rule_facts(rule: AnswerRule) -> dict[str, Any]:
+    """A rule as JSON values, by the names that `OpinionClassifierConfig` has for them."""
+    sets = rule.label_sets
+    return {
+        "temperature": rule.temperature,
+        "decision": rule.kind,
+        "decision_offsets": list(rule.offsets) or None,
+        "label_set_score": None if sets is None else sets.score,
+        "label_set_thresholds": None if sets is None else list(sets.thresholds),
+    }
 
 
-def rule_from(values: Mapping[str, Any]) -> AnswerRule:
-    """The rule that `rule_values` wrote down.
+def rule_from(facts: dict[str, Any]) -> AnswerRule:
+    """The rule that `rule_facts` described.
 
     Raises:
-        KeyError, TypeError: it is damaged.
+        KeyError, TypeError: the description is damaged.
     """
     sets = None
-    if "label_set_score" in values:
-        sets = LabelSets(values["label_set_score"], tuple(values["label_set_thresholds"]))
-    return AnswerRule(values["temperature"], values["decision"], tuple(values["offsets"]), label_sets=sets)
+    if facts["label_set_thresholds"] is not None:
+        sets = LabelSets(facts["label_set_score"], tuple(facts["label_set_thresholds"]))
+    offsets = tuple(facts["decision_offsets"] or ())
+    return AnswerRule(facts["temperature"], facts["decision"], offsets, label_sets=sets)

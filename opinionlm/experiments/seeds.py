@@ -12,6 +12,7 @@ import numpy as np
 from scipy import stats
 
 from opinionlm.config import Config
+from opinionlm.experiments.ensembles import ensemble_seeds
 from opinionlm.training.processes import is_main_process
 from opinionlm.training.runs import write_json
 
@@ -33,7 +34,7 @@ def seed_configs(config: Config) -> list[Config]:
 
 
 def train_seeds(config: Config, train: Callable[[Config], dict[str, Any] | None]) -> dict[str, Any] | None:
-    """Train once, or once per seed of ``seeds``.
+    """Train once, or once per seed of ``seeds``; classifiers of several seeds are also scored as one ensemble.
 
     Returns:
         What ``train`` returned, or the summary over seeds; None in the processes that only help.
@@ -45,7 +46,12 @@ def train_seeds(config: Config, train: Callable[[Config], dict[str, Any] | None]
         train(run)
     if not is_main_process():
         return None
-    return summarise_seeds(config, {run.training.seed: stored_metrics(run) for run in runs})
+    metrics = [stored_metrics(run) for run in runs]
+    seeds = [run.training.seed for run in runs]
+    summary = summarise_seeds(config, dict(zip(seeds, metrics, strict=True)))
+    if config.script == "train_classifier":
+        ensemble_seeds(config, runs, metrics)
+    return summary
 
 
 def mean_and_interval(values: Sequence[float]) -> dict[str, Any]:

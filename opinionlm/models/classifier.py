@@ -37,6 +37,7 @@ class OpinionClassifierConfig(PreTrainedConfig):
         label_tree: the nested label tree, as in the dataset YAML; ``id2label`` holds its leaves in the tree's order.
         max_length: number of tokens a text was cut to in training; prediction does the same.
         text_pairs: whether the model was trained on pairs of texts.
+        platforms: those of the training texts, where the model reads a platform in front of every text; else None.
         adapter: what was added to the backbone, as `opinionlm.models.adapters.add_adapter` reads it.
         temperature: divides the logits, which are the model's own, where calibrated probabilities are wanted.
         decision, decision_offsets: how a leaf is decided, see `opinionlm.evaluation.decisions.AnswerRule`.
@@ -56,6 +57,7 @@ class OpinionClassifierConfig(PreTrainedConfig):
     label_tree: dict | list | None = None
     max_length: int | None = None
     text_pairs: bool = False
+    platforms: list[str] | None = None
     adapter: dict | None = None
     temperature: float = 1.0
     decision: str = "argmax"

@@ -13,6 +13,8 @@ from opinionlm.config import Config
 from opinionlm.errors import UserError
 
 WEIGHTS = "trained.safetensors"
+# Their moving average, where there is one (`opinionlm.training.averaging`): the weights a checkpoint is judged by.
+AVERAGED = "averaged.safetensors"
 
 
 def save_trained_weights(model: nn.Module, folder: Path) -> None:
@@ -23,23 +25,33 @@ def save_trained_weights(model: nn.Module, folder: Path) -> None:
     save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
 
 
-def load_trained_weights(model: nn.Module, folder: Path) -> None:
+def load_trained_weights(model: nn.Module, folder: Path, file: str = WEIGHTS) -> None:
     """Read them back; the file must hold exactly the parameters that train.
+
+    Args:
+        model: with the same adaptation as when they were written.
+        folder: of the checkpoint.
+        file: `WEIGHTS` to train on, or `AVERAGED`.
 
     Raises:
         UserError: another set of parameters was trained when the checkpoint was written.
     """
-    state = load_file(folder / WEIGHTS)
+    state = load_file(folder / file)
     expected = trained_parameters(model)
     if state.keys() != expected.keys():
         differing = sorted(state.keys() ^ expected.keys())
         raise UserError(
-            f"{folder / WEIGHTS}: holds other parameters than this run trains (for instance {differing[0]}); the "
+            f"{folder / file}: holds other parameters than this run trains (for instance {differing[0]}); the "
             "config changed since it was written: give another run_name, or overwrite: true"
         )
     with torch.no_grad():
         for name, parameter in expected.items():
             parameter.copy_(state[name])
+
+
+def load_best_weights(model: nn.Module, folder: Path) -> None:
+    """Put the weights into a model that a checkpoint was judged by: the average where it holds one."""
+    load_trained_weights(model, folder, AVERAGED if (folder / AVERAGED).is_file() else WEIGHTS)
 
 
 def latest_checkpoint(config: Config) -> str | None:

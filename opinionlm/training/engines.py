@@ -16,10 +16,13 @@ from opinionlm.config import Config
 from opinionlm.data.encoding import PadCollator
 from opinionlm.errors import UserError
 from opinionlm.models.classifier import OpinionClassifier
+from opinionlm.robust_rules import unfit_for_task
+from opinionlm.training.averaging import WeightAverage
 from opinionlm.training.batching import EncodedTexts
 from opinionlm.training.frozen_features import fit_head
 from opinionlm.training.loop import TrainingLoop
 from opinionlm.training.losses import ExampleLoss
+from opinionlm.training.rdrop import require_dropout
 from opinionlm.training.splits import batch_plan
 from opinionlm.training.trainer import OpinionTrainer
 
@@ -27,11 +30,13 @@ Engine = OpinionTrainer | TrainingLoop
 
 
 def check_task(config: Config, task: str) -> None:
-    """Logistic regression gives one label per text.
+    """Logistic regression gives one label per text, and some options are for classes only.
 
     Raises:
-        UserError: it is asked for on another task.
+        UserError: one of them is asked for on another task.
     """
+    if problems := unfit_for_task(config, task):
+        raise UserError(f"{config.source}: {'; '.join(problems)}")
     if config.training.engine in ("sklearn", "tfidf") and task != "sequence":
         raise UserError(
             f"{config.source}: engine: {config.training.engine!r} gives one label per text, and {config.data.dataset} "
@@ -64,8 +69,14 @@ def new_engine(
         compute_metrics: scores of the validation split.
         kept_outputs: what is kept of a batch's logits; None for all.
         callbacks: told about every step.
+
+    Raises:
+        UserError: R-Drop is asked for where nothing has dropout.
     """
+    if config.robust.rdrop_alpha > 0:
+        require_dropout(model, collator([readers["train"][0]]), config.source)
     engine = TrainingLoop if config.training.engine == "loop" else OpinionTrainer
+    decay = config.robust.ema_decay
     return engine(
         model=model,
         args=arguments,
@@ -79,6 +90,8 @@ def new_engine(
         callbacks=callbacks,
         parameter_groups=parameter_groups(model, config.method, config.training),
         auxiliary_loss=partial(auxiliary_loss, model),
+        rdrop_alpha=config.robust.rdrop_alpha,
+        average=None if decay is None else WeightAverage(model, decay),
     )
 
 

@@ -34,11 +34,13 @@ from transformers.trainer_callback import CallbackHandler
 from transformers.trainer_pt_utils import EvalLoopContainer
 from transformers.trainer_utils import TrainOutput, rotate_checkpoints
 
+from opinionlm.training.averaging import WeightAverage
 from opinionlm.training.batching import BatchPlan, EpochDataLoader
-from opinionlm.training.checkpoints import load_trained_weights, save_trained_weights
+from opinionlm.training.checkpoints import load_best_weights, load_trained_weights, save_trained_weights
 from opinionlm.training.loop_state import load_progress, save_progress
 from opinionlm.training.losses import ExampleLoss
 from opinionlm.training.optimizers import decay_groups
+from opinionlm.training.rdrop import batch_sum
 
 Batch = dict[str, torch.Tensor]
 
@@ -59,6 +61,8 @@ class TrainingLoop:
         preprocess_logits_for_metrics: what is kept of a batch's logits, from logits and labels; by default all.
         parameter_groups: for the optimizer; by default every trained parameter, weight decay not on biases and norms.
         auxiliary_loss: added to the loss of every batch where it returns one (AdaLoRA's orthogonality).
+        average: of the trained weights, which evaluation then uses, and which the best checkpoint gives in the end.
+        rdrop_alpha: weight of R-Drop's term, see `opinionlm.training.rdrop.batch_sum`; 0 for none.
     """
 
     def __init__(
@@ -76,12 +80,15 @@ class TrainingLoop:
         preprocess_logits_for_metrics: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
         parameter_groups: list[dict] | None = None,
         auxiliary_loss: Callable[[], torch.Tensor | None] | None = None,
+        average: WeightAverage | None = None,
+        rdrop_alpha: float = 0.0,
     ) -> None:
         set_seed(args.seed)
         self.model, self.args, self.loss, self.plan = model, args, loss, plan
         self.train_dataset, self.eval_dataset, self.collate = train_dataset, eval_dataset, data_collator
         self.compute_metrics, self.auxiliary_loss = compute_metrics, auxiliary_loss
-        self.keep_of_logits = preprocess_logits_for_metrics
+        self.keep_of_logits, self.average = preprocess_logits_for_metrics, average
+        self.rdrop_alpha = rdrop_alpha
         self.accelerator = Accelerator(mixed_precision="bf16" if args.bf16 else "no", cpu=args.use_cpu)
         self.wrapped = self.accelerator.prepare_model(model)
         self.optimizer = self._new_optimizer(parameter_groups or decay_groups(model, args.weight_decay))
@@ -103,7 +110,11 @@ class TrainingLoop:
         self.state.compute_steps(args, total)
         self.control = TrainerControl()
         self.handler = CallbackHandler(
-            [DefaultFlowCallback(), *callbacks], model, None, self.optimizer, self.scheduler
+            [DefaultFlowCallback(), *callbacks, *([] if average is None else [average])],
+            model,
+            None,
+            self.optimizer,
+            self.scheduler,
         )
         self.loss_since_log = torch.zeros((), device=args.device)
         self.loss_total, self.last_logged_step = 0.0, 0
@@ -141,10 +152,10 @@ class TrainingLoop:
             self._run_epoch(epoch, done, loader)
             self._tell("on_epoch_end")
             self._log_evaluate_save()
-        self._tell("on_train_end")
         self.loss_total += self._gathered_loss()
         if self.state.best_model_checkpoint is not None:
-            load_trained_weights(self.model, Path(self.state.best_model_checkpoint))
+            load_best_weights(self.model, Path(self.state.best_model_checkpoint))
+        self._tell("on_train_end")
         seconds = time.perf_counter() - started
         mean_loss = self.loss_total / max(self.state.global_step, 1)
         return TrainOutput(self.state.global_step, mean_loss, {"train_runtime": seconds})
@@ -193,7 +204,7 @@ class TrainingLoop:
         An auxiliary loss counts once per step, however many batches it has.
         """
         inputs = {name: value for name, value in batch.items() if name != "labels"}
-        weighted_sum = self.loss.weighted_sum(self.wrapped(**inputs).logits, batch["labels"])
+        weighted_sum, _ = batch_sum(self.wrapped, inputs, batch["labels"], self.loss, self.rdrop_alpha)
         loss = weighted_sum / weight * self.accelerator.num_processes
         extra = None if self.auxiliary_loss is None else self.auxiliary_loss()
         return loss if extra is None else loss + extra / batches
@@ -233,7 +244,8 @@ class TrainingLoop:
 
     def _evaluate(self) -> None:
         """Score validation; remember whether it is the best so far."""
-        scores = self.compute_metrics(self._prediction(self.eval_dataset))
+        with nullcontext() if self.average is None else self.average.applied():
+            scores = self.compute_metrics(self._prediction(self.eval_dataset))
         metrics = {f"eval_{name}": value for name, value in scores.items()}
         self._log(metrics)
         self.control = self.handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -272,6 +284,8 @@ class TrainingLoop:
             self.state.best_model_checkpoint = str(folder)
         if self.state.is_world_process_zero:
             save_trained_weights(self.model, folder)
+            if self.average is not None:
+                self.average.save(folder)
         self.accelerator.wait_for_everyone()
         save_progress(folder, self.optimizer, self.scheduler, self.state, self.loss_total, self.args.process_index)
         if self.state.is_world_process_zero:

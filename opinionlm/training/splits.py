@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from opinionlm.config import Config
+from opinionlm.data.augmentation import with_copies
 from opinionlm.data.encoding import IGNORED, encode_texts, flat_lists, longest_first, numbers_of, subset
+from opinionlm.data.platform_prefix import with_platforms
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.word_alignment import encode_words
 from opinionlm.errors import UserError
@@ -66,6 +69,8 @@ def encode_splits(prepared: PreparedDataset, tokenizer: PreTrainedTokenizerBase,
         ("test", data.max_eval_samples),
     ):
         texts = subset(prepared.dataset[name], limit, seed)
+        if name == "train" and config.robust.augment_rare > 0:
+            texts = with_copies(texts, config.robust.augment_rare, seed)
         encoded = encode_split(texts, prepared, tokenizer, config)
         order = np.arange(len(encoded)) if name == "train" else longest_first(encoded)
         splits[name] = Split(texts, encoded, order)
@@ -85,7 +90,8 @@ def encode_split(
     max_length = config.data.max_length
     match prepared.task:
         case "sequence":
-            return encode_texts(texts, tokenizer, max_length)
+            read = with_platforms(texts) if config.data.platform_prefix else texts
+            return encode_texts(read, tokenizer, max_length)
         case "similarity":
             return encode_texts(texts, tokenizer, max_length, target="score")
         case "token":
@@ -97,6 +103,14 @@ def encode_split(
             )
 
 
+class HasLengths(Protocol):
+    """Texts whose batches can be planned."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens per text, in reading order."""
+
+
 def label_counts(split: Split, prepared: PreparedDataset) -> Counter[int | float]:
     """How often each label occurs in a split: classes and scores per text, tags per labelled token."""
     if prepared.task == "token":
@@ -105,7 +119,7 @@ def label_counts(split: Split, prepared: PreparedDataset) -> Counter[int | float
     return Counter(numbers_of(split.encoded, "labels").tolist())
 
 
-def batch_plan(texts: EncodedTexts, config: Config, arguments: TrainingArguments) -> BatchPlan:
+def batch_plan(texts: HasLengths, config: Config, arguments: TrainingArguments) -> BatchPlan:
     """The training batches of every epoch that the config asks for, for this process."""
     data, training = config.data, config.training
 

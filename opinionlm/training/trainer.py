@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import PrinterCallback, ProgressCallback, Trainer
 
+from opinionlm.errors import UserError
+from opinionlm.training.averaging import WeightAverage
 from opinionlm.training.batching import BatchPlan, EpochDataLoader
-from opinionlm.training.checkpoints import load_trained_weights, save_trained_weights
+from opinionlm.training.checkpoints import load_best_weights, load_trained_weights, save_trained_weights
 from opinionlm.training.losses import ExampleLoss
+from opinionlm.training.rdrop import batch_sum
 
 
 class OpinionTrainer(Trainer):
@@ -30,7 +34,12 @@ class OpinionTrainer(Trainer):
         plan: the batches of every epoch, for this process.
         parameter_groups: for the optimizer; by default every trained parameter, weight decay not on biases and norms.
         auxiliary_loss: added to the loss of every step where it returns one (AdaLoRA's orthogonality).
+        average: of the trained weights, which evaluation then uses, and which the best checkpoint gives in the end.
+        rdrop_alpha: weight of R-Drop's term, see `opinionlm.training.rdrop.batch_sum`; 0 for none.
         trainer_arguments: passed on to `transformers.Trainer`.
+
+    Raises:
+        UserError: an average is asked for where the weights are split over processes.
     """
 
     def __init__(
@@ -40,6 +49,8 @@ class OpinionTrainer(Trainer):
         plan: BatchPlan,
         parameter_groups: list[dict[str, Any]] | None = None,
         auxiliary_loss: Callable[[], torch.Tensor | None] | None = None,
+        average: WeightAverage | None = None,
+        rdrop_alpha: float = 0.0,
         **trainer_arguments: Any,
     ) -> None:
         super().__init__(**trainer_arguments)
@@ -47,6 +58,14 @@ class OpinionTrainer(Trainer):
         self.plan = plan
         self.parameter_groups, self.auxiliary_loss = parameter_groups, auxiliary_loss
         self.batches_of_step = 1
+        self.average, self.rdrop_alpha = average, rdrop_alpha
+        if average is not None and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            raise UserError(
+                "ema_decay: needs the trained weights whole on every process, which deepspeed and fsdp split up; "
+                "leave it out, or launch without them"
+            )
+        if average is not None:
+            self.add_callback(average)
         # The loss below is already normalised for the whole step: Trainer must not divide it again.
         self.loss_is_scaled_for_ga = True
         # Trainer's own printing of every log line; ConsoleCallback says the same in one line per evaluation.
@@ -112,8 +131,8 @@ class OpinionTrainer(Trainer):
         """
         normaliser = self.batch_weight(inputs) if num_items_in_batch is None else num_items_in_batch
         labels = inputs.pop("labels")
-        outputs = model(**inputs)
-        weighted_sum = self.loss.weighted_sum(outputs.logits, labels)
+        alpha = self.rdrop_alpha if model.training else 0.0
+        weighted_sum, outputs = batch_sum(model, inputs, labels, self.loss, alpha)
         # Distributed training averages the gradients over the processes; the share is one of a sum.
         processes = 1 if num_items_in_batch is None else self.args.world_size
         loss = weighted_sum / normaliser * processes
@@ -122,6 +141,16 @@ class OpinionTrainer(Trainer):
             # Once per step, whatever the accumulation.
             loss = loss + extra / self.batches_of_step
         return (loss, outputs) if return_outputs else loss
+
+    def evaluate(
+        self,
+        eval_dataset: Dataset | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Score a split, in training with the average of the weights where there is one."""
+        with nullcontext() if self.average is None else self.average.applied():
+            return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
 
     def prediction_step(
         self,
@@ -153,14 +182,17 @@ class OpinionTrainer(Trainer):
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             super()._save(output_dir, state_dict)
         elif self.args.should_save:
-            save_trained_weights(self.model, Path(output_dir or self.args.output_dir))
+            folder = Path(output_dir or self.args.output_dir)
+            save_trained_weights(self.model, folder)
+            if self.average is not None:
+                self.average.save(folder)
 
     def _load_best_model(self) -> None:
-        """Put the weights of the best checkpoint back."""
+        """Put the weights of the best checkpoint back, averaged where it was judged by its average."""
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             super()._load_best_model()
         else:
-            load_trained_weights(self.model, Path(self.state.best_model_checkpoint))
+            load_best_weights(self.model, Path(self.state.best_model_checkpoint))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """Put the weights of a checkpoint back before training goes on."""

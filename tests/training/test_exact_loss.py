@@ -46,7 +46,12 @@ class Spy(TrainerCallback):
 
 
 def first_step(
-    folder: Path, batch: int, accumulation: int, count: int = 16, loss: ExampleLoss | None = None
+    folder: Path,
+    batch: int,
+    accumulation: int,
+    count: int = 16,
+    loss: ExampleLoss | None = None,
+    rdrop_alpha: float = 0.0,
 ) -> tuple[float, dict[str, torch.Tensor]]:
     """Loss and gradients of one optimizer step over all examples, cut as asked for."""
     spy = Spy()
@@ -74,6 +79,7 @@ def first_step(
         args=arguments,
         loss=WeightedCrossEntropy(WEIGHTS) if loss is None else loss,
         plan=plan,
+        rdrop_alpha=rdrop_alpha,
         train_dataset=texts,
         data_collator=PadCollator(pad_token_id=0),
         callbacks=[spy],

@@ -11,6 +11,7 @@ from sklearn.metrics import f1_score
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
 
 from opinionlm.data.encoding import PadCollator
+from opinionlm.training.averaging import WeightAverage
 from opinionlm.training.batching import BatchPlan, EncodedTexts
 from opinionlm.training.loop import TrainingLoop
 from opinionlm.training.losses import ExampleLoss, WeightedCrossEntropy
@@ -46,6 +47,8 @@ def engine(
     folder: Path,
     callbacks: list[TrainerCallback] | None = None,
     loss: ExampleLoss | None = None,
+    average: float | None = None,
+    rdrop_alpha: float = 0.0,
     **options,
 ):
     """One of the two engines over the same model and examples."""
@@ -81,9 +84,10 @@ def engine(
     )
     texts = EncodedTexts(examples(COUNT), np.arange(COUNT))
     torch.manual_seed(0)
+    # Dropout shows that both draw the same random numbers.
+    model = tiny_classifier("bert", classifier_dropout=0.2, head_hidden_sizes=[32])
     return {"trainer": OpinionTrainer, "loop": TrainingLoop}[kind](
-        # Dropout shows that both draw the same random numbers.
-        model=tiny_classifier("bert", classifier_dropout=0.2, head_hidden_sizes=[32]),
+        model=model,
         args=arguments,
         loss=WeightedCrossEntropy(WEIGHTS) if loss is None else loss,
         plan=BatchPlan(texts.lengths, 4, None, False, "every_epoch", 5, 3),
@@ -92,6 +96,8 @@ def engine(
         data_collator=PadCollator(pad_token_id=0),
         compute_metrics=metrics,
         callbacks=callbacks or [],
+        average=None if average is None else WeightAverage(model, average),
+        rdrop_alpha=rdrop_alpha,
     )
 
 

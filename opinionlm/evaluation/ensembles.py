@@ -1,0 +1,22 @@
+"""Several models as one: their probabilities averaged (Lakshminarayanan et al. 2017, section 2.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+# Prediction files keep six digits: what they show as zero is on average this much.
+SMALLEST = 2.5e-7
+
+
+def averaged_logits(probabilities: Sequence[np.ndarray]) -> np.ndarray:
+    """Logarithms of the members' mean probabilities, float64 ``(rows, leaves)``: what an ensemble has for logits.
+
+    Each member's probabilities are calibrated already. Their mean is less sure of itself than they are, so a decision
+    rule for it, with a temperature of its own, is fitted anew (Rahaman and Thiery 2021: pool, then calibrate).
+
+    Args:
+        probabilities: ``(rows, leaves)`` of every member.
+    """
+    return np.log(np.maximum(np.mean(np.stack(probabilities), axis=0, dtype=np.float64), SMALLEST))

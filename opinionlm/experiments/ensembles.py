@@ -1,0 +1,106 @@
+"""The models of several seeds as one: a run folder beside theirs, scored as they are."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from opinionlm.config import Config
+from opinionlm.data.encoding import subset
+from opinionlm.data.platforms import load_data
+from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.evaluation.decisions import AnswerRule, fit_answers
+from opinionlm.evaluation.ensembles import averaged_logits
+from opinionlm.evaluation.metrics import weighted_log_loss
+from opinionlm.experiments.class_results import SplitResult, decision_facts, judge_classes, trust_scores
+from opinionlm.experiments.results import finish_run
+from opinionlm.experiments.saved_rule import rule_facts
+from opinionlm.experiments.split_results import intervals_of
+from opinionlm.experiments.tracking import NoTracking
+from opinionlm.training.runs import create_run, environment, write_json
+
+ENSEMBLE = "ensemble.json"
+SPLITS = ("validation", "test")
+
+
+def ensemble_seeds(config: Config, runs: Sequence[Config], metrics: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Average the probabilities of finished runs and score them: ``<run_name>-ensemble`` beside the runs.
+
+    The folder is that of a run: ``metrics.json``, ``predictions/``, ``figures/``, and ``best/``, which `predict.py`
+    takes like any other and which names the members' folders. The decision, the temperature of the average and the
+    label sets are fitted on validation before test is scored. Nothing is computed by a model: the runs' prediction
+    files have all that is needed.
+
+    Args:
+        config: the config that named the seeds.
+        runs: config of each seed.
+        metrics: their ``metrics.json``.
+
+    Returns:
+        The content of ``metrics.json``; None, with a line that says why, where there is nothing to average.
+    """
+    data = config.data
+    prepared = load_data(data)
+    if prepared.task != "sequence" or len(runs) < 2:
+        return None
+    first, taxonomy = runs[0], prepared.taxonomy
+    texts = {name: subset(prepared.dataset[name], data.max_eval_samples, first.training.seed) for name in SPLITS}
+    labels = {name: np.asarray(split["label"]) for name, split in texts.items()}
+    logits = {}
+    for name in SPLITS:
+        members = [read_probabilities(run.run_folder / "predictions" / f"{name}.csv", taxonomy) for run in runs]
+        if any(ids != list(texts[name]["id"]) for ids, _ in members):
+            print("no ensemble: max_eval_samples draws other texts for every seed; leave it out to get one")
+            return None
+        logits[name] = averaged_logits([probabilities for _, probabilities in members])
+    train_labels = np.asarray(prepared.dataset["train"]["label"])
+    counts = config.method.class_counts or np.bincount(train_labels, minlength=len(taxonomy.leaves)).tolist()
+    rule = fit_answers(labels["validation"], logits["validation"], counts, taxonomy, config.decision)
+    results = {}
+    for name, rows in logits.items():
+        # Plain log loss of the average: it has no loss of its own that was trained.
+        loss = weighted_log_loss(labels[name], rows, np.ones(len(taxonomy.leaves)))
+        result = judge_classes(texts[name], rows, taxonomy, rule, loss)
+        trust = trust_scores(texts[name], result.predictions, rows, rule, taxonomy, config)
+        results[name] = SplitResult(result.predictions, result.scores | intervals_of(result.predictions) | trust)
+    own = copy.deepcopy(config)
+    own.training.run_name = f"{config.training.run_name}-ensemble"
+    create_run(own, environment(own, prepared.fingerprint), taxonomy)
+    if all((run.run_folder / "best").is_dir() for run in runs):
+        keep_members(own.run_folder / "best", [run.run_folder / "best" for run in runs], rule)
+    print(f"\nThe {len(runs)} models as one, their probabilities averaged")
+    content = {
+        "train": {"members": len(runs), "steps": sum(run["train"]["steps"] for run in metrics)},
+        **{name: result.scores for name, result in results.items()},
+        "decision": decision_facts(rule, config.decision),
+        "model": summed([run["model"] for run in metrics], ("total_parameters", "trainable_parameters")),
+        "cost": summed([run["cost"] for run in metrics], ("train_seconds", "train_flops"))
+        | {name: max(run["cost"][name] for run in metrics) for name in ("tokens_per_second", "peak_memory_mb")},
+    }
+    return finish_run(own, content, texts, results, prepared, NoTracking(), history=[])
+
+
+def summed(parts: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    """Sums over the members of some numbers."""
+    return {name: sum(part[name] for part in parts) for name in names}
+
+
+def read_probabilities(table: Path, taxonomy: Taxonomy) -> tuple[list[str], np.ndarray]:
+    """Ids and calibrated probabilities ``(rows, leaves)`` of a run's prediction file, in the file's order."""
+    with open(table, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = [f"probability_{leaf}" for leaf in taxonomy.leaves]
+    return [row["id"] for row in rows], np.array([[float(row[name]) for name in names] for row in rows])
+
+
+def keep_members(folder: Path, members: Sequence[Path], rule: AnswerRule) -> None:
+    """Write what makes folders of models one model: where they lie, as seen from here, and how labels are decided."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [os.path.relpath(member, folder) for member in members]
+    write_json(folder / ENSEMBLE, {"members": paths, "rule": rule_facts(rule)})

@@ -1,0 +1,61 @@
+"""The command line of predict.py."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def parse_arguments(argv: list[str] | None, description: str) -> argparse.Namespace:
+    """Read the command line; leaves the program where it is wrong.
+
+    Args:
+        argv: without the program's name; None for that of the process.
+        description: what ``--help`` shows.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    model_help = "best/ of a finished run; of several, their probabilities are averaged"
+    parser.add_argument("--model", required=True, type=Path, nargs="+", metavar="FOLDER", help=model_help)
+    parser.add_argument("--input", metavar="FILE", help=".csv, .tsv, .jsonl, .txt, .conll (also .gz), or -")
+    parser.add_argument("--output", metavar="FILE", help=".csv, .jsonl, .conll (tags), or - for standard output")
+    parser.add_argument("--merge", type=Path, metavar="FOLDER", help="write the model there with its adapter merged")
+    parser.add_argument("--text_column", default="text", metavar="NAME", help="column or key of the texts [text]")
+    parser.add_argument("--pair_column", metavar="NAME", help="column or key of second texts: of pairs, or contexts")
+    parser.add_argument("--id_column", metavar="NAME", help="column or key of the ids [id, where there is one]")
+    parser.add_argument("--platform_column", metavar="NAME", help="column of the platforms, if the model reads them")
+    parser.add_argument("--platform", default="", metavar="NAME", help="that of the whole input, instead of a column")
+    parser.add_argument(
+        "--format",
+        choices=["csv", "tsv", "jsonl", "lines", "conll"],
+        help="of the input [by its ending; lines for standard input]",
+    )
+    parser.add_argument("--label_sets", type=float, metavar="0.9", help="also sets that hold the right label so often")
+    parser.add_argument("--abstain_below", type=float, metavar="0.6", help="no label where it is less probable")
+    parser.add_argument(
+        "--device", choices=["auto", "cpu", "cuda"], default="auto", help="[auto: a GPU if there is one]"
+    )
+    parser.add_argument(
+        "--bf16", action="store_true", help="compute in bfloat16: faster, probabilities differ slightly"
+    )
+    parser.add_argument("--batch_size", type=positive, default=64, help="at most so many texts at once [64]")
+    parser.add_argument(
+        "--max_tokens_per_batch", type=positive, default=4096, help="at most so many tokens at once [4096]"
+    )
+    parser.add_argument("--window", type=positive, default=8192, help="rows that are sorted and saved together [8192]")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the output, and drop an unfinished one of another job"
+    )
+    arguments = parser.parse_args(argv)
+    if (arguments.input is None) != (arguments.output is None) or (arguments.input is arguments.merge is None):
+        parser.error("give --input and --output, or --merge, or all three")
+    return arguments
+
+
+def positive(text: str) -> int:
+    """A whole number above zero."""
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value

@@ -1,0 +1,112 @@
+"""Go on with a model's pretraining on the texts of a training split, without their labels, before it is fine-tuned.
+
+    python -m opinionlm.experiments.pretrain_domain --config configs/pretrain_cryptoqa.yaml
+    python train_classifier.py --dataset <the same YAML> --model_name_or_path outputs/pretrain_cryptoqa-seed42/model …
+
+Encoders (BERT, RoBERTa, DistilBERT, MiniLM) fill in masked words, causal models (GPT-2, Llama, Gemma) write the next
+one (task-adaptive pretraining, Gururangan et al. 2020). Only texts of the training split are read, never those of
+validation and test. A share of them is held out to measure the perplexity before and after. The run folder gets
+config.yaml, environment.json, checkpoints/, model/ and, last of all, metrics.json; an interrupted run goes on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from opinionlm.config import Config
+from opinionlm.errors import run_script
+from opinionlm.parsing import parse_config
+
+
+def main(argv: list[str] | None = None) -> dict[str, Any] | None:
+    """Run a config; returns the content of ``metrics.json``, None where the run was finished already."""
+    config = parse_config(argv, description=__doc__, script="pretrain")
+
+    # Imported late, so that --help and config errors answer at once.
+    from opinionlm.training.processes import leave, quiet_libraries
+
+    quiet_libraries()
+    result = pretrain(config)
+    leave()
+    return result
+
+
+def pretrain(config: Config) -> dict[str, Any] | None:
+    """From raw or prepared data to an adapted model."""
+    from transformers import set_seed
+
+    from opinionlm.data.encoding import load_tokenizer
+    from opinionlm.data.pipeline import prepare_or_load
+    from opinionlm.models.backbones import read_model_config
+    from opinionlm.models.language_modelling import fills_gaps, load_language_model, save_language_model
+    from opinionlm.training.callbacks import ConsoleCallback, TrainingClock
+    from opinionlm.training.checkpoints import latest_checkpoint
+    from opinionlm.training.language_modelling import (
+        encode_texts,
+        perplexity,
+        pretraining_arguments,
+        require_mask,
+        text_trainer,
+        training_texts,
+    )
+    from opinionlm.training.runs import create_run, environment, is_finished, write_json
+
+    arguments = pretraining_arguments(config)
+    is_main, data = arguments.process_index == 0, config.data
+    with arguments.main_process_first(desc="run folder"):
+        if is_finished(config, is_main):
+            print(f"{config.run_folder} is finished already; overwrite: true trains it again")
+            return None
+    with arguments.main_process_first(desc="data"):
+        prepared = prepare_or_load(data.dataset, Path(data.data_dir), Path(data.prepared_dir))
+    texts, held_out = training_texts(prepared, config)
+    tokenizer, model_config = load_tokenizer(config.model), read_model_config(config.model)
+    masks = fills_gaps(model_config)
+    if masks:
+        require_mask(tokenizer, config)
+    rows, unseen = (encode_texts(part, tokenizer, data.max_length) for part in (texts, held_out))
+
+    set_seed(config.training.seed)
+    model, new_head = load_language_model(config.model, model_config)
+    model.to(arguments.device)
+    if is_main:
+        create_run(config, environment(config, prepared.fingerprint), None)
+        tokens = sum(map(len, rows))
+        print(
+            f"run     {config.run_folder}\n"
+            f"data    {prepared.name}: {len(rows):,} training texts, {tokens:,} tokens; {len(unseen):,} held out\n"
+            f"model   {config.model.model_name_or_path}: {model.num_parameters():,} parameters, "
+            + ("masked words" if masks else "next words")
+            + ("; its folder has no output layer, so a new one is drawn, tied to the embedding" if new_head else "")
+        )
+    before = perplexity(model, unseen, tokenizer, config, masks)
+    clock = TrainingClock()
+    trainer = text_trainer(model, arguments, rows, tokenizer, config, masks, [ConsoleCallback(("loss",)), clock])
+    checkpoint = latest_checkpoint(config)
+    if checkpoint is not None and is_main:
+        print(f"Continuing from {checkpoint}")
+    outcome = trainer.train(resume_from_checkpoint=checkpoint)
+    seconds = clock.seconds
+    after = perplexity(model, unseen, tokenizer, config, masks)
+    if not is_main:
+        return None
+    folder = config.run_folder / "model"
+    save_language_model(model, tokenizer, config.model, folder)
+    metrics = {
+        "train": {"loss": outcome.training_loss, "steps": trainer.state.global_step, "texts": len(rows)},
+        "held_out": {"texts": len(unseen), "perplexity_before": before, "perplexity_after": after},
+        "model": {"total_parameters": model.num_parameters(), "new_output_layer": new_head},
+        "cost": {"train_seconds": seconds},
+    }
+    write_json(config.run_folder / "metrics.json", metrics)
+    print(
+        f"perplexity of the held-out texts {before:,.2f} → {after:,.2f}; {seconds:.0f} s of training\n"
+        f"Fine-tune the adapted model, on the same split, with\n"
+        f"  python train_classifier.py --dataset {data.dataset} --model_name_or_path {folder} …"
+    )
+    return metrics
+
+
+if __name__ == "__main__":
+    run_script(main)
