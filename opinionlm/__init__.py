@@ -14,6 +14,8 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 # Registration imports torch and transformers (about four seconds), which command-line help must not wait for.
 if not {"-h", "--help"} & set(sys.argv):
+    from opinionlm.adaptation.adapt.tokenizer import register_task_token_tokenizer
     from opinionlm.models.registration import register_auto_classes
 
     register_auto_classes()
+    register_task_token_tokenizer()

@@ -20,6 +20,7 @@ def build_model(
     prepared: PreparedDataset,
     vocabulary: int,
     total_steps: int | None = None,
+    task_tokens: int = 0,
 ) -> OpinionClassifier:
     """Build the model that a prepared data set's task asks for.
 
@@ -29,13 +30,14 @@ def build_model(
         prepared: the data; its label tree or tags decide the head's outputs.
         vocabulary: entries of the tokenizer, which the embedding must have rows for.
         total_steps: optimizer steps of the run; only AdaLoRA needs them.
+        task_tokens: embedding rows to add; a classifier of texts alone can have some.
 
     Raises:
         UserError: see the builders; or the task is one of text to text.
     """
     match prepared.task:
         case "sequence":
-            model = build_classifier(config, model_config, prepared.taxonomy, vocabulary, total_steps)
+            model = build_classifier(config, model_config, prepared.taxonomy, vocabulary, total_steps, task_tokens)
             model.config.text_pairs = "text_pair" in prepared.dataset["train"].column_names
             return model
         case "token":
@@ -55,10 +57,12 @@ def build_classifier(
     taxonomy: Taxonomy,
     vocabulary: int,
     total_steps: int | None = None,
+    task_tokens: int = 0,
 ) -> OpinionClassifier:
     """Load the backbone, put a new head on it and freeze what the adaptation leaves alone.
 
-    The head's weights come from torch's global generator: seed it first. The head has one output per leaf of the tree.
+    The weights of the head, then of task tokens, come from torch's global generator: seed it first. The
+    head has one output per leaf of the tree.
 
     Raises:
         UserError: the model cannot be loaded, has fewer blocks than are to train, or belongs to another tokenizer.
@@ -74,6 +78,7 @@ def build_classifier(
         label_tree=taxonomy.to_lists(),
         max_length=config.data.max_length,
     )
+    model.add_task_tokens(task_tokens)
     apply_adaptation(model, config.method, total_steps)
     return model
 

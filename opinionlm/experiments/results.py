@@ -9,6 +9,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 from transformers.trainer_utils import TrainOutput
 
+from opinionlm.adaptation.adapt.vocabulary import TaskVocabulary
 from opinionlm.adaptation.methods import count_parameters
 from opinionlm.config import Config
 from opinionlm.data.prepared import PreparedDataset
@@ -18,6 +19,7 @@ from opinionlm.evaluation.predictions import score_table, split_table, tag_table
 from opinionlm.evaluation.reports import SplitPredictions
 from opinionlm.evaluation.similarity import ScorePredictions
 from opinionlm.evaluation.tagging import TagPredictions
+from opinionlm.experiments.adapt_results import adapt_cost, adapt_parameters
 from opinionlm.experiments.class_results import SplitResult, decision_facts
 from opinionlm.experiments.figures import learning_curves, save_figure
 from opinionlm.experiments.model_card import model_card
@@ -30,6 +32,7 @@ from opinionlm.training.cost import peak_memory_mb, train_flops_per_token
 from opinionlm.training.engines import Engine
 from opinionlm.training.runs import write_csv, write_json, write_text
 from opinionlm.training.splits import Split
+from opinionlm.training.sublayer_choice import Choice
 
 
 def save_best(
@@ -62,10 +65,13 @@ def write_results(
     rule: AnswerRule,
     prepared: PreparedDataset,
     tracker: Tracker,
+    vocabulary: TaskVocabulary,
+    choice: Choice,
 ) -> dict[str, Any]:
     """Put the metrics of a trained model together and finish the run with them; see `finish_run`."""
     state, model = engine.state, engine.model
     tokens = state.num_input_tokens_seen
+    train_flops = train_flops_per_token(model, config.method) * tokens
     metrics = {
         "train": {
             "loss": train_output.training_loss,
@@ -75,12 +81,19 @@ def write_results(
         },
         **{name: result.scores for name, result in results.items()},
         **({"decision": decision_facts(rule)} if prepared.task == "sequence" else {}),
-        "model": count_parameters(model) | {"quantized_modules": len(quantized_modules(model))},
+        "model": {
+            **count_parameters(model),
+            "quantized_modules": len(quantized_modules(model)),
+            **adapt_parameters(model, choice),
+        },
         "cost": {
             "train_seconds": train_seconds,
             "tokens_per_second": tokens / train_seconds,
             "peak_memory_mb": peak_memory_mb(),
-            "train_flops": train_flops_per_token(model, config.method) * tokens,
+            "train_flops": train_flops,
+            # Logistic regression has no epochs.
+            "train_flops_per_epoch": train_flops / max(state.epoch, 1e-9),
+            **adapt_cost(model, vocabulary, choice, splits["test"]),
         },
     }
     texts = {name: split.texts for name, split in splits.items()}

@@ -52,7 +52,9 @@ def is_finished(config: Config, is_main: bool = True) -> bool:
     stored, finished = folder / "config.yaml", (folder / "metrics.json").is_file()
     if not stored.is_file() or not (finished or any(folder.glob("checkpoints/checkpoint-*"))):
         return False
-    difference = changed_options(yaml.safe_load(stored.read_text(encoding="utf-8")), config.flat())
+    # An option that came later had its default, or what is the same.
+    defaults = Config(script=config.script).flat()
+    difference = changed_options(defaults | yaml.safe_load(stored.read_text(encoding="utf-8")), config.flat())
     if difference:
         raise UserError(
             f"{folder}: holds a run with other options ({', '.join(difference)}); give another run_name, or "

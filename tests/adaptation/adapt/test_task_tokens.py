@@ -14,10 +14,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from opinionlm.adaptation.adapt.matching import SequenceMatcher
-from opinionlm.adaptation.adapt.task_embedding import TaskEmbedding, add_task_rows, task_rows
 from opinionlm.adaptation.adapt.task_tokens import TaskTokens, encode_with_task_tokens, special_tokens
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import new_backbone
+from opinionlm.models.task_embedding import TaskEmbedding, add_task_rows, task_rows
 from tests.adaptation.adapt.oracles import occurs
 from tests.tiny import FAMILIES, VOCABULARY, tiny_classifier, tiny_config, tiny_tokenizer
 
