@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,12 +90,11 @@ def measured_selection(
     config: Config,
     arguments: TrainingArguments,
 ) -> Selection:
-    """Measure on the sample and choose; see `choose_sublayers`."""
+    """Measure on the sample and choose, in the data type of the parameters; see `choose_sublayers`."""
     adapt = config.adapt
     model.to(arguments.device)
     rows = sample_rows(len(train), adapt.sensitivity_samples, config.training.seed)
     collate = PadCollator(pad_id)
-    autocast = torch.autocast(arguments.device.type, torch.bfloat16) if arguments.bf16 else nullcontext()
 
     def batch_of(chosen: np.ndarray) -> Example:
         batch = collate(train.__getitems__(chosen.tolist()))
@@ -106,16 +104,15 @@ def measured_selection(
         inputs = {name: value for name, value in example.items() if name != "labels"}
         return loss.weighted_sum(classifier(**inputs).logits, example["labels"])
 
-    with autocast:
-        if adapt.sensitivity_warmup_steps:
-            longest_first = rows[np.argsort(-train.lengths[rows], kind="stable")]
-            batches = [batch_of(chosen) for chosen in cut(longest_first, train.lengths, CPU_TOKENS)]
-            features = pooled_features(model, batches)
-            labels = torch.cat([batch["labels"] for batch in batches])
-            rate = adapt.sensitivity_warmup_learning_rate
-            warm_up_head(model.head, features, labels, loss, adapt.sensitivity_warmup_steps, rate)
-        examples = (batch_of(rows[[index]]) for index in range(len(rows)))
-        sensitivity = measure_sensitivity(model, sublayers_of(model.backbone), examples, loss_of)
+    if adapt.sensitivity_warmup_steps:
+        longest_first = rows[np.argsort(-train.lengths[rows], kind="stable")]
+        batches = [batch_of(chosen) for chosen in cut(longest_first, train.lengths, CPU_TOKENS)]
+        features = pooled_features(model, batches)
+        labels = torch.cat([batch["labels"] for batch in batches])
+        rate = adapt.sensitivity_warmup_learning_rate
+        warm_up_head(model.head, features, labels, loss, adapt.sensitivity_warmup_steps, rate)
+    examples = (batch_of(rows[[index]]) for index in range(len(rows)))
+    sensitivity = measure_sensitivity(model, sublayers_of(model.backbone), examples, loss_of)
     return select_modules(
         model, sensitivity, adapt.sensitivity_budget, adapt.sensitivity_beta, adapt.sensitivity_standardise
     )
