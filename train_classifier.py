@@ -35,11 +35,13 @@ def train(config: Config) -> dict[str, Any] | None:
     """Run one config from raw or prepared data to metrics."""
     from transformers import EarlyStoppingCallback, set_seed
 
+    from opinionlm.adaptation.adapt.vocabulary import with_task_tokens
     from opinionlm.adaptation.build import build_model
     from opinionlm.adaptation.schedules import training_callbacks
     from opinionlm.data.encoding import collator_for, load_tokenizer
     from opinionlm.data.platforms import load_data
     from opinionlm.evaluation.headline import headline_of
+    from opinionlm.experiments.adapt_results import save_preparation
     from opinionlm.experiments.floor import train_floor
     from opinionlm.experiments.results import describe_run, save_best, write_results
     from opinionlm.experiments.split_results import chosen_score, evaluate_splits, kept_outputs, validation_scores
@@ -55,6 +57,7 @@ def train(config: Config) -> dict[str, Any] | None:
     from opinionlm.training.loss_choice import loss_callbacks, loss_for
     from opinionlm.training.runs import create_run, environment, is_finished
     from opinionlm.training.splits import batch_plan, encode_splits, optimizer_steps
+    from opinionlm.training.sublayer_choice import choose_sublayers
 
     arguments = training_arguments(config)
     is_main = arguments.process_index == 0
@@ -71,7 +74,7 @@ def train(config: Config) -> dict[str, Any] | None:
         return train_floor(config, prepared) if is_main else None
     model_config = read_model_config(config.model)
     with arguments.main_process_first(desc="token ids"):
-        tokenizer = load_tokenizer(config.model)
+        tokenizer, vocabulary = with_task_tokens(load_tokenizer(config.model), model_config, prepared, config)
         splits = encode_splits(prepared, tokenizer, config)
     loss, shown = loss_for(splits["train"], prepared, config), headline_of(prepared).shown
     arguments.metric_for_best_model = shown[0]
@@ -79,10 +82,14 @@ def train(config: Config) -> dict[str, Any] | None:
     # Model: seeded before the head's weights are drawn.
     set_seed(config.training.seed)
     total_steps = optimizer_steps(batch_plan(splits["train"].reader(None), config, arguments), arguments)
-    model = build_model(config, model_config, prepared, len(tokenizer), total_steps)
+    task_tokens = len(vocabulary.sequences)
+    model = build_model(config, model_config, prepared, len(tokenizer), total_steps, task_tokens)
+    train_texts = splits["train"].reader(None)
+    choice = choose_sublayers(model, loss, train_texts, tokenizer.pad_token_id, prepared, config, arguments)
     facts = environment(config, prepared.fingerprint)
     if is_main:
         create_run(config, facts, prepared.taxonomy)
+        save_preparation(config.run_folder, vocabulary, choice, tokenizer)
         print(describe_run(config, prepared, splits, model))
 
     # What frozen blocks compute never changes: compute it once, then run only what lies above them.
@@ -115,7 +122,9 @@ def train(config: Config) -> dict[str, Any] | None:
             if stand_in is not None:
                 stand_in.restore()
             save_best(model, tokenizer, config, prepared, results, rule)
-            metrics = write_results(config, engine, outcome, seconds, splits, results, rule, prepared, tracker)
+            metrics = write_results(
+                config, engine, outcome, seconds, splits, results, rule, prepared, tracker, vocabulary, choice
+            )
     return metrics
 
 

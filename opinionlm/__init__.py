@@ -17,6 +17,8 @@ warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprec
 
 # Registration imports torch and transformers (about four seconds), which command-line help must not wait for.
 if not {"-h", "--help"} & set(sys.argv):
+    from opinionlm.adaptation.adapt.tokenizer import register_task_token_tokenizer
     from opinionlm.models.registration import register_auto_classes
 
     register_auto_classes()
+    register_task_token_tokenizer()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from opinionlm.adapt_rules import adapt_problems
 from opinionlm.errors import UserError
 from opinionlm.loss_rules import loss_problems
 from opinionlm.method_rules import engine_problems, method_problems
@@ -128,9 +129,7 @@ def option_names(group: type, script: Script) -> list[str]:
     """The options of a group that a script has; the group is a dataclass of `opinionlm.options`."""
     names = [entry.name for entry in fields(group) if entry.name != "extra"]
     match script:
-        case "train_classifier":
-            return [] if group in (AdaptConfig, InstructConfig, PretrainConfig, PromptConfig) else names
-        case "mining":
+        case "train_classifier" | "mining":
             return [] if group in (InstructConfig, PretrainConfig, PromptConfig) else names
         case "train_instruct":
             if group in (AdaptConfig, PretrainConfig, PromptConfig, RobustConfig):
@@ -212,7 +211,7 @@ def validate(config: Config) -> None:
     # Without training there is no adaptation that could be wrong.
     if config.script != "prompt":
         problems += method_problems(config) + engine_problems(config) + loss_problems(config)
-        problems += robust_problems(config)
+        problems += robust_problems(config) + adapt_problems(config)
     require(
         not (model.load_in_4bit and model.random_weights),
         "random_weights",

@@ -72,7 +72,7 @@ def method_problems(config: Config) -> list[str]:
         "belongs to adaptation: prefix; set it to false",
     )
     require(
-        not (model.load_in_4bit and name in ("full", "layerwise_lr", "lisa")),
+        not (model.load_in_4bit and name in ("full", "layerwise_lr", "lisa", "adapt")),
         "adaptation",
         name,
         "cannot train 4-bit weights; use qlora, top_blocks or head_only, or set load_in_4bit: false",
@@ -90,7 +90,7 @@ def method_problems(config: Config) -> list[str]:
         f"recomputes blocks without the keys and values of adaptation: {name}; set it to false, or use prompt or lora",
     )
     require(
-        method.cache_frozen != "on" or name in ("top_blocks", "bottom_frozen", "head_only"),
+        method.cache_frozen != "on" or name in ("top_blocks", "bottom_frozen", "head_only", "adapt"),
         "cache_frozen",
         method.cache_frozen,
         f"needs blocks that stay as they are, and adaptation: {name} changes what the lowest computes; use auto",

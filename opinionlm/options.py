@@ -36,6 +36,7 @@ Adaptation = Literal[
     "p_tuning_v2",
     "prompt",
     "p_tuning",
+    "adapt",
 ]
 
 Loss = Literal["cross_entropy", "logit_adjusted", "focal", "ldam", "tree_conditional", "tree_marginal", "tree_soft"]
@@ -170,8 +171,11 @@ class RobustConfig:
 
 @dataclass
 class AdaptConfig:
-    """AdaPT: which token sequences of the training texts become tokens of their own."""
+    """AdaPT: which token sequences of the training texts become tokens of their own, and which sub-layers train."""
 
+    task_tokens: Literal["auto", "on", "off"] = option(
+        "auto", "tokens for sequences of the training texts; auto: with adaptation: adapt; on: with any other too"
+    )
     sequence_min_length: int = option(3, "tokens of the shortest sequence; the paper's tables also show 1 and 2")
     sequence_max_length: int = option(20, "tokens of the longest sequence")
     sequence_min_frequency: int = option(5, "training texts that a sequence occurs in at least")
@@ -187,6 +191,14 @@ class AdaptConfig:
     sequence_perplexity_cutoff: float | None = option(None, "highest (as_printed: lowest) perplexity that is kept")
     sequence_top_k: int | None = option(None, "most sequences kept")
     sequence_vocabulary_share: float = option(0.1, "and never more than this share of the tokenizer's vocabulary")
+    sensitivity_budget: float = option(0.2, "adapt: share of the backbone's parameters that sub-layers may train")
+    sensitivity_beta: float = option(1.0, "adapt: weight of the gradient norm beside the index of dispersion")
+    sensitivity_standardise: bool = option(True, "adapt: both measures get mean 0 and variance 1 before the sum")
+    sensitivity_samples: int | None = option(
+        512, "adapt: training texts that sensitivity is measured on, drawn with the seed; null: all"
+    )
+    sensitivity_warmup_steps: int = option(100, "adapt: steps of the head alone before sensitivity is measured")
+    sensitivity_warmup_learning_rate: float = option(1e-3, "adapt: learning rate of these steps")
 
 
 @dataclass

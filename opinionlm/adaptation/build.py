@@ -21,6 +21,7 @@ def build_model(
     prepared: PreparedDataset,
     vocabulary: int,
     total_steps: int | None = None,
+    task_tokens: int = 0,
 ) -> OpinionClassifier:
     """Build the model that a prepared data set's task asks for.
 
@@ -30,13 +31,14 @@ def build_model(
         prepared: the data; its label tree or tags decide the head's outputs.
         vocabulary: entries of the tokenizer, which the embedding must have rows for.
         total_steps: optimizer steps of the run; only AdaLoRA needs them.
+        task_tokens: embedding rows to add; a classifier of texts alone can have some.
 
     Raises:
         UserError: see the builders; the task is one of text to text; or ``platform_prefix`` without platforms.
     """
     match prepared.task:
         case "sequence":
-            model = build_classifier(config, model_config, prepared.taxonomy, vocabulary, total_steps)
+            model = build_classifier(config, model_config, prepared.taxonomy, vocabulary, total_steps, task_tokens)
             train = prepared.dataset["train"]
             model.config.text_pairs = "text_pair" in train.column_names
             if config.data.platform_prefix:
@@ -59,10 +61,12 @@ def build_classifier(
     taxonomy: Taxonomy,
     vocabulary: int,
     total_steps: int | None = None,
+    task_tokens: int = 0,
 ) -> OpinionClassifier:
     """Load the backbone, put a new head on it and freeze what the adaptation leaves alone.
 
-    The head's weights come from torch's global generator: seed it first. The head has one output per leaf of the tree.
+    The weights of the head, then of task tokens, come from torch's global generator: seed it first. The
+    head has one output per leaf of the tree.
 
     Raises:
         UserError: the model cannot be loaded, has fewer blocks than are to train, or belongs to another tokenizer.
@@ -78,6 +82,7 @@ def build_classifier(
         label_tree=taxonomy.to_lists(),
         max_length=config.data.max_length,
     )
+    model.add_task_tokens(task_tokens)
     apply_adaptation(model, config.method, total_steps)
     return model
 

@@ -17,6 +17,7 @@ from opinionlm.models.backbones import anatomy_of
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.quantization import quantized_modules, weight_count
 from opinionlm.models.sublayers import normalisation_layers, text_blocks
+from opinionlm.models.task_embedding import task_rows
 
 
 def trained_blocks(method: MethodConfig, num_blocks: int) -> int:
@@ -26,7 +27,7 @@ def trained_blocks(method: MethodConfig, num_blocks: int) -> int:
         UserError: more blocks are to train, or to stay frozen, than there are.
     """
     match method.adaptation:
-        case "full" | "layerwise_lr":
+        case "full" | "layerwise_lr" | "adapt":
             return num_blocks
         case "lisa":
             if method.lisa_blocks > num_blocks:
@@ -58,7 +59,9 @@ def apply_adaptation(model: OpinionClassifier, method: MethodConfig, total_steps
 
     The head always trains. Under ``top_blocks`` and ``bottom_frozen`` everything above the frozen blocks does, BERT's
     pooler included where the model has one; ``head_only`` and the adapters leave the pooler alone. The frozen part
-    below the trained blocks is run without dropout, see `OpinionClassifier.freeze_prefix`.
+    below the trained blocks is run without dropout, see `OpinionClassifier.freeze_prefix`. Rows of task tokens always
+    train; they lie below all blocks, so that there is no frozen part. Under ``adapt`` the sub-layers that train are
+    chosen later, by `opinionlm.training.sublayer_choice.choose_sublayers`.
 
     Args:
         model: the classifier; changed in place.
@@ -76,6 +79,8 @@ def apply_adaptation(model: OpinionClassifier, method: MethodConfig, total_steps
         case "head_only":
             model.backbone.requires_grad_(False)
             frozen_below = num_blocks
+        case "adapt":
+            model.backbone.requires_grad_(False)
         case "top_blocks" | "bottom_frozen":
             count = trained_blocks(method, num_blocks)
             train_top_blocks(model.backbone, count)
@@ -88,7 +93,10 @@ def apply_adaptation(model: OpinionClassifier, method: MethodConfig, total_steps
             model.add_adapter_to_backbone(describe_adapter(method, model.config.text_config, total_steps))
             train_norms_with_adapters(model.backbone, method)
     model.head.requires_grad_(True)
-    model.freeze_prefix(frozen_below)
+    rows = task_rows(model.backbone)
+    if rows is not None:
+        rows.requires_grad_(True)
+    model.freeze_prefix(frozen_below if rows is None else 0)
 
 
 def adapt_generative(

@@ -141,5 +141,7 @@ def trained_part(method: MethodConfig) -> str:
             return "the head alone"
         case "top_blocks":
             return f"the top {method.trainable_blocks} block(s), the final norm and the head"
+        case "adapt":
+            return "the head, the sub-layers most sensitive to the task, and the embedding rows of its task tokens"
         case other:
             return f"the head and what `adaptation: {other}` trains or adds"

@@ -12,6 +12,7 @@ import torch
 from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from opinionlm.adaptation.adapt.tokenizer import TaskTokenTokenizer
 from opinionlm.data.encoding import separate_pairs
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
@@ -101,6 +102,12 @@ def load_labeller(
         raise UserError(f"--model: the weights in {folder} are incomplete (no {broken[0]!s}); copy the folder anew")
     if tokenizer.pad_token_id is None:
         raise UserError(f"--model: the tokenizer in {folder} has no padding token; save one with the model")
+    known = len(tokenizer.task_tokens.sequences) if isinstance(tokenizer, TaskTokenTokenizer) else 0
+    if known != model.config.task_tokens:
+        raise UserError(
+            f"--model: the model in {folder} has {model.config.task_tokens:,} task tokens and its tokenizer "
+            f"knows {known:,}; copy the whole folder anew"
+        )
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     separate_pairs(tokenizer)
     use_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())

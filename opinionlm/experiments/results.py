@@ -9,6 +9,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 from transformers.trainer_utils import TrainOutput
 
+from opinionlm.adaptation.adapt.vocabulary import TaskVocabulary
 from opinionlm.adaptation.methods import count_parameters
 from opinionlm.config import Config
 from opinionlm.data.augmentation import copies_per_label
@@ -20,6 +21,7 @@ from opinionlm.evaluation.predictions import score_table, split_table, tag_table
 from opinionlm.evaluation.reports import SplitPredictions
 from opinionlm.evaluation.similarity import ScorePredictions
 from opinionlm.evaluation.tagging import TagPredictions
+from opinionlm.experiments.adapt_results import adapt_cost, adapt_parameters
 from opinionlm.experiments.class_results import SplitResult, decision_facts
 from opinionlm.experiments.drift_figure import save_drift
 from opinionlm.experiments.figures import learning_curves, save_figure
@@ -33,6 +35,7 @@ from opinionlm.training.cost import peak_memory_mb, train_flops_per_token
 from opinionlm.training.engines import Engine
 from opinionlm.training.runs import write_csv, write_json, write_text
 from opinionlm.training.splits import Split
+from opinionlm.training.sublayer_choice import Choice
 
 
 def save_best(
@@ -66,12 +69,15 @@ def write_results(
     rule: AnswerRule,
     prepared: PreparedDataset,
     tracker: Tracker,
+    vocabulary: TaskVocabulary,
+    choice: Choice,
 ) -> dict[str, Any]:
     """Put the metrics of a trained model together and finish the run with them; see `finish_run`."""
     state, model = engine.state, engine.model
     tokens = state.num_input_tokens_seen
     # R-Drop computes every token twice.
     passes = 2 if config.robust.rdrop_alpha > 0 else 1
+    train_flops = train_flops_per_token(model, config.method) * tokens * passes
     copies = copies_of(splits["train"], prepared)
     metrics = {
         "train": {
@@ -83,12 +89,19 @@ def write_results(
         },
         **{name: result.scores for name, result in results.items()},
         **({"decision": decision_facts(rule, config.decision)} if prepared.task == "sequence" else {}),
-        "model": count_parameters(model) | {"quantized_modules": len(quantized_modules(model))},
+        "model": {
+            **count_parameters(model),
+            "quantized_modules": len(quantized_modules(model)),
+            **adapt_parameters(model, choice),
+        },
         "cost": {
             "train_seconds": train_seconds,
             "tokens_per_second": tokens / train_seconds,
             "peak_memory_mb": peak_memory_mb(),
-            "train_flops": train_flops_per_token(model, config.method) * tokens * passes,
+            "train_flops": train_flops,
+            # Logistic regression has no epochs.
+            "train_flops_per_epoch": train_flops / max(state.epoch, 1e-9),
+            **adapt_cost(model, vocabulary, choice, splits["test"]),
         },
     }
     texts = {name: split.texts for name, split in splits.items()}

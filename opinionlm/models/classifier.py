@@ -22,6 +22,7 @@ from opinionlm.models.quantization import (
     name_unquantized_modules,
     quantized_modules,
 )
+from opinionlm.models.task_embedding import add_task_rows
 
 
 class OpinionClassifierConfig(PreTrainedConfig):
@@ -38,6 +39,7 @@ class OpinionClassifierConfig(PreTrainedConfig):
         max_length: number of tokens a text was cut to in training; prediction does the same.
         text_pairs: whether the model was trained on pairs of texts.
         platforms: those of the training texts, where the model reads a platform in front of every text; else None.
+        task_tokens: rows that were added to the embedding, for the ids behind the tokenizer's own.
         adapter: what was added to the backbone, as `opinionlm.models.adapters.add_adapter` reads it.
         temperature: divides the logits, which are the model's own, where calibrated probabilities are wanted.
         decision, decision_offsets: how a leaf is decided, see `opinionlm.evaluation.decisions.AnswerRule`.
@@ -58,6 +60,7 @@ class OpinionClassifierConfig(PreTrainedConfig):
     max_length: int | None = None
     text_pairs: bool = False
     platforms: list[str] | None = None
+    task_tokens: int = 0
     adapter: dict | None = None
     temperature: float = 1.0
     decision: str = "argmax"
@@ -93,6 +96,8 @@ class OpinionClassifier(PreTrainedModel):
         is_new = backbone is None
         if is_new:
             backbone = new_backbone(config.text_config, with_pooler=config.pooling == "pooler")
+            if config.task_tokens:
+                add_task_rows(backbone, config.task_tokens)
             if config.adapter is not None:
                 backbone = add_adapter(backbone, config.adapter)
         self.backbone = backbone
@@ -164,6 +169,12 @@ class OpinionClassifier(PreTrainedModel):
         elif isinstance(module, nn.LayerNorm):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
+
+    def add_task_tokens(self, count: int) -> None:
+        """Add embedding rows for task tokens, drawn from torch's global generator; before any adapter is added."""
+        if count:
+            add_task_rows(self.backbone, count)
+        self.config.task_tokens = count
 
     def add_adapter_to_backbone(self, adapter: dict[str, Any]) -> None:
         """Add an adapter that the saved model will carry; its parameters are the backbone's only ones that train.

@@ -16,11 +16,13 @@ from datasets import Dataset
 from tqdm import tqdm
 from transformers import TrainingArguments
 
+from opinionlm.adapt_rules import FREEZING
 from opinionlm.config import Config
 from opinionlm.data.encoding import PadCollator, longest_first, numbers_of
 from opinionlm.errors import UserError
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.frozen_prefix import prefix_states
+from opinionlm.models.task_embedding import task_rows
 from opinionlm.training.batching import EncodedTexts
 from opinionlm.training.frozen_cache import (
     OFFSETS,
@@ -65,6 +67,8 @@ def cached_splits(
     if mode == "off":
         return None
     if model.prefix_blocks == 0:
+        if is_main and task_rows(model.backbone) is not None and config.method.adaptation in FREEZING:
+            print("cache   off: the rows of task tokens train below all blocks")
         if mode == "on":
             raise UserError(
                 f"{config.source}: cache_frozen: on, but adaptation: {config.method.adaptation} freezes no block "

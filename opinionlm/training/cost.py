@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from opinionlm.adaptation.adapt.modules import Sublayer, sublayers_of
 from opinionlm.config import MethodConfig
 from opinionlm.models.backbones import anatomy_of, plain_backbone
 from opinionlm.models.classifier import OpinionClassifier
@@ -30,6 +31,8 @@ def train_flops_per_token(model: OpinionClassifier, method: MethodConfig) -> flo
     """
     blocks = anatomy_of(model.backbone).blocks
     share = method.lisa_blocks / len(blocks) if method.adaptation == "lisa" else 1.0
+    # AdaPT chooses sub-layers: below the lowest one no gradient flows, not even through the rest of its block.
+    parts = sublayers_of(model.backbone) if method.adaptation == "adapt" else blocks
     inside = {id(parameter) for block in blocks for parameter in block.parameters()}
     # What trains outside the blocks of the backbone (embedding, prompts, prefixes) gets its gradient through them
     # all, except the norm above them and BERT's pooler.
@@ -37,14 +40,14 @@ def train_flops_per_token(model: OpinionClassifier, method: MethodConfig) -> flo
     gradient_flows = any(
         parameter.requires_grad and id(parameter) not in inside | above for parameter in model.backbone.parameters()
     )
-    return block_flops(blocks, gradient_flows, share)
+    return block_flops(parts, gradient_flows, share)
 
 
-def block_flops(blocks: Iterable[nn.Module], gradient_flows: bool, share: float = 1.0) -> float:
+def block_flops(blocks: Iterable[nn.Module | Sublayer], gradient_flows: bool, share: float = 1.0) -> float:
     """Floating-point operations that one training token costs in a model's blocks; see `train_flops_per_token`.
 
     Args:
-        blocks: lowest first.
+        blocks: or their sub-layers, lowest first.
         gradient_flows: whether something below the lowest block trains.
         share: of the blocks that train at a time.
     """

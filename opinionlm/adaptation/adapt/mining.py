@@ -40,10 +40,9 @@ def main(argv: list[str] | None = None) -> None:
     config = parse_config(rest, description=__doc__, script="mining")
 
     # Imported late, so that --help and config errors answer at once.
-    from opinionlm.adaptation.adapt.search import check, keep_best, mine
+    from opinionlm.adaptation.adapt.search import keep_best, mine
     from opinionlm.data.tokens import load_tokenizer
 
-    check(config.adapt)
     tokenizer = load_tokenizer(config.model.tokenizer_name_or_path or config.model.model_name_or_path)
     rows = training_token_ids(config, tokenizer)
     started = time.perf_counter()

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
+from opinionlm.adapt_rules import sequence_problems
 from opinionlm.adaptation.adapt.contiguous import closed_contiguous
 from opinionlm.adaptation.adapt.corpus import build_corpus
 from opinionlm.adaptation.adapt.gapped import SearchExplodedError, closed_gapped
@@ -109,20 +110,9 @@ def keep_best(mined: Sequence[MinedSequence], options: AdaptConfig, vocabulary: 
 
 
 def check(options: AdaptConfig) -> None:
-    """Raise a `UserError` for the first option that is out of range."""
-    shortest, gap = options.sequence_min_length, options.sequence_max_gap
-    for holds, name, reason in (
-        (shortest >= 1, "sequence_min_length", "must be at least 1 token"),
-        (options.sequence_max_length >= shortest, "sequence_max_length", "must not be below sequence_min_length"),
-        (options.sequence_min_frequency >= 1, "sequence_min_frequency", "must be at least 1 text"),
-        (gap is None or gap >= 0, "sequence_max_gap", "must not be negative; 0 means contiguous, null no limit"),
-        (options.sequence_memory_mb >= 1, "sequence_memory_mb", "must be at least 1 MB"),
-        (options.sequence_smoothing >= 0, "sequence_smoothing", "must not be negative; 0 means none"),
-        (options.sequence_top_k is None or options.sequence_top_k >= 0, "sequence_top_k", "must not be negative"),
-        (0 <= options.sequence_vocabulary_share <= 1, "sequence_vocabulary_share", "must be between 0 and 1"),
-    ):
-        if not holds:
-            raise UserError(f"{name}: {vars(options)[name]!r} {reason}")
+    """Raise a `UserError` for options that are out of range."""
+    if problems := sequence_problems(options):
+        raise UserError("; ".join(problems))
 
 
 def explosion(options: AdaptConfig, length: int) -> str:

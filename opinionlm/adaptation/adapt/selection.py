@@ -9,10 +9,10 @@ from pathlib import Path
 
 from opinionlm.adaptation.adapt.modules import Kind, Sublayer, sublayers_of
 from opinionlm.adaptation.adapt.sensitivity import Sensitivity
-from opinionlm.adaptation.adapt.task_embedding import task_rows
 from opinionlm.errors import UserError
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.quantization import weight_count
+from opinionlm.models.task_embedding import task_rows
 
 
 @dataclass(frozen=True)

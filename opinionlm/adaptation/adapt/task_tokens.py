@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
 from opinionlm.adaptation.adapt.matching import SequenceMatcher
 from opinionlm.errors import UserError
@@ -86,29 +84,3 @@ class TaskTokens:
                 f"{path}: cannot be read ({' '.join(str(error).split())}); the model was trained with task tokens and "
                 "needs this file: copy the whole folder of the model"
             ) from None
-
-
-def encode_with_task_tokens(
-    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, task_tokens: TaskTokens, max_length: int
-) -> list[list[int]]:
-    """Token ids of texts with task tokens, cut to a length afterwards, between the tokenizer's special tokens.
-
-    Args:
-        texts: the texts.
-        tokenizer: of the model.
-        task_tokens: what to insert.
-        max_length: most ids per text, special and task tokens included.
-    """
-    before, after = special_tokens(tokenizer)
-    room = max(max_length - len(before) - len(after), 0)
-    bare = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
-    return [[*before, *row[:room], *after] for row in task_tokens.insert(bare)]
-
-
-def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """Ids that the tokenizer puts before and after every text."""
-    probe = tokenizer("a", return_special_tokens_mask=True)
-    ids, special = probe["input_ids"], probe["special_tokens_mask"]
-    first = special.index(0)
-    last = len(special) - special[::-1].index(0)
-    return ids[:first], ids[last:]

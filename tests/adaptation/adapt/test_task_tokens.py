@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from opinionlm.adaptation.adapt.matching import SequenceMatcher
-from opinionlm.adaptation.adapt.task_embedding import TaskEmbedding, add_task_rows, task_rows
-from opinionlm.adaptation.adapt.task_tokens import TaskTokens, encode_with_task_tokens, special_tokens
+from opinionlm.adaptation.adapt.task_tokens import TaskTokens
+from opinionlm.adaptation.adapt.tokenizer import TaskTokenTokenizer
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import new_backbone
+from opinionlm.models.task_embedding import TaskEmbedding, add_task_rows, task_rows
 from tests.adaptation.adapt.oracles import occurs
 from tests.tiny import FAMILIES, VOCABULARY, tiny_classifier, tiny_config, tiny_tokenizer
 
@@ -57,12 +58,33 @@ def test_gene_example_of_the_paper(gene_tokenizer: PreTrainedTokenizerFast) -> N
     assert [token for token in row if token < 100] == plain
 
 
-def test_insertion_comes_before_truncation(gene_tokenizer: PreTrainedTokenizerFast) -> None:
-    tokens = TaskTokens((ids_of(gene_tokenizer, "brca1"),), max_gap=0, first_id=100)
-    whole, cut = (encode_with_task_tokens([GENE], gene_tokenizer, tokens, length)[0] for length in (64, 7))
-    assert special_tokens(gene_tokenizer) == ([2], [3])
-    assert cut == [*whole[:6], 3] and len(cut) == 7 and cut[2] == 100
-    assert whole[0] == 2 and whole[-1] == 3
+def test_gene_example_through_the_tokenizer(gene_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    brca, cancer = ids_of(gene_tokenizer, "brca1"), ids_of(gene_tokenizer, "cancer predisposition")
+    tokens = TaskTokens((brca, cancer), max_gap=0, first_id=100)
+    tokenizer = TaskTokenTokenizer.extend(gene_tokenizer, tokens)
+    tokenizer.save_pretrained(tmp_path)
+    (inside,) = tokens.insert([list(ids_of(gene_tokenizer, GENE))])
+    for one in (tokenizer, AutoTokenizer.from_pretrained(tmp_path)):
+        assert type(one) is TaskTokenTokenizer and one.task_tokens == tokens and one.pad_token == "[PAD]"
+        assert one(GENE)["input_ids"] == [2, *inside, 3]
+        assert one([GENE], add_special_tokens=False)["input_ids"] == [inside]
+        # Insertion comes before truncation: the cut text begins as the whole one does.
+        cut = one(GENE, truncation=True, max_length=7)["input_ids"]
+        assert cut == [2, *inside[:5], 3] and cut[2] == 100
+        batch = one([GENE, "gene", ""], padding=True, return_tensors="pt")
+        assert batch["input_ids"].shape == (3, len(inside) + 2) and batch["attention_mask"].sum(1)[1:].tolist() == [
+            3,
+            2,
+        ]
+        assert one("gene", return_tensors="pt")["input_ids"].shape == (1, 3)
+        with pytest.raises(UserError, match="single texts only"):
+            one("gene", "risk")
+    left = TaskTokenTokenizer.extend(gene_tokenizer, tokens)
+    left.truncation_side = "left"
+    assert left(GENE, truncation=True, max_length=5)["input_ids"] == [2, *inside[-3:], 3]
+    assert left(GENE, truncation=True, max_length=2)["input_ids"] == [2, 3]
+    # The tokenizer that was extended knows nothing of it.
+    assert max(gene_tokenizer(GENE)["input_ids"]) < 100
 
 
 @pytest.mark.parametrize(
@@ -149,8 +171,7 @@ def test_original_tokens_stay_and_saving_changes_nothing(tmp_path: Path) -> None
 
 def test_tokenizer_without_a_last_special_token() -> None:
     tokens = TaskTokens((ids_of(tiny_tokenizer(), "buy now"),), max_gap=0, first_id=VOCABULARY)
-    (row,) = encode_with_task_tokens(["buy now"], tiny_tokenizer(), tokens, 32)
-    assert row[:2] == [2, VOCABULARY]
+    assert TaskTokenTokenizer.extend(tiny_tokenizer(), tokens)("buy now")["input_ids"][:2] == [2, VOCABULARY]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

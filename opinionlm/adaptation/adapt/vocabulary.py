@@ -1,0 +1,84 @@
+"""From training texts to a tokenizer that knows their sequences (AdaPT, Algorithms 1 and 2)."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+from opinionlm.adapt_rules import uses_task_tokens
+from opinionlm.adaptation.adapt.search import MinedSequence, keep_best, mine
+from opinionlm.adaptation.adapt.task_tokens import TaskTokens
+from opinionlm.adaptation.adapt.tokenizer import TaskTokenTokenizer
+from opinionlm.config import Config
+from opinionlm.data.encoding import subset
+from opinionlm.data.prepared import PreparedDataset
+from opinionlm.errors import UserError
+
+
+@dataclass(frozen=True)
+class TaskVocabulary:
+    """The sequences that became tokens.
+
+    Attributes:
+        sequences: the n-th has the n-th id behind the model's own; none without task tokens.
+        seconds: that mining took.
+    """
+
+    sequences: tuple[MinedSequence, ...] = ()
+    seconds: float = 0.0
+
+
+def with_task_tokens(
+    tokenizer: PreTrainedTokenizerBase, model_config: PreTrainedConfig, prepared: PreparedDataset, config: Config
+) -> tuple[PreTrainedTokenizerBase, TaskVocabulary]:
+    """Mine the training texts and extend a tokenizer, where the config asks for it.
+
+    Equal texts and options give equal sequences, so a run that goes on after a stop finds the same again.
+
+    Args:
+        tokenizer: of the model.
+        model_config: its embedding's rows are counted; the ids of task tokens begin behind them.
+        prepared: the data; of the training split only what the run trains on is read.
+        config: the run's options.
+
+    Raises:
+        UserError: data that are not single texts with a label, nothing found, or a search that outgrows its memory.
+    """
+    if not uses_task_tokens(config):
+        return tokenizer, TaskVocabulary()
+    check_texts(config, prepared)
+    started = time.perf_counter()
+    texts = subset(prepared.dataset["train"], config.data.max_train_samples, config.training.seed)["text"]
+    # Called, not encoded by the backend, whose own truncation a tokenizer.json may have set.
+    rows = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    kept = keep_best(mine(rows, config.adapt), config.adapt, len(tokenizer))
+    if not kept:
+        adapt = config.adapt
+        raise UserError(
+            f"{config.source}: task_tokens: no sequence of {adapt.sequence_min_length} tokens or more occurs in "
+            f"{adapt.sequence_min_frequency} of the {len(rows):,} training texts; lower sequence_min_frequency or "
+            "sequence_min_length, or set task_tokens: off"
+        )
+    first_id = model_config.get_text_config().vocab_size
+    tokens = TaskTokens(tuple(one.tokens for one in kept), config.adapt.sequence_max_gap, first_id)
+    extended = TaskTokenTokenizer.extend(tokenizer, tokens)
+    return extended, TaskVocabulary(tuple(kept), time.perf_counter() - started)
+
+
+def check_texts(config: Config, prepared: PreparedDataset) -> None:
+    """AdaPT reads one text and gives it one label.
+
+    Raises:
+        UserError: the data are of another kind.
+    """
+    pairs = "text_pair" in prepared.dataset["train"].column_names
+    if prepared.task != "sequence" or pairs:
+        found = "pairs of texts" if pairs else f"data of task {prepared.task!r}"
+        asked = "adaptation: adapt" if config.method.adaptation == "adapt" else "task_tokens: on"
+        raise UserError(
+            f"{config.source}: {asked} is for single texts with one label each, and {config.data.dataset} holds "
+            f"{found}; a task token has no tag and no place between two texts: use another adaptation, "
+            "task_tokens: off"
+        )
