@@ -15,7 +15,8 @@ from opinionlm.errors import UserError
 from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.ensembles import averaged_logits
 from opinionlm.evaluation.metrics import classification_scores
-from opinionlm.experiments.ensembles import keep_members, read_probabilities
+from opinionlm.experiments.ensemble_folder import keep_members
+from opinionlm.experiments.ensembles import read_probabilities
 from tests.classifier_runs import train
 from tests.saved_classifier import LEAVES, WORDS, save_tiny_classifier
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import csv
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,16 @@ from opinionlm.config import Config
 from opinionlm.data.encoding import subset
 from opinionlm.data.platforms import load_data
 from opinionlm.data.taxonomy import Taxonomy
-from opinionlm.evaluation.decisions import AnswerRule, fit_answers
+from opinionlm.evaluation.decisions import fit_answers
 from opinionlm.evaluation.ensembles import averaged_logits
 from opinionlm.evaluation.metrics import weighted_log_loss
 from opinionlm.experiments.class_results import SplitResult, decision_facts, judge_classes, trust_scores
+from opinionlm.experiments.ensemble_folder import keep_members
 from opinionlm.experiments.results import finish_run
-from opinionlm.experiments.saved_rule import rule_facts
 from opinionlm.experiments.split_results import intervals_of
 from opinionlm.experiments.tracking import NoTracking
-from opinionlm.training.runs import create_run, environment, write_json
+from opinionlm.training.runs import create_run, environment
 
-ENSEMBLE = "ensemble.json"
 SPLITS = ("validation", "test")
 
 
@@ -97,10 +95,3 @@ def read_probabilities(table: Path, taxonomy: Taxonomy) -> tuple[list[str], np.n
         rows = list(csv.DictReader(file))
     names = [f"probability_{leaf}" for leaf in taxonomy.leaves]
     return [row["id"] for row in rows], np.array([[float(row[name]) for name in names] for row in rows])
-
-
-def keep_members(folder: Path, members: Sequence[Path], rule: AnswerRule) -> None:
-    """Write what makes folders of models one model: where they lie, as seen from here, and how labels are decided."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [os.path.relpath(member, folder) for member in members]
-    write_json(folder / ENSEMBLE, {"members": paths, "rule": rule_facts(rule)})

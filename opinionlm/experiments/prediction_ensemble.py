@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,9 @@ import numpy as np
 from opinionlm.errors import UserError
 from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.ensembles import averaged_logits
-from opinionlm.experiments.ensembles import ENSEMBLE
+from opinionlm.experiments.ensemble_folder import ENSEMBLE, kept_members
 from opinionlm.experiments.labellers import ClassLabeller, Item, LabelAnswers, Labeller, no_progress
 from opinionlm.experiments.prediction import Device, TrustOptions, check_model_folder, load_labeller
-from opinionlm.experiments.saved_rule import rule_from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +45,7 @@ def member_folders(folders: Sequence[Path]) -> tuple[list[Path], AnswerRule | No
     ensembles = [folder for folder in folders if (folder / ENSEMBLE).is_file()]
     if ensembles and len(folders) > 1:
         raise UserError(f"--model: {ensembles[0]} is an ensemble itself; give it alone, or its members one by one")
-    members, rule = list(folders), None
-    if ensembles:
-        path = ensembles[0] / ENSEMBLE
-        try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
-            members, rule = [(path.parent / name).resolve() for name in facts["members"]], rule_from(facts["rule"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"--model: {path} cannot be read ({error}); run the seeds again") from error
+    members, rule = kept_members(ensembles[0]) if ensembles else (list(folders), None)
     for folder in members:
         check_model_folder(folder)
     return members, rule
