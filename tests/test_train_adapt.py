@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -115,8 +119,6 @@ def test_saved_model_reads_task_tokens_everywhere(adapted, tmp_path) -> None:
 
 
 def test_a_model_without_its_task_tokens_is_refused(adapted, tmp_path) -> None:
-    import shutil
-
     best = tmp_path / "best"
     shutil.copytree(adapted[0] / "best", best)
     (best / "task_tokens.json").unlink()
@@ -185,6 +187,27 @@ def test_loop_gives_the_same_run_as_trainer(setting, adapted, tmp_path) -> None:
     looped = train(setting, output_dir=tmp_path, run_name="loop", engine="loop", **OPTIONS)
     for name in ("loss", "macro_f1", "ece"):
         assert looped["test"][name] == pytest.approx(adapted[1]["test"][name], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_choose_and_train_as_one(setting, tmp_path) -> None:
+    one = train(setting, output_dir=tmp_path, run_name="one", classifier_dropout=0, **OPTIONS)
+    options = {"output_dir": tmp_path, "run_name": "two", "per_device_train_batch_size": 8, "classifier_dropout": 0}
+    launch = [str(Path(sys.executable).parent / "accelerate"), "launch"]
+    launch += ["--config_file", "configs/accelerate/two_cpu_processes.yaml", "--main_process_port", "0"]
+    done = subprocess.run(
+        [*launch, "train_classifier.py", *command_line(setting, **(OPTIONS | options))],
+        cwd=Path(__file__).resolve().parent.parent,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    two = json.loads((tmp_path / "two" / "metrics.json").read_text())
+    for name in ("selection.json", "sequences.csv"):
+        assert (tmp_path / "two" / name).read_text() == (tmp_path / "one" / name).read_text()
+    assert two["test"]["loss"] == pytest.approx(one["test"]["loss"], abs=2e-4)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,14 @@ from torch import nn
 from opinionlm.adaptation.adapt.modules import Sublayer, sublayers_of
 from opinionlm.adaptation.adapt.selection import Selection, apply_selection, select_modules, selected_sublayers
 from opinionlm.adaptation.adapt.sensitivity import Sensitivity, measure_sensitivity, warm_up_head
+from opinionlm.config import MethodConfig
 from opinionlm.errors import UserError
 from opinionlm.experiments.figures import save_figure
 from opinionlm.experiments.sensitivity_figure import sensitivity_figure
 from opinionlm.models.backbones import anatomy_of, new_backbone
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.task_embedding import add_task_rows, task_rows
+from opinionlm.training.cost import train_flops_per_token
 from tests.tiny import FAMILIES, tiny_classifier, tiny_config
 
 Example = dict[str, torch.Tensor]
@@ -230,3 +233,20 @@ def test_warm_up_trains_the_head_alone() -> None:
     assert end < 0.7 * start
     assert all(torch.equal(a, b) for a, b in zip(before, model.backbone.parameters(), strict=True))
     assert not model.head.training and all(parameter.grad is None for parameter in model.head.parameters())
+
+
+@pytest.mark.parametrize("with_task_tokens", [False, True])
+def test_flops_by_hand(with_task_tokens: bool) -> None:
+    model = tiny_classifier("bert")
+    if with_task_tokens:
+        add_task_rows(model.backbone, 5)
+    chosen = select_modules(model, measured_without_texts(model), 0.3)
+    wanted = {(1, "feed_forward"), (2, "attention")}
+    modules = tuple(replace(one, selected=(one.block, one.kind) in wanted) for one in chosen.modules)
+    apply_selection(model, replace(chosen, modules=modules))
+    attention, feed_forward = (one.size() for one in sublayers_of(model.backbone)[:2])
+    blocks = 4 * (attention + feed_forward)
+    # Gradients reach the task tokens through everything, else block 1's feed-forward network and what is above it.
+    through = blocks if with_task_tokens else feed_forward + blocks / 2
+    expected = 2 * blocks + 2 * through + 2 * (attention + feed_forward)
+    assert train_flops_per_token(model, MethodConfig(adaptation="adapt")) == expected
