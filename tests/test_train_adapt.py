@@ -65,7 +65,7 @@ def test_run_folder_tells_what_trains_and_why(setting, adapted) -> None:
     assert model["selected_share"] <= 0.2 and model["selected_share_with_task_tokens"] > model["selected_share"]
     assert 0 < cost["task_tokens_per_text"] < cost["tokens_per_text"]
     assert cost["mining_seconds"] > 0 and cost["selection_seconds"] > 0
-    assert cost["train_flops_per_epoch"] == pytest.approx(cost["train_flops"] / 2)
+    assert cost["train_tflops_per_epoch"] == pytest.approx(cost["train_flops"] / 2e12)
     assert (folder / "figures" / "sensitivity.png").read_bytes().startswith(b"\x89PNG")
 
     # A checkpoint holds what trains and nothing else: head, rows of task tokens, the selected sub-layers.

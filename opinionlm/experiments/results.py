@@ -100,7 +100,7 @@ def write_results(
             "peak_memory_mb": peak_memory_mb(),
             "train_flops": train_flops,
             # Logistic regression has no epochs.
-            "train_flops_per_epoch": train_flops / max(state.epoch, 1e-9),
+            "train_tflops_per_epoch": train_flops / max(state.epoch, 1e-9) / 1e12,
             **adapt_cost(model, vocabulary, choice, splits["test"]),
         },
     }

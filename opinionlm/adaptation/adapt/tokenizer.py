@@ -71,7 +71,7 @@ class TaskTokenTokenizer(PreTrainedTokenizerFast):
         """What calling the tokenizer does; ``input_ids`` and ``attention_mask`` come back.
 
         Raises:
-            UserError: asked for something that an inserted token has not: pairs, words, offsets.
+            UserError: asked for what an inserted token has not: a place between texts, a word, offsets.
         """
         asked = [name for name in UNSERVED if kwargs.get(name)] + ([] if text_pair is None else ["text_pair"])
         if asked:
@@ -85,6 +85,9 @@ class TaskTokenTokenizer(PreTrainedTokenizerFast):
             right = self.truncation_side == "right"
             rows = [row[:room] if right else row[len(row) - min(room, len(row)) :] for row in rows]
         rows = [[*before, *row, *after] for row in rows]
+        if batched and padding_strategy == PaddingStrategy.DO_NOT_PAD and return_tensors is None:
+            # What `pad` would do one text at a time.
+            return BatchEncoding({"input_ids": rows, "attention_mask": [[1] * len(row) for row in rows]})
         return self.pad(
             {"input_ids": rows if batched or return_tensors else rows[0]},
             padding=padding_strategy,
