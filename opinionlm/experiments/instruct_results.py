@@ -12,6 +12,7 @@ from transformers.trainer_utils import TrainOutput
 
 from opinionlm.adaptation.methods import count_parameters
 from opinionlm.config import Config
+from opinionlm.data.folders import partial_folder, publish
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.prompts import PromptEncoder
 from opinionlm.data.taxonomy import Taxonomy
@@ -64,8 +65,8 @@ def save_best_answers(
     prepared: PreparedDataset,
     results: dict[str, tuple[Outcome, dict[str, Any]]],
 ) -> None:
-    """Write ``best/``: the whole model or the adapter, tokenizer, prompts, labels and model card."""
-    folder, model, options = config.run_folder / "best", trainer.model, config.instruct
+    """Write ``best/``, all at once: the whole model or the adapter, tokenizer, prompts, labels and model card."""
+    best, model, options = config.run_folder / "best", trainer.model, config.instruct
     placement = config.method.adaptation
     bottleneck = (placement, config.method.adapter_size) if placement in ("houlsby", "pfeiffer") else None
     is_whole = bottleneck is None and plain_model(model) is model
@@ -82,9 +83,11 @@ def save_best_answers(
         base_model=None if is_whole else config.model.model_name_or_path,
         bottleneck=bottleneck,
     )
-    save_generative(folder, model, encoder.tokenizer, settings)
     scores = {name: found for name, (_, found) in results.items()}
-    write_text(folder / "README.md", answer_card(config, prepared, encoder, count_parameters(model), scores))
+    with partial_folder(best) as folder:
+        save_generative(folder, model, encoder.tokenizer, settings)
+        write_text(folder / "README.md", answer_card(config, prepared, encoder, count_parameters(model), scores))
+        publish(folder, best, is_current=lambda: False)
 
 
 def write_answer_results(

@@ -79,6 +79,7 @@ def new_engine(
         callbacks=callbacks,
         parameter_groups=parameter_groups(model, config.method, config.training),
         auxiliary_loss=partial(auxiliary_loss, model),
+        max_nonfinite_steps=config.training.max_nonfinite_steps,
     )
 
 
