@@ -183,6 +183,7 @@ def refuse_nonfinite(facts: StepFacts, skipped: int, limit: int, folder: Path, i
             "losses": [shown(value) for value in facts.losses],
             "gradient_norm": shown(facts.gradient_norm),
         }
+        folder.mkdir(parents=True, exist_ok=True)
         write_json(path, content)
     if distributed():
         # The file is written before the first process that leaves ends the others.

@@ -46,6 +46,7 @@ def engine(
     folder: Path,
     callbacks: list[TrainerCallback] | None = None,
     loss: ExampleLoss | None = None,
+    max_nonfinite_steps: int = 0,
     **options,
 ):
     """One of the two engines over the same model and examples."""
@@ -92,6 +93,7 @@ def engine(
         data_collator=PadCollator(pad_token_id=0),
         compute_metrics=metrics,
         callbacks=callbacks or [],
+        max_nonfinite_steps=max_nonfinite_steps,
     )
 
 
