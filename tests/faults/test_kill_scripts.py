@@ -6,6 +6,9 @@ import csv
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +106,8 @@ def test_a_grid(setting, tmp_path) -> None:
             metrics.pop("cost")
             found[each.name] = metrics, (each / "best" / "model.safetensors").read_bytes()
             found[f"{each.name} predictions"] = (each / "predictions" / "test.csv").read_bytes()
-        return found | {
-            "table": [line for line in (folder / "table.csv").read_text().splitlines() if "econds" not in line]
-        }
+        lines = (folder / "table.csv").read_text().splitlines()
+        return found | {"table": [line for line in lines if "econds" not in line]}
 
     happened = events(job("whole"))
     for seconds in (6.0, 12.0, 20.0):
@@ -116,12 +118,9 @@ def test_a_grid(setting, tmp_path) -> None:
     assert outcome("killed") == outcome("whole")
 
 
+@slow
 def test_workers_do_not_outlive_a_killed_parent(tmp_path) -> None:
     """A pool's processes hold both ends of their pipe: without care they would wait for tasks for ever."""
-    import subprocess
-    import sys
-    import time
-
     program = (
         "import os, signal, sys, time\n"
         "from concurrent.futures import ProcessPoolExecutor\n"
