@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from opinionlm.config import Config
+from opinionlm.data.folders import is_running
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 
@@ -74,6 +75,8 @@ def create_run(config: Config, facts: dict[str, Any], taxonomy: Taxonomy | None)
         require_same_start(folder, facts)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for each in (folder, folder / "predictions"):
+            clear_temporaries(each)
         write_text(folder / "config.yaml", yaml.safe_dump(config.flat(), sort_keys=False, allow_unicode=True))
         write_json(folder / "environment.json", facts)
         if taxonomy is not None:
@@ -175,6 +178,19 @@ def write_text(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def clear_temporaries(folder: Path, pattern: str = "*") -> None:
+    """Remove what `write_text` and `write_csv` left in a folder when their process was killed.
+
+    Args:
+        folder: of the files.
+        pattern: of their names.
+    """
+    for path in folder.glob(f".{pattern}.*"):
+        process = path.name.rpartition(".")[2]
+        if process.isdigit() and path.is_file() and not is_running(process):
+            path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:

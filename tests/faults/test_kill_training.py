@@ -82,7 +82,7 @@ def test_killed_once(case, part, seed, settings, reference: Reference, tmp_path)
     assert not (job.folder / "out" / "r" / "metrics.json").exists()
     assert run(job) == 0, job.log.read_text()[-3000:]
     assert_same(results(job.folder), expected)
-    assert not list((job.folder / "out" / "r").glob(".best*")) and not list(job.folder.glob("*/.*partial*"))
+    assert not list(job.folder.rglob(".*"))
 
 
 @slow

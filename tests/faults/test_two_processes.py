@@ -18,9 +18,10 @@ ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = {"adaptation": "full", "cache_frozen": "off", "per_device_train_batch_size": 8}
 
 
-def launch(
-    program: list[str], setting: dict[str, str], **options: object
-) -> tuple[subprocess.CompletedProcess, float]:
+Ended = tuple[subprocess.CompletedProcess[str], float]
+
+
+def launch(program: list[str], setting: dict[str, str], **options: object) -> Ended:
     """Start two processes; returns how they ended, and after how many seconds."""
     command = [str(Path(sys.executable).parent / "accelerate"), "launch"]
     command += ["--config_file", "configs/accelerate/two_cpu_processes.yaml", "--main_process_port", "0"]
