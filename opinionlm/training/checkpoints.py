@@ -25,6 +25,7 @@ from opinionlm.data.folders import sync_folder
 from opinionlm.errors import UserError
 from opinionlm.training.runs import write_json
 
+TORCH_WRITER = ("inline_container", "PytorchStreamWriter")
 WEIGHTS, MANIFEST = "trained.safetensors", "manifest.json"
 
 
@@ -196,12 +197,13 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
-        # What torch raises on a full disk is a RuntimeError: "PytorchStreamWriter failed writing file data/2".
-        if isinstance(error, RuntimeError) and "writing file" not in str(error):
+        # What torch raises on a full disk is a RuntimeError: "[enforce fail at inline_container.cc:672] . unexpected
+        # pos 799680 vs 799568", or "PytorchStreamWriter failed writing file data/2".
+        if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in TORCH_WRITER):
             raise
         shutil.rmtree(folder, ignore_errors=True)
-        reason = " ".join(str(error).split())[:200]
+        reason = "writing broke off" if isinstance(error, RuntimeError) else " ".join(str(error).split())[:200]
         raise UserError(
-            f"{folder}: the checkpoint cannot be written ({reason}); make room, then the same command goes on from "
-            "the one before"
+            f"{folder}: the checkpoint cannot be written ({reason}); make room on the disk, then the same command "
+            "goes on from the one before"
         ) from error
