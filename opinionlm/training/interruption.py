@@ -89,7 +89,8 @@ class CheckpointKeeper(TrainerCallback):
         if state.is_world_process_zero:
             with writing(folder):
                 seal(folder)
-            rotate(folder.parent, args.save_total_limit, state.best_global_step)
+            if args.save_total_limit is not None:
+                rotate(folder.parent, args.save_total_limit, state.best_global_step)
         wait(args)
         self.request.number = agreed_maximum(self.request.number, args)
         if self.request.number:

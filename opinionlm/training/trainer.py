@@ -76,7 +76,7 @@ class OpinionTrainer(Trainer):
         self.counters = Counters()
         self.step_batches: list[dict[str, torch.Tensor]] = []
         self.step_losses: list[torch.Tensor] = []
-        self.passes_of_step = 1.0
+        self.passes_of_step = 1
         self.resumed_from: Path | None = None
         self.started, self.earlier_seconds = 0.0, 0.0
         self.stop_request = StopRequest()
@@ -151,6 +151,7 @@ class OpinionTrainer(Trainer):
         self.step_batches, self.step_losses = batches, []
         if not batches:
             return batches, None
+        self.passes_of_step = len(batches)
         weight = torch.stack([self.batch_weight(batch) for batch in batches]).sum().to(device)
         if self.args.world_size > 1:
             weight = self.accelerator.gather(weight).sum()
