@@ -32,7 +32,12 @@ def prepared(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("part", "seed"),
-    [("arrow", 1), ("", 1), pytest.param("", 2, marks=slow), pytest.param("rename", 1, marks=slow)],
+    [
+        ("arrow", 1),
+        pytest.param("", 1, marks=slow),
+        pytest.param("", 2, marks=slow),
+        pytest.param("rename", 1, marks=slow),
+    ],
 )
 def test_preprocessing(part, seed, setting, tmp_path) -> None:
     def job(name: str) -> Job:

@@ -159,6 +159,7 @@ def test_a_damaged_checkpoint_is_skipped(case, file, harm, settings, reference: 
     assert_same(results(job.folder), expected)
 
 
+@slow
 def test_without_a_usable_checkpoint_training_starts_anew(settings, reference: Reference, tmp_path) -> None:
     happened, expected = reference("loop")
     job = training("loop", settings["loop"], tmp_path / "root")

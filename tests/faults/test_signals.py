@@ -46,7 +46,8 @@ def test_preprocessing_leaves_nothing_behind(number, setting, tmp_path) -> None:
     assert "Traceback" not in job.log.read_text() and not list((tmp_path / "out").iterdir())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=slow)])
+@slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_prediction_goes_on(number, setting, tmp_path) -> None:
     model = tmp_path / "train"
     assert run(training("loop", setting, model, num_train_epochs=1)) == 0

@@ -25,7 +25,7 @@ def error_line(job: Job) -> str:
 @pytest.mark.parametrize(
     ("case", "fault"),
     [
-        ("loop", "files_of_at_most_300_kb"),
+        pytest.param("loop", "files_of_at_most_300_kb", marks=slow),
         pytest.param("trainer", "files_of_at_most_300_kb", marks=slow),
         pytest.param("trainer", "files_of_at_most_800_kb", marks=slow),
     ],
@@ -42,7 +42,7 @@ def test_a_full_disk_while_training(case, fault, setting, tmp_path) -> None:
     assert_same(results(job.folder), results(whole.folder))
 
 
-def test_a_full_disk_while_preprocessing_and_predicting(setting, tmp_path) -> None:
+def test_a_full_disk_while_preprocessing(setting, tmp_path) -> None:
     arguments = ["--config", setting["dataset"], "--data_dir", setting["data_dir"]]
     arguments += ["--output_dir", str(tmp_path / "out" / "data")]
     job = Job("preprocess", arguments, tmp_path / "out", tmp_path / "log", ["files_of_at_most_4_kb"])
@@ -51,6 +51,9 @@ def test_a_full_disk_while_preprocessing_and_predicting(setting, tmp_path) -> No
     assert "output_dir: " in line and "File too large" in line
     assert not list((tmp_path / "out").iterdir())
 
+
+@slow
+def test_a_full_disk_while_predicting(setting, tmp_path) -> None:
     model = tmp_path / "train"
     assert run(training("loop", setting, model, num_train_epochs=1)) == 0
     with open(tmp_path / "posts.csv", "w", newline="") as file:
