@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import csv
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.faults.children import Job, events, picked, run
 from tests.faults.runs import assert_same, results, training
@@ -76,3 +80,30 @@ def test_prediction_goes_on(number, setting, tmp_path) -> None:
     outputs = [Path(tmp_path / name / "labels.csv").read_bytes() for name in ("whole", "stopped")]
     assert outputs[0] == outputs[1] and outputs[0].count(b"\n") == 201
     assert [path.name for path in (tmp_path / "stopped").iterdir()] == ["labels.csv"]
+
+
+@slow
+def test_a_grid_passes_the_signal_on(setting, tmp_path) -> None:
+    shared = {name: setting[name] for name in ("dataset", "data_dir", "model_name_or_path", "prepared_dir")}
+    options = {"max_length": 32, "max_steps": 3000, "eval_strategy": "steps", "eval_steps": 20, "report_to": "none"}
+    table = {
+        "title": "One rate",
+        "source": "A paper, Table 1",
+        "measures": {"Accuracy": "test.accuracy"},
+        "options": shared | options | {"use_cpu": True, "cache_frozen": "off"},
+        "axes": {"Rate": {"slow": {"learning_rate": 1e-4}}},
+        "scales": {"smoke": {"seeds": 1}},
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(table, sort_keys=False))
+    command = [sys.executable, "reproduce.py", str(tmp_path / "mine.yaml"), "--scale", "smoke"]
+    command += ["--output_dir", str(tmp_path / "out")]
+    with open(tmp_path / "log", "w") as log:
+        grid = subprocess.Popen(command, cwd=Path(__file__).resolve().parents[2], stdout=log, stderr=log)
+        folder = tmp_path / "out" / "mine" / "smoke"
+        deadline = time.monotonic() + 120
+        while not list(folder.glob("runs/*/checkpoints/*/manifest.json")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        grid.send_signal(signal.SIGTERM)
+        assert grid.wait(60) == 143, (tmp_path / "log").read_text()
+    assert "Traceback" not in (tmp_path / "log").read_text()
+    assert (folder / "logs" / "slow-seed1.log").read_text().splitlines()[-1].startswith("stopped by SIGTERM; step ")

@@ -48,8 +48,15 @@ def without_dropout(one: Engine) -> Engine:
     return one
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
+@pytest.mark.parametrize(
+    ("kind", "backward"),
+    [
+        ("trainer", False),
+        ("loop", True),
+        pytest.param("trainer", True, marks=pytest.mark.slow),
+        pytest.param("loop", False, marks=pytest.mark.slow),
+    ],
+)
 def test_too_little_memory_changes_the_batches_and_nothing_else(kind, backward, tmp_path, capsys) -> None:
     whole, short = without_dropout(engine(kind, tmp_path / "whole")), without_dropout(engine(kind, tmp_path / "short"))
     whole.train()
