@@ -20,6 +20,7 @@ from opinionlm.data.encoding import flat_lists, numbers_of
 from opinionlm.data.instruct_encoding import IGNORED
 from opinionlm.models.generative import supervised_logits
 from opinionlm.models.quantization import quantized_modules
+from opinionlm.training.step_guard import in_parts
 from opinionlm.training.supervised_loss import SupervisedCrossEntropy
 from opinionlm.training.trainer import OpinionTrainer
 
@@ -205,7 +206,8 @@ class InstructTrainer(OpinionTrainer):
         for batch in DataLoader(texts, batch_sampler=batches, collate_fn=self.data_collator):
             batch = self._prepare_inputs(batch)
             with self.compute_loss_context_manager():
-                numerator += float(self.weighted_sum(self.model, batch))
+                # A sum of sums: cut for lack of memory it stays what it is.
+                numerator += float(in_parts(lambda part: self.weighted_sum(self.model, part)[None], batch).sum())
             denominator += float(self.batch_weight(batch))
         return numerator, denominator
 
