@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
-from opinionlm.errors import UserError, run_script
+from opinionlm.errors import Interrupted, UserError, run_script
 from opinionlm.experiments.prediction_arguments import parse_arguments
 
 
@@ -92,12 +93,10 @@ def predict(arguments: argparse.Namespace) -> None:
         # The reader of a pipe, `head` for instance, has seen enough. What is still buffered must not be flushed to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-    except KeyboardInterrupt:
-        if "-" in (arguments.input, arguments.output):
-            print("interrupted", file=sys.stderr)
-        else:
-            print("interrupted; the same command goes on where it stopped", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as interruption:
+        again = "" if "-" in (arguments.input, arguments.output) else "; the same command goes on where it stopped"
+        number = interruption.number if isinstance(interruption, Interrupted) else signal.SIGINT
+        raise Interrupted(number, f"stopped by {signal.Signals(number).name}{again}") from None
     print(summary.describe(arguments.output), file=sys.stderr)
 
 

@@ -108,9 +108,8 @@ def train(config: Config) -> dict[str, Any] | None:
         scores = validation_scores(prepared, splits["validation"], loss)
         collator, kept = collator_for(config.data, tokenizer), kept_outputs(prepared)
         engine = new_engine(config, model, arguments, loss, readers, collator, scores, kept, callbacks)
-        checkpoint = latest_checkpoint(config)
-        if checkpoint is not None and is_main:
-            print(f"Continuing from {checkpoint}")
+        with arguments.main_process_first(desc="checkpoint"):
+            checkpoint = latest_checkpoint(config, is_main)
         reset_peak_memory()
         outcome = fit(engine, config, readers, checkpoint, chosen_score(prepared))
         seconds = clock.seconds

@@ -125,10 +125,10 @@ def train(config: Config) -> dict[str, Any] | None:
             callbacks=callbacks,
             parameter_groups=parameter_groups(model, config.method, config.training),
             auxiliary_loss=partial(auxiliary_loss, model),
+            max_nonfinite_steps=config.training.max_nonfinite_steps,
         )
-        checkpoint = latest_checkpoint(config)
-        if checkpoint is not None and is_main:
-            print(f"Continuing from {checkpoint}")
+        with arguments.main_process_first(desc="checkpoint"):
+            checkpoint = latest_checkpoint(config, is_main)
         reset_peak_memory()
         outcome = trainer.train(resume_from_checkpoint=checkpoint)
         seconds = clock.seconds

@@ -177,6 +177,9 @@ def validate(config: Config) -> None:
         require(False, "seeds", training.seeds, "must name different whole numbers, as in `0..9` or `1 2 3`")
     require(data.max_length >= 2, "max_length", data.max_length, "must be at least 2 tokens")
     require(training.save_total_limit >= 1, "save_total_limit", training.save_total_limit, "must be at least 1")
+    require(
+        training.max_nonfinite_steps >= 0, "max_nonfinite_steps", training.max_nonfinite_steps, "must not be negative"
+    )
     if training.eval_strategy == "steps":
         require(
             training.eval_steps is not None and training.eval_steps >= 1,

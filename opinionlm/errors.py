@@ -1,9 +1,32 @@
-"""The one exception that reaches a user as a single line instead of a traceback."""
+"""What reaches a user as a single line instead of a traceback, and the exit code that goes with it."""
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+# Errors of files that whoever started the script can put right: no space, no permission, no such place, a bad disk.
+FILE_ERRORS = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EIO,
+        errno.EMFILE,
+        errno.ENOTDIR,
+        errno.EISDIR,
+    }
+)
+# What torch says where a partner of a collective operation is gone; its own exceptions are plain RuntimeErrors.
+PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Socket closed")
 
 
 class UserError(Exception):
@@ -13,17 +36,81 @@ class UserError(Exception):
     """
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM, with what is to be said about it; whoever handles Ctrl-C handles both.
+
+    Args:
+        number: of the signal.
+        message: one line; by default what the signal does. Empty where another process says it.
+    """
+
+    def __init__(self, number: int, message: str | None = None) -> None:
+        super().__init__(("interrupted" if number == signal.SIGINT else "terminated") if message is None else message)
+        self.number = number
+
+    @property
+    def exit_code(self) -> int:
+        """The shell's convention: 130 after Ctrl-C, 143 after SIGTERM."""
+        return 128 + self.number
+
+
 def run_script(main: Callable[[], object]) -> None:
-    """Run a script's ``main``; print a `UserError` as one line and exit with code 2, with 130 on Ctrl-C.
+    """Run a script's ``main``; what a user can act on is printed as one line.
+
+    Exit codes: 2 for a `UserError` and for files that cannot be written or read, 130 on Ctrl-C, 143 on SIGTERM, 1
+    where another process of a distributed run is gone. On SIGTERM the stack unwinds as on Ctrl-C, so that temporary
+    files are removed.
 
     Args:
         main: the script's entry point, reading ``sys.argv`` when called without arguments.
     """
+    signal.signal(signal.SIGTERM, raise_interrupted)
     try:
         main()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        leave_with(f"error: {error}", 2)
+    except Interrupted as interruption:
+        leave_with(str(interruption), interruption.exit_code)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        leave_with("interrupted", 130)
+    except OSError as error:
+        if error.errno not in FILE_ERRORS:
+            raise
+        place = "a file" if error.filename is None else error.filename
+        leave_with(f"error: {place}: {error.strerror}; put that right and give the same command again", 2)
+    except RuntimeError as error:
+        if not distributed() or not any(sign in str(error) for sign in PEER_LOST):
+            raise
+        leave_with("error: another process of this run is gone; its own message says why", 1)
+    except SystemExit as end:
+        if distributed():
+            leave_with("", end.code)
+        raise
+    except BaseException:
+        if distributed():
+            # The interpreter would wait for the other processes, which wait for this one.
+            sys.excepthook(*sys.exc_info())
+            leave_with("", 1)
+        raise
+
+
+def raise_interrupted(number: int, frame: FrameType | None) -> NoReturn:
+    """A signal handler that unwinds the stack."""
+    raise Interrupted(number)
+
+
+def distributed() -> bool:
+    """Whether this is one of several processes, without importing torch for the question."""
+    torch = sys.modules.get("torch.distributed")
+    return torch is not None and torch.is_available() and torch.is_initialized()
+
+
+def leave_with(line: str, code: int | str | None) -> NoReturn:
+    """Say one line and exit; one of several processes leaves at once, without waiting for the others."""
+    if line:
+        print(line, file=sys.stderr)
+    if distributed():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 0)
+    sys.exit(code)

@@ -267,6 +267,9 @@ class TrainingConfig:
     early_stopping_patience: int | None = option(None, "evaluations without a better score before stopping")
     save_total_limit: int = option(2, "checkpoints kept, the best always among them")
     activation_checkpointing: bool = option(False, "recompute activations in the backward pass to save memory")
+    max_nonfinite_steps: int = option(
+        0, "steps whose loss or gradient is nan or infinite that are skipped; one more stops training"
+    )
     dataloader_num_workers: int = option(0, "processes that prepare batches")
     use_cpu: bool = option(False, "stay on the CPU even where a GPU is")
     resume_from_checkpoint: bool = option(True, "continue a run whose folder holds checkpoints but no metrics.json")

@@ -18,6 +18,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import predict
 from opinionlm.errors import UserError
+from opinionlm.training.checkpoints import seal
 from tests.classifier_runs import WORDS, command_line, train
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -108,6 +109,7 @@ def test_interrupted_run_continues_to_the_same_end(setting, tmp_path, monkeypatc
     seconds = list((tmp_path / "broken").glob("checkpoints/checkpoint-*/seconds.txt"))
     assert seconds
     seconds[-1].write_text("1000")
+    seal(seconds[-1].parent)
     continued = train(setting, run_name="broken", **options)
     assert scores(continued) == scores(whole)
     assert 1000 < continued["cost"]["train_seconds"] < 2000

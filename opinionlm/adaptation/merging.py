@@ -15,6 +15,7 @@ from torch import nn
 from transformers import AutoConfig, AutoTokenizer
 from transformers.pytorch_utils import Conv1D
 
+from opinionlm.data.folders import partial_folder, publish
 from opinionlm.errors import UserError
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.quantization import quantized_modules
@@ -99,5 +100,7 @@ def merge_model_folder(source: Path, target: Path) -> None:
     config = AutoConfig.from_pretrained(source)
     model_class = OpinionTagger if isinstance(config, OpinionTaggerConfig) else OpinionClassifier
     merged = merge_adapters(model_class.from_pretrained(source))
-    merged.save_pretrained(target)
-    AutoTokenizer.from_pretrained(source).save_pretrained(target)
+    with partial_folder(target) as folder:
+        merged.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+        publish(folder, target, is_current=lambda: False)

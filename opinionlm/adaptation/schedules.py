@@ -81,7 +81,9 @@ class RankAllocation(TrainerCallback):
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """After the optimizer's step, while the gradients are still there."""
+        """After the optimizer's step, while the gradients are still there; a step that was skipped has none."""
+        if all(parameter.grad is None for parameter in self.tuner.parameters()):
+            return
         # The step that has just been made is counted a moment later.
         self.tuner.update_and_allocate(state.global_step + 1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -206,6 +207,22 @@ def pad_states(states: list[torch.Tensor], length: int) -> torch.Tensor:
         padded[index, : len(rows)] = rows
         padded[index, len(rows) :] = 0
     return padded
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, max_length: int) -> None:
+    """Write a tokenizer for others to use with a trained model.
+
+    Args:
+        tokenizer: the model's.
+        folder: the model's.
+        max_length: whoever truncates with this tokenizer, a pipeline for one, cuts where training did.
+    """
+    tokenizer.model_max_length = max_length
+    if tokenizer.is_fast:
+        # What its last call asked for would be saved too, and there was no call where encoded texts were kept.
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
+    tokenizer.save_pretrained(folder)
 
 
 def collator_for(data: DataConfig, tokenizer: PreTrainedTokenizerBase) -> PadCollator:

@@ -21,7 +21,7 @@ def partial_folder(output_dir: Path) -> Iterator[Path]:
     output_dir.parent.mkdir(parents=True, exist_ok=True)
     start = f".{output_dir.name}.partial-{socket.gethostname()}-"
     for left_over in output_dir.parent.glob(f"{glob.escape(start)}*"):
-        if not _is_running(left_over.name.removeprefix(start).split("-")[0]):
+        if not is_running(left_over.name.removeprefix(start).split("-")[0]):
             shutil.rmtree(left_over, ignore_errors=True)  # of a job that was killed on this machine
     folder = output_dir.parent / f"{start}{os.getpid()}-{uuid.uuid4().hex[:8]}"
     folder.mkdir()
@@ -31,7 +31,8 @@ def partial_folder(output_dir: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_running(pid: str) -> bool:
+def is_running(pid: str) -> bool:
+    """Whether a process of this machine with that number is alive."""
     try:
         os.kill(int(pid), 0)
     except (ProcessLookupError, ValueError, OverflowError):
@@ -39,6 +40,16 @@ def _is_running(pid: str) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until everything in a folder is on disk, the names of its files included."""
+    for path in [*folder.rglob("*"), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def publish(folder: Path, output_dir: Path, is_current: Callable[[], bool]) -> None:
@@ -55,6 +66,7 @@ def publish(folder: Path, output_dir: Path, is_current: Callable[[], bool]) -> N
     Raises:
         UserError: other processes keep writing the same folder.
     """
+    sync_folder(folder)
     for _ in range(100):
         try:
             os.rename(folder, output_dir)

@@ -29,6 +29,7 @@ from opinionlm.data.sources import Record, Reject, SourceNotes, read_file
 from opinionlm.data.spec import SPLITS, DatasetSpec
 from opinionlm.data.times import epoch_seconds
 from opinionlm.data.tokens import row_digest, token_ids, unknown_id
+from opinionlm.data.workers import obey_parent
 from opinionlm.errors import UserError
 
 BATCH_ROWS = 1_000
@@ -368,6 +369,7 @@ _worker: _Worker
 
 def _start_worker(raw: Path, cleaning: Cleaning, tokenizer: str, noise: int | None) -> None:
     global _worker
+    obey_parent()
     _worker = _Worker(raw, cleaning, tokenizer, noise)
 
 

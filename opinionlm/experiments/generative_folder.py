@@ -11,6 +11,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from opinionlm.config import InstructConfig
+from opinionlm.data.encoding import save_tokenizer
 from opinionlm.data.prompts import PromptEncoder, PromptTemplate, label_words, template_from
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
@@ -83,8 +84,7 @@ def save_generative(
         model.save_pretrained(folder)
     else:
         save_trained_weights(model, folder)
-    tokenizer.model_max_length = settings.max_length
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder, settings.max_length)
     content: dict[str, Any] = {
         "task": settings.task,
         "template": settings.template.to_dict(),

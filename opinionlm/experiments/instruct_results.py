@@ -13,6 +13,7 @@ from transformers.trainer_utils import TrainOutput
 
 from opinionlm.adaptation.methods import count_parameters
 from opinionlm.config import Config
+from opinionlm.data.folders import partial_folder, publish
 from opinionlm.data.platforms import describe_platforms
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.prompts import PromptEncoder
@@ -106,8 +107,8 @@ def save_best_answers(
     results: dict[str, AnswerResult],
     rule: AnswerRule,
 ) -> None:
-    """Write ``best/``: the whole model or the adapter, tokenizer, prompts, labels, answer rule and model card."""
-    folder, model, options = config.run_folder / "best", trainer.model, config.instruct
+    """Write ``best/``, all at once: the model or its adapter, tokenizer, prompts, labels, answer rule and card."""
+    best, model, options = config.run_folder / "best", trainer.model, config.instruct
     placement = config.method.adaptation
     bottleneck = (placement, config.method.adapter_size) if placement in ("houlsby", "pfeiffer") else None
     is_whole = bottleneck is None and plain_model(model) is model
@@ -125,8 +126,11 @@ def save_best_answers(
         bottleneck=bottleneck,
         rule=rule,
     )
-    save_generative(folder, model, encoder.tokenizer, settings)
-    write_text(folder / "README.md", answer_card(config, prepared, encoder, count_parameters(model), results, rule))
+    card = answer_card(config, prepared, encoder, count_parameters(model), results, rule)
+    with partial_folder(best) as folder:
+        save_generative(folder, model, encoder.tokenizer, settings)
+        write_text(folder / "README.md", card)
+        publish(folder, best, is_current=lambda: False)
 
 
 def write_answer_results(

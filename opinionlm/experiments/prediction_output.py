@@ -8,6 +8,7 @@ last record, so no row is lost and none is written twice.
 from __future__ import annotations
 
 import csv
+import glob
 import io
 import json
 import os
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from opinionlm.data.sources import Reject
 from opinionlm.errors import UserError
-from opinionlm.training.runs import write_text
+from opinionlm.training.runs import clear_temporaries, write_text
 
 REJECT_HEADER = ["line", "record", "reason", "detail", "content"]
 
@@ -175,6 +176,7 @@ def open_file_output(output: Path, source: dict[str, str], overwrite: bool) -> F
         sink.progress = read_journal(sink, overwrite)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
+        clear_temporaries(output.parent, glob.escape(sink.journal.name))
         if not sink.progress.records:
             sink.journal.unlink(missing_ok=True)
         # Fails here, and not after the first window, where the folder cannot be written to.

@@ -83,9 +83,8 @@ def pretrain(config: Config) -> dict[str, Any] | None:
     before = perplexity(model, unseen, tokenizer, config, masks)
     clock = TrainingClock()
     trainer = text_trainer(model, arguments, rows, tokenizer, config, masks, [ConsoleCallback(("loss",)), clock])
-    checkpoint = latest_checkpoint(config)
-    if checkpoint is not None and is_main:
-        print(f"Continuing from {checkpoint}")
+    with arguments.main_process_first(desc="checkpoints"):
+        checkpoint = latest_checkpoint(config, is_main)
     outcome = trainer.train(resume_from_checkpoint=checkpoint)
     seconds = clock.seconds
     after = perplexity(model, unseen, tokenizer, config, masks)

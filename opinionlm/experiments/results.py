@@ -13,6 +13,8 @@ from opinionlm.adaptation.adapt.vocabulary import TaskVocabulary
 from opinionlm.adaptation.methods import count_parameters
 from opinionlm.config import Config
 from opinionlm.data.augmentation import copies_per_label
+from opinionlm.data.encoding import save_tokenizer
+from opinionlm.data.folders import partial_folder, publish
 from opinionlm.data.platforms import describe_platforms
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.evaluation.decisions import AnswerRule
@@ -46,17 +48,17 @@ def save_best(
     results: dict[str, SplitResult],
     rule: AnswerRule,
 ) -> None:
-    """Write ``best/``: weights, configuration with labels and answer rule, tokenizer and model card."""
-    folder = config.run_folder / "best"
+    """Write ``best/``, all at once: weights, configuration with labels and answer rule, tokenizer and model card."""
     if prepared.task == "sequence":
         keep_rule(model.config, rule)
-    model.save_pretrained(folder)
-    # Whoever truncates with this tokenizer, a pipeline for one, cuts where training did.
-    tokenizer.model_max_length = config.data.max_length
-    tokenizer.save_pretrained(folder)
     scores = {name: result.scores for name, result in results.items()}
     card = model_card(config, prepared, count_parameters(model), scores["validation"], scores["test"], rule)
-    write_text(folder / "README.md", card)
+    best = config.run_folder / "best"
+    with partial_folder(best) as folder:
+        model.save_pretrained(folder)
+        save_tokenizer(tokenizer, folder, config.data.max_length)
+        write_text(folder / "README.md", card)
+        publish(folder, best, is_current=lambda: False)
 
 
 def write_results(

@@ -39,6 +39,8 @@ def training_arguments(config: Config) -> TrainingArguments:
         "save_strategy": training.eval_strategy,
         "save_steps": training.eval_steps or 500,
         "save_total_limit": training.save_total_limit,
+        # How long early stopping has waited already, for one.
+        "restore_callback_states_from_checkpoint": True,
         "logging_steps": training.logging_steps,
         "load_best_model_at_end": True,
         "metric_for_best_model": "macro_f1",

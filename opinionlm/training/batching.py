@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from datasets import Dataset as EncodedDataset
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from opinionlm.data.encoding import IGNORED, flat_ids, flat_lists, numbers_of
+from opinionlm.errors import UserError
 from opinionlm.training.frozen_cache import PrefixStates
 
 # Batches of similar length are cut from a random pool of this many batches, so that batches still differ by epoch.
@@ -27,9 +29,16 @@ class EncodedTexts(Dataset):
             of pairs, ``token_type_ids``.
         order: reading order; position ``p`` is row ``order[p]``.
         states: stored states, rows as in ``encoded``.
+        names: of the texts, for messages, rows as in ``encoded``; by default their numbers.
     """
 
-    def __init__(self, encoded: EncodedDataset, order: np.ndarray, states: PrefixStates | None = None) -> None:
+    def __init__(
+        self,
+        encoded: EncodedDataset,
+        order: np.ndarray,
+        states: PrefixStates | None = None,
+        names: Sequence[str] | None = None,
+    ) -> None:
         self.ids, self.offsets = flat_ids(encoded)
         # One label per token lies at the same offsets as the ids.
         self.per_token = not isinstance(encoded.features["labels"], Value | ClassLabel)
@@ -38,6 +47,7 @@ class EncodedTexts(Dataset):
         self.token_counts = numbers_of(encoded, "length")
         self.order = order
         self.states = states
+        self.names = names
 
     @property
     def lengths(self) -> np.ndarray:
@@ -46,6 +56,11 @@ class EncodedTexts(Dataset):
 
     def __len__(self) -> int:
         return len(self.order)
+
+    def name_of(self, position: int) -> str:
+        """What a text is called in messages."""
+        row = int(self.order[position])
+        return str(row) if self.names is None else str(self.names[row])
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         """One text."""
@@ -157,8 +172,9 @@ class BatchPlan(Sampler[list[int]]):
             start += per_process * self.processes
         return batches
 
-    def __iter__(self) -> Iterator[list[int]]:
-        batches = self.cut(self.epoch)
+    def batches(self, epoch: int) -> list[np.ndarray]:
+        """The batches of an epoch over all processes together, as many as every epoch has."""
+        batches = self.cut(epoch)
         while len(batches) < self.size:
             largest = max(range(len(batches)), key=lambda index: len(batches[index]))
             if len(batches[largest]) == 1:
@@ -166,7 +182,10 @@ class BatchPlan(Sampler[list[int]]):
                 continue
             half = len(batches[largest]) // 2
             batches[largest : largest + 1] = [batches[largest][:half], batches[largest][half:]]
-        for batch in batches:
+        return batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in self.batches(self.epoch):
             mine = batch[self.rank :: self.processes].tolist()
             yield mine if mine else [~0]
 
@@ -177,3 +196,23 @@ class EpochDataLoader(DataLoader):
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that is iterated next."""
         self.batch_sampler.set_epoch(epoch)
+
+
+@contextmanager
+def workers_watched() -> Iterator[None]:
+    """Within it the death of a process that prepares batches is told in one line; torch notices it within seconds.
+
+    Raises:
+        UserError: such a process died.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        # torch raises a plain RuntimeError (torch/utils/data/_utils/signal_handling.py and dataloader.py).
+        if "DataLoader worker" not in str(error):
+            raise
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"dataloader_num_workers: a process that prepares batches died ({reason}); give the same command again to "
+            "go on from the last checkpoint, with dataloader_num_workers: 0 if memory was short"
+        ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -32,6 +33,7 @@ from opinionlm.training.frozen_cache import (
     allocate,
     cache_key,
     clean,
+    clear_left_overs,
     map_states,
     open_cache,
     publish,
@@ -75,6 +77,8 @@ def cached_splits(
                 "below the trained ones; use top_blocks or head_only, or cache_frozen: auto"
             )
         return None
+    if is_main and cache_dir.is_dir():
+        clear_left_overs(cache_dir)
     needed, obstacle = room_for(model, list(encoded.values()), cache_dir, config.method.cache_limit_gb)
     if obstacle:
         if mode == "on":
@@ -194,7 +198,7 @@ def cut(order: np.ndarray, lengths: np.ndarray, budget: int) -> Iterator[np.ndar
 
 def shared_token(arguments: TrainingArguments) -> str:
     """A name that is new for every attempt and the same in every process of a run."""
-    token = [f"{os.getpid()}-{uuid.uuid4().hex[:8]}"]
+    token = [f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"]
     if arguments.world_size > 1:
         torch.distributed.broadcast_object_list(token, src=0)
     return token[0]

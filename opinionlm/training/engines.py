@@ -92,6 +92,7 @@ def new_engine(
         auxiliary_loss=partial(auxiliary_loss, model),
         rdrop_alpha=config.robust.rdrop_alpha,
         average=None if decay is None else WeightAverage(model, decay),
+        max_nonfinite_steps=config.training.max_nonfinite_steps,
     )
 
 

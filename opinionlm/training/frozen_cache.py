@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ import xxhash
 from datasets import Dataset
 
 from opinionlm.data.encoding import flat_ids, flat_lists, numbers_of
+from opinionlm.data.folders import is_running
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import anatomy_of, plain_backbone
 from opinionlm.models.classifier import OpinionClassifier
@@ -211,7 +213,8 @@ def folder_size(folder: Path) -> int:
 def clean(cache_dir: Path, limit_bytes: int, keep: set[str]) -> list[str]:
     """Delete the caches that were used longest ago until the rest fits the limit; those in ``keep`` stay.
 
-    Also deletes what killed writers left behind. A cache that another run has mapped stays readable for it.
+    Also deletes what writers on other machines left behind a day ago. A cache that another run has mapped stays
+    readable for it.
 
     Returns:
         Names of the deleted caches.
@@ -233,6 +236,14 @@ def clean(cache_dir: Path, limit_bytes: int, keep: set[str]) -> list[str]:
             deleted.append(folder.name)
             total -= size
     return deleted
+
+
+def clear_left_overs(cache_dir: Path) -> None:
+    """Delete what killed writers of this machine left behind: it holds all the space of a cache."""
+    for folder in cache_dir.glob(".*"):
+        start, _, rest = folder.name.rpartition(f".{socket.gethostname()}-")
+        if start and not is_running(rest.split("-")[0]):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def room_for(model: OpinionClassifier, splits: list[Dataset], cache_dir: Path, limit_gb: float) -> tuple[int, str]:

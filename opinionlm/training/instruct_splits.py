@@ -35,7 +35,7 @@ class AnswerSplit:
 
     def learned(self, class_weights: torch.Tensor) -> InstructTexts:
         """The rows that a loss can be counted on."""
-        return InstructTexts(self.encoded, class_weights)
+        return InstructTexts(self.encoded, class_weights, self.texts["id"])
 
 
 def encode_answer_splits(prepared: PreparedDataset, encoder: PromptEncoder, config: Config) -> dict[str, AnswerSplit]:

@@ -20,6 +20,7 @@ from opinionlm.data.encoding import flat_lists, numbers_of
 from opinionlm.data.instruct_encoding import IGNORED
 from opinionlm.models.generative import supervised_logits
 from opinionlm.models.quantization import quantized_modules
+from opinionlm.training.step_guard import in_parts
 from opinionlm.training.supervised_loss import SupervisedCrossEntropy
 from opinionlm.training.trainer import OpinionTrainer
 
@@ -35,9 +36,13 @@ class InstructTexts(Dataset):
     Args:
         encoded: as `opinionlm.data.instruct_encoding.encode_examples` returns it.
         class_weights: weight of an example by its ``label``, ``(classes,)``.
+        names: of the examples, for messages, rows as in ``encoded``; by default their numbers.
     """
 
-    def __init__(self, encoded: EncodedDataset, class_weights: torch.Tensor) -> None:
+    def __init__(
+        self, encoded: EncodedDataset, class_weights: torch.Tensor, names: Sequence[str] | None = None
+    ) -> None:
+        self.names = names
         self.prompts, self.prompt_starts = flat_lists(encoded, "prompt_ids")
         self.answers, self.answer_starts = flat_lists(encoded, "answer_ids")
         self.weights = class_weights.numpy()[numbers_of(encoded, "label")]
@@ -56,6 +61,11 @@ class InstructTexts(Dataset):
 
     def __len__(self) -> int:
         return len(self.learned)
+
+    def name_of(self, position: int) -> str:
+        """What an example is called in messages."""
+        row = int(self.learned[position])
+        return str(row) if self.names is None else str(self.names[row])
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         """One example."""
@@ -155,7 +165,7 @@ class InstructTrainer(OpinionTrainer):
         processes = 1 if num_items_in_batch is None else self.args.world_size
         loss = self.weighted_sum(model, inputs) / normaliser * processes
         extra = None if self.auxiliary_loss is None else self.auxiliary_loss()
-        return loss if extra is None else loss + extra / self.batches_of_step
+        return loss if extra is None else loss + extra / self.passes_of_step
 
     def evaluate(
         self,
@@ -196,7 +206,8 @@ class InstructTrainer(OpinionTrainer):
         for batch in DataLoader(texts, batch_sampler=batches, collate_fn=self.data_collator):
             batch = self._prepare_inputs(batch)
             with self.compute_loss_context_manager():
-                numerator += float(self.weighted_sum(self.model, batch))
+                # A sum of sums: cut for lack of memory it stays what it is.
+                numerator += float(in_parts(lambda part: self.weighted_sum(self.model, part)[None], batch).sum())
             denominator += float(self.batch_weight(batch))
         return numerator, denominator
 

@@ -102,6 +102,10 @@ class TokenRows(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
+    def name_of(self, position: int) -> str:
+        """What a text is called in messages: its number."""
+        return str(position)
+
     def __getitem__(self, position: int) -> dict[str, list[int]]:
         # A first token has no label: a decoder has nothing to predict it from, an encoder's is never masked.
         return {"input_ids": self.rows[position] if position >= 0 else self.rows[~position][:1]}

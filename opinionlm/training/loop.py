@@ -32,17 +32,34 @@ from transformers import (
 )
 from transformers.trainer_callback import CallbackHandler
 from transformers.trainer_pt_utils import EvalLoopContainer
-from transformers.trainer_utils import TrainOutput, rotate_checkpoints
+from transformers.trainer_utils import TrainOutput
 
 from opinionlm.training.averaging import WeightAverage
-from opinionlm.training.batching import BatchPlan, EpochDataLoader
-from opinionlm.training.checkpoints import load_best_weights, load_trained_weights, save_trained_weights
-from opinionlm.training.loop_state import load_progress, save_progress
+from opinionlm.training.batching import BatchPlan, EpochDataLoader, workers_watched
+from opinionlm.training.checkpoints import load_best_weights, load_trained_weights, save_trained_weights, writing
+from opinionlm.training.interruption import CheckpointKeeper, StopRequest
+from opinionlm.training.loop_state import (
+    has_stopped,
+    keep_callbacks,
+    load_progress,
+    restore_callbacks,
+    save_progress,
+)
 from opinionlm.training.losses import ExampleLoss
 from opinionlm.training.optimizers import decay_groups
 from opinionlm.training.rdrop import batch_sum
-
-Batch = dict[str, torch.Tensor]
+from opinionlm.training.step_guard import (
+    Batch,
+    Counters,
+    StepFacts,
+    cut,
+    free_memory,
+    in_parts,
+    is_out_of_memory,
+    next_parts,
+    refuse_nonfinite,
+    rows_of,
+)
 
 
 class TrainingLoop:
@@ -63,6 +80,7 @@ class TrainingLoop:
         auxiliary_loss: added to the loss of every batch where it returns one (AdaLoRA's orthogonality).
         average: of the trained weights, which evaluation then uses, and which the best checkpoint gives in the end.
         rdrop_alpha: weight of R-Drop's term, see `opinionlm.training.rdrop.batch_sum`; 0 for none.
+        max_nonfinite_steps: steps whose loss or gradient is no number that are skipped before training stops.
     """
 
     def __init__(
@@ -82,6 +100,7 @@ class TrainingLoop:
         auxiliary_loss: Callable[[], torch.Tensor | None] | None = None,
         average: WeightAverage | None = None,
         rdrop_alpha: float = 0.0,
+        max_nonfinite_steps: int = 0,
     ) -> None:
         set_seed(args.seed)
         self.model, self.args, self.loss, self.plan = model, args, loss, plan
@@ -109,15 +128,21 @@ class TrainingLoop:
         )
         self.state.compute_steps(args, total)
         self.control = TrainerControl()
+        self.stop_request = StopRequest()
         self.handler = CallbackHandler(
-            [DefaultFlowCallback(), *callbacks, *([] if average is None else [average])],
+            [
+                DefaultFlowCallback(),
+                *callbacks,
+                *([] if average is None else [average]),
+                CheckpointKeeper(self.stop_request),
+            ],
             model,
             None,
             self.optimizer,
             self.scheduler,
         )
+        self.max_nonfinite_steps, self.counters = max_nonfinite_steps, Counters()
         self.loss_since_log = torch.zeros((), device=args.device)
-        self.loss_total, self.last_logged_step = 0.0, 0
 
     def _new_optimizer(self, groups: list[dict]) -> torch.optim.Optimizer:
         """The optimizer that ``optim`` names, with Trainer's own settings of it (8-bit and paged ones included)."""
@@ -130,7 +155,10 @@ class TrainingLoop:
         Args:
             resume_from_checkpoint: a checkpoint folder to continue from.
         """
-        folder = None if resume_from_checkpoint is None else Path(resume_from_checkpoint)
+        with self.stop_request.listening():
+            return self._train(None if resume_from_checkpoint is None else Path(resume_from_checkpoint))
+
+    def _train(self, folder: Path | None) -> TrainOutput:
         if folder is not None:
             self._resume(folder)
         started = time.perf_counter()
@@ -145,6 +173,7 @@ class TrainingLoop:
             generator=torch.Generator().manual_seed(self.plan.seed),
         )
         self._tell("on_train_begin")
+        self.control.should_training_stop = has_stopped(self.state)
         while self.state.global_step < self.state.max_steps and not self.control.should_training_stop:
             epoch, done = divmod(self.state.global_step, self.steps_per_epoch)
             loader.set_epoch(epoch)
@@ -152,12 +181,12 @@ class TrainingLoop:
             self._run_epoch(epoch, done, loader)
             self._tell("on_epoch_end")
             self._log_evaluate_save()
-        self.loss_total += self._gathered_loss()
+        self.counters.loss_total += self._gathered_loss()
         if self.state.best_model_checkpoint is not None:
             load_best_weights(self.model, Path(self.state.best_model_checkpoint))
         self._tell("on_train_end")
         seconds = time.perf_counter() - started
-        mean_loss = self.loss_total / max(self.state.global_step, 1)
+        mean_loss = self.counters.loss_total / max(self.state.global_step, 1)
         return TrainOutput(self.state.global_step, mean_loss, {"train_runtime": seconds})
 
     def _run_epoch(self, epoch: int, done: int, loader: EpochDataLoader) -> None:
@@ -177,26 +206,77 @@ class TrainingLoop:
     def _optimizer_step(self, batches: Iterator[Batch]) -> None:
         """Forward and backward over the accumulated batches, then one update of the weights."""
         self.wrapped.train()
-        accumulated = [self._to_device(batch) for batch in islice(batches, self.args.gradient_accumulation_steps)]
+        with workers_watched():
+            accumulated = [self._to_device(batch) for batch in islice(batches, self.args.gradient_accumulation_steps)]
         # The weighted mean runs over all examples of the step, on all processes: its denominator comes first.
         weight = torch.stack([self.loss.example_weights(batch["labels"]).sum() for batch in accumulated]).sum()
         weight = self.accelerator.gather(weight).sum().clamp(min=torch.finfo(weight.dtype).tiny)
-        for number, batch in enumerate(accumulated, start=1):
-            # Gradients are exchanged once per step, with the last batch.
-            last = number == len(accumulated)
-            with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
-                loss = self._batch_loss(batch, weight, len(accumulated))
-                self.accelerator.backward(loss)
-            self.loss_since_log += loss.detach()
+        losses = self._gradients(accumulated, weight)
+        for batch in accumulated:
             tokens = self.accelerator.gather(batch["attention_mask"].sum())
             self.state.num_input_tokens_seen += int(tokens.sum())
-        self.grad_norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.args.max_grad_norm)
+        self.grad_norm = float(self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.args.max_grad_norm))
+        losses_of_all = self.accelerator.gather(losses[None]).mean(dim=0)
+        if math.isfinite(self.grad_norm) and bool(losses_of_all.isfinite().all()):
+            self.loss_since_log += losses.sum()
+        else:
+            self._skip_or_stop(losses_of_all.tolist())
         self._tell("on_pre_optimizer_step")
         self.optimizer.step()
         self._tell("on_optimizer_step")
         self.learning_rate = self.scheduler.get_last_lr()[0]
         self.scheduler.step()
         self.wrapped.zero_grad()
+
+    def _gradients(self, accumulated: list[Batch], weight: torch.Tensor) -> torch.Tensor:
+        """Forward and backward over the batches of a step, in as many parts as memory asks for.
+
+        Returns:
+            The shares ``(batches,)`` that the batches have in the step's loss.
+        """
+        while True:
+            try:
+                return self._gradients_in_parts(accumulated, weight)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                rows = max(rows_of(batch) for batch in accumulated)
+                self.counters.parts = next_parts(self.counters.parts, rows, self.args.world_size, error)
+            # The pass that broke off has left a part of its gradients behind.
+            self.wrapped.zero_grad()
+            free_memory()
+
+    def _gradients_in_parts(self, accumulated: list[Batch], weight: torch.Tensor) -> torch.Tensor:
+        losses = []
+        for number, batch in enumerate(accumulated, start=1):
+            parts = cut(batch, self.counters.parts)
+            shares = []
+            for part_number, part in enumerate(parts, start=1):
+                # Gradients are exchanged once per step, with the last batch.
+                last = number == len(accumulated) and part_number == len(parts)
+                with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
+                    loss = self._batch_loss(part, weight, len(accumulated) * len(parts))
+                    self.accelerator.backward(loss)
+                shares.append(loss.detach())
+            losses.append(torch.stack(shares).sum())
+        return torch.stack(losses)
+
+    def _skip_or_stop(self, losses: list[float]) -> None:
+        """The loss or the gradient of a step is no number; see `refuse_nonfinite`."""
+        epoch, step = divmod(self.state.global_step, self.steps_per_epoch)
+        start = step * self.args.gradient_accumulation_steps
+        batches = self.plan.batches(epoch)[start : start + len(losses)]
+        ids = [[self.train_dataset.name_of(position) for position in batch] for batch in batches]
+        rate = self.scheduler.get_last_lr()[0]
+        facts = StepFacts(self.state.global_step + 1, losses, self.grad_norm, rate, ids)
+        self.counters.nonfinite_steps += 1
+        folder = Path(self.args.output_dir).parent
+        refuse_nonfinite(
+            facts, self.counters.nonfinite_steps, self.max_nonfinite_steps, folder, self.args.process_index == 0
+        )
+        # Optimizers leave parameters without gradient alone; the step counts, and the schedule goes on.
+        self.wrapped.zero_grad(set_to_none=True)
+        self.grad_norm = 0.0
 
     def _batch_loss(self, batch: Batch, weight: torch.Tensor, batches: int) -> torch.Tensor:
         """This batch's share of the step's weighted mean; distributed training averages gradients, so times n.
@@ -213,8 +293,11 @@ class TrainingLoop:
         return {name: value.to(self.args.device) for name, value in batch.items()}
 
     def _tell(self, event: str) -> None:
-        """Let the callbacks know; they may ask for a log, an evaluation, a checkpoint or the end."""
-        self.control = self.handler.call_event(event, self.args, self.state, self.control)
+        """Let the callbacks know; they may ask for a log, an evaluation, a checkpoint or the end.
+
+        The handler's own methods also take back what was asked for before and is done.
+        """
+        self.control = getattr(self.handler, event)(self.args, self.state, self.control)
 
     def _gathered_loss(self) -> float:
         """Sum of the steps' losses since the last log, as a mean over processes; starts counting anew."""
@@ -224,12 +307,13 @@ class TrainingLoop:
 
     def _log_evaluate_save(self) -> None:
         """Do what the callbacks asked for."""
-        if self.control.should_log and self.state.global_step > self.last_logged_step:
+        counters = self.counters
+        if self.control.should_log and self.state.global_step > counters.last_logged_step:
             total = self._gathered_loss()
-            self.loss_total += total
-            logs = {"loss": total / (self.state.global_step - self.last_logged_step)}
-            logs |= {"grad_norm": float(self.grad_norm), "learning_rate": self.learning_rate}
-            self.last_logged_step = self.state.global_step
+            counters.loss_total += total
+            logs = {"loss": total / (self.state.global_step - counters.last_logged_step)}
+            logs |= {"grad_norm": self.grad_norm, "learning_rate": self.learning_rate}
+            counters.last_logged_step = self.state.global_step
             self._log(logs | {"num_input_tokens_seen": self.state.num_input_tokens_seen})
         if self.control.should_evaluate:
             self._evaluate()
@@ -267,7 +351,7 @@ class TrainingLoop:
         kept, labels = EvalLoopContainer(), EvalLoopContainer()
         for batch in loader:
             inputs = {name: value for name, value in batch.items() if name != "labels"}
-            logits = self.wrapped(**inputs).logits
+            logits = in_parts(lambda part: self.wrapped(**part).logits, inputs)
             if self.keep_of_logits is not None:
                 logits = self.keep_of_logits(logits, batch["labels"])
             # Rows of several lengths (tagging) are padded before processes exchange them.
@@ -282,24 +366,27 @@ class TrainingLoop:
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         if self.state.best_global_step == self.state.global_step:
             self.state.best_model_checkpoint = str(folder)
-        if self.state.is_world_process_zero:
-            save_trained_weights(self.model, folder)
-            if self.average is not None:
-                self.average.save(folder)
-        self.accelerator.wait_for_everyone()
-        save_progress(folder, self.optimizer, self.scheduler, self.state, self.loss_total, self.args.process_index)
-        if self.state.is_world_process_zero:
-            rotate_checkpoints(
-                self.args.output_dir,
-                save_total_limit=self.args.save_total_limit,
-                best_model_checkpoint=self.state.best_model_checkpoint,
-            )
+        process = self.args.process_index
+        keep_callbacks(self.state, [*self.handler.callbacks, self.control])
+        self.counters.loss_since_log = self.loss_since_log.item()
+        with writing(folder):
+            if self.state.is_world_process_zero:
+                save_trained_weights(self.model, folder)
+                if self.average is not None:
+                    self.average.save(folder)
+            self.counters.save(folder, process)
+            save_progress(folder, self.optimizer, self.scheduler, self.state, process)
 
     def _resume(self, folder: Path) -> None:
         """Continue from a checkpoint: weights, optimizer, schedule, counters and random numbers."""
         load_trained_weights(self.model, folder)
-        stored, self.loss_total = load_progress(folder, self.optimizer, self.scheduler, self.args.process_index)
+        stored = load_progress(folder, self.optimizer, self.scheduler, self.args.process_index)
+        if stored.best_global_step:
+            # Wherever the run folder lies now.
+            stored.best_model_checkpoint = str(folder.with_name(f"checkpoint-{stored.best_global_step}"))
         stored.max_steps, stored.num_train_epochs = self.state.max_steps, self.state.num_train_epochs
         stored.is_world_process_zero = self.state.is_world_process_zero
         self.state = stored
-        self.last_logged_step = self.state.global_step
+        restore_callbacks(stored, self.handler.callbacks)
+        self.counters = Counters.load(folder, self.args.process_index)
+        self.loss_since_log.fill_(self.counters.loss_since_log)

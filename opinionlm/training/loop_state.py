@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.optim.lr_scheduler import LRScheduler
-from transformers import TrainerState
+from transformers import TrainerCallback, TrainerControl, TrainerState
+from transformers.trainer_callback import ExportableState
 
-# The same name as Trainer's, so that `opinionlm.training.checkpoints.latest_checkpoint` knows a complete checkpoint.
+# The state has the same name as Trainer's: `opinionlm.training.checkpoints` reads it.
 STATE, PROGRESS = "trainer_state.json", "loop_state.pt"
 
 
@@ -19,13 +20,9 @@ def save_progress(
     optimizer: torch.optim.Optimizer,
     scheduler: LRScheduler,
     state: TrainerState,
-    loss_total: float,
     process: int,
 ) -> None:
-    """Write optimizer, schedule and counters (the main process) and the random numbers (every process).
-
-    ``trainer_state.json`` comes last: a checkpoint with it is complete.
-    """
+    """Write optimizer, schedule and state (the main process) and the random numbers (every process)."""
     folder.mkdir(parents=True, exist_ok=True)
     python_version, python_numbers, python_gauss = random.getstate()
     numpy_name, numpy_keys, *numpy_rest = np.random.get_state()
@@ -37,19 +34,15 @@ def save_progress(
     }
     torch.save(randomness, folder / f"random_{process}.pt")
     if process == 0:
-        progress = {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict(), "loss": loss_total}
+        progress = {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
         torch.save(progress, folder / PROGRESS)
         state.save_to_json(str(folder / STATE))
 
 
 def load_progress(
     folder: Path, optimizer: torch.optim.Optimizer, scheduler: LRScheduler, process: int
-) -> tuple[TrainerState, float]:
-    """Put optimizer, schedule and random numbers back.
-
-    Returns:
-        The counters and log so far, and the sum of all steps' losses.
-    """
+) -> TrainerState:
+    """Put optimizer, schedule and random numbers back; returns the state."""
     # weights_only: nothing in these files may run code.
     progress = torch.load(folder / PROGRESS, weights_only=True)
     optimizer.load_state_dict(progress["optimizer"])
@@ -62,4 +55,25 @@ def load_progress(
     torch.random.set_rng_state(randomness["torch"])
     if randomness["cuda"]:
         torch.cuda.random.set_rng_state_all(randomness["cuda"])
-    return TrainerState.load_from_json(str(folder / STATE)), progress["loss"]
+    return TrainerState.load_from_json(str(folder / STATE))
+
+
+def keep_callbacks(state: TrainerState, callbacks: list[TrainerCallback | TrainerControl]) -> None:
+    """Put what callbacks remember (early stopping: how long it has waited) into the state, as Trainer does."""
+    kept = [callback for callback in callbacks if isinstance(callback, ExportableState)]
+    state.stateful_callbacks = {type(callback).__name__: callback.state() for callback in kept}
+
+
+def restore_callbacks(state: TrainerState, callbacks: list[TrainerCallback]) -> None:
+    """Give callbacks their memory back."""
+    for callback in callbacks:
+        stored = state.stateful_callbacks.get(type(callback).__name__)
+        if stored is not None:
+            for name, value in stored["attributes"].items():
+                setattr(callback, name, value)
+
+
+def has_stopped(state: TrainerState) -> bool:
+    """Whether training was to end (early stopping, last step) when a state was stored."""
+    control = state.stateful_callbacks.get("TrainerControl")
+    return control is not None and control["args"]["should_training_stop"]

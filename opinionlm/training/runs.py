@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from opinionlm.config import Config
+from opinionlm.data.folders import is_running
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 
@@ -69,11 +70,15 @@ def create_run(config: Config, facts: dict[str, Any], taxonomy: Taxonomy | None)
     Called when data and model are known to be usable, so that a mistake in the config leaves nothing behind.
 
     Raises:
-        UserError: the folder cannot be written.
+        UserError: the folder cannot be written, or holds checkpoints that were trained on something else.
     """
     folder = config.run_folder
+    if config.training.resume_from_checkpoint and any(folder.glob("checkpoints/checkpoint-*")):
+        require_same_start(folder, facts)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for each in (folder, folder / "predictions"):
+            clear_temporaries(each)
         write_text(folder / "config.yaml", yaml.safe_dump(config.flat(), sort_keys=False, allow_unicode=True))
         write_json(folder / "environment.json", facts)
         if taxonomy is not None:
@@ -82,8 +87,27 @@ def create_run(config: Config, facts: dict[str, Any], taxonomy: Taxonomy | None)
         raise UserError(f"output_dir: cannot write {folder}: {error.strerror}") from error
 
 
+def require_same_start(folder: Path, facts: dict[str, Any]) -> None:
+    """What is no option and yet decides what a run computes has to be what it was when the run began.
+
+    Raises:
+        UserError: the data were prepared anew with another content, or another number of processes trains.
+    """
+    try:
+        stored = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return  # the options were compared already
+    for name in ("data_fingerprint", "processes"):
+        if stored.get(name) != facts[name]:
+            raise UserError(
+                f"{folder}: its checkpoints were trained with {name} {stored.get(name)}, and this is {facts[name]}; "
+                "restore that to go on, or train anew with overwrite: true"
+            )
+
+
 # Options that do not change what a run computes.
 HARMLESS = {"overwrite", "seeds", "resume_from_checkpoint", "report_to", "dataloader_num_workers"}
+HARMLESS |= {"max_nonfinite_steps", "save_total_limit"}
 HARMLESS |= {"wandb_project", "wandb_group", "wandb_tags", "wandb_artifacts"}
 
 
@@ -156,6 +180,19 @@ def write_text(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def clear_temporaries(folder: Path, pattern: str = "*") -> None:
+    """Remove what `write_text` and `write_csv` left in a folder when their process was killed.
+
+    Args:
+        folder: of the files.
+        pattern: of their names.
+    """
+    for path in folder.glob(f".{pattern}.*"):
+        process = path.name.rpartition(".")[2]
+        if process.isdigit() and path.is_file() and not is_running(process):
+            path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:

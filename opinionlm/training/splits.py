@@ -38,7 +38,7 @@ class Split:
 
     def reader(self, states: PrefixStates | None) -> EncodedTexts:
         """The split as the trainer reads it, with the stored states of the frozen prefix where there are some."""
-        return EncodedTexts(self.encoded, self.order, states)
+        return EncodedTexts(self.encoded, self.order, states, self.texts["id"])
 
     def in_text_order(self, rows: np.ndarray) -> np.ndarray:
         """Bring rows that follow the reading order back to the order of the texts."""

@@ -69,7 +69,7 @@ def choose_sublayers(
     check_texts(config, prepared)
     started = time.perf_counter()
     stored = config.run_folder / SELECTION_FILE
-    if latest_checkpoint(config) is not None and stored.is_file():
+    if latest_checkpoint(config, is_main=False) is not None and stored.is_file():
         selection = Selection.load(stored)
     else:
         selection = measured_selection(model, loss, train, pad_id, config, arguments)

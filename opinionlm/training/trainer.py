@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,14 +13,36 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
-from transformers import PrinterCallback, ProgressCallback, Trainer
+from transformers import (
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer_utils import TrainOutput
 
 from opinionlm.errors import UserError
 from opinionlm.training.averaging import WeightAverage
-from opinionlm.training.batching import BatchPlan, EpochDataLoader
-from opinionlm.training.checkpoints import load_best_weights, load_trained_weights, save_trained_weights
+from opinionlm.training.batching import BatchPlan, EpochDataLoader, workers_watched
+from opinionlm.training.checkpoints import load_best_weights, load_trained_weights, save_trained_weights, writing
+from opinionlm.training.interruption import CheckpointKeeper, StopRequest
+from opinionlm.training.loop_state import has_stopped
 from opinionlm.training.losses import ExampleLoss
 from opinionlm.training.rdrop import batch_sum
+from opinionlm.training.step_guard import (
+    Counters,
+    StepFacts,
+    cut,
+    free_memory,
+    in_parts,
+    is_out_of_memory,
+    next_parts,
+    refuse_nonfinite,
+    rows_of,
+)
 
 
 class OpinionTrainer(Trainer):
@@ -36,6 +60,7 @@ class OpinionTrainer(Trainer):
         auxiliary_loss: added to the loss of every step where it returns one (AdaLoRA's orthogonality).
         average: of the trained weights, which evaluation then uses, and which the best checkpoint gives in the end.
         rdrop_alpha: weight of R-Drop's term, see `opinionlm.training.rdrop.batch_sum`; 0 for none.
+        max_nonfinite_steps: steps whose loss or gradient is no number that are skipped before training stops.
         trainer_arguments: passed on to `transformers.Trainer`.
 
     Raises:
@@ -51,13 +76,21 @@ class OpinionTrainer(Trainer):
         auxiliary_loss: Callable[[], torch.Tensor | None] | None = None,
         average: WeightAverage | None = None,
         rdrop_alpha: float = 0.0,
+        max_nonfinite_steps: int = 0,
         **trainer_arguments: Any,
     ) -> None:
         super().__init__(**trainer_arguments)
         self.loss = loss
         self.plan = plan
         self.parameter_groups, self.auxiliary_loss = parameter_groups, auxiliary_loss
-        self.batches_of_step = 1
+        self.max_nonfinite_steps = max_nonfinite_steps
+        self.counters = Counters()
+        self.step_batches: list[dict[str, torch.Tensor]] = []
+        self.step_losses: list[torch.Tensor] = []
+        self.passes_of_step = 1
+        self.resumed_from: Path | None = None
+        self.started, self.earlier_seconds = 0.0, 0.0
+        self.stop_request = StopRequest()
         self.average, self.rdrop_alpha = average, rdrop_alpha
         if average is not None and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             raise UserError(
@@ -71,6 +104,8 @@ class OpinionTrainer(Trainer):
         # Trainer's own printing of every log line; ConsoleCallback says the same in one line per evaluation.
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
+        self.add_callback(CountersCallback(self))
+        self.add_callback(CheckpointKeeper(self.stop_request))
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The optimizer that ``optim`` names, over the given parameter groups if there are any."""
@@ -92,19 +127,112 @@ class OpinionTrainer(Trainer):
             generator=torch.Generator().manual_seed(self.plan.seed),
         )
 
+    def train(self, resume_from_checkpoint: str | None = None) -> TrainOutput:
+        """Train to the end; a signal stops after a checkpoint.
+
+        Args:
+            resume_from_checkpoint: a checkpoint folder to continue from.
+        """
+        with self.stop_request.listening():
+            return super().train(resume_from_checkpoint=resume_from_checkpoint)
+
+    def _init_training_state(
+        self,
+        max_steps: int,
+        num_update_steps_per_epoch: int,
+        num_train_epochs: int,
+        resume_from_checkpoint: str | None,
+        trial: None,
+    ) -> tuple[int, int]:
+        """Trainer's, with the best checkpoint found wherever the run folder lies now."""
+        self.resumed_from = None if resume_from_checkpoint is None else Path(resume_from_checkpoint)
+        place = super()._init_training_state(
+            max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
+        )
+        if self.state.best_global_step:
+            best = Path(self.args.output_dir) / f"checkpoint-{self.state.best_global_step}"
+            self.state.best_model_checkpoint = str(best)
+        return place
+
+    def _run_epoch(self, **arguments: Any) -> None:
+        """Trainer's, unless training had ended when the checkpoint was written: Trainer would make one more step."""
+        if self.state.global_step >= self.state.max_steps or has_stopped(self.state):
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(**arguments)
+
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, torch.Tensor]], torch.Tensor | None]:
         """Fetch the batches of one optimizer step and the sum of their example weights over all processes."""
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        with workers_watched():
+            batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self.step_batches, self.step_losses = batches, []
         if not batches:
             return batches, None
-        self.batches_of_step = len(batches)
+        self.passes_of_step = len(batches)
         weight = torch.stack([self.batch_weight(batch) for batch in batches]).sum().to(device)
         if self.args.world_size > 1:
             weight = self.accelerator.gather(weight).sum()
         # A step of fillers alone has weight zero and, divided by anything positive, loss zero.
         return batches, weight.clamp(min=torch.finfo(weight.dtype).tiny)
+
+    def training_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, torch.Tensor],
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Forward and backward of one accumulated batch, in as many parts as memory asks for.
+
+        Where memory does not suffice, the gradients of the step so far are computed again in smaller parts: a
+        backward pass that broke off has left a part of its own behind.
+        """
+        number = len(self.step_losses)
+        again = [inputs]
+        while True:
+            try:
+                losses = [self._step_in_parts(model, batch, num_items_in_batch) for batch in again]
+                self.step_losses.append(losses[-1])
+                return losses[-1]
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                rows = max(rows_of(batch) for batch in self.step_batches)
+                self.counters.parts = next_parts(self.counters.parts, rows, self.args.world_size, error)
+            model.zero_grad()
+            free_memory()
+            again = self.step_batches[: number + 1]
+
+    def _step_in_parts(
+        self, model: nn.Module, batch: dict[str, torch.Tensor], num_items_in_batch: torch.Tensor | None
+    ) -> torch.Tensor:
+        parts = cut(batch, self.counters.parts)
+        self.passes_of_step = len(self.step_batches) * len(parts)
+        step = super().training_step
+        return torch.stack([step(model, part, num_items_in_batch) for part in parts]).sum()
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: torch.Tensor | None = None) -> float:
+        """Trainer's norm before clipping, between the gradients and the step; here a step is refused."""
+        norm = float(super()._get_grad_norm(model, grad_norm))
+        losses = torch.stack(self.step_losses)
+        if self.args.world_size > 1:
+            losses = self.accelerator.gather(losses[None]).mean(dim=0)
+        if math.isfinite(norm) and bool(losses.isfinite().all()):
+            return norm
+        epoch, step = divmod(self.state.global_step, math.ceil(len(self.plan) / self.args.gradient_accumulation_steps))
+        start = step * self.args.gradient_accumulation_steps
+        batches = self.plan.batches(epoch)[start : start + len(self.step_batches)]
+        ids = [[self.train_dataset.name_of(position) for position in batch] for batch in batches]
+        facts = StepFacts(self.state.global_step + 1, losses.tolist(), norm, self._get_learning_rate(), ids)
+        self.counters.nonfinite_steps += 1
+        folder = Path(self.args.output_dir).parent
+        refuse_nonfinite(
+            facts, self.counters.nonfinite_steps, self.max_nonfinite_steps, folder, self.args.process_index == 0
+        )
+        # Optimizers leave parameters without gradient alone; the step counts, and the schedule goes on.
+        model.zero_grad(set_to_none=True)
+        return 0.0
 
     def batch_weight(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Sum of the weights of a batch's items, a float32 scalar: its share of the step's weighted mean.
@@ -139,7 +267,7 @@ class OpinionTrainer(Trainer):
         extra = None if self.auxiliary_loss is None else self.auxiliary_loss()
         if extra is not None:
             # Once per step, whatever the accumulation.
-            loss = loss + extra / self.batches_of_step
+            loss = loss + extra / self.passes_of_step
         return (loss, outputs) if return_outputs else loss
 
     def evaluate(
@@ -163,7 +291,7 @@ class OpinionTrainer(Trainer):
         inputs = self._prepare_inputs(inputs)
         labels = inputs.pop("labels")
         with torch.no_grad(), self.compute_loss_context_manager():
-            logits = model(**inputs).logits
+            logits = in_parts(lambda part: model(**part).logits, inputs)
         return None, logits.detach(), labels
 
     def outputs(self, texts: Dataset) -> np.ndarray:
@@ -177,6 +305,10 @@ class OpinionTrainer(Trainer):
         finally:
             self.compute_metrics = compute
 
+    def _finalize_training(self, trial: None, num_train_samples: int, start_time: float) -> TrainOutput:
+        """Trainer's, with the seconds before an interruption counted as well."""
+        return super()._finalize_training(trial, num_train_samples, start_time - self.earlier_seconds)
+
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         """Write the trained weights only: a checkpoint of a 1B model with one trained block is 57 MB, not 2 GB."""
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
@@ -186,6 +318,36 @@ class OpinionTrainer(Trainer):
             save_trained_weights(self.model, folder)
             if self.average is not None:
                 self.average.save(folder)
+
+    def _save_checkpoint(self, model: nn.Module, trial: None) -> None:
+        """Trainer's, with the counters; surplus checkpoints go when this one is sealed, see `CheckpointKeeper`.
+
+        Raises:
+            UserError: the disk is full or cannot be written.
+        """
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            with writing(folder):
+                super()._save_checkpoint(model, trial)
+                self.counters.loss_total, self.counters.loss_since_log = self._total_loss_scalar, self._tr_loss.item()
+                self.counters.last_logged_step = self._globalstep_last_logged
+                self.counters.seconds = self.earlier_seconds + time.time() - self.started
+                self.counters.save(folder, self.args.process_index)
+        finally:
+            self.args.save_total_limit = limit
+
+    def restore_counters(self) -> None:
+        """Put back what a checkpoint has counted, where training goes on from one."""
+        self.started = time.time()
+        if self.resumed_from is None:
+            return
+        # Trainer's closing words are then about all steps, and all seconds below.
+        self._initial_global_step = 0
+        self.counters = Counters.load(self.resumed_from, self.args.process_index)
+        self._total_loss_scalar, self.earlier_seconds = self.counters.loss_total, self.counters.seconds
+        self._tr_loss.fill_(self.counters.loss_since_log)
+        self._globalstep_last_logged = self.counters.last_logged_step
 
     def _load_best_model(self) -> None:
         """Put the weights of the best checkpoint back, averaged where it was judged by its average."""
@@ -200,3 +362,20 @@ class OpinionTrainer(Trainer):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
             load_trained_weights(self.model if model is None else model, Path(resume_from_checkpoint))
+
+
+class CountersCallback(TrainerCallback):
+    """Restores a trainer's counters when training begins: Trainer sets its own to zero just before.
+
+    Args:
+        trainer: the trainer.
+    """
+
+    def __init__(self, trainer: OpinionTrainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Called after Trainer set its counters to zero."""
+        self.trainer.restore_counters()

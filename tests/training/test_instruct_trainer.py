@@ -16,6 +16,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, TrainingArguments
 
 from opinionlm.data.instruct_encoding import InstructCollator
+from opinionlm.errors import UserError
 from opinionlm.models.generative import generative_class
 from opinionlm.training.batching import BatchPlan
 from opinionlm.training.instruct_trainer import InstructSplit, InstructTexts, InstructTrainer
@@ -196,3 +197,31 @@ def test_batch_weight_counts_answer_tokens_by_their_weight(tmp_path) -> None:
     assert trainer.batch_weight(trainer.data_collator([texts[~0]])).item() == 0.0
     assert texts.supervised_tokens == sum(len(row["answer_ids"]) for row in rows)
     np.testing.assert_array_equal(texts.lengths, [row["length"] for row in rows])
+
+
+@pytest.mark.parametrize("family", ["gemma3_text", "t5"])
+def test_too_little_memory_changes_nothing(family, tmp_path, monkeypatch) -> None:
+    expected = first_step(tmp_path / "whole", family, 8, 2, 17)
+    weighted_sum, sizes = InstructTrainer.weighted_sum, []
+
+    def refusing(self, model, inputs):
+        sizes.append(len(inputs["labels"]))
+        if sizes[-1] > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return weighted_sum(self, model, inputs)
+
+    monkeypatch.setattr(InstructTrainer, "weighted_sum", refusing)
+    assert_same(first_step(tmp_path / "short", family, 8, 2, 17), expected)
+    assert {8, 4, 2} <= set(sizes)
+    trainer = trainer_of(tmp_path / "evaluated", family, 8, 2, 17, [])
+    assert trainer.evaluate()["eval_loss"] > 0 and 3 in sizes
+
+
+def test_a_loss_that_is_no_number_names_its_examples(tmp_path, monkeypatch) -> None:
+    weighted_sum = InstructTrainer.weighted_sum
+    monkeypatch.setattr(InstructTrainer, "weighted_sum", lambda *arguments: weighted_sum(*arguments) * math.nan)
+    with pytest.raises(UserError, match="step 1: loss nan"):
+        first_step(tmp_path / "r" / "checkpoints", "gpt2", 8, 2, 17)
+    (batches,) = [json.loads((tmp_path / "r" / "nonfinite_step_1.json").read_text())["ids"]]
+    # Row 3 has no answer; those behind it are read at other positions than their numbers.
+    assert sorted(int(name) for batch in batches for name in batch) == [row for row in range(17) if row != 3]

@@ -49,6 +49,7 @@ def engine(
     loss: ExampleLoss | None = None,
     average: float | None = None,
     rdrop_alpha: float = 0.0,
+    max_nonfinite_steps: int = 0,
     **options,
 ):
     """One of the two engines over the same model and examples."""
@@ -98,6 +99,7 @@ def engine(
         callbacks=callbacks or [],
         average=None if average is None else WeightAverage(model, average),
         rdrop_alpha=rdrop_alpha,
+        max_nonfinite_steps=max_nonfinite_steps,
     )
 
 

@@ -1,0 +1,53 @@
+"""Faults of the surroundings, put into a child before its script begins; see `tests.faults.children.Job`."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+
+
+def files_of_at_most_300_kb() -> None:
+    """A disk that is full, as far as one file can tell: the weights of a checkpoint do not fit."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+
+
+def files_of_at_most_800_kb() -> None:
+    """The weights fit, the optimizer's state does not."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (800_000, 800_000))
+
+
+def files_of_at_most_4_kb() -> None:
+    """Next to nothing fits."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, 4_000))
+
+
+def workers_die() -> None:
+    """Processes that prepare batches are killed, as the kernel does when memory runs out."""
+    import torch.utils.data
+
+    from opinionlm.training.batching import EncodedTexts
+
+    fetch = EncodedTexts.__getitems__
+
+    def dying(self, positions):
+        if torch.utils.data.get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return fetch(self, positions)
+
+    EncodedTexts.__getitems__ = dying
+
+
+def tracking_breaks() -> None:
+    """Tracking works for two log entries, then the connection is gone."""
+    from opinionlm.experiments import tracking_wandb
+
+    log, calls = tracking_wandb.WandbTracking.log, []
+
+    def breaking(self, metrics, step):
+        calls.append(step)
+        if len(calls) > 2:
+            raise ConnectionResetError("connection lost")
+        log(self, metrics, step)
+
+    tracking_wandb.WandbTracking.log = breaking

@@ -1,0 +1,130 @@
+"""Which checkpoints count: complete, undamaged, with the best one before them; which go when there are too many."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from opinionlm.config import Config, TrainingConfig
+from opinionlm.errors import UserError
+from opinionlm.training.checkpoints import (
+    damage,
+    latest_checkpoint,
+    load_best_weights,
+    rotate,
+    save_trained_weights,
+    seal,
+)
+from opinionlm.training.runs import clear_temporaries, require_same_start, write_json
+from tests.tiny import tiny_classifier
+
+
+def write(folder: Path, step: int, best: int, sealed: bool = True) -> Path:
+    path = folder / "r" / "checkpoints" / f"checkpoint-{step}"
+    (path / "deep").mkdir(parents=True)
+    (path / "trained.safetensors").write_bytes(bytes(range(step)))
+    (path / "deep" / "shard").write_text("x")
+    (path / "trainer_state.json").write_text(json.dumps({"global_step": step, "best_global_step": best}))
+    if sealed:
+        seal(path)
+    return path
+
+
+@pytest.fixture
+def config(tmp_path) -> Config:
+    return Config(training=TrainingConfig(output_dir=str(tmp_path), run_name="r"))
+
+
+def test_the_newest_complete_one_counts(config, tmp_path, capsys) -> None:
+    assert latest_checkpoint(config) is None
+    write(tmp_path, 9, 9)
+    ten = write(tmp_path, 10, 10)  # newer than 9, though not by the alphabet
+    cut = write(tmp_path, 11, 11, sealed=False)
+    assert latest_checkpoint(config) == str(ten)
+    said = capsys.readouterr().out
+    assert said.count("warning") == 1 and f"{cut} is incomplete (writing it was cut off); it is skipped" in said
+    assert not cut.exists()
+    assert latest_checkpoint(config) == str(ten) and "warning" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (lambda path: (path / "deep" / "shard").write_text("y"), "is damaged (deep/shard is not what was written)"),
+        (lambda path: (path / "deep" / "shard").unlink(), "is damaged (shard is missing)"),
+        (lambda path: (path / "manifest.json").write_text("{"), "is damaged (manifest.json cannot be read)"),
+        (lambda path: (path / "manifest.json").write_text("[]"), "is damaged (manifest.json cannot be read)"),
+    ],
+)
+def test_damage_is_named(harm, reason, config, tmp_path, capsys) -> None:
+    four, eight = write(tmp_path, 4, 4), write(tmp_path, 8, 8)
+    assert damage(eight) is None
+    harm(eight)
+    assert damage(eight) == reason
+    assert latest_checkpoint(config) == str(four) and f"warning: {eight} {reason}" in capsys.readouterr().out
+
+
+def test_one_without_its_best_is_of_no_use_but_kept(config, tmp_path, capsys) -> None:
+    two, best, newest = write(tmp_path, 2, 2), write(tmp_path, 4, 4), write(tmp_path, 6, 4)
+    assert latest_checkpoint(config) == str(newest)
+    (best / "trained.safetensors").write_bytes(b"")
+    assert latest_checkpoint(config) == str(two)
+    said = capsys.readouterr().out
+    assert f"{newest} needs the best one before it, and checkpoint-4 is damaged" in said
+    assert not best.exists() and damage(newest.with_name("unused-checkpoint-6")) is None
+
+
+def test_an_old_run_does_not_pass_for_a_new_one(config, tmp_path) -> None:
+    write(tmp_path, 4, 4)
+    config.training.resume_from_checkpoint = False
+    assert latest_checkpoint(config) is None
+    config.training.resume_from_checkpoint = True
+    assert latest_checkpoint(config) is None
+
+
+def test_rotation_keeps_the_newest_and_the_best(tmp_path) -> None:
+    for step in (2, 4, 6, 8, 10):
+        write(tmp_path, step, 4)
+    folder = tmp_path / "r" / "checkpoints"
+
+    def left() -> list[int]:
+        return sorted(int(path.name.split("-")[1]) for path in folder.iterdir())
+
+    rotate(folder, 3, 4)
+    assert left() == [4, 8, 10]
+    rotate(folder, 1, 4)
+    assert left() == [4, 10]
+    rotate(folder, 1, None)
+    assert left() == [10]
+
+
+def test_a_best_one_damaged_while_training_went_on(tmp_path) -> None:
+    model, folder = tiny_classifier(), tmp_path / "checkpoint-3"
+    save_trained_weights(model, folder)
+    seal(folder)
+    load_best_weights(model, folder)
+    (folder / "trained.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match="best checkpoint is damaged .*; the same command goes on from"):
+        load_best_weights(model, folder)
+
+
+def test_other_data_are_refused(tmp_path) -> None:
+    facts = {"data_fingerprint": "a", "processes": 2}
+    require_same_start(tmp_path, facts)
+    write_json(tmp_path / "environment.json", facts)
+    require_same_start(tmp_path, facts)
+    for name, value in (("data_fingerprint", "b"), ("processes", 1)):
+        with pytest.raises(UserError, match=f"trained with {name} .*overwrite: true"):
+            require_same_start(tmp_path, facts | {name: value})
+
+
+def test_temporary_files_of_killed_processes_go(tmp_path) -> None:
+    import os
+
+    for name in (".a.json.999999999", f".b.json.{os.getpid()}", ".hidden.json", "c.json.999999999"):
+        (tmp_path / name).write_text("")
+    clear_temporaries(tmp_path, "b*")
+    clear_temporaries(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {f".b.json.{os.getpid()}", ".hidden.json", "c.json.999999999"}
