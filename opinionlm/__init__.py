@@ -5,15 +5,20 @@ and saved taggers with ``AutoModelForTokenClassification``.
 """
 
 import logging
+import os
 import sys
+from pathlib import Path
 
 __version__ = "0.1.0"
 
 # bitsandbytes warns on every CPU import that an optional kernel package is absent; nobody can act on it.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
-# Registration imports torch and transformers (about four seconds), which command-line help must not wait for.
-if not {"-h", "--help"} & set(sys.argv):
+# Registration imports torch and transformers: four seconds and half a gigabyte. Help must not wait for them; cleaning
+# posts has no use for them, and each of its processes would pay again.
+WITHOUT_MODELS = "OPINIONLM_WITHOUT_MODELS"
+_cleans_posts = WITHOUT_MODELS in os.environ or any(Path(script).name == "preprocess.py" for script in sys.argv[:1])
+if not ({"-h", "--help"} & set(sys.argv) or _cleans_posts):
     from opinionlm.models.registration import register_auto_classes
 
     register_auto_classes()

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import csv
 import multiprocessing
+import os
 from array import array
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,12 +24,14 @@ import pyarrow as pa
 from tokenizers import Tokenizer
 from tqdm import tqdm
 
+from opinionlm import WITHOUT_MODELS
 from opinionlm.data.cleaning import Cleaning, Step, clean_text, judge, text_steps
 from opinionlm.data.hub import read_hub
 from opinionlm.data.labelling import LabelError, Labeller
 from opinionlm.data.sources import Record, Reject, SourceNotes, read_file
 from opinionlm.data.spec import SPLITS, DatasetSpec
-from opinionlm.data.tokens import row_digest, token_ids, unknown_id
+from opinionlm.data.tokens import row_digest, unknown_id
+from opinionlm.data.word_cache import WordCache
 from opinionlm.errors import UserError
 
 BATCH_ROWS = 1_000
@@ -152,6 +156,8 @@ def read_rows(spec: DatasetSpec, sources: list[Source], data_dir: Path, path: Pa
     columns: tuple[array[int], ...] = tuple(array("q") for _ in range(5))
     platforms: dict[str, int] = {}
     prefixes = id_prefixes(sources)
+    # Ids that we make are distinct by themselves; remembering a million of them would take 100 MB.
+    makes_ids = all("id" not in file.columns for file in spec.files) and not any(s.from_hub for s in sources)
     seen: set[str] = set()
     names = spec.text_columns
     schema = pa.schema([*((name, pa.string()) for name in ("id", *names)), ("label", pa.int32())])
@@ -175,7 +181,8 @@ def read_rows(spec: DatasetSpec, sources: list[Source], data_dir: Path, path: Pa
                 identity = item.fields.get("id", "").strip() or f"{prefixes[index]}-{item.number}"
                 if identity in seen:
                     identity = f"{identity}#{prefixes[index]}-{item.number}"
-                seen.add(identity)
+                if not makes_ids:
+                    seen.add(identity)
                 platform = platforms.setdefault(item.fields.get("platform", source.platform).strip(), len(platforms))
                 for column, value in zip(columns, (index, item.line, item.number, label, platform), strict=True):
                     column.append(value)
@@ -286,8 +293,9 @@ def _results(setup: tuple, batches: int, processes: int) -> Iterator[tuple[list[
         return
     # Spawned, not forked: the parent runs threads (Arrow, progress bars), and forking those may deadlock.
     context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(processes, context, initializer=_start_worker, initargs=setup)
     try:
-        with ProcessPoolExecutor(processes, context, initializer=_start_worker, initargs=setup) as pool:
+        with _without_models(), pool:
             under_way: deque[Future] = deque()
             for index in range(batches):
                 under_way.append(pool.submit(_clean_in_worker, index))
@@ -299,6 +307,18 @@ def _results(setup: tuple, batches: int, processes: int) -> Iterator[tuple[list[
         raise UserError("a cleaning process died, most likely for lack of memory; try a smaller --num_proc") from None
 
 
+@contextmanager
+def _without_models() -> Iterator[None]:
+    """Let processes that start now import this package without torch."""
+    before = os.environ.get(WITHOUT_MODELS)
+    os.environ[WITHOUT_MODELS] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[WITHOUT_MODELS]
+
+
 class _Worker:
     """Everything one process needs to clean batches."""
 
@@ -306,46 +326,52 @@ class _Worker:
         self._batches = pa.ipc.open_file(pa.memory_map(str(raw)))
         self._cleaning = cleaning
         self._steps: list[Step] = text_steps(cleaning)
-        self._tokenizer = Tokenizer.from_str(tokenizer)
-        self._unknown = unknown_id(self._tokenizer)
+        plain = Tokenizer.from_str(tokenizer)
+        self._token_ids, self._unknown = WordCache(plain), unknown_id(plain)
         self._noise = noise
 
     def clean(self, index: int) -> tuple[list[list[str]], Cleaned]:
         """Clean one batch; returns the texts, column by column, and the findings."""
         batch = self._batches.get_batch(index)
         labels = batch.column("label").to_numpy()
-        columns = [batch.column(name).to_pylist() for name in batch.schema.names[1:-1]]
-        results = [[clean_text(text, self._steps) for text in texts] for texts in columns]
-        clean = [[text for text, _ in column] for column in results]
-        raw_ids = [token_ids(self._tokenizer, texts) for texts in columns]
-        ids = [self._ids_after(column, ids) for column, ids in zip(results, raw_ids, strict=True)]
-        rows, row_ids = list(zip(*clean, strict=True)), list(zip(*ids, strict=True))
-        lengths = [sum(map(len, parts)) for parts in row_ids]
-        verdicts = [
-            judge(" ".join(texts) if all(map(str.strip, texts)) else "", tokens, label == self._noise, self._cleaning)
-            for texts, tokens, label in zip(rows, lengths, labels, strict=True)
-        ]
+        rows = list(zip(*(batch.column(name).to_pylist() for name in batch.schema.names[1:-1]), strict=True))
+        # Posts are copied a lot: what stands twice in a batch is looked at once.
+        number = {row: i for i, row in enumerate(dict.fromkeys(rows))}
+        places = np.array([number[row] for row in rows])
+        raw = list(number)
+        results = [[clean_text(text, self._steps) for text in row] for row in raw]
+        clean = [tuple(text for text, _ in row) for row in results]
+        ids = self._ids(clean)
+        lengths = np.array([sum(map(len, parts)) for parts in ids], dtype=np.int32)
         bits = {name: 1 << bit for bit, (name, _) in enumerate(self._steps)}
-        changed = [set().union(*(names for _, names in row)) for row in zip(*results, strict=True)]
+        changed = [sum(bits[name] for name in {name for _, names in row for name in names}) for row in results]
+        verdicts = [
+            judge(" ".join(clean[i]) if all(map(str.strip, clean[i])) else "", int(lengths[i]), noise, self._cleaning)
+            for i, noise in zip(places, labels == self._noise, strict=True)
+        ]
         reasons = ("", *QUALITY_REASONS)
-        return clean, Cleaned(
-            raw_digest=self._digests(zip(*columns, strict=True), zip(*raw_ids, strict=True)),
-            digest=self._digests(rows, row_ids),
-            tokens=np.array(lengths, dtype=np.int32),
-            changed=np.array([sum(bits[name] for name in names) for names in changed], dtype=np.int32),
+        return [[column[i] for i in places] for column in zip(*clean, strict=True)], Cleaned(
+            raw_digest=self._raw_digests(raw)[places],
+            digest=self._digests(clean, ids)[places],
+            tokens=lengths[places],
+            changed=np.array(changed, dtype=np.int32)[places],
             reason=np.array([reasons.index(reason) for _, reason in verdicts], dtype=np.int8),
             becomes_noise=np.array([action == "noise" for action, _ in verdicts]),
         )
 
-    def _ids_after(self, results: list[tuple[str, list[str]]], raw_ids: list[list[int]]) -> list[list[int]]:
-        """Tokens of the cleaned texts; most leave the default profile as they came, theirs are known already."""
-        ids = list(raw_ids)
-        differ = [i for i, (_, changed) in enumerate(results) if changed]
-        for i, tokens in zip(differ, token_ids(self._tokenizer, [results[i][0] for i in differ]), strict=True):
-            ids[i] = tokens
-        return ids
+    def _ids(self, rows: list[tuple[str, ...]]) -> list[tuple[array[int], ...]]:
+        """Token ids of every text of every row."""
+        columns = [self._token_ids(texts) for texts in zip(*rows, strict=True)]
+        return list(zip(*columns, strict=True))
 
-    def _digests(self, rows: Iterable[tuple[str, ...]], ids: Iterable[tuple[list[int], ...]]) -> np.ndarray:
+    def _raw_digests(self, rows: list[tuple[str, ...]]) -> np.ndarray:
+        """Digests before cleaning; where a tokenizer spells texts out, equal texts say what equal tokens would."""
+        spelled = [tuple(map(self._token_ids.spelled, row)) for row in rows]
+        if self._cleaning.duplicates == "text" or any(None in row for row in spelled):
+            return self._digests(rows, self._ids(rows))
+        return np.array([row_digest(row, None, None) for row in spelled], dtype="S16")
+
+    def _digests(self, rows: list[tuple[str, ...]], ids: list[tuple[array[int], ...]]) -> np.ndarray:
         by_text = self._cleaning.duplicates == "text"
         return np.array(
             [row_digest(r, None if by_text else i, self._unknown) for r, i in zip(rows, ids, strict=True)], dtype="S16"
