@@ -68,7 +68,7 @@ def preprocess(data_dir: Path, output: Path) -> None:
     rejected.append(frame[copies].assign(reason="copy"))
     frame = frame[~copies]
 
-    strata = frame["label"] + frame["platform"]
+    strata = frame["label"]
     train, rest = train_test_split(frame, train_size=0.7, stratify=strata, random_state=42)
     validation, test = train_test_split(rest, train_size=2 / 3, stratify=strata[rest.index], random_state=42)
     parts = {}
@@ -111,10 +111,10 @@ def predict(model: Path, posts: Path, output: Path, batch_size: int) -> None:
     with posts.open(encoding="utf-8", newline="") as source, output.open("w", encoding="utf-8", newline="") as target:
         writer = csv.writer(target)
         writer.writerow(["text", "predicted", "confidence"])
-        texts, labelled = ([row["text"] for row in csv.DictReader(source)], 0)
-        for answer in classify((text for text in texts), batch_size=batch_size, truncation=True):
-            writer.writerow([texts[labelled], answer["label"], answer["score"]])
-            labelled += 1
+        texts = [row["text"] for row in csv.DictReader(source)]
+        answers = classify((text for text in texts), batch_size=batch_size, truncation=True)
+        for text, answer in zip(texts, answers, strict=True):
+            writer.writerow([text, answer["label"], answer["score"]])
 
 
 def main(argv: list[str] | None = None) -> None:

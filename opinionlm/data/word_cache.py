@@ -92,7 +92,9 @@ def words_stand_alone(tokenizer: Tokenizer) -> bool:
     # With a token for every byte nothing is unknown (unknown neighbours would be fused), and none is merged from text.
     spelled_bytes = {f"<0x{byte:02X}>" for byte in range(256)}
     merged = {"".join(pair) for pair in model["merges"]} if plain_merging else set()
-    spells_all = model.get("byte_fallback", False) and vocabulary.keys() >= spelled_bytes and not spelled_bytes & merged
+    spells_all = (
+        model.get("byte_fallback", False) and vocabulary.keys() >= spelled_bytes and not spelled_bytes & merged
+    )
     looks_around = any(token[key] for token in plan["added_tokens"] for key in ("lstrip", "rstrip", "single_word"))
     crosses = any(_INSIDE.search(token.replace(" ", _MARK)) for token in vocabulary)
     return marks_blanks and splits_nothing and plain_merging and spells_all and not looks_around and not crosses

@@ -20,7 +20,25 @@ ROOT = Path(__file__).resolve().parents[2]
 MINIATURE = load_tokenizer("models/gemma3-mini")
 CACHE = WordCache(MINIATURE)
 # Words that occur, blanks in runs, marks, special tokens, spelled bytes, damage: pieces that could join wrongly.
-PIECES = ["the", " ", "  ", "▁", "▁▁", "<bos>", "<0x41>", "\n", "\t", "’", "😂", "é", "e\u0301", "ﬁ", "\x00", "coin", "<unk>"]
+PIECES = [
+    "the",
+    " ",
+    "  ",
+    "▁",
+    "▁▁",
+    "<bos>",
+    "<0x41>",
+    "\n",
+    "\t",
+    "’",
+    "😂",
+    "é",
+    "e\u0301",
+    "ﬁ",
+    "\x00",
+    "coin",
+    "<unk>",
+]
 TEXTS = st.one_of(st.lists(st.sampled_from(PIECES), max_size=12).map("".join), st.text(max_size=40))
 
 
