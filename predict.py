@@ -41,6 +41,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         help="of the input [by its ending; lines for standard input]",
     )
     parser.add_argument("--label_sets", type=float, metavar="0.9", help="also sets that hold the right label so often")
+    parser.add_argument("--neutralise_formulas", action="store_true", help="CSV: no cell that a spreadsheet computes")
     parser.add_argument("--abstain_below", type=float, metavar="0.6", help="no label where it is less probable")
     parser.add_argument(
         "--device", choices=["auto", "cpu", "cuda"], default="auto", help="[auto: a GPU if there is one]"
@@ -99,6 +100,7 @@ def predict(arguments: argparse.Namespace) -> None:
 
     check_model_folder(arguments.model)
     trust = TrustOptions(arguments.label_sets, arguments.abstain_below)
+    formulas = "--neutralise_formulas " * arguments.neutralise_formulas
     precision = "bfloat16" if arguments.bf16 else "own precision"
     request = Request(
         input=arguments.input,
@@ -109,7 +111,8 @@ def predict(arguments: argparse.Namespace) -> None:
         id_column=arguments.id_column,
         window=arguments.window,
         overwrite=arguments.overwrite,
-        identity=f"{model_fingerprint(arguments.model)} {precision} {trust.given}".strip(),
+        neutralise_formulas=arguments.neutralise_formulas,
+        identity=f"{model_fingerprint(arguments.model)} {precision} {formulas}{trust.given}".strip(),
     )
     try:
         summary = predict_file(

@@ -111,7 +111,7 @@ class Bench:
             compare(f"{growth}: memory", memory_bound(job, costs[small], large), costs[large].peak_mb, "MB", 1.0),
             compare(
                 f"{job} {large:,}: rate",
-                small / self.time([costs[small]]),
+                1e6 / (seconds[small] / LINEAR),
                 1e6 / seconds[large],
                 "posts/s",
                 None,
@@ -124,7 +124,7 @@ SHORT_RUN = 10_000
 
 
 def memory_bound(job: str, small: Cost, posts: int) -> float:
-    """What a run over so many posts may take: prediction what a small one takes, preprocessing 200 bytes per post more."""
+    """What a run may take: prediction what a small one takes, preprocessing 200 bytes per post more."""
     return small.peak_mb * 1.2 + 50 + (posts * 200 / 1e6 if job == "preprocess" else 0)
 
 
@@ -180,7 +180,7 @@ def write_mixed(path: Path, data_dir: Path | None, count: int) -> int:
     config = "sample" if data_dir is None else "cryptoqa"
     folder = ROOT / "data" if data_dir is None else data_dir
     data = prepare_or_load(str(ROOT / f"configs/datasets/{config}.yaml"), folder, path.parent / "prepared")
-    texts = [text for part in data.splits.values() for text in part["text"]]
+    texts = [text for part in data.dataset.values() for text in part["text"]]
     random.Random(7).shuffle(texts)
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([["text"], *([text] for text in texts[:count])])

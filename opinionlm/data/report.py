@@ -292,7 +292,7 @@ def render_report(report: dict[str, Any]) -> str:
             for level in levels
             for label in levels[level]
         ]
-        lines += [f"### {_cell(platform)}", "", *table(["level", "label", *SPLITS], rows), ""]
+        lines += [f"### {cell(platform)}", "", *table(["level", "label", *SPLITS], rows), ""]
     return "\n".join(lines + render_conflicts(report)).rstrip() + "\n"
 
 
@@ -387,10 +387,10 @@ def _pairs(counts: dict[str, int]) -> str:
 def table(header: list[str], rows: list[list[Any]]) -> list[str]:
     """Markdown table lines."""
     lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    return lines + ["| " + " | ".join(_cell(value) for value in row) + " |" for row in rows]
+    return lines + ["| " + " | ".join(cell(value) for value in row) + " |" for row in rows]
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
     """A value as Markdown: thousands separated, text from posts harmless."""
     if not isinstance(value, str):
         return f"{value:,}" if isinstance(value, int) else f"{value:g}" if value < 1e5 else f"{value:,.0f}"
