@@ -34,7 +34,9 @@ def installed(names: Iterable[str]) -> dict[str, Distribution]:
             found[name] = distribution(name)
         except PackageNotFoundError:
             continue  # for another system or Python
-        waiting += [re.split(r"[\s;<>=!~\[(]", line)[0] for line in found[name].requires or () if "extra ==" not in line]
+        waiting += [
+            re.split(r"[\s;<>=!~\[(]", line)[0] for line in found[name].requires or () if "extra ==" not in line
+        ]
     return found
 
 
