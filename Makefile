@@ -1,12 +1,14 @@
 # make quickstart   environment, then the main job on bundled posts with the bundled model
 # make test         the fast tests          make test-all   all of them
 # make lint         ruff                    make clean      forget the environment and the outputs
+# make fuzz         10,000 cases per reader make audit      known holes in the dependencies (asks the network)
+# make licences     docs/licences.md anew
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: quickstart test test-all lint format clean
+.PHONY: quickstart test test-all lint format fuzz audit licences clean
 
 $(VENV)/.runtime: requirements.txt
 	@echo "Installing requirements.txt into $(VENV) (about a minute)"
@@ -34,6 +36,17 @@ lint: $(VENV)/.development
 format: $(VENV)/.development
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+fuzz: $(VENV)/.development
+	$(BIN)/python -m tests.fuzz.run --cases 10000
+
+# In an environment of its own, so that the tool's dependencies do not mix with ours.
+audit:
+	@test -x $(VENV)-audit/bin/pip-audit || ($(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip install --quiet pip-audit==2.9.0)
+	$(VENV)-audit/bin/pip-audit -r requirements.txt --no-deps --disable-pip
+
+licences: $(VENV)/.runtime
+	$(BIN)/python -m opinionlm.licences > docs/licences.md
 
 clean:
 	rm -rf $(VENV) outputs/*

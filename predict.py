@@ -63,6 +63,7 @@ def predict(arguments: argparse.Namespace) -> None:
     members, _ = member_folders(arguments.model)
     trust = TrustOptions(arguments.label_sets, arguments.abstain_below)
     fingerprints = map(model_fingerprint, dict.fromkeys([*arguments.model, *members]))
+    formulas = "--neutralise_formulas " * arguments.neutralise_formulas
     precision = "bfloat16" if arguments.bf16 else "own precision"
     request = Request(
         input=arguments.input,
@@ -75,7 +76,8 @@ def predict(arguments: argparse.Namespace) -> None:
         platform=arguments.platform,
         window=arguments.window,
         overwrite=arguments.overwrite,
-        identity=" ".join([*fingerprints, precision, trust.given]).strip(),
+        neutralise_formulas=arguments.neutralise_formulas,
+        identity=" ".join([*fingerprints, f"{precision} {formulas}{trust.given}"]).strip(),
     )
     try:
         summary = predict_file(

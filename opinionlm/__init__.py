@@ -5,8 +5,10 @@ and saved taggers with ``AutoModelForTokenClassification``.
 """
 
 import logging
+import os
 import sys
 import warnings
+from pathlib import Path
 
 __version__ = "0.1.0"
 
@@ -15,8 +17,11 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 # PEFT 0.21 asks every model it wraps by the old name of this property, which transformers 5.23 warns of.
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
-# Registration imports torch and transformers (about four seconds), which command-line help must not wait for.
-if not {"-h", "--help"} & set(sys.argv):
+# Registration imports torch and transformers: four seconds and half a gigabyte. Help must not wait for them; cleaning
+# posts has no use for them, and each of its processes would pay again.
+WITHOUT_MODELS = "OPINIONLM_WITHOUT_MODELS"
+_cleans_posts = WITHOUT_MODELS in os.environ or any(Path(script).name == "preprocess.py" for script in sys.argv[:1])
+if not ({"-h", "--help"} & set(sys.argv) or _cleans_posts):
     from opinionlm.adaptation.adapt.tokenizer import register_task_token_tokenizer
     from opinionlm.models.registration import register_auto_classes
 

@@ -29,6 +29,7 @@ from opinionlm.options import (
     TrainingConfig,
 )
 from opinionlm.robust_rules import robust_problems
+from opinionlm.untrusted import is_folder_name
 
 __all__ = [
     "AdaptConfig",
@@ -235,10 +236,10 @@ def validate(config: Config) -> None:
             "must be positive counts, one per label",
         )
     require(
-        bool(training.run_name) and Path(training.run_name).name == training.run_name,
+        is_folder_name(training.run_name),
         "run_name",
         training.run_name,
-        "must be a plain folder name without separators",
+        "must be a plain folder name: no separators, no control characters, not only dots, at most 200 bytes",
     )
     instruct = config.instruct
     require(instruct.num_beams >= 1, "num_beams", instruct.num_beams, "must be at least 1")

@@ -33,6 +33,7 @@ from opinionlm.options import (
     TrackingConfig,
     TrainingConfig,
 )
+from opinionlm.untrusted import load_yaml
 
 GROUPS = {
     "data": DataConfig,
@@ -154,7 +155,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         UserError: no such file, not YAML, or not a mapping of names to values.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"--config: no such file: {path}; the shipped ones are in configs/") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -172,12 +173,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def read_scalar(text: str | list[str]) -> Any:
     """Read a value from the command line as YAML would: ``true``, ``3``, ``null``, ``[1, 2]``."""
-    if isinstance(text, list):
-        if len(text) == 1 and text[0].startswith("["):
-            return yaml.safe_load(text[0])
+    if isinstance(text, list) and not (len(text) == 1 and text[0].startswith("[")):
         return [read_scalar(item) for item in text]
+    text = text[0] if isinstance(text, list) else text
     try:
-        return yaml.safe_load(text)
+        return load_yaml(text)
     except yaml.YAMLError:
         return text
 

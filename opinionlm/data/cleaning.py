@@ -210,9 +210,14 @@ def restore_lost_bytes(text: str) -> str:
     punctuation exactly, emoji up to the block, where the most used one is taken (faces; for ``=`` and U+0080 the
     rocket). Emoji whose low byte is printable (👍 is ``=M``) cannot be told from text and stay.
     """
-    if not _LOST.search(text):
+    if _is_plain(text) or not _LOST.search(text):
         return text
     return _LOST_PAIR.sub(_restore_pair, text).translate(_LOST_SINGLE)
+
+
+def _is_plain(text: str) -> bool:
+    """Printable ASCII, as most posts are: no damage can hide there, and no pattern has to look for it."""
+    return text.isascii() and text.isprintable()
 
 
 def _restore_pair(match: re.Match[str]) -> str:
@@ -232,7 +237,7 @@ def _restore_pair(match: re.Match[str]) -> str:
 
 def fix_text(text: str) -> str:
     """Repair mojibake and remove control characters; ASCII without control characters returns at once."""
-    if text.isascii() and not _CONTROL.search(text):
+    if _is_plain(text) or (text.isascii() and not _CONTROL.search(text)):
         return text
     # ftfy drops control characters after it has looked for mojibake, of which C1 controls are a part; NUL it keeps.
     return ftfy.fix_text(text, _FTFY).replace("\0", "")

@@ -13,6 +13,9 @@ from opinionlm.errors import UserError
 
 # How much of an oversized record is kept as evidence.
 EVIDENCE_CHARACTERS = 2_000
+# Text shrinks to a third or, where it repeats itself, to a fiftieth; a bomb of blanks to a thousandth.
+MAX_EXPANSION = 200
+FREE_BYTES = 100_000_000
 
 
 def unreadable(name: str, error: Exception) -> UserError:
@@ -23,7 +26,7 @@ def unreadable(name: str, error: Exception) -> UserError:
 
 def decoded(binary: IO[bytes], name: str, spec: FileSpec) -> io.TextIOWrapper:
     """The stream as text, decompressed where its name ends in ``.gz``, without a byte order mark."""
-    source: Any = gzip.GzipFile(fileobj=binary) if name.endswith(".gz") else binary
+    source: Any = _BoundedGzip(binary, name) if name.endswith(".gz") else binary
     start = source.peek(3)[:3]
     is_utf8 = spec.encoding.lower().replace("_", "-") in ("utf-8", "utf8")
     if is_utf8 and start[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -33,6 +36,38 @@ def decoded(binary: IO[bytes], name: str, spec: FileSpec) -> io.TextIOWrapper:
         source.read(3)
     # newline="" leaves \r\n and \r as they are, so that raw content in rejects is the file's own.
     return io.TextIOWrapper(source, encoding=spec.encoding, errors="replace", newline="")
+
+
+class _Counting:
+    """Hands on the compressed bytes and counts them."""
+
+    def __init__(self, binary: IO[bytes]) -> None:
+        self._binary, self.count = binary, 0
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        content = self._binary.read(size)
+        self.count += len(content)
+        return content
+
+
+class _BoundedGzip(gzip.GzipFile):
+    """Stops a decompression bomb: memory is bounded anyway, but a few megabytes could keep us busy for days."""
+
+    def __init__(self, binary: IO[bytes], name: str) -> None:
+        self._source, self._name, self._given = _Counting(binary), name, 0
+        super().__init__(fileobj=self._source)
+
+    def read1(self, size: int = -1) -> bytes:
+        """The next decompressed bytes."""
+        content = super().read1(size)
+        self._given += len(content)
+        if self._given > FREE_BYTES and self._given > MAX_EXPANSION * self._source.count:
+            raise UserError(
+                f"{self._name}: expands to more than {MAX_EXPANSION} times its size, which no text does (a "
+                "decompression bomb?); unpack it yourself if you trust it"
+            )
+        return content
 
 
 class Oversized(Exception):

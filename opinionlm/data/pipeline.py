@@ -19,15 +19,14 @@ import numpy as np
 import pyarrow as pa
 
 from opinionlm.data.balance import drop_surplus
+from opinionlm.data.clean_rows import QUALITY_REASONS, clean_rows
 from opinionlm.data.copies import drop_copies, drop_leaks
 from opinionlm.data.folders import partial_folder, publish
 from opinionlm.data.prepared import MANIFEST, PreparedDataset, load_prepared, read_manifest
 from opinionlm.data.report import Ledger, write_report
 from opinionlm.data.rows import (
-    QUALITY_REASONS,
     RejectWriter,
     Source,
-    clean_rows,
     find_sources,
     given_splits,
     read_rows,

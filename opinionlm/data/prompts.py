@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from opinionlm.errors import UserError
+from opinionlm.untrusted import load_yaml
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -140,7 +141,7 @@ def load_template(path: str | Path) -> PromptTemplate:
     """
     place = Path(path)
     try:
-        content = yaml.safe_load(place.read_text(encoding="utf-8"))
+        content = load_yaml(place.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"prompt_template: no such file: {place}; the shipped ones are in configs/prompts/") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from opinionlm.data.clean_rows import Cleaned
 from opinionlm.data.cleaning import text_steps
 from opinionlm.data.length_figure import draw_token_lengths
-from opinionlm.data.rows import LABEL_REASONS, NULL_REASONS, READER_REASONS, Cleaned, RejectWriter, Source, Table
+from opinionlm.data.rows import LABEL_REASONS, NULL_REASONS, READER_REASONS, RejectWriter, Source, Table
 from opinionlm.data.spec import SPLITS, DatasetSpec
 from opinionlm.errors import UserError
 
@@ -293,7 +294,7 @@ def render_report(report: dict[str, Any]) -> str:
             for level in levels
             for label in levels[level]
         ]
-        lines += [f"### {_cell(platform)}", "", *table(["level", "label", *SPLITS], rows), ""]
+        lines += [f"### {cell(platform)}", "", *table(["level", "label", *SPLITS], rows), ""]
     return "\n".join(lines + render_conflicts(report)).rstrip() + "\n"
 
 
@@ -388,10 +389,10 @@ def _pairs(counts: dict[str, int]) -> str:
 def table(header: list[str], rows: list[list[Any]]) -> list[str]:
     """Markdown table lines."""
     lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    return lines + ["| " + " | ".join(_cell(value) for value in row) + " |" for row in rows]
+    return lines + ["| " + " | ".join(cell(value) for value in row) + " |" for row in rows]
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
     """A value as Markdown: thousands separated, text from posts harmless."""
     if not isinstance(value, str):
         return f"{value:,}" if isinstance(value, int) else f"{value:g}" if value < 1e5 else f"{value:,.0f}"

@@ -1,41 +1,31 @@
-"""The heavy part of preparing: posts stream from the sources into an Arrow file, and batches of it through workers.
+"""The first heavy part of preparing: posts stream from the sources into an Arrow file; `clean_rows` is the second.
 
-Nothing here holds all texts. In memory stay a few numbers per post (`Table`); texts lie in two memory-mapped files of
-the same batches, and the batches do not depend on the number of processes, so the result does not either.
+Nothing here holds all texts: in memory stay a few numbers per post (`Table`).
 """
 
 from __future__ import annotations
 
 import csv
-import multiprocessing
 from array import array
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from tokenizers import Tokenizer
 from tqdm import tqdm
 
-from opinionlm.data.cleaning import Cleaning, Step, clean_text, judge, text_steps
 from opinionlm.data.hub import read_hub
 from opinionlm.data.labelling import LabelError, Labeller
 from opinionlm.data.sources import Record, Reject, SourceNotes, read_file
 from opinionlm.data.spec import SPLITS, DatasetSpec
 from opinionlm.data.times import epoch_seconds
-from opinionlm.data.tokens import row_digest, token_ids, unknown_id
-from opinionlm.data.workers import obey_parent
 from opinionlm.errors import UserError
 
 BATCH_ROWS = 1_000
 BATCH_CHARACTERS = 4_000_000
-# Starting a process costs about as much as cleaning this many posts.
-ROWS_PER_PROCESS = 5_000
 
 READER_REASONS = (
     "bad_quoting",
@@ -49,7 +39,6 @@ READER_REASONS = (
 )
 LABEL_REASONS = ("missing_label", "unknown_code", "several_labels", "incomplete_label", "contradictory_label")
 NULL_REASONS = ("empty_text",)
-QUALITY_REASONS = ("empty_after_cleaning", "no_letters", "repeated_pattern", "gibberish", "too_short", "too_long")
 
 
 @dataclass
@@ -79,27 +68,6 @@ class Table:
     platform: np.ndarray
     platforms: list[str]
     time: np.ndarray | None = None
-
-
-@dataclass
-class Cleaned:
-    """What the workers found, all of shape (rows,).
-
-    Attributes:
-        raw_digest: equal for equal raw posts.
-        digest: equal for equal cleaned posts.
-        tokens: length of the cleaned post.
-        changed: bit `i` says that text step `i` changed the post.
-        reason: index into `QUALITY_REASONS` plus one; 0 where nothing is wrong.
-        becomes_noise: the reason relabels the post instead of dropping it.
-    """
-
-    raw_digest: np.ndarray
-    digest: np.ndarray
-    tokens: np.ndarray
-    changed: np.ndarray
-    reason: np.ndarray
-    becomes_noise: np.ndarray
 
 
 class RejectWriter:
@@ -159,6 +127,8 @@ def read_rows(spec: DatasetSpec, sources: list[Source], data_dir: Path, path: Pa
     columns: tuple[array[int], ...] = tuple(array("q") for _ in range(6))
     platforms: dict[str, int] = {}
     prefixes = id_prefixes(sources)
+    # Ids that we make are distinct by themselves; remembering a million of them would take 100 MB.
+    makes_ids = all("id" not in file.columns for file in spec.files) and not any(s.from_hub for s in sources)
     seen: set[str] = set()
     names = spec.text_columns
     schema = pa.schema([*((name, pa.string()) for name in ("id", *names)), ("label", pa.int32())])
@@ -182,7 +152,8 @@ def read_rows(spec: DatasetSpec, sources: list[Source], data_dir: Path, path: Pa
                 identity = item.fields.get("id", "").strip() or f"{prefixes[index]}-{item.number}"
                 if identity in seen:
                     identity = f"{identity}#{prefixes[index]}-{item.number}"
-                seen.add(identity)
+                if not makes_ids:
+                    seen.add(identity)
                 platform = platforms.setdefault(item.fields.get("platform", source.platform).strip(), len(platforms))
                 for column, value in zip(columns, (index, item.line, item.number, label, platform, time), strict=True):
                     column.append(value)
@@ -251,130 +222,6 @@ def id_prefixes(sources: list[Source]) -> list[str]:
         if all(choice) and len(set(choice)) == len(choice):
             return choice
     return [f"source{index}" for index in range(len(sources))]
-
-
-def clean_rows(
-    raw: Path, cleaned: Path, rows: int, cleaning: Cleaning, tokenizer: Tokenizer, noise: int | None, processes: int
-) -> Cleaned:
-    """Clean, measure and judge every post (phases 2 and 3 of the paper), in several processes where that pays.
-
-    Args:
-        raw: the Arrow file of `read_rows`.
-        cleaned: the Arrow file to write: the cleaned texts, batch for batch.
-        rows: number of posts, for the progress bar.
-        cleaning: the options.
-        tokenizer: for lengths and for comparing posts.
-        noise: class id of noise, if the data set has that class.
-        processes: at most so many.
-
-    Raises:
-        UserError: a worker process died.
-    """
-    with pa.memory_map(str(raw)) as source:
-        reader = pa.ipc.open_file(source)
-        batches, names = reader.num_record_batches, reader.schema.names[1:-1]
-    setup = (raw, cleaning, tokenizer.to_str(), noise)
-    schema = pa.schema([(name, pa.string()) for name in names])
-    processes = max(1, min(processes, rows // ROWS_PER_PROCESS, batches))
-    parts: list[Cleaned] = []
-    with (
-        pa.OSFile(str(cleaned), "wb") as sink,
-        pa.ipc.new_file(sink, schema) as writer,
-        tqdm(total=rows, desc="cleaning", unit=" posts", disable=None, leave=False) as progress,
-    ):
-        for texts, part in _results(setup, batches, processes):
-            writer.write_batch(pa.record_batch(texts, schema=schema))
-            parts.append(part)
-            progress.update(len(part.tokens))
-    findings = ("raw_digest", "digest", "tokens", "changed", "reason", "becomes_noise")
-    return Cleaned(*(np.concatenate([getattr(part, name) for part in parts]) for name in findings))
-
-
-def _results(setup: tuple, batches: int, processes: int) -> Iterator[tuple[list[list[str]], Cleaned]]:
-    """Results of all batches, in order; only a few are under way at any time, so memory stays bounded."""
-    if processes == 1:
-        worker = _Worker(*setup)
-        yield from map(worker.clean, range(batches))
-        return
-    # Spawned, not forked: the parent runs threads (Arrow, progress bars), and forking those may deadlock.
-    context = multiprocessing.get_context("spawn")
-    try:
-        with ProcessPoolExecutor(processes, context, initializer=_start_worker, initargs=setup) as pool:
-            under_way: deque[Future] = deque()
-            for index in range(batches):
-                under_way.append(pool.submit(_clean_in_worker, index))
-                if len(under_way) > 2 * processes:
-                    yield under_way.popleft().result()
-            while under_way:
-                yield under_way.popleft().result()
-    except BrokenProcessPool:
-        raise UserError("a cleaning process died, most likely for lack of memory; try a smaller --num_proc") from None
-
-
-class _Worker:
-    """Everything one process needs to clean batches."""
-
-    def __init__(self, raw: Path, cleaning: Cleaning, tokenizer: str, noise: int | None) -> None:
-        self._batches = pa.ipc.open_file(pa.memory_map(str(raw)))
-        self._cleaning = cleaning
-        self._steps: list[Step] = text_steps(cleaning)
-        self._tokenizer = Tokenizer.from_str(tokenizer)
-        self._unknown = unknown_id(self._tokenizer)
-        self._noise = noise
-
-    def clean(self, index: int) -> tuple[list[list[str]], Cleaned]:
-        """Clean one batch; returns the texts, column by column, and the findings."""
-        batch = self._batches.get_batch(index)
-        labels = batch.column("label").to_numpy()
-        columns = [batch.column(name).to_pylist() for name in batch.schema.names[1:-1]]
-        results = [[clean_text(text, self._steps) for text in texts] for texts in columns]
-        clean = [[text for text, _ in column] for column in results]
-        raw_ids = [token_ids(self._tokenizer, texts) for texts in columns]
-        ids = [self._ids_after(column, ids) for column, ids in zip(results, raw_ids, strict=True)]
-        rows, row_ids = list(zip(*clean, strict=True)), list(zip(*ids, strict=True))
-        lengths = [sum(map(len, parts)) for parts in row_ids]
-        verdicts = [
-            judge(" ".join(texts) if all(map(str.strip, texts)) else "", tokens, label == self._noise, self._cleaning)
-            for texts, tokens, label in zip(rows, lengths, labels, strict=True)
-        ]
-        bits = {name: 1 << bit for bit, (name, _) in enumerate(self._steps)}
-        changed = [set().union(*(names for _, names in row)) for row in zip(*results, strict=True)]
-        reasons = ("", *QUALITY_REASONS)
-        return clean, Cleaned(
-            raw_digest=self._digests(zip(*columns, strict=True), zip(*raw_ids, strict=True)),
-            digest=self._digests(rows, row_ids),
-            tokens=np.array(lengths, dtype=np.int32),
-            changed=np.array([sum(bits[name] for name in names) for names in changed], dtype=np.int32),
-            reason=np.array([reasons.index(reason) for _, reason in verdicts], dtype=np.int8),
-            becomes_noise=np.array([action == "noise" for action, _ in verdicts]),
-        )
-
-    def _ids_after(self, results: list[tuple[str, list[str]]], raw_ids: list[list[int]]) -> list[list[int]]:
-        """Tokens of the cleaned texts; most leave the default profile as they came, theirs are known already."""
-        ids = list(raw_ids)
-        differ = [i for i, (_, changed) in enumerate(results) if changed]
-        for i, tokens in zip(differ, token_ids(self._tokenizer, [results[i][0] for i in differ]), strict=True):
-            ids[i] = tokens
-        return ids
-
-    def _digests(self, rows: Iterable[tuple[str, ...]], ids: Iterable[tuple[list[int], ...]]) -> np.ndarray:
-        by_text = self._cleaning.duplicates == "text"
-        return np.array(
-            [row_digest(r, None if by_text else i, self._unknown) for r, i in zip(rows, ids, strict=True)], dtype="S16"
-        )
-
-
-_worker: _Worker
-
-
-def _start_worker(raw: Path, cleaning: Cleaning, tokenizer: str, noise: int | None) -> None:
-    global _worker
-    obey_parent()
-    _worker = _Worker(raw, cleaning, tokenizer, noise)
-
-
-def _clean_in_worker(index: int) -> tuple[list[str], Cleaned]:
-    return _worker.clean(index)
 
 
 def given_splits(sources: list[Source]) -> tuple[str, ...]:

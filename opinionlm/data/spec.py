@@ -17,6 +17,7 @@ from opinionlm.data.task_rules import column_problems, label_problems, task_prob
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.data.yaml_values import as_list, build, check_keys, convert, nearest
 from opinionlm.errors import UserError
+from opinionlm.untrusted import is_folder_name, load_yaml
 
 SPLITS = ("train", "validation", "test")
 DEFAULT_TOKENIZER = "models/gemma3-mini"
@@ -207,7 +208,7 @@ def load_spec(
 def _read(path: Path) -> dict[str, Any]:
     """The content of a dataset YAML, unchecked."""
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(
             f"{path}: cannot be read ({error.strerror}); name a dataset YAML, see configs/datasets/"
@@ -232,8 +233,8 @@ def spec_from_dict(
     task = convert(raw.get("task") or "sequence", Task, f"{source}: task")
     required = {"name", "labels"} if task == "sequence" else {"name"}
     check_keys(raw, {item.name for item in fields(DatasetSpec)} - {"source"}, required, source)
-    if raw["name"] != Path(str(raw["name"])).name or not str(raw["name"]).strip(". "):
-        raise UserError(f"{source}: name: {raw['name']!r} has to be a plain name, it becomes a folder")
+    if not is_folder_name(raw["name"]):
+        raise UserError(f"{source}: name: {str(raw['name'])[:80]!r} has to be a plain name, it becomes a folder")
     files = as_list(raw.get("files") or [], f"{source}: files")
     values: dict[str, Any] = {
         "name": raw["name"],

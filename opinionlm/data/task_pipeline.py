@@ -17,6 +17,7 @@ import pyarrow as pa
 from tokenizers import Tokenizer
 from tqdm import tqdm
 
+from opinionlm.data.clean_rows import Cleaned
 from opinionlm.data.cleaning import text_steps
 from opinionlm.data.conll import read_conll
 from opinionlm.data.copies import drop_copies, drop_leaks
@@ -25,7 +26,6 @@ from opinionlm.data.pairs import parse_pair
 from opinionlm.data.rows import (
     BATCH_CHARACTERS,
     BATCH_ROWS,
-    Cleaned,
     RejectWriter,
     Source,
     Table,

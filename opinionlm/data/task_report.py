@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from opinionlm.data.clean_rows import Cleaned
 from opinionlm.data.report import (
     Ledger,
     common_report,
@@ -18,7 +19,7 @@ from opinionlm.data.report import (
     table,
     token_statistics,
 )
-from opinionlm.data.rows import NULL_REASONS, READER_REASONS, Cleaned, Source, Table
+from opinionlm.data.rows import NULL_REASONS, READER_REASONS, Source, Table
 from opinionlm.data.spec import SPLITS, DatasetSpec
 from opinionlm.data.tagging import entity_counts
 

@@ -88,7 +88,7 @@ def unknown_id(tokenizer: Tokenizer) -> int | None:
     return None if name is None else tokenizer.token_to_id(name)
 
 
-def digest(text: str, ids: list[int] | None, unknown: int | None) -> bytes:
+def digest(text: str, ids: Sequence[int] | None, unknown: int | None) -> bytes:
     """Sixteen bytes that are equal for equal posts.
 
     Args:
@@ -102,11 +102,13 @@ def digest(text: str, ids: list[int] | None, unknown: int | None) -> bytes:
     return hashlib.blake2b(array("I", ids).tobytes(), digest_size=DIGEST_BYTES, person=b"tokens").digest()
 
 
-def row_digest(texts: Sequence[str], ids: Sequence[list[int]] | None, unknown: int | None) -> bytes:
+def row_digest(texts: Sequence[str], ids: Sequence[Sequence[int]] | None, unknown: int | None) -> bytes:
     """`digest` of a row of several texts, whose order counts; of one text it is that text's digest."""
-    joined: list[int] = []
+    joined = array("I")
     for part in ids or ():
-        joined += [SEPARATOR_ID, *part] if joined else part
+        if joined:
+            joined.append(SEPARATOR_ID)
+        joined.extend(part)
     # A part without tokens leaves no trace in the ids, so such rows are compared by text.
     has_ids = ids is not None and all(ids)
     return digest(SEPARATOR.join(texts), joined if has_ids else None, unknown)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from opinionlm.data.prepared import PreparedDataset
+from opinionlm.data.report import cell
 
 ANNOTATORS = "carry the judgement of its annotators, its platforms, languages and time."
 RARE = "Rare labels rest on few examples: look at their own F1 and at the intervals above before trusting them."
@@ -63,7 +64,7 @@ def task_words(prepared: PreparedDataset, folder: Path) -> TaskWords:
                 f"classify({example}, truncation=True)",
                 options=f"{'--pair_column text_pair ' if pairs else ''}--input posts.csv --output labels.csv",
                 outputs_title="Labels",
-                outputs="\n".join(f"- {' › '.join(path)}" for path in taxonomy.paths),
+                outputs="\n".join(f"- {cell(' › '.join(path))}" for path in taxonomy.paths),
                 labels=taxonomy.leaves,
                 limits=f"The labels are those of the training data and {ANNOTATORS} {RARE}",
             )
@@ -77,7 +78,7 @@ def task_words(prepared: PreparedDataset, folder: Path) -> TaskWords:
                 'tag("Satoshi moved to Osaka .")',
                 options="--input sentences.txt --output entities.csv",
                 outputs_title="Entity types",
-                outputs="\n".join(f"- {name}" for name in types),
+                outputs="\n".join(f"- {cell(name)}" for name in types),
                 labels=types,
                 limits=f"The entities are those of the training data and {ANNOTATORS} {RARE} An entity counts as "
                 "found when its type, its first and its last word are right.",

@@ -10,6 +10,7 @@ from typing import Any
 from opinionlm.config import Config, MethodConfig
 from opinionlm.data.platform_prefix import platforms_of
 from opinionlm.data.prepared import PreparedDataset
+from opinionlm.data.report import cell
 from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.headline import headline_of, score_title
 from opinionlm.experiments.card_trust import trust_section
@@ -128,7 +129,7 @@ def f1_table(labels: Sequence[str], validation: dict[str, Any], test: dict[str, 
     """F1 per label, with a blank line behind; nothing for a task without labels."""
     if not labels:
         return ""
-    rows = [f"| {label} | {validation[f'f1_{label}']:.3f} | {test[f'f1_{label}']:.3f} |" for label in labels]
+    rows = [f"| {cell(label)} | {validation[f'f1_{label}']:.3f} | {test[f'f1_{label}']:.3f} |" for label in labels]
     return "\n".join(["| F1 per label | validation | test |", "| --- | --- | --- |", *rows]) + "\n\n"
 
 

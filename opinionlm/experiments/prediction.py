@@ -90,7 +90,7 @@ def load_labeller(
         config = AutoConfig.from_pretrained(folder)
         model_class = OpinionTagger if isinstance(config, OpinionTaggerConfig) else OpinionClassifier
         model, loading = model_class.from_pretrained(
-            folder, dtype=torch.bfloat16 if bf16 else "auto", output_loading_info=True
+            folder, dtype=torch.bfloat16 if bf16 else "auto", output_loading_info=True, use_safetensors=True
         )
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except Exception as error:

@@ -32,6 +32,7 @@ def parse_arguments(argv: list[str] | None, description: str) -> argparse.Namesp
         help="of the input [by its ending; lines for standard input]",
     )
     parser.add_argument("--label_sets", type=float, metavar="0.9", help="also sets that hold the right label so often")
+    parser.add_argument("--neutralise_formulas", action="store_true", help="CSV: no cell that a spreadsheet computes")
     parser.add_argument("--abstain_below", type=float, metavar="0.6", help="no label where it is less probable")
     parser.add_argument(
         "--device", choices=["auto", "cpu", "cuda"], default="auto", help="[auto: a GPU if there is one]"

@@ -46,6 +46,7 @@ class Request:
         platform: that all records are from, where there is no such column.
         window: records per window.
         overwrite: replace a finished output, and drop an unfinished one that was made from something else.
+        neutralise_formulas: write no cell of a CSV that a spreadsheet would take for a formula.
         identity: fingerprint of model and options; an unfinished output of another one is not continued.
     """
 
@@ -60,6 +61,7 @@ class Request:
     window: int = 8192
     overwrite: bool = False
     identity: str = ""
+    neutralise_formulas: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,10 +117,10 @@ def open_sink(request: Request) -> Sink:
         raise UserError(f"--output: {output} is a folder; give a file name ending in .csv or .jsonl")
     output_kind(request.output)
     if request.input == STANDARD:
-        return open_file_output(output, {}, request.overwrite)
+        return open_file_output(output, {}, request.overwrite, request.neutralise_formulas)
     if output.exists() and output.samefile(request.input):
         raise UserError(f"--output: {output} is the input itself; give another name")
-    return open_file_output(output, made_from(request), request.overwrite)
+    return open_file_output(output, made_from(request), request.overwrite, request.neutralise_formulas)
 
 
 def made_from(request: Request) -> dict[str, str]:
@@ -359,7 +361,7 @@ def encode_rows(
     first = len(names) - len(labeller.columns)
     match output_kind(request.output):
         case "csv":
-            return csv_bytes([names, *rows] if header else rows)
+            return csv_bytes([names, *rows] if header else rows, request.neutralise_formulas)
         case "jsonl":
             objects = (
                 {

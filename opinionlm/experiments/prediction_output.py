@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import glob
-import io
 import json
 import os
 import sys
@@ -93,10 +92,12 @@ class FileOutput(Sink):
     Attributes:
         output: the final path.
         progress: as the journal holds it.
+        neutralise_formulas: in the file of rejects.
     """
 
     output: Path
     progress: Progress
+    neutralise_formulas: bool = False
 
     @property
     def resumable(self) -> bool:
@@ -125,7 +126,7 @@ class FileOutput(Sink):
         if rejects:
             header = [] if progress.rejects else [REJECT_HEADER]
             cells = [[item.line, item.number, item.reason, item.detail, item.raw] for item in rejects]
-            content = csv_bytes([*header, *cells])
+            content = csv_bytes([*header, *cells], self.neutralise_formulas)
             append(self.rejects, progress.reject_bytes, content)
             progress.reject_bytes += len(content)
         progress.output_bytes += len(rows)
@@ -158,20 +159,23 @@ def append(path: Path, offset: int, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def open_file_output(output: Path, source: dict[str, str], overwrite: bool) -> FileOutput:
+def open_file_output(
+    output: Path, source: dict[str, str], overwrite: bool, neutralise_formulas: bool = False
+) -> FileOutput:
     """Check the output and find out how far an earlier call came.
 
     Args:
         output: the final path.
         source: see `Progress`.
         overwrite: replace a finished output, and drop an unfinished one that was made from something else.
+        neutralise_formulas: in the file of rejects.
 
     Raises:
         UserError: output exists, belongs to something else, or cannot be written.
     """
     if output.exists() and not overwrite:
         raise UserError(f"--output: {output} exists already; give another name, or --overwrite to replace it")
-    sink = FileOutput(output, Progress(source))
+    sink = FileOutput(output, Progress(source), neutralise_formulas)
     if sink.resumable and sink.journal.exists():
         sink.progress = read_journal(sink, overwrite)
     try:
@@ -211,8 +215,30 @@ def read_journal(sink: FileOutput, overwrite: bool) -> Progress:
     return fresh if problem else stored
 
 
-def csv_bytes(rows: Sequence[Sequence[object]]) -> bytes:
-    """Rows as UTF-8 CSV."""
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode("utf-8")
+# What makes spreadsheets compute a cell instead of showing it (OWASP, "CSV Injection").
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def neutralised(cell: object) -> object:
+    """A cell that spreadsheets show as text: an apostrophe goes before what would begin a formula."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
+
+
+class _Lines(list[str]):
+    """Lines of a CSV that end in a line feed, in which a lone carriage return is quoted as well.
+
+    Up to Python 3.12 csv quotes only what stands in its line end (cpython #67230), and no reader takes a bare return.
+    """
+
+    def write(self, line: str) -> None:
+        """Take a line from the writer."""
+        self.append(line.removesuffix("\r\n") + "\n")
+
+
+def csv_bytes(rows: Sequence[Sequence[object]], neutralise_formulas: bool = False) -> bytes:
+    """Rows as UTF-8 CSV; where asked for, no cell is a formula to a spreadsheet."""
+    if neutralise_formulas:
+        rows = [[neutralised(cell) for cell in row] for row in rows]
+    lines = _Lines()
+    csv.writer(lines, lineterminator="\r\n").writerows(rows)
+    return "".join(lines).encode("utf-8")

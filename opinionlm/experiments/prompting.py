@@ -187,6 +187,7 @@ def load_entailment(config: Config, model_config: PreTrainedConfig) -> PreTraine
             config=model_config,
             revision=options.model_revision,
             trust_remote_code=options.trust_remote_code,
+            use_safetensors=True,
             dtype=torch_dtype(options.dtype),
             output_loading_info=True,
         )

@@ -231,6 +231,7 @@ def load_weights(
             config=config,
             revision=model.model_revision,
             trust_remote_code=model.trust_remote_code,
+            use_safetensors=True,  # never a pickle, which runs whatever code it holds
             dtype=dtype,
             output_loading_info=True,
             **extra,

@@ -14,7 +14,7 @@ import yaml
 from datasets import load_from_disk
 
 import preprocess
-from opinionlm.data import rows
+from opinionlm.data import clean_rows, rows
 from opinionlm.data.pipeline import fingerprint_of, prepare, prepare_or_load
 from opinionlm.data.prepared import load_prepared
 from opinionlm.data.spec import spec_from_dict
@@ -101,7 +101,7 @@ def test_the_whole_way(raw_spec, tmp_path):
 def test_the_same_for_any_number_of_processes(raw_spec, tmp_path, monkeypatch):
     write_posts(tmp_path / "reddit.csv", 400)
     monkeypatch.setattr(rows, "BATCH_ROWS", 64)
-    monkeypatch.setattr(rows, "ROWS_PER_PROCESS", 100)
+    monkeypatch.setattr(clean_rows, "ROWS_PER_PROCESS", 100)
     raw = raw_spec("reddit.csv", cleaning={"profile": "paper", "min_tokens": 5})
     one, two = prepared(raw, tmp_path, "one", num_proc=1), prepared(raw, tmp_path, "two", num_proc=2)
     assert all_rows(one) == all_rows(two)

@@ -1,0 +1,199 @@
+"""The second heavy part of preparing: batches of posts go through worker processes, from one Arrow file to another.
+
+Texts lie in two memory-mapped files of the same batches. The batches do not depend on the number of processes, so the
+result does not either.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from array import array
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from tokenizers import Tokenizer
+from tqdm import tqdm
+
+from opinionlm import WITHOUT_MODELS
+from opinionlm.data.cleaning import Cleaning, Step, clean_text, judge, text_steps
+from opinionlm.data.tokens import row_digest, unknown_id
+from opinionlm.data.word_cache import WordCache
+from opinionlm.data.workers import obey_parent
+from opinionlm.errors import UserError
+
+# Starting a process costs about as much as cleaning this many posts.
+ROWS_PER_PROCESS = 5_000
+
+QUALITY_REASONS = ("empty_after_cleaning", "no_letters", "repeated_pattern", "gibberish", "too_short", "too_long")
+
+
+@dataclass
+class Cleaned:
+    """What the workers found, all of shape (rows,).
+
+    Attributes:
+        raw_digest: equal for equal raw posts.
+        digest: equal for equal cleaned posts.
+        tokens: length of the cleaned post.
+        changed: bit `i` says that text step `i` changed the post.
+        reason: index into `QUALITY_REASONS` plus one; 0 where nothing is wrong.
+        becomes_noise: the reason relabels the post instead of dropping it.
+    """
+
+    raw_digest: np.ndarray
+    digest: np.ndarray
+    tokens: np.ndarray
+    changed: np.ndarray
+    reason: np.ndarray
+    becomes_noise: np.ndarray
+
+
+def clean_rows(
+    raw: Path, cleaned: Path, rows: int, cleaning: Cleaning, tokenizer: Tokenizer, noise: int | None, processes: int
+) -> Cleaned:
+    """Clean, measure and judge every post (phases 2 and 3 of the paper), in several processes where that pays.
+
+    Args:
+        raw: the Arrow file of `read_rows`.
+        cleaned: the Arrow file to write: the cleaned texts, batch for batch.
+        rows: number of posts, for the progress bar.
+        cleaning: the options.
+        tokenizer: for lengths and for comparing posts.
+        noise: class id of noise, if the data set has that class.
+        processes: at most so many.
+
+    Raises:
+        UserError: a worker process died.
+    """
+    with pa.memory_map(str(raw)) as source:
+        reader = pa.ipc.open_file(source)
+        batches, names = reader.num_record_batches, reader.schema.names[1:-1]
+    setup = (raw, cleaning, tokenizer.to_str(), noise)
+    schema = pa.schema([(name, pa.string()) for name in names])
+    processes = max(1, min(processes, rows // ROWS_PER_PROCESS, batches))
+    parts: list[Cleaned] = []
+    with (
+        pa.OSFile(str(cleaned), "wb") as sink,
+        pa.ipc.new_file(sink, schema) as writer,
+        tqdm(total=rows, desc="cleaning", unit=" posts", disable=None, leave=False) as progress,
+    ):
+        for texts, part in _results(setup, batches, processes):
+            writer.write_batch(pa.record_batch(texts, schema=schema))
+            parts.append(part)
+            progress.update(len(part.tokens))
+    findings = ("raw_digest", "digest", "tokens", "changed", "reason", "becomes_noise")
+    return Cleaned(*(np.concatenate([getattr(part, name) for part in parts]) for name in findings))
+
+
+def _results(setup: tuple, batches: int, processes: int) -> Iterator[tuple[list[list[str]], Cleaned]]:
+    """Results of all batches, in order; only a few are under way at any time, so memory stays bounded."""
+    if processes == 1:
+        worker = _Worker(*setup)
+        yield from map(worker.clean, range(batches))
+        return
+    # Spawned, not forked: the parent runs threads (Arrow, progress bars), and forking those may deadlock.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(processes, context, initializer=_start_worker, initargs=setup)
+    try:
+        with _without_models(), pool:
+            under_way: deque[Future] = deque()
+            for index in range(batches):
+                under_way.append(pool.submit(_clean_in_worker, index))
+                if len(under_way) > 2 * processes:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+    except BrokenProcessPool:
+        raise UserError("a cleaning process died, most likely for lack of memory; try a smaller --num_proc") from None
+
+
+@contextmanager
+def _without_models() -> Iterator[None]:
+    """Let processes that start now import this package without torch."""
+    before = os.environ.get(WITHOUT_MODELS)
+    os.environ[WITHOUT_MODELS] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[WITHOUT_MODELS]
+
+
+class _Worker:
+    """Everything one process needs to clean batches."""
+
+    def __init__(self, raw: Path, cleaning: Cleaning, tokenizer: str, noise: int | None) -> None:
+        self._batches = pa.ipc.open_file(pa.memory_map(str(raw)))
+        self._cleaning = cleaning
+        self._steps: list[Step] = text_steps(cleaning)
+        plain = Tokenizer.from_str(tokenizer)
+        self._token_ids, self._unknown = WordCache(plain), unknown_id(plain)
+        self._noise = noise
+
+    def clean(self, index: int) -> tuple[list[list[str]], Cleaned]:
+        """Clean one batch; returns the texts, column by column, and the findings."""
+        batch = self._batches.get_batch(index)
+        labels = batch.column("label").to_numpy()
+        rows = list(zip(*(batch.column(name).to_pylist() for name in batch.schema.names[1:-1]), strict=True))
+        # Posts are copied a lot: what stands twice in a batch is looked at once.
+        number = {row: i for i, row in enumerate(dict.fromkeys(rows))}
+        places = np.array([number[row] for row in rows])
+        raw = list(number)
+        results = [[clean_text(text, self._steps) for text in row] for row in raw]
+        clean = [tuple(text for text, _ in row) for row in results]
+        ids = self._ids(clean)
+        lengths = np.array([sum(map(len, parts)) for parts in ids], dtype=np.int32)
+        bits = {name: 1 << bit for bit, (name, _) in enumerate(self._steps)}
+        changed = [sum(bits[name] for name in {name for _, names in row for name in names}) for row in results]
+        verdicts = [
+            judge(" ".join(clean[i]) if all(map(str.strip, clean[i])) else "", int(lengths[i]), noise, self._cleaning)
+            for i, noise in zip(places, labels == self._noise, strict=True)
+        ]
+        reasons = ("", *QUALITY_REASONS)
+        return [[column[i] for i in places] for column in zip(*clean, strict=True)], Cleaned(
+            raw_digest=self._raw_digests(raw)[places],
+            digest=self._digests(clean, ids)[places],
+            tokens=lengths[places],
+            changed=np.array(changed, dtype=np.int32)[places],
+            reason=np.array([reasons.index(reason) for _, reason in verdicts], dtype=np.int8),
+            becomes_noise=np.array([action == "noise" for action, _ in verdicts]),
+        )
+
+    def _ids(self, rows: list[tuple[str, ...]]) -> list[tuple[array[int], ...]]:
+        """Token ids of every text of every row."""
+        columns = [self._token_ids(texts) for texts in zip(*rows, strict=True)]
+        return list(zip(*columns, strict=True))
+
+    def _raw_digests(self, rows: list[tuple[str, ...]]) -> np.ndarray:
+        """Digests before cleaning; where a tokenizer spells texts out, equal texts say what equal tokens would."""
+        spelled = [tuple(map(self._token_ids.spelled, row)) for row in rows]
+        if self._cleaning.duplicates == "text" or any(None in row for row in spelled):
+            return self._digests(rows, self._ids(rows))
+        return np.array([row_digest(row, None, None) for row in spelled], dtype="S16")
+
+    def _digests(self, rows: list[tuple[str, ...]], ids: list[tuple[array[int], ...]]) -> np.ndarray:
+        by_text = self._cleaning.duplicates == "text"
+        return np.array(
+            [row_digest(r, None if by_text else i, self._unknown) for r, i in zip(rows, ids, strict=True)], dtype="S16"
+        )
+
+
+_worker: _Worker
+
+
+def _start_worker(raw: Path, cleaning: Cleaning, tokenizer: str, noise: int | None) -> None:
+    global _worker
+    obey_parent()
+    _worker = _Worker(raw, cleaning, tokenizer, noise)
+
+
+def _clean_in_worker(index: int) -> tuple[list[str], Cleaned]:
+    return _worker.clean(index)

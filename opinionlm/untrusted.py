@@ -1,0 +1,61 @@
+"""What comes from outside and decides more than its own value: YAML texts, and names that become folders."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+# A hundred times what the largest shipped YAML holds; what a "billion laughs" file expands to is far beyond.
+MAX_YAML_CHARACTERS = 1_000_000
+MAX_YAML_VALUES = 100_000
+MAX_YAML_DEPTH = 50
+
+
+class YamlTooLarge(yaml.YAMLError):
+    """A YAML text that only makes sense as an attack on memory or on the stack."""
+
+
+def load_yaml(text: str) -> Any:
+    """The content of a YAML text: plain values only, of bounded size even where aliases repeat them.
+
+    Raises:
+        yaml.YAMLError: not YAML, or a date, number or key that cannot be; too large or too deep.
+    """
+    if len(text) > MAX_YAML_CHARACTERS:
+        raise YamlTooLarge(f"longer than {MAX_YAML_CHARACTERS:,} characters")
+    try:
+        _measure(yaml.compose(text, Loader=yaml.SafeLoader), {}, frozenset())
+        return yaml.safe_load(text)
+    except RecursionError:
+        raise YamlTooLarge(f"nested deeper than {MAX_YAML_DEPTH} levels") from None
+    except (ValueError, TypeError, OverflowError, AttributeError, LookupError) as error:
+        # PyYAML checks neither dates such as 2026-99-99 nor broken numbers and keys; they fail in Python's own types.
+        raise yaml.YAMLError(" ".join(str(error).split()) or "a value that cannot be") from None
+
+
+def _measure(node: yaml.Node | None, known: dict[int, int], above: frozenset[int]) -> int:
+    """How many values a node expands to, every alias counted as often as it is used."""
+    if node is None or isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) in above:
+        raise YamlTooLarge("an alias that holds itself")
+    if len(above) >= MAX_YAML_DEPTH:
+        raise YamlTooLarge(f"nested deeper than {MAX_YAML_DEPTH} levels")
+    if id(node) not in known:
+        children = [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
+        known[id(node)] = 1 + sum(_measure(child, known, above | {id(node)}) for child in children)
+        if known[id(node)] > MAX_YAML_VALUES:
+            raise YamlTooLarge(f"more than {MAX_YAML_VALUES:,} values")
+    return known[id(node)]
+
+
+def is_folder_name(name: object) -> bool:
+    """Whether a name stays inside the folder that it is created in, on every system."""
+    return (
+        isinstance(name, str)
+        and name.isprintable()
+        and not set(name) & set("/\\")
+        and bool(name.strip(". "))
+        and len(name.encode("utf-8", "replace")) <= 200
+    )
