@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import io
 import json
 import os
 import sys
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from opinionlm.data.sources import Reject
 from opinionlm.errors import UserError
-from opinionlm.training.runs import clear_temporaries, write_text
+from opinionlm.training.runs import LineFeeds, clear_temporaries, write_text
 
 REJECT_HEADER = ["line", "record", "reason", "detail", "content"]
 
@@ -224,21 +225,10 @@ def neutralised(cell: object) -> object:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
 
 
-class _Lines(list[str]):
-    """Lines of a CSV that end in a line feed, in which a lone carriage return is quoted as well.
-
-    Up to Python 3.12 csv quotes only what stands in its line end (cpython #67230), and no reader takes a bare return.
-    """
-
-    def write(self, line: str) -> None:
-        """Take a line from the writer."""
-        self.append(line.removesuffix("\r\n") + "\n")
-
-
 def csv_bytes(rows: Sequence[Sequence[object]], neutralise_formulas: bool = False) -> bytes:
     """Rows as UTF-8 CSV; where asked for, no cell is a formula to a spreadsheet."""
     if neutralise_formulas:
         rows = [[neutralised(cell) for cell in row] for row in rows]
-    lines = _Lines()
-    csv.writer(lines, lineterminator="\r\n").writerows(rows)
-    return "".join(lines).encode("utf-8")
+    text = io.StringIO(newline="")
+    csv.writer(LineFeeds(text), lineterminator="\r\n").writerows(rows)
+    return text.getvalue().encode("utf-8")

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 
@@ -205,7 +205,25 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(LineFeeds(file), lineterminator="\r\n")
         writer.writerow(header)
         writer.writerows(rows)
     os.replace(temporary, path)
+
+
+class LineFeeds:
+    """What a CSV writer writes to, so that lines end in a line feed and a lone carriage return is quoted as well.
+
+    Before Python 3.11.9 and 3.12.3 csv quotes only what stands in its own line end (cpython #67044), and no reader
+    takes a bare return.
+
+    Args:
+        file: opened with ``newline=""``.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self.file = file
+
+    def write(self, line: str) -> None:
+        """Take a line from a writer whose line end is a return and a line feed."""
+        self.file.write(line.removesuffix("\r\n") + "\n")

@@ -1,13 +1,15 @@
-"""When a folder's run counts as the one that is asked for."""
+"""When a folder's run counts as the one that is asked for, and its files."""
 
 from __future__ import annotations
+
+import csv
 
 import pytest
 import yaml
 
 from opinionlm.errors import UserError
 from opinionlm.parsing import parse_config
-from opinionlm.training.runs import is_finished
+from opinionlm.training.runs import is_finished, write_csv
 
 
 def test_an_option_younger_than_the_run_counts_as_its_default(tmp_path) -> None:
@@ -21,3 +23,11 @@ def test_an_option_younger_than_the_run_counts_as_its_default(tmp_path) -> None:
     assert is_finished(config)
     with pytest.raises(UserError, match=r"holds a run with other options \(rdrop_alpha\)"):
         is_finished(parse_config([*base, "--rdrop_alpha", "1"], "test"))
+
+
+def test_a_lone_return_does_not_break_a_row(tmp_path) -> None:
+    rows = [["1", "one\rtwo"], ["2", "three\nfour"], ["3", 'a "word", and\r\nmore']]
+    write_csv(tmp_path / "rows.csv", ["id", "text"], rows)
+    assert b"\r\n1" not in (tmp_path / "rows.csv").read_bytes()
+    with open(tmp_path / "rows.csv", encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file)) == [["id", "text"], *rows]
