@@ -69,7 +69,10 @@ def parse_config(argv: list[str] | None, description: str, script: Script = "tra
         UserError: unreadable file, unknown option, value of a wrong type, or any problem `validate` finds.
     """
     parser = build_parser(description, script)
-    known, rest = parser.parse_known_args(argv)
+    try:
+        known, rest = parser.parse_known_args(argv)
+    except argparse.ArgumentError as error:
+        raise UserError(f"the command line: {error}; --help lists the options") from None
     file = known.config
     values: dict[str, tuple[Any, str]] = {}
     if file is not None:
@@ -99,7 +102,7 @@ def default_run_name(stem: str, training: TrainingConfig) -> str:
 
 def build_parser(description: str, script: Script) -> argparse.ArgumentParser:
     """A parser with one option per dataclass field that the script has, grouped, with defaults and choices."""
-    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config", metavar="FILE", help="YAML file with any of the options below")
     for name, group in GROUPS.items():
         names = option_names(group, script)

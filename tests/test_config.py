@@ -232,3 +232,11 @@ def test_help_is_quick(script: str) -> None:
     seconds = time.perf_counter() - started
     assert done.returncode == 0 and "usage:" in done.stdout
     assert seconds < 1.0
+
+
+@pytest.mark.parametrize(
+    ("argv", "reason"), [(["--config"], "expected one argument"), (["-hub:"], "ignored explicit")]
+)
+def test_a_command_line_that_makes_no_sense_is_one_line(argv, reason) -> None:
+    with pytest.raises(UserError, match=f"the command line: .*{reason}.*--help lists the options"):
+        parse_config(argv, "test")

@@ -218,6 +218,7 @@ def command(model: Path, *options: object) -> list[str]:
     return [sys.executable, predict.__file__, "--model", str(model), *map(str, options)]
 
 
+@pytest.mark.slow
 def test_kill_9_loses_and_doubles_nothing(model_folder, tmp_path):
     source = write_csv(tmp_path / "in.csv", some_texts(3000))
     call = command(model_folder, "--input", source, "--output", tmp_path / "out.csv", "--window", 20)

@@ -224,18 +224,16 @@ def test_two_processes_equal_one(setting, tmp_path) -> None:
     ],
 )
 def test_bad_input_is_named(setting, tmp_path, options, message) -> None:
-    done = subprocess.run(
-        [
-            sys.executable,
-            "train_classifier.py",
-            *command_line(setting | {"output_dir": str(tmp_path), "run_name": "bad"}, **options),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    with pytest.raises(UserError) as raised:
+        train(setting, output_dir=tmp_path, run_name="bad", **options)
+    assert message in str(raised.value) and "\n" not in str(raised.value)
+    assert not (tmp_path / "bad").exists()
+
+
+def test_an_error_is_one_line_and_exit_code_2(setting, tmp_path) -> None:
+    options = {"output_dir": str(tmp_path), "run_name": "bad", "class_counts": "[1, 2]"}
+    command = [sys.executable, "train_classifier.py", *command_line(setting, **options)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2, done.stderr[-2000:]
     (line,) = done.stderr.strip().splitlines()
-    assert line.startswith("error: ") and message in line
-    assert not (tmp_path / "bad").exists()
+    assert line.startswith("error: ") and "2 numbers for 4 labels" in line

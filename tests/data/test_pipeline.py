@@ -198,6 +198,7 @@ def test_prepare_or_load(raw_spec, tmp_path):
     assert all_rows(prepare_or_load(str(first.path), tmp_path, tmp_path)) == all_rows(first)
 
 
+@pytest.mark.slow
 def test_two_processes_at_once(raw_spec, tmp_path):
     write_posts(tmp_path / "reddit.csv", 100)
     (tmp_path / "x.yaml").write_text(yaml.safe_dump(raw_spec("reddit.csv"), sort_keys=False))

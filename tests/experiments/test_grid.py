@@ -135,6 +135,7 @@ def test_numbers_by_hand(tmp_path) -> None:
     assert "| Rate | none | inverse |" in matrix and "| slow | 0.450 ± 0.071 (0.500) |  |" in matrix
 
 
+@pytest.mark.slow
 def test_grid_runs_what_is_missing_and_survives_a_failure(tmp_path, capsys) -> None:
     axes = {"Rate": {"good": {"learning_rate": 1e-3}, "bad": {"tokenizer_name_or_path": str(tmp_path / "none")}}}
     scales = {"smoke": {"seeds": 3}}

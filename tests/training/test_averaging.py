@@ -131,6 +131,7 @@ def test_an_interrupted_run_goes_on_exactly(kind: str, tmp_path) -> None:
         averaged_run(kind, tmp_path / "broken").train(resume_from_checkpoint=str(checkpoint))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["trainer", "loop"])
 def test_two_processes_keep_the_same_average(kind: str, tmp_path) -> None:
     script = tmp_path / "two.py"

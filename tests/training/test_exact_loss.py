@@ -111,7 +111,10 @@ def test_accumulation_equals_one_big_batch(batch: int, accumulation: int, count:
 
 
 # 13 examples leave one process with a filler: every example still counts exactly once.
-@pytest.mark.parametrize(("batch", "accumulation", "count"), [(8, 1, 16), (4, 2, 16), (2, 4, 13)])
+@pytest.mark.parametrize(
+    ("batch", "accumulation", "count"),
+    [pytest.param(8, 1, 16, marks=pytest.mark.slow), pytest.param(4, 2, 16, marks=pytest.mark.slow), (2, 4, 13)],
+)
 def test_two_processes_equal_one_big_batch(batch: int, accumulation: int, count: int, tmp_path) -> None:
     script = tmp_path / "two.py"
     script.write_text(
