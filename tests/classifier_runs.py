@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +20,29 @@ WORDS = {
 }
 
 
-def write_setting(folder: Path) -> dict[str, str]:
-    """A tiny pretrained model and a small raw data set with its YAML: options that every run of a test shares."""
-    save_pretrained_model(folder / "model")
+def drawn_posts(count: int) -> list[tuple[str, str]]:
+    """Posts and their labels; a label shows in the words of its posts."""
     generator = np.random.default_rng(0)
+    posts = []
+    for index in range(count):
+        label = list(WORDS)[min(3, index % 5)]
+        words = generator.choice(WORDS[label].split() + ["coin", "market", "today", "chain"], 6)
+        posts.append((" ".join(words) + f" {index}", label))
+    return posts
+
+
+def write_posts(folder: Path, posts: Sequence[tuple[str, str]]) -> None:
+    """Write posts as ``posts.csv`` with a label tree of two levels, and ``posts.yaml`` about them.
+
+    Args:
+        folder: also holds ``model``, whose tokenizer measures the posts.
+        posts: texts and leaves.
+    """
     with open(folder / "posts.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["text", "level1", "level2"])
-        for index in range(160):
-            label = list(WORDS)[min(3, index % 5)]
-            words = generator.choice(WORDS[label].split() + ["coin", "market", "today", "chain"], 6)
-            path = ["subjective", label] if label in ("positive", "negative") else [label, ""]
-            writer.writerow([" ".join(words) + f" {index}", *path])
+        for text, label in posts:
+            writer.writerow([text, *(["subjective", label] if label in ("positive", "negative") else [label, ""])])
     spec = {
         "name": "posts",
         "tokenizer_name_or_path": str(folder / "model"),
@@ -40,6 +52,12 @@ def write_setting(folder: Path) -> dict[str, str]:
     }
     spec["files"][0]["columns"] |= {"level1": "level1", "level2": "level2"}
     (folder / "posts.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
+
+
+def write_setting(folder: Path) -> dict[str, str]:
+    """A tiny pretrained model and a small raw data set with its YAML: options that every run of a test shares."""
+    save_pretrained_model(folder / "model")
+    write_posts(folder, drawn_posts(160))
     return {
         "dataset": str(folder / "posts.yaml"),
         "data_dir": str(folder),

@@ -24,6 +24,7 @@ from opinionlm.evaluation.label_calibration import calibrated_probabilities
 from opinionlm.evaluation.scoring import score_labels, scored_ids
 from opinionlm.experiments.demonstrations import demonstrate, draw_rows
 from opinionlm.experiments.generative_folder import GenerativeSettings, save_generative
+from tests.classifier_runs import write_posts
 from tests.tiny import save_generative_model, save_pretrained_model, tiny_config, tiny_tokenizer
 
 WORDS = ["noise", "objective", "positive", "negative"]
@@ -36,22 +37,8 @@ def setting(tmp_path_factory) -> dict[str, str]:
     """A tiny language model, a template and a small raw data set: options that every run here shares."""
     folder = tmp_path_factory.mktemp("setting")
     save_generative_model(folder / "model")
-    with open(folder / "posts.csv", "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["text", "level1", "level2"])
-        for index in range(60):
-            label = WORDS[index % 4]
-            path = ["subjective", label] if label in ("positive", "negative") else [label, ""]
-            writer.writerow([f"coin {index} is {label[0]} today {index * 7}", *path])
-    spec = {
-        "name": "posts",
-        "tokenizer_name_or_path": str(folder / "model"),
-        "files": [{"path": "posts.csv", "platform": "forum", "columns": {"text": "text"}}],
-        "labels": {"noise": None, "objective": None, "subjective": ["positive", "negative"]},
-        "split": {"train": 0.6, "validation": 0.2, "test": 0.2},
-    }
-    spec["files"][0]["columns"] |= {"level1": "level1", "level2": "level2"}
-    (folder / "posts.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
+    labels = [WORDS[index % 4] for index in range(60)]
+    write_posts(folder, [(f"coin {at} is {label[0]} today {at * 7}", label) for at, label in enumerate(labels)])
     (folder / "template.yaml").write_text(yaml.safe_dump(TEMPLATE))
     return {
         "dataset": str(folder / "posts.yaml"),

@@ -25,15 +25,10 @@ from opinionlm.evaluation.label_calibration import calibrated_probabilities
 from opinionlm.evaluation.scoring import score_labels, scored_ids
 from opinionlm.experiments.generative_folder import read_settings
 from opinionlm.models.quantization import quantized_modules
+from tests.classifier_runs import WORDS, drawn_posts, write_posts
 from tests.tiny import save_generative_model
 
 ROOT = Path(__file__).resolve().parent.parent
-WORDS = {
-    "noise": "vote lisa follow giveaway",
-    "objective": "price closed volume report",
-    "positive": "love great happy gain",
-    "negative": "hate awful loss scam",
-}
 
 
 @pytest.fixture(scope="module")
@@ -41,24 +36,7 @@ def setting(tmp_path_factory) -> dict[str, str]:
     """A tiny pretrained model, a template and a small raw data set: options that every run here shares."""
     folder = tmp_path_factory.mktemp("setting")
     save_generative_model(folder / "model")
-    generator = np.random.default_rng(0)
-    with open(folder / "posts.csv", "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["text", "level1", "level2"])
-        for index in range(120):
-            label = list(WORDS)[min(3, index % 5)]
-            words = generator.choice(WORDS[label].split() + ["coin", "market", "today", "chain"], 6)
-            path = ["subjective", label] if label in ("positive", "negative") else [label, ""]
-            writer.writerow([" ".join(words) + f" {index}", *path])
-    spec = {
-        "name": "posts",
-        "tokenizer_name_or_path": str(folder / "model"),
-        "files": [{"path": "posts.csv", "platform": "forum", "columns": {"text": "text"}}],
-        "labels": {"noise": None, "objective": None, "subjective": ["positive", "negative"]},
-        "split": {"train": 0.6, "validation": 0.2, "test": 0.2},
-    }
-    spec["files"][0]["columns"] |= {"level1": "level1", "level2": "level2"}
-    (folder / "posts.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
+    write_posts(folder, drawn_posts(120))
     (folder / "template.yaml").write_text('prompt: "post: {text}\\nlabel:"\n')
     return {
         "dataset": str(folder / "posts.yaml"),
