@@ -79,6 +79,8 @@ def picked(found: Sequence[str], part: str, count: int, seed: int) -> list[int]:
 
 def _child(job: Job, kill_at: int, kill_after: float, signal_at: int, number: int) -> None:
     os.setsid()
+    # Shells start what runs in the background with Ctrl-C ignored, and so would the tests' children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # As in a script that was started by its name; here it would be the fork server.
     multiprocessing.set_start_method("fork", force=True)
     log = os.open(job.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
