@@ -1,7 +1,7 @@
-"""The second heavy part of preparing: batches of posts go through worker processes, from one Arrow file to another.
+"""The second heavy part of preparing: batches of posts go through worker processes into an Arrow file.
 
-Texts lie in two memory-mapped files of the same batches. The batches do not depend on the number of processes, so the
-result does not either.
+The file has the same batches as that of the raw posts. They do not depend on the number of processes, so the result
+does not either.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ import multiprocessing
 import os
 from array import array
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from tokenizers import Tokenizer
-from tqdm import tqdm
 
 from opinionlm import WITHOUT_MODELS
 from opinionlm.data.cleaning import Cleaning, Step, clean_text, judge, text_steps
@@ -57,47 +57,51 @@ class Cleaned:
 
 
 def clean_rows(
-    raw: Path, cleaned: Path, rows: int, cleaning: Cleaning, tokenizer: Tokenizer, noise: int | None, processes: int
+    raw: Iterable[pa.RecordBatch],
+    cleaned: Path,
+    names: tuple[str, ...],
+    cleaning: Cleaning,
+    tokenizer: Tokenizer,
+    noise: int | None,
+    processes: int,
 ) -> Cleaned:
     """Clean, measure and judge every post (phases 2 and 3 of the paper), in several processes where that pays.
 
     Args:
-        raw: the Arrow file of `read_rows`.
+        raw: batches of posts with the columns id, `names` and label, as `RowReader` makes them; reading goes on while
+            other processes clean.
         cleaned: the Arrow file to write: the cleaned texts, batch for batch.
-        rows: number of posts, for the progress bar.
+        names: the text columns.
         cleaning: the options.
         tokenizer: for lengths and for comparing posts.
         noise: class id of noise, if the data set has that class.
         processes: at most so many.
 
     Raises:
-        UserError: a worker process died.
+        UserError: a worker process died, or reading raised it.
     """
-    with pa.memory_map(str(raw)) as source:
-        reader = pa.ipc.open_file(source)
-        batches, names = reader.num_record_batches, reader.schema.names[1:-1]
-    setup = (raw, cleaning, tokenizer.to_str(), noise)
-    schema = pa.schema([(name, pa.string()) for name in names])
-    processes = max(1, min(processes, rows // ROWS_PER_PROCESS, batches))
+    setup = (names, cleaning, tokenizer.to_str(), noise)
     parts: list[Cleaned] = []
     with (
         pa.OSFile(str(cleaned), "wb") as sink,
-        pa.ipc.new_file(sink, schema) as writer,
-        tqdm(total=rows, desc="cleaning", unit=" posts", disable=None, leave=False) as progress,
+        pa.ipc.new_file(sink, pa.schema([(name, pa.string()) for name in names])) as writer,
     ):
-        for texts, part in _results(setup, batches, processes):
-            writer.write_batch(pa.record_batch(texts, schema=schema))
+        for texts, part in _results(setup, iter(raw), processes):
+            writer.write_batch(texts)
             parts.append(part)
-            progress.update(len(part.tokens))
     findings = ("raw_digest", "digest", "tokens", "changed", "reason", "becomes_noise")
     return Cleaned(*(np.concatenate([getattr(part, name) for part in parts]) for name in findings))
 
 
-def _results(setup: tuple, batches: int, processes: int) -> Iterator[tuple[list[list[str]], Cleaned]]:
+def _results(
+    setup: tuple, batches: Iterator[pa.RecordBatch], processes: int
+) -> Iterator[tuple[pa.RecordBatch, Cleaned]]:
     """Results of all batches, in order; only a few are under way at any time, so memory stays bounded."""
-    if processes == 1:
-        worker = _Worker(*setup)
-        yield from map(worker.clean, range(batches))
+    first: list[pa.RecordBatch] = []
+    while sum(batch.num_rows for batch in first) < 2 * ROWS_PER_PROCESS and (batch := next(batches, None)) is not None:
+        first.append(batch)
+    if processes == 1 or sum(batch.num_rows for batch in first) < 2 * ROWS_PER_PROCESS:
+        yield from map(_Worker(*setup).clean, chain(first, batches))
         return
     # Spawned, not forked: the parent runs threads (Arrow, progress bars), and forking those may deadlock.
     context = multiprocessing.get_context("spawn")
@@ -105,8 +109,8 @@ def _results(setup: tuple, batches: int, processes: int) -> Iterator[tuple[list[
     try:
         with _without_models(), pool:
             under_way: deque[Future] = deque()
-            for index in range(batches):
-                under_way.append(pool.submit(_clean_in_worker, index))
+            for batch in chain(first, batches):
+                under_way.append(pool.submit(_clean_in_worker, batch))
                 if len(under_way) > 2 * processes:
                     yield under_way.popleft().result()
             while under_way:
@@ -130,19 +134,18 @@ def _without_models() -> Iterator[None]:
 class _Worker:
     """Everything one process needs to clean batches."""
 
-    def __init__(self, raw: Path, cleaning: Cleaning, tokenizer: str, noise: int | None) -> None:
-        self._batches = pa.ipc.open_file(pa.memory_map(str(raw)))
+    def __init__(self, names: tuple[str, ...], cleaning: Cleaning, tokenizer: str, noise: int | None) -> None:
+        self._schema = pa.schema([(name, pa.string()) for name in names])
         self._cleaning = cleaning
         self._steps: list[Step] = text_steps(cleaning)
         plain = Tokenizer.from_str(tokenizer)
         self._token_ids, self._unknown = WordCache(plain), unknown_id(plain)
         self._noise = noise
 
-    def clean(self, index: int) -> tuple[list[list[str]], Cleaned]:
-        """Clean one batch; returns the texts, column by column, and the findings."""
-        batch = self._batches.get_batch(index)
+    def clean(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, Cleaned]:
+        """Clean one batch; returns the texts and the findings."""
         labels = batch.column("label").to_numpy()
-        rows = list(zip(*(batch.column(name).to_pylist() for name in batch.schema.names[1:-1]), strict=True))
+        rows = list(zip(*(batch.column(name).to_pylist() for name in self._schema.names), strict=True))
         # Posts are copied a lot: what stands twice in a batch is looked at once.
         number = {row: i for i, row in enumerate(dict.fromkeys(rows))}
         places = np.array([number[row] for row in rows])
@@ -158,7 +161,8 @@ class _Worker:
             for i, noise in zip(places, labels == self._noise, strict=True)
         ]
         reasons = ("", *QUALITY_REASONS)
-        return [[column[i] for i in places] for column in zip(*clean, strict=True)], Cleaned(
+        texts = [[column[i] for i in places] for column in zip(*clean, strict=True)]
+        return pa.record_batch(texts, schema=self._schema), Cleaned(
             raw_digest=self._raw_digests(raw)[places],
             digest=self._digests(clean, ids)[places],
             tokens=lengths[places],
@@ -189,11 +193,11 @@ class _Worker:
 _worker: _Worker
 
 
-def _start_worker(raw: Path, cleaning: Cleaning, tokenizer: str, noise: int | None) -> None:
+def _start_worker(names: tuple[str, ...], cleaning: Cleaning, tokenizer: str, noise: int | None) -> None:
     global _worker
     obey_parent()
-    _worker = _Worker(raw, cleaning, tokenizer, noise)
+    _worker = _Worker(names, cleaning, tokenizer, noise)
 
 
-def _clean_in_worker(index: int) -> tuple[list[str], Cleaned]:
-    return _worker.clean(index)
+def _clean_in_worker(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, Cleaned]:
+    return _worker.clean(batch)

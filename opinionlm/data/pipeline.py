@@ -26,10 +26,10 @@ from opinionlm.data.prepared import MANIFEST, PreparedDataset, load_prepared, re
 from opinionlm.data.report import Ledger, write_report
 from opinionlm.data.rows import (
     RejectWriter,
+    RowReader,
     Source,
     find_sources,
     given_splits,
-    read_rows,
     split_numbers,
 )
 from opinionlm.data.spec import SPLITS, DatasetSpec, load_spec
@@ -159,8 +159,9 @@ def _fill(
         else None
     )
     raw, cleaned = folder / "raw.arrow", folder / "cleaned.arrow"
-    table = read_rows(spec, sources, data_dir, raw, rejects)
-    findings = clean_rows(raw, cleaned, len(table.label), spec.cleaning, tokenizer, noise, processes)
+    reader = RowReader(spec, sources, data_dir, raw, rejects)
+    findings = clean_rows(reader, cleaned, spec.text_columns, spec.cleaning, tokenizer, noise, processes)
+    table = reader.table()
     ledger = Ledger(spec, sources, table, findings)
     given = split_numbers(sources, table)
 

@@ -1,4 +1,4 @@
-"""The first heavy part of preparing: posts stream from the sources into an Arrow file; `clean_rows` is the second.
+"""The first heavy part of preparing: posts stream from the sources into an Arrow file and on to `clean_rows`.
 
 Nothing here holds all texts: in memory stay a few numbers per post (`Table`).
 """
@@ -26,6 +26,7 @@ from opinionlm.errors import UserError
 
 BATCH_ROWS = 1_000
 BATCH_CHARACTERS = 4_000_000
+PROGRESS_RECORDS = 100
 
 READER_REASONS = (
     "bad_quoting",
@@ -108,67 +109,100 @@ def find_sources(spec: DatasetSpec, data_dir: Path) -> list[Source]:
     )
 
 
-def read_rows(spec: DatasetSpec, sources: list[Source], data_dir: Path, path: Path, rejects: RejectWriter) -> Table:
-    """Stream all sources into an Arrow file (phase 1 of the paper; labels by step 4.1).
+class RowReader:
+    """Phase 1 of the paper, labels by step 4.1: all sources, record by record, into an Arrow file and a `Table`."""
 
-    Args:
-        spec: the data set.
-        sources: from `find_sources`; counts and notes are filled in.
-        data_dir: where files lie.
-        path: the Arrow file to write: id, the spec's text columns, label.
-        rejects: takes the records that have no text, no valid label, or are broken.
+    def __init__(
+        self, spec: DatasetSpec, sources: list[Source], data_dir: Path, path: Path, rejects: RejectWriter
+    ) -> None:
+        """Nothing is read yet.
 
-    Returns:
-        The numbers that belong to the rows of the file.
+        Args:
+            spec: the data set.
+            sources: from `find_sources`; counts and notes are filled in.
+            data_dir: where files lie.
+            path: the Arrow file to write: id, the spec's text columns, label.
+            rejects: takes the records that have no text, no valid label, or are broken.
+        """
+        self._spec, self._sources, self._data_dir = spec, sources, data_dir
+        self._path, self._rejects = path, rejects
+        self._columns: tuple[array[int], ...] = tuple(array("q") for _ in range(6))
+        self._platforms: dict[str, int] = {}
 
-    Raises:
-        UserError: a source cannot be read at all, or not one of its records can be used.
-    """
-    columns: tuple[array[int], ...] = tuple(array("q") for _ in range(6))
-    platforms: dict[str, int] = {}
-    prefixes = id_prefixes(sources)
-    # Ids that we make are distinct by themselves; remembering a million of them would take 100 MB.
-    makes_ids = all("id" not in file.columns for file in spec.files) and not any(s.from_hub for s in sources)
-    seen: set[str] = set()
-    names = spec.text_columns
-    schema = pa.schema([*((name, pa.string()) for name in ("id", *names)), ("label", pa.int32())])
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        batch: list[list[Any]] = [[] for _ in schema]
-        characters = 0
-        progress = tqdm(desc="reading", unit=" posts", disable=None, leave=False)
-        for index, source in enumerate(sources):
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        """Read everything once; yields every batch as soon as it is in the file.
+
+        Raises:
+            UserError: a source cannot be read at all, or not one of its records can be used.
+        """
+        schema = pa.schema(
+            [*((name, pa.string()) for name in ("id", *self._spec.text_columns)), ("label", pa.int32())]
+        )
+        with (
+            pa.OSFile(str(self._path), "wb") as sink,
+            pa.ipc.new_file(sink, schema) as writer,
+            tqdm(desc="reading and cleaning", unit=" posts", disable=None, leave=False) as progress,
+        ):
+            for rows in _in_batches(self._rows(progress)):
+                batch = pa.record_batch(list(zip(*rows, strict=True)), schema=schema)
+                writer.write_batch(batch)
+                yield batch
+
+    def table(self) -> Table:
+        """The numbers that belong to the rows read so far."""
+        *numbers, times = (np.array(column, dtype=np.int64) for column in self._columns)
+        return Table(*numbers, list(self._platforms), times if self._spec.has_time else None)
+
+    def _rows(self, progress: tqdm) -> Iterator[tuple[Any, ...]]:
+        """Id, texts and class of every usable record; its numbers go into the columns of the table."""
+        spec, platforms = self._spec, self._platforms
+        add_source, add_line, add_number, add_label, add_platform, add_time = (c.append for c in self._columns)
+        prefixes = id_prefixes(self._sources)
+        # Ids that we make are distinct by themselves; remembering a million of them would take 100 MB.
+        makes_ids = all("id" not in f.columns for f in spec.files) and not any(s.from_hub for s in self._sources)
+        seen: set[str] = set()
+        for index, source in enumerate(self._sources):
             first_problem = ""
             separator = "" if source.from_hub else spec.files[index].label_separator
             labeller = Labeller(spec.labels, spec.codes, separator)
-            for item in _records(spec, source, index, data_dir):
+            for item in _records(spec, source, index, self._data_dir):
                 source.records += 1
-                progress.update()
-                row = _labelled(item, labeller, names) if isinstance(item, Record) else item
+                if source.records % PROGRESS_RECORDS == 0:
+                    progress.update(PROGRESS_RECORDS)
+                row = _labelled(item, labeller, spec.text_columns) if isinstance(item, Record) else item
                 if isinstance(row, Reject):
-                    rejects.write(source, row.line, row.number, row.reason, row.detail, row.raw)
+                    self._rejects.write(source, row.line, row.number, row.reason, row.detail, row.raw)
                     first_problem = first_problem or f"line {row.line}: {row.reason}, {row.detail}"
                     continue
                 texts, label, time = row
                 identity = item.fields.get("id", "").strip() or f"{prefixes[index]}-{item.number}"
-                if identity in seen:
-                    identity = f"{identity}#{prefixes[index]}-{item.number}"
                 if not makes_ids:
+                    if identity in seen:
+                        identity = f"{identity}#{prefixes[index]}-{item.number}"
                     seen.add(identity)
-                platform = platforms.setdefault(item.fields.get("platform", source.platform).strip(), len(platforms))
-                for column, value in zip(columns, (index, item.line, item.number, label, platform, time), strict=True):
-                    column.append(value)
-                for values, value in zip(batch, (identity, *texts, label), strict=True):
-                    values.append(value)
-                characters += sum(map(len, texts))
-                if len(batch[0]) == BATCH_ROWS or characters > BATCH_CHARACTERS:
-                    writer.write_batch(pa.record_batch(batch, schema=schema))
-                    batch, characters = [[] for _ in schema], 0
+                platform = item.fields.get("platform", source.platform).strip()
+                add_source(index)
+                add_line(item.line)
+                add_number(item.number)
+                add_label(label)
+                add_platform(platforms.setdefault(platform, len(platforms)))
+                add_time(time)
+                yield (identity, *texts, label)
             require_rows(source, first_problem)
-        progress.close()
-        if batch[0]:
-            writer.write_batch(pa.record_batch(batch, schema=schema))
-    *numbers, times = (np.array(column, dtype=np.int64) for column in columns)
-    return Table(*numbers, list(platforms), times if spec.has_time else None)
+
+
+def _in_batches(rows: Iterator[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
+    """Rows of (id, texts, class) in batches bounded by posts and by characters."""
+    batch: list[tuple[Any, ...]] = []
+    characters = 0
+    for row in rows:
+        batch.append(row)
+        characters += sum(map(len, row[1:-1]))
+        if len(batch) == BATCH_ROWS or characters > BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
 
 
 def _records(spec: DatasetSpec, source: Source, index: int, data_dir: Path) -> Iterator[Record | Reject]:

@@ -9,12 +9,14 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import yaml
 from datasets import load_from_disk
 
 import preprocess
 from opinionlm.data import clean_rows, rows
+from opinionlm.data.cleaning import Cleaning
 from opinionlm.data.pipeline import fingerprint_of, prepare, prepare_or_load
 from opinionlm.data.prepared import load_prepared
 from opinionlm.data.spec import spec_from_dict
@@ -107,6 +109,28 @@ def test_the_same_for_any_number_of_processes(raw_spec, tmp_path, monkeypatch):
     assert all_rows(one) == all_rows(two)
     for name in ("report.json", "report.md", "rejects.csv", "dataset.json"):
         assert (one.path / name).read_bytes() == (two.path / name).read_bytes()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_posts_are_cleaned_while_reading_goes_on_and_never_pile_up(tmp_path, monkeypatch, processes):
+    monkeypatch.setattr(clean_rows, "ROWS_PER_PROCESS", 100)
+    ahead, most_ahead, batches = 0, 0, 40
+
+    def reading():
+        nonlocal ahead, most_ahead
+        for index in range(batches):
+            ahead += 1
+            most_ahead = max(most_ahead, ahead)
+            texts = [f"post {index} {row}" for row in range(50)]
+            yield pa.record_batch([texts, texts, [0] * 50], names=["id", "text", "label"])
+
+    setup = (("text",), Cleaning(), load_tokenizer("models/gemma3-mini").to_str(), None)
+    cleaned = []
+    for texts, _ in clean_rows._results(setup, reading(), processes):
+        ahead -= 1
+        cleaned += texts.column("text").to_pylist()
+    assert cleaned == [f"post {index} {row}" for index in range(batches) for row in range(50)]
+    assert most_ahead <= 4 + 2 * processes + 1
 
 
 def test_texts_that_become_equal_by_cleaning_are_not_in_two_splits(raw_spec, tmp_path):
