@@ -80,13 +80,13 @@ def clean_rows(
     Raises:
         UserError: a worker process died, or reading raised it.
     """
-    setup = (names, cleaning, tokenizer.to_str(), noise)
+    worker = _Worker(names, cleaning, tokenizer, noise)
     parts: list[Cleaned] = []
     with (
         pa.OSFile(str(cleaned), "wb") as sink,
         pa.ipc.new_file(sink, pa.schema([(name, pa.string()) for name in names])) as writer,
     ):
-        for texts, part in _results(setup, iter(raw), processes):
+        for texts, part in _results(worker, iter(raw), processes, cleaned.with_suffix(".tokenizer")):
             writer.write_batch(texts)
             parts.append(part)
     findings = ("raw_digest", "digest", "tokens", "changed", "reason", "becomes_noise")
@@ -94,17 +94,20 @@ def clean_rows(
 
 
 def _results(
-    setup: tuple, batches: Iterator[pa.RecordBatch], processes: int
+    worker: _Worker, batches: Iterator[pa.RecordBatch], processes: int, tokenizer_file: Path
 ) -> Iterator[tuple[pa.RecordBatch, Cleaned]]:
     """Results of all batches, in order; only a few are under way at any time, so memory stays bounded."""
     first: list[pa.RecordBatch] = []
     while sum(batch.num_rows for batch in first) < 2 * ROWS_PER_PROCESS and (batch := next(batches, None)) is not None:
         first.append(batch)
     if processes == 1 or sum(batch.num_rows for batch in first) < 2 * ROWS_PER_PROCESS:
-        yield from map(_Worker(*setup).clean, chain(first, batches))
+        yield from map(worker.clean, chain(first, batches))
         return
-    # Spawned, not forked: the parent runs threads (Arrow, progress bars), and forking those may deadlock.
+    # Spawned, not forked: the parent runs threads (Arrow, progress bars), and forking those may deadlock. And the
+    # tokenizer goes by a file: more than fits into a pipe blocks the parent for ever if a child dies while starting.
     context = multiprocessing.get_context("spawn")
+    worker.tokenizer.save(str(tokenizer_file))
+    setup = (worker.names, worker.cleaning, str(tokenizer_file), worker.noise)
     pool = ProcessPoolExecutor(processes, context, initializer=_start_worker, initargs=setup)
     try:
         with _without_models(), pool:
@@ -116,7 +119,12 @@ def _results(
             while under_way:
                 yield under_way.popleft().result()
     except BrokenProcessPool:
-        raise UserError("a cleaning process died, most likely for lack of memory; try a smaller --num_proc") from None
+        raise UserError(
+            "a cleaning process died, most likely for lack of memory; try a smaller --num_proc (a script of your own "
+            "also has to prepare data below `if __name__ == '__main__':`)"
+        ) from None
+    finally:
+        tokenizer_file.unlink()
 
 
 @contextmanager
@@ -134,18 +142,16 @@ def _without_models() -> Iterator[None]:
 class _Worker:
     """Everything one process needs to clean batches."""
 
-    def __init__(self, names: tuple[str, ...], cleaning: Cleaning, tokenizer: str, noise: int | None) -> None:
+    def __init__(self, names: tuple[str, ...], cleaning: Cleaning, tokenizer: Tokenizer, noise: int | None) -> None:
+        self.names, self.cleaning, self.tokenizer, self.noise = names, cleaning, tokenizer, noise
         self._schema = pa.schema([(name, pa.string()) for name in names])
-        self._cleaning = cleaning
         self._steps: list[Step] = text_steps(cleaning)
-        plain = Tokenizer.from_str(tokenizer)
-        self._token_ids, self._unknown = WordCache(plain), unknown_id(plain)
-        self._noise = noise
+        self._token_ids, self._unknown = WordCache(tokenizer), unknown_id(tokenizer)
 
     def clean(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, Cleaned]:
         """Clean one batch; returns the texts and the findings."""
         labels = batch.column("label").to_numpy()
-        rows = list(zip(*(batch.column(name).to_pylist() for name in self._schema.names), strict=True))
+        rows = list(zip(*(batch.column(name).to_pylist() for name in self.names), strict=True))
         # Posts are copied a lot: what stands twice in a batch is looked at once.
         number = {row: i for i, row in enumerate(dict.fromkeys(rows))}
         places = np.array([number[row] for row in rows])
@@ -157,8 +163,8 @@ class _Worker:
         bits = {name: 1 << bit for bit, (name, _) in enumerate(self._steps)}
         changed = [sum(bits[name] for name in {name for _, names in row for name in names}) for row in results]
         verdicts = [
-            judge(" ".join(clean[i]) if all(map(str.strip, clean[i])) else "", int(lengths[i]), noise, self._cleaning)
-            for i, noise in zip(places, labels == self._noise, strict=True)
+            judge(" ".join(clean[i]) if all(map(str.strip, clean[i])) else "", int(lengths[i]), noise, self.cleaning)
+            for i, noise in zip(places, labels == self.noise, strict=True)
         ]
         reasons = ("", *QUALITY_REASONS)
         texts = [[column[i] for i in places] for column in zip(*clean, strict=True)]
@@ -179,12 +185,12 @@ class _Worker:
     def _raw_digests(self, rows: list[tuple[str, ...]]) -> np.ndarray:
         """Digests before cleaning; where a tokenizer spells texts out, equal texts say what equal tokens would."""
         spelled = [tuple(map(self._token_ids.spelled, row)) for row in rows]
-        if self._cleaning.duplicates == "text" or any(None in row for row in spelled):
+        if self.cleaning.duplicates == "text" or any(None in row for row in spelled):
             return self._digests(rows, self._ids(rows))
         return np.array([row_digest(row, None, None) for row in spelled], dtype="S16")
 
     def _digests(self, rows: list[tuple[str, ...]], ids: list[tuple[array[int], ...]]) -> np.ndarray:
-        by_text = self._cleaning.duplicates == "text"
+        by_text = self.cleaning.duplicates == "text"
         return np.array(
             [row_digest(r, None if by_text else i, self._unknown) for r, i in zip(rows, ids, strict=True)], dtype="S16"
         )
@@ -193,10 +199,10 @@ class _Worker:
 _worker: _Worker
 
 
-def _start_worker(names: tuple[str, ...], cleaning: Cleaning, tokenizer: str, noise: int | None) -> None:
+def _start_worker(names: tuple[str, ...], cleaning: Cleaning, tokenizer_file: str, noise: int | None) -> None:
     global _worker
     obey_parent()
-    _worker = _Worker(names, cleaning, tokenizer, noise)
+    _worker = _Worker(names, cleaning, Tokenizer.from_file(tokenizer_file), noise)
 
 
 def _clean_in_worker(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, Cleaned]:

@@ -155,7 +155,7 @@ class RowReader:
 
     def _rows(self, progress: tqdm) -> Iterator[tuple[Any, ...]]:
         """Id, texts and class of every usable record; its numbers go into the columns of the table."""
-        spec, platforms = self._spec, self._platforms
+        spec, names, platforms = self._spec, self._spec.text_columns, self._platforms
         add_source, add_line, add_number, add_label, add_platform, add_time = (c.append for c in self._columns)
         prefixes = id_prefixes(self._sources)
         # Ids that we make are distinct by themselves; remembering a million of them would take 100 MB.
@@ -169,7 +169,7 @@ class RowReader:
                 source.records += 1
                 if source.records % PROGRESS_RECORDS == 0:
                     progress.update(PROGRESS_RECORDS)
-                row = _labelled(item, labeller, spec.text_columns) if isinstance(item, Record) else item
+                row = _labelled(item, labeller, names) if isinstance(item, Record) else item
                 if isinstance(row, Reject):
                     self._rejects.write(source, row.line, row.number, row.reason, row.detail, row.raw)
                     first_problem = first_problem or f"line {row.line}: {row.reason}, {row.detail}"

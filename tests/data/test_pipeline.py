@@ -124,13 +124,30 @@ def test_posts_are_cleaned_while_reading_goes_on_and_never_pile_up(tmp_path, mon
             texts = [f"post {index} {row}" for row in range(50)]
             yield pa.record_batch([texts, texts, [0] * 50], names=["id", "text", "label"])
 
-    setup = (("text",), Cleaning(), load_tokenizer("models/gemma3-mini").to_str(), None)
+    worker = clean_rows._Worker(("text",), Cleaning(), load_tokenizer("models/gemma3-mini"), None)
     cleaned = []
-    for texts, _ in clean_rows._results(setup, reading(), processes):
+    for texts, _ in clean_rows._results(worker, reading(), processes, tmp_path / "tokenizer"):
         ahead -= 1
         cleaned += texts.column("text").to_pylist()
     assert cleaned == [f"post {index} {row}" for index in range(batches) for row in range(50)]
     assert most_ahead <= 4 + 2 * processes + 1
+
+
+def test_processes_that_die_while_starting_end_in_an_error(raw_spec, tmp_path):
+    write_posts(tmp_path / "reddit.csv", 10_000)
+    (tmp_path / "posts.yaml").write_text(yaml.safe_dump(raw_spec("reddit.csv")), encoding="utf-8")
+    # A script on standard input cannot be imported again by the processes it starts.
+    script = (
+        "from pathlib import Path\n"
+        "from opinionlm.data.pipeline import prepare\n"
+        "from opinionlm.data.spec import load_spec\n"
+        f"folder = Path({str(tmp_path)!r})\n"
+        "prepare(load_spec(folder / 'posts.yaml'), folder, folder / 'out', num_proc=2)\n"
+    )
+    done = subprocess.run([sys.executable, "-"], input=script, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "UserError: a cleaning process died" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["posts.yaml", "reddit.csv"]
 
 
 def test_texts_that_become_equal_by_cleaning_are_not_in_two_splits(raw_spec, tmp_path):
