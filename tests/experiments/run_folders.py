@@ -97,6 +97,19 @@ def write_similarity_run(folder: Path, pearson: float) -> Path:
     return folder
 
 
+def write_answering_run(folder: Path) -> Path:
+    """A run of `train_instruct.py` on questions: it writes texts, and nothing but its metrics names the task."""
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("dataset: configs/datasets/questions.yaml\nseed: 1\n")
+    write(folder / "metrics.json", {"test": {"exact_match": 0.5, "f1": 0.6}, "cost": {"train_seconds": 3.0}})
+    write(folder / "environment.json", {"finished": "2026-03-01T10:00:00+00:00"})
+    write(folder / "history.json", [])
+    (folder / "predictions").mkdir()
+    table = "id,platform,text,context,gold,answer\na,,Who?,Ann sold.,Ann,Ann\nb,,What?,Ann sold coins.,coins,\n"
+    (folder / "predictions" / "test.csv").write_text(table)
+    return folder
+
+
 def write_prepared(folder: Path, fingerprint: str = "f" * 64) -> Path:
     """The manifest and the report of a prepared data set."""
     folder.mkdir(parents=True)

@@ -19,7 +19,14 @@ from opinionlm.experiments.dashboard.__main__ import main
 from opinionlm.experiments.dashboard.collect import collect
 from opinionlm.experiments.dashboard.page import ASSETS, SCRIPTS, embedded_json, render
 from opinionlm.experiments.dashboard.payload import build_payload, direction
-from tests.experiments.run_folders import posts, write, write_prepared, write_run, write_similarity_run
+from tests.experiments.run_folders import (
+    posts,
+    write,
+    write_answering_run,
+    write_prepared,
+    write_run,
+    write_similarity_run,
+)
 
 
 def embedded(page: str) -> dict:
@@ -71,6 +78,16 @@ def test_different_data_and_tasks_are_never_compared(tmp_path) -> None:
     assert pairs["main"] == "pearson" and pairs["runs"][0]["splits"]["test"]["confusion"] is None
     rows, mistakes = pairs["rows"]["test"], pairs["runs"][0]["splits"]["test"]["mistakes"]
     assert [rows[place]["id"] for place, _, _ in mistakes] == ["a", "b"], "the furthest off comes first"
+
+
+def test_written_answers_are_shown_as_predictions(tmp_path) -> None:
+    write_answering_run(tmp_path / "answers")
+    collection = collect(tmp_path)
+    [group] = build_payload(collection)["groups"]
+    assert not collection.runs[0].warnings
+    assert (group["task"], group["main"]) == ("qa", "f1")
+    [(place, predicted, _)] = group["runs"][0]["splits"]["test"]["mistakes"]
+    assert (group["rows"]["test"][place]["gold"], predicted) == ("coins", "")
 
 
 def test_runs_that_differ_by_seed_only(tmp_path) -> None:

@@ -22,7 +22,9 @@ MOST_PREDICTIONS = 12_000
 MOST_POINTS = 200
 
 # The first of these that the runs have is shown first; without any, the first metric that is better when higher.
-MAIN = ("macro_f1", "entity_f1", "f1", "rougeL", "rouge_l", "pearson", "spearman", "exact_match", "accuracy")
+MAIN = ("entity_f1", "macro_f1", "f1", "rougeL", "rouge_l", "pearson", "spearman", "exact_match", "accuracy")
+# Metrics that only one task has; runs on prepared data that are no longer there say by them what they predict.
+TELLING = {"entity_f1": "token", "pearson": "similarity", "exact_match": "qa", "rougeL": "summarization"}
 LOWER_IS_BETTER = re.compile(
     r"(^|_)(loss|ece|nll|perplexity|brier|severity|invalid|error|mse|rmse|mae|seconds|memory_mb|flops)(_|$)|"
     r"^trainable_parameters$"
@@ -94,7 +96,10 @@ def task_name(run: Run, report: DataReport | None) -> str:
         return task
     if report is not None:
         return report.task
-    return "sequence" if run.labels else "unknown task"
+    if run.labels:
+        return "sequence"
+    metrics = {name.rpartition(".")[2] for name in run.metrics}
+    return next((task for metric, task in TELLING.items() if metric in metrics), "text to text")
 
 
 def _group_key(run: Run, reports: dict[str, DataReport]) -> tuple[str, str, str]:

@@ -1,7 +1,8 @@
 """What the page shows of ``predictions/<split>.csv``: confusions, the surest mistakes, a sample of all rows.
 
-The file of any task will do: it needs the columns ``gold`` and ``predicted``; ``id``, ``platform``, ``confidence`` and
-a text make it better. Labels are compared as text, scores (similarity) as numbers.
+The file of any task will do: it needs the columns ``gold`` and ``predicted`` (``answer``, where texts are written);
+``id``, ``platform``, ``confidence`` and a text make it better. Labels are compared as text, scores (similarity) as
+numbers.
 """
 
 from __future__ import annotations
@@ -86,9 +87,10 @@ def read_predictions(path: Path, labels: Sequence[str]) -> PredictionSummary:
         with open(path, encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
             columns = reader.fieldnames or []
-            if not {"gold", "predicted"} <= set(columns):
+            said = "predicted" if "predicted" in columns else "answer"
+            if not {"gold", said} <= set(columns):
                 raise UserError("the columns gold and predicted are missing")
-            rows = [_row(record, number) for number, record in enumerate(reader)]
+            rows = [_row(record, number, said) for number, record in enumerate(reader)]
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"cannot be read ({error})") from None
     if not rows:
@@ -120,13 +122,13 @@ def read_predictions(path: Path, labels: Sequence[str]) -> PredictionSummary:
     )
 
 
-def _row(record: dict[str, str | None], number: int) -> PredictedRow:
-    """A record of the file; a short line has None where fields are missing.
+def _row(record: dict[str, str | None], number: int, said: str) -> PredictedRow:
+    """A record of the file, `said` being the column of the prediction; a short line has None where fields are missing.
 
     Raises:
         ValueError: the line is cut off, or the confidence is no number.
     """
-    gold, predicted = record["gold"], record["predicted"]
+    gold, predicted = record["gold"], record[said]
     if gold is None or predicted is None:
         raise ValueError(f"row {number + 1} is cut off")
     text = "\n\n".join(value for name in TEXT_COLUMNS if (value := record.get(name)))
