@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import gzip
 import io
@@ -79,6 +80,23 @@ def test_nothing_in_the_code_can_load_a_pickle() -> None:
         for call in code.split("torch.load(")[1:]:
             assert "weights_only=True" in call[:120], path
         assert "yaml.load(" not in code and "unsafe_load" not in code and "full_load" not in code, path
+
+
+def test_every_model_is_loaded_from_safetensors_alone() -> None:
+    loads = 0
+    for path in [*ROOT.glob("*.py"), *(ROOT / "opinionlm").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            owner = ast.unparse(node.func.value)
+            if node.func.attr != "from_pretrained" or "Config" in owner or "Tokenizer" in owner:
+                continue
+            # PeftModel takes safetensors first, else weights alone; super() hands on what its caller said.
+            if owner not in ("PeftModel", "super()"):
+                keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                assert keywords.get("use_safetensors") == "True", f"{path}:{node.lineno}"
+                loads += 1
+    assert loads >= 4
 
 
 def test_remote_code_is_off_by_default() -> None:

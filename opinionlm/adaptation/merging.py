@@ -99,7 +99,7 @@ def merge_model_folder(source: Path, target: Path) -> None:
         raise UserError(f"--merge: {target} exists already; give a new folder")
     config = AutoConfig.from_pretrained(source)
     model_class = OpinionTagger if isinstance(config, OpinionTaggerConfig) else OpinionClassifier
-    merged = merge_adapters(model_class.from_pretrained(source))
+    merged = merge_adapters(model_class.from_pretrained(source, use_safetensors=True))
     with partial_folder(target) as folder:
         merged.save_pretrained(folder)
         AutoTokenizer.from_pretrained(source).save_pretrained(folder)

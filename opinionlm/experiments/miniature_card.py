@@ -168,7 +168,7 @@ def measure(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(args.output_dir)
-    model = AutoModelForCausalLM.from_pretrained(args.output_dir, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(args.output_dir, dtype=torch.float32, use_safetensors=True)
     heldout_documents = encode(tokenizer, [document.text for document in corpus.heldout])
     counts = [len(document) - 1 for document in heldout_documents]
     losses = document_losses(model, heldout_documents)

@@ -225,6 +225,30 @@ def load_weights(
     Raises:
         UserError: no weights found, some of them missing, or 4-bit loading that bitsandbytes cannot serve.
     """
+    loaded, missing = load_what_is_there(auto_class, model, config, dtype, extra)
+    if missing:
+        raise UserError(
+            f"model_name_or_path: '{model.model_name_or_path}' lacks {len(missing)} weights of a "
+            f"{type(loaded).__name__} (for instance {missing[0]}), which would stay random; {remedy}"
+        )
+    return loaded
+
+
+def load_what_is_there(
+    auto_class: type[AutoModel] | type[AutoModelForCausalLM] | type[AutoModelForSeq2SeqLM],
+    model: ModelConfig,
+    config: PreTrainedConfig,
+    dtype: torch.dtype | str,
+    extra: dict[str, object],
+) -> tuple[PreTrainedModel, list[str]]:
+    """Load a pretrained model, from safetensors only; the arguments are those of `load_weights`.
+
+    Returns:
+        The model, and the sorted names of the weights that its folder lacks, which are random.
+
+    Raises:
+        UserError: no weights found, or 4-bit loading that bitsandbytes cannot serve.
+    """
     try:
         loaded, report = auto_class.from_pretrained(
             model.model_name_or_path,
@@ -249,13 +273,7 @@ def load_weights(
         raise UserError(
             f"load_in_4bit: bitsandbytes cannot serve it here ({reason}); set load_in_4bit: false"
         ) from error
-    if report["missing_keys"]:
-        missing = sorted(report["missing_keys"])
-        raise UserError(
-            f"model_name_or_path: '{model.model_name_or_path}' lacks {len(missing)} weights of a "
-            f"{type(loaded).__name__} (for instance {missing[0]}), which would stay random; {remedy}"
-        )
-    return loaded
+    return loaded, sorted(report["missing_keys"])
 
 
 def trained_block_names(config: PreTrainedConfig, trained_blocks: int) -> list[str]:

@@ -16,7 +16,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from opinionlm.config import ModelConfig
 from opinionlm.errors import UserError
-from opinionlm.models.backbones import torch_dtype
+from opinionlm.models.backbones import load_what_is_there, torch_dtype
 from opinionlm.models.generative import load_generative
 
 
@@ -51,21 +51,7 @@ def load_language_model(model: ModelConfig, config: PreTrainedConfig) -> tuple[P
         return load_generative(model, 0, config), False
     if model.attn_implementation is not None:
         config._attn_implementation = model.attn_implementation
-    try:
-        loaded, report = AutoModelForMaskedLM.from_pretrained(
-            model.model_name_or_path,
-            config=config,
-            revision=model.model_revision,
-            trust_remote_code=model.trust_remote_code,
-            dtype=torch_dtype(model.dtype),
-            output_loading_info=True,
-        )
-    except OSError as error:
-        raise UserError(
-            f"model_name_or_path: no weights of '{model.model_name_or_path}' could be loaded "
-            f"({str(error).strip().splitlines()[0]}); give a directory that holds model.safetensors"
-        ) from error
-    missing = sorted(report["missing_keys"])
+    loaded, missing = load_what_is_there(AutoModelForMaskedLM, model, config, torch_dtype(model.dtype), {})
     inside = [name for name in missing if name.startswith(f"{loaded.base_model_prefix}.")]
     if inside:
         raise UserError(
@@ -85,14 +71,8 @@ def save_language_model(
     """
     state = trained.state_dict()
     if fills_gaps(trained.config):
-        backbone, report = AutoModel.from_pretrained(
-            source.model_name_or_path,
-            revision=source.model_revision,
-            trust_remote_code=source.trust_remote_code,
-            dtype=trained.dtype,
-            output_loading_info=True,
-        )
-        kept = trained.base_model.state_dict().keys() | set(report["missing_keys"])
+        backbone, missing = load_what_is_there(AutoModel, source, trained.config, trained.dtype, {})
+        kept = trained.base_model.state_dict().keys() | set(missing)
         extra: dict[str, torch.Tensor] = {
             f"{trained.base_model_prefix}.{name}": value
             for name, value in backbone.state_dict().items()
