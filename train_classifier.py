@@ -40,6 +40,7 @@ def train(config: Config) -> dict[str, Any] | None:
     from opinionlm.adaptation.schedules import training_callbacks
     from opinionlm.data.encoding import collator_for, load_tokenizer
     from opinionlm.data.platforms import load_data
+    from opinionlm.data.seen_texts import refuse_seen_texts
     from opinionlm.evaluation.headline import headline_of
     from opinionlm.experiments.adapt_results import save_preparation
     from opinionlm.experiments.floor import train_floor
@@ -70,6 +71,7 @@ def train(config: Config) -> dict[str, Any] | None:
     with arguments.main_process_first(desc="data"):
         prepared = load_data(config.data)
     check_task(config, prepared.task)
+    refuse_seen_texts(config.model.model_name_or_path, prepared)
     if config.training.engine == "tfidf":
         return train_floor(config, prepared) if is_main else None
     model_config = read_model_config(config.model)

@@ -42,6 +42,7 @@ def train(config: Config) -> dict[str, Any] | None:
     from opinionlm.data.instruct_encoding import InstructCollator
     from opinionlm.data.platforms import load_data
     from opinionlm.data.prompts import PromptEncoder, label_words, load_template
+    from opinionlm.data.seen_texts import refuse_seen_texts
     from opinionlm.experiments.instruct_results import (
         describe_answers,
         judge_splits,
@@ -76,6 +77,7 @@ def train(config: Config) -> dict[str, Any] | None:
     data, options = config.data, config.instruct
     with arguments.main_process_first(desc="data"):
         prepared = load_data(data)
+        refuse_seen_texts(config.model.model_name_or_path, prepared)
         # The best checkpoint is the one with the best validation score of the task.
         arguments.metric_for_best_model, arguments.greater_is_better = best_metric(prepared.task)
         tokenizer = load_tokenizer(config.model)

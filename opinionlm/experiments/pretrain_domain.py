@@ -38,6 +38,7 @@ def pretrain(config: Config) -> dict[str, Any] | None:
 
     from opinionlm.data.encoding import load_tokenizer
     from opinionlm.data.pipeline import prepare_or_load
+    from opinionlm.data.seen_texts import save_seen_texts
     from opinionlm.models.backbones import read_model_config
     from opinionlm.models.language_modelling import fills_gaps, load_language_model, save_language_model
     from opinionlm.training.callbacks import ConsoleCallback, TrainingClock
@@ -92,6 +93,7 @@ def pretrain(config: Config) -> dict[str, Any] | None:
         return None
     folder = config.run_folder / "model"
     save_language_model(model, tokenizer, config.model, folder)
+    save_seen_texts(folder, config.model.model_name_or_path, [*texts, *held_out])
     metrics = {
         "train": {"loss": outcome.training_loss, "steps": trainer.state.global_step, "texts": len(rows)},
         "held_out": {"texts": len(unseen), "perplexity_before": before, "perplexity_after": after},

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 from torch import nn
 from transformers import (
     DataCollatorForLanguageModeling,
@@ -21,6 +20,7 @@ from transformers import (
 from opinionlm.config import Config
 from opinionlm.data.encoding import IGNORED, subset
 from opinionlm.data.prepared import PreparedDataset
+from opinionlm.data.seen_texts import plain_texts
 from opinionlm.errors import UserError
 from opinionlm.models.generative import gathered
 from opinionlm.training.arguments import training_arguments
@@ -39,7 +39,7 @@ def training_texts(prepared: PreparedDataset, config: Config) -> tuple[list[str]
         UserError: data that hold no texts of this kind, or too few.
     """
     rows = subset(prepared.dataset["train"], config.data.max_train_samples, config.training.seed)
-    texts = plain_texts(rows, prepared, config)
+    texts = plain_texts(rows, prepared.task)
     # Equal texts on both sides would flatter the perplexity.
     texts = list(dict.fromkeys(texts))
     count = max(1, round(config.pretrain.held_out_share * len(texts)))
@@ -51,25 +51,6 @@ def training_texts(prepared: PreparedDataset, config: Config) -> tuple[list[str]
         [text for row, text in enumerate(texts) if row not in held_out],
         [text for row, text in enumerate(texts) if row in held_out],
     )
-
-
-def plain_texts(rows: Dataset, prepared: PreparedDataset, config: Config) -> list[str]:
-    """The texts of some rows: of pairs both, one by one; of sentences their words, separated by blanks.
-
-    Raises:
-        UserError: a task that `train_classifier.py` does not train.
-    """
-    match prepared.task:
-        case "sequence" | "similarity":
-            second = list(rows["text_pair"]) if "text_pair" in rows.column_names else []
-            return list(rows["text"]) + second
-        case "token":
-            return [" ".join(words) for words in rows["tokens"]]
-        case task:
-            raise UserError(
-                f"{config.data.dataset}: task {task!r} is text to text; give data of task sequence, token or "
-                "similarity"
-            )
 
 
 def require_mask(tokenizer: PreTrainedTokenizerBase, config: Config) -> None:

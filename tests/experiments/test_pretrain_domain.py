@@ -6,12 +6,13 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
 from transformers import AutoModel, AutoModelForMaskedLM
 
-from opinionlm.data.prepared import PreparedDataset
+from opinionlm.data.prepared import PreparedDataset, load_prepared
 from opinionlm.errors import UserError
 from opinionlm.experiments.pretrain_domain import main
 from opinionlm.models.generative import generative_class
@@ -74,6 +75,10 @@ def test_encoder_end_to_end(setting, tmp_path, capsys) -> None:
     again = run(setting, folder, tmp_path, run_name="second", num_train_epochs=1)
     assert not again["model"]["new_output_layer"]
     assert again["held_out"]["perplexity_before"] == pytest.approx(metrics["held_out"]["perplexity_after"], rel=1e-4)
+    # Both rounds saw the training texts, and nobody else's.
+    prepared = load_prepared(next(Path(setting["prepared_dir"]).iterdir()))
+    seen = [np.load(tmp_path / run_name / "model" / "seen_texts.npy") for run_name in ("domain", "second")]
+    assert len(seen[0]) == len(set(prepared.dataset["train"]["text"])) and np.array_equal(*seen)
     # A finished run is left alone.
     assert run(setting, source, tmp_path) is None
     assert json.loads((tmp_path / "domain" / "metrics.json").read_text()) == metrics

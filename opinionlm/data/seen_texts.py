@@ -1,0 +1,89 @@
+"""Which texts a model saw when it went on with its pretraining, so that it is not judged on them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from opinionlm.data.prepared import PreparedDataset
+from opinionlm.data.spec import Task
+from opinionlm.errors import UserError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+SEEN_TEXTS = "seen_texts.npy"
+
+
+def plain_texts(rows: Dataset, task: Task) -> list[str]:
+    """The texts of some rows: of pairs both, one by one; of sentences their words, separated by blanks.
+
+    Raises:
+        UserError: a task that `train_classifier.py` does not train.
+    """
+    match task:
+        case "sequence" | "similarity":
+            second = list(rows["text_pair"]) if "text_pair" in rows.column_names else []
+            return list(rows["text"]) + second
+        case "token":
+            return [" ".join(words) for words in rows["tokens"]]
+        case _:
+            raise UserError(f"task {task!r} is text to text; give data of task sequence, token or similarity")
+
+
+def save_seen_texts(folder: Path, source: str, texts: Iterable[str]) -> None:
+    """Note texts beside a model, and those that its source had seen: a sorted uint64 array of hashes.
+
+    Args:
+        folder: the model folder.
+        source: name or path of the model that training started from.
+        texts: what it was trained on.
+
+    Raises:
+        UserError: the note of the source is damaged.
+    """
+    np.save(folder / SEEN_TEXTS, np.union1d(_seen(source), _hashes(texts)))
+
+
+def refuse_seen_texts(model_name_or_path: str, prepared: PreparedDataset) -> None:
+    """Compare what a model saw with the evaluation texts of a data set.
+
+    Args:
+        model_name_or_path: where `save_seen_texts` noted nothing, there is nothing to compare.
+        prepared: its validation and test texts are looked up.
+
+    Raises:
+        UserError: some of them were seen, or the note is damaged.
+    """
+    seen = _seen(model_name_or_path)
+    if not len(seen) or prepared.task not in ("sequence", "token", "similarity"):
+        return
+    # Short sentences recur in natural data; what the training split holds itself, a model may have seen.
+    own = _hashes(plain_texts(prepared.dataset["train"], prepared.task))
+    for split in ("validation", "test"):
+        hashes = _hashes(plain_texts(prepared.dataset[split], prepared.task))
+        if common := len(np.setdiff1d(np.intersect1d(hashes, seen), own)):
+            raise UserError(
+                f"model_name_or_path: '{model_name_or_path}' was pretrained on {common} of the {len(hashes)} texts of "
+                f"{prepared.name}'s {split} split, so its score there would flatter it; pretrain on the training "
+                "split of exactly these data (the same dataset YAML and options)"
+            )
+
+
+def _seen(model_name_or_path: str) -> np.ndarray:
+    path = Path(model_name_or_path) / SEEN_TEXTS
+    if not path.is_file():
+        return np.array([], dtype=np.uint64)
+    try:
+        return np.load(path)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"model_name_or_path: {path} cannot be read ({error}); copy the model folder anew") from None
+
+
+def _hashes(texts: Iterable[str]) -> np.ndarray:
+    numbers = {int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) for text in texts}
+    return np.array(sorted(numbers), dtype=np.uint64)

@@ -1,0 +1,46 @@
+"""A model that saw a text while it was pretrained is not judged on that text."""
+
+from pathlib import Path
+
+import pytest
+from datasets import Dataset, DatasetDict
+
+from opinionlm.data.prepared import PreparedDataset
+from opinionlm.data.seen_texts import SEEN_TEXTS, refuse_seen_texts, save_seen_texts
+from opinionlm.errors import UserError
+
+
+def prepared(**splits: list[str]) -> PreparedDataset:
+    data = DatasetDict({name: Dataset.from_dict({"text": texts}) for name, texts in splits.items()})
+    return PreparedDataset(data, None, "posts", "f" * 64, Path("posts"))
+
+
+SAME = prepared(train=["one", "two"], validation=["three"], test=["four", "five"])
+OTHER = prepared(train=["one", "four"], validation=["three"], test=["two", "five"])
+
+
+def test_the_same_split_is_fine_and_another_one_is_not(tmp_path) -> None:
+    save_seen_texts(tmp_path, "somewhere/else", ["one", "two"])
+    refuse_seen_texts(str(tmp_path), SAME)
+    with pytest.raises(UserError, match="pretrained on 1 of the 2 texts of posts's test split"):
+        refuse_seen_texts(str(tmp_path), OTHER)
+    refuse_seen_texts("google/gemma-3-1b-pt", OTHER)
+
+
+def test_what_an_earlier_round_saw_counts(tmp_path) -> None:
+    for name, source, texts in (("first", "hub/model", ["four"]), ("second", str(tmp_path / "first"), ["one"])):
+        (tmp_path / name).mkdir()
+        save_seen_texts(tmp_path / name, source, texts)
+    with pytest.raises(UserError, match="1 of the 2 texts"):
+        refuse_seen_texts(str(tmp_path / "second"), SAME)
+
+
+def test_texts_that_the_training_split_holds_too_are_no_leak(tmp_path) -> None:
+    save_seen_texts(tmp_path, "", ["yes"])
+    refuse_seen_texts(str(tmp_path), prepared(train=["yes", "one"], validation=["yes"], test=["yes"]))
+
+
+def test_a_damaged_note_is_named(tmp_path) -> None:
+    (tmp_path / SEEN_TEXTS).write_bytes(b"not an array")
+    with pytest.raises(UserError, match="seen_texts.npy cannot be read"):
+        refuse_seen_texts(str(tmp_path), SAME)
