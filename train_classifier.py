@@ -57,6 +57,7 @@ def train(config: Config) -> dict[str, Any] | None:
     from opinionlm.training.engines import check_task, fit, new_engine
     from opinionlm.training.loss_choice import loss_callbacks, loss_for
     from opinionlm.training.runs import create_run, environment, is_finished
+    from opinionlm.training.sharding import gather_weights
     from opinionlm.training.splits import batch_plan, encode_splits, optimizer_steps
     from opinionlm.training.sublayer_choice import choose_sublayers
 
@@ -119,6 +120,7 @@ def train(config: Config) -> dict[str, Any] | None:
         # The engine now holds the best model by the validation score; test is read here, once.
         results, rule = evaluate_splits(engine, splits, readers, prepared, config)
         metrics = None
+        gather_weights(model)
         if is_main:
             if stand_in is not None:
                 stand_in.restore()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from opinionlm.config import Config
 from opinionlm.data.folders import sync_folder
 from opinionlm.errors import UserError
 from opinionlm.training.runs import write_json
+from opinionlm.training.sharding import put, split_up
 
 TORCH_WRITER = ("inline_container", "PytorchStreamWriter")
 WEIGHTS, MANIFEST = "trained.safetensors", "manifest.json"
@@ -31,12 +32,19 @@ WEIGHTS, MANIFEST = "trained.safetensors", "manifest.json"
 AVERAGED = "averaged.safetensors"
 
 
-def save_trained_weights(model: nn.Module, folder: Path) -> None:
-    """Write the parameters that training changes to ``folder/trained.safetensors``."""
+def save_trained_weights(model: nn.Module, folder: Path, state: Mapping[str, torch.Tensor] | None = None) -> None:
+    """Write the parameters that training changes to ``folder/trained.safetensors``.
+
+    Args:
+        model: whose parameters they are.
+        folder: is made.
+        state: the whole weights of a model whose own are split over processes.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     trained = trained_parameters(model)
-    state = {name: parameter.detach().contiguous().cpu() for name, parameter in trained.items()}
-    save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+    values = {name: parameter if state is None else state[name] for name, parameter in trained.items()}
+    values = {name: value.detach().contiguous().cpu() for name, value in values.items()}
+    save_file(values, folder / WEIGHTS, metadata={"format": "pt"})
 
 
 def load_trained_weights(model: nn.Module, folder: Path, file: str = WEIGHTS) -> None:
@@ -51,6 +59,7 @@ def load_trained_weights(model: nn.Module, folder: Path, file: str = WEIGHTS) ->
         UserError: another set of parameters was trained when the checkpoint was written.
     """
     state = load_file(folder / file)
+    split_up(model)
     expected = trained_parameters(model)
     if state.keys() != expected.keys():
         differing = sorted(state.keys() ^ expected.keys())
@@ -60,7 +69,7 @@ def load_trained_weights(model: nn.Module, folder: Path, file: str = WEIGHTS) ->
         )
     with torch.no_grad():
         for name, parameter in expected.items():
-            parameter.copy_(state[name])
+            put(parameter, state[name])
 
 
 def load_best_weights(model: nn.Module, folder: Path) -> None:

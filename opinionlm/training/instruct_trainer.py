@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from opinionlm.data.encoding import flat_lists, numbers_of
 from opinionlm.data.instruct_encoding import IGNORED
+from opinionlm.errors import UserError
 from opinionlm.models.generative import supervised_logits
 from opinionlm.models.quantization import quantized_modules
 from opinionlm.training.step_guard import in_parts
@@ -123,6 +124,9 @@ class InstructTrainer(OpinionTrainer):
         predict: the model's predictions for prompts, in their order; every process gets a share of them.
         score: scores of predictions of the validation split, given the loss on it.
         arguments: passed on to `OpinionTrainer`; ``eval_dataset`` is an `InstructSplit`.
+
+    Raises:
+        UserError: the weights are split over processes.
     """
 
     def __init__(
@@ -135,6 +139,11 @@ class InstructTrainer(OpinionTrainer):
     ) -> None:
         with accepted_by_trainer(model):
             super().__init__(model=model, loss=SupervisedCrossEntropy(), **arguments)
+        if self.is_fsdp_enabled:
+            raise UserError(
+                "train_instruct.py: scoring answers needs the weights whole on every process, and fsdp splits them up; "
+                "launch it with configs/accelerate/ddp.yaml"
+            )
         self.predict_answers = predict
         self.score = score
 

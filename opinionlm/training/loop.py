@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import (
@@ -34,6 +35,7 @@ from transformers.trainer_callback import CallbackHandler
 from transformers.trainer_pt_utils import EvalLoopContainer
 from transformers.trainer_utils import TrainOutput
 
+from opinionlm.errors import UserError
 from opinionlm.training.averaging import WeightAverage
 from opinionlm.training.batching import BatchPlan, EpochDataLoader, workers_watched
 from opinionlm.training.checkpoints import load_best_weights, load_trained_weights, save_trained_weights, writing
@@ -81,6 +83,9 @@ class TrainingLoop:
         average: of the trained weights, which evaluation then uses, and which the best checkpoint gives in the end.
         rdrop_alpha: weight of R-Drop's term, see `opinionlm.training.rdrop.batch_sum`; 0 for none.
         max_nonfinite_steps: steps whose loss or gradient is no number that are skipped before training stops.
+
+    Raises:
+        UserError: the weights would be split over processes (FSDP).
     """
 
     def __init__(
@@ -109,6 +114,8 @@ class TrainingLoop:
         self.keep_of_logits, self.average = preprocess_logits_for_metrics, average
         self.rdrop_alpha = rdrop_alpha
         self.accelerator = Accelerator(mixed_precision="bf16" if args.bf16 else "no", cpu=args.use_cpu)
+        if self.accelerator.distributed_type == DistributedType.FSDP:
+            raise UserError("engine: loop keeps all weights on every process; fsdp needs engine: trainer")
         self.wrapped = self.accelerator.prepare_model(model)
         self.optimizer = self._new_optimizer(parameter_groups or decay_groups(model, args.weight_decay))
         self.steps_per_epoch = math.ceil(len(plan) / args.gradient_accumulation_steps)

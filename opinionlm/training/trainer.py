@@ -311,11 +311,9 @@ class OpinionTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         """Write the trained weights only: a checkpoint of a 1B model with one trained block is 57 MB, not 2 GB."""
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            super()._save(output_dir, state_dict)
-        elif self.args.should_save:
+        if self.args.should_save:
             folder = Path(output_dir or self.args.output_dir)
-            save_trained_weights(self.model, folder)
+            save_trained_weights(self.model, folder, state_dict)
             if self.average is not None:
                 self.average.save(folder)
 
@@ -351,17 +349,11 @@ class OpinionTrainer(Trainer):
 
     def _load_best_model(self) -> None:
         """Put the weights of the best checkpoint back, averaged where it was judged by its average."""
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            super()._load_best_model()
-        else:
-            load_best_weights(self.model, Path(self.state.best_model_checkpoint))
+        load_best_weights(self.model, Path(self.state.best_model_checkpoint))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """Put the weights of a checkpoint back before training goes on."""
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-        else:
-            load_trained_weights(self.model if model is None else model, Path(resume_from_checkpoint))
+        load_trained_weights(self.model if model is None else model, Path(resume_from_checkpoint))
 
 
 class CountersCallback(TrainerCallback):
