@@ -141,7 +141,7 @@ class InstructTrainer(OpinionTrainer):
             super().__init__(model=model, loss=SupervisedCrossEntropy(), **arguments)
         if self.is_fsdp_enabled:
             raise UserError(
-                "train_instruct.py: scoring answers needs the weights whole on every process, and fsdp splits them up; "
+                "train_instruct.py: scoring answers needs whole weights on every process, and fsdp splits them up; "
                 "launch it with configs/accelerate/ddp.yaml"
             )
         self.predict_answers = predict
