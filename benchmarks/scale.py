@@ -1,6 +1,6 @@
 """A million posts: preprocessing and prediction, against what one writes without this project, and how both grow.
 
-    python benchmarks/scale.py --json scale.json --figure scale.png      about an hour on two quiet cores
+    python benchmarks/scale.py --json scale.json --figure scale.png      24 minutes on two cores
     python benchmarks/scale.py --sizes 10000 100000                      a quarter of that, without the goals at 1M
     python benchmarks/scale.py --quick
 

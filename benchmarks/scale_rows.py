@@ -220,6 +220,7 @@ def labels(path: Path) -> list[str]:
 def draw_growth(growth: dict[str, dict[int, Cost]], path: Path) -> None:
     """Seconds and memory over the number of posts, on logarithmic axes, with a line of slope one."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import StrMethodFormatter
 
     from opinionlm.experiments.figures import BLUE, GREY, ORANGE, save_figure, styled
 
@@ -235,10 +236,12 @@ def draw_growth(growth: dict[str, dict[int, Cost]], path: Path) -> None:
             time.plot(posts, slope, ":", color=GREY)
         for axes, name in ((time, "seconds (dotted: linear)"), (memory, "peak memory in MB")):
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
             axes.set_xlabel("posts")
             axes.set_ylabel(name)
             axes.grid()
         time.set_yscale("log")
+        time.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         memory.set_ylim(bottom=0)
         time.legend(frameon=False)
         return figure

@@ -257,7 +257,7 @@ class TrainingConfig:
     lr_scheduler_type: str = option("cosine", "cosine, linear, constant, …")
     warmup_steps: float = option(0.0, "steps of linear warm-up; below 1 it is a share of all steps")
     max_grad_norm: float = option(1.0, "gradients are clipped to this norm")
-    optim: str = option("adamw_torch", "adamw_torch, adamw_bnb_8bit, paged_adamw_8bit, …")
+    optim: str = option("adamw_torch_fused", "adamw_torch_fused, adamw_torch, adamw_bnb_8bit, paged_adamw_8bit, …")
     bf16: bool = option(False, "bfloat16 autocast around float32 parameters")
     seed: int = option(42, "seed of initialisation, data order and dropout")
     seeds: list[str] | None = option(None, "train once per seed, e.g. `0..9` or `1 2 3`, and report mean and spread")
