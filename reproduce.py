@@ -53,6 +53,8 @@ def main(argv: list[str] | None = None) -> int:
     from opinionlm.parsing import pair_up, read_scalar
 
     overrides = {name: read_scalar(value) for name, value in pair_up(rest).items()}
+    if arguments.scale == "smoke" and overrides.pop("data_dir", None) is not None:
+        print("smoke runs on the bundled samples: --data_dir is not used")
     folder = arguments.output_dir / arguments.table.stem / arguments.scale
     if is_data_table(arguments.table):
         data_table = load_data_table(arguments.table, arguments.scale)
