@@ -118,15 +118,15 @@ def train(config: Config) -> dict[str, Any] | None:
         seconds = clock.seconds
 
         # The engine now holds the best model by the validation score; test is read here, once.
-        results, rule = evaluate_splits(engine, splits, readers, prepared, config)
+        results, fitted = evaluate_splits(engine, splits, readers, prepared, config)
         metrics = None
         gather_weights(model)
         if is_main:
             if stand_in is not None:
                 stand_in.restore()
-            save_best(model, tokenizer, config, prepared, results, rule)
+            save_best(model, tokenizer, config, prepared, results, fitted)
             metrics = write_results(
-                config, engine, outcome, seconds, splits, results, rule, prepared, tracker, vocabulary, choice
+                config, engine, outcome, seconds, splits, results, fitted, prepared, tracker, vocabulary, choice
             )
     return metrics
 

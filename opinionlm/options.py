@@ -167,6 +167,9 @@ class RobustConfig:
     augment_rare: float = option(
         0.0, "perturbed copies bring labels below the median count up to this times the median, e.g. 1; 0 for none"
     )
+    blend_words: bool = option(
+        False, "mix in TF-IDF and logistic regression on the training texts, by the share that validation likes best"
+    )
 
 
 @dataclass

@@ -55,10 +55,10 @@ def robust_problems(config: Config) -> list[str]:
         "is for texts that a model reads, and engine: tfidf counts words; leave it out",
     )
     require(
-        not config.data.platform_prefix or engine != "tfidf",
-        "platform_prefix",
+        not robust.blend_words or engine != "tfidf",
+        "blend_words",
         True,
-        "changes what a model reads, and engine: tfidf has none; leave it out",
+        "puts words beside a model, and engine: tfidf has nothing but words; leave it out",
     )
     return problems + unfit_for_task(config, config.data.task)
 
@@ -73,6 +73,8 @@ def unfit_for_task(config: Config, task: str) -> list[str]:
         problems.append(
             f"augment_rare: {robust.augment_rare!r} copies texts by their label, and this is task {task}; leave it out"
         )
+    if robust.blend_words and task not in ("auto", "sequence"):
+        problems.append(f"blend_words: True is for labels of texts, and this is task {task}; leave it out")
     if robust.rdrop_alpha > 0 and task == "similarity":
         problems.append(
             f"rdrop_alpha: {robust.rdrop_alpha!r} compares probabilities of classes, and task similarity has scores; "

@@ -36,8 +36,10 @@ def folders(setting, tmp_path_factory) -> list[Path]:
     return [prepared.path, folder]
 
 
-def test_of_a_classifier(setting, folders, tmp_path) -> None:
-    runs = [train(setting, dataset=folder, output_dir=tmp_path / str(at), run_name="run", **FITTED)
+@pytest.mark.parametrize("blend_words", [False, True])
+def test_of_a_classifier(setting, folders, tmp_path, blend_words: bool) -> None:
+    options = FITTED | {"blend_words": blend_words, "run_name": "run"}
+    runs = [train(setting, dataset=folder, output_dir=tmp_path / str(at), **options)
             for at, folder in enumerate(folders)]  # fmt: skip
     configs = [(tmp_path / str(at) / "run" / "best" / "config.json").read_bytes() for at in range(2)]
     assert configs[0] == configs[1]
@@ -45,6 +47,7 @@ def test_of_a_classifier(setting, folders, tmp_path) -> None:
     assert saved["temperature"] != 1 and any(saved["decision_offsets"]) and saved["label_set_thresholds"]
     weights = [(tmp_path / str(at) / "run" / "best" / "model.safetensors").read_bytes() for at in range(2)]
     assert weights[0] == weights[1]
+    assert (saved["word_share"] > 0) == blend_words
     assert runs[0]["validation"] == runs[1]["validation"] and runs[0]["decision"] == runs[1]["decision"]
     assert runs[0]["test"]["brier"] != runs[1]["test"]["brier"]
 

@@ -16,6 +16,7 @@ from opinionlm.evaluation.label_sets import set_scores
 from opinionlm.evaluation.metrics import calibration_scores, classification_scores, platform_scores, softmax
 from opinionlm.evaluation.reports import SplitPredictions
 from opinionlm.experiments.split_report import Predictions
+from opinionlm.training.word_blend import WordBlend
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,19 @@ class SplitResult:
 
     predictions: Predictions
     scores: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What is fitted on validation once a model is trained.
+
+    Attributes:
+        rule: how labels follow from logits.
+        blend: the words beside the model; None where it stands alone.
+    """
+
+    rule: AnswerRule = AnswerRule()
+    blend: WordBlend | None = None
 
 
 def judge_classes(
@@ -94,7 +108,12 @@ def group_scores(texts: Dataset, gold: np.ndarray, predicted: np.ndarray, taxono
     return scores | {"periods": period_scores(gold, predicted, list(texts["time"]), taxonomy)}
 
 
-def decision_facts(rule: AnswerRule, options: DecisionConfig) -> dict[str, float]:
+def decision_facts(fitted: Fitted, options: DecisionConfig) -> dict[str, float]:
     """What was fitted on validation, for ``metrics.json``, and the coverage that label sets were asked for."""
+    rule, blend = fitted.rule, fitted.blend
     facts = {"temperature": rule.temperature, "label_set_coverage_asked": options.label_set_coverage}
-    return facts if rule.tau is None else facts | {"tau": rule.tau}
+    if rule.tau is not None:
+        facts["tau"] = rule.tau
+    if blend is not None:
+        facts |= {"word_share": blend.share, "macro_f1_without_words": blend.scores[0.0]}
+    return facts

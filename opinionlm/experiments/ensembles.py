@@ -17,7 +17,7 @@ from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.decisions import fit_answers
 from opinionlm.evaluation.ensembles import averaged_logits
 from opinionlm.evaluation.metrics import weighted_log_loss
-from opinionlm.experiments.class_results import SplitResult, decision_facts, judge_classes, trust_scores
+from opinionlm.experiments.class_results import Fitted, SplitResult, decision_facts, judge_classes, trust_scores
 from opinionlm.experiments.ensemble_folder import keep_members
 from opinionlm.experiments.results import finish_run
 from opinionlm.experiments.split_results import intervals_of
@@ -76,7 +76,7 @@ def ensemble_seeds(config: Config, runs: Sequence[Config], metrics: Sequence[dic
     content = {
         "train": {"members": len(runs), "steps": sum(run["train"]["steps"] for run in metrics)},
         **{name: result.scores for name, result in results.items()},
-        "decision": decision_facts(rule, config.decision),
+        "decision": decision_facts(Fitted(rule), config.decision),
         "model": summed([run["model"] for run in metrics], ("total_parameters", "trainable_parameters")),
         "cost": summed([run["cost"] for run in metrics], ("train_seconds", "train_flops"))
         | {name: max(run["cost"][name] for run in metrics) for name in ("tokens_per_second", "peak_memory_mb")},

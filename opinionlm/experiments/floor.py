@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
 
 from opinionlm.config import Config
 from opinionlm.data.encoding import subset
@@ -14,13 +13,13 @@ from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.spec import SPLITS
 from opinionlm.evaluation.decisions import fit_answers
 from opinionlm.evaluation.metrics import weighted_log_loss
-from opinionlm.experiments.class_results import SplitResult, decision_facts, judge_classes, trust_scores
+from opinionlm.experiments.class_results import Fitted, SplitResult, decision_facts, judge_classes, trust_scores
 from opinionlm.experiments.results import finish_run
 from opinionlm.experiments.split_results import chosen_score, intervals_of
 from opinionlm.experiments.tracking import open_tracking
 from opinionlm.training.cost import peak_memory_mb
 from opinionlm.training.runs import create_run, environment
-from opinionlm.training.tfidf import TfidfClassifier
+from opinionlm.training.tfidf import TfidfClassifier, word_texts
 
 
 def train_floor(config: Config, prepared: PreparedDataset) -> dict[str, Any]:
@@ -33,16 +32,17 @@ def train_floor(config: Config, prepared: PreparedDataset) -> dict[str, Any]:
     limits = {"train": data.max_train_samples, "validation": data.max_eval_samples, "test": data.max_eval_samples}
     texts = {name: subset(prepared.dataset[name], limits[name], seed) for name in SPLITS}
     labels = {name: np.asarray(split["label"]) for name, split in texts.items()}
+    read = {name: word_texts(split, data.platform_prefix) for name, split in texts.items()}
     leaves = prepared.taxonomy.leaves
     started = time.perf_counter()
     balanced = config.method.class_weights == "inverse_frequency"
     model = TfidfClassifier(balanced, chosen_score(prepared)).fit(
-        (joined(texts["train"]), labels["train"]), (joined(texts["validation"]), labels["validation"]), len(leaves)
+        (read["train"], labels["train"]), (read["validation"], labels["validation"]), len(leaves)
     )
     seconds = time.perf_counter() - started
     facts = environment(config, prepared.fingerprint)
     create_run(config, facts, prepared.taxonomy)
-    logits = {name: model.logits(joined(texts[name])) for name in ("validation", "test")}
+    logits = {name: model.logits(read[name]) for name in ("validation", "test")}
     found = np.bincount(labels["train"], minlength=len(leaves)).tolist()
     counts = config.method.class_counts or found
     rule = fit_answers(labels["validation"], logits["validation"], counts, prepared.taxonomy, config.decision)
@@ -60,7 +60,7 @@ def train_floor(config: Config, prepared: PreparedDataset) -> dict[str, Any]:
     metrics = {
         "train": {"C": fit.c, "steps": 0},
         **{name: result.scores for name, result in results.items()},
-        "decision": decision_facts(rule, config.decision),
+        "decision": decision_facts(Fitted(rule), config.decision),
         "model": {"total_parameters": model.parameters, "trainable_parameters": model.parameters},
         "cost": {
             "train_seconds": seconds,
@@ -72,10 +72,3 @@ def train_floor(config: Config, prepared: PreparedDataset) -> dict[str, Any]:
     history = [{"C": c, "score": score} for c, score in fit.scores.items()]
     with open_tracking(config, config.run_folder, facts) as tracker:
         return finish_run(config, metrics, texts, results, prepared, tracker, history)
-
-
-def joined(texts: Dataset) -> list[str]:
-    """The texts of a split; of pairs both, one after the other."""
-    if "text_pair" not in texts.column_names:
-        return list(texts["text"])
-    return [f"{first} {second}" for first, second in zip(texts["text"], texts["text_pair"], strict=True)]

@@ -24,7 +24,7 @@ from opinionlm.evaluation.metrics import bootstrap_intervals
 from opinionlm.evaluation.predictions import split_table
 from opinionlm.evaluation.reports import SplitPredictions
 from opinionlm.experiments.card_trust import trust_section
-from opinionlm.experiments.class_results import decision_facts, judge_classes, trust_scores
+from opinionlm.experiments.class_results import Fitted, decision_facts, judge_classes, trust_scores
 from opinionlm.experiments.drift_figure import save_drift
 from opinionlm.experiments.figures import (
     confusion_figure,
@@ -161,7 +161,7 @@ def write_answer_results(
             "rejected": {name: len(split.texts) - split.encoded["reason"].count("") for name, split in splits.items()},
         },
         **{name: result.scores for name, result in results.items()},
-        **({"decision": decision_facts(rule, config.decision)} if judge.scores_labels else {}),
+        **({"decision": decision_facts(Fitted(rule), config.decision)} if judge.scores_labels else {}),
         "model": count_parameters(model) | {"quantized_modules": len(quantized_modules(model))},
         "cost": {
             "train_seconds": train_seconds,

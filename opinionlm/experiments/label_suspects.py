@@ -24,9 +24,8 @@ from opinionlm.data.prepared import PreparedDataset
 from opinionlm.errors import UserError, run_script
 from opinionlm.evaluation.metrics import softmax, weighted_log_loss
 from opinionlm.experiments.compare import read_run
-from opinionlm.experiments.floor import joined
 from opinionlm.training.runs import write_csv
-from opinionlm.training.tfidf import TfidfClassifier
+from opinionlm.training.tfidf import TfidfClassifier, word_texts
 
 FILE = "label_suspects.csv"
 HEADER = ["rank", "id", "platform", "text", "label", "suggested", "quality"]
@@ -120,9 +119,9 @@ def write_training_suspects(prepared: PreparedDataset) -> str:
     if prepared.taxonomy is None:
         raise UserError(f"--suspects: task {prepared.task} has no labels of texts; leave it out")
     train, held_out = prepared.dataset["train"], prepared.dataset["validation"]
-    texts, labels = joined(train), np.asarray(train["label"])
+    texts, labels = word_texts(train, platform_prefix=False), np.asarray(train["label"])
     leaves = prepared.taxonomy.leaves
-    validation = (joined(held_out), np.asarray(held_out["label"]))
+    validation = (word_texts(held_out, platform_prefix=False), np.asarray(held_out["label"]))
     suspects = find_suspects(labels, held_out_probabilities(texts, labels, validation, len(leaves)))
     path = prepared.path / FILE
     write_suspects(path, suspects, train["id"], train["platform"], texts, leaves)

@@ -20,6 +20,7 @@ from opinionlm.data.word_alignment import align, word_values
 from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.metrics import softmax
 from opinionlm.evaluation.predictions import prediction_header, prediction_rows
+from opinionlm.training.word_blend import WordBlend
 
 # A text; the two texts of a pair; a text and its context; the words of a sentence.
 Item = str | tuple[str, ...]
@@ -176,9 +177,11 @@ class ClassLabeller(Labeller):
 
     Attributes:
         labels: how probabilities become answers.
+        words: mixed into the model's logits, where it was trained with words beside it.
     """
 
     labels: LabelAnswers
+    words: WordBlend | None = None
 
     @property
     def platforms(self) -> list[str] | None:
@@ -203,6 +206,8 @@ class ClassLabeller(Labeller):
         logits = np.empty((len(items), len(self.labels.taxonomy.leaves)))
         for rows, _, row_logits in self.outputs(items, progress):
             logits[rows] = row_logits
+        if self.words is not None and len(items):
+            logits = self.words.logits(logits, [item if isinstance(item, str) else " ".join(item) for item in items])
         return self.labels.rule.probabilities(logits) if len(items) else logits
 
 

@@ -11,10 +11,10 @@ from opinionlm.config import Config, MethodConfig
 from opinionlm.data.platform_prefix import platforms_of
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.report import cell
-from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.headline import headline_of, score_title
 from opinionlm.experiments.card_trust import trust_section
 from opinionlm.experiments.card_words import task_words
+from opinionlm.experiments.class_results import Fitted
 
 
 def model_card(
@@ -23,7 +23,7 @@ def model_card(
     parameters: dict[str, int],
     validation: dict[str, Any],
     test: dict[str, Any],
-    rule: AnswerRule,
+    fitted: Fitted,
 ) -> str:
     """A Markdown card with hub metadata: what the model is, how it was made, how good it is, how to use it.
 
@@ -33,14 +33,14 @@ def model_card(
         parameters: total and trainable parameters.
         validation: scores on the validation split.
         test: scores on the test split.
-        rule: how labels of texts are decided; other tasks do not read it.
+        fitted: how labels of texts are decided, and the words beside the model; other tasks read neither.
     """
     headline = headline_of(prepared)
     words = task_words(prepared, config.run_folder / "best")
     rows = [
         f"| {name} | {validation[name]:.4f} | {test[name]:.4f} | {interval(test, name)} |" for name in headline.shown
     ]
-    trust = trust_section(config, rule, test) if prepared.task == "sequence" else ""
+    trust = trust_section(config, fitted.rule, test) if prepared.task == "sequence" else ""
     training, method = config.training, config.method
     schedule = f"{training.learning_rate:g}, {training.lr_scheduler_type}, warm-up {training.warmup_steps:g}"
     # A path on the machine that trained it means nothing to others, and the hub takes only its own names.
@@ -73,7 +73,7 @@ from transformers import pipeline
 
 or for files of any size:
 `python predict.py --model {config.run_folder / "best"} {words.options}`
-{platform_note(config, prepared)}
+{platform_note(config, prepared)}{word_note(fitted)}
 ## {words.outputs_title}
 
 {words.outputs}
@@ -116,6 +116,17 @@ def platform_note(config: Config, prepared: PreparedDataset) -> str:
     return (
         f"\nThe model reads the platform in front of every text: `{known[0]}: …` in a pipeline, and predict.py takes "
         f"`--platform_column`, or `--platform` ({', '.join(known)}).\n"
+    )
+
+
+def word_note(fitted: Fitted) -> str:
+    """What to know about a model that words stand beside; nothing for any other."""
+    if fitted.blend is None or fitted.blend.share == 0:
+        return ""
+    return (
+        f"\nTF-IDF over {len(fitted.blend.words.vectorizer.vocabulary_):,} words and pairs of words has a share of "
+        f"{fitted.blend.share:g} in the answers. predict.py mixes it in; a pipeline gives the language model alone, "
+        "whose scores are not those of the table above.\n"
     )
 
 

@@ -24,6 +24,7 @@ from opinionlm.experiments.prediction_generative import is_generative, load_answ
 from opinionlm.experiments.saved_rule import saved_rule
 from opinionlm.models.classifier import OpinionClassifier, OpinionClassifierConfig
 from opinionlm.models.tagger import OpinionTagger, OpinionTaggerConfig
+from opinionlm.training.word_blend import load_word_blend
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -122,7 +123,8 @@ def load_labeller(
         refuse_trust(trust)
         return ScoreLabeller(model, tokenizer, *limits)
     labels = label_answers(folder, saved_taxonomy(model.config), saved_rule(model.config), trust)
-    return ClassLabeller(model, tokenizer, *limits, labels=labels)
+    words = load_word_blend(folder, model.config.word_share)
+    return ClassLabeller(model, tokenizer, *limits, labels=labels, words=words)
 
 
 def generative_labeller(

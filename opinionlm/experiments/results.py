@@ -17,14 +17,13 @@ from opinionlm.data.encoding import save_tokenizer
 from opinionlm.data.folders import partial_folder, publish
 from opinionlm.data.platforms import describe_platforms
 from opinionlm.data.prepared import PreparedDataset
-from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.headline import Headline, headline_of
 from opinionlm.evaluation.predictions import score_table, split_table, tag_table
 from opinionlm.evaluation.reports import SplitPredictions
 from opinionlm.evaluation.similarity import ScorePredictions
 from opinionlm.evaluation.tagging import TagPredictions
 from opinionlm.experiments.adapt_results import adapt_cost, adapt_parameters
-from opinionlm.experiments.class_results import SplitResult, decision_facts
+from opinionlm.experiments.class_results import Fitted, SplitResult, decision_facts
 from opinionlm.experiments.drift_figure import save_drift
 from opinionlm.experiments.figures import learning_curves, save_figure
 from opinionlm.experiments.model_card import model_card
@@ -46,16 +45,20 @@ def save_best(
     config: Config,
     prepared: PreparedDataset,
     results: dict[str, SplitResult],
-    rule: AnswerRule,
+    fitted: Fitted,
 ) -> None:
-    """Write ``best/``, all at once: weights, configuration with labels and answer rule, tokenizer and model card."""
+    """Write ``best/``, all at once: weights, words, configuration with labels and rule, tokenizer and model card."""
+    blend = fitted.blend
     if prepared.task == "sequence":
-        keep_rule(model.config, rule)
+        keep_rule(model.config, fitted.rule)
+        model.config.word_share = 0.0 if blend is None else blend.share
     scores = {name: result.scores for name, result in results.items()}
-    card = model_card(config, prepared, count_parameters(model), scores["validation"], scores["test"], rule)
+    card = model_card(config, prepared, count_parameters(model), scores["validation"], scores["test"], fitted)
     best = config.run_folder / "best"
     with partial_folder(best) as folder:
         model.save_pretrained(folder)
+        if blend is not None and blend.share > 0:
+            blend.words.save(folder)
         save_tokenizer(tokenizer, folder, config.data.max_length)
         write_text(folder / "README.md", card)
         publish(folder, best, is_current=lambda: False)
@@ -68,7 +71,7 @@ def write_results(
     train_seconds: float,
     splits: dict[str, Split],
     results: dict[str, SplitResult],
-    rule: AnswerRule,
+    fitted: Fitted,
     prepared: PreparedDataset,
     tracker: Tracker,
     vocabulary: TaskVocabulary,
@@ -90,9 +93,10 @@ def write_results(
             **({"copies": copies} if copies else {}),
         },
         **{name: result.scores for name, result in results.items()},
-        **({"decision": decision_facts(rule, config.decision)} if prepared.task == "sequence" else {}),
+        **({"decision": decision_facts(fitted, config.decision)} if prepared.task == "sequence" else {}),
         "model": {
             **count_parameters(model),
+            **({} if fitted.blend is None else {"word_parameters": fitted.blend.words.parameters}),
             "quantized_modules": len(quantized_modules(model)),
             **adapt_parameters(model, choice),
         },

@@ -17,13 +17,15 @@ from opinionlm.evaluation.metrics import bootstrap_intervals, classification_sco
 from opinionlm.evaluation.reports import SplitPredictions
 from opinionlm.evaluation.similarity import ScorePredictions, similarity_intervals, similarity_scores
 from opinionlm.evaluation.tagging import TagPredictions, tag_intervals, tag_predictions, tag_scores, token_summary
-from opinionlm.experiments.class_results import SplitResult, judge_classes, trust_scores
+from opinionlm.experiments.class_results import Fitted, SplitResult, judge_classes, trust_scores
 from opinionlm.experiments.split_report import Predictions
 from opinionlm.training.batching import EncodedTexts
 from opinionlm.training.engines import Engine
-from opinionlm.training.loss_choice import class_counts, split_loss
+from opinionlm.training.loss_choice import class_counts, is_balanced, split_loss
 from opinionlm.training.losses import ExampleLoss
 from opinionlm.training.splits import Split
+from opinionlm.training.tfidf import word_texts
+from opinionlm.training.word_blend import fit_word_blend
 
 
 def kept_outputs(prepared: PreparedDataset) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None:
@@ -47,8 +49,7 @@ def judge(
     texts = split.texts
     match prepared.task:
         case "sequence":
-            mean_loss = split_loss(loss, torch.from_numpy(rows), torch.tensor(texts["label"]))
-            return judge_classes(texts, rows, prepared.taxonomy, rule, mean_loss)
+            return judge_labels(prepared, split, rows, loss, rule)
         case "token":
             positions = split.encoded["word_positions"]
             tagged = tag_predictions(prepared.tags, texts["tokens"], texts["tags"], positions, rows)
@@ -61,6 +62,15 @@ def judge(
             return SplitResult(scored, {"loss": scores["mse"]} | scores)
         case task:
             raise ValueError(f"no classifier is scored on task {task!r}")
+
+
+def judge_labels(
+    prepared: PreparedDataset, split: Split, logits: np.ndarray, loss: ExampleLoss, rule: AnswerRule
+) -> SplitResult:
+    """Predictions and scores of labels of texts, from logits ``(texts, leaves)`` in the order of the texts."""
+    texts = split.texts
+    mean_loss = split_loss(loss, torch.from_numpy(logits.astype(np.float32)), torch.tensor(texts["label"]))
+    return judge_classes(texts, logits, prepared.taxonomy, rule, mean_loss)
 
 
 def tag_loss(split: Split, summaries: np.ndarray, loss: ExampleLoss) -> float:
@@ -116,30 +126,52 @@ def chosen_score(prepared: PreparedDataset) -> Callable[[np.ndarray, np.ndarray]
     return score
 
 
+def fit_labels(splits: dict[str, Split], logits: np.ndarray, prepared: PreparedDataset, config: Config) -> Fitted:
+    """Fit the words beside a model, where they are asked for, and how labels follow.
+
+    Args:
+        splits: their training and validation texts are read.
+        logits: of the model on the validation texts, in their order.
+        prepared: the data set.
+        config: the run's options.
+    """
+    gold, blend = np.asarray(splits["validation"].texts["label"]), None
+    if config.robust.blend_words:
+        train, validation = (
+            (word_texts(splits[name].texts, config.data.platform_prefix), np.asarray(splits[name].texts["label"]))
+            for name in ("train", "validation")
+        )
+        blend = fit_word_blend(train, validation, logits, is_balanced(prepared, config), chosen_score(prepared))
+        logits = blend.logits(logits, validation[0])
+    counts = class_counts(splits["train"], prepared, prepared.taxonomy.leaves, config)
+    return Fitted(fit_answers(gold, logits, counts, prepared.taxonomy, config.decision), blend)
+
+
 def evaluate_splits(
     engine: Engine,
     splits: dict[str, Split],
     readers: dict[str, EncodedTexts],
     prepared: PreparedDataset,
     config: Config,
-) -> tuple[dict[str, SplitResult], AnswerRule]:
+) -> tuple[dict[str, SplitResult], Fitted]:
     """Predict validation and test with the engine's model (every process takes part) and score them.
 
     Returns:
-        The results, and the rule for labels of texts; it is fitted before test is read.
+        The results, and what is fitted for labels of texts, before test is read.
     """
-    rule, results = AnswerRule(), {}
+    fitted, results = Fitted(), {}
     for name in ("validation", "test"):
-        outputs = engine.outputs(readers[name])
-        if prepared.task == "sequence" and name == "validation":
-            split = splits[name]
-            counts = class_counts(splits["train"], prepared, prepared.taxonomy.leaves, config)
-            gold, logits = np.asarray(split.texts["label"]), split.in_text_order(outputs)
-            rule = fit_answers(gold, logits, counts, prepared.taxonomy, config.decision)
-        result = judge(prepared, splits[name], outputs, engine.loss, rule)
-        scores = result.scores | intervals_of(result.predictions)
-        if prepared.task == "sequence":
-            logits = splits[name].in_text_order(outputs)
-            scores |= trust_scores(splits[name].texts, result.predictions, logits, rule, prepared.taxonomy, config)
-        results[name] = SplitResult(result.predictions, scores)
-    return results, rule
+        split, outputs = splits[name], engine.outputs(readers[name])
+        if prepared.task != "sequence":
+            result = judge(prepared, split, outputs, engine.loss, fitted.rule)
+            results[name] = SplitResult(result.predictions, result.scores | intervals_of(result.predictions))
+            continue
+        logits = split.in_text_order(outputs)
+        if name == "validation":
+            fitted = fit_labels(splits, logits, prepared, config)
+        if fitted.blend is not None:
+            logits = fitted.blend.logits(logits, word_texts(split.texts, config.data.platform_prefix))
+        result = judge_labels(prepared, split, logits, engine.loss, fitted.rule)
+        trust = trust_scores(split.texts, result.predictions, logits, fitted.rule, prepared.taxonomy, config)
+        results[name] = SplitResult(result.predictions, result.scores | intervals_of(result.predictions) | trust)
+    return results, fitted

@@ -43,6 +43,8 @@ class OpinionClassifierConfig(PreTrainedConfig):
         adapter: what was added to the backbone, as `opinionlm.models.adapters.add_adapter` reads it.
         temperature: divides the logits, which are the model's own, where calibrated probabilities are wanted.
         decision, decision_offsets: how a leaf is decided, see `opinionlm.evaluation.decisions.AnswerRule`.
+        word_share: share of the words beside the model (`opinionlm.training.word_blend`), 0 without any. They are no
+            part of its logits: `predict.py` mixes them in.
         label_set_score, label_set_thresholds: see `opinionlm.evaluation.label_sets.LabelSets`; None without them.
 
     With ``problem_type="regression"`` and one label the logit is a score, of a pair of texts for instance.
@@ -63,6 +65,7 @@ class OpinionClassifierConfig(PreTrainedConfig):
     task_tokens: int = 0
     adapter: dict | None = None
     temperature: float = 1.0
+    word_share: float = 0.0
     decision: str = "argmax"
     decision_offsets: list[float] | None = None
     label_set_score: str | None = None

@@ -102,6 +102,11 @@ def weight_kind(prepared: PreparedDataset, config: Config) -> WeightKind:
     return "inverse_frequency" if prepared.task == "sequence" and not adjusts else "none"
 
 
+def is_balanced(prepared: PreparedDataset, config: Config) -> bool:
+    """Whether a model is trained to treat rare classes as frequent ones, by weights or by its loss."""
+    return weight_kind(prepared, config) != "none" or config.method.loss in ("logit_adjusted", "tree_conditional")
+
+
 def class_counts(train: Split, prepared: PreparedDataset, names: Sequence[str], config: Config) -> list[int]:
     """Training examples per class: those of the config, or else of the training split.
 

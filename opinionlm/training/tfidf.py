@@ -1,14 +1,34 @@
-"""TF-IDF and logistic regression: the honest floor of every table of results."""
+"""TF-IDF and logistic regression: the honest floor of every table of results, and a second opinion beside a model."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
+from datasets import Dataset
+from safetensors.numpy import load_file, save_file
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from opinionlm.data.platform_prefix import with_platforms
 from opinionlm.errors import UserError
 from opinionlm.training.logistic import GRID, LogisticFit, fit_logistic
+
+VOCABULARY, WEIGHTS = "words.json", "words.safetensors"
+
+
+def new_vectorizer(vocabulary: Sequence[str] | None = None) -> TfidfVectorizer:
+    """Words and word pairs; one that a single training text has tells nothing about another."""
+    return TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, vocabulary=vocabulary)
+
+
+def word_texts(texts: Dataset, platform_prefix: bool) -> list[str]:
+    """The texts of a split as words are counted in them: of pairs both, and behind their platform where asked for."""
+    read = with_platforms(texts) if platform_prefix else texts
+    if "text_pair" not in read.column_names:
+        return list(read["text"])
+    return [f"{first} {second}" for first, second in zip(read["text"], read["text_pair"], strict=True)]
 
 
 class TfidfClassifier:
@@ -24,8 +44,7 @@ class TfidfClassifier:
         self, balanced: bool, score: Callable[[np.ndarray, np.ndarray], float], grid: tuple[float, ...] = GRID
     ) -> None:
         self.balanced, self.score, self.grid = balanced, score, grid
-        # A word that one text alone has tells nothing about another.
-        self.vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
+        self.vectorizer = new_vectorizer()
         self.regression: LogisticFit | None = None
 
     def fit(
@@ -58,7 +77,32 @@ class TfidfClassifier:
         """Logits ``(rows, classes)``."""
         return self.regression.logits(self.vectorizer.transform(texts))
 
+    def save(self, folder: Path) -> None:
+        """Write ``words.json`` (words by number) and ``words.safetensors`` (rarity, weights, biases; float64)."""
+        words = self.vectorizer.get_feature_names_out().tolist()
+        (folder / VOCABULARY).write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")
+        fit = self.regression
+        arrays = {"idf": self.vectorizer.idf_, "weight": fit.weight, "bias": fit.bias}
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / WEIGHTS)
+
     @property
     def parameters(self) -> int:
         """Weights and biases."""
         return self.regression.weight.size + self.regression.bias.size
+
+
+def load_tfidf(folder: Path) -> TfidfClassifier:
+    """Read back what `TfidfClassifier.save` wrote; the logits are the same to the last bit.
+
+    Raises:
+        OSError, ValueError, KeyError: a file is missing or damaged.
+    """
+    words = json.loads((folder / VOCABULARY).read_text(encoding="utf-8"))
+    arrays = load_file(folder / WEIGHTS)
+    if not len(words) == len(arrays["idf"]) == arrays["weight"].shape[1]:
+        raise ValueError(f"{len(words)} words and {len(arrays['idf'])} weights")
+    model = TfidfClassifier(balanced=False, score=lambda gold, logits: 0.0)
+    model.vectorizer = new_vectorizer(words)
+    model.vectorizer.idf_ = arrays["idf"]
+    model.regression = LogisticFit(arrays["weight"], arrays["bias"], c=0.0, scores={})
+    return model

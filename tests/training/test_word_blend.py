@@ -1,0 +1,102 @@
+"""Words beside a model: the mixture by hand, its choice on validation, and the same answers once it is saved."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import pipeline
+
+import predict
+from opinionlm.errors import UserError
+from opinionlm.parsing import parse_config
+from opinionlm.training.tfidf import TfidfClassifier, load_tfidf
+from opinionlm.training.word_blend import SHARES, fit_word_blend, mixed
+from tests.classifier_runs import train
+
+TEXTS = ["buy the coin", "sell the coin", "buy it now", "sell it now"] * 5
+LABELS = np.array([0, 1, 0, 1] * 5)
+
+
+def accuracy(gold: np.ndarray, logits: np.ndarray) -> float:
+    return float((logits.argmax(axis=1) == gold).mean())
+
+
+def test_the_mixture_by_hand() -> None:
+    # Probabilities 0.8 and 0.2 of the model, 0.5 and 0.5 of the words: at a share of a half their geometric means.
+    model, words = np.log([[0.8, 0.2]]) + 3, np.zeros((1, 2))
+    found = np.exp(mixed(model, words, 0.5))
+    assert found[0] == pytest.approx([math.sqrt(0.8 * 0.5), math.sqrt(0.2 * 0.5)])
+    assert mixed(model, words, 0.0) == pytest.approx(np.log([[0.8, 0.2]]))
+
+
+def test_the_share_is_what_validation_likes_best_and_the_smaller_one_in_a_tie() -> None:
+    # The model knows nothing: any share above 0 is right, and 0.1 is the smallest of them.
+    ignorant = np.zeros((len(TEXTS), 2))
+    ignorant[:, 0] = 1e-3
+    blend = fit_word_blend((TEXTS, LABELS), (TEXTS, LABELS), ignorant, True, accuracy)
+    assert blend.share == 0.1 and blend.scores[0.0] == 0.5 and blend.scores[0.1] == 1.0
+    assert set(blend.scores) == set(SHARES)
+    # The model knows everything: the words stay out.
+    knowing = np.eye(2)[LABELS] * 9
+    assert fit_word_blend((TEXTS, LABELS), (TEXTS, LABELS), knowing, True, accuracy).share == 0.0
+
+
+def test_saved_words_give_the_same_logits_to_the_bit(tmp_path) -> None:
+    model = TfidfClassifier(True, accuracy).fit((TEXTS, LABELS), (TEXTS, LABELS), 3)
+    model.save(tmp_path)
+    again = load_tfidf(tmp_path)
+    texts = ["Buy the coin, sell it!", "nothing known", "", "coin coin coin"]
+    assert np.array_equal(model.logits(texts), again.logits(texts))
+    assert again.parameters == model.parameters
+
+
+def predictions(path: Path) -> list[list[float]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return [[float(row[name]) for name in row if name.startswith("probability_")] for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("platform_prefix", [False, True])
+def test_predict_mixes_as_training_did(setting, tmp_path, platform_prefix: bool) -> None:
+    options = {"output_dir": tmp_path, "run_name": "run", "num_train_epochs": 1, "platform_prefix": platform_prefix}
+    metrics = train(setting, blend_words=True, **options)
+    # After one epoch the tiny model knows little, and words say nearly everything about these posts.
+    facts = metrics["decision"]
+    assert facts["word_share"] > 0 and metrics["validation"]["macro_f1"] > facts["macro_f1_without_words"]
+    assert metrics["model"]["word_parameters"] > 100
+    best, table = tmp_path / "run" / "best", tmp_path / "run" / "predictions" / "test.csv"
+    platform = ["--platform", "forum"] if platform_prefix else []
+    predict.main(["--model", str(best), "--input", str(table), "--output", str(tmp_path / "out.csv"), *platform])
+    assert np.abs(np.array(predictions(tmp_path / "out.csv")) - np.array(predictions(table))).max() < 2e-6
+    assert "a pipeline gives the language model alone" in (best / "README.md").read_text()
+    # The pipeline stays the language model's.
+    assert pipeline("text-classification", model=str(best))("a coin")[0]["score"] > 0
+    (best / "words.json").write_text("[]")
+    with pytest.raises(UserError, match="the words beside the model"):
+        predict.main(["--model", str(best), "--input", str(table), "--output", str(tmp_path / "2.csv"), *platform])
+    (best / "words.safetensors").unlink()
+    with pytest.raises(UserError, match="copy the whole folder anew"):
+        predict.main(["--model", str(best), "--input", str(table), "--output", str(tmp_path / "2.csv"), *platform])
+
+
+def test_without_the_option_nothing_is_added(setting, tmp_path) -> None:
+    metrics = train(setting, output_dir=tmp_path, run_name="run", num_train_epochs=1)
+    assert "word_share" not in metrics["decision"] and "word_parameters" not in metrics["model"]
+    best = tmp_path / "run" / "best"
+    assert not list(best.glob("words.*")) and json.loads((best / "config.json").read_text())["word_share"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--engine", "tfidf"], "has nothing but words"),
+        (["--task", "token"], "blend_words: True is for labels of texts"),
+    ],
+)
+def test_refused_where_it_makes_no_sense(options, message) -> None:
+    with pytest.raises(UserError, match=message):
+        parse_config(["--blend_words", "true", *options], "test")
