@@ -169,9 +169,12 @@ def evaluate_splits(
         logits = split.in_text_order(outputs)
         if name == "validation":
             fitted = fit_labels(splits, logits, prepared, config)
+        alone = {}
         if fitted.blend is not None:
+            alone = {"macro_f1_without_words": chosen_score(prepared)(np.asarray(split.texts["label"]), logits)}
             logits = fitted.blend.logits(logits, word_texts(split.texts, config.data.platform_prefix))
         result = judge_labels(prepared, split, logits, engine.loss, fitted.rule)
         trust = trust_scores(split.texts, result.predictions, logits, fitted.rule, prepared.taxonomy, config)
-        results[name] = SplitResult(result.predictions, result.scores | intervals_of(result.predictions) | trust)
+        scores = result.scores | intervals_of(result.predictions) | trust | alone
+        results[name] = SplitResult(result.predictions, scores)
     return results, fitted

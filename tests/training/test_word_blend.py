@@ -67,6 +67,8 @@ def test_predict_mixes_as_training_did(setting, tmp_path, platform_prefix: bool)
     # After one epoch the tiny model knows little, and words say nearly everything about these posts.
     facts = metrics["decision"]
     assert facts["word_share"] > 0 and metrics["validation"]["macro_f1"] > facts["macro_f1_without_words"]
+    assert metrics["validation"]["macro_f1_without_words"] == facts["macro_f1_without_words"]
+    assert 0 <= metrics["test"]["macro_f1_without_words"] <= 1
     assert metrics["model"]["word_parameters"] > 100
     best, table = tmp_path / "run" / "best", tmp_path / "run" / "predictions" / "test.csv"
     platform = ["--platform", "forum"] if platform_prefix else []
