@@ -78,7 +78,9 @@ class DataConfig:
 class ModelConfig:
     """Which backbone, how it is loaded, and the head on top."""
 
-    model_name_or_path: str = option("models/gemma3-mini", "local directory or hub name")
+    model_name_or_path: str = option(
+        "models/gemma3-mini", "local directory or hub name; best/ of a run of train_classifier.py gives its backbone"
+    )
     tokenizer_name_or_path: str | None = option(None, "tokenizer, when it is not in the model's directory")
     model_revision: str = option("main", "branch, tag or commit on the hub")
     trust_remote_code: bool = option(False, "run Python code that a hub repository carries (read it first)")

@@ -11,7 +11,8 @@ from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import load_backbone
-from opinionlm.models.classifier import OpinionClassifier
+from opinionlm.models.classifier import OpinionClassifier, OpinionClassifierConfig
+from opinionlm.models.saved_backbone import saved_backbone
 from opinionlm.models.tagger import OpinionTagger
 
 
@@ -153,5 +154,7 @@ def load_checked_backbone(config: Config, model_config: PreTrainedConfig, vocabu
         )
     check_family(config.method, model_config, generative=False)
     check_length(config.method, model_config, config.data.max_length)
+    if isinstance(model_config, OpinionClassifierConfig):
+        return saved_backbone(config.model, model_config)
     blocks = trained_blocks(config.method, model_config.get_text_config().num_hidden_layers)
     return load_backbone(config.model, trained_blocks=blocks, config=model_config)

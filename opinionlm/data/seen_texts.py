@@ -1,4 +1,4 @@
-"""Which texts a model saw when it went on with its pretraining, so that it is not judged on them."""
+"""Which texts a model saw while it was trained or went on with its pretraining, so that it is not judged on them."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def refuse_seen_texts(model_name_or_path: str, prepared: PreparedDataset) -> Non
         hashes = _hashes(plain_texts(prepared.dataset[split], prepared.task))
         if common := len(np.setdiff1d(np.intersect1d(hashes, seen), own)):
             raise UserError(
-                f"model_name_or_path: '{model_name_or_path}' was pretrained on {common} of the {len(hashes)} texts of "
-                f"{prepared.name}'s {split} split, so its score there would flatter it; pretrain on the training "
+                f"model_name_or_path: '{model_name_or_path}' was trained on {common} of the {len(hashes)} texts of "
+                f"{prepared.name}'s {split} split, so its score there would flatter it; train it on the training "
                 "split of exactly these data (the same dataset YAML and options)"
             )
 

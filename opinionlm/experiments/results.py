@@ -17,6 +17,7 @@ from opinionlm.data.encoding import save_tokenizer
 from opinionlm.data.folders import partial_folder, publish
 from opinionlm.data.platforms import describe_platforms
 from opinionlm.data.prepared import PreparedDataset
+from opinionlm.data.seen_texts import plain_texts, save_seen_texts
 from opinionlm.evaluation.headline import Headline, headline_of
 from opinionlm.evaluation.predictions import score_table, split_table, tag_table
 from opinionlm.evaluation.reports import SplitPredictions
@@ -59,6 +60,8 @@ def save_best(
         model.save_pretrained(folder)
         if blend is not None and blend.share > 0:
             blend.words.save(folder)
+        texts = plain_texts(prepared.dataset["train"], prepared.task)
+        save_seen_texts(folder, config.model.model_name_or_path, texts)
         save_tokenizer(tokenizer, folder, config.data.max_length)
         write_text(folder / "README.md", card)
         publish(folder, best, is_current=lambda: False)

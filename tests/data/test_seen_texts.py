@@ -22,7 +22,7 @@ OTHER = prepared(train=["one", "four"], validation=["three"], test=["two", "five
 def test_the_same_split_is_fine_and_another_one_is_not(tmp_path) -> None:
     save_seen_texts(tmp_path, "somewhere/else", ["one", "two"])
     refuse_seen_texts(str(tmp_path), SAME)
-    with pytest.raises(UserError, match="pretrained on 1 of the 2 texts of posts's test split"):
+    with pytest.raises(UserError, match="trained on 1 of the 2 texts of posts's test split"):
         refuse_seen_texts(str(tmp_path), OTHER)
     refuse_seen_texts("google/gemma-3-1b-pt", OTHER)
 
