@@ -6,6 +6,7 @@ to their 16 levels (peft #2321).
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import torch
@@ -16,10 +17,12 @@ from transformers import AutoConfig, AutoTokenizer
 from transformers.pytorch_utils import Conv1D
 
 from opinionlm.data.folders import partial_folder, publish
+from opinionlm.data.seen_texts import SEEN_TEXTS
 from opinionlm.errors import UserError
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.quantization import quantized_modules
 from opinionlm.models.tagger import OpinionTagger, OpinionTaggerConfig
+from opinionlm.training.tfidf import VOCABULARY, WEIGHTS
 
 MERGEABLE = ("lora", "qlora", "dora", "adalora", "ia3")
 
@@ -103,4 +106,8 @@ def merge_model_folder(source: Path, target: Path) -> None:
     with partial_folder(target) as folder:
         merged.save_pretrained(folder)
         AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+        # The words beside the model, and what it was trained on, are as true of the merged one.
+        for name in (VOCABULARY, WEIGHTS, SEEN_TEXTS):
+            if (source / name).is_file():
+                shutil.copy(source / name, folder / name)
         publish(folder, target, is_current=lambda: False)

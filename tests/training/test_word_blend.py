@@ -85,6 +85,16 @@ def test_predict_mixes_as_training_did(setting, tmp_path, platform_prefix: bool)
         predict.main(["--model", str(best), "--input", str(table), "--output", str(tmp_path / "2.csv"), *platform])
 
 
+def test_a_merged_adapter_keeps_its_words(setting, tmp_path) -> None:
+    options = {"output_dir": tmp_path, "run_name": "run", "num_train_epochs": 1, "adaptation": "lora"}
+    train(setting, blend_words=True, **options)
+    best, table = tmp_path / "run" / "best", tmp_path / "run" / "predictions" / "test.csv"
+    predict.main(["--model", str(best), "--merge", str(tmp_path / "merged")])
+    arguments = ["--input", str(table), "--output", str(tmp_path / "out.csv")]
+    predict.main(["--model", str(tmp_path / "merged"), *arguments])
+    assert np.abs(np.array(predictions(tmp_path / "out.csv")) - np.array(predictions(table))).max() < 1e-5
+
+
 def test_without_the_option_nothing_is_added(setting, tmp_path) -> None:
     metrics = train(setting, output_dir=tmp_path, run_name="run", num_train_epochs=1)
     assert "word_share" not in metrics["decision"] and "word_parameters" not in metrics["model"]
