@@ -19,10 +19,9 @@ from transformers.pytorch_utils import Conv1D
 from opinionlm.data.folders import partial_folder, publish
 from opinionlm.data.seen_texts import SEEN_TEXTS
 from opinionlm.errors import UserError
-from opinionlm.models.classifier import OpinionClassifier
+from opinionlm.models.classifier import WORD_FILES, OpinionClassifier
 from opinionlm.models.quantization import quantized_modules
 from opinionlm.models.tagger import OpinionTagger, OpinionTaggerConfig
-from opinionlm.training.tfidf import VOCABULARY, WEIGHTS
 
 MERGEABLE = ("lora", "qlora", "dora", "adalora", "ia3")
 
@@ -107,7 +106,7 @@ def merge_model_folder(source: Path, target: Path) -> None:
         merged.save_pretrained(folder)
         AutoTokenizer.from_pretrained(source).save_pretrained(folder)
         # The words beside the model, and what it was trained on, are as true of the merged one.
-        for name in (VOCABULARY, WEIGHTS, SEEN_TEXTS):
+        for name in (*WORD_FILES, SEEN_TEXTS):
             if (source / name).is_file():
                 shutil.copy(source / name, folder / name)
         publish(folder, target, is_current=lambda: False)

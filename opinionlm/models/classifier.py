@@ -24,6 +24,9 @@ from opinionlm.models.quantization import (
 )
 from opinionlm.models.task_embedding import add_task_rows
 
+# The words beside a model lie in its folder: `opinionlm.training.tfidf` writes and reads them.
+WORD_FILES = ("words.json", "words.safetensors")
+
 
 class OpinionClassifierConfig(PreTrainedConfig):
     r"""Configuration of `OpinionClassifier`.

@@ -13,9 +13,10 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from opinionlm.data.platform_prefix import with_platforms
 from opinionlm.errors import UserError
+from opinionlm.models.classifier import WORD_FILES
 from opinionlm.training.logistic import GRID, LogisticFit, fit_logistic
 
-VOCABULARY, WEIGHTS = "words.json", "words.safetensors"
+VOCABULARY, WEIGHTS = WORD_FILES
 
 
 def new_vectorizer(vocabulary: Sequence[str] | None = None) -> TfidfVectorizer:
