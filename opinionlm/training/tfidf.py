@@ -11,7 +11,7 @@ from datasets import Dataset
 from safetensors.numpy import load_file, save_file
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from opinionlm.data.platform_prefix import with_platforms
+from opinionlm.data.platform_prefix import platform_text
 from opinionlm.errors import UserError
 from opinionlm.models.classifier import WORD_FILES
 from opinionlm.training.logistic import GRID, LogisticFit, fit_logistic
@@ -26,10 +26,12 @@ def new_vectorizer(vocabulary: Sequence[str] | None = None) -> TfidfVectorizer:
 
 def word_texts(texts: Dataset, platform_prefix: bool) -> list[str]:
     """The texts of a split as words are counted in them: of pairs both, and behind their platform where asked for."""
-    read = with_platforms(texts) if platform_prefix else texts
-    if "text_pair" not in read.column_names:
-        return list(read["text"])
-    return [f"{first} {second}" for first, second in zip(read["text"], read["text_pair"], strict=True)]
+    read = list(texts["text"])
+    if platform_prefix:
+        read = [platform_text(*row) for row in zip(texts["platform"], read, strict=True)]
+    if "text_pair" not in texts.column_names:
+        return read
+    return [f"{first} {second}" for first, second in zip(read, texts["text_pair"], strict=True)]
 
 
 class TfidfClassifier:
@@ -96,7 +98,7 @@ def load_tfidf(folder: Path) -> TfidfClassifier:
     """Read back what `TfidfClassifier.save` wrote; the logits are the same to the last bit.
 
     Raises:
-        OSError, ValueError, KeyError: a file is missing or damaged.
+        OSError, ValueError, LookupError, SafetensorError: a file is missing or damaged.
     """
     words = json.loads((folder / VOCABULARY).read_text(encoding="utf-8"))
     arrays = load_file(folder / WEIGHTS)

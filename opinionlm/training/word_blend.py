@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError
 from scipy.special import log_softmax
 
 from opinionlm.errors import UserError
@@ -90,7 +91,7 @@ def load_word_blend(folder: Path, share: float) -> WordBlend | None:
         return None
     try:
         return WordBlend(load_tfidf(folder), share, scores={})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"--model: the words beside the model in {folder} ({VOCABULARY}, words.safetensors) cannot be read "

@@ -80,6 +80,9 @@ def test_predict_mixes_as_training_did(setting, tmp_path, platform_prefix: bool)
     (best / "words.json").write_text("[]")
     with pytest.raises(UserError, match="the words beside the model"):
         predict.main(["--model", str(best), "--input", str(table), "--output", str(tmp_path / "2.csv"), *platform])
+    (best / "words.safetensors").write_bytes((best / "words.safetensors").read_bytes()[:100])
+    with pytest.raises(UserError, match="copy the whole folder anew"):
+        predict.main(["--model", str(best), "--input", str(table), "--output", str(tmp_path / "2.csv"), *platform])
     (best / "words.safetensors").unlink()
     with pytest.raises(UserError, match="copy the whole folder anew"):
         predict.main(["--model", str(best), "--input", str(table), "--output", str(tmp_path / "2.csv"), *platform])
