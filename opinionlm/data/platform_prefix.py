@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from datasets import Dataset
 
 from opinionlm.errors import UserError
@@ -10,6 +12,11 @@ from opinionlm.errors import UserError
 def platform_text(platform: str, text: str) -> str:
     """A text with its platform in front; a post from nowhere in particular stays as it is."""
     return f"{platform}: {text}" if platform else text
+
+
+def platform_of(text: str, platforms: Sequence[str]) -> str:
+    """The platform that `platform_text` put in front of a text; blank where none of these stands there."""
+    return next((name for name in platforms if text.startswith(f"{name}: ")), "")
 
 
 def with_platforms(texts: Dataset) -> Dataset:

@@ -10,6 +10,7 @@ from transformers import EvalPrediction
 
 from opinionlm.config import Config
 from opinionlm.data.encoding import IGNORED, flat_lists
+from opinionlm.data.platform_prefix import platforms_of
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.evaluation.decisions import AnswerRule, fit_answers
 from opinionlm.evaluation.headline import headline_of
@@ -141,7 +142,11 @@ def fit_labels(splits: dict[str, Split], logits: np.ndarray, prepared: PreparedD
             (word_texts(splits[name].texts, config.data.platform_prefix), np.asarray(splits[name].texts["label"]))
             for name in ("train", "validation")
         )
-        blend = fit_word_blend(train, validation, logits, is_balanced(prepared, config), chosen_score(prepared))
+        known = prepared.dataset["train"]
+        platforms = platforms_of(known, config.data.dataset) if config.data.platform_prefix else ()
+        blend = fit_word_blend(
+            train, validation, logits, is_balanced(prepared, config), chosen_score(prepared), platforms
+        )
         logits = blend.logits(logits, validation[0])
     counts = class_counts(splits["train"], prepared, prepared.taxonomy.leaves, config)
     return Fitted(fit_answers(gold, logits, counts, prepared.taxonomy, config.decision), blend)

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 from safetensors.numpy import load_file, save_file
+from scipy.sparse import csr_matrix, diags, hstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from opinionlm.data.platform_prefix import platform_text
+from opinionlm.data.platform_prefix import platform_of, platform_text
 from opinionlm.errors import UserError
 from opinionlm.models.classifier import WORD_FILES
 from opinionlm.training.logistic import GRID, LogisticFit, fit_logistic
@@ -37,16 +38,24 @@ def word_texts(texts: Dataset, platform_prefix: bool) -> list[str]:
 class TfidfClassifier:
     """Words and word pairs, weighted by rarity, into a linear classifier.
 
+    With ``platforms`` every word has a weight that all posts share and one for each platform, because the same word
+    may mean different things on each (feature augmentation, Daumé III 2007, "Frustratingly Easy Domain Adaptation").
+
     Args:
         balanced: weight every class by its inverse frequency.
         score: (gold ids, logits) → what C is chosen by, on validation.
         grid: the values of C to choose from.
+        platforms: whose names `platform_text` put in front of the texts; none for shared weights alone.
     """
 
     def __init__(
-        self, balanced: bool, score: Callable[[np.ndarray, np.ndarray], float], grid: tuple[float, ...] = GRID
+        self,
+        balanced: bool,
+        score: Callable[[np.ndarray, np.ndarray], float],
+        grid: tuple[float, ...] = GRID,
+        platforms: Sequence[str] = (),
     ) -> None:
-        self.balanced, self.score, self.grid = balanced, score, grid
+        self.balanced, self.score, self.grid, self.platforms = balanced, score, grid, tuple(platforms)
         self.vectorizer = new_vectorizer()
         self.regression: LogisticFit | None = None
 
@@ -67,23 +76,33 @@ class TfidfClassifier:
             UserError: no word occurs in two training texts, or fewer than two classes do.
         """
         try:
-            features = self.vectorizer.fit_transform(train[0])
+            self.vectorizer.fit(train[0])
         except ValueError as error:
             raise UserError(f"engine: tfidf finds no word that two training texts share ({error})") from error
-        held_out = self.vectorizer.transform(validation[0])
+        features, held_out = self.features(train[0]), self.features(validation[0])
         self.regression = fit_logistic(
             (features, train[1]), (held_out, validation[1]), classes, self.balanced, self.score, self.grid
         )
         return self
 
+    def features(self, texts: Sequence[str]) -> csr_matrix:
+        """Shared features and those of every platform, ``(rows, words · (1 + platforms))``, float64.
+
+        A platform's block repeats the words of its own posts and is empty for all others.
+        """
+        shared = self.vectorizer.transform(texts)
+        names = np.array([platform_of(text, self.platforms) for text in texts])
+        blocks = [diags((names == platform).astype(np.float64)) @ shared for platform in self.platforms]
+        return hstack([shared, *blocks], format="csr")
+
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """Logits ``(rows, classes)``."""
-        return self.regression.logits(self.vectorizer.transform(texts))
+        return self.regression.logits(self.features(texts))
 
     def save(self, folder: Path) -> None:
-        """Write ``words.json`` (words by number) and ``words.safetensors`` (rarity, weights, biases; float64)."""
-        words = self.vectorizer.get_feature_names_out().tolist()
-        (folder / VOCABULARY).write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")
+        """Write ``words.json`` (platforms and words) and ``words.safetensors`` (rarity, weights, biases; float64)."""
+        known = {"platforms": self.platforms, "words": self.vectorizer.get_feature_names_out().tolist()}
+        (folder / VOCABULARY).write_text(json.dumps(known, ensure_ascii=False), encoding="utf-8")
         fit = self.regression
         arrays = {"idf": self.vectorizer.idf_, "weight": fit.weight, "bias": fit.bias}
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / WEIGHTS)
@@ -100,11 +119,12 @@ def load_tfidf(folder: Path) -> TfidfClassifier:
     Raises:
         OSError, ValueError, LookupError, SafetensorError: a file is missing or damaged.
     """
-    words = json.loads((folder / VOCABULARY).read_text(encoding="utf-8"))
+    known = json.loads((folder / VOCABULARY).read_text(encoding="utf-8"))
+    words, platforms = known["words"], known["platforms"]
     arrays = load_file(folder / WEIGHTS)
-    if not len(words) == len(arrays["idf"]) == arrays["weight"].shape[1]:
-        raise ValueError(f"{len(words)} words and {len(arrays['idf'])} weights")
-    model = TfidfClassifier(balanced=False, score=lambda gold, logits: 0.0)
+    if len(words) != len(arrays["idf"]) or len(words) * (1 + len(platforms)) != arrays["weight"].shape[1]:
+        raise ValueError(f"{len(words)} words, {len(platforms)} platforms and {arrays['weight'].shape[1]} weights")
+    model = TfidfClassifier(balanced=False, score=lambda gold, logits: 0.0, platforms=platforms)
     model.vectorizer = new_vectorizer(words)
     model.vectorizer.idf_ = arrays["idf"]
     model.regression = LogisticFit(arrays["weight"], arrays["bias"], c=0.0, scores={})

@@ -61,8 +61,11 @@ def fit_word_blend(
     model_logits: np.ndarray,
     balanced: bool,
     score: Score,
+    platforms: Sequence[str] = (),
 ) -> WordBlend:
-    """Fit words on the training texts; choose their regularisation and their share on validation.
+    """Fit words on the training texts; choose their regularisation and their share together, on validation.
+
+    What is best alone is not best beside a model: less regularised words say more that the model does not know.
 
     Args:
         train: texts and label ids ``(rows,)``.
@@ -70,10 +73,18 @@ def fit_word_blend(
         model_logits: of the model on the validation texts, ``(rows, classes)``.
         balanced: weight every class by its inverse frequency, where the model was trained for balance too.
         score: (gold ids, logits) → what is chosen by; the smaller share wins a tie.
+        platforms: that stand in front of the texts, for weights of their own; see `TfidfClassifier`.
     """
-    words = TfidfClassifier(balanced, score, C_GRID).fit(train, validation, model_logits.shape[1])
-    word_logits = words.logits(validation[0])
-    scores = {share: score(validation[1], mixed(model_logits, word_logits, share)) for share in SHARES}
+
+    def scores_by_share(gold: np.ndarray, word_logits: np.ndarray) -> dict[float, float]:
+        return {share: score(gold, mixed(model_logits, word_logits, share)) for share in SHARES}
+
+    def best_mixture(gold: np.ndarray, word_logits: np.ndarray) -> float:
+        return max(scores_by_share(gold, word_logits).values())
+
+    words = TfidfClassifier(balanced, best_mixture, C_GRID, platforms)
+    words.fit(train, validation, model_logits.shape[1])
+    scores = scores_by_share(validation[1], words.logits(validation[0]))
     return WordBlend(words, max(SHARES, key=lambda share: scores[share]), scores)
 
 

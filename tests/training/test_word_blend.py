@@ -55,6 +55,36 @@ def test_saved_words_give_the_same_logits_to_the_bit(tmp_path) -> None:
     assert again.parameters == model.parameters
 
 
+def test_a_word_may_mean_something_else_on_every_platform(tmp_path) -> None:
+    # "up" is label 0 on one platform and 1 on the other: no shared weight can say that, weights of their own can.
+    posts = [f"{platform}: it goes {word}" for platform in ("reddit", "twitter") for word in ("up", "down")] * 6
+    gold = np.array([0, 1, 1, 0] * 6)
+    shared = TfidfClassifier(True, accuracy).fit((posts, gold), (posts, gold), 2)
+    own = TfidfClassifier(True, accuracy, platforms=["reddit", "twitter"]).fit((posts, gold), (posts, gold), 2)
+    # Words alone; the vectorizer also knows pairs of words, of which none holds a platform and a direction.
+    assert accuracy(gold, shared.logits(posts)) == 0.5 and accuracy(gold, own.logits(posts)) == 1.0
+    assert own.parameters == 2 + 3 * (shared.parameters - 2)
+    own.save(tmp_path)
+    again = load_tfidf(tmp_path)
+    texts = [*posts, "goes up", "youtube: goes up", ""]
+    assert np.array_equal(own.logits(texts), again.logits(texts))
+    # A post from elsewhere has the shared weights alone.
+    assert own.features(["youtube: goes up"]).nnz == shared.features(["youtube: goes up"]).nnz
+
+
+def test_the_regularisation_is_what_serves_the_mixture() -> None:
+    # Word logits of every C are taken apart by their size: the score prefers the larger ones only beside the model.
+    seen = []
+
+    def spread(gold: np.ndarray, logits: np.ndarray) -> float:
+        seen.append(float(np.ptp(logits, axis=1).mean()))
+        return seen[-1]
+
+    blend = fit_word_blend((TEXTS, LABELS), (TEXTS, LABELS), np.zeros((len(TEXTS), 2)), True, spread)
+    assert blend.words.regression.c == 30.0 and blend.share == max(SHARES)
+    assert len(seen) == (5 + 1) * len(SHARES)
+
+
 def predictions(path: Path) -> list[list[float]]:
     with open(path, encoding="utf-8", newline="") as file:
         return [[float(row[name]) for name in row if name.startswith("probability_")] for row in csv.DictReader(file)]
