@@ -70,10 +70,9 @@ def fit_logistic(
         raise UserError("engine: logistic regression needs at least two classes among the training texts")
     fits: dict[float, LogisticFit] = {}
     scores: dict[float, float] = {}
-    # Each fit starts from the one before, whose optimum is near: same answer, fewer steps.
-    model = LogisticRegression(class_weight="balanced" if balanced else None, max_iter=5000, warm_start=True)
     for c in tqdm(grid, desc="Logistic regression", unit=" C", disable=None, leave=False):
-        model.set_params(C=c).fit(*train)
+        model = LogisticRegression(C=c, class_weight="balanced" if balanced else None, max_iter=5000)
+        model.fit(*train)
         fits[c] = expand(model, classes, c, scores)
         scores[c] = score(validation[1], fits[c].logits(validation[0]))
     return fits[max(grid, key=lambda c: scores[c])]
