@@ -13,7 +13,7 @@ import predict
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.evaluation.decisions import AnswerRule
-from opinionlm.evaluation.ensembles import averaged_logits
+from opinionlm.evaluation.ensembles import averaged_logits, common_tilt
 from opinionlm.evaluation.metrics import classification_scores
 from opinionlm.experiments.ensemble_folder import keep_members
 from opinionlm.experiments.ensembles import read_probabilities
@@ -56,6 +56,26 @@ def test_average_by_hand() -> None:
     assert AnswerRule().probabilities(averaged_logits(members))[0].tolist() == pytest.approx([0.45, 0.55, 0], abs=1e-6)
     sharper = AnswerRule(0.5).probabilities(averaged_logits(members))[0]
     assert sharper[1] == pytest.approx(0.55**2 / (0.45**2 + 0.55**2), abs=1e-6)
+
+
+def test_an_average_prefers_what_its_members_prefer(tmp_path) -> None:
+    # Both members' calibration lowers the first leaf; their answers are those of the logits all the same.
+    biases = [[-3.0, 1.0, 1.0, 1.0], [-1.0, 1.0, 0.0, 0.0]]
+    assert common_tilt(biases) == (2.0, -1.0, -0.5, -0.5) and common_tilt([[], biases[0]])[0] == 1.5
+    assert common_tilt([[], []]) == ()
+    folders = []
+    for at, own in enumerate(biases):
+        folders.append(save_tiny_classifier(tmp_path / str(at)))
+        change(folders[-1], calibration_biases=own, decision_offsets=[-bias for bias in own])
+    plain = [row["predicted"] for row in label([save_tiny_classifier(tmp_path / "plain")], tmp_path)]
+    alone = label(folders[:1], tmp_path)
+    assert [row["predicted"] for row in alone] == plain
+    together = label(folders, tmp_path)
+    mean = np.mean([probabilities(label([folder], tmp_path)) for folder in folders], axis=0)
+    np.testing.assert_allclose(probabilities(together), mean, atol=2e-6)
+    decided = (averaged_logits([mean]) + np.array(common_tilt(biases))).argmax(axis=1)
+    assert [row["predicted"] for row in together] == [LEAVES[leaf] for leaf in decided]
+    assert (decided != mean.argmax(axis=1)).any()
 
 
 def test_several_folders_are_averaged(pair, tmp_path) -> None:
@@ -122,7 +142,7 @@ def test_seeds_leave_an_ensemble(setting, tmp_path, capsys) -> None:
         # The rule is the ensemble's own, and it decides as the file says.
         facts = json.loads((folder / "best" / "ensemble.json").read_text())["rule"]
         mean = (members[0] + members[1]) / 2
-        scores = np.log(np.maximum(mean, 2.5e-7)) / facts["temperature"]
+        scores = np.log(np.maximum(mean, 2.5e-7)) / facts["temperature"] + np.array(facts["calibration_biases"])
         scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
         decided = (scores + np.array(facts["decision_offsets"] or [0.0])).argmax(axis=1)
         assert decided.tolist() == predicted

@@ -19,6 +19,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 import predict
 from opinionlm.adaptation.adapt.tokenizer import TaskTokenTokenizer
 from opinionlm.errors import UserError
+from opinionlm.evaluation.calibration import calibrated
 from opinionlm.experiments.prediction import load_labeller
 from opinionlm.parsing import parse_config
 from tests.classifier_runs import WORDS, command_line, train
@@ -50,7 +51,8 @@ def reloaded_probabilities(folder: Path, texts: list[str]) -> np.ndarray:
     tokenizer = AutoTokenizer.from_pretrained(folder / "best")
     batch = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
     with torch.no_grad():
-        return (model(**batch).logits / model.config.temperature).softmax(-1).numpy()
+        logits = model(**batch).logits.numpy()
+    return calibrated(logits, model.config.temperature, model.config.calibration_biases)
 
 
 def test_run_folder_tells_what_trains_and_why(setting, adapted) -> None:
@@ -107,7 +109,7 @@ def test_saved_model_reads_task_tokens_everywhere(adapted, tmp_path) -> None:
         labelled = [[float(row[f"probability_{name}"]) for name in WORDS] for row in csv.DictReader(file)]
     assert np.array(labelled) == pytest.approx(expected, abs=2e-5)
 
-    # The pipeline knows no temperature: its answers are those of the plain logits.
+    # The pipeline knows no calibration: its answers are those of the plain logits.
     model = AutoModelForSequenceClassification.from_pretrained(folder / "best").eval()
     classify = pipeline("text-classification", model=str(folder / "best"), device="cpu")
     answers = classify(texts, top_k=None, truncation=True)

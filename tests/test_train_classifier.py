@@ -18,6 +18,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import predict
 from opinionlm.errors import UserError
+from opinionlm.evaluation.calibration import calibrated
 from opinionlm.training.checkpoints import seal
 from tests.classifier_runs import WORDS, command_line, train
 
@@ -58,9 +59,11 @@ def test_run_folder(setting, tmp_path, capsys) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder / "best")
     batch = tokenizer([row["text"] for row in rows], padding=True, truncation=True, return_tensors="pt")
     with torch.no_grad():
-        probabilities = (model(**batch).logits / model.config.temperature).softmax(-1)
+        probabilities = calibrated(
+            model(**batch).logits.numpy(), model.config.temperature, model.config.calibration_biases
+        )
     stored_probabilities = [[float(row[f"probability_{label}"]) for label in WORDS] for row in rows]
-    assert probabilities.numpy() == pytest.approx(np.array(stored_probabilities), abs=2e-5)
+    assert probabilities == pytest.approx(np.array(stored_probabilities), abs=2e-5)
 
     # A finished run is not run again; other options under its name are refused; predict.py reads its model.
     assert train(setting, output_dir=tmp_path, run_name="full_run", report_to="wandb") is None

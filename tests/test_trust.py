@@ -120,6 +120,7 @@ def test_a_run_fits_on_validation_alone(setting, tmp_path, monkeypatch) -> None:
     assert len(validation) == len(golds["validation"]) and len(test) == len(golds["test"])
     saved = json.loads((folder / "best" / "config.json").read_text())
     assert metrics["decision"]["temperature"] == saved["temperature"] > 0
+    assert metrics["decision"]["calibration_biases"] == saved["calibration_biases"] != [0.0] * 4
     assert saved["decision"] == "thresholds" and len(saved["decision_offsets"]) == 4
     assert len(saved["label_set_thresholds"]) == len(COVERAGES)
     for split in ("validation", "test"):
@@ -132,10 +133,12 @@ def test_a_run_fits_on_validation_alone(setting, tmp_path, monkeypatch) -> None:
     # The card says how far the model can be trusted.
     card, test = (folder / "best" / "README.md").read_text(), metrics["test"]
     temperature, coverage = metrics["decision"]["temperature"], test["label_set_coverage"]
+    bias = max(metrics["decision"]["calibration_biases"], key=abs)
     for line in (
         "| loss | tree_conditional |",
         "| decision | thresholds |",
         f"| temperature | {temperature:.3f} |",
+        f"| largest bias of a class | {bias:+.3f} nats |",
         f"| calibration error (ECE) | {test['ece_uncalibrated']:.4f} before it, {test['ece']:.4f} after it |",
         f"| label sets (lac) for 80% | right in {coverage:.1%}, {test['label_set_size']:.2f} labels on average |",
         f"| forum | {len(golds['test'])} | {test['macro_f1']:.4f} |",

@@ -1,11 +1,12 @@
-"""Probabilities that can be believed: one temperature, fitted on validation."""
+"""Probabilities that can be believed: one temperature and a bias per class, fitted on validation."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
+from scipy.special import log_softmax
 
 from opinionlm.evaluation.metrics import softmax
 
@@ -20,30 +21,59 @@ def negative_log_likelihood(gold: np.ndarray, logits: np.ndarray) -> float:
         gold: leaf ids ``(rows,)``.
         logits: ``(rows, classes)``.
     """
-    largest = logits.max(axis=1)
-    normaliser = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
-    return float((normaliser - logits[np.arange(len(gold)), gold]).mean())
+    return float(-log_softmax(logits, axis=1)[np.arange(len(gold)), gold].mean())
 
 
-def fit_temperature(gold: np.ndarray, logits: np.ndarray) -> float:
-    """The temperature that makes a split likeliest (Guo et al. 2017, section 4.2); no answer changes by it.
+def fit_calibration(gold: np.ndarray, logits: np.ndarray) -> tuple[float, np.ndarray]:
+    """Temperature and class biases that make a split likeliest: softmax(logits / temperature + biases).
 
-    The likelihood has a single maximum, so the result does not depend on where the search starts.
+    Bias-corrected temperature scaling (Alexandari et al. 2020, section 3.2). A temperature alone (Guo et al. 2017)
+    makes confidences larger or smaller together; the biases take back what class weights or an adjusted loss moved
+    from frequent classes to rare ones. They have a normal prior with a standard deviation of one nat, so that few
+    rows, or a class that has none, move them little. The penalised likelihood is concave in the inverse temperature
+    and the biases, so the result does not depend on where the search starts.
 
     Args:
         gold: leaf ids ``(rows,)`` of validation.
         logits: the model's, ``(rows, classes)``.
+
+    Returns:
+        The temperature and the biases ``(classes,)`` in nats, float64; their mean is zero.
     """
     logits = logits.astype(np.float64)
-    found = minimize_scalar(
-        lambda log: negative_log_likelihood(gold, logits / math.exp(log)),
-        bounds=(math.log(COLDEST), math.log(HOTTEST)),
-        method="bounded",
-        options={"xatol": 1e-8},
+    # The likelihood does not know a constant per row, and the search is better conditioned without it.
+    logits -= logits.mean(axis=1, keepdims=True)
+    rows, classes = logits.shape
+    frequency = np.bincount(gold, minlength=classes) / rows
+    gold_logit = logits[np.arange(rows), gold].mean()
+
+    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        inverse, biases = parameters[0], parameters[1:]
+        scores = logits * inverse + biases
+        probabilities = softmax(scores)
+        value = negative_log_likelihood(gold, scores) + (biases**2).sum() / (2 * rows)
+        slope = (probabilities * logits).sum(axis=1).mean() - gold_logit
+        return value, np.append(slope, probabilities.mean(axis=0) - frequency + biases / rows)
+
+    found = minimize(
+        loss,
+        np.append(1.0, np.zeros(classes)),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(1 / HOTTEST, 1 / COLDEST)] + [(None, None)] * classes,
+        options={"maxiter": 1000, "ftol": 1e-14, "gtol": 1e-9},
     )
-    return math.exp(float(found.x))
+    # The prior makes the mean zero at the optimum; here to the last bit, whatever the tolerance.
+    return 1 / float(found.x[0]), found.x[1:] - found.x[1:].mean()
 
 
-def calibrated(logits: np.ndarray, temperature: float) -> np.ndarray:
-    """Probabilities ``(rows, classes)`` in float64 from a model's raw logits."""
-    return softmax(logits.astype(np.float64) / temperature)
+def calibrated(logits: np.ndarray, temperature: float, biases: Sequence[float] = ()) -> np.ndarray:
+    """Probabilities ``(rows, classes)`` in float64 from a model's raw logits.
+
+    Args:
+        logits: ``(rows, classes)``.
+        temperature: divides them.
+        biases: added afterwards, one per class; empty for none.
+    """
+    scores = logits.astype(np.float64) / temperature
+    return softmax(scores + np.asarray(biases) if len(biases) else scores)

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from opinionlm.data.taxonomy import Taxonomy
-from opinionlm.evaluation.calibration import calibrated, fit_temperature
+from opinionlm.evaluation.calibration import calibrated, fit_calibration
 from opinionlm.evaluation.hierarchical import lca_heights
 from opinionlm.evaluation.label_sets import LabelSets, fit_label_sets
-from opinionlm.evaluation.metrics import f1_from_confusion, present_classes
+from opinionlm.evaluation.metrics import f1_from_confusion, present_classes, softmax
 from opinionlm.options import DecisionConfig, DecisionKind
 
 # Strengths of the adjustment that are tried on validation, and offsets in nats; both hold 0, which changes nothing.
@@ -32,9 +32,11 @@ class AnswerRule:
     Attributes:
         temperature: divides the logits.
         kind: how the leaf is decided.
-        offsets: added to the leaves' log-probabilities by ``logit_adjusted`` and ``thresholds``, else empty.
+        offsets: added to the leaves' log-probabilities by every kind but ``expected_cost``; empty for none. They hold
+            the biases with the opposite sign, so that calibration changes no answer.
         tau: the chosen strength of ``logit_adjusted``, else None.
         label_sets: None for a model that has none.
+        biases: added to the divided logits, one per leaf; empty for none.
     """
 
     temperature: float = 1.0
@@ -42,10 +44,11 @@ class AnswerRule:
     offsets: tuple[float, ...] = field(default=())
     tau: float | None = None
     label_sets: LabelSets | None = None
+    biases: tuple[float, ...] = field(default=())
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Calibrated probabilities ``(rows, leaves)`` from raw logits."""
-        return calibrated(logits, self.temperature)
+        return calibrated(logits, self.temperature, self.biases)
 
     def decide(self, probabilities: np.ndarray, taxonomy: Taxonomy) -> np.ndarray:
         """Leaf ids ``(rows,)``; the first leaf wins a tie.
@@ -55,10 +58,11 @@ class AnswerRule:
             taxonomy: the label tree.
         """
         match self.kind:
-            case "argmax":
+            case "argmax" if not self.offsets:
                 return probabilities.argmax(axis=1)
-            case "logit_adjusted" | "thresholds":
-                return (log(probabilities) + np.array(self.offsets)).argmax(axis=1)
+            case "argmax" | "logit_adjusted" | "thresholds":
+                # Rounded, so that logits that are equal before calibration are equal again.
+                return (log(probabilities) + np.array(self.offsets)).round(9).argmax(axis=1)
             case "expected_cost":
                 # Rounded, so that equal costs are equal whatever order they were summed in.
                 return (probabilities @ lca_heights(taxonomy)).round(12).argmin(axis=1)
@@ -70,9 +74,17 @@ def log(probabilities: np.ndarray) -> np.ndarray:
 
 
 def fit_answers(
-    gold: np.ndarray, logits: np.ndarray, counts: Sequence[int], taxonomy: Taxonomy, options: DecisionConfig
+    gold: np.ndarray,
+    logits: np.ndarray,
+    counts: Sequence[int],
+    taxonomy: Taxonomy,
+    options: DecisionConfig,
+    tilt: Sequence[float] = (),
 ) -> AnswerRule:
-    """Temperature, decision and label sets from the validation split.
+    """Calibration, decision and label sets from the validation split.
+
+    All decisions but ``expected_cost`` start from the likeliest leaf before calibration's biases, as the loss and its
+    class weights made the model prefer it: macro-F1 wants rare leaves more often than their frequency would.
 
     Args:
         gold: leaf ids ``(rows,)`` of validation.
@@ -80,19 +92,26 @@ def fit_answers(
         counts: training examples per leaf.
         taxonomy: the label tree.
         options: which decision, which label sets.
+        tilt: what is added to the divided logits before anything is decided, one per leaf: logits that come of
+            calibrated probabilities have lost what the loss preferred. Empty for none.
     """
-    temperature = fit_temperature(gold, logits)
-    probabilities = calibrated(logits, temperature)
-    offsets, tau = np.zeros(0), None
+    temperature, biases = fit_calibration(gold, logits)
+    probabilities = calibrated(logits, temperature, biases)
+    preferred = (np.asarray(tilt) if len(tilt) else 0.0) - biases
+    tilted = softmax(log(probabilities) + preferred)
+    offsets, tau = preferred, None
     match options.decision:
         case "logit_adjusted":
-            tau, offsets = fit_adjustment(gold, probabilities, counts)
+            tau, adjustment = fit_adjustment(gold, tilted, counts)
+            offsets = preferred + adjustment
         case "thresholds":
-            offsets = fit_offsets(gold, probabilities)
-        case "argmax" | "expected_cost":
+            offsets = preferred + fit_offsets(gold, tilted)
+        case "argmax":
             pass
+        case "expected_cost":
+            offsets = np.zeros(0)
     sets = fit_label_sets(gold, probabilities, options.label_set_score)
-    return AnswerRule(temperature, options.decision, tuple(offsets.tolist()), tau, sets)
+    return AnswerRule(temperature, options.decision, tuple(offsets.tolist()), tau, sets, tuple(biases.tolist()))
 
 
 def macro_f1(gold: np.ndarray, predicted: np.ndarray, classes: int) -> float:

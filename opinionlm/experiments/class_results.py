@@ -108,10 +108,12 @@ def group_scores(texts: Dataset, gold: np.ndarray, predicted: np.ndarray, taxono
     return scores | {"periods": period_scores(gold, predicted, list(texts["time"]), taxonomy)}
 
 
-def decision_facts(fitted: Fitted, options: DecisionConfig) -> dict[str, float]:
+def decision_facts(fitted: Fitted, options: DecisionConfig) -> dict[str, Any]:
     """What was fitted on validation, for ``metrics.json``, and the coverage that label sets were asked for."""
     rule, blend = fitted.rule, fitted.blend
     facts = {"temperature": rule.temperature, "label_set_coverage_asked": options.label_set_coverage}
+    if rule.biases:
+        facts["calibration_biases"] = list(rule.biases)
     if rule.tau is not None:
         facts["tau"] = rule.tau
     if blend is not None:

@@ -15,7 +15,7 @@ from opinionlm.data.encoding import subset
 from opinionlm.data.platforms import load_data
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.decisions import fit_answers
-from opinionlm.evaluation.ensembles import averaged_logits
+from opinionlm.evaluation.ensembles import averaged_logits, common_tilt
 from opinionlm.evaluation.metrics import weighted_log_loss
 from opinionlm.experiments.class_results import Fitted, SplitResult, decision_facts, judge_classes, trust_scores
 from opinionlm.experiments.ensemble_folder import keep_members
@@ -59,7 +59,8 @@ def ensemble_seeds(config: Config, runs: Sequence[Config], metrics: Sequence[dic
         logits[name] = averaged_logits([probabilities for _, probabilities in members])
     train_labels = np.asarray(prepared.dataset["train"]["label"])
     counts = config.method.class_counts or np.bincount(train_labels, minlength=len(taxonomy.leaves)).tolist()
-    rule = fit_answers(labels["validation"], logits["validation"], counts, taxonomy, config.decision)
+    tilt = common_tilt([run["decision"]["calibration_biases"] for run in metrics])
+    rule = fit_answers(labels["validation"], logits["validation"], counts, taxonomy, config.decision, tilt)
     results = {}
     for name, rows in logits.items():
         # Plain log loss of the average: it has no loss of its own that was trained.

@@ -10,7 +10,7 @@ import numpy as np
 
 from opinionlm.errors import UserError
 from opinionlm.evaluation.decisions import AnswerRule
-from opinionlm.evaluation.ensembles import averaged_logits
+from opinionlm.evaluation.ensembles import averaged_logits, common_tilt
 from opinionlm.experiments.ensemble_folder import ENSEMBLE, kept_members
 from opinionlm.experiments.labellers import ClassLabeller, Item, LabelAnswers, Labeller, no_progress
 from opinionlm.experiments.prediction import Device, TrustOptions, check_model_folder, load_labeller
@@ -112,16 +112,17 @@ def common_rule(folders: Sequence[Path], members: Sequence[ClassLabeller]) -> An
     Raises:
         UserError: members decide in different ways, or by offsets that fit one model each.
     """
-    kinds = {member.labels.rule.kind for member in members}
+    rules = [member.labels.rule for member in members]
+    kinds = {rule.kind for rule in rules}
     if len(kinds) > 1:
         raise UserError(
             f"--model: the models decide in different ways ({', '.join(sorted(kinds))}); give models with the same "
             "decision"
         )
-    kind = members[0].labels.rule.kind
+    kind = rules[0].kind
     if kind not in ("argmax", "expected_cost"):
         raise UserError(
             f"--model: {folders[0]} decides by {kind}, fitted to that model alone; give the ensemble that training "
             "with --seeds wrote, which has one for the average"
         )
-    return AnswerRule(kind=kind)
+    return AnswerRule(kind=kind, offsets=common_tilt([rule.biases for rule in rules]) if kind == "argmax" else ())

@@ -24,6 +24,7 @@ def rule_facts(rule: AnswerRule) -> dict[str, Any]:
     sets = rule.label_sets
     return {
         "temperature": rule.temperature,
+        "calibration_biases": list(rule.biases) or None,
         "decision": rule.kind,
         "decision_offsets": list(rule.offsets) or None,
         "label_set_score": None if sets is None else sets.score,
@@ -41,4 +42,6 @@ def rule_from(facts: dict[str, Any]) -> AnswerRule:
     if facts["label_set_thresholds"] is not None:
         sets = LabelSets(facts["label_set_score"], tuple(facts["label_set_thresholds"]))
     offsets = tuple(facts["decision_offsets"] or ())
-    return AnswerRule(facts["temperature"], facts["decision"], offsets, label_sets=sets)
+    # Models saved before there were biases do without.
+    biases = tuple(facts.get("calibration_biases") or ())
+    return AnswerRule(facts["temperature"], facts["decision"], offsets, label_sets=sets, biases=biases)

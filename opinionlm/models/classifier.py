@@ -44,7 +44,8 @@ class OpinionClassifierConfig(PreTrainedConfig):
         platforms: those of the training texts, where the model reads a platform in front of every text; else None.
         task_tokens: rows that were added to the embedding, for the ids behind the tokenizer's own.
         adapter: what was added to the backbone, as `opinionlm.models.adapters.add_adapter` reads it.
-        temperature: divides the logits, which are the model's own, where calibrated probabilities are wanted.
+        temperature, calibration_biases: divide the logits, which are the model's own, and are added to them, where
+            calibrated probabilities are wanted; no biases are None.
         decision, decision_offsets: how a leaf is decided, see `opinionlm.evaluation.decisions.AnswerRule`.
         word_share: share of the words beside the model (`opinionlm.training.word_blend`), 0 without any. They are no
             part of its logits: `predict.py` mixes them in.
@@ -68,6 +69,7 @@ class OpinionClassifierConfig(PreTrainedConfig):
     task_tokens: int = 0
     adapter: dict | None = None
     temperature: float = 1.0
+    calibration_biases: list[float] | None = None
     word_share: float = 0.0
     decision: str = "argmax"
     decision_offsets: list[float] | None = None

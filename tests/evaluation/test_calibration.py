@@ -1,4 +1,4 @@
-"""Temperature and Brier score: hand arithmetic, recovery of a known temperature."""
+"""Calibration and Brier score: hand arithmetic, recovery of a known temperature and of known biases."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 
-from opinionlm.evaluation.calibration import COLDEST, HOTTEST, calibrated, fit_temperature, negative_log_likelihood
+from opinionlm.evaluation.calibration import COLDEST, HOTTEST, calibrated, fit_calibration, negative_log_likelihood
 from opinionlm.evaluation.metrics import brier_score, expected_calibration_error, platform_scores, softmax
 from tests.evaluation.test_metrics import OPINIONS
 
@@ -25,22 +26,61 @@ def sample(rows: int, temperature: float, seed: int = 0) -> tuple[np.ndarray, np
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
 def test_a_known_temperature_is_found_and_calibrates(temperature: float) -> None:
     gold, logits = sample(20_000, temperature)
-    found = fit_temperature(gold, logits)
+    found, biases = fit_calibration(gold, logits)
     assert found == pytest.approx(temperature, rel=0.04)
+    assert np.abs(biases).max() < 0.1
     fresh_gold, fresh = sample(20_000, temperature, seed=1)
-    after = expected_calibration_error(fresh_gold, calibrated(fresh, found))
+    after = expected_calibration_error(fresh_gold, calibrated(fresh, found, biases))
     before = expected_calibration_error(fresh_gold, softmax(fresh))
     assert after < 0.02 and (temperature == 1.0 or after < before / 2)
-    assert (calibrated(fresh, found).argmax(axis=1) == fresh.argmax(axis=1)).all()
 
 
-def test_it_is_the_optimum() -> None:
+def test_what_class_weights_moved_is_taken_back() -> None:
+    # Training with class weights w gives, at best, probabilities proportional to w · p: logits shifted by log w.
+    shift = np.log(np.array([0.2, 0.3, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0]))
+    gold, logits = sample(20_000, 1.0)
+    temperature, biases = fit_calibration(gold, logits + shift)
+    np.testing.assert_allclose(biases, shift.mean() - shift, atol=0.1)
+    fresh_gold, fresh = sample(20_000, 1.0, seed=1)
+    after = expected_calibration_error(fresh_gold, calibrated(fresh + shift, temperature, biases))
+    assert after < 0.02 and after < expected_calibration_error(fresh_gold, softmax(fresh + shift)) / 2
+
+
+def test_it_is_the_optimum_whatever_is_added_to_a_row() -> None:
     gold, logits = sample(500, 2.0)
-    best = fit_temperature(gold, logits)
-    slope = approx_fprime(
-        np.array([best]), lambda t: negative_log_likelihood(gold, logits.astype(np.float64) / t[0]), 1e-6
-    )
-    assert abs(slope[0]) < 1e-5
+    temperature, biases = fit_calibration(gold, logits)
+
+    def penalised(parameters: np.ndarray) -> float:
+        scores = logits.astype(np.float64) * parameters[0] + parameters[1:]
+        return negative_log_likelihood(gold, scores) + (parameters[1:] ** 2).sum() / 1000
+
+    slopes = approx_fprime(np.append(1 / temperature, biases), penalised, 1e-6)
+    assert np.abs(slopes).max() < 1e-5 and abs(biases.mean()) < 1e-12
+    again = fit_calibration(gold, logits + np.arange(500)[:, None])
+    assert again[0] == pytest.approx(temperature, rel=1e-4)
+    np.testing.assert_allclose(again[1], biases, atol=1e-4)
+
+
+def test_of_two_classes_it_is_the_logistic_regression_of_scikit_learn() -> None:
+    # Of two classes with biases ±b the score of the second against the first is (difference of logits) / T + 2b. With
+    # a prior of variance 1 on each bias, b² = (2b)² / 4: a penalised intercept, given to scikit-learn as a feature
+    # √2 (its penalty is half the square), with no penalty to speak of on the other feature.
+    generator = np.random.default_rng(0)
+    gold = generator.integers(0, 2, 300)
+    logits = generator.normal(size=(300, 2)) + 1.2 * np.eye(2)[gold] + np.array([0.0, 0.8])
+    temperature, biases = fit_calibration(gold, logits)
+    features = np.column_stack([1e4 * (logits[:, 1] - logits[:, 0]), np.full(300, math.sqrt(2))])
+    oracle = LogisticRegression(C=1.0, fit_intercept=False, tol=1e-12, solver="newton-cholesky").fit(features, gold)
+    slope, intercept = oracle.coef_[0] * np.array([1e4, math.sqrt(2)])
+    assert 1 / temperature == pytest.approx(slope, rel=1e-4)
+    assert biases[1] - biases[0] == pytest.approx(intercept, rel=1e-4)
+
+
+def test_a_class_without_rows_is_moved_little() -> None:
+    gold, logits = sample(40, 1.0)
+    gold[gold == 7] = 0
+    _, biases = fit_calibration(gold, logits)
+    assert -4 < biases[7] < 0 and np.isfinite(biases).all()
 
 
 def test_likelihood_by_hand() -> None:
@@ -49,8 +89,11 @@ def test_likelihood_by_hand() -> None:
 
 
 def test_a_perfect_split_has_a_finite_temperature() -> None:
-    assert COLDEST <= fit_temperature(np.arange(4), np.eye(4) * 9) < 1
-    assert COLDEST <= fit_temperature(np.arange(4), np.eye(4) * 1e4) <= HOTTEST
+    for certainty in (9.0, 1e4):
+        temperature, biases = fit_calibration(np.arange(4), np.eye(4) * certainty)
+        assert COLDEST <= temperature <= 1 and np.abs(biases).max() < 1e-6
+    # All wrong: a temperature turns no order round, so it is as hot as it may be.
+    assert fit_calibration(np.arange(4), np.eye(4)[[1, 2, 3, 0]] * 9)[0] == pytest.approx(HOTTEST)
 
 
 def test_brier_by_hand_and_by_scikit_learn() -> None:

@@ -58,8 +58,24 @@ def test_levels_agree_on_any_logits(kind: str, logits: np.ndarray) -> None:
 def test_argmax_is_what_the_logits_say() -> None:
     gold, logits = imbalanced(600)
     rule = RULES["argmax"]
-    assert rule.offsets == () and rule.tau is None
-    assert (rule.decide(rule.probabilities(logits), OPINIONS) == logits.argmax(axis=1)).all()
+    assert rule.tau is None
+    # Calibration moves the classes against each other, and the decision takes that back.
+    assert max(map(abs, rule.biases)) > 0.1 and rule.offsets == tuple(-bias for bias in rule.biases)
+    probabilities = rule.probabilities(logits)
+    assert (probabilities.argmax(axis=1) != logits.argmax(axis=1)).any()
+    assert (rule.decide(probabilities, OPINIONS) == logits.argmax(axis=1)).all()
+    # The first of equal logits wins, whatever their biases.
+    even = np.zeros((1, LEAVES), dtype=np.float32)
+    assert rule.decide(rule.probabilities(even), OPINIONS).tolist() == [0]
+
+
+def test_a_tilt_comes_before_the_decision() -> None:
+    gold, logits = imbalanced(600)
+    tilt = np.linspace(-1, 1, LEAVES)
+    rule = fit_answers(gold, logits, COUNTS, OPINIONS, DecisionConfig(decision="argmax"), tilt)
+    expected = (logits / rule.temperature + tilt).argmax(axis=1)
+    assert (expected != logits.argmax(axis=1)).any()
+    assert (rule.decide(rule.probabilities(logits), OPINIONS) == expected).all()
 
 
 @pytest.mark.parametrize("kind", ["logit_adjusted", "thresholds"])
