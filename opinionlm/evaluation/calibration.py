@@ -27,7 +27,7 @@ def negative_log_likelihood(gold: np.ndarray, logits: np.ndarray) -> float:
 def fit_calibration(gold: np.ndarray, logits: np.ndarray) -> tuple[float, np.ndarray]:
     """Temperature and class biases that make a split likeliest: softmax(logits / temperature + biases).
 
-    Bias-corrected temperature scaling (Alexandari et al. 2020, section 3.2). A temperature alone (Guo et al. 2017)
+    Bias-corrected temperature scaling (Alexandari et al. 2020). A temperature alone (Guo et al. 2017)
     makes confidences larger or smaller together; the biases take back what class weights or an adjusted loss moved
     from frequent classes to rare ones. They have a normal prior with a standard deviation of one nat, so that few
     rows, or a class that has none, move them little. The penalised likelihood is concave in the inverse temperature
