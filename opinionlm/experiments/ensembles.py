@@ -59,7 +59,8 @@ def ensemble_seeds(config: Config, runs: Sequence[Config], metrics: Sequence[dic
         logits[name] = averaged_logits([probabilities for _, probabilities in members])
     train_labels = np.asarray(prepared.dataset["train"]["label"])
     counts = config.method.class_counts or np.bincount(train_labels, minlength=len(taxonomy.leaves)).tolist()
-    tilt = common_tilt([run["decision"]["calibration_biases"] for run in metrics])
+    # Runs of before calibration had biases have none.
+    tilt = common_tilt([run["decision"].get("calibration_biases", ()) for run in metrics])
     rule = fit_answers(labels["validation"], logits["validation"], counts, taxonomy, config.decision, tilt)
     results = {}
     for name, rows in logits.items():
