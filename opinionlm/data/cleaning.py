@@ -8,6 +8,7 @@ trigger, because most posts need none of most steps.
 from __future__ import annotations
 
 import html
+import itertools
 import re
 import unicodedata
 from collections.abc import Callable
@@ -47,7 +48,7 @@ class Cleaning:
     links: Literal["keep", "remove", "replace"] = _option("keep", "web links; replace: [link]")
     mentions: Literal["keep", "remove", "replace"] = _option("keep", "@names; replace: @user")
     hashtags: Literal["keep", "remove", "word"] = _option("keep", "#topics; word: without the #")
-    emoji: Literal["keep", "remove"] = _option("keep", "emoji and pictographs")
+    emoji: Literal["keep", "remove", "names"] = _option("keep", "emoji and pictographs; names: :rocket: for 🚀")
     punctuation: Literal["keep", "cues"] = _option("keep", "cues: only ? and ! stay")
     repeats: Literal["keep", "shorten", "noise", "drop"] = _option("keep", "hahahahaha; shorten: hahaha")
     whitespace: Literal["keep", "collapse"] = _option("collapse", "runs of white space become one space")
@@ -143,8 +144,11 @@ def text_steps(cleaning: Cleaning) -> list[Step]:
             steps.append(("hashtags", lambda text: _HASHTAG.sub(gone, text) if "#" in text else text))
         case "word":
             steps.append(("hashtags", lambda text: _HASHTAG.sub(r"\1", text) if "#" in text else text))
-    if cleaning.emoji == "remove":
-        steps.append(("emoji", lambda text: text if text.isascii() else _EMOJI.sub(" ", text)))
+    match cleaning.emoji:
+        case "remove":
+            steps.append(("emoji", lambda text: text if text.isascii() else _EMOJI.sub(" ", text)))
+        case "names":
+            steps.append(("emoji", lambda text: text if text.isascii() else _EMOJI.sub(_emoji_names, text)))
     if cleaning.punctuation == "cues":
         steps.append(("punctuation", lambda text: text.translate(_ONLY_CUES)))
     if cleaning.repeats == "shorten":
@@ -253,6 +257,16 @@ def unescape_html(text: str) -> str:
     return _CONTROL.sub(" ", html.unescape(text)) if "&" in text else text
 
 
+def _emoji_names(match: re.Match[str]) -> str:
+    """The Unicode names of a run of emoji, each once where it repeats itself; joiners and skin tones go.
+
+    For models whose vocabulary lacks emoji: BERT's sees in every one of them the same unknown token.
+    """
+    shown = [char for char in match.group() if not _EMOJI_MODIFIER.match(char)]
+    names = [unicodedata.name(char, "").lower() for char, _ in itertools.groupby(shown)]
+    return " " + "".join(f":{name}: " for name in names if name)
+
+
 def alphabetic_ratio(text: str) -> float:
     """Letters (any script) as a share of the characters that are not white space; 0 for a blank text."""
     solid = "".join(text.split())
@@ -311,3 +325,5 @@ _EMOJI = re.compile(
     "[\U0001f000-\U0001faff\u2600-\u27bf\u2b00-\u2bff\u231a-\u23ff\u25a0-\u25ff\u2190-\u21ff"
     "\ufe0f\u200d\u20e3\U000e0020-\U000e007f]+"
 )
+# Variation selector, joiner, keycap, tags of flags, skin tones: they change how the emoji before them looks.
+_EMOJI_MODIFIER = re.compile("[\ufe0f\u200d\u20e3\U000e0020-\U000e007f\U0001f3fb-\U0001f3ff]")

@@ -59,6 +59,8 @@ def test_honest_text_is_not_restored(text):
         ({"hashtags": "remove"}, "up #btc #1 now", "up now"),
         ({"hashtags": "word"}, "up #btc now", "up btc now"),
         ({"emoji": "remove"}, "up 🚀🚀 ❤️ é", "up é"),
+        ({"emoji": "names"}, "up🚀🚀 ❤️, é👍🏽🚀", "up :rocket: :heavy black heart: , é :thumbs up sign: :rocket:"),
+        ({"emoji": "names", "whitespace": "keep"}, "only words", "only words"),
         ({"punctuation": "cues"}, "what?! (don't) well-known $5_000", "what?! dont well known 5 000"),
         ({"punctuation": "cues"}, "क्या यह ठीक है।", "क्या यह ठीक है"),
         ({"repeats": "shorten"}, "hahahahahaha sooooo!!!!!! 1000000", "hahaha sooo!!! 1000000"),
