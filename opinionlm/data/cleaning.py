@@ -13,7 +13,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import ftfy
 
@@ -110,6 +110,40 @@ PROFILES: dict[str, Cleaning] = {
 }
 
 Step = tuple[str, Callable[[str], str]]
+# What a text becomes; the other options say which posts stay.
+TEXT_OPTIONS = (
+    "restore_lost_bytes",
+    "fix_text",
+    "unescape_newlines",
+    "html",
+    "links",
+    "mentions",
+    "hashtags",
+    "emoji",
+)
+TEXT_OPTIONS += ("punctuation", "repeats", "whitespace", "lowercase", "cue_words")
+
+
+def text_options(cleaning: Cleaning) -> dict[str, Any] | None:
+    """What a model keeps of the cleaning of its training texts, so that new ones are cleaned alike; None for nothing.
+
+    Plain values for JSON; `saved_steps` takes them back.
+    """
+    if not text_steps(cleaning):
+        return None
+    chosen = {name: getattr(cleaning, name) for name in TEXT_OPTIONS}
+    return chosen | {"cue_words": list(cleaning.cue_words)}
+
+
+def saved_steps(options: dict[str, Any] | None) -> list[Step]:
+    """The steps that `text_options` described; none for None.
+
+    Raises:
+        KeyError, TypeError: the description is damaged, or of another version.
+    """
+    if options is None:
+        return []
+    return text_steps(Cleaning(**{name: options[name] for name in TEXT_OPTIONS}))
 
 
 def text_steps(cleaning: Cleaning) -> list[Step]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from opinionlm.data.cleaning import Cleaning, text_options
 from opinionlm.data.spec import SPLITS, Task
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
@@ -36,6 +37,7 @@ class PreparedDataset:
         task: what the rows are examples of.
         tags: tag names of task token in IOB2: ``O``, then ``B-x`` and ``I-x`` of every type, types sorted; else empty.
         score_range: lowest and highest score that the YAML allows; only of task similarity.
+        cleaning: what was done to the texts, see `opinionlm.data.cleaning.text_options`; None for nothing.
     """
 
     dataset: DatasetDict
@@ -46,6 +48,7 @@ class PreparedDataset:
     task: Task = "sequence"
     tags: tuple[str, ...] = ()
     score_range: tuple[float, float] | None = None
+    cleaning: dict[str, Any] | None = None
 
 
 def read_manifest(path: Path) -> dict[str, Any] | None:
@@ -94,4 +97,5 @@ def load_prepared(path: str | Path) -> PreparedDataset:
         task=manifest.get("task", "sequence"),
         tags=tuple(manifest.get("tags", ())),
         score_range=None if score_range is None else (score_range[0], score_range[1]),
+        cleaning=text_options(Cleaning(**manifest["spec"]["cleaning"])) if "spec" in manifest else None,
     )

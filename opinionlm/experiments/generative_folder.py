@@ -41,6 +41,7 @@ class GenerativeSettings:
         bottleneck: placement (``houlsby`` or ``pfeiffer``) and width of bottleneck adapters, which are ours and not
             PEFT's; None for every other method.
         rule: how labels follow from label scores; without any fit, the likeliest label.
+        cleaning: what was done to the training texts, see `opinionlm.data.cleaning.text_options`; None for nothing.
     """
 
     task: str
@@ -55,6 +56,7 @@ class GenerativeSettings:
     base_model: str | None
     bottleneck: tuple[str, int] | None = None
     rule: AnswerRule = AnswerRule()
+    cleaning: dict[str, Any] | None = None
 
     def encoder(self, tokenizer: PreTrainedTokenizerBase, encoder_decoder: bool) -> PromptEncoder:
         """The encoder of prompts that training used."""
@@ -98,6 +100,7 @@ def save_generative(
         "base_model": settings.base_model,
         "bottleneck": settings.bottleneck,
         "rule": rule_facts(settings.rule),
+        "cleaning": settings.cleaning,
     }
     write_json(folder / SETTINGS, content)
 

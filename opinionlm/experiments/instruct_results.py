@@ -34,6 +34,7 @@ from opinionlm.experiments.figures import (
 )
 from opinionlm.experiments.generative_folder import SETTINGS, GenerativeSettings, save_generative
 from opinionlm.experiments.judging import Judge, best_metric
+from opinionlm.experiments.model_card import cleaning_note
 from opinionlm.experiments.split_report import figures_of
 from opinionlm.experiments.tracking import Tracker
 from opinionlm.models.generative import plain_model
@@ -125,6 +126,7 @@ def save_best_answers(
         base_model=None if is_whole else config.model.model_name_or_path,
         bottleneck=bottleneck,
         rule=rule,
+        cleaning=prepared.cleaning,
     )
     card = answer_card(config, prepared, encoder, count_parameters(model), results, rule)
     with partial_folder(best) as folder:
@@ -350,7 +352,7 @@ tags:
 ## Use
 
 `python predict.py --model {config.run_folder / "best"} --input posts.csv --output answers.csv`
-
+{cleaning_note(prepared)}
 Prompts are written as in `{SETTINGS}`; for a text without examples:
 
 ```

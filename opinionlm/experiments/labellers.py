@@ -54,6 +54,11 @@ class Labeller(ABC):
         return "pair" if self.model.config.text_pairs else "text"
 
     @property
+    def cleaning(self) -> dict[str, Any] | None:
+        """What was done to the training texts, see `opinionlm.data.cleaning.text_options`; None for nothing."""
+        return self.model.config.cleaning
+
+    @property
     def platforms(self) -> list[str] | None:
         """Platforms of the training texts, where the model reads one in front of every text; else None."""
         return None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from opinionlm.config import Config, MethodConfig
+from opinionlm.data.cleaning import saved_steps
 from opinionlm.data.platform_prefix import platforms_of
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.report import cell
@@ -73,7 +74,7 @@ from transformers import pipeline
 
 or for files of any size:
 `python predict.py --model {config.run_folder / "best"} {words.options}`
-{platform_note(config, prepared)}{word_note(fitted)}
+{platform_note(config, prepared)}{cleaning_note(prepared)}{word_note(fitted)}
 ## {words.outputs_title}
 
 {words.outputs}
@@ -116,6 +117,17 @@ def platform_note(config: Config, prepared: PreparedDataset) -> str:
     return (
         f"\nThe model reads the platform in front of every text: `{known[0]}: …` in a pipeline, and predict.py takes "
         f"`--platform_column`, or `--platform` ({', '.join(known)}).\n"
+    )
+
+
+def cleaning_note(prepared: PreparedDataset) -> str:
+    """What was done to the training texts, so that others who feed the model do it too; nothing where nothing was."""
+    steps = [name for name, _ in saved_steps(prepared.cleaning)]
+    if not steps:
+        return ""
+    return (
+        f"\nThe training texts were cleaned ({', '.join(steps)}; `cleaning` in the model's settings). predict.py does "
+        "the same to new texts; a pipeline takes them as they are.\n"
     )
 
 

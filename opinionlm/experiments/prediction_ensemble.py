@@ -80,6 +80,11 @@ def load_models(
             )
         if labeller.reads != first.reads:
             raise UserError(f"--model: one of {folder} and {members[0]} reads pairs of texts and the other does not")
+        if labeller.cleaning != first.cleaning:
+            raise UserError(
+                f"--model: {folder} and {members[0]} were trained on texts that were cleaned in different ways; give "
+                "models of the same prepared data"
+            )
         if (labeller.platforms is None) != (first.platforms is None):
             raise UserError(f"--model: one of {folder} and {members[0]} reads platforms and the other does not")
     if rule is None:

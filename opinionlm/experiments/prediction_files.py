@@ -15,6 +15,7 @@ from typing import IO, Literal
 
 from tqdm import tqdm
 
+from opinionlm.data.cleaning import Step, clean_text, saved_steps
 from opinionlm.data.sources import Kind, Record, Reject, SourceNotes, read_stream
 from opinionlm.data.spec import FileSpec
 from opinionlm.errors import UserError
@@ -301,15 +302,16 @@ def read_records(binary: IO[bytes], request: Request, notes: SourceNotes) -> Gen
     )
 
 
-def item_of(record: Record, labeller: Labeller, request: Request) -> Item:
-    """What the model reads of a record."""
+def item_of(record: Record, labeller: Labeller, request: Request, steps: list[Step]) -> Item:
+    """What the model reads of a record: its texts, cleaned by the steps that its training texts were cleaned by."""
     match labeller.reads:
         case "text":
-            return read_text(record, request.platform)
+            return read_text(record, request.platform, steps)
         case "pair":
-            return read_text(record, request.platform), record.fields["text_pair"]
+            return read_text(record, request.platform, steps), clean_text(record.fields["text_pair"], steps)[0]
         case "context":
-            return record.fields["text"], "" if request.pair_column is None else record.fields["text_pair"]
+            context = "" if request.pair_column is None else clean_text(record.fields["text_pair"], steps)[0]
+            return clean_text(record.fields["text"], steps)[0], context
         case "words":
             return tuple(record.lists["tokens"] if "tokens" in record.lists else record.fields["text"].split())
 
@@ -321,7 +323,8 @@ def label_window(window: list[Record | Reject], labeller: Labeller, sink: Sink, 
     for position, reject in enumerate(rejects, start=sink.progress.rejects):
         if position < SHOWN_REJECTS:
             bar.write(f"{request.input}:{reject.line}: rejected, {reject.reason}: {reject.detail}", file=sys.stderr)
-    items = [item_of(record, labeller, request) for record in records]
+    steps = saved_steps(labeller.cleaning)
+    items = [item_of(record, labeller, request, steps) for record in records]
     answers = labeller.answers(items, bar.update)
     labelled = [
         [record.fields.get("id") or str(record.number), record.fields["text"], *pair_cells(record, request), *cells]

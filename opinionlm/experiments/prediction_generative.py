@@ -59,6 +59,11 @@ class Answerer(Labeller):
         return "context" if self.encoder.template.shows_context else "text"
 
     @property
+    def cleaning(self) -> dict[str, Any] | None:
+        """See `Labeller`."""
+        return self.settings.cleaning
+
+    @property
     def columns(self) -> list[str]:
         """Those of a classifier for label scores; else the answer, and before it what label it is read as."""
         if self.labels is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from opinionlm.data.cleaning import Step, clean_text
 from opinionlm.data.platform_prefix import platform_text
 from opinionlm.data.sources import Record
 from opinionlm.errors import UserError
@@ -35,11 +36,13 @@ def check_platform(labeller: Labeller, column: str | None, name: str) -> None:
         raise UserError(f"--platform: {name!r} is none that the model was trained on ({', '.join(known)})")
 
 
-def read_text(record: Record, platform: str) -> str:
-    """What a model reads of a record: the text, behind its platform where there is one.
+def read_text(record: Record, platform: str, steps: list[Step]) -> str:
+    """What a model reads of a record: the cleaned text, behind its platform where there is one.
 
     Args:
         record: with the column ``platform`` where one was named.
         platform: of all records else; blank for models that read none.
+        steps: of the cleaning.
     """
-    return platform_text(record.fields.get("platform", platform).strip(), record.fields["text"])
+    text, _ = clean_text(record.fields["text"], steps)
+    return platform_text(record.fields.get("platform", platform).strip(), text)

@@ -50,6 +50,7 @@ def save_best(
 ) -> None:
     """Write ``best/``, all at once: weights, words, configuration with labels and rule, tokenizer and model card."""
     blend = fitted.blend
+    model.config.cleaning = prepared.cleaning
     if prepared.task == "sequence":
         keep_rule(model.config, fitted.rule)
         model.config.word_share = 0.0 if blend is None else blend.share

@@ -41,6 +41,8 @@ class OpinionClassifierConfig(PreTrainedConfig):
         label_tree: the nested label tree, as in the dataset YAML; ``id2label`` holds its leaves in the tree's order.
         max_length: number of tokens a text was cut to in training; prediction does the same.
         text_pairs: whether the model was trained on pairs of texts.
+        cleaning: what was done to the training texts (`opinionlm.data.cleaning.text_options`), None for nothing;
+            `predict.py` does the same to new ones, a pipeline does not.
         platforms: those of the training texts, where the model reads a platform in front of every text; else None.
         task_tokens: rows that were added to the embedding, for the ids behind the tokenizer's own.
         adapter: what was added to the backbone, as `opinionlm.models.adapters.add_adapter` reads it.
@@ -65,6 +67,7 @@ class OpinionClassifierConfig(PreTrainedConfig):
     label_tree: dict | list | None = None
     max_length: int | None = None
     text_pairs: bool = False
+    cleaning: dict | None = None
     platforms: list[str] | None = None
     task_tokens: int = 0
     adapter: dict | None = None
