@@ -111,17 +111,8 @@ PROFILES: dict[str, Cleaning] = {
 
 Step = tuple[str, Callable[[str], str]]
 # What a text becomes; the other options say which posts stay.
-TEXT_OPTIONS = (
-    "restore_lost_bytes",
-    "fix_text",
-    "unescape_newlines",
-    "html",
-    "links",
-    "mentions",
-    "hashtags",
-    "emoji",
-)
-TEXT_OPTIONS += ("punctuation", "repeats", "whitespace", "lowercase", "cue_words")
+TEXT_OPTIONS = ("restore_lost_bytes", "fix_text", "unescape_newlines", "html", "links", "mentions")
+TEXT_OPTIONS += ("hashtags", "emoji", "punctuation", "repeats", "whitespace", "lowercase", "cue_words")
 
 
 def text_options(cleaning: Cleaning) -> dict[str, Any] | None:

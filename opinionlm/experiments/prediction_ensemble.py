@@ -21,7 +21,7 @@ class EnsembleLabeller(ClassLabeller):
     """Averages the calibrated probabilities of its members; what it has of a single model is the first member's.
 
     Attributes:
-        members: each with its own tokenizer, length limit and temperature.
+        members: each with its own tokenizer, length limit and calibration.
     """
 
     members: tuple[ClassLabeller, ...]

@@ -86,7 +86,7 @@ class Answerer(Labeller):
         return list(self.answer_cells(self.written(prompts, progress)))
 
     def probabilities(self, prompts: list[list[int]], progress: Callable[[int], object]) -> np.ndarray:
-        """Probabilities ``(rows, leaves)`` before the temperature."""
+        """Probabilities ``(rows, leaves)`` before their own calibration."""
         if not prompts:
             return np.zeros((0, len(self.encoder.words)))
         scores = np.concatenate([self.scores(part) for part in reported(prompts, progress)])
