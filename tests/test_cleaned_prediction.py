@@ -44,6 +44,13 @@ def test_what_a_model_keeps_cleans_as_the_profile_does(profile: str) -> None:
     assert (kept is None) == (profile in ("exact", "none"))
 
 
+def test_models_saved_before_letter_case_clean_as_they_did() -> None:
+    cleaning = PROFILES["paper"]
+    kept = text_options(cleaning)
+    assert kept.pop("letter_case") == "keep"
+    assert clean_text(DAMAGED, saved_steps(kept)) == clean_text(DAMAGED, text_steps(cleaning))
+
+
 def raw_posts(folder: Path, setting: dict[str, str]) -> dict[str, str]:
     """The posts of `setting` in capitals and with entities, and a YAML that undoes both."""
     posts = [(text.upper().replace(" ", "&#32;"), leaf) for text, leaf in drawn_posts(160)]

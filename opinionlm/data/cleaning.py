@@ -48,6 +48,9 @@ class Cleaning:
     links: Literal["keep", "remove", "replace"] = _option("keep", "web links; replace: [link]")
     mentions: Literal["keep", "remove", "replace"] = _option("keep", "@names; replace: @user")
     hashtags: Literal["keep", "remove", "word"] = _option("keep", "#topics; word: without the #")
+    letter_case: Literal["keep", "named"] = _option(
+        "keep", "named: a first word says lowercase, uppercase or titlecase, for models that see no capitals"
+    )
     emoji: Literal["keep", "remove", "names"] = _option("keep", "emoji and pictographs; names: :rocket: for 🚀")
     punctuation: Literal["keep", "cues"] = _option("keep", "cues: only ? and ! stay")
     repeats: Literal["keep", "shorten", "noise", "drop"] = _option("keep", "hahahahaha; shorten: hahaha")
@@ -112,7 +115,7 @@ PROFILES: dict[str, Cleaning] = {
 Step = tuple[str, Callable[[str], str]]
 # What a text becomes; the other options say which posts stay.
 TEXT_OPTIONS = ("restore_lost_bytes", "fix_text", "unescape_newlines", "html", "links", "mentions")
-TEXT_OPTIONS += ("hashtags", "emoji", "punctuation", "repeats", "whitespace", "lowercase", "cue_words")
+TEXT_OPTIONS += ("hashtags", "letter_case", "emoji", "punctuation", "repeats", "whitespace", "lowercase", "cue_words")
 
 
 def text_options(cleaning: Cleaning) -> dict[str, Any] | None:
@@ -134,7 +137,9 @@ def saved_steps(options: dict[str, Any] | None) -> list[Step]:
     """
     if options is None:
         return []
-    return text_steps(Cleaning(**{name: options[name] for name in TEXT_OPTIONS}))
+    # Models from before 2026-11-28 say nothing of letter_case.
+    known = {"letter_case": "keep"} | options
+    return text_steps(Cleaning(**{name: known[name] for name in TEXT_OPTIONS}))
 
 
 def text_steps(cleaning: Cleaning) -> list[Step]:
@@ -169,6 +174,9 @@ def text_steps(cleaning: Cleaning) -> list[Step]:
             steps.append(("hashtags", lambda text: _HASHTAG.sub(gone, text) if "#" in text else text))
         case "word":
             steps.append(("hashtags", lambda text: _HASHTAG.sub(r"\1", text) if "#" in text else text))
+    if cleaning.letter_case == "named":
+        # After what may empty a text, and before emoji get names in small letters.
+        steps.append(("letter_case", name_letter_case))
     match cleaning.emoji:
         case "remove":
             steps.append(("emoji", lambda text: text if text.isascii() else _EMOJI.sub(" ", text)))
@@ -292,6 +300,24 @@ def _emoji_names(match: re.Match[str]) -> str:
     return " " + "".join(f":{name}: " for name in names if name)
 
 
+def name_letter_case(text: str) -> str:
+    """Say in a first word how a text is written, where it is not written as sentences are.
+
+    ``lowercase:`` without any capital, ``uppercase:`` with more capitals than small letters, ``titlecase:`` where at
+    least four of five longer words begin with one, as in headlines. For models whose tokenizer lowers everything
+    (BERT uncased, MiniLM): how a post is written says something about who wrote it and what for.
+    """
+    if text.islower():
+        return f"lowercase: {text}"
+    capitals, small = sum(map(str.isupper, text)), sum(map(str.islower, text))
+    if capitals > small:
+        return f"uppercase: {text}"
+    words = _LONGER_WORD.findall(text) if capitals else []
+    if len(words) >= 3 and sum(word[0].isupper() for word in words) >= 0.8 * len(words):
+        return f"titlecase: {text}"
+    return text
+
+
 def alphabetic_ratio(text: str) -> float:
     """Letters (any script) as a share of the characters that are not white space; 0 for a blank text."""
     solid = "".join(text.split())
@@ -344,6 +370,7 @@ _LINK_TRIGGER = re.compile(r"http|www\.|HTTP|WWW\.|Http|Www\.")
 _LINK = re.compile(r"(?:https?://|www\.)[^\s<>\"]+|\bhttps?\b:?/{0,2}", re.IGNORECASE)
 _MENTION = re.compile(r"(?<![\w@])@\w{1,50}")
 _HASHTAG = re.compile(r"(?<![\w#])#(\w+)")
+_LONGER_WORD = re.compile(r"[^\W\d_]{4,}")
 _LETTER = re.compile(r"[^\W\d_]")
 _REPEAT = re.compile(r"([^\W\d_]{1,4}?|[^\w\s])\1{3,}", re.IGNORECASE)
 _EMOJI = re.compile(
