@@ -12,7 +12,7 @@ import yaml
 import predict
 import train_classifier
 import train_instruct
-from opinionlm.data.cleaning import PROFILES, clean_text, saved_steps, text_options, text_steps
+from opinionlm.data.cleaning import PROFILES, Cleaning, clean_text, saved_steps, text_options, text_steps
 from opinionlm.errors import UserError
 from opinionlm.experiments.generative_folder import read_settings
 from tests.classifier_runs import command_line, drawn_posts, write_posts
@@ -44,11 +44,11 @@ def test_what_a_model_keeps_cleans_as_the_profile_does(profile: str) -> None:
     assert (kept is None) == (profile in ("exact", "none"))
 
 
-def test_models_saved_before_letter_case_clean_as_they_did() -> None:
-    cleaning = PROFILES["paper"]
-    kept = text_options(cleaning)
-    assert kept.pop("letter_case") == "keep"
-    assert clean_text(DAMAGED, saved_steps(kept)) == clean_text(DAMAGED, text_steps(cleaning))
+def test_letter_case_is_kept_only_where_it_does_something() -> None:
+    # Models from before it was there say nothing of it: they load, and are averaged with new ones.
+    assert "letter_case" not in text_options(Cleaning())
+    kept = json.loads(json.dumps(text_options(Cleaning(letter_case="named"))))
+    assert clean_text("to the moon", saved_steps(kept)) == ("lowercase: to the moon", ["letter_case"])
 
 
 def raw_posts(folder: Path, setting: dict[str, str]) -> dict[str, str]:

@@ -125,8 +125,11 @@ def text_options(cleaning: Cleaning) -> dict[str, Any] | None:
     """
     if not text_steps(cleaning):
         return None
-    chosen = {name: getattr(cleaning, name) for name in TEXT_OPTIONS}
-    return chosen | {"cue_words": list(cleaning.cue_words)}
+    chosen = {name: getattr(cleaning, name) for name in TEXT_OPTIONS} | {"cue_words": list(cleaning.cue_words)}
+    if cleaning.letter_case == "keep":
+        # As in models from before 2026-11-28, which say nothing of it: both clean alike, and may be averaged.
+        del chosen["letter_case"]
+    return chosen
 
 
 def saved_steps(options: dict[str, Any] | None) -> list[Step]:
@@ -137,7 +140,6 @@ def saved_steps(options: dict[str, Any] | None) -> list[Step]:
     """
     if options is None:
         return []
-    # Models from before 2026-11-28 say nothing of letter_case.
     known = {"letter_case": "keep"} | options
     return text_steps(Cleaning(**{name: known[name] for name in TEXT_OPTIONS}))
 
