@@ -148,6 +148,7 @@ def test_grid_runs_what_is_missing_and_survives_a_failure(tmp_path, capsys) -> N
     printed = capsys.readouterr().out
     assert "good-seed3" in printed and "failed: bad-seed3: exit code 2: error: tokenizer_name_or_path" in printed
     finished = tmp_path / "out" / "mine" / "smoke" / "runs" / "good-seed3" / "metrics.json"
+    assert (finished.parent / "best").is_dir() and not (finished.parent / "checkpoints").exists()
     before = finished.stat().st_mtime_ns
     assert reproduce.main(command) == 1  # only the failed one is tried again
     assert finished.stat().st_mtime_ns == before
