@@ -169,6 +169,10 @@ class RobustConfig:
     augment_rare: float = option(
         0.0, "perturbed copies bring labels below the median count up to this times the median, e.g. 1; 0 for none"
     )
+    soft_labels: str | None = option(
+        None, "CSV with id and probability_<leaf> of every training text; targets become part label, part these"
+    )
+    soft_label_share: float = option(0.5, "soft_labels: their share of the target; the label has the rest")
     blend_words: bool = option(
         False, "mix in TF-IDF and logistic regression on the training texts, by the share that validation likes best"
     )

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from opinionlm.options import RobustConfig
+
 if TYPE_CHECKING:
     from opinionlm.config import Config
+
+SOFT_LABELS_ELSEWHERE = "soft_labels: are for labels of texts, and this is task {task}; leave them out"
 
 
 def robust_problems(config: Config) -> list[str]:
@@ -60,6 +64,31 @@ def robust_problems(config: Config) -> list[str]:
         True,
         "puts words beside a model, and engine: tfidf has nothing but words; leave it out",
     )
+    if robust.soft_labels is None and robust.soft_label_share != RobustConfig().soft_label_share:
+        require(False, "soft_label_share", robust.soft_label_share, "is not read without soft_labels; leave it out")
+    if robust.soft_labels is not None:
+        method = config.method
+        require(
+            0 < robust.soft_label_share <= 1,
+            "soft_label_share",
+            robust.soft_label_share,
+            "must be above 0 and at most 1",
+        )
+        require(
+            method.loss == "cross_entropy" and method.label_smoothing == 0,
+            "soft_labels",
+            robust.soft_labels,
+            "are targets of plain cross entropy; leave out loss and label_smoothing",
+        )
+        require(
+            engine in ("trainer", "loop"),
+            "soft_labels",
+            robust.soft_labels,
+            f"are targets of gradient steps, and engine: {engine} makes none; leave them out",
+        )
+        require(
+            share <= 0, "augment_rare", share, "makes copies that soft_labels say nothing of; leave one of the two out"
+        )
     return problems + unfit_for_task(config, config.data.task)
 
 
@@ -75,6 +104,8 @@ def unfit_for_task(config: Config, task: str) -> list[str]:
         )
     if robust.blend_words and task not in ("auto", "sequence"):
         problems.append(f"blend_words: True is for labels of texts, and this is task {task}; leave it out")
+    if robust.soft_labels is not None and task not in ("auto", "sequence"):
+        problems.append(SOFT_LABELS_ELSEWHERE.format(task=task))
     if robust.rdrop_alpha > 0 and task == "similarity":
         problems.append(
             f"rdrop_alpha: {robust.rdrop_alpha!r} compares probabilities of classes, and task similarity has scores; "

@@ -164,8 +164,9 @@ class PadCollator:
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Batch of ``input_ids`` and ``attention_mask`` ``(batch, length)``, int64, and ``labels``.
 
-        Labels are int64 ``(batch,)`` for ids, float32 ``(batch,)`` for scores, and int64 ``(batch, length)``, -100 at
-        the padding, for one label per token. ``token_type_ids`` and ``prefix_states`` go along where rows have them.
+        Labels are int64 ``(batch,)`` for ids, float32 ``(batch,)`` for scores, float32 ``(batch, classes)`` for
+        targets, and int64 ``(batch, length)``, -100 at the padding, for one label per token. ``token_type_ids`` and
+        ``prefix_states`` go along where rows have them.
         """
         length = self.fixed_length or max(len(row["input_ids"]) for row in rows)
         # Filled by numpy, as in `pad_numbers`: assigning a slice costs a tenth of what it costs in torch.
@@ -182,8 +183,13 @@ class PadCollator:
             batch["token_type_ids"] = pad_numbers([row["token_type_ids"] for row in rows], length, 0)
         if "labels" in rows[0]:
             labels = [row["labels"] for row in rows]
-            per_token = isinstance(labels[0], np.ndarray | list)
-            batch["labels"] = pad_numbers(labels, length, IGNORED) if per_token else torch.tensor(labels)
+            match labels[0]:
+                case np.ndarray() if labels[0].dtype.kind == "f":
+                    batch["labels"] = torch.from_numpy(np.stack(labels))
+                case np.ndarray() | list():
+                    batch["labels"] = pad_numbers(labels, length, IGNORED)
+                case _:
+                    batch["labels"] = torch.tensor(labels)
         return batch
 
 

@@ -38,6 +38,7 @@ class PreparedDataset:
         tags: tag names of task token in IOB2: ``O``, then ``B-x`` and ``I-x`` of every type, types sorted; else empty.
         score_range: lowest and highest score that the YAML allows; only of task similarity.
         cleaning: what was done to the texts, see `opinionlm.data.cleaning.text_options`; None for nothing.
+        is_fold: whether the test split is a part of another data set's training split (`opinionlm.data.folds`).
     """
 
     dataset: DatasetDict
@@ -49,6 +50,7 @@ class PreparedDataset:
     tags: tuple[str, ...] = ()
     score_range: tuple[float, float] | None = None
     cleaning: dict[str, Any] | None = None
+    is_fold: bool = False
 
 
 def read_manifest(path: Path) -> dict[str, Any] | None:
@@ -98,4 +100,5 @@ def load_prepared(path: str | Path) -> PreparedDataset:
         tags=tuple(manifest.get("tags", ())),
         score_range=None if score_range is None else (score_range[0], score_range[1]),
         cleaning=text_options(Cleaning(**manifest["spec"]["cleaning"])) if "spec" in manifest else None,
+        is_fold=manifest.get("is_fold", False),
     )

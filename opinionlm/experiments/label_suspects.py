@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from opinionlm.data.folds import fold_numbers
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.errors import UserError, run_script
 from opinionlm.evaluation.metrics import softmax, weighted_log_loss
@@ -91,7 +92,7 @@ def held_out_probabilities(
         return -weighted_log_loss(gold, logits, np.ones(classes))
 
     whole = TfidfClassifier(False, likelihood, GRID).fit((texts, labels), validation, classes)
-    fold_of, probabilities = folds(labels), np.empty((len(labels), classes))
+    fold_of, probabilities = fold_numbers(labels, FOLDS, SEED), np.empty((len(labels), classes))
     for fold in tqdm(range(FOLDS), desc="Folds", disable=None, leave=False):
         inside, outside = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
         if not len(outside):
@@ -100,14 +101,6 @@ def held_out_probabilities(
         model.fit(([texts[row] for row in inside], labels[inside]), validation, classes)
         probabilities[outside] = softmax(model.logits([texts[row] for row in outside]))
     return probabilities
-
-
-def folds(labels: np.ndarray) -> np.ndarray:
-    """Fold of every row ``(rows,)``, drawn with a fixed seed; the rows of a label are shared out equally."""
-    order = np.random.default_rng(SEED).permutation(len(labels))
-    fold_of = np.empty(len(labels), dtype=int)
-    fold_of[order[np.argsort(labels[order], kind="stable")]] = np.arange(len(labels)) % FOLDS
-    return fold_of
 
 
 def write_training_suspects(prepared: PreparedDataset) -> str:

@@ -92,7 +92,7 @@ The checkpoint was chosen by validation {score_title(headline.chosen_by)}; the t
 | option | value |
 | --- | --- |
 | adaptation | {method.adaptation} |
-| loss | {method.loss} |
+| loss | {method.loss}{soft_label_note(config)} |
 | class weights | {method.class_weights} |
 | learning rate, schedule | {schedule} |
 | batch × accumulation | {training.per_device_train_batch_size} × {training.gradient_accumulation_steps} |
@@ -107,6 +107,12 @@ The checkpoint was chosen by validation {score_title(headline.chosen_by)}; the t
 {words.limits} Texts beyond {config.data.max_length} tokens are cut.
 Do not use the answers as the sole ground for a decision about a person.
 """
+
+
+def soft_label_note(config: Config) -> str:
+    """How much of the target was soft labels, for the row of the loss; empty without them."""
+    robust = config.robust
+    return "" if robust.soft_labels is None else f", soft labels {robust.soft_label_share:.0%} of the target"
 
 
 def platform_note(config: Config, prepared: PreparedDataset) -> str:

@@ -30,6 +30,7 @@ class EncodedTexts(Dataset):
         order: reading order; position ``p`` is row ``order[p]``.
         states: stored states, rows as in ``encoded``.
         names: of the texts, for messages, rows as in ``encoded``; by default their numbers.
+        targets: float32 ``(rows, classes)``, which stand for the labels; a filler's is all zeros.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class EncodedTexts(Dataset):
         order: np.ndarray,
         states: PrefixStates | None = None,
         names: Sequence[str] | None = None,
+        targets: np.ndarray | None = None,
     ) -> None:
         self.ids, self.offsets = flat_ids(encoded)
         # One label per token lies at the same offsets as the ids.
@@ -48,6 +50,7 @@ class EncodedTexts(Dataset):
         self.order = order
         self.states = states
         self.names = names
+        self.targets = targets
 
     @property
     def lengths(self) -> np.ndarray:
@@ -62,6 +65,12 @@ class EncodedTexts(Dataset):
         row = int(self.order[position])
         return str(row) if self.names is None else str(self.names[row])
 
+    def _label(self, number: int, place: slice) -> int | float | np.ndarray:
+        """The label of a row, whose tokens lie at this place."""
+        if self.targets is not None:
+            return self.targets[number]
+        return self.labels[place] if self.per_token else self.labels[number].item()
+
     def __getitem__(self, position: int) -> dict[str, Any]:
         """One text."""
         return self.__getitems__([position])[0]
@@ -72,7 +81,7 @@ class EncodedTexts(Dataset):
         for position in positions:
             number = int(self.order[position if position >= 0 else ~position])
             place = slice(self.offsets[number], self.offsets[number + 1])
-            label = self.labels[place] if self.per_token else self.labels[number].item()
+            label = self._label(number, place)
             row: dict[str, Any] = {
                 "input_ids": self.ids[place],
                 "labels": label if position >= 0 else ignored_label(label),
@@ -86,8 +95,10 @@ class EncodedTexts(Dataset):
 
 
 def ignored_label(label: int | float | np.ndarray) -> int | float | np.ndarray:
-    """The label of the same kind that no loss counts: -100 for an id and for every token, nan for a score."""
+    """The label of the same kind that no loss counts: -100 for ids, nan for a score, zeros for a target."""
     match label:
+        case np.ndarray() if label.dtype.kind == "f":
+            return np.zeros_like(label)
         case float():
             return float("nan")
         case int():

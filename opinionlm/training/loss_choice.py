@@ -21,7 +21,7 @@ from opinionlm.training.imbalance import (
     WeightKind,
     class_weights_of,
 )
-from opinionlm.training.losses import ExampleLoss, MeanSquaredError, WeightedCrossEntropy
+from opinionlm.training.losses import ExampleLoss, MeanSquaredError, SoftTargetCrossEntropy, WeightedCrossEntropy
 from opinionlm.training.splits import Split, label_counts
 from opinionlm.training.tree_losses import (
     ConditionalTreeCrossEntropy,
@@ -70,6 +70,8 @@ def sequence_loss(train: Split, prepared: PreparedDataset, config: Config) -> Ex
     counts = class_counts(train, prepared, taxonomy.leaves, config)
     weights = class_weights_of(weight_kind(prepared, config), counts, method)
     match method.loss:
+        case "cross_entropy" if config.robust.soft_labels is not None:
+            return SoftTargetCrossEntropy(weights)
         case "cross_entropy" if method.label_smoothing > 0:
             return SmoothedCrossEntropy(weights, method.label_smoothing)
         case "cross_entropy":

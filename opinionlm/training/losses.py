@@ -76,6 +76,32 @@ class WeightedCrossEntropy(ExampleLoss):
         return torch.where(labels >= 0, weights, 0.0)
 
 
+class SoftTargetCrossEntropy(WeightedCrossEntropy):
+    """Cross entropy of texts whose target is a distribution over the classes, each class with its weight.
+
+    A text's loss is −Σ w_c t_c log p_c over its weight Σ w_c t_c, so that the weighted mean is that of
+    `torch.nn.functional.cross_entropy` with probabilities as targets, but for its denominator: torch divides by the
+    number of texts. Label ids still count as `WeightedCrossEntropy` counts them: validation has no other targets.
+    """
+
+    def example_losses(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Losses ``(batch,)`` from logits and targets ``(batch, classes)``, or from label ids ``(batch,)``.
+
+        A target of zeros (a filler of `opinionlm.training.batching`) has loss and weight zero.
+        """
+        if not labels.is_floating_point():
+            return super().example_losses(logits, labels)
+        weighted = labels * self.class_weights.to(labels.device)
+        losses = -(weighted * logits.float().log_softmax(dim=-1)).sum(dim=-1)
+        return losses / weighted.sum(dim=-1).clamp(min=torch.finfo(torch.float32).tiny)
+
+    def example_weights(self, labels: torch.Tensor) -> torch.Tensor:
+        """Weights ``(batch,)`` of texts with these targets or label ids."""
+        if not labels.is_floating_point():
+            return super().example_weights(labels)
+        return labels @ self.class_weights.to(labels.device)
+
+
 class MeanSquaredError(ExampleLoss):
     """Squared error of a single output, every text or pair of texts counting the same."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -16,8 +17,10 @@ from opinionlm.data.augmentation import with_copies
 from opinionlm.data.encoding import IGNORED, encode_texts, flat_lists, longest_first, numbers_of, subset
 from opinionlm.data.platform_prefix import with_platforms
 from opinionlm.data.prepared import PreparedDataset
+from opinionlm.data.soft_labels import mixed_targets, read_soft_labels
 from opinionlm.data.word_alignment import encode_words
 from opinionlm.errors import UserError
+from opinionlm.robust_rules import SOFT_LABELS_ELSEWHERE
 from opinionlm.training.batching import BatchPlan, EncodedTexts
 from opinionlm.training.frozen_cache import PrefixStates
 
@@ -30,15 +33,17 @@ class Split:
         texts: the prepared columns of the task, see `PreparedDataset`.
         encoded: ``input_ids``, ``labels`` and ``length``; see `encode_texts` and `encode_words`.
         order: reading order: the trainer's row ``i`` is row ``order[i]`` here.
+        targets: what training is to say of each text, ``(rows, classes)``, where that is not its label alone.
     """
 
     texts: Dataset
     encoded: Dataset
     order: np.ndarray
+    targets: np.ndarray | None = None
 
     def reader(self, states: PrefixStates | None) -> EncodedTexts:
         """The split as the trainer reads it, with the stored states of the frozen prefix where there are some."""
-        return EncodedTexts(self.encoded, self.order, states, self.texts["id"])
+        return EncodedTexts(self.encoded, self.order, states, self.texts["id"], self.targets)
 
     def in_text_order(self, rows: np.ndarray) -> np.ndarray:
         """Bring rows that follow the reading order back to the order of the texts."""
@@ -73,7 +78,8 @@ def encode_splits(prepared: PreparedDataset, tokenizer: PreTrainedTokenizerBase,
             texts = with_copies(texts, config.robust.augment_rare, seed)
         encoded = encode_split(texts, prepared, tokenizer, config)
         order = np.arange(len(encoded)) if name == "train" else longest_first(encoded)
-        splits[name] = Split(texts, encoded, order)
+        targets = soft_targets(texts, prepared, config) if name == "train" else None
+        splits[name] = Split(texts, encoded, order, targets)
     kinds = {"sequence": "class", "token": "tag", "similarity": "score"}
     if len(label_counts(splits["train"], prepared)) < 2:
         raise UserError(
@@ -101,6 +107,21 @@ def encode_split(
                 f"{config.data.dataset}: task {task!r} is text to text, which train_instruct.py trains; "
                 "train_classifier.py takes sequence, token and similarity"
             )
+
+
+def soft_targets(texts: Dataset, prepared: PreparedDataset, config: Config) -> np.ndarray | None:
+    """Targets of training texts from their labels and ``soft_labels``, ``(rows, leaves)``; None without those.
+
+    Raises:
+        UserError: the task has no labels of texts; see `read_soft_labels` too.
+    """
+    robust = config.robust
+    if robust.soft_labels is None:
+        return None
+    if prepared.task != "sequence":
+        raise UserError(f"{config.source}: {SOFT_LABELS_ELSEWHERE.format(task=prepared.task)}")
+    soft = read_soft_labels(Path(robust.soft_labels), list(texts["id"]), prepared.taxonomy)
+    return mixed_targets(np.asarray(texts["label"]), soft, robust.soft_label_share)
 
 
 class HasLengths(Protocol):

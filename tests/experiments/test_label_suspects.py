@@ -11,7 +11,7 @@ import yaml
 
 import preprocess
 from opinionlm.errors import UserError
-from opinionlm.experiments.label_suspects import FOLDS, HEADER, find_suspects, folds, write_run_suspects
+from opinionlm.experiments.label_suspects import HEADER, find_suspects, write_run_suspects
 from tests.classifier_runs import WORDS, train
 
 LABELS = list(WORDS)
@@ -90,15 +90,6 @@ def test_a_run_judges_the_splits_that_it_predicted(planted, setting, tmp_path) -
         before = predictions[row["id"]]
         assert (row["label"], row["text"]) == (before["gold"], before["text"])
         assert float(row["quality"]) == pytest.approx(float(before[f"probability_{row['label']}"]), abs=2e-6)
-
-
-def test_folds_share_out_every_label() -> None:
-    labels = np.random.default_rng(0).choice(4, 203, p=[0.7, 0.2, 0.08, 0.02])
-    fold_of = folds(labels)
-    for label in range(4):
-        counts = np.bincount(fold_of[labels == label], minlength=FOLDS)
-        assert counts.max() - counts.min() <= 1
-    assert (fold_of == folds(labels)).all()
 
 
 def test_a_label_that_only_one_row_has_is_not_judged() -> None:

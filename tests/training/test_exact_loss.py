@@ -52,6 +52,7 @@ def first_step(
     count: int = 16,
     loss: ExampleLoss | None = None,
     rdrop_alpha: float = 0.0,
+    targets: np.ndarray | None = None,
 ) -> tuple[float, dict[str, torch.Tensor]]:
     """Loss and gradients of one optimizer step over all examples, cut as asked for."""
     spy = Spy()
@@ -71,7 +72,7 @@ def first_step(
         remove_unused_columns=False,
         ddp_find_unused_parameters=False,
     )
-    texts = EncodedTexts(examples(count), np.arange(count))
+    texts = EncodedTexts(examples(count), np.arange(count), targets=targets)
     processes = arguments.world_size
     plan = BatchPlan(texts.lengths, batch, None, False, "every_epoch", 0, 1, arguments.process_index, processes)
     trainer = OpinionTrainer(

@@ -1,0 +1,158 @@
+"""What a config's models say of training texts that they did not learn from: soft labels for training once more.
+
+    python -m opinionlm.experiments.cross_fit --config configs/minilm.yaml --folds 3
+    python train_classifier.py --config configs/minilm.yaml --soft_labels outputs/minilm-seed42-crossfit/<file>
+
+The training split is cut into folds (``--folds``, 3 by default), the rows of a label shared out equally. Every fold is
+labelled by a model that `train_classifier.py` trained on the others, chosen and calibrated on validation as always;
+test is never read. The folder outputs/<run_name>-crossfit gets a data set and a run folder per fold, soft_labels.csv
+and, last of all, metrics.json with the cross-validated scores. Given again, the command does what is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from opinionlm.config import Config
+from opinionlm.errors import UserError, run_script
+from opinionlm.parsing import parse_config
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from opinionlm.data.taxonomy import Taxonomy
+
+ROOT = Path(__file__).resolve().parents[2]
+SOFT_LABELS = "soft_labels.csv"
+
+
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    """Train on all folds but one, in turn; returns the content of ``metrics.json``."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--folds", type=int, default=3)
+    own, others = parser.parse_known_args(argv)
+    config = parse_config(others, description=__doc__)
+    if own.folds < 2:
+        raise UserError(f"--folds: {own.folds} must be at least 2")
+    if config.training.seeds is not None:
+        raise UserError(f"{config.source}: seeds: soft labels are made with one seed; give seed instead")
+    return cross_fit(config, own.folds)
+
+
+def cross_fit(config: Config, number: int) -> dict[str, Any]:
+    """Train and label fold by fold, and put the labels together.
+
+    Args:
+        config: of `train_classifier.py`, with one seed.
+        number: of folds.
+
+    Raises:
+        UserError: a task without labels of texts, a model that learned from labels of these texts, or a run failed.
+    """
+    import numpy as np
+
+    from opinionlm.data.encoding import subset
+    from opinionlm.data.folds import fold_numbers, write_fold
+    from opinionlm.data.platforms import load_data
+    from opinionlm.evaluation.metrics import classification_scores
+    from opinionlm.experiments.compare import read_run
+    from opinionlm.experiments.ensembles import read_probabilities
+    from opinionlm.training.runs import is_finished, write_json
+
+    data, folder = config.data, config.run_folder.with_name(f"{config.training.run_name}-crossfit")
+    prepared = load_data(data)
+    if prepared.task != "sequence":
+        raise UserError(f"{data.dataset}: task {prepared.task} has no labels of texts, so there are none to soften")
+    refuse_taught(config.model.model_name_or_path)
+    texts = subset(prepared.dataset["train"], data.max_train_samples, config.training.seed)
+    labels = np.asarray(texts["label"])
+    fold_of, row_of = fold_numbers(labels, number, config.training.seed), {i: row for row, i in enumerate(texts["id"])}
+    runs = [fold_config(config, folder, fold) for fold in range(number)]
+    for fold, run in enumerate(runs):
+        write_fold(prepared, texts, fold_of == fold, Path(run.data.dataset))
+        path = folder / f"{run.training.run_name}.yaml"
+        path.write_text(yaml.safe_dump(run.flat(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+    probabilities, decided = np.full((len(labels), len(prepared.taxonomy.leaves)), np.nan), labels.copy()
+    for fold, run in enumerate(runs):
+        print(f"\nFold {fold + 1} of {number}; what the run calls test is that part of the training split", flush=True)
+        if not is_finished(run):
+            train(folder / f"{run.training.run_name}.yaml")
+        answers = read_run(run.run_folder, "test")
+        rows = [row_of[name] for name in answers.ids]
+        _, probabilities[rows] = read_probabilities(run.run_folder / "predictions" / "test.csv", prepared.taxonomy)
+        decided[rows] = answers.predicted
+        # A fold is never resumed once it has given its labels, and optimizer states of many folds fill a disk.
+        shutil.rmtree(run.run_folder / "checkpoints", ignore_errors=True)
+    write_soft_labels(folder / SOFT_LABELS, texts["id"], probabilities, prepared.taxonomy)
+    scores = classification_scores(labels, decided, prepared.taxonomy)
+    content = {"folds": number, "texts": len(labels), "cross_validated": scores}
+    write_json(folder / "metrics.json", content)
+    print(
+        f"\n{len(labels):,} training texts, each labelled by a model of the other folds: macro-F1 "
+        f"{scores['macro_f1']:.3f}, accuracy {scores['accuracy']:.3f}\n"
+        f"Train on what they say beside the labels with\n"
+        f"  --soft_labels {folder / SOFT_LABELS}"
+    )
+    return content
+
+
+def fold_config(config: Config, folder: Path, fold: int) -> Config:
+    """The config of a fold's run: the same options over the fold's data set, which is already cut to size."""
+    one = copy.deepcopy(config)
+    one.data.dataset = str(folder / "data" / f"fold{fold}")
+    one.data.train_platforms = one.data.eval_platforms = one.data.max_train_samples = one.data.max_eval_samples = None
+    one.training.output_dir, one.training.run_name = str(folder), f"fold{fold}"
+    # Soft labels of an earlier round must not come back as those of this one.
+    one.robust.soft_labels = None
+    return one
+
+
+def refuse_taught(model_name_or_path: str) -> None:
+    """Refuse a classifier's backbone that was trained on noted texts: it may have learned the labels of a fold.
+
+    Pretraining on the texts alone is no harm; it notes them too (`opinionlm.data.seen_texts`).
+
+    Raises:
+        UserError: it is one.
+    """
+    from opinionlm.data.seen_texts import SEEN_TEXTS
+
+    folder = Path(model_name_or_path)
+    if (folder / SEEN_TEXTS).is_file() and "opinionlm_" in (folder / "config.json").read_text(encoding="utf-8"):
+        raise UserError(
+            f"model_name_or_path: '{folder}' was trained on labels, so what it says of training texts may repeat "
+            "them; start from a pretrained model"
+        )
+
+
+def train(path: Path) -> None:
+    """Run `train_classifier.py` on a config, in a process of its own.
+
+    Raises:
+        UserError: it failed; what it printed says why.
+    """
+    code = subprocess.run([sys.executable, str(ROOT / "train_classifier.py"), "--config", str(path)]).returncode
+    if code != 0:
+        raise UserError(f"{path}: training ended with exit code {code}, see above; give the command again to go on")
+
+
+def write_soft_labels(path: Path, ids: list[str], probabilities: np.ndarray, taxonomy: Taxonomy) -> None:
+    """One line per training text: its id and a probability per leaf, as in a run's prediction files."""
+    from opinionlm.training.runs import write_csv
+
+    header = ["id", *(f"probability_{leaf}" for leaf in taxonomy.leaves)]
+    rows = [[name, *(f"{p:.6f}" for p in row)] for name, row in zip(ids, probabilities, strict=True)]
+    write_csv(path, header, rows)
+
+
+if __name__ == "__main__":
+    run_script(main)

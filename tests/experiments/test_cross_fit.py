@@ -1,0 +1,98 @@
+"""Cross-fitting: every training text is labelled by a model of the other folds, and its labels can be trained on."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import train_classifier
+from opinionlm.data.prepared import load_prepared
+from opinionlm.data.seen_texts import save_seen_texts
+from opinionlm.errors import UserError
+from opinionlm.experiments import cross_fit
+from tests.classifier_runs import command_line, train, write_setting
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("cross-fit")
+    return write_setting(folder) | {"output_dir": str(folder / "outputs"), "run_name": "mine"}
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_two_folds_label_all_training_texts(setting, capsys, monkeypatch) -> None:
+    # In this process instead of one of its own; the failing fold below has its own.
+    monkeypatch.setattr(cross_fit, "train", lambda path: train_classifier.main(["--config", str(path)]))
+    # A config that reads soft labels makes new ones without them.
+    command = command_line(setting, soft_labels="of/an/earlier/round.csv", max_train_samples=80)
+    content = cross_fit.main([*command, "--folds", "2"])
+    folder = Path(setting["output_dir"]) / "mine-crossfit"
+    assert content == json.loads((folder / "metrics.json").read_text())
+    assert (content["folds"], content["texts"]) == (2, 80)
+
+    tests = [load_prepared(folder / "data" / f"fold{fold}").dataset["test"] for fold in range(2)]
+    trains = [load_prepared(folder / "data" / f"fold{fold}").dataset["train"] for fold in range(2)]
+    assert [sorted(rows["id"]) for rows in trains] == [sorted(rows["id"]) for rows in tests[::-1]]
+    whole = load_prepared(next(Path(setting["prepared_dir"]).glob("posts-*"))).dataset
+    assert set(tests[0]["id"]) | set(tests[1]["id"]) < set(whole["train"]["id"])
+
+    # The soft labels are what each fold's run predicted, in the order of the training split.
+    rows = table(folder / cross_fit.SOFT_LABELS)
+    position = {name: at for at, name in enumerate(whole["train"]["id"])}
+    assert np.all(np.diff([position[row["id"]] for row in rows]) > 0) and len(rows) == 80
+    predicted = {row["id"]: row for fold in range(2) for row in table(folder / f"fold{fold}/predictions/test.csv")}
+    for row in rows:
+        assert all(row[name] == predicted[row["id"]][name] for name in row)
+    right = [row["gold"] == row["predicted"] for row in predicted.values()]
+    assert content["cross_validated"]["accuracy"] == pytest.approx(np.mean(right))
+    assert not any((folder / f"fold{fold}" / "checkpoints").exists() for fold in range(2))
+
+    # What is finished is not trained again, and the labels can be trained on.
+    before = (folder / "fold0" / "metrics.json").stat().st_mtime_ns
+    capsys.readouterr()
+    cross_fit.main([*command, "--folds", "2"])
+    assert (folder / "fold0" / "metrics.json").stat().st_mtime_ns == before
+    assert f"--soft_labels {folder / cross_fit.SOFT_LABELS}" in capsys.readouterr().out
+    train(setting, run_name="student", max_train_samples=80, soft_labels=folder / cross_fit.SOFT_LABELS)
+    with pytest.raises(UserError, match=r"has none for \d+ of the \d+ training texts"):
+        train(setting, run_name="other", soft_labels=folder / cross_fit.SOFT_LABELS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--folds", "1"], "--folds: 1 must be at least 2"),
+        (["--seeds", "0..2"], "soft labels are made with one seed"),
+        (["--dataset", "configs/datasets/sample_similarity.yaml"], "task similarity has no labels of texts"),
+    ],
+)
+def test_what_cannot_be_cross_fitted(arguments: list[str], message: str, tmp_path, monkeypatch, repository) -> None:
+    monkeypatch.chdir(repository)
+    with pytest.raises(UserError) as caught:
+        cross_fit.main([*arguments, "--output_dir", str(tmp_path), "--prepared_dir", str(tmp_path / "data")])
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_failing_fold_is_named(setting, tmp_path, capfd) -> None:
+    command = command_line(setting, output_dir=tmp_path, tokenizer_name_or_path=tmp_path / "nowhere")
+    with pytest.raises(UserError, match="fold0.yaml: training ended with exit code 2"):
+        cross_fit.main(command)
+    assert "tokenizer_name_or_path: no tokenizer in" in capfd.readouterr().err
+
+
+def test_a_model_that_learned_labels_is_refused(tmp_path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "opinionlm_classifier"}')
+    cross_fit.refuse_taught(str(tmp_path))
+    save_seen_texts(tmp_path, "", ["a text"])
+    with pytest.raises(UserError, match="was trained on labels"):
+        cross_fit.refuse_taught(str(tmp_path))
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    cross_fit.refuse_taught(str(tmp_path))
