@@ -64,16 +64,13 @@ def robust_problems(config: Config) -> list[str]:
         True,
         "puts words beside a model, and engine: tfidf has nothing but words; leave it out",
     )
-    if robust.soft_labels is None and robust.soft_label_share != RobustConfig().soft_label_share:
-        require(False, "soft_label_share", robust.soft_label_share, "is not read without soft_labels; leave it out")
-    if robust.soft_labels is not None:
+    weight = robust.soft_label_share
+    if robust.soft_labels is None:
+        is_default = weight == RobustConfig().soft_label_share
+        require(is_default, "soft_label_share", weight, "is not read without soft_labels; leave it out")
+    else:
         method = config.method
-        require(
-            0 < robust.soft_label_share <= 1,
-            "soft_label_share",
-            robust.soft_label_share,
-            "must be above 0 and at most 1",
-        )
+        require(0 < weight <= 1, "soft_label_share", weight, "must be above 0 and at most 1")
         require(
             method.loss == "cross_entropy" and method.label_smoothing == 0,
             "soft_labels",

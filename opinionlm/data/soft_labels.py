@@ -44,7 +44,9 @@ def read_soft_labels(path: Path, ids: Sequence[str], taxonomy: Taxonomy) -> np.n
                 if row["id"] in found:
                     raise UserError(f"soft_labels: {path}:{reader.line_num}: id {row['id']!r} stands there twice")
                 found[row["id"]] = _probabilities([row[name] for name in names], f"{path}:{reader.line_num}")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise UserError(f"soft_labels: {path} cannot be read ({error.strerror})") from None
+    except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"soft_labels: {path} cannot be read ({error})") from None
     if absent := [name for name in ids if name not in found]:
         raise UserError(
@@ -56,6 +58,7 @@ def read_soft_labels(path: Path, ids: Sequence[str], taxonomy: Taxonomy) -> np.n
 
 
 def _probabilities(cells: Sequence[str | None], place: str) -> list[float]:
+    """The numbers of a line, which `place` names; see `read_soft_labels` for what is refused."""
     try:
         values = [float(cell) for cell in cells if cell is not None]
     except ValueError:
@@ -68,6 +71,8 @@ def _probabilities(cells: Sequence[str | None], place: str) -> list[float]:
 
 def mixed_targets(labels: np.ndarray, soft: np.ndarray, share: float) -> np.ndarray:
     """(1 − share) · label + share · soft label, float32 ``(texts, leaves)``.
+
+    Cross entropy against this mixture is the mixture of the two cross entropies (Hinton et al. 2015, section 2).
 
     Args:
         labels: leaf ids ``(texts,)``.

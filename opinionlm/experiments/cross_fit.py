@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 import copy
+import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -75,7 +77,10 @@ def cross_fit(config: Config, number: int) -> dict[str, Any]:
     texts = subset(prepared.dataset["train"], data.max_train_samples, config.training.seed)
     labels = np.asarray(texts["label"])
     fold_of, row_of = fold_numbers(labels, number, config.training.seed), {i: row for row, i in enumerate(texts["id"])}
-    runs = [fold_config(config, folder, fold) for fold in range(number)]
+    # Other folds or texts lie elsewhere: runs over another folder have other options, so they are not taken for these.
+    content = json.dumps([prepared.fingerprint, list(texts["id"]), fold_of.tolist()])
+    data_folder = folder / "data" / hashlib.sha256(content.encode()).hexdigest()[:12]
+    runs = [fold_config(config, folder, data_folder, fold) for fold in range(number)]
     for fold, run in enumerate(runs):
         write_fold(prepared, texts, fold_of == fold, Path(run.data.dataset))
         path = folder / f"{run.training.run_name}.yaml"
@@ -105,10 +110,10 @@ def cross_fit(config: Config, number: int) -> dict[str, Any]:
     return content
 
 
-def fold_config(config: Config, folder: Path, fold: int) -> Config:
+def fold_config(config: Config, folder: Path, data_folder: Path, fold: int) -> Config:
     """The config of a fold's run: the same options over the fold's data set, which is already cut to size."""
     one = copy.deepcopy(config)
-    one.data.dataset = str(folder / "data" / f"fold{fold}")
+    one.data.dataset = str(data_folder / f"fold{fold}")
     one.data.train_platforms = one.data.eval_platforms = one.data.max_train_samples = one.data.max_eval_samples = None
     one.training.output_dir, one.training.run_name = str(folder), f"fold{fold}"
     # Soft labels of an earlier round must not come back as those of this one.

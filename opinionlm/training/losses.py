@@ -77,7 +77,7 @@ class WeightedCrossEntropy(ExampleLoss):
 
 
 class SoftTargetCrossEntropy(WeightedCrossEntropy):
-    """Cross entropy of texts whose target is a distribution over the classes, each class with its weight.
+    """Cross entropy of texts whose target is a distribution over the classes (Hinton et al. 2015), weighted by class.
 
     A text's loss is −Σ w_c t_c log p_c over its weight Σ w_c t_c, so that the weighted mean is that of
     `torch.nn.functional.cross_entropy` with probabilities as targets, but for its denominator: torch divides by the

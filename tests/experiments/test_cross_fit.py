@@ -38,8 +38,9 @@ def test_two_folds_label_all_training_texts(setting, capsys, monkeypatch) -> Non
     assert content == json.loads((folder / "metrics.json").read_text())
     assert (content["folds"], content["texts"]) == (2, 80)
 
-    tests = [load_prepared(folder / "data" / f"fold{fold}").dataset["test"] for fold in range(2)]
-    trains = [load_prepared(folder / "data" / f"fold{fold}").dataset["train"] for fold in range(2)]
+    (data,) = (folder / "data").iterdir()
+    tests = [load_prepared(data / f"fold{fold}").dataset["test"] for fold in range(2)]
+    trains = [load_prepared(data / f"fold{fold}").dataset["train"] for fold in range(2)]
     assert [sorted(rows["id"]) for rows in trains] == [sorted(rows["id"]) for rows in tests[::-1]]
     whole = load_prepared(next(Path(setting["prepared_dir"]).glob("posts-*"))).dataset
     assert set(tests[0]["id"]) | set(tests[1]["id"]) < set(whole["train"]["id"])
@@ -61,6 +62,9 @@ def test_two_folds_label_all_training_texts(setting, capsys, monkeypatch) -> Non
     cross_fit.main([*command, "--folds", "2"])
     assert (folder / "fold0" / "metrics.json").stat().st_mtime_ns == before
     assert f"--soft_labels {folder / cross_fit.SOFT_LABELS}" in capsys.readouterr().out
+    # Folds of another cut are not taken for these: the texts of one would be missing in the other.
+    with pytest.raises(UserError, match="fold0.*other options"):
+        cross_fit.main([*command, "--folds", "3"])
     train(setting, run_name="student", max_train_samples=80, soft_labels=folder / cross_fit.SOFT_LABELS)
     with pytest.raises(UserError, match=r"has none for \d+ of the \d+ training texts"):
         train(setting, run_name="other", soft_labels=folder / cross_fit.SOFT_LABELS)
