@@ -57,18 +57,25 @@ class CommandLineText:
     text: str | list[str]
 
 
-def parse_config(argv: list[str] | None, description: str, script: Script = "train_classifier") -> Config:
+def parse_config(
+    argv: list[str] | None,
+    description: str,
+    script: Script = "train_classifier",
+    own: argparse.ArgumentParser | None = None,
+) -> Config:
     """Build a validated config from ``--config FILE`` and ``--option value`` pairs; the command line wins.
 
     Args:
         argv: arguments without the program's name, by default ``sys.argv[1:]``.
         description: first lines of ``--help``.
         script: whose options are known; those of the other are unknown options.
+        own: further options of a module, without ``--help``, which it has read itself; ``--help`` lists them first.
 
     Raises:
         UserError: unreadable file, unknown option, value of a wrong type, or any problem `validate` finds.
     """
-    parser = build_parser(description, script)
+    parser = build_parser(description, script, own)
+    not_ours = {"config", *(vars(own.parse_args([])) if own is not None else ())}
     try:
         known, rest = parser.parse_known_args(argv)
     except argparse.ArgumentError as error:
@@ -77,7 +84,7 @@ def parse_config(argv: list[str] | None, description: str, script: Script = "tra
     values: dict[str, tuple[Any, str]] = {}
     if file is not None:
         values |= {key: (value, f"{file}: {key}") for key, value in read_yaml(Path(file)).items()}
-    given = {key: value for key, value in vars(known).items() if key != "config" and value is not None}
+    given = {key: value for key, value in vars(known).items() if key not in not_ours and value is not None}
     given |= pair_up(rest)
     values |= {key: (CommandLineText(value), f"--{key}") for key, value in given.items()}
 
@@ -100,9 +107,19 @@ def default_run_name(stem: str, training: TrainingConfig) -> str:
     return stem if training.seeds else f"{stem}-seed{training.seed}"
 
 
-def build_parser(description: str, script: Script) -> argparse.ArgumentParser:
+def build_parser(
+    description: str, script: Script, own: argparse.ArgumentParser | None = None
+) -> argparse.ArgumentParser:
     """A parser with one option per dataclass field that the script has, grouped, with defaults and choices."""
-    parser = argparse.ArgumentParser(description=description, allow_abbrev=False, exit_on_error=False)
+    parents = [own] if own is not None else []
+    parser = argparse.ArgumentParser(
+        usage="%(prog)s [--config FILE] [--option value ...]",
+        description=description.strip(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        exit_on_error=False,
+        parents=parents,
+    )
     parser.add_argument("--config", metavar="FILE", help="YAML file with any of the options below")
     for name, group in GROUPS.items():
         names = option_names(group, script)

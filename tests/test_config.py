@@ -235,6 +235,18 @@ def test_help_is_quick(script: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("module", "own"),
+    [("opinionlm.experiments.cross_fit", "--folds int"), ("opinionlm.adaptation.adapt.mining", "--all_sequences")],
+)
+def test_help_of_a_module_lists_its_own_options_and_keeps_commands_on_their_lines(module: str, own: str) -> None:
+    done = subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0 and len(lines[0]) < 80
+    assert any(line.startswith(f"  {own}") for line in lines) and any("--model_name_or_path" in line for line in lines)
+    assert any(line.startswith(f"    python -m {module} --config") for line in lines)
+
+
+@pytest.mark.parametrize(
     ("argv", "reason"), [(["--config"], "expected one argument"), (["-hub:"], "ignored explicit")]
 )
 def test_a_command_line_that_makes_no_sense_is_one_line(argv, reason) -> None:

@@ -125,7 +125,14 @@ def test_a_run_fits_on_validation_alone(setting, tmp_path, monkeypatch) -> None:
     assert len(saved["label_set_thresholds"]) == len(COVERAGES)
     for split in ("validation", "test"):
         scores = metrics[split]
-        assert scores.keys() >= {"ece", "ece_uncalibrated", "brier", "brier_uncalibrated", "label_set_size"}
+        assert scores.keys() >= {
+            "ece",
+            "ece_uncalibrated",
+            "ece_if_calibrated",
+            "brier",
+            "brier_uncalibrated",
+            "label_set_size",
+        }
         assert scores["platforms"]["forum"]["macro_f1"] == pytest.approx(scores["macro_f1"])
     assert metrics["validation"]["brier"] <= metrics["validation"]["brier_uncalibrated"] + 0.01
     assert metrics["validation"]["label_set_coverage"] >= 0.8
@@ -139,7 +146,8 @@ def test_a_run_fits_on_validation_alone(setting, tmp_path, monkeypatch) -> None:
         "| decision | thresholds |",
         f"| temperature | {temperature:.3f} |",
         f"| largest bias of a class | {bias:+.3f} nats |",
-        f"| calibration error (ECE) | {test['ece_uncalibrated']:.4f} before it, {test['ece']:.4f} after it |",
+        f"| calibration error (ECE) | {test['ece_uncalibrated']:.4f} before it, {test['ece']:.4f} after it; "
+        f"{test['ece_if_calibrated']:.4f} is what chance gives perfect probabilities |",
         f"| label sets (lac) for 80% | right in {coverage:.1%}, {test['label_set_size']:.2f} labels on average |",
         f"| forum | {len(golds['test'])} | {test['macro_f1']:.4f} |",
     ):

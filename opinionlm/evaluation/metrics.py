@@ -125,12 +125,33 @@ def expected_calibration_error(gold: np.ndarray, probabilities: np.ndarray, bins
         bins: number of bins of (0, 1].
     """
     confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == gold
-    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    index = _confidence_bin(confidence, bins)
     size = np.bincount(index, minlength=bins)
     gap = np.abs(
         np.bincount(index, weights=confidence, minlength=bins) - np.bincount(index, weights=correct, minlength=bins)
     )
     return float(gap[size > 0].sum() / len(gold))
+
+
+def ece_if_calibrated(probabilities: np.ndarray, bins: int = 15) -> float:
+    """The ECE that chance alone gives perfectly calibrated probabilities on so few rows: a floor to judge an ECE by.
+
+    Where a text's answer is right with the probability that it is given, a bin's number of right answers has the
+    variance sum of p (1 - p); its mean distance from what was expected is taken from the normal distribution of that
+    variance. The same floor by simulation is the consistency resampling of Bröcker and Smith (2007).
+
+    Args:
+        probabilities: ``(rows, classes)``.
+        bins: as those of `expected_calibration_error`.
+    """
+    confidence = probabilities.max(axis=1)
+    variance = np.bincount(_confidence_bin(confidence, bins), weights=confidence * (1 - confidence), minlength=bins)
+    return float(np.sqrt(2 / np.pi * variance.clip(min=0)).sum() / len(probabilities))
+
+
+def _confidence_bin(confidence: np.ndarray, bins: int) -> np.ndarray:
+    """Which of the equal bins of (0, 1] a confidence lies in, from 0."""
+    return np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
 
 
 def brier_score(gold: np.ndarray, probabilities: np.ndarray) -> float:

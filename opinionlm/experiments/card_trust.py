@@ -28,7 +28,8 @@ def trust_section(config: Config, rule: AnswerRule, test: dict[str, Any]) -> str
         f"| decision | {rule.kind}{strength} |",
         f"| temperature | {rule.temperature:.3f} |",
         f"| largest bias of a class | {max(rule.biases, key=abs, default=0.0):+.3f} nats |",
-        f"| calibration error (ECE) | {test['ece_uncalibrated']:.4f} before it, {test['ece']:.4f} after it |",
+        f"| calibration error (ECE) | {test['ece_uncalibrated']:.4f} before it, {test['ece']:.4f} after it; "
+        f"{test['ece_if_calibrated']:.4f} is what chance gives perfect probabilities |",
         f"| label sets ({score}) for {coverage:.0%} | right in {test['label_set_coverage']:.1%}, "
         f"{test['label_set_size']:.2f} labels on average |",
         "",

@@ -13,7 +13,13 @@ from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.drift import period_scores
 from opinionlm.evaluation.label_sets import set_scores
-from opinionlm.evaluation.metrics import calibration_scores, classification_scores, platform_scores, softmax
+from opinionlm.evaluation.metrics import (
+    calibration_scores,
+    classification_scores,
+    ece_if_calibrated,
+    platform_scores,
+    softmax,
+)
 from opinionlm.evaluation.reports import SplitPredictions
 from opinionlm.experiments.split_report import Predictions
 from opinionlm.training.word_blend import WordBlend
@@ -88,6 +94,7 @@ def trust_scores(
     members = rule.label_sets.members(predictions.probabilities, config.decision.label_set_coverage)
     return {
         **{f"{name}_uncalibrated": value for name, value in before.items()},
+        "ece_if_calibrated": ece_if_calibrated(predictions.probabilities),
         **set_scores(predictions.gold, members),
         **group_scores(texts, predictions.gold, predictions.predicted, taxonomy),
     }

@@ -39,9 +39,9 @@ SOFT_LABELS = "soft_labels.csv"
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Train on all folds but one, in turn; returns the content of ``metrics.json``."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--folds", type=int, default=3)
+    parser.add_argument("--folds", metavar="int", type=int, default=3, help="parts of the training split [3]")
     own, others = parser.parse_known_args(argv)
-    config = parse_config(others, description=__doc__)
+    config = parse_config(others, description=__doc__, own=parser)
     if own.folds < 2:
         raise UserError(f"--folds: {own.folds} must be at least 2")
     if config.training.seeds is not None:

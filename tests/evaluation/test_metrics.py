@@ -15,6 +15,7 @@ from opinionlm.evaluation.metrics import (
     all_scores,
     bootstrap_intervals,
     classification_scores,
+    ece_if_calibrated,
     expected_calibration_error,
     softmax,
     weighted_log_loss,
@@ -98,6 +99,20 @@ def test_calibration_error_by_hand() -> None:
     # (0.6, 0.8] holds 0.65 and (0.4, 0.6] holds 0.6, both right
     expected = (2 * 0.4 + 0.35 + 0.4) / 4
     assert expected_calibration_error(gold, probabilities, bins=5) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("rows", [300, 1200])
+def test_error_of_perfectly_calibrated_answers(rows: int) -> None:
+    generator = np.random.default_rng(rows)
+    probabilities = softmax(generator.normal(0, 2, (rows, 8)))
+    below = probabilities.cumsum(axis=1)[:, :-1]
+    drawn = [
+        expected_calibration_error((generator.random((rows, 1)) > below).sum(axis=1), probabilities)
+        for _ in range(400)
+    ]
+    assert ece_if_calibrated(probabilities) == pytest.approx(np.mean(drawn), rel=0.05)
+    # Sure answers leave nothing to chance.
+    assert ece_if_calibrated(np.eye(8)[generator.integers(0, 8, rows)]) == 0.0
 
 
 def test_intervals_cover_and_shrink() -> None:

@@ -34,10 +34,12 @@ SHOWN = 20
 def main(argv: list[str] | None = None) -> None:
     """Mine, write, and print the first lines."""
     ours = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    ours.add_argument("--output", type=Path, default=Path("outputs/sequences.csv"))
-    ours.add_argument("--all_sequences", action="store_true")
+    ours.add_argument(
+        "--output", metavar="FILE", type=Path, default=Path("outputs/sequences.csv"), help="the list [%(default)s]"
+    )
+    ours.add_argument("--all_sequences", action="store_true", help="list every closed sequence, not only those kept")
     options, rest = ours.parse_known_args(argv)
-    config = parse_config(rest, description=__doc__, script="mining")
+    config = parse_config(rest, description=__doc__, script="mining", own=ours)
 
     # Imported late, so that --help and config errors answer at once.
     from opinionlm.adaptation.adapt.search import keep_best, mine
