@@ -44,6 +44,8 @@ GEMMA3 = DECODER | {"head_dim": 16, "sliding_window": 8, "layer_types": ["slidin
 FAMILIES: dict[str, dict] = {
     "bert": ENCODER,
     "roberta": ENCODER,
+    "xlm-roberta": ENCODER,
+    "mpnet": ENCODER,
     "distilbert": {
         "vocab_size": VOCABULARY,
         "dim": 64,

@@ -181,7 +181,7 @@ def check_family(method: MethodConfig, model_config: PreTrainedConfig, generativ
 
     match name:
         case "prefix" | "p_tuning_v2":
-            if family == "distilbert":
+            if family in ("distilbert", "mpnet"):
                 refuse("its attention takes no keys and values from outside", "prompt, p_tuning or lora")
             if family == "t5" and not generative:
                 refuse("its encoder takes no keys and values from outside", "prompt, p_tuning or lora")
@@ -209,7 +209,7 @@ def check_quantized(method: MethodConfig, model: PreTrainedModel) -> None:
 def has_biases(config: PreTrainedConfig) -> bool:
     """Whether a family's blocks have biases."""
     match config.model_type:
-        case "bert" | "roberta" | "distilbert" | "gpt2" | "qwen2":
+        case "bert" | "roberta" | "xlm-roberta" | "mpnet" | "distilbert" | "gpt2" | "qwen2":
             return True
         case "llama":
             return config.attention_bias or config.mlp_bias
@@ -229,8 +229,10 @@ def check_length(method: MethodConfig, model_config: PreTrainedConfig, max_lengt
     match config.model_type:
         case "bert" | "distilbert" | "gpt2":
             places = config.max_position_embeddings
-        case "roberta":
+        case "roberta" | "xlm-roberta":
             places = config.max_position_embeddings - config.pad_token_id - 1
+        case "mpnet":
+            places = config.max_position_embeddings - 2
         case _:
             return
     virtual = 0

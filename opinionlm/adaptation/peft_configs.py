@@ -21,8 +21,10 @@ def low_rank_targets(family: str) -> list[str]:
     grid. The others: query and value, as the LoRA paper.
     """
     match family:
-        case "bert" | "roberta":
+        case "bert" | "roberta" | "xlm-roberta":
             return ["query", "key", "value"]
+        case "mpnet":
+            return ["q", "k", "v"]
         case "distilbert":
             return ["q_lin", "v_lin"]
         case "gpt2":
@@ -46,10 +48,12 @@ def ia3_targets(family: str) -> tuple[list[str] | str, list[str] | str]:
     A feed-forward layer is rescaled at its input: the activation in front of the second projection.
     """
     match family:
-        case "bert" | "roberta":
+        case "bert" | "roberta" | "xlm-roberta":
             # As expressions: the name "output.dense" alone would also match the attention's output.
             feed_forward = r".*\.layer\.\d+\.output\.dense"
             return rf".*\.(key|value)|{feed_forward}", feed_forward
+        case "mpnet":
+            return ["k", "v", "output.dense"], ["output.dense"]
         case "distilbert":
             return ["k_lin", "v_lin", "lin2"], ["lin2"]
         case "gpt2":

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from opinionlm.config import ModelConfig
 
 FAMILIES = (
-    "bert, roberta, distilbert, gpt2, llama, mistral, qwen2, qwen3, phi3, gemma2, gemma3 (text or multimodal), t5"
+    "bert, roberta, xlm-roberta, mpnet, distilbert, gpt2, llama, mistral, qwen2, qwen3, phi3, gemma2, gemma3 (text or "
+    "multimodal), t5"
 )
 
 
@@ -73,8 +74,12 @@ def anatomy_of(backbone: PreTrainedModel | PeftModel) -> Anatomy:
     family, width = backbone.config.model_type, backbone.config.hidden_size
     embedding = backbone.get_input_embeddings()
     match family:
-        case "bert" | "roberta":
+        case "bert" | "roberta" | "xlm-roberta":
             parts = Anatomy(backbone.encoder.layer, (backbone.embeddings,), None, embedding, width, causal=False)
+        case "mpnet":
+            # One table of relative positions serves every block, so it has to stay as it is wherever a block does.
+            before = (backbone.embeddings, backbone.encoder.relative_attention_bias)
+            parts = Anatomy(backbone.encoder.layer, before, None, embedding, width, causal=False)
         case "distilbert":
             parts = Anatomy(backbone.transformer.layer, (backbone.embeddings,), None, embedding, width, causal=False)
         case "gpt2":
@@ -138,7 +143,7 @@ def new_backbone(
     match text_config.model_type:
         case "t5":
             return AutoModelForTextEncoding.from_config(text_config, dtype=dtype)
-        case "bert" | "roberta":
+        case "bert" | "roberta" | "xlm-roberta" | "mpnet":
             return AutoModel.from_config(text_config, dtype=dtype, add_pooling_layer=with_pooler)
         case _:
             return AutoModel.from_config(text_config, dtype=dtype)
@@ -150,10 +155,10 @@ def require_pooler(config: PreTrainedConfig) -> None:
     Raises:
         UserError: with the poolings that every family has.
     """
-    if config.model_type not in ("bert", "roberta"):
+    if config.model_type not in ("bert", "roberta", "xlm-roberta", "mpnet"):
         raise UserError(
-            f"pooling: 'pooler' is a layer of bert and roberta; a model of type '{config.model_type}' has none; use "
-            "first, last or mean, or leave it out"
+            f"pooling: 'pooler' is a layer of bert, roberta and mpnet; a model of type '{config.model_type}' has "
+            "none; use first, last or mean, or leave it out"
         )
 
 
@@ -187,7 +192,7 @@ def load_backbone(model: ModelConfig, trained_blocks: int, config: PreTrainedCon
     match config.model_type:
         case "t5":
             auto_class = AutoModelForTextEncoding
-        case "bert" | "roberta":
+        case "bert" | "roberta" | "xlm-roberta" | "mpnet":
             extra["add_pooling_layer"] = with_pooler
     if model.load_in_4bit:
         skipped = [*trained_block_names(config, trained_blocks), *(["pooler"] if with_pooler else [])]

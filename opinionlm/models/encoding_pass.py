@@ -93,8 +93,11 @@ def position_arguments(backbone: PreTrainedModel, attention_mask: torch.Tensor) 
     match backbone.config.model_type:
         case "t5":
             return {}
-        case "roberta":
+        case "roberta" | "xlm-roberta":
             return {"position_ids": positions + backbone.config.pad_token_id + 1}
+        case "mpnet":
+            # Its padding index is 1 whatever the configuration says.
+            return {"position_ids": positions + 2}
         case _:
             return {"position_ids": positions}
 

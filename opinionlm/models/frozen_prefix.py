@@ -7,6 +7,7 @@ the blocks above the cut run on states that were computed before.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -103,6 +104,14 @@ class StoredStatesT5(StoredStates):
         return self.states, bias, None
 
 
+class StoredStatesMPNet(StoredStates):
+    """MPNet takes the first entry of what a block gives."""
+
+    def forward(self, hidden_states: torch.Tensor, *arguments: Any, **named: Any) -> tuple[torch.Tensor]:
+        """Stored states, alone in a tuple."""
+        return (self.states,)
+
+
 class PassThrough(nn.Module):
     """Stands in for the other blocks of the prefix."""
 
@@ -126,6 +135,30 @@ class PassThroughT5(nn.Module):
         return hidden_states, position_bias, None
 
 
+class PassThroughMPNet(nn.Module):
+    """The same for MPNet."""
+
+    def forward(self, hidden_states: torch.Tensor, *arguments: Any, **named: Any) -> tuple[torch.Tensor]:
+        """The input, unchanged, alone in a tuple."""
+        return (hidden_states,)
+
+
+def stand_ins(family: str, frozen: Sequence[nn.Module]) -> tuple[StoredStates, list[nn.Module]]:
+    """What takes the place of the frozen blocks: one that hands out states, and one per other block.
+
+    Args:
+        family: ``model_type`` of the backbone.
+        frozen: its frozen blocks, lowest first.
+    """
+    match family:
+        case "t5":
+            return StoredStatesT5(frozen[0]), [PassThroughT5() for _ in frozen[1:]]
+        case "mpnet":
+            return StoredStatesMPNet(), [PassThroughMPNet() for _ in frozen[1:]]
+        case _:
+            return StoredStates(), [PassThrough() for _ in frozen[1:]]
+
+
 class PrefixStandIn:
     """Swaps a classifier's frozen blocks for stand-ins, and back.
 
@@ -143,12 +176,10 @@ class PrefixStandIn:
 
     def __enter__(self) -> PrefixStandIn:
         """Put the stand-ins in place."""
-        is_t5 = self.model.backbone.config.model_type == "t5"
-        first = StoredStatesT5(self.originals[0]) if is_t5 else StoredStates()
+        first, others = stand_ins(self.model.backbone.config.model_type, self.originals)
         self.model.stored_states = first
-        self.blocks[0] = first
-        for index in range(1, len(self.originals)):
-            self.blocks[index] = PassThroughT5() if is_t5 else PassThrough()
+        for index, block in enumerate([first, *others]):
+            self.blocks[index] = block
         return self
 
     def __exit__(self, *exception: object) -> None:

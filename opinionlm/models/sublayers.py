@@ -48,7 +48,7 @@ def text_blocks(model: PreTrainedModel) -> TextBlocks:
     backbone = model if model.get_output_embeddings() is None else model.get_decoder()
     anatomy = anatomy_of(backbone)
     match backbone.config.model_type:
-        case "bert" | "roberta" | "distilbert":
+        case "bert" | "roberta" | "xlm-roberta" | "mpnet" | "distilbert":
             norms = [backbone.embeddings.LayerNorm]
         case _:
             norms = [anatomy.final_norm]
@@ -80,7 +80,10 @@ def sublayers_of(family: str, block: nn.Module) -> Sublayers:
         block: one of the model's blocks.
     """
     match family:
-        case "bert" | "roberta":
+        case "mpnet":
+            attention, output = block.attention, block.output
+            return Sublayers([attention.dropout], output.dropout, [attention.LayerNorm, output.LayerNorm])
+        case "bert" | "roberta" | "xlm-roberta":
             attention, output = block.attention.output, block.output
             return Sublayers([attention.dropout], output.dropout, [attention.LayerNorm, output.LayerNorm])
         case "distilbert":

@@ -66,5 +66,5 @@ def test_what_is_no_plain_backbone_is_refused(setting, first, tmp_path) -> None:
         backbone_of(tmp_path / "lora" / "best")
     with pytest.raises(UserError, match="neither suits"):
         backbone_of(first, "--random_weights", "true")
-    with pytest.raises(UserError, match="pooler' is a layer of bert and roberta"):
+    with pytest.raises(UserError, match="pooler' is a layer of bert, roberta and mpnet"):
         backbone_of(first, "--pooling", "pooler")

@@ -65,7 +65,10 @@ Parts = tuple[tuple[nn.Module, ...], nn.Module]
 def _parts(family: str, block: nn.Module) -> tuple[Parts, Parts]:
     """Modules and output of a block's attention and of its feed-forward network."""
     match family:
-        case "bert" | "roberta":
+        case "mpnet":
+            attention = ((block.attention,), block.attention.attn.o)
+            feed_forward = ((block.intermediate, block.output), block.output.dense)
+        case "bert" | "roberta" | "xlm-roberta":
             attention = ((block.attention,), block.attention.output.dense)
             feed_forward = ((block.intermediate, block.output), block.output.dense)
         case "distilbert":
