@@ -54,6 +54,8 @@ FAMILIES: dict[str, dict] = {
         "n_heads": 4,
         "max_position_embeddings": 128,
     },
+    "modernbert": ENCODER
+    | {"layer_types": ["full_attention"] + ["sliding_attention"] * 2 + ["full_attention"], "local_attention": 8},
     "gpt2": {
         "vocab_size": VOCABULARY,
         "n_embd": 64,

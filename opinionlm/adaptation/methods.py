@@ -181,7 +181,7 @@ def check_family(method: MethodConfig, model_config: PreTrainedConfig, generativ
 
     match name:
         case "prefix" | "p_tuning_v2":
-            if family in ("distilbert", "mpnet"):
+            if family in ("distilbert", "mpnet", "modernbert"):
                 refuse("its attention takes no keys and values from outside", "prompt, p_tuning or lora")
             if family == "t5" and not generative:
                 refuse("its encoder takes no keys and values from outside", "prompt, p_tuning or lora")
@@ -213,6 +213,8 @@ def has_biases(config: PreTrainedConfig) -> bool:
             return True
         case "llama":
             return config.attention_bias or config.mlp_bias
+        case "modernbert":
+            return config.attention_bias or config.mlp_bias or config.norm_bias
         case "qwen3" | "gemma2" | "gemma3_text":
             return config.attention_bias
         case _:

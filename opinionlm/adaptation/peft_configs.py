@@ -27,6 +27,9 @@ def low_rank_targets(family: str) -> list[str]:
             return ["q", "k", "v"]
         case "distilbert":
             return ["q_lin", "v_lin"]
+        case "modernbert":
+            # Query, key and value are one layer.
+            return ["Wqkv"]
         case "gpt2":
             return ["c_attn"]
         case "qwen2" | "qwen3":
@@ -56,6 +59,8 @@ def ia3_targets(family: str) -> tuple[list[str] | str, list[str] | str]:
             return ["k", "v", "output.dense"], ["output.dense"]
         case "distilbert":
             return ["k_lin", "v_lin", "lin2"], ["lin2"]
+        case "modernbert":
+            return ["Wqkv", "mlp.Wo"], ["mlp.Wo"]
         case "gpt2":
             # Query, key and value are one layer.
             return ["c_attn", "mlp.c_proj"], ["mlp.c_proj"]

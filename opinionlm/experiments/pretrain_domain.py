@@ -3,7 +3,7 @@
     python -m opinionlm.experiments.pretrain_domain --config configs/pretrain_cryptoqa.yaml
     python train_classifier.py --dataset <the same YAML> --model_name_or_path outputs/pretrain_cryptoqa-seed42/model …
 
-Encoders (BERT, RoBERTa, MPNet, MiniLM) fill in masked words, causal models (GPT-2, Llama, Gemma) write the next
+Encoders (BERT, RoBERTa, ModernBERT, MiniLM) fill in masked words, causal models (GPT-2, Llama, Gemma) write the next
 one (task-adaptive pretraining, Gururangan et al. 2020). Only texts of the training split are read, never those of
 validation and test. A share of them is held out to measure the perplexity before and after. The run folder gets
 config.yaml, environment.json, checkpoints/, model/ and, last of all, metrics.json; an interrupted run goes on.

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from opinionlm.config import ModelConfig
 
 FAMILIES = (
-    "bert, roberta, xlm-roberta, mpnet, distilbert, gpt2, llama, mistral, qwen2, qwen3, phi3, gemma2, gemma3 (text or "
-    "multimodal), t5"
+    "bert, roberta, xlm-roberta, mpnet, distilbert, modernbert, gpt2, llama, mistral, qwen2, qwen3, phi3, gemma2, "
+    "gemma3 (text or multimodal), t5"
 )
 
 
@@ -82,6 +82,9 @@ def anatomy_of(backbone: PreTrainedModel | PeftModel) -> Anatomy:
             parts = Anatomy(backbone.encoder.layer, before, None, embedding, width, causal=False)
         case "distilbert":
             parts = Anatomy(backbone.transformer.layer, (backbone.embeddings,), None, embedding, width, causal=False)
+        case "modernbert":
+            before = (backbone.embeddings,)
+            parts = Anatomy(backbone.layers, before, backbone.final_norm, embedding, width, causal=False)
         case "gpt2":
             before = (embedding, backbone.wpe, backbone.drop)
             parts = Anatomy(backbone.h, before, backbone.ln_f, embedding, width, causal=True)

@@ -155,6 +155,12 @@ def stand_ins(family: str, frozen: Sequence[nn.Module]) -> tuple[StoredStates, l
             return StoredStatesT5(frozen[0]), [PassThroughT5() for _ in frozen[1:]]
         case "mpnet":
             return StoredStatesMPNet(), [PassThroughMPNet() for _ in frozen[1:]]
+        case "modernbert":
+            # The model asks every block which of its two masks it wants.
+            first, others = StoredStates(), [PassThrough() for _ in frozen[1:]]
+            for block, stand_in in zip(frozen, (first, *others), strict=True):
+                stand_in.attention_type = block.attention_type
+            return first, others
         case _:
             return StoredStates(), [PassThrough() for _ in frozen[1:]]
 

@@ -30,7 +30,7 @@ def fills_gaps(config: PreTrainedConfig) -> bool:
     if config.is_encoder_decoder or config.model_type == "t5":
         raise UserError(
             f"model_name_or_path: '{config.model_type}' was pretrained on spans, which is not done here; give an "
-            "encoder (bert, roberta, mpnet, distilbert) or a causal model (gpt2, llama, gemma)"
+            "encoder (bert, roberta, mpnet, modernbert) or a causal model (gpt2, llama, gemma)"
         )
     return config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 

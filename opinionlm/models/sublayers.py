@@ -50,6 +50,8 @@ def text_blocks(model: PreTrainedModel) -> TextBlocks:
     match backbone.config.model_type:
         case "bert" | "roberta" | "xlm-roberta" | "mpnet" | "distilbert":
             norms = [backbone.embeddings.LayerNorm]
+        case "modernbert":
+            norms = [backbone.embeddings.norm, anatomy.final_norm]
         case _:
             norms = [anatomy.final_norm]
     return TextBlocks(list(anatomy.blocks), anatomy.before_blocks, norms, anatomy.final_norm)
@@ -88,6 +90,10 @@ def sublayers_of(family: str, block: nn.Module) -> Sublayers:
             return Sublayers([attention.dropout], output.dropout, [attention.LayerNorm, output.LayerNorm])
         case "distilbert":
             return Sublayers([block.attention], block.ffn, [block.sa_layer_norm, block.output_layer_norm])
+        case "modernbert":
+            # The lowest block has no norm in front of its attention: the embedding's own stands there.
+            norms = [norm for norm in (block.attn_norm, block.mlp_norm) if isinstance(norm, nn.LayerNorm)]
+            return Sublayers([block.attn], block.mlp, norms)
         case "gpt2":
             return Sublayers([block.attn], block.mlp, [block.ln_1, block.ln_2])
         case "t5":

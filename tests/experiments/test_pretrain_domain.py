@@ -30,6 +30,7 @@ from tests.classifier_runs import train
 from tests.tiny import save_generative_model, save_pretrained_model, tiny_config, wordpiece_tokenizer
 from tests.training.test_loop import Killer
 
+ENCODERS = ("bert", "roberta", "xlm-roberta", "mpnet", "distilbert", "modernbert")
 KEPT = ("dataset", "data_dir", "prepared_dir", "max_length", "use_cpu", "learning_rate")
 
 
@@ -155,9 +156,9 @@ def test_perplexity_is_that_of_the_tokens(tmp_path) -> None:
     assert perplexity(model, rows, tokenizer, config, masks=False) == pytest.approx(math.exp(losses / count), rel=1e-5)
 
 
-@pytest.mark.parametrize("family", ["bert", "gpt2"])
+@pytest.mark.parametrize("family", [*ENCODERS, "gpt2"])
 def test_only_labelled_positions_are_computed(family: str) -> None:
-    config, masks = tiny_config(family), family == "bert"
+    config, masks = tiny_config(family), family != "gpt2"
     torch.manual_seed(0)
     model = (AutoModelForMaskedLM if masks else generative_class(config)).from_config(config).eval()
     collate = TextCollator(

@@ -74,6 +74,9 @@ def _parts(family: str, block: nn.Module) -> tuple[Parts, Parts]:
         case "distilbert":
             attention = ((block.attention, block.sa_layer_norm), block.attention.out_lin)
             feed_forward = ((block.ffn, block.output_layer_norm), block.ffn.lin2)
+        case "modernbert":
+            attention = ((block.attn_norm, block.attn), block.attn.Wo)
+            feed_forward = ((block.mlp_norm, block.mlp), block.mlp.Wo)
         case "gpt2":
             attention = ((block.ln_1, block.attn), block.attn.c_proj)
             feed_forward = ((block.ln_2, block.mlp), block.mlp.c_proj)
