@@ -46,6 +46,17 @@ FAMILIES: dict[str, dict] = {
     "roberta": ENCODER,
     "xlm-roberta": ENCODER,
     "mpnet": ENCODER,
+    # As version 3 of DeBERTa is: relative positions only, one table for all blocks.
+    "deberta-v2": ENCODER
+    | {
+        "relative_attention": True,
+        "position_buckets": 16,
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "position_biased_input": False,
+        "type_vocab_size": 0,
+    },
     "distilbert": {
         "vocab_size": VOCABULARY,
         "dim": 64,

@@ -181,7 +181,7 @@ def check_family(method: MethodConfig, model_config: PreTrainedConfig, generativ
 
     match name:
         case "prefix" | "p_tuning_v2":
-            if family in ("distilbert", "mpnet", "modernbert"):
+            if family in ("deberta-v2", "distilbert", "mpnet", "modernbert"):
                 refuse("its attention takes no keys and values from outside", "prompt, p_tuning or lora")
             if family == "t5" and not generative:
                 refuse("its encoder takes no keys and values from outside", "prompt, p_tuning or lora")
@@ -209,7 +209,7 @@ def check_quantized(method: MethodConfig, model: PreTrainedModel) -> None:
 def has_biases(config: PreTrainedConfig) -> bool:
     """Whether a family's blocks have biases."""
     match config.model_type:
-        case "bert" | "roberta" | "xlm-roberta" | "mpnet" | "distilbert" | "gpt2" | "qwen2":
+        case "bert" | "roberta" | "xlm-roberta" | "mpnet" | "deberta-v2" | "distilbert" | "gpt2" | "qwen2":
             return True
         case "llama":
             return config.attention_bias or config.mlp_bias
@@ -233,6 +233,8 @@ def check_length(method: MethodConfig, model_config: PreTrainedConfig, max_lengt
             places = config.max_position_embeddings
         case "roberta" | "xlm-roberta":
             places = config.max_position_embeddings - config.pad_token_id - 1
+        case "deberta-v2" if config.position_biased_input:
+            places = config.max_position_embeddings
         case "mpnet":
             places = config.max_position_embeddings - 2
         case _:

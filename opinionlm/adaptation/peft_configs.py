@@ -23,6 +23,8 @@ def low_rank_targets(family: str) -> list[str]:
     match family:
         case "bert" | "roberta" | "xlm-roberta":
             return ["query", "key", "value"]
+        case "deberta-v2":
+            return ["query_proj", "key_proj", "value_proj"]
         case "mpnet":
             return ["q", "k", "v"]
         case "distilbert":
@@ -55,6 +57,9 @@ def ia3_targets(family: str) -> tuple[list[str] | str, list[str] | str]:
             # As expressions: the name "output.dense" alone would also match the attention's output.
             feed_forward = r".*\.layer\.\d+\.output\.dense"
             return rf".*\.(key|value)|{feed_forward}", feed_forward
+        case "deberta-v2":
+            feed_forward = r".*\.layer\.\d+\.output\.dense"
+            return rf".*\.(key_proj|value_proj)|{feed_forward}", feed_forward
         case "mpnet":
             return ["k", "v", "output.dense"], ["output.dense"]
         case "distilbert":

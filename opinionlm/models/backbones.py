@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from opinionlm.config import ModelConfig
 
 FAMILIES = (
-    "bert, roberta, xlm-roberta, mpnet, distilbert, modernbert, gpt2, llama, mistral, qwen2, qwen3, phi3, gemma2, "
-    "gemma3 (text or multimodal), t5"
+    "bert, roberta, xlm-roberta, mpnet, deberta-v2, distilbert, modernbert, gpt2, llama, mistral, qwen2, qwen3, phi3, "
+    "gemma2, gemma3 (text or multimodal), t5"
 )
 
 
@@ -82,6 +82,18 @@ def anatomy_of(backbone: PreTrainedModel | PeftModel) -> Anatomy:
             parts = Anatomy(backbone.encoder.layer, before, None, embedding, width, causal=False)
         case "distilbert":
             parts = Anatomy(backbone.transformer.layer, (backbone.embeddings,), None, embedding, width, causal=False)
+        case "deberta-v2":
+            encoder = backbone.encoder
+            if encoder.conv is not None:
+                raise UserError(
+                    "model_name_or_path: this DeBERTa has a convolution beside its lowest block (conv_kernel_size), "
+                    "as the xlarge models of version 2 have; give one without, such as microsoft/deberta-v3-base"
+                )
+            # As in MPNet, one table of relative positions (and its norm) serves every block.
+            shared = (encoder.rel_embeddings,) if encoder.relative_attention else ()
+            shared += (encoder.LayerNorm,) if "layer_norm" in encoder.norm_rel_ebd else ()
+            before = (backbone.embeddings, *shared)
+            parts = Anatomy(encoder.layer, before, None, embedding, width, causal=False)
         case "modernbert":
             before = (backbone.embeddings,)
             parts = Anatomy(backbone.layers, before, backbone.final_norm, embedding, width, causal=False)

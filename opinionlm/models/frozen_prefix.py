@@ -104,12 +104,12 @@ class StoredStatesT5(StoredStates):
         return self.states, bias, None
 
 
-class StoredStatesMPNet(StoredStates):
-    """MPNet takes the first entry of what a block gives."""
+class StoredStatesInPair(StoredStates):
+    """Blocks of MPNet and DeBERTa give their attention weights too, or None in their place."""
 
-    def forward(self, hidden_states: torch.Tensor, *arguments: Any, **named: Any) -> tuple[torch.Tensor]:
-        """Stored states, alone in a tuple."""
-        return (self.states,)
+    def forward(self, hidden_states: torch.Tensor, *arguments: Any, **named: Any) -> tuple[torch.Tensor, None]:
+        """Stored states and no attention weights."""
+        return self.states, None
 
 
 class PassThrough(nn.Module):
@@ -135,12 +135,12 @@ class PassThroughT5(nn.Module):
         return hidden_states, position_bias, None
 
 
-class PassThroughMPNet(nn.Module):
-    """The same for MPNet."""
+class PassThroughInPair(nn.Module):
+    """The same for MPNet and DeBERTa."""
 
-    def forward(self, hidden_states: torch.Tensor, *arguments: Any, **named: Any) -> tuple[torch.Tensor]:
-        """The input, unchanged, alone in a tuple."""
-        return (hidden_states,)
+    def forward(self, hidden_states: torch.Tensor, *arguments: Any, **named: Any) -> tuple[torch.Tensor, None]:
+        """The input, unchanged, and no attention weights."""
+        return hidden_states, None
 
 
 def stand_ins(family: str, frozen: Sequence[nn.Module]) -> tuple[StoredStates, list[nn.Module]]:
@@ -153,8 +153,8 @@ def stand_ins(family: str, frozen: Sequence[nn.Module]) -> tuple[StoredStates, l
     match family:
         case "t5":
             return StoredStatesT5(frozen[0]), [PassThroughT5() for _ in frozen[1:]]
-        case "mpnet":
-            return StoredStatesMPNet(), [PassThroughMPNet() for _ in frozen[1:]]
+        case "mpnet" | "deberta-v2":
+            return StoredStatesInPair(), [PassThroughInPair() for _ in frozen[1:]]
         case "modernbert":
             # The model asks every block which of its two masks it wants.
             first, others = StoredStates(), [PassThrough() for _ in frozen[1:]]

@@ -34,7 +34,7 @@ from opinionlm.models.quantization import disable_avx512_packing, nf4_config, qu
 from opinionlm.models.sublayers import text_blocks
 
 # Families whose class for causal models is meant for a decoder half of something else: they see both sides.
-ENCODER_ONLY = frozenset({"bert", "roberta", "xlm-roberta", "mpnet", "distilbert", "modernbert"})
+ENCODER_ONLY = frozenset({"bert", "roberta", "xlm-roberta", "mpnet", "deberta-v2", "distilbert", "modernbert"})
 
 
 def load_generative(model: ModelConfig, trained_blocks: int, config: PreTrainedConfig) -> PreTrainedModel:

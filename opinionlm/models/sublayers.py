@@ -50,6 +50,9 @@ def text_blocks(model: PreTrainedModel) -> TextBlocks:
     match backbone.config.model_type:
         case "bert" | "roberta" | "xlm-roberta" | "mpnet" | "distilbert":
             norms = [backbone.embeddings.LayerNorm]
+        case "deberta-v2":
+            norms = [module for part in anatomy.before_blocks for module in part.modules()]
+            norms = [module for module in norms if isinstance(module, nn.LayerNorm)]
         case "modernbert":
             norms = [backbone.embeddings.norm, anatomy.final_norm]
         case _:
@@ -85,7 +88,7 @@ def sublayers_of(family: str, block: nn.Module) -> Sublayers:
         case "mpnet":
             attention, output = block.attention, block.output
             return Sublayers([attention.dropout], output.dropout, [attention.LayerNorm, output.LayerNorm])
-        case "bert" | "roberta" | "xlm-roberta":
+        case "bert" | "roberta" | "xlm-roberta" | "deberta-v2":
             attention, output = block.attention.output, block.output
             return Sublayers([attention.dropout], output.dropout, [attention.LayerNorm, output.LayerNorm])
         case "distilbert":

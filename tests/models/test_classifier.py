@@ -150,6 +150,13 @@ def test_unknown_family_is_named() -> None:
         )
 
 
+def test_deberta_with_a_convolution_is_refused() -> None:
+    config = tiny_config("deberta-v2")
+    config.conv_kernel_size = 3
+    with pytest.raises(UserError, match="conv_kernel_size.*deberta-v3-base"):
+        anatomy_of(new_backbone(config))
+
+
 def test_directory_without_weights_is_named(tmp_path) -> None:
     model_config = save_pretrained_model(tmp_path)
     (tmp_path / "model.safetensors").unlink()

@@ -68,7 +68,7 @@ def _parts(family: str, block: nn.Module) -> tuple[Parts, Parts]:
         case "mpnet":
             attention = ((block.attention,), block.attention.attn.o)
             feed_forward = ((block.intermediate, block.output), block.output.dense)
-        case "bert" | "roberta" | "xlm-roberta":
+        case "bert" | "roberta" | "xlm-roberta" | "deberta-v2":
             attention = ((block.attention,), block.attention.output.dense)
             feed_forward = ((block.intermediate, block.output), block.output.dense)
         case "distilbert":
