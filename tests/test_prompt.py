@@ -219,7 +219,7 @@ def test_an_untrained_head_is_refused(setting, entailment_model: Path, tmp_path)
     bare.save_pretrained(tmp_path / "bare")
     tiny_tokenizer().save_pretrained(tmp_path / "bare")
     with pytest.raises(UserError, match="no trained classifier"):
-        ask(setting, output_dir=tmp_path, method="entailment", model_name_or_path=tmp_path / "bare")
+        ask(setting, output_dir=tmp_path, method="entailment", model_name_or_path=tmp_path / "bare", max_length=64)
 
 
 def saved(folder: Path, setting: dict[str, str], adapter: bool, decode: str, taxonomy: Taxonomy | None) -> Path:

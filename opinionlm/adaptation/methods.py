@@ -222,7 +222,7 @@ def has_biases(config: PreTrainedConfig) -> bool:
 
 
 def check_length(method: MethodConfig, model_config: PreTrainedConfig, max_length: int) -> None:
-    """Refuse texts that, with the virtual tokens in front, are longer than a table of learned positions.
+    """Refuse texts that, with the virtual tokens in front, may be longer than a table of learned positions.
 
     Raises:
         UserError: with the greatest ``max_length`` that fits.
@@ -239,10 +239,15 @@ def check_length(method: MethodConfig, model_config: PreTrainedConfig, max_lengt
             places = config.max_position_embeddings - 2
         case _:
             return
+    if max_length > places:
+        raise UserError(
+            f"max_length: {max_length} tokens exceed the {places} positions of a '{config.model_type}' model; give at "
+            f"most {places}"
+        )
     virtual = 0
     if method.adaptation in ("prefix", "p_tuning_v2", "prompt", "p_tuning"):
         virtual = method.num_virtual_tokens
-    if virtual and max_length + virtual > places:
+    if max_length + virtual > places:
         raise UserError(
             f"max_length: {max_length} tokens and {virtual} virtual ones exceed the model's {places} positions; give "
             f"at most {places - virtual}, or a smaller num_virtual_tokens"

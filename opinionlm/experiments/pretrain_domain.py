@@ -36,6 +36,7 @@ def pretrain(config: Config) -> dict[str, Any] | None:
     """From raw or prepared data to an adapted model."""
     from transformers import set_seed
 
+    from opinionlm.adaptation.methods import check_length
     from opinionlm.data.encoding import load_tokenizer
     from opinionlm.data.pipeline import prepare_or_load
     from opinionlm.data.seen_texts import save_seen_texts
@@ -64,6 +65,7 @@ def pretrain(config: Config) -> dict[str, Any] | None:
     texts, held_out = training_texts(prepared, config)
     tokenizer, model_config = load_tokenizer(config.model), read_model_config(config.model)
     masks = fills_gaps(model_config)
+    check_length(config.method, model_config, data.max_length)
     if masks:
         require_mask(tokenizer, config)
     rows, unseen = (encode_texts(part, tokenizer, data.max_length) for part in (texts, held_out))

@@ -17,7 +17,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from opinionlm.adaptation.methods import count_parameters
+from opinionlm.adaptation.methods import check_length, count_parameters
 from opinionlm.config import Config
 from opinionlm.data.encoding import load_tokenizer, subset
 from opinionlm.data.platforms import describe_platforms, load_data
@@ -98,6 +98,7 @@ def open_task(config: Config) -> Task:
         entailment_id(model_config)
     else:
         generative_class(model_config)
+    check_length(config.method, model_config, data.max_length)
     prepared = load_data(data)
     if prepared.task not in ("sequence", "question_answering", "summarization"):
         raise UserError(

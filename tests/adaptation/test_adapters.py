@@ -97,6 +97,15 @@ def test_positions_that_do_not_exist_are_refused() -> None:
         check_length(method, tiny_config("gpt2"), 109)
     with pytest.raises(UserError, match="129 positions; give at most 109"):
         check_length(method, tiny_config("roberta"), 110)
+    with pytest.raises(UserError, match="max_length: 129 tokens exceed the 128 positions of a 'distilbert' model"):
+        check_length(MethodConfig(), tiny_config("distilbert"), 129)
+    with pytest.raises(UserError, match="128 positions; give at most 108"):
+        check_length(method, tiny_config("mpnet"), 109)
+    deberta = tiny_config("deberta-v2")
+    check_length(method, deberta, 4096)  # relative positions only
+    deberta.position_biased_input = True
+    with pytest.raises(UserError, match="130 positions; give at most 110"):
+        check_length(method, deberta, 111)
 
 
 @pytest.mark.parametrize(
