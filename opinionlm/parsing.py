@@ -222,10 +222,18 @@ def set_option(config: Config, key: str, value: Any, place: str) -> None:
     if key in trainer_fields and config.script != "prompt":
         config.training.extra[key] = read_scalar(value.text) if isinstance(value, CommandLineText) else value
         return
-    ours = [name for group in GROUPS.values() for name in option_names(group, config.script)]
-    near = difflib.get_close_matches(key, [*ours, *sorted(trainer_fields)], n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'?" if near else "see --help for all options"
+    if elsewhere := [script for script in typing.get_args(Script) if key in all_options(script)]:
+        module = "opinionlm.experiments.pretrain_domain" if elsewhere[0] == "pretrain" else f"{elsewhere[0]}.py"
+        hint = f"it belongs to {module}; leave it out here"
+    else:
+        near = difflib.get_close_matches(key, [*all_options(config.script), *sorted(trainer_fields)], n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else "see --help for all options"
     raise UserError(f"{place}: unknown option; {hint}")
+
+
+def all_options(script: Script) -> list[str]:
+    """The names of all options of a script."""
+    return [name for group in GROUPS.values() for name in option_names(group, script)]
 
 
 def convert(value: Any, annotation: Any, place: str) -> Any:

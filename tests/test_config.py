@@ -119,6 +119,7 @@ def test_command_line_wins(tmp_path) -> None:
         (["--seeds", "3..1"], "seeds: ['3..1'] must name different whole numbers"),
         (["--seeds", "1", "1"], "must name different"),
         (["stray"], "unexpected argument 'stray'"),
+        (["--mlm_probability", "0.2"], "unknown option; it belongs to opinionlm.experiments.pretrain_domain"),
     ],
 )
 def test_bad_options_are_named(arguments: list[str], message: str) -> None:
@@ -132,7 +133,7 @@ def test_bad_options_are_named(arguments: list[str], message: str) -> None:
     ("arguments", "message"),
     [
         (["--pooling", "mean"], "--pooling: unknown option"),
-        (["--head_hidden_sizes", "8"], "--head_hidden_sizes: unknown option"),
+        (["--head_hidden_sizes", "8"], "--head_hidden_sizes: unknown option; it belongs to train_classifier.py"),
         (["--cache_frozen", "on"], "--cache_frozen: unknown option"),
         (["--engine", "loop"], "--engine: unknown option"),
         (["--num_beams", "0"], "num_beams: 0 must be at least 1"),
