@@ -6,7 +6,7 @@
 The training split is cut into folds (``--folds``, 3 by default), the rows of a label shared out equally. Every fold is
 labelled by a model that `train_classifier.py` trained on the others, chosen and calibrated on validation as always;
 test is never read. The folder outputs/<run_name>-crossfit gets a data set and a run folder per fold, soft_labels.csv
-and, last of all, metrics.json with the cross-validated scores. Given again, the command does what is missing.
+and, last of all, cross_validation.json with the scores over all folds. Given again, the command does what is missing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SOFT_LABELS = "soft_labels.csv"
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
-    """Train on all folds but one, in turn; returns the content of ``metrics.json``."""
+    """Train on all folds but one, in turn; returns the content of ``cross_validation.json``."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--folds", metavar="int", type=int, default=3, help="parts of the training split [3]")
     own, others = parser.parse_known_args(argv)
@@ -100,7 +100,8 @@ def cross_fit(config: Config, number: int) -> dict[str, Any]:
     write_soft_labels(folder / SOFT_LABELS, texts["id"], probabilities, prepared.taxonomy)
     scores = classification_scores(labels, decided, prepared.taxonomy)
     content = {"folds": number, "texts": len(labels), "cross_validated": scores}
-    write_json(folder / "metrics.json", content)
+    # Not metrics.json: that would make the folder a run, which it is not.
+    write_json(folder / "cross_validation.json", content)
     print(
         f"\n{len(labels):,} training texts, each labelled by a model of the other folds: macro-F1 "
         f"{scores['macro_f1']:.3f}, accuracy {scores['accuracy']:.3f}\n"

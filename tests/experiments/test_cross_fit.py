@@ -14,6 +14,7 @@ from opinionlm.data.prepared import load_prepared
 from opinionlm.data.seen_texts import save_seen_texts
 from opinionlm.errors import UserError
 from opinionlm.experiments import cross_fit
+from opinionlm.experiments.dashboard.collect import collect
 from tests.classifier_runs import command_line, train, write_setting
 
 
@@ -35,7 +36,10 @@ def test_two_folds_label_all_training_texts(setting, capsys, monkeypatch) -> Non
     command = command_line(setting, soft_labels="of/an/earlier/round.csv", max_train_samples=80)
     content = cross_fit.main([*command, "--folds", "2"])
     folder = Path(setting["output_dir"]) / "mine-crossfit"
-    assert content == json.loads((folder / "metrics.json").read_text())
+    assert content == json.loads((folder / "cross_validation.json").read_text())
+    # The folder holds runs and is none: the dashboard shows the two folds and finds nothing damaged.
+    found = collect(folder.parent)
+    assert [run.name for run in found.runs] == ["mine-crossfit/fold0", "mine-crossfit/fold1"] and not found.unusable
     assert (content["folds"], content["texts"]) == (2, 80)
 
     (data,) = (folder / "data").iterdir()
