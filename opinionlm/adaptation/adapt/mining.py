@@ -101,10 +101,11 @@ def text(sequence: MinedSequence, tokenizer: Tokenizer) -> str:
 
 
 def table(sequences: Sequence[MinedSequence], tokenizer: Tokenizer) -> str:
-    """Sequences as lines to read."""
+    """Sequences as lines to read; those that end inside a character, as bytes of an emoji do, by their tokens."""
     lines = [f"{'support':>8}  {'perplexity':>10}  sequence"]
     for one in sequences:
         shown = " ".join(text(one, tokenizer).split())
+        shown = pieces(one, tokenizer) if "\ufffd" in shown else shown
         shown = shown if len(shown) <= 80 else shown[:79] + "…"
         lines.append(f"{one.support:8,}  {one.perplexity:10.3f}  {shown}")
     return "\n".join(lines)

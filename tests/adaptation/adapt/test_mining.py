@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 from opinionlm.adaptation.adapt import gapped, mining
 from opinionlm.adaptation.adapt.search import MinedSequence, keep_best, mine
@@ -19,6 +20,7 @@ from opinionlm.errors import UserError
 from tests.adaptation.adapt.oracles import Found, Texts, brute_force, occurs, without_open
 
 LETTERS = [[ord(letter) for letter in text] for text in ("CAABC", "ABCB", "CABC", "ABBCA")]
+ROOT = Path(__file__).resolve().parents[3]
 GAPS = (0, 1, 2, 3, None)
 
 
@@ -210,3 +212,10 @@ def test_command_line_writes_a_readable_list(tmp_path: Path, repository: Path, c
     assert all(len(row["tokens"].split()) >= 3 and int(row["support"]) >= 5 for row in rows)
     shown = capsys.readouterr().out
     assert "30 kept (cohesive)" in shown and "perplexity" in shown
+
+
+def test_a_sequence_inside_a_character_is_shown_by_its_tokens() -> None:
+    tokenizer = Tokenizer.from_file(str(ROOT / "models" / "gemma3-mini" / "tokenizer.json"))
+    half, word = [tokenizer.token_to_id(piece) for piece in ("<0xF0>", "<0x9F>")], tokenizer.encode("price").ids
+    shown = mining.table([MinedSequence(tuple(ids), 5, 2.0) for ids in (half, word)], tokenizer).splitlines()
+    assert shown[1].endswith("  <0xF0> <0x9F>") and "price" in shown[2]
