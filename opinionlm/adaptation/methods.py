@@ -236,6 +236,7 @@ def check_length(method: MethodConfig, model_config: PreTrainedConfig, max_lengt
         case "deberta-v2" if config.position_biased_input:
             places = config.max_position_embeddings
         case "mpnet":
+            # It counts positions from 2, whatever its padding token is.
             places = config.max_position_embeddings - 2
         case _:
             return

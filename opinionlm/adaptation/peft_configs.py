@@ -16,9 +16,10 @@ from opinionlm.errors import UserError
 def low_rank_targets(family: str) -> list[str]:
     """Layers that low-rank updates adapt by default (lora, qlora, dora, adalora).
 
-    BERT: query, key, value, as the methods paper (section 6.1; the GoEmotions grid takes query, value). GPT-2: c_attn
-    as the grid (the methods paper's tagging adds c_fc). Llama: q_proj, v_proj and Qwen: q_proj, k_proj, v_proj, as the
-    grid. The others: query and value, as the LoRA paper.
+    BERT and its kin: query, key, value, as the methods paper (section 6.1; the GoEmotions grid takes query, value).
+    GPT-2: c_attn as the grid (the methods paper's tagging adds c_fc). Llama: q_proj, v_proj and Qwen: q_proj, k_proj,
+    v_proj, as the grid. ModernBERT and Phi-3: the one layer that is all three. The others: query and value, as the
+    LoRA paper.
     """
     match family:
         case "bert" | "roberta" | "xlm-roberta":

@@ -34,6 +34,9 @@ FAMILIES = (
     "gemma2, gemma3 (text or multimodal), t5"
 )
 
+# Families whose model can be built with a pooler of its own, a dense layer over the first token.
+WITH_POOLER = ("bert", "roberta", "xlm-roberta", "mpnet")
+
 
 @dataclass(frozen=True)
 class Anatomy:
@@ -158,7 +161,7 @@ def new_backbone(
     match text_config.model_type:
         case "t5":
             return AutoModelForTextEncoding.from_config(text_config, dtype=dtype)
-        case "bert" | "roberta" | "xlm-roberta" | "mpnet":
+        case family if family in WITH_POOLER:
             return AutoModel.from_config(text_config, dtype=dtype, add_pooling_layer=with_pooler)
         case _:
             return AutoModel.from_config(text_config, dtype=dtype)
@@ -170,7 +173,7 @@ def require_pooler(config: PreTrainedConfig) -> None:
     Raises:
         UserError: with the poolings that every family has.
     """
-    if config.model_type not in ("bert", "roberta", "xlm-roberta", "mpnet"):
+    if config.model_type not in WITH_POOLER:
         raise UserError(
             f"pooling: 'pooler' is a layer of bert, roberta and mpnet; a model of type '{config.model_type}' has "
             "none; use first, last or mean, or leave it out"
@@ -207,7 +210,7 @@ def load_backbone(model: ModelConfig, trained_blocks: int, config: PreTrainedCon
     match config.model_type:
         case "t5":
             auto_class = AutoModelForTextEncoding
-        case "bert" | "roberta" | "xlm-roberta" | "mpnet":
+        case family if family in WITH_POOLER:
             extra["add_pooling_layer"] = with_pooler
     if model.load_in_4bit:
         skipped = [*trained_block_names(config, trained_blocks), *(["pooler"] if with_pooler else [])]

@@ -51,8 +51,9 @@ def text_blocks(model: PreTrainedModel) -> TextBlocks:
         case "bert" | "roberta" | "xlm-roberta" | "mpnet" | "distilbert":
             norms = [backbone.embeddings.LayerNorm]
         case "deberta-v2":
-            norms = [module for part in anatomy.before_blocks for module in part.modules()]
-            norms = [module for module in norms if isinstance(module, nn.LayerNorm)]
+            # That of the embedding, and where there is one that of the table of relative positions.
+            before = [module for part in anatomy.before_blocks for module in part.modules()]
+            norms = [module for module in before if isinstance(module, nn.LayerNorm)]
         case "modernbert":
             norms = [backbone.embeddings.norm, anatomy.final_norm]
         case _:
@@ -85,11 +86,9 @@ def sublayers_of(family: str, block: nn.Module) -> Sublayers:
         block: one of the model's blocks.
     """
     match family:
-        case "mpnet":
-            attention, output = block.attention, block.output
-            return Sublayers([attention.dropout], output.dropout, [attention.LayerNorm, output.LayerNorm])
-        case "bert" | "roberta" | "xlm-roberta" | "deberta-v2":
-            attention, output = block.attention.output, block.output
+        case "bert" | "roberta" | "xlm-roberta" | "mpnet" | "deberta-v2":
+            # MPNet's attention holds its dropout and norm itself, the others' in a module behind it.
+            attention, output = block.attention if family == "mpnet" else block.attention.output, block.output
             return Sublayers([attention.dropout], output.dropout, [attention.LayerNorm, output.LayerNorm])
         case "distilbert":
             return Sublayers([block.attention], block.ffn, [block.sa_layer_norm, block.output_layer_norm])
