@@ -41,7 +41,7 @@ def train(config: Config) -> dict[str, Any] | None:
     from opinionlm.data.encoding import collator_for, load_tokenizer
     from opinionlm.data.platforms import load_data
     from opinionlm.data.seen_texts import refuse_seen_texts
-    from opinionlm.evaluation.headline import headline_of
+    from opinionlm.evaluation.headline import choice_of, headline_of
     from opinionlm.experiments.adapt_results import save_preparation
     from opinionlm.experiments.floor import train_floor
     from opinionlm.experiments.results import describe_run, save_best, write_results
@@ -49,13 +49,14 @@ def train(config: Config) -> dict[str, Any] | None:
     from opinionlm.experiments.tracking import NoTracking, TrackingCallback, open_tracking
     from opinionlm.models.backbones import read_model_config
     from opinionlm.models.frozen_prefix import PrefixStandIn, whole_backbone_frozen
-    from opinionlm.training.arguments import training_arguments
+    from opinionlm.training.arguments import choose_by, training_arguments
     from opinionlm.training.cache_building import cached_splits
     from opinionlm.training.callbacks import ConsoleCallback, TrainingClock
     from opinionlm.training.checkpoints import latest_checkpoint
     from opinionlm.training.cost import reset_peak_memory
     from opinionlm.training.engines import check_task, fit, new_engine
     from opinionlm.training.loss_choice import loss_callbacks, loss_for
+    from opinionlm.training.optimizers import check_schedule
     from opinionlm.training.runs import create_run, environment, is_finished
     from opinionlm.training.sharding import gather_weights
     from opinionlm.training.splits import batch_plan, encode_splits, optimizer_steps
@@ -75,16 +76,18 @@ def train(config: Config) -> dict[str, Any] | None:
     refuse_seen_texts(config.model.model_name_or_path, prepared)
     if config.training.engine == "tfidf":
         return train_floor(config, prepared) if is_main else None
+    chosen = choice_of(prepared, config)
+    choose_by(arguments, chosen)
     model_config = read_model_config(config.model)
     with arguments.main_process_first(desc="token ids"):
         tokenizer, vocabulary = with_task_tokens(load_tokenizer(config.model), model_config, prepared, config)
         splits = encode_splits(prepared, tokenizer, config)
-    loss, shown = loss_for(splits["train"], prepared, config), headline_of(prepared).shown
-    arguments.metric_for_best_model = shown[0]
+    loss = loss_for(splits["train"], prepared, config)
 
     # Model: seeded before the head's weights are drawn.
     set_seed(config.training.seed)
     total_steps = optimizer_steps(batch_plan(splits["train"].reader(None), config, arguments), arguments)
+    check_schedule(arguments, config.source, total_steps)
     task_tokens = len(vocabulary.sequences)
     model = build_model(config, model_config, prepared, len(tokenizer), total_steps, task_tokens)
     train_texts = splits["train"].reader(None)
@@ -104,7 +107,8 @@ def train(config: Config) -> dict[str, Any] | None:
     tracker = open_tracking(config, config.run_folder, facts) if is_main else NoTracking()
     with tracker, stand_in or nullcontext():
         clock = TrainingClock()
-        callbacks = [ConsoleCallback(shown[:2]), TrackingCallback(tracker), clock]
+        console = ConsoleCallback([chosen.name, *headline_of(prepared).shown[:2]], chosen.greater_is_better)
+        callbacks = [console, TrackingCallback(tracker), clock]
         callbacks += [*training_callbacks(model, config.method, total_steps), *loss_callbacks(loss, config)]
         if config.training.early_stopping_patience is not None:
             callbacks.append(EarlyStoppingCallback(config.training.early_stopping_patience))

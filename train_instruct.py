@@ -49,16 +49,17 @@ def train(config: Config) -> dict[str, Any] | None:
         save_best_answers,
         write_answer_results,
     )
-    from opinionlm.experiments.judging import Judge, best_metric
+    from opinionlm.experiments.judging import Judge, answer_choice
     from opinionlm.experiments.tracking import NoTracking, TrackingCallback, open_tracking
     from opinionlm.models.backbones import read_model_config
     from opinionlm.models.generative import generative_class
-    from opinionlm.training.arguments import training_arguments
+    from opinionlm.training.arguments import choose_by, training_arguments
     from opinionlm.training.callbacks import ConsoleCallback, TrainingClock
     from opinionlm.training.checkpoints import latest_checkpoint
     from opinionlm.training.cost import reset_peak_memory
     from opinionlm.training.instruct_splits import answer_weights, encode_answer_splits, write_rejects
     from opinionlm.training.instruct_trainer import InstructSplit, InstructTrainer
+    from opinionlm.training.optimizers import check_schedule
     from opinionlm.training.runs import create_run, environment, is_finished
     from opinionlm.training.splits import batch_plan, optimizer_steps
 
@@ -78,8 +79,8 @@ def train(config: Config) -> dict[str, Any] | None:
     with arguments.main_process_first(desc="data"):
         prepared = load_data(data)
         refuse_seen_texts(config.model.model_name_or_path, prepared)
-        # The best checkpoint is the one with the best validation score of the task.
-        arguments.metric_for_best_model, arguments.greater_is_better = best_metric(prepared.task)
+        chosen = answer_choice(prepared, config)
+        choose_by(arguments, chosen)
         tokenizer = load_tokenizer(config.model)
         words = () if prepared.taxonomy is None else tuple(label_words(template, prepared.taxonomy))
         encoder_decoder = model_config.is_encoder_decoder
@@ -97,6 +98,7 @@ def train(config: Config) -> dict[str, Any] | None:
     set_seed(config.training.seed)
     plan = batch_plan(texts["train"], config, arguments)
     total_steps = optimizer_steps(plan, arguments)
+    check_schedule(arguments, config.source, total_steps)
     model = build_generative(config, model_config, encoder, total_steps)
     facts = environment(config, prepared.fingerprint)
     if is_main:
@@ -106,7 +108,7 @@ def train(config: Config) -> dict[str, Any] | None:
 
     with open_tracking(config, config.run_folder, facts) if is_main else NoTracking() as tracker:
         callbacks = [
-            ConsoleCallback([arguments.metric_for_best_model], arguments.greater_is_better),
+            ConsoleCallback([chosen.name], chosen.greater_is_better),
             TrackingCallback(tracker),
             clock := TrainingClock(),
         ]

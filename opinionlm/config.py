@@ -29,6 +29,7 @@ from opinionlm.options import (
     TrainingConfig,
 )
 from opinionlm.robust_rules import robust_problems
+from opinionlm.trainer_rules import trainer_problems
 from opinionlm.untrusted import is_folder_name
 
 __all__ = [
@@ -215,7 +216,7 @@ def validate(config: Config) -> None:
     # Without training there is no adaptation that could be wrong.
     if config.script != "prompt":
         problems += method_problems(config) + engine_problems(config) + loss_problems(config)
-        problems += robust_problems(config) + adapt_problems(config)
+        problems += robust_problems(config) + adapt_problems(config) + trainer_problems(config)
     require(
         not (model.load_in_4bit and model.random_weights),
         "random_weights",

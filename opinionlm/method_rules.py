@@ -115,8 +115,4 @@ def engine_problems(config: Config) -> list[str]:
             )
         if method.cache_frozen == "off":
             problems.append("cache_frozen: 'off' leaves engine: sklearn without features; set it to auto")
-    if engine == "loop" and {"fp16", "deepspeed", "fsdp"} & config.training.extra.keys():
-        problems.append("engine: 'loop' knows neither fp16 nor deepspeed nor fsdp; use bf16, or engine: trainer")
-    if "label_smoothing_factor" in config.training.extra:
-        problems.append("label_smoothing_factor: is not read by the exact losses of these scripts; leave it out")
     return problems

@@ -272,6 +272,10 @@ class TrainingConfig:
     seeds: list[str] | None = option(None, "train once per seed, e.g. `0..9` or `1 2 3`, and report mean and spread")
     eval_strategy: Literal["epoch", "steps"] = option("epoch", "when to evaluate and to save a checkpoint")
     eval_steps: int | None = option(None, "optimizer steps between evaluations under eval_strategy: steps")
+    metric_for_best_model: str | None = option(
+        None, "validation score that chooses the checkpoint, e.g. accuracy or loss; by default that of the task"
+    )
+    greater_is_better: bool | None = option(None, "its direction; known by the score's name, so it may be left out")
     logging_steps: float = option(10, "optimizer steps between logged training losses; below 1 a share of all")
     early_stopping_patience: int | None = option(None, "evaluations without a better score before stopping")
     save_total_limit: int = option(2, "checkpoints kept, the best always among them")

@@ -7,7 +7,7 @@ import difflib
 import os
 import types
 import typing
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,7 +33,20 @@ from opinionlm.options import (
     TrackingConfig,
     TrainingConfig,
 )
+from opinionlm.trainer_arguments import OLD_NAMES, TRAINER_FIELDS, stated_value
+from opinionlm.typed_values import CommandLineText, convert, read_scalar
 from opinionlm.untrusted import load_yaml
+
+__all__ = [
+    "GROUPS",
+    "all_options",
+    "build_parser",
+    "pair_up",
+    "parse_config",
+    "read_scalar",
+    "read_yaml",
+    "set_option",
+]
 
 GROUPS = {
     "data": DataConfig,
@@ -48,13 +61,6 @@ GROUPS = {
     "training": TrainingConfig,
     "tracking": TrackingConfig,
 }
-
-
-@dataclass(frozen=True)
-class CommandLineText:
-    """A value as it was typed; unlike one from a YAML file it has no type yet."""
-
-    text: str | list[str]
 
 
 def parse_config(
@@ -191,42 +197,29 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_scalar(text: str | list[str]) -> Any:
-    """Read a value from the command line as YAML would: ``true``, ``3``, ``null``, ``[1, 2]``."""
-    if isinstance(text, list) and not (len(text) == 1 and text[0].startswith("[")):
-        return [read_scalar(item) for item in text]
-    text = text[0] if isinstance(text, list) else text
-    try:
-        return load_yaml(text)
-    except yaml.YAMLError:
-        return text
-
-
 def set_option(config: Config, key: str, value: Any, place: str) -> None:
     """Set one option, converted to its declared type.
 
     Raises:
-        UserError: unknown name (with the nearest valid one), or a value that does not fit its type.
+        UserError: unknown name (with the nearest valid one), a value that does not fit its type, or a field of
+            `transformers.TrainingArguments` that these scripts do not honour.
     """
     for name, group in GROUPS.items():
         if key in option_names(group, config.script):
             annotation = typing.get_type_hints(group)[key]
-            if isinstance(value, CommandLineText):
-                value = value.text if annotation is str else read_scalar(value.text)
             setattr(getattr(config, name), key, convert(value, annotation, place))
             return
-    # Only an unknown name costs the import of transformers.
-    from transformers import TrainingArguments
-
-    trainer_fields = {field.name for field in fields(TrainingArguments)}
-    if key in trainer_fields and config.script != "prompt":
-        config.training.extra[key] = read_scalar(value.text) if isinstance(value, CommandLineText) else value
+    elsewhere = [script for script in typing.get_args(Script) if key in all_options(script)]
+    if key in TRAINER_FIELDS and config.script != "prompt" and not elsewhere:
+        config.training.extra |= stated_value(key, value, place)
         return
-    if elsewhere := [script for script in typing.get_args(Script) if key in all_options(script)]:
+    if elsewhere:
         module = "opinionlm.experiments.pretrain_domain" if elsewhere[0] == "pretrain" else f"{elsewhere[0]}.py"
         hint = f"it belongs to {module}; leave it out here"
+    elif key in OLD_NAMES:
+        hint = OLD_NAMES[key]
     else:
-        near = difflib.get_close_matches(key, [*all_options(config.script), *sorted(trainer_fields)], n=1, cutoff=0.5)
+        near = difflib.get_close_matches(key, [*all_options(config.script), *sorted(TRAINER_FIELDS)], n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'?" if near else "see --help for all options"
     raise UserError(f"{place}: unknown option; {hint}")
 
@@ -234,43 +227,3 @@ def set_option(config: Config, key: str, value: Any, place: str) -> None:
 def all_options(script: Script) -> list[str]:
     """The names of all options of a script."""
     return [name for group in GROUPS.values() for name in option_names(group, script)]
-
-
-def convert(value: Any, annotation: Any, place: str) -> Any:
-    """Convert a YAML value to a field's type, refusing what would be guessed at.
-
-    Raises:
-        UserError: the value does not fit.
-    """
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is Literal:
-        # YAML reads a bare `none`, `on` or `off` as text or as a truth value.
-        text = {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
-        if text not in arguments:
-            raise UserError(f"{place}: {value!r} is not one of {', '.join(arguments)}")
-        return text
-    if origin in (types.UnionType, typing.Union):
-        if value is None:
-            return None
-        (inner,) = (part for part in arguments if part is not type(None))
-        return convert(value, inner, place)
-    if origin is list:
-        items = value if isinstance(value, list) else [value]
-        return [convert(item, arguments[0], place) for item in items]
-    try:
-        if annotation is bool and isinstance(value, bool):
-            return value
-        if annotation is int and not isinstance(value, bool) and float(value) == int(float(value)):
-            return int(float(value))
-        if annotation is float and not isinstance(value, bool):
-            return float(value)
-        if annotation is str and value is not None and not isinstance(value, bool | list | dict):
-            return str(value)
-    except (TypeError, ValueError, OverflowError):
-        pass
-    raise UserError(f"{place}: {value!r} is not {describe_value(annotation)}")
-
-
-def describe_value(annotation: Any) -> str:
-    """What a value of a type looks like, for error messages."""
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "a text (quote it)"}[annotation]

@@ -36,12 +36,6 @@ def robust_problems(config: Config) -> list[str]:
             decay,
             "would bring back the ranks that adaptation: adalora prunes; leave it out, or use lora",
         )
-        require(
-            not {"deepspeed", "fsdp"} & config.training.extra.keys(),
-            "ema_decay",
-            decay,
-            "needs the trained weights whole on every process, which deepspeed and fsdp split up; leave it out",
-        )
     alpha = robust.rdrop_alpha
     require(alpha >= 0, "rdrop_alpha", alpha, "must not be negative")
     require(

@@ -86,11 +86,11 @@ def test_gemma_config_is_the_papers() -> None:
 def test_command_line_wins(tmp_path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text("learning_rate: 1e-4\nseed: 7\nhead_hidden_sizes: [8]\nreport_to: none\n")
-    config = parse("--config", str(file), "--learning_rate", "3e-5", "--bf16", "--dataloader_drop_last", "true")
+    config = parse("--config", str(file), "--learning_rate", "3e-5", "--bf16", "--logging_first_step", "true")
     assert config.training.learning_rate == 3e-5
     assert config.training.seed == 7
     assert config.training.bf16 is True
-    assert config.training.extra == {"dataloader_drop_last": True}
+    assert config.training.extra == {"logging_first_step": True}
     assert config.training.run_name == "a-seed7"
     assert parse("--head_hidden_sizes", "16", "8").model.head_hidden_sizes == [16, 8]
     assert parse("--head_hidden_sizes", "[16, 8]").model.head_hidden_sizes == [16, 8]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from opinionlm.chosen_metric import OF_LABEL, SCORES, ChosenMetric, chosen_metric
+from opinionlm.config import Config
 from opinionlm.data.prepared import PreparedDataset
 
 
@@ -12,7 +14,7 @@ class Headline:
     """The scores of a task by importance.
 
     Attributes:
-        chosen_by: the validation score that picks the checkpoint; the higher the better.
+        chosen_by: the validation score that picks the checkpoint by default; the higher the better.
         shown: the scores of summaries, ``chosen_by`` first.
     """
 
@@ -41,6 +43,32 @@ def headline_of(prepared: PreparedDataset) -> Headline:
             raise ValueError(f"no classifier is scored on task {task!r}")
 
 
+def score_names(prepared: PreparedDataset) -> tuple[str, ...]:
+    """Every score of a validation split while a classifier trains."""
+    names = list(SCORES[prepared.task])
+    match prepared.task:
+        case "sequence":
+            for level in range(1, prepared.taxonomy.depth + 1):
+                names += [f"level{level}_macro_f1", f"level{level}_accuracy"]
+            names += [f"f1_{leaf}" for leaf in prepared.taxonomy.leaves]
+        case "token":
+            types = dict.fromkeys(tag[2:] for tag in prepared.tags if tag != "O")
+            names += [f"{kind}_{name}" for kind in ("precision", "recall", "f1") for name in types]
+    return tuple(names)
+
+
+def choice_of(prepared: PreparedDataset, config: Config) -> ChosenMetric:
+    """The score that chooses the checkpoint of a run.
+
+    Raises:
+        UserError: ``metric_for_best_model`` is no score of these data.
+    """
+    return chosen_metric(config, headline_of(prepared).chosen_by, score_names(prepared))
+
+
 def score_title(name: str) -> str:
     """A score's name as figures and sentences write it: ``macro_f1`` → ``macro-F1``."""
+    if OF_LABEL.match(name):
+        kind, label = name.split("_", 1)
+        return f"{'F1' if kind == 'f1' else kind} of {label}"
     return name.replace("_f1", "-F1").replace("_", " ")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from opinionlm.data.prompts import PromptEncoder
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.decisions import AnswerRule, fit_answers
 from opinionlm.evaluation.generation import INVALID, answer_confusion
+from opinionlm.evaluation.headline import score_title
 from opinionlm.evaluation.metrics import bootstrap_intervals
 from opinionlm.evaluation.predictions import split_table
 from opinionlm.evaluation.reports import SplitPredictions
@@ -33,7 +34,7 @@ from opinionlm.experiments.figures import (
     save_figure,
 )
 from opinionlm.experiments.generative_folder import SETTINGS, GenerativeSettings, save_generative
-from opinionlm.experiments.judging import Judge, best_metric
+from opinionlm.experiments.judging import Judge, answer_choice
 from opinionlm.experiments.model_card import cleaning_note
 from opinionlm.experiments.split_report import figures_of
 from opinionlm.experiments.tracking import Tracker
@@ -153,6 +154,7 @@ def write_answer_results(
     """
     folder, model, state = config.run_folder, trainer.model, trainer.state
     tokens, supervised = state.num_input_tokens_seen, supervised_tokens(splits)
+    chosen = answer_choice(judge.prepared, config)
     metrics = {
         "train": {
             "loss": train_output.training_loss,
@@ -162,6 +164,7 @@ def write_answer_results(
             "supervised_tokens": supervised["train"],
             "rejected": {name: len(split.texts) - split.encoded["reason"].count("") for name, split in splits.items()},
         },
+        "chosen_by": asdict(chosen),
         **{name: result.scores for name, result in results.items()},
         **({"decision": decision_facts(Fitted(rule), config.decision)} if judge.scores_labels else {}),
         "model": count_parameters(model) | {"quantized_modules": len(quantized_modules(model))},
@@ -181,7 +184,7 @@ def write_answer_results(
         save_drift(result.scores, folder / "figures" / f"drift_{name}.png")
         tracker.log_predictions(name, result.labels)
     write_json(folder / "history.json", state.log_history)
-    curves = learning_curves(state.log_history, *best_metric(judge.prepared.task))
+    curves = learning_curves(state.log_history, chosen.name, chosen.greater_is_better)
     save_figure(curves, folder / "figures" / "learning_curves.png")
     tracker.summarise(metrics)
     tracker.log_artifacts(judge.prepared, folder / "best")
@@ -334,7 +337,7 @@ def answer_card(
     # A path on the machine that trained it means nothing to others.
     name = Path(config.model.model_name_or_path).name
     prompt = encoder.template.render("TEXT", "", (), encoder.words)
-    metric, _ = best_metric(prepared.task)
+    metric = score_title(answer_choice(prepared, config).name)
     return f"""---
 library_name: transformers
 pipeline_tag: text-generation

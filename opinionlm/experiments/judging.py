@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel
 
-from opinionlm.config import InstructConfig
+from opinionlm.chosen_metric import SCORES, TASKS_OF, ChosenMetric, chosen_metric
+from opinionlm.config import Config, InstructConfig
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.prompts import Example, PromptEncoder
 from opinionlm.errors import UserError
@@ -27,26 +28,27 @@ from opinionlm.evaluation.text_metrics import perplexity, rouge_scores, squad_sc
 from opinionlm.training.instruct_trainer import Outcome
 
 
-def best_metric(task: str) -> tuple[str, bool]:
-    """The score that chooses the best checkpoint, and whether more of it is better.
+def answer_choice(prepared: PreparedDataset, config: Config) -> ChosenMetric:
+    """The validation score that chooses the best checkpoint of a generative run.
 
     Raises:
-        UserError: a task whose answers are no text.
+        UserError: a task whose answers are no text, or a score that it has not.
     """
-    match task:
-        case "sequence":
-            return "macro_f1", True
-        case "question_answering":
-            return "f1", True
-        case "summarization":
-            return "rougeL", True
-        case "instruction":
-            return "perplexity", False
-        case _:
-            raise UserError(
-                f"dataset: task {task!r} has no answers in words; train_classifier.py takes it, train_instruct.py "
-                "takes sequence, question_answering, summarization and instruction"
-            )
+    task = prepared.task
+    if task not in TASKS_OF["train_instruct"]:
+        raise UserError(
+            f"dataset: task {task!r} has no answers in words; train_classifier.py takes it, train_instruct.py "
+            f"takes {', '.join(TASKS_OF['train_instruct'][:-1])} and {TASKS_OF['train_instruct'][-1]}"
+        )
+    names = list(SCORES[task])
+    if task == "sequence":
+        for level in range(1, prepared.taxonomy.depth + 1):
+            names += [f"level{level}_macro_f1", f"level{level}_accuracy"]
+        names += [f"f1_{leaf}" for leaf in prepared.taxonomy.leaves]
+        if config.instruct.decode == "generate":
+            # Written answers have no probabilities, and need not be labels.
+            names = [name for name in names if name not in ("ece", "brier")] + ["invalid_rate"]
+    return chosen_metric(config, SCORES[task][0], names)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from opinionlm.data.cleaning import saved_steps
 from opinionlm.data.platform_prefix import platforms_of
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.report import cell
-from opinionlm.evaluation.headline import headline_of, score_title
+from opinionlm.evaluation.headline import choice_of, headline_of, score_title
 from opinionlm.experiments.card_trust import trust_section
 from opinionlm.experiments.card_words import task_words
 from opinionlm.experiments.class_results import Fitted
@@ -81,7 +81,7 @@ or for files of any size:
 
 ## Scores
 
-The checkpoint was chosen by validation {score_title(headline.chosen_by)}; the test split was read once.
+The checkpoint was chosen by validation {score_title(choice_of(prepared, config).name)}; the test split was read once.
 
 | metric | validation | test | 95 % interval (test, bootstrap) |
 | --- | --- | --- | --- |

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from datasets import Dataset
@@ -18,7 +19,7 @@ from opinionlm.data.folders import partial_folder, publish
 from opinionlm.data.platforms import describe_platforms
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.seen_texts import plain_texts, save_seen_texts
-from opinionlm.evaluation.headline import Headline, headline_of
+from opinionlm.evaluation.headline import Headline, choice_of, headline_of
 from opinionlm.evaluation.predictions import score_table, split_table, tag_table
 from opinionlm.evaluation.reports import SplitPredictions
 from opinionlm.evaluation.similarity import ScorePredictions
@@ -96,6 +97,7 @@ def write_results(
             "best_step": state.best_global_step,
             **({"copies": copies} if copies else {}),
         },
+        **({} if config.training.engine == "sklearn" else {"chosen_by": asdict(choice_of(prepared, config))}),
         **{name: result.scores for name, result in results.items()},
         **({"decision": decision_facts(fitted, config.decision)} if prepared.task == "sequence" else {}),
         "model": {
@@ -151,7 +153,8 @@ def finish_run(
         tracker.log_predictions(name, result.predictions)
     write_json(folder / "history.json", history)
     if any("eval_loss" in entry for entry in history):
-        curves = learning_curves(history, headline.chosen_by)
+        chosen = choice_of(prepared, config)
+        curves = learning_curves(history, chosen.name, chosen.greater_is_better)
         save_figure(curves, folder / "figures" / "learning_curves.png")
     tracker.summarise(metrics)
     tracker.log_artifacts(prepared, folder / "best")

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from transformers import TrainingArguments
+from transformers import TrainingArguments, enable_full_determinism
+from transformers.trainer_utils import SchedulerType
 
+from opinionlm.chosen_metric import ChosenMetric
 from opinionlm.config import Config
 from opinionlm.errors import UserError
+from opinionlm.trainer_rules import typed_arguments
+from opinionlm.training.optimizers import check_compiler, check_optimizer, check_schedule, one_line
 
 
 def training_arguments(config: Config) -> TrainingArguments:
     """Build the arguments of the trainer.
 
-    Checkpoints are chosen by a validation score, macro-F1 unless the task, which the data tell later, has another;
-    the first of equals wins.
+    Checkpoints are chosen by a validation score, which depends on the task that the data tell later
+    (`choose_by`); the first of equals wins.
 
     Raises:
-        UserError: a value that TrainingArguments refuses.
+        UserError: a value that TrainingArguments refuses, or an optimizer, a schedule or a compiler that cannot do
+            what it is asked for on this machine.
     """
     training = config.training
     values = {
@@ -53,16 +58,41 @@ def training_arguments(config: Config) -> TrainingArguments:
         "remove_unused_columns": False,
         "label_names": ["labels"],
         "use_cpu": training.use_cpu or not gpu_present(),
+        # False is no bar nowhere: ConsoleCallback shows one on terminals.
+        "disable_tqdm": False,
         "report_to": "none",
         "include_num_input_tokens_seen": "non_padding",
         # A frozen prefix leaves nothing unused above it, so the costly search for unused parameters stays off.
         "ddp_find_unused_parameters": False,
     }
     try:
-        return TrainingArguments(**(values | training.extra))
+        arguments = TrainingArguments(**(values | training.extra | typed_arguments(training)))
     except (TypeError, ValueError, ImportError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{config.source}: TrainingArguments refuses these options: {reason}") from error
+        raise UserError(f"{config.source}: TrainingArguments refuses these options: {one_line(error)}") from error
+    if "ddp_timeout" in training.extra and arguments.device.type == "cpu":
+        raise UserError(
+            f"{config.source}: ddp_timeout: is for GPUs, and processes on CPUs do not read it; leave it out"
+        )
+    if arguments.full_determinism:
+        enable_full_determinism(arguments.seed)
+    if training.engine in ("trainer", "loop"):
+        check_optimizer(arguments, config.source)
+        check_schedule(arguments, config.source)
+        check_compiler(arguments, config.source)
+    return arguments
+
+
+def choose_by(arguments: TrainingArguments, chosen: ChosenMetric) -> None:
+    """Have the engines, early stopping and schedules that follow a score go by this one.
+
+    Args:
+        arguments: changed in place, before an engine is made.
+        chosen: the score that chooses the checkpoint.
+    """
+    arguments.metric_for_best_model, arguments.greater_is_better = chosen.name, chosen.greater_is_better
+    if arguments.lr_scheduler_type == SchedulerType.REDUCE_ON_PLATEAU:
+        mode = {"mode": "max" if chosen.greater_is_better else "min"}
+        arguments.lr_scheduler_kwargs = (arguments.lr_scheduler_kwargs or {}) | mode
 
 
 def gpu_present() -> bool:

@@ -15,7 +15,7 @@ class ConsoleCallback(TrainerCallback):
     """A progress bar on a terminal, and one line per evaluation everywhere.
 
     Args:
-        shown: scores of that line; the first one is what checkpoints are chosen by.
+        shown: scores of that line; the first one is what checkpoints are chosen by. Of equal names one is shown.
         greater_is_better: whether its largest or its smallest value is the best.
     """
 
@@ -33,8 +33,9 @@ class ConsoleCallback(TrainerCallback):
             self.best = state.best_metric
         if state.is_world_process_zero:
             # disable=None: no bar where the output is not a terminal.
+            disable = True if args.disable_tqdm else None
             self.bar = tqdm(
-                total=state.max_steps, initial=state.global_step, desc="Training", disable=None, leave=False
+                total=state.max_steps, initial=state.global_step, desc="Training", disable=disable, leave=False
             )
 
     def on_step_end(
@@ -80,7 +81,9 @@ class ConsoleCallback(TrainerCallback):
         mark = "  best so far" if is_best else ""
         self.best = score if is_best else self.best
         self.losses.clear()
-        scores = "  ".join(f"{name} {metrics[f'eval_{name}']:.4f}" for name in self.shown)
+        # The loss stands before them anyway.
+        names = [name for name in dict.fromkeys(self.shown) if name != "loss"]
+        scores = "  ".join(f"{name} {metrics[f'eval_{name}']:.4f}" for name in names)
         tqdm.write(
             f"epoch {state.epoch:.2f}  step {state.global_step}/{state.max_steps}  train loss {train:.4f}  "
             f"validation loss {metrics['eval_loss']:.4f}  {scores}{mark}"

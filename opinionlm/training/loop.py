@@ -23,12 +23,10 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import (
     DefaultFlowCallback,
     EvalPrediction,
-    Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
     TrainingArguments,
-    get_scheduler,
     set_seed,
 )
 from transformers.trainer_callback import CallbackHandler
@@ -48,7 +46,7 @@ from opinionlm.training.loop_state import (
     save_progress,
 )
 from opinionlm.training.losses import ExampleLoss
-from opinionlm.training.optimizers import decay_groups
+from opinionlm.training.optimizers import PLATEAU, decay_groups, new_optimizer, new_schedule
 from opinionlm.training.rdrop import batch_sum
 from opinionlm.training.step_guard import (
     Batch,
@@ -117,16 +115,10 @@ class TrainingLoop:
         if self.accelerator.distributed_type == DistributedType.FSDP:
             raise UserError("engine: loop keeps all weights on every process; fsdp needs engine: trainer")
         self.wrapped = self.accelerator.prepare_model(model)
-        self.optimizer = self._new_optimizer(parameter_groups or decay_groups(model, args.weight_decay))
+        self.optimizer = new_optimizer(args, model, parameter_groups or decay_groups(model, args.weight_decay))
         self.steps_per_epoch = math.ceil(len(plan) / args.gradient_accumulation_steps)
         total = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * self.steps_per_epoch)
-        self.scheduler = get_scheduler(
-            args.lr_scheduler_type,
-            self.optimizer,
-            num_warmup_steps=args.get_warmup_steps(total),
-            num_training_steps=total,
-            scheduler_specific_kwargs=args.lr_scheduler_kwargs,
-        )
+        self.scheduler = new_schedule(args, self.optimizer, total)
         self.state = TrainerState(
             max_steps=total,
             num_train_epochs=math.ceil(total / self.steps_per_epoch),
@@ -150,11 +142,6 @@ class TrainingLoop:
         )
         self.max_nonfinite_steps, self.counters = max_nonfinite_steps, Counters()
         self.loss_since_log = torch.zeros((), device=args.device)
-
-    def _new_optimizer(self, groups: list[dict]) -> torch.optim.Optimizer:
-        """The optimizer that ``optim`` names, with Trainer's own settings of it (8-bit and paged ones included)."""
-        optimizer_class, settings = Trainer.get_optimizer_cls_and_kwargs(self.args, self.model)
-        return optimizer_class(groups, **settings)
 
     def train(self, resume_from_checkpoint: str | None = None) -> TrainOutput:
         """Train to the end, then put the best checkpoint's weights back.
@@ -231,8 +218,9 @@ class TrainingLoop:
         self._tell("on_pre_optimizer_step")
         self.optimizer.step()
         self._tell("on_optimizer_step")
-        self.learning_rate = self.scheduler.get_last_lr()[0]
-        self.scheduler.step()
+        self.learning_rate = self.optimizer.param_groups[0]["lr"]
+        if self.args.lr_scheduler_type not in PLATEAU:
+            self.scheduler.step()
         self.wrapped.zero_grad()
 
     def _gradients(self, accumulated: list[Batch], weight: torch.Tensor) -> torch.Tensor:
@@ -274,7 +262,7 @@ class TrainingLoop:
         start = step * self.args.gradient_accumulation_steps
         batches = self.plan.batches(epoch)[start : start + len(losses)]
         ids = [[self.train_dataset.name_of(position) for position in batch] for batch in batches]
-        rate = self.scheduler.get_last_lr()[0]
+        rate = self.optimizer.param_groups[0]["lr"]
         facts = StepFacts(self.state.global_step + 1, losses, self.grad_norm, rate, ids)
         self.counters.nonfinite_steps += 1
         folder = Path(self.args.output_dir).parent
@@ -340,8 +328,13 @@ class TrainingLoop:
         metrics = {f"eval_{name}": value for name, value in scores.items()}
         self._log(metrics)
         self.control = self.handler.on_evaluate(self.args, self.state, self.control, metrics)
-        score, best = metrics[f"eval_{self.args.metric_for_best_model}"], self.state.best_metric
-        if best is None or (score > best if self.args.greater_is_better else score < best):
+        score = metrics[f"eval_{self.args.metric_for_best_model}"]
+        if self.args.lr_scheduler_type in PLATEAU:
+            self.scheduler.step(score)
+        # As in Trainer: a score that is no number is never the best.
+        best = -math.inf if self.args.greater_is_better else math.inf
+        best = best if self.state.best_metric is None else self.state.best_metric
+        if score > best if self.args.greater_is_better else score < best:
             self.state.best_metric, self.state.best_global_step = score, self.state.global_step
 
     def outputs(self, texts: Dataset) -> np.ndarray:

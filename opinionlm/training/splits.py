@@ -151,7 +151,7 @@ def batch_plan(texts: HasLengths, config: Config, arguments: TrainingArguments) 
             max_tokens=data.max_tokens_per_batch,
             by_length=data.group_by_length,
             shuffle=data.shuffle,
-            seed=training.seed,
+            seed=training.seed if arguments.data_seed is None else arguments.data_seed,
             epochs=epochs,
             rank=arguments.process_index,
             processes=arguments.world_size,

@@ -175,7 +175,6 @@ def test_best_folder_holds_the_average(setting, tmp_path) -> None:
         (["--ema_decay", "1"], "ema_decay: 1.0 must be above 0 and below 1"),
         (["--ema_decay", "0.9", "--engine", "tfidf"], "averages the steps of an optimizer"),
         (["--ema_decay", "0.9", "--adaptation", "adalora"], "bring back the ranks"),
-        (["--ema_decay", "0.9", "--fsdp", "full_shard"], "which deepspeed and fsdp split up"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: list[str], message: str) -> None:

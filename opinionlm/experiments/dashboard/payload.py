@@ -11,6 +11,7 @@ from itertools import groupby
 from os.path import commonprefix
 from typing import Any
 
+from opinionlm.chosen_metric import direction
 from opinionlm.experiments.dashboard.collect import SPLITS, Collection, Run
 from opinionlm.experiments.dashboard.data_reports import DataReport
 from opinionlm.experiments.dashboard.predictions import MISTAKES, SAMPLE, SHOWN_CHARACTERS, PredictedRow
@@ -25,13 +26,6 @@ MOST_POINTS = 200
 MAIN = ("entity_f1", "macro_f1", "f1", "rougeL", "rouge_l", "pearson", "spearman", "exact_match", "accuracy")
 # Metrics that only one task has; runs on prepared data that are no longer there say by them what they predict.
 TELLING = {"entity_f1": "token", "pearson": "similarity", "exact_match": "qa", "rougeL": "summarization"}
-LOWER_IS_BETTER = re.compile(
-    r"(^|_)(loss|ece|nll|perplexity|brier|severity|invalid|error|mse|rmse|mae|seconds|memory_mb|flops)(_|$)|"
-    r"^trainable_parameters$"
-)
-HIGHER_IS_BETTER = re.compile(
-    r"(^|_)(f1|accuracy|precision|recall|pearson|spearman|match|rouge\w*|bleu|kappa|mcc|auc|second)(_|$)"
-)
 # Options that say where things lie or how a run is tracked and logged, and the seed itself.
 NOT_COMPARED = HARMLESS | {
     "seed",
@@ -72,13 +66,6 @@ def build_payload(collection: Collection) -> dict[str, Any]:
         "groups": [_group(members, collection.reports, per_file) for members in grouped],
         "unusable": [asdict(entry) for entry in collection.unusable],
     }
-
-
-def direction(metric: str) -> str:
-    """Whether a metric is better when ``lower`` or ``higher``; blank where nobody can tell from its name."""
-    if LOWER_IS_BETTER.search(metric):
-        return "lower"
-    return "higher" if HIGHER_IS_BETTER.search(metric) else ""
 
 
 def dataset_name(run: Run, report: DataReport | None) -> str:
@@ -196,8 +183,11 @@ def _shown_option(value: Any) -> str | int | float | bool | None:
 
 
 def _main_metric(runs: Sequence[Run]) -> str:
-    """The metric by which the runs of a group are shown first."""
+    """The metric by which the runs of a group are shown first: what all their checkpoints were chosen by, if told."""
     names = {name.split(".", 1)[-1] for run in runs for name in run.metrics if name.split(".", 1)[0] in SPLITS}
+    asked = {str(run.config.get("metric_for_best_model") or "").removeprefix("eval_") for run in runs}
+    if len(asked) == 1 and asked <= names:
+        return asked.pop()
     better_when_higher = sorted(name for name in names if direction(name) == "higher")
     return next((name for name in (*MAIN, *better_when_higher, *sorted(names)) if name in names), "")
 
