@@ -128,7 +128,7 @@ BATCHES = "batches are planned so that every text counts once in an exact loss"
 LAUNCHED = "shards are set up by `accelerate launch --config_file configs/accelerate/"
 TRACKED = "set wandb_project, and report_to: wandb or tensorboard"
 HALF = "would round the weights of best/ to half precision; use bf16: true, or dtype: bfloat16"
-QUIET = "the libraries' own messages are left out, what matters is an error of ours; see docs/trainer_arguments.md"
+QUIET = "the libraries' own messages are left out, and what matters of them is an error of ours; leave it out"
 REFUSED = {
     "fp16": Decided(
         False, "overflows in Gemma 3 (transformers #39972), and its loss scaling skips steps; use bf16: true"
@@ -163,7 +163,7 @@ REFUSED = {
     "ddp_static_graph": Decided(None, "the number of passes of a step may change; leave it out"),
     "ddp_backend": Decided(None, "nccl is used on GPUs and gloo on CPUs; leave it out"),
     "local_rank": Decided(-1, "`torchrun` and `accelerate launch` set it in the environment"),
-    "eval_on_start": Decided(False, "an untrained checkpoint is never the best one; for its score set max_steps: 1"),
+    "eval_on_start": Decided(False, "an untrained checkpoint is never the best one; leave it out"),
     "eval_delay": Decided(0, "every evaluation may choose the checkpoint; set eval_strategy: steps and eval_steps"),
     "debug": Decided("", "a step whose loss is no number names its texts; see max_nonfinite_steps"),
     "log_level": Decided("passive", QUIET),
@@ -248,7 +248,9 @@ def stated_value(name: str, value: Any, place: str) -> dict[str, Any]:
     stated = read_scalar(value.text) if isinstance(value, CommandLineText) else value
     if stated is None or is_same(stated, decided.value):
         return {}
-    raise UserError(f"{place}: {stated!r} cannot be set: {decided.reason}")
+    # A token is nobody's business but its owner's.
+    shown = "" if name == "hub_token" else f"{stated!r} "
+    raise UserError(f"{place}: {shown}cannot be set: {decided.reason}")
 
 
 def is_same(stated: Any, decided: Any) -> bool:

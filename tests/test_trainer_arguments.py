@@ -31,6 +31,7 @@ from opinionlm.optimization import (
 from opinionlm.options import TrackingConfig, TrainingConfig
 from opinionlm.parsing import all_options, parse_config
 from opinionlm.trainer_arguments import FIXED, HONOURED, OLD_NAMES, OWN_FIELDS, REFUSED, TRAINER_FIELDS
+from opinionlm.trainer_reference import page
 from opinionlm.training.arguments import choose_by, training_arguments
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -189,6 +190,10 @@ def test_fixed_values_are_those_of_a_run(tmp_path) -> None:
 )
 def test_what_cannot_be_is_said_at_once(arguments: list[str], message: str) -> None:
     assert message in refusal(*arguments)
+
+
+def test_a_token_is_not_printed() -> None:
+    assert "hf_secret" not in refusal("--hub_token", "hf_secret")
 
 
 def test_pretraining_has_no_score_to_choose_by() -> None:
@@ -353,3 +358,7 @@ def test_a_schedule_that_follows_a_score_follows_its_direction(tmp_path) -> None
         )
         choose_by(arguments, ChosenMetric(name, greater))
         assert arguments.lr_scheduler_kwargs["mode"] == mode
+
+
+def test_the_page_is_written_from_the_tables() -> None:
+    assert (ROOT / "docs" / "trainer_arguments.md").read_text() == page(), "python -m opinionlm.trainer_reference"
