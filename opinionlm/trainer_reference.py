@@ -17,10 +17,10 @@ INTRODUCTION = """# The fields of TrainingArguments
 
 `train_classifier.py`, `train_instruct.py` and pretraining (`python -m opinionlm.experiments.pretrain_domain`) take
 fields of `transformers.TrainingArguments` from a YAML file or the command line, typed by the field: `1e-6` is a
-number, `no` is a word, mappings are written `{num_cycles: 2}`. Every field of the installed class is in one of the four lists
-below; a test fails on one that is in none. What cannot be honoured is refused in one line before anything is loaded,
-and what optimizers, schedules and compilers need is tried on a few dummy parameters before data are read. This page is
-written by `python -m opinionlm.trainer_reference`.
+number, `no` is a word, mappings are written `{num_cycles: 2}`. Every field of the installed class is in one of the
+four lists below; a test fails on one that is in none. What cannot be honoured is refused in one line before anything
+is loaded, and what optimizers, schedules and compilers need is tried on a few dummy parameters before data are read.
+This page is written by `python -m opinionlm.trainer_reference`.
 
 ## Options of ours
 

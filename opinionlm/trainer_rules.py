@@ -25,6 +25,9 @@ from opinionlm.typed_values import CommandLineText, convert
 if TYPE_CHECKING:
     from opinionlm.config import Config
 
+# What stands before the embeddings of a text, or in their place.
+LEARNED_INPUTS = ("prefix", "p_tuning_v2", "prompt", "p_tuning")
+
 
 def trainer_problems(config: Config) -> list[str]:
     """What is wrong with the fields that a run sets, as far as no data have to be known for it."""
@@ -55,9 +58,9 @@ def trainer_problems(config: Config) -> list[str]:
     if "neftune_noise_alpha" in extra:
         require(extra["neftune_noise_alpha"] > 0, "neftune_noise_alpha", "must be positive, or left out")
         require(
-            config.method.adaptation not in FREEZING,
+            config.method.adaptation not in (*FREEZING, *LEARNED_INPUTS),
             "neftune_noise_alpha",
-            f"is noise on the embeddings, which adaptation: {config.method.adaptation} freezes and computes once; use "
+            f"is noise on the embeddings, which adaptation: {config.method.adaptation} computes once or replaces; use "
             "adaptation: full or lora",
         )
     return problems

@@ -51,9 +51,8 @@ def read_typed(text: str | list[str], annotation: Any) -> Any:
         return None if typed in NULLS else read_typed(text, inner_type(annotation))
     if origin is list:
         items = text if isinstance(text, list) else [text]
-        if len(items) == 1 and items[0].startswith("["):
-            flow = read_scalar(items)
-            texts = yaml.load(items[0], Loader=yaml.BaseLoader) if isinstance(flow, list) else items
+        if len(items) == 1 and items[0].startswith("[") and isinstance(flow := read_scalar(items), list):
+            texts = yaml.load(items[0], Loader=yaml.BaseLoader)
             items = [item if isinstance(item, str) else whole for item, whole in zip(texts, flow, strict=True)]
         return [read_typed(item, arguments[0]) if isinstance(item, str) else item for item in items]
     if isinstance(text, list):

@@ -166,7 +166,7 @@ def test_fixed_values_are_those_of_a_run(tmp_path) -> None:
         (["--fp16", "true"], "use bf16: true"),
         (["--torch_compile_mode", "default"], "belongs to torch_compile: true"),
         (["--neftune_noise_alpha", "0"], "neftune_noise_alpha: 0.0 must be positive"),
-        (["--neftune_noise_alpha", "5", "--adaptation", "head_only"], "adaptation: head_only freezes"),
+        (["--neftune_noise_alpha", "5", "--adaptation", "head_only"], "adaptation: head_only computes once"),
         (["--logging_strategy", "epoch", "--logging_steps", "5"], "is read with logging_strategy: steps"),
         (["--fsdp", "full_shard"], "accelerate launch --config_file configs/accelerate/fsdp2.yaml"),
         (["--deepspeed", "ds.json"], "accelerate launch --config_file configs/accelerate/deepspeed_zero2.yaml"),
@@ -232,6 +232,7 @@ def refusal_in_yaml(folder: Path, content: str) -> str:
 def test_words_of_the_command_line_stay_words() -> None:
     assert parse("--wandb_tags", "no", "01", "1e3").tracking.wandb_tags == ["no", "01", "1e3"]
     assert parse("--wandb_tags", "[no, 01]").tracking.wandb_tags == ["no", "01"]
+    assert parse("--wandb_tags", "[no").tracking.wandb_tags == ["[no"]
     assert parse("--wandb_group", "007").tracking.wandb_group == "007"
     assert parse("--wandb_group", "null").tracking.wandb_group is None
     assert parse("--seed", "010").training.seed == 10

@@ -107,7 +107,7 @@ def require_same_start(folder: Path, facts: dict[str, Any]) -> None:
 
 # Options that do not change what a run computes.
 HARMLESS = {"overwrite", "seeds", "resume_from_checkpoint", "report_to", "dataloader_num_workers"}
-HARMLESS |= {"max_nonfinite_steps", "save_total_limit"}
+HARMLESS |= {"max_nonfinite_steps", "save_total_limit", "disable_tqdm", "ddp_timeout", "torch_empty_cache_steps"}
 HARMLESS |= {"wandb_project", "wandb_group", "wandb_tags", "wandb_artifacts"}
 
 
