@@ -59,7 +59,7 @@ def test_every_listed_score_is_one_that_evaluation_gives(way, settings, tmp_path
     logged = {name for entry in history(folder) for name in entry if name.startswith("eval_")}
     logged -= {name for name in logged if name.endswith(("runtime", "per_second", "preparation_time"))}
     with pytest.raises(UserError) as caught:
-        run(way, settings[way], tmp_path, run_name="other", metric_for_best_model="f1_joy")
+        run(way, settings[way], tmp_path / "other", metric_for_best_model="f1_joy")
     listed = str(caught.value).split("One of ")[1].split(", ")
     assert {f"eval_{name}" for name in listed} == logged
 
