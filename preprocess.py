@@ -86,6 +86,7 @@ def main(argv: list[str] | None = None) -> None:
     output_dir = Path(arguments.output_dir or Path("outputs/data") / spec.name)
 
     # Imported here, so that --help and mistakes in the YAML are answered at once.
+    from opinionlm.data.accounting import warning_lines
     from opinionlm.data.pipeline import fingerprint_of, is_current, prepare
     from opinionlm.data.report import summary
     from opinionlm.data.task_report import task_summary
@@ -97,8 +98,7 @@ def main(argv: list[str] | None = None) -> None:
         prepare(spec, data_dir, output_dir, arguments.num_proc, arguments.force)
     report = json.loads((output_dir / "report.json").read_text(encoding="utf-8"))
     print(summary(report) if spec.task == "sequence" else task_summary(report))
-    for warning in report["warnings"]:
-        print(f"warning: {warning}")
+    print("\n".join(warning_lines(report)), end="\n" * bool(report["warnings"]))
     if unchanged:
         print(f"\nnothing changed since {output_dir} was made, so it was left as it is (--force makes it again)")
     else:

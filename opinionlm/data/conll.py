@@ -14,7 +14,7 @@ from pathlib import Path
 from opinionlm.data.lines import EVIDENCE_CHARACTERS, Lines, Oversized, decoded, unreadable
 from opinionlm.data.sources import DATASET_REMEDY, Record, Reject, SourceNotes, column_positions
 from opinionlm.data.spec import FileSpec
-from opinionlm.data.tagging import is_tag
+from opinionlm.data.tagging import TAG_FORMS, is_tag
 from opinionlm.errors import UserError
 
 DOCUMENT_MARK = "-DOCSTART-"
@@ -95,7 +95,7 @@ class _Sentences:
                 continue
             self.number += 1
             raw = evidence or self._lines.raw
-            self._notes.undecodable_records += "\ufffd" in raw
+            self._notes.look_at(raw)
             if problem is not None:
                 problem.number, problem.raw = self.number, raw
                 yield problem
@@ -117,7 +117,7 @@ class _Sentences:
             wanted = str(expected) if self._spec.field_names else "a token and a tag"
             return self._reject(reason, f"{len(fields)} fields instead of {wanted}")
         if not is_tag(fields[self._tag_at]):
-            return self._reject("bad_tag", f"{fields[self._tag_at][:80]!r} is not O, B-… or I-…")
+            return self._reject("bad_tag", f"{fields[self._tag_at][:80]!r} is not {TAG_FORMS}")
         return None
 
     def _reject(self, reason: str, detail: str) -> Reject:

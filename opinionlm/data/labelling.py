@@ -6,36 +6,65 @@ rejected with the reason; a guess would put a wrong label into the data without 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from opinionlm.data.spec import Codes, normal_code
-from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.data.taxonomy import PATH_MARK, Taxonomy
 
 # Bounds the memory of a `Labeller` whatever the label columns hold.
 KNOWN_LABELS = 10_000
+# What is kept of a value that is no label, and of how many different ones.
+VALUE_CHARACTERS = 80
+UNDECLARED_VALUES = 1_000
 
 
 class LabelError(ValueError):
-    """Why a record has no class. `code` is for machines, the message for people."""
+    """Why a record has no class. `code` is for machines, the message for people.
 
-    def __init__(self, code: str, message: str) -> None:
+    ``undeclared`` is the column and the value that the label tree has no place for; None for every other reason.
+    """
+
+    def __init__(self, code: str, message: str, undeclared: tuple[str, str] | None = None) -> None:
         """Keep the machine-readable code beside the message."""
         super().__init__(message)
-        self.code = code
+        self.code, self.undeclared = code, undeclared
+
+
+@dataclass
+class LabelUse:
+    """What the label columns of all sources held.
+
+    Attributes:
+        codes: (column, code) of the dataset YAML that occurred.
+        undeclared: (column, value) that stands for no label → records.
+    """
+
+    codes: set[tuple[str, str]] = field(default_factory=set)
+    undeclared: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def note(self, error: LabelError) -> None:
+        """Count a record that has no class."""
+        place = error.undeclared
+        if place is not None and (place in self.undeclared or len(self.undeclared) < UNDECLARED_VALUES):
+            self.undeclared[place] += 1
 
 
 class Labeller:
     """Finds the class of one record after another; the few combinations that real data hold are looked up once."""
 
-    def __init__(self, taxonomy: Taxonomy, codes: Codes, separator: str = "") -> None:
+    def __init__(self, taxonomy: Taxonomy, codes: Codes, separator: str = "", use: LabelUse | None = None) -> None:
         """Prepare for one source.
 
         Args:
             taxonomy: the label tree.
             codes: per field, code → name; a field without codes holds names.
             separator: where set and present in ``label``, the record has several labels.
+            use: filled with what occurs; shared by all sources of a data set.
         """
         self._taxonomy, self._codes, self._separator = taxonomy, codes, separator
+        self._use = use or LabelUse()
         self._columns = ["label", *(f"level{level}" for level in range(1, taxonomy.depth + 1))]
         self._known: dict[tuple[str | None, ...], int] = {}
 
@@ -46,12 +75,17 @@ class Labeller:
             fields: the record by canonical name: ``label``, or ``level1`` … (missing ones count as blank).
 
         Raises:
-            LabelError: codes ``missing_label``, ``unknown_code``, ``several_labels``, ``incomplete_label`` (the branch
-                goes on, the label does not) or ``contradictory_label`` (the label goes on, the branch does not).
+            LabelError: codes ``missing_label``, ``unknown_code``, ``ambiguous_label`` (a name that several leaves
+                share), ``several_labels``, ``incomplete_label`` (the branch goes on, the label does not) or
+                ``contradictory_label`` (the label goes on, the branch does not).
         """
         key = tuple(fields.get(column) for column in self._columns)
         if key not in self._known:
-            leaf = self._from_label(fields["label"].strip()) if "label" in fields else self._from_levels(fields)
+            try:
+                leaf = self._from_label(fields["label"].strip()) if "label" in fields else self._from_levels(fields)
+            except LabelError as error:
+                self._use.note(error)
+                raise
             if len(self._known) > KNOWN_LABELS:
                 self._known.clear()
             self._known[key] = leaf
@@ -60,7 +94,14 @@ class Labeller:
     def _from_label(self, value: str) -> int:
         if self._separator and self._separator in value:
             raise LabelError("several_labels", f"label: {value[:80]!r} names several classes, this task takes one")
-        return self._taxonomy.leaf_id(_name(value, self._codes.get("label"), "label", self._taxonomy.leaves))
+        leaves = self._taxonomy.leaves
+        name = self._name(value, "label", leaves)
+        if choices := self._taxonomy.shared_names.get(name):
+            detail = f"label: {name[:80]!r} may be {' or '.join(choices)}; write which"
+            raise LabelError("ambiguous_label", detail, ("label", value[:VALUE_CHARACTERS]))
+        if not self._taxonomy.is_leaf(name):
+            raise self._unknown(value, "label", leaves)
+        return self._taxonomy.leaf_id(name)
 
     def _from_levels(self, fields: Mapping[str, str]) -> int:
         """Walk down the tree, one level after the other."""
@@ -71,23 +112,40 @@ class Labeller:
             parts = tuple(dict.fromkeys(below))
             where = " > ".join(path)
             if value and not parts:
-                raise LabelError("contradictory_label", f"{column}: {value[:80]!r} below {where}, which has no parts")
+                detail = f"{column}: {value[:80]!r} below {where}, which has no parts"
+                raise LabelError("contradictory_label", detail, (column, value[:VALUE_CHARACTERS]))
             if not value and parts:
                 if level == 1:
                     raise LabelError("missing_label", "level1 is blank")
                 names = ", ".join(parts)
-                raise LabelError("incomplete_label", f"{column} is blank, but {where} has the parts {names}")
+                detail = f"{column} is blank, but {where} has the parts {names}"
+                raise LabelError("incomplete_label", detail, (column, ""))
             if value:
-                path = (*path, _name(value, self._codes.get(column), column, parts))
-        return self._taxonomy.leaf_id(path[-1])
+                name = self._name(value, column, parts)
+                if name not in parts and self._taxonomy.shared_names:
+                    # Where leaves share names, a level may also be written as the path down to it.
+                    name = name.removeprefix(PATH_MARK.join((*path, "")))
+                if name not in parts:
+                    raise self._unknown(value, column, parts)
+                path = (*path, name)
+        return self._taxonomy.paths.index(path)
 
+    def _name(self, value: str, column: str, valid: tuple[str, ...]) -> str:
+        """The name that a field's value stands for; not every name is a label."""
+        if not value:
+            raise LabelError("missing_label", f"{column} is blank")
+        codes = self._codes.get(column)
+        if codes is None:
+            return value
+        code = normal_code(value)
+        if code not in codes:
+            raise self._unknown(value, column, valid)
+        self._use.codes.add((column, code))
+        return codes[code]
 
-def _name(value: str, codes: Mapping[str, str] | None, column: str, valid: tuple[str, ...]) -> str:
-    """The label a field's value stands for, which has to be one of `valid`."""
-    if not value:
-        raise LabelError("missing_label", f"{column} is blank")
-    name = value if codes is None else codes.get(normal_code(value), "")
-    if name not in valid:
+    def _unknown(self, value: str, column: str, valid: tuple[str, ...]) -> LabelError:
+        """The error about a value that stands for none of the valid names."""
+        codes = self._codes.get(column)
         known = valid if codes is None else [f"{code} ({label})" for code, label in codes.items() if label in valid]
-        raise LabelError("unknown_code", f"{column}: {value[:80]!r} is none of {', '.join(known)}")
-    return name
+        detail = f"{column}: {value[:80]!r} is none of {', '.join(known)}"
+        return LabelError("unknown_code", detail, (column, value[:VALUE_CHARACTERS]))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import io
 from collections import deque
+from collections.abc import Callable
 from typing import IO, Any
 
+from opinionlm.data.damage import refuse_wrong_width
 from opinionlm.data.json_values import scrub
 from opinionlm.data.spec import FileSpec
 from opinionlm.errors import UserError
@@ -15,6 +17,8 @@ from opinionlm.errors import UserError
 EVIDENCE_CHARACTERS = 2_000
 # Text shrinks to a third or, where it repeats itself, to a fiftieth; a bomb of blanks to a thousandth.
 MAX_EXPANSION = 200
+# Where the bytes of a file are looked at for its encoding.
+PEEKED_BYTES = 4_096
 FREE_BYTES = 100_000_000
 
 
@@ -27,10 +31,16 @@ def unreadable(name: str, error: Exception) -> UserError:
 def decoded(binary: IO[bytes], name: str, spec: FileSpec) -> io.TextIOWrapper:
     """The stream as text, decompressed where its name ends in ``.gz``, without a byte order mark."""
     source: Any = _BoundedGzip(binary, name) if name.endswith(".gz") else binary
-    start = source.peek(3)[:3]
+    beginning = source.peek(PEEKED_BYTES)[:PEEKED_BYTES]
+    start = beginning[:3]
     is_utf8 = spec.encoding.lower().replace("_", "-") in ("utf-8", "utf8")
+    if is_utf8 and beginning[:4] in (b"\xff\xfe\0\0", b"\0\0\xfe\xff"):
+        raise UserError(f"{name}: starts with a UTF-32 byte order mark; set encoding: utf-32 for this file")
     if is_utf8 and start[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise UserError(f"{name}: starts with a UTF-16 byte order mark; set encoding: utf-16 for this file")
+    refuse_wrong_width(beginning, name, spec.encoding)
+    if not is_utf8 and start == b"\xef\xbb\xbf" and "utf" not in spec.encoding.lower():
+        raise UserError(f"{name}: starts with a UTF-8 byte order mark; set encoding: utf-8 instead of {spec.encoding}")
     if is_utf8 and start == b"\xef\xbb\xbf":
         # By hand: Python's utf-8-sig silently swallows a file that is only the beginning of a mark.
         source.read(3)
@@ -110,6 +120,9 @@ class Lines:
             while (rest := self._stream.readline(65_536)) and not rest.endswith(("\n", "\r")):
                 pass
             text = text[:EVIDENCE_CHARACTERS]
+        if self._read == 1 and self._stream.encoding.lower().startswith(("utf-16", "utf-32", "utf_16", "utf_32")):
+            # Where the encoding names the byte order, the mark stays in the text.
+            text = text.removeprefix("\ufeff")
         # Some encodings, utf-7 for one, can spell half of a surrogate pair.
         return self._read, text if text.isascii() else scrub(text), whole
 
@@ -117,6 +130,28 @@ class Lines:
         """Forget the previous record's lines."""
         self.taken = []
         self._size = 0
+
+    def ahead(self, number: int) -> list[str]:
+        """The next lines that are not blank, at most so many; they are read again afterwards."""
+        self.begin()
+        try:
+            while len(self.taken) < number:
+                next(self)
+        except (StopIteration, Oversized):
+            pass
+        self._returned.extendleft(reversed(self.taken))
+        found = [text for _, text, whole in self.taken if whole and text.strip()]
+        self.begin()
+        return found
+
+    def first_if(self, wanted: Callable[[str], bool]) -> str | None:
+        """Take the next line if it is a wanted one; None, with the line still to be read, otherwise."""
+        found = self.ahead(1)
+        if not found or not wanted(found[0]):
+            return None
+        line = next(self)
+        self.begin()
+        return line
 
     def give_back(self) -> None:
         """Return all but the first line of the current record."""

@@ -21,6 +21,8 @@ import pyarrow as pa
 from opinionlm.data.balance import drop_surplus
 from opinionlm.data.clean_rows import QUALITY_REASONS, clean_rows
 from opinionlm.data.copies import drop_copies, drop_leaks
+from opinionlm.data.declared import check_declared
+from opinionlm.data.empty_splits import require_split_rows
 from opinionlm.data.folders import partial_folder, publish
 from opinionlm.data.prepared import MANIFEST, PreparedDataset, load_prepared, read_manifest
 from opinionlm.data.report import Ledger, write_report
@@ -34,14 +36,14 @@ from opinionlm.data.rows import (
 )
 from opinionlm.data.spec import SPLITS, DatasetSpec, load_spec
 from opinionlm.data.split_files import SplitFiles
-from opinionlm.data.splits import stratified_split, time_split
+from opinionlm.data.splits import share_warnings, stratified_split, tie_problem, time_split
 from opinionlm.data.task_pipeline import fill_task
 from opinionlm.data.times import iso_times
 from opinionlm.data.tokens import find_tokenizer, load_tokenizer
 from opinionlm.errors import UserError
 
 # Raised whenever a change to this package changes what comes out for the same YAML and files.
-PIPELINE_VERSION = 1
+PIPELINE_VERSION = 2
 
 
 def prepare(
@@ -163,6 +165,8 @@ def _fill(
     findings = clean_rows(reader, cleaned, spec.text_columns, spec.cleaning, tokenizer, noise, processes)
     table = reader.table()
     ledger = Ledger(spec, sources, table, findings)
+    ledger.warnings += reader.warnings()
+    ledger.warnings += check_declared(spec, np.unique(table.label).tolist(), reader.label_use)
     given = split_numbers(sources, table)
 
     nobody = np.zeros(len(given), dtype=bool)
@@ -184,6 +188,7 @@ def _fill(
     if spec.balance is not None:
         drop_surplus(ledger, splits, spec.balance)
     _require_classes(ledger, splits)
+    require_split_rows(ledger, splits, given)
 
     rows = _write_dataset(folder, spec, ledger, splits, raw, cleaned, rejects)
     rejects.close()
@@ -204,7 +209,15 @@ def _assign_splits(ledger: Ledger, spec: DatasetSpec, given: np.ndarray) -> np.n
     if missing and len(pool):
         shares, warnings = [1 - sum(taken.values()), *taken.values()], []
         if spec.split.by == "time":
-            chosen = time_split(ledger.table.time[pool], shares)
+            times = ledger.table.time[pool]
+            if problem := tie_problem(times, len(shares)):
+                raise UserError(
+                    f"{spec.source}: split.by: time: {problem}; map `time` to a column with finer times, set "
+                    "split.by: random, or give files a split"
+                )
+            chosen = time_split(times, shares)
+            why = "rows of one time stay together"
+            warnings = share_warnings(chosen, ["train", *missing], shares, why)
         else:
             chosen, warnings = stratified_split(
                 ledger.label[pool],
@@ -229,10 +242,9 @@ def _require_classes(ledger: Ledger, splits: np.ndarray) -> None:
             f"{ledger.spec.source}: the training split would hold only one class or none ({names}); a classifier "
             f"needs two. Removed so far: {removed or 'nothing'}; check `codes`, `labels` and the cleaning options"
         )
+    expected = set(np.unique(ledger.table.label).tolist())
     for number, split in enumerate(SPLITS):
-        absent = set(range(len(ledger.spec.labels.leaves))) - set(
-            ledger.label[ledger.kept & (splits == number)].tolist()
-        )
+        absent = expected - set(ledger.label[ledger.kept & (splits == number)].tolist())
         if absent:
             names = ", ".join(ledger.spec.labels.leaves[i] for i in sorted(absent))
             ledger.warnings.append(f"{split} has no post labelled {names}")

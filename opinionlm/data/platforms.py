@@ -11,18 +11,32 @@ import numpy as np
 from datasets import DatasetDict
 
 from opinionlm.config import DataConfig
+from opinionlm.data.accounting import print_account
 from opinionlm.data.pipeline import prepare_or_load
 from opinionlm.data.prepared import PreparedDataset
+from opinionlm.data.yaml_values import closest
 from opinionlm.errors import UserError
 
 
 def load_data(data: DataConfig) -> PreparedDataset:
+    """`load_rows`, once the main process has said what became of the records that the data were made from."""
+    prepared = load_rows(data)
+    print_account(prepared.path)
+    return prepared
+
+
+def load_rows(data: DataConfig) -> PreparedDataset:
     """Load the data set of a run with only the rows of the platforms that it asks for.
 
     Raises:
         UserError: as for `prepare_or_load` and `choose_platforms`.
     """
     prepared = prepare_or_load(data.dataset, Path(data.data_dir), Path(data.prepared_dir))
+    if empty := [name for name, split in prepared.dataset.items() if not len(split)]:
+        raise UserError(
+            f"{data.dataset}: the {empty[0]} split of {prepared.path} is empty; prepare the data again with "
+            "preprocess.py --force, which says why"
+        )
     return choose_platforms(prepared, data.train_platforms, data.eval_platforms)
 
 
@@ -56,7 +70,9 @@ def choose_platforms(
             continue
         if unknown := [platform for platform in wanted if platform not in known]:
             found = ", ".join(known) if known else "none: its dataset YAML names no platform"
-            raise UserError(f"{option}: {unknown[0]!r} is no platform of {prepared.name}; it has {found}")
+            close = closest(unknown[0], known)
+            hint = "" if close is None else f", did you mean {close!r}?"
+            raise UserError(f"{option}: {unknown[0]!r} is no platform of {prepared.name}{hint}; it has {found}")
         kept[name] = prepared.dataset[name].select(np.flatnonzero(np.isin(platforms[name], list(wanted))))
         if not len(kept[name]):
             raise UserError(

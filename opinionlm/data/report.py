@@ -35,6 +35,7 @@ EXPLANATIONS = {
     "bad_time": "the time is neither an ISO 8601 date nor seconds since 1970",
     "missing_label": "the label is blank",
     "unknown_code": "the label is not in the label tree",
+    "ambiguous_label": "the label is the name of several leaves",
     "several_labels": "more than one label",
     "incomplete_label": "the label stops above a leaf of the tree",
     "contradictory_label": "a deeper level is filled below a leaf of the tree",
@@ -113,12 +114,6 @@ class Ledger:
             removed = {code: rejected[code] for code in codes if rejected[code]}
             self.steps.append(LedgerStep(name, rows, rows - sum(removed.values()), removed))
             rows -= sum(removed.values())
-        for source in sources:
-            if source.notes.undecodable_records:
-                self.warnings.append(
-                    f"{source.name}: {source.notes.undecodable_records} records hold bytes that are not valid in its "
-                    "encoding (now U+FFFD); if the whole file looks wrong, set `encoding` for it"
-                )
 
     def drop(self, step: str, reasons: Iterable[tuple[np.ndarray, str, np.ndarray | None]]) -> None:
         """Remove rows: for every reason a mask, a code, and the rows to compare with (-1 or None for none)."""
@@ -133,6 +128,10 @@ class Ledger:
                 if partners is not None:
                     self._partner[rows] = partners[rows]
         self.steps.append(LedgerStep(step, before, int(self.kept.sum()), removed))
+
+    def removed(self, rows: np.ndarray) -> Counter[str]:
+        """How many of some rows, given as a mask, went for which reason."""
+        return Counter(self._reasons[number] for number in self._reason[rows & ~self.kept])
 
     def note_changed(self, step: str, changed: np.ndarray) -> None:
         """Record how many of the kept posts a text step changed."""

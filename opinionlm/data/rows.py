@@ -6,6 +6,7 @@ Nothing here holds all texts: in memory stay a few numbers per post (`Table`).
 from __future__ import annotations
 
 import csv
+import json
 from array import array
 from collections import Counter
 from collections.abc import Iterator
@@ -17,16 +18,20 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
+from opinionlm.data.damage import damage_warnings
+from opinionlm.data.declared import describe_undeclared
 from opinionlm.data.hub import read_hub
-from opinionlm.data.labelling import LabelError, Labeller
+from opinionlm.data.labelling import LabelError, Labeller, LabelUse
 from opinionlm.data.sources import Record, Reject, SourceNotes, read_file
 from opinionlm.data.spec import SPLITS, DatasetSpec
-from opinionlm.data.times import epoch_seconds
+from opinionlm.data.times import epoch_seconds, is_date
 from opinionlm.errors import UserError
 
 BATCH_ROWS = 1_000
 BATCH_CHARACTERS = 4_000_000
 PROGRESS_RECORDS = 100
+# What `SourceNotes.details` calls the tags that were not of IOB2.
+CONVERTED_TAGS = "tags converted from BIOES or BILOU"
 
 READER_REASONS = (
     "bad_quoting",
@@ -38,7 +43,14 @@ READER_REASONS = (
     "not_text",
     "bad_time",
 )
-LABEL_REASONS = ("missing_label", "unknown_code", "several_labels", "incomplete_label", "contradictory_label")
+LABEL_REASONS = (
+    "missing_label",
+    "unknown_code",
+    "ambiguous_label",
+    "several_labels",
+    "incomplete_label",
+    "contradictory_label",
+)
 NULL_REASONS = ("empty_text",)
 
 
@@ -128,6 +140,8 @@ class RowReader:
         self._path, self._rejects = path, rejects
         self._columns: tuple[array[int], ...] = tuple(array("q") for _ in range(6))
         self._platforms: dict[str, int] = {}
+        self.label_use = LabelUse()
+        self._repeated_ids, self._times, self._dates = 0, 0, 0
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         """Read everything once; yields every batch as soon as it is in the file.
@@ -153,6 +167,16 @@ class RowReader:
         *numbers, times = (np.array(column, dtype=np.int64) for column in self._columns)
         return Table(*numbers, list(self._platforms), times if self._spec.has_time else None)
 
+    def warnings(self) -> list[str]:
+        """What the user should know about the files, ids and times that were read."""
+        found = source_warnings(self._spec, self._sources) + repeated_ids_warning(self._repeated_ids)
+        if 0 < self._dates < self._times:
+            found.append(
+                f"{self._dates:,} of {self._times:,} times are dates without a time of day, which count as midnight, "
+                "before every other row of their day"
+            )
+        return found
+
     def _rows(self, progress: tqdm) -> Iterator[tuple[Any, ...]]:
         """Id, texts and class of every usable record; its numbers go into the columns of the table."""
         spec, names, platforms = self._spec, self._spec.text_columns, self._platforms
@@ -164,7 +188,7 @@ class RowReader:
         for index, source in enumerate(self._sources):
             first_problem = ""
             separator = "" if source.from_hub else spec.files[index].label_separator
-            labeller = Labeller(spec.labels, spec.codes, separator)
+            labeller = Labeller(spec.labels, spec.codes, separator, self.label_use)
             for item in _records(spec, source, index, self._data_dir):
                 source.records += 1
                 if source.records % PROGRESS_RECORDS == 0:
@@ -178,6 +202,7 @@ class RowReader:
                 identity = item.fields.get("id", "").strip() or f"{prefixes[index]}-{item.number}"
                 if not makes_ids:
                     if identity in seen:
+                        self._repeated_ids += 1
                         identity = f"{identity}#{prefixes[index]}-{item.number}"
                     seen.add(identity)
                 platform = item.fields.get("platform", source.platform).strip()
@@ -187,8 +212,12 @@ class RowReader:
                 add_label(label)
                 add_platform(platforms.setdefault(platform, len(platforms)))
                 add_time(time)
+                if spec.has_time:
+                    self._times += 1
+                    self._dates += is_date(item.fields["time"])
                 yield (identity, *texts, label)
-            require_rows(source, first_problem)
+            found = describe_undeclared(spec, self.label_use) if self.label_use.undeclared else ""
+            require_rows(source, first_problem, found)
 
 
 def _in_batches(rows: Iterator[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
@@ -234,16 +263,46 @@ def is_blank(text: str) -> bool:
     return not text.strip("\0\ufeff \t\r\n\v\f\u00a0\u200b")
 
 
-def require_rows(source: Source, first_problem: str) -> None:
-    """Raise a `UserError` where a source has no records, or none that can be used."""
+def require_rows(source: Source, first_problem: str, found: str = "") -> None:
+    """Raise a `UserError` where a source has no records, or none that can be used.
+
+    Args:
+        source: read to its end.
+        first_problem: of its records.
+        found: which values stand where labels are expected.
+    """
+    split = f" (the {source.split} split)" if source.split else ""
     if source.records == 0:
-        raise UserError(f"{source.name}: there are no records, only a header; give a file with posts")
+        raise UserError(f"{source.name}{split}: there are no records, only a header; give a file with posts")
     if sum(source.rejected.values()) == source.records:
         reason, count = source.rejected.most_common(1)[0]
         raise UserError(
-            f"{source.name}: none of the {source.records} records can be used; {count} because of {reason} "
-            f"({first_problem[:300]}); correct `columns`, `codes` or `labels` in the dataset YAML"
+            f"{source.name}{split}: none of the {source.records} records can be used; {count} because of {reason} "
+            f"({first_problem[:300]}){found and f'; {found}'}; correct `columns`, `codes` or `labels` in the dataset "
+            "YAML"
         )
+
+
+def source_warnings(spec: DatasetSpec, sources: list[Source]) -> list[str]:
+    """What the user should know about how the sources were read."""
+    warnings = []
+    for source in sources:
+        notes = source.notes
+        if notes.delimiter:
+            found = json.dumps(notes.delimiter)
+            warnings.append(f"{source.name}: read with delimiter: {found}, as it looks; the dataset YAML names none")
+        if converted := notes.details[CONVERTED_TAGS]:
+            warnings.append(f"{source.name}: {converted:,} tags of BIOES, BILOU or their kin were converted to IOB2")
+        signs = (notes.undecodable_records, notes.nul_records, notes.mojibake_records)
+        warnings += damage_warnings(source.name, source.records, *signs, spec.cleaning.fix_text)
+    return warnings
+
+
+def repeated_ids_warning(count: int) -> list[str]:
+    """A warning where ids of the files had to be changed because earlier records have them."""
+    if not count:
+        return []
+    return [f"{count:,} records have the id of an earlier one; a suffix keeps them apart (id#source-number)"]
 
 
 def id_prefixes(sources: list[Source]) -> list[str]:

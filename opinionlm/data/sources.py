@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Literal
 
+from opinionlm.data.damage import holds_mojibake
+from opinionlm.data.delimiters import delimiter_hint, excel_delimiter, find_delimiter, split_line
 from opinionlm.data.json_values import json_fields, scrub, top_level
 from opinionlm.data.lines import EVIDENCE_CHARACTERS, Lines, Oversized, decoded, unreadable
 from opinionlm.data.spec import FileSpec
@@ -50,15 +52,30 @@ class Reject:
 
 @dataclass
 class SourceNotes:
-    """What a reader noticed besides its records; filled while reading. `details` are counts of one task or format."""
+    """What a reader noticed besides its records; filled while reading.
+
+    ``delimiter`` is the one that a header showed where another was expected, ``details`` are counts of one task or
+    format.
+    """
 
     blank_lines: int = 0
     undecodable_records: int = 0
+    nul_records: int = 0
+    mojibake_records: int = 0
+    delimiter: str = ""
     dropped_columns: list[str] = field(default_factory=list)
     details: Counter[str] = field(default_factory=Counter)
 
+    def look_at(self, raw: str) -> None:
+        """Count the signs of a wrong encoding in a record."""
+        self.undecodable_records += "\ufffd" in raw
+        self.nul_records += "\0" in raw
+        self.mojibake_records += holds_mojibake(raw)
+
 
 Kind = Literal["csv", "tsv", "jsonl", "lines"]
+# How many lines of a file without a header have to agree on another delimiter.
+FIRST_LINES = 20
 DATASET_REMEDY = "correct `columns` in the dataset YAML"
 
 
@@ -137,14 +154,8 @@ def _read_separated(
     remedy: str,
 ) -> Iterator[Record | Reject]:
     csv.field_size_limit(sys.maxsize)  # `Lines` holds the limit; csv's own would raise in the middle of a record
-    reader = csv.reader(
-        lines,
-        delimiter=delimiter,
-        quoting=csv.QUOTE_NONE if spec.quoting == "none" else csv.QUOTE_MINIMAL,
-        # Strict: a quote followed by anything but a separator is damage to report, not text to join up silently.
-        strict=True,
-    )
-    header = list(spec.field_names) or _read_header(name, lines, reader)
+    header, delimiter = _header_and_delimiter(name, lines, spec, notes, delimiter, optional)
+    reader = _csv_reader(lines, spec, delimiter)
     positions = column_positions(name, header, spec.columns, notes, optional, remedy)
     number = 0
     while True:
@@ -169,7 +180,7 @@ def _read_separated(
             detail = f"{len(values)} fields instead of {len(header)}"
         number += 1
         line, raw = lines.taken[0][0], lines.raw
-        notes.undecodable_records += "\ufffd" in raw
+        notes.look_at(raw)
         if problem:
             yield Reject(
                 line, number, problem, detail, raw[:EVIDENCE_CHARACTERS] if problem == "oversized_record" else raw
@@ -178,18 +189,66 @@ def _read_separated(
             yield Record(line, number, {column: values[at] for column, at in positions.items()}, raw)
 
 
-def _read_header(name: str, lines: Lines, reader: Iterator[list[str]]) -> list[str]:
+def _csv_reader(lines: Lines, spec: FileSpec, delimiter: str) -> Iterator[list[str]]:
+    rule = csv.QUOTE_NONE if spec.quoting == "none" else csv.QUOTE_MINIMAL
+    # Strict: a quote followed by anything but a separator is damage to report, not text to join up silently.
+    return csv.reader(lines, delimiter=delimiter, quoting=rule, strict=True)
+
+
+def _header_and_delimiter(
+    name: str, lines: Lines, spec: FileSpec, notes: SourceNotes, delimiter: str, optional: Collection[str]
+) -> tuple[list[str], str]:
+    """The column names and what separates them; another delimiter than expected only where the YAML names none."""
+    excel = lines.first_if(lambda line: excel_delimiter(line) is not None)
+    if excel is not None and spec.delimiter is None and excel_delimiter(excel) != delimiter:
+        delimiter = notes.delimiter = str(excel_delimiter(excel))
+    required = {column.strip() for canonical, column in spec.columns.items() if canonical not in optional}
+
+    def has_columns(fields: list[str]) -> bool:
+        return bool(required) and required <= set(fields)
+
+    def has_length(fields: list[str]) -> bool:
+        return len(fields) == len(spec.field_names)
+
+    if spec.field_names:
+        header, start = list(spec.field_names), lines.ahead(FIRST_LINES)
+        fits, does_fit = has_length, any(has_length(split_line(line, delimiter, spec.quoting)) for line in start)
+    else:
+        header, start = _read_header(name, lines, _csv_reader(lines, spec, delimiter))
+        fits, does_fit = has_columns, has_columns(header)
+    if does_fit or not required:
+        if not header:
+            raise UserError(f"{name}:1: the header line cannot be read (quotes do not close); is this a CSV file?")
+        return header, delimiter
+    found = find_delimiter(start, fits, spec.quoting, delimiter)
+    if found is not None and spec.delimiter is not None:
+        raise UserError(
+            f"{name}: by delimiter: {json.dumps(delimiter)} its first line lacks the columns asked for, by "
+            f"{json.dumps(found)} it has them; set delimiter: {json.dumps(found)}"
+        )
+    if found is None:
+        if not header:
+            raise UserError(f"{name}:1: the header line cannot be read (quotes do not close); is this a CSV file?")
+        return header, delimiter
+    notes.delimiter = found
+    return header if spec.field_names else split_line(start[0], found, spec.quoting), found
+
+
+def _read_header(name: str, lines: Lines, reader: Iterator[list[str]]) -> tuple[list[str], list[str]]:
+    """The column names, none where quotes do not close, and the first line that is not blank."""
     try:
         header = next(reader)
         while not any(column.strip() for column in header):
+            lines.begin()
             header = next(reader)
     except StopIteration:
         raise UserError(f"{name}: the file is empty; expected a header line and records") from None
-    except (csv.Error, Oversized) as error:
-        raise UserError(
-            f"{name}:1: the header line cannot be read ({error or 'too long'}); is this a CSV file?"
-        ) from None
-    return [column.strip().strip("\ufeff") for column in header]
+    except Oversized:
+        raise UserError(f"{name}:1: the header line cannot be read (too long); is this a CSV file?") from None
+    except csv.Error:
+        lines.give_back()
+        header = []
+    return [column.strip().strip("\ufeff") for column in header], [lines.raw]
 
 
 def column_positions(
@@ -211,6 +270,7 @@ def column_positions(
             raise UserError(
                 f"{name}: the column {column!r} (for {canonical}) {problem}{nearest(column, header)[:500]}; "
                 f"expected {', '.join(wanted.values())}; found {', '.join(map(repr, header))[:500]}; {remedy}"
+                f"{delimiter_hint(header)}"
             )
     notes.dropped_columns = [column for column in header if column not in wanted.values()]
     return {canonical: header.index(column) for canonical, column in wanted.items()}
@@ -230,7 +290,7 @@ def _read_lines(name: str, lines: Lines, spec: FileSpec, notes: SourceNotes) -> 
             detail = f"longer than {spec.max_record_characters} characters"
             yield Reject(number, number, "oversized_record", detail, lines.raw[:EVIDENCE_CHARACTERS])
             continue
-        notes.undecodable_records += "\ufffd" in text
+        notes.look_at(text)
         yield Record(number, number, {"text": text.rstrip("\r\n")}, lines.raw)
     if number == 1:
         raise UserError(f"{name}: the file is empty; expected one text per line")
@@ -261,7 +321,7 @@ def _read_jsonl(
                 problem, detail = "invalid_json", " ".join(str(error).split())[:200]
         number += 1
         raw = lines.raw
-        notes.undecodable_records += "\ufffd" in raw
+        notes.look_at(raw)
         if not problem and not isinstance(row, dict):
             problem, detail = "invalid_json", f"expected an object with keys, found {type(row).__name__}"
         if not problem:

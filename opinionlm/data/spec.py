@@ -22,6 +22,8 @@ from opinionlm.untrusted import is_folder_name, load_yaml
 SPLITS = ("train", "validation", "test")
 DEFAULT_TOKENIZER = "models/gemma3-mini"
 
+MAY_BE_ABSENT = "labels_may_be_absent"
+
 Task = Literal["sequence", "token", "similarity", "question_answering", "summarization", "instruction"]
 SplitName = Literal["train", "validation", "test"]
 Codes = Mapping[str, Mapping[str, str]]
@@ -141,6 +143,8 @@ class DatasetSpec:
         score_range: lowest and highest score; only of task similarity.
         empty_values: contexts that stand for none, such as ``<noinput>``; compared by letters and digits alone.
         balance: keep only so many rows, equally many of every label; only of task sequence.
+        labels_may_be_absent: labels or codes that the files need not hold although they hold values that are not
+            declared; without it that is taken for a misspelling. Only of task sequence.
     """
 
     name: str
@@ -157,6 +161,7 @@ class DatasetSpec:
     score_range: tuple[float, float] | None = _later(None)
     empty_values: tuple[str, ...] = _later(())
     balance: BalanceSpec | None = _later(None)
+    labels_may_be_absent: tuple[str, ...] = _later(())
     source: str = "dataset YAML"
 
     @property
@@ -247,7 +252,15 @@ def spec_from_dict(
         "balance": build(BalanceSpec, raw["balance"], f"{source}: balance") if raw.get("balance") else None,
         "source": source,
     }
-    for key in ("task", "description", "licence", "tokenizer_name_or_path", "score_range", "empty_values"):
+    for key in (
+        "task",
+        "description",
+        "licence",
+        "tokenizer_name_or_path",
+        "score_range",
+        "empty_values",
+        MAY_BE_ABSENT,
+    ):
         if raw.get(key) is not None:
             values[key] = convert(raw[key], hints[key], f"{source}: {key}")
     if tokenizer_name_or_path is not None:

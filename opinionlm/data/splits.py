@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from opinionlm.data.times import iso_times
+
 # With 70/20/10, ten rows are the fewest that give every split one.
 SMALL = 10
 
@@ -92,7 +94,9 @@ def group_split(groups: np.ndarray, shares: Sequence[float], seed: int) -> tuple
 def time_split(times: np.ndarray, shares: Sequence[float]) -> np.ndarray:
     """Assign the earliest rows to the first split, the latest to the last one.
 
-    A border never falls between two rows of the same time: all of them are in the later split.
+    A border never falls between two rows of the same time: all of them are on the side that brings the shares nearest
+    to what was asked for (in the later split where both are equally near). No split is empty as long as there are as
+    many different times as splits; with fewer the last ones are.
 
     Args:
         times: (rows,) seconds.
@@ -101,10 +105,43 @@ def time_split(times: np.ndarray, shares: Sequence[float]) -> np.ndarray:
     Returns:
         (rows,) split numbers.
     """
-    ordered = np.sort(times)
-    borders = np.floor(np.cumsum(shares[:-1]) * len(times) + 1e-9).astype(int)
-    # Where a split would begin behind the last row, it begins with it.
-    return np.searchsorted(ordered[np.minimum(borders, len(times) - 1)], times, side="right").astype(np.int8)
+    moments, counts = np.unique(times, return_counts=True)
+    # Rows before each moment: where a split may begin. The first one begins with the first moment.
+    before = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    parts, first_moments, first = min(len(shares), len(moments)), [], 0
+    for number, wanted in enumerate(np.cumsum(shares[: parts - 1]) * len(times), start=1):
+        # Every later split needs a moment of its own, as every earlier one had.
+        choices = before[first + 1 : len(moments) - (parts - 1 - number)]
+        first += 1 + int(np.argmin(np.abs(choices - np.floor(wanted + 1e-9))))
+        first_moments.append(moments[first])
+    return np.searchsorted(np.array(first_moments, dtype=times.dtype), times, side="right").astype(np.int8)
+
+
+def tie_problem(times: np.ndarray, splits: int) -> str:
+    """Why rows cannot be split by time, naming the times that they share; blank where they can."""
+    moments, counts = np.unique(times, return_counts=True)
+    if len(moments) >= splits:
+        return ""
+    ties = " and ".join(f"{n:,} rows have the time {t}" for n, t in zip(counts, iso_times(moments), strict=True))
+    many = "one time" if len(moments) == 1 else f"{len(moments)} times"
+    return f"{ties}; rows of one time stay together, so that {many} cannot fill {splits} splits"
+
+
+def share_warnings(assigned: np.ndarray, names: Sequence[str], shares: Sequence[float], why: str) -> list[str]:
+    """Warnings about splits that are less than half or more than twice as large as asked for.
+
+    Args:
+        assigned: (rows,) split numbers.
+        names: of the splits.
+        shares: one per split, as asked for.
+        why: the rule that made them so.
+    """
+    found = np.bincount(assigned, minlength=len(shares)) / max(len(assigned), 1)
+    return [
+        f"{name} has {part:.0%} of the rows instead of {share:.0%}: {why}"
+        for name, part, share in zip(names, found, shares, strict=True)
+        if 0 < part < share / 2 or part > share * 2
+    ]
 
 
 def _strata(rows: np.ndarray, platforms: np.ndarray) -> list[np.ndarray]:

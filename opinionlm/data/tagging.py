@@ -1,7 +1,8 @@
 """Task token: sentences of tokens with one tag each, in IOB2 (``O``, ``B-type`` begins an entity, ``I-type`` goes on).
 
-Files also come in IOB1, where ``B-`` only parts neighbours of one type, and with slips of either; `repair_iob2` turns
-all of it into IOB2 and counts what it changed.
+Files also come in IOB1, where ``B-`` only parts neighbours of one type, in BIOES (IOBES) and BILOU, where the last
+token of an entity and an entity of one token have letters of their own, and with slips of any; `repair_iob2` turns all
+of it into IOB2 and counts what it changed.
 """
 
 from __future__ import annotations
@@ -10,33 +11,41 @@ import re
 from collections import Counter
 from collections.abc import Collection
 
-from opinionlm.data.rows import is_blank
+from opinionlm.data.rows import CONVERTED_TAGS, is_blank
 from opinionlm.data.sources import Record, Reject, SourceNotes
 from opinionlm.data.task_rows import TaskRow
 
-_TAG = re.compile(r"O|[BI]-\S+")
+_TAG = re.compile(r"O|[BIMESLUW]-\S+")
+# Letters of IOB, BIOES, BILOU, BMES and BMEWO: inside an entity, its last token, its only token.
+_INSIDE, _LAST, _ONLY = "IM", "EL", "SUW"
+TAG_FORMS = "O, B-… or I-… (nor E-…, S-…, L-…, U-… of BIOES and BILOU)"
 
 
 def is_tag(tag: str) -> bool:
-    """Whether a tag is ``O``, ``B-x`` or ``I-x``."""
+    """Whether a tag is ``O``, ``B-x`` or ``I-x``, or of BIOES (``E-x``, ``S-x``), BILOU or BMEWO."""
     return _TAG.fullmatch(tag) is not None
 
 
 def repair_iob2(tags: list[str]) -> tuple[list[str], int]:
-    """Make every entity begin with ``B-``: an ``I-x`` that continues no ``x`` becomes ``B-x``.
+    """Make every entity begin with ``B-`` and go on with ``I-``.
+
+    An ``I-x`` (``E-x``, ``L-x``) that continues no ``x`` becomes ``B-x``; after the last token of an entity nothing
+    continues it.
 
     Args:
         tags: valid tags (`is_tag`) of one sentence.
 
     Returns:
-        The tags in IOB2 and how many were changed.
+        The tags in IOB2 and how many of those that have the letters of IOB2 were changed.
     """
-    repaired, before = [], "O"
+    repaired, open_type, changed = [], "", 0
     for tag in tags:
-        continues = before[1:] == tag[1:] and before != "O"
-        repaired.append(f"B{tag[1:]}" if tag[0] == "I" and not continues else tag)
-        before = tag
-    return repaired, sum(new != old for new, old in zip(repaired, tags, strict=True))
+        letter, kind = tag[0], tag[1:]
+        continues = letter in _INSIDE + _LAST and kind == open_type
+        repaired.append(tag if letter == "O" else f"I{kind}" if continues else f"B{kind}")
+        changed += letter == "I" and not continues
+        open_type = "" if letter in _LAST + _ONLY else kind
+    return repaired, changed
 
 
 def entity_counts(tags: list[str]) -> Counter[str]:
@@ -64,8 +73,9 @@ def parse_sentence(record: Record, notes: SourceNotes) -> TaskRow | Reject:
         return Reject(record.line, record.number, "unequal_lists", detail, record.raw)
     for tag in tags:
         if not is_tag(tag):
-            detail = f"{tag[:80]!r} is not O, B-… or I-…"
+            detail = f"{tag[:80]!r} is not {TAG_FORMS}"
             return Reject(record.line, record.number, "bad_tag", detail, record.raw)
+    converted = sum(tag[0] in "M" + _LAST + _ONLY for tag in tags)
     tags, repairs = repair_iob2(tags)
     visible = [i for i, token in enumerate(tokens) if not is_blank(token)]
     if not visible:
@@ -73,6 +83,8 @@ def parse_sentence(record: Record, notes: SourceNotes) -> TaskRow | Reject:
     # Where a white-space token began an entity, the entity now begins with the next one.
     kept_tags, moved = repair_iob2([tags[i] for i in visible])
     kept = [tokens[i] for i in visible]
+    if converted:
+        notes.details[CONVERTED_TAGS] += converted
     notes.details["repaired tags"] += repairs + moved
     notes.details["white-space tokens"] += len(tokens) - len(kept)
     return TaskRow(

@@ -21,6 +21,7 @@ from opinionlm.data.clean_rows import Cleaned
 from opinionlm.data.cleaning import text_steps
 from opinionlm.data.conll import read_conll
 from opinionlm.data.copies import drop_copies, drop_leaks
+from opinionlm.data.empty_splits import require_split_rows
 from opinionlm.data.hub import read_hub
 from opinionlm.data.pairs import parse_pair
 from opinionlm.data.rows import (
@@ -31,13 +32,15 @@ from opinionlm.data.rows import (
     Table,
     given_splits,
     id_prefixes,
+    repeated_ids_warning,
     require_rows,
+    source_warnings,
     split_numbers,
 )
 from opinionlm.data.sources import Record, Reject, read_file
 from opinionlm.data.spec import SPLITS, DatasetSpec
 from opinionlm.data.split_files import SplitFiles
-from opinionlm.data.splits import group_split, stratified_split
+from opinionlm.data.splits import group_split, share_warnings, stratified_split
 from opinionlm.data.tagging import parse_sentence, tag_names
 from opinionlm.data.task_report import TaskLedger, TaskStatistics, write_task_report
 from opinionlm.data.task_rows import TaskRow
@@ -57,6 +60,7 @@ class TaskTable:
         groups: equal for rows that have to stay together; blank where nothing has to.
         answers: length in tokens of the longest answer.
         outcomes: shortened texts of the outcomes.
+        warnings: for the user.
     """
 
     table: Table
@@ -64,6 +68,7 @@ class TaskTable:
     groups: np.ndarray
     answers: np.ndarray
     outcomes: list[str]
+    warnings: list[str]
 
 
 def fill_task(
@@ -81,6 +86,7 @@ def fill_task(
     rows = _Reader(spec, load_tokenizer(spec.tokenizer_name_or_path)).read(sources, data_dir, raw, rejects)
     digests = rows.findings.digest
     ledger = TaskLedger(spec, sources, rows.table, rows.findings, rows.outcomes)
+    ledger.warnings += rows.warnings
     given = split_numbers(sources, rows.table)
     for bit, name in enumerate(ledger.text_steps):
         ledger.note_changed(name, (rows.findings.changed >> bit) & 1)
@@ -91,12 +97,9 @@ def fill_task(
         if spec.split.group_by is not None:
             drop_leaks(ledger, rows.groups, given, "groups across splits", "group_in_another_split")
     splits = np.where(ledger.kept, _assign_splits(ledger, rows.groups, given), -1)
-    if not (splits == 0).any():
-        removed = "; ".join(f"{step.name}: {sum(step.removed.values())}" for step in ledger.steps if step.removed)
-        raise UserError(f"{spec.source}: no training row is left. Removed: {removed}; check `cleaning` and `split`")
-    ledger.warnings += [f"{s} has no rows" for number, s in enumerate(SPLITS) if not (splits == number).any()]
-
-    tags = _tags_of(raw, splits, ledger) if spec.task == "token" else ()
+    # Whether there are entities to learn comes first: files without any are no tagging data, however few their rows.
+    tags = _tags_of(raw, splits, ledger) if spec.task == "token" and (splits == 0).any() else ()
+    require_split_rows(ledger, splits, given)
     statistics = TaskStatistics(spec)
     counts = _write_dataset(folder, spec, ledger, splits, raw, rejects, tags, statistics)
     rejects.close()
@@ -139,7 +142,7 @@ class _Reader:
         prefixes, seen = id_prefixes(sources), set()
         schema = pa.schema([("id", pa.string()), *_columns(spec, ()).arrow_schema, ("raw", pa.string())])
         batch: list[tuple[str, TaskRow, str]] = []
-        characters = 0
+        characters, repeated = 0, 0
         with (
             pa.OSFile(str(path), "wb") as sink,
             pa.ipc.new_file(sink, schema) as writer,
@@ -157,6 +160,7 @@ class _Reader:
                         continue
                     identity = item.fields.get("id", "").strip() or f"{prefixes[index]}-{item.number}"
                     if identity in seen:
+                        repeated += 1
                         identity = f"{identity}#{prefixes[index]}-{item.number}"
                     seen.add(identity)
                     platform = item.fields.get("platform", source.platform).strip()
@@ -181,6 +185,7 @@ class _Reader:
             groups=np.array(self._groups, dtype="S16"),
             answers=answers,
             outcomes=self._outcome_names,
+            warnings=source_warnings(spec, sources) + repeated_ids_warning(repeated),
         )
 
     def _parse(self, record: Record, source: Source) -> TaskRow | Reject:
@@ -271,6 +276,7 @@ def _assign_splits(ledger: TaskLedger, groups: np.ndarray, given: np.ndarray) ->
     else:
         _, numbers = np.unique(groups[pool], return_inverse=True)
         chosen, warnings = group_split(numbers, shares, spec.split.seed)
+        warnings += share_warnings(chosen, ["train", *missing], shares, "rows of one group stay together")
     splits[pool] = np.array([0, *(SPLITS.index(split) for split in missing)], dtype=np.int8)[chosen]
     ledger.warnings += warnings
     return splits

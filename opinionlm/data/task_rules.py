@@ -75,10 +75,16 @@ def label_problems(spec: DatasetSpec) -> list[str]:
         if name not in names:
             problems.append(f"codes: unknown column {name!r}{nearest(name, names)}")
             continue
-        valid = spec.labels.leaves if name == "label" else spec.labels.level_labels(int(name.removeprefix("level")))
+        valid = spec.labels.leaves if name == "label" else spec.labels.names_at(int(name.removeprefix("level")))
         for code, label in codes.items():
-            if label not in valid:
+            if choices := spec.labels.shared_names.get(label) if name == "label" else None:
+                problems.append(f"codes.label.{code}: {label!r} is several labels; write {' or '.join(choices)}")
+            elif label not in valid:
                 problems.append(f"codes.{name}.{code}: {label!r} is no label there{nearest(label, valid)}")
+    known = {*spec.labels.leaves, *(code for codes in spec.codes.values() for code in codes)}
+    for label in spec.labels_may_be_absent:
+        if label not in known:
+            problems.append(f"labels_may_be_absent: {label!r} is no label and no code{nearest(label, sorted(known))}")
     if spec.cleaning.relabels_noise and spec.cleaning.noise_label not in spec.labels.leaves:
         problems.append(
             f"cleaning.noise_label: posts are to be labelled {spec.cleaning.noise_label!r}, which is no label of this "
@@ -120,7 +126,8 @@ def _foreign_options(spec: DatasetSpec) -> list[str]:
     """Options that belong to another task, and those that this one lacks."""
     problems = []
     if spec.task != "sequence":
-        for name, given in (("labels", spec.labels is not None), ("codes", bool(spec.codes))):
+        absent = ("labels_may_be_absent", bool(spec.labels_may_be_absent))
+        for name, given in (("labels", spec.labels is not None), ("codes", bool(spec.codes)), absent):
             if given:
                 problems.append(f"{name}: only task sequence has labels, this is {spec.task}; leave it out")
     if spec.task == "similarity":

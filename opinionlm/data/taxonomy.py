@@ -6,11 +6,15 @@ and would tie a model's outputs to the spelling of its labels.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from opinionlm.errors import UserError
+
+# Between the names of a leaf's path.
+PATH_MARK = "/"
 
 Tree = Mapping[str, "Tree | None"] | Sequence["str | Mapping[str, Tree | None]"]
 
@@ -21,6 +25,9 @@ class Taxonomy:
 
     Attributes:
         paths: one tuple of names per leaf, depth-first in the tree's own order; a leaf's id is its position here.
+
+    A leaf is called by its name; leaves of one name below different parents are called by their paths
+    (``praise/product`` and ``complaint/product``), so that every class has a name of its own.
     """
 
     paths: tuple[tuple[str, ...], ...]
@@ -37,22 +44,21 @@ class Taxonomy:
             The taxonomy, in the order of the tree.
 
         Raises:
-            UserError: the tree is empty, a name is not text or is blank, a name occurs twice among siblings, or two
-                leaves share a name.
+            UserError: the tree is empty, a name is not text or is blank, a name occurs twice among siblings, or a
+                leaf is called like the path of another.
         """
         paths = tuple(_walk(tree, ()))
         if not paths:
             raise UserError("labels: the label tree is empty; name at least two labels")
-        seen: dict[str, tuple[str, ...]] = {}
-        for path in paths:
-            if path[-1] in seen:
-                first = " > ".join(seen[path[-1]])
+        taxonomy = cls(paths)
+        for leaf, count in Counter(taxonomy.leaves).items():
+            if count > 1:
+                places = " and ".join(" > ".join(p) for p, n in zip(paths, taxonomy.leaves, strict=True) if n == leaf)
                 raise UserError(
-                    f"labels: the leaf {path[-1]!r} occurs twice ({first} and {' > '.join(path)}); "
-                    "leaf names are class names and have to differ"
+                    f"labels: the leaf {leaf!r} occurs {count} times ({places}); leaves of one name are called by "
+                    "their paths, and these are equal, so rename one"
                 )
-            seen[path[-1]] = path
-        return cls(paths)
+        return taxonomy
 
     def to_tree(self) -> dict[str, object]:
         """The tree as nested mappings (leaves map to ``None``): `from_tree` of it gives an equal taxonomy."""
@@ -77,8 +83,9 @@ class Taxonomy:
 
     @cached_property
     def leaves(self) -> tuple[str, ...]:
-        """Leaf names; the class id of a leaf is its position."""
-        return tuple(path[-1] for path in self.paths)
+        """Leaf names, a path (``praise/product``) where several leaves share a name; the class id is the position."""
+        count = Counter(path[-1] for path in self.paths)
+        return tuple(path[-1] if count[path[-1]] == 1 else PATH_MARK.join(path) for path in self.paths)
 
     @cached_property
     def depth(self) -> int:
@@ -87,7 +94,19 @@ class Taxonomy:
 
     @cached_property
     def _ids(self) -> dict[str, int]:
-        return {name: index for index, name in enumerate(self.leaves)}
+        """Every spelling of a leaf: its name, and in a tree where leaves share names also the path of any leaf."""
+        names = {name: index for index, name in enumerate(self.leaves)}
+        if self.shared_names:
+            names = {PATH_MARK.join(path): index for index, path in enumerate(self.paths)} | names
+        return names
+
+    @cached_property
+    def shared_names(self) -> dict[str, tuple[str, ...]]:
+        """Name that alone does not tell which leaf is meant → the names of the leaves that end in it."""
+        shared: dict[str, list[str]] = {}
+        for path, leaf in zip(self.paths, self.leaves, strict=True):
+            shared.setdefault(path[-1], []).append(leaf)
+        return {name: tuple(leaves) for name, leaves in shared.items() if len(leaves) > 1 and name not in leaves}
 
     def leaf_id(self, name: str) -> int:
         """The class id of a leaf.
@@ -95,9 +114,20 @@ class Taxonomy:
         Raises:
             UserError: there is no such leaf; the message lists the leaves.
         """
+        if name in self.shared_names:
+            raise UserError(f"the label {name!r} is several: write one of {', '.join(self.shared_names[name])}")
         if name not in self._ids:
             raise UserError(f"unknown label {name!r}; the labels are: {', '.join(self.leaves)}")
         return self._ids[name]
+
+    def is_leaf(self, name: str) -> bool:
+        """Whether `leaf_id` knows the name."""
+        return name in self._ids
+
+    def names_at(self, level: int) -> tuple[str, ...]:
+        """Names at a level as the tree is written, without paths: what files hold in their level columns."""
+        self._check_level(level)
+        return tuple(dict.fromkeys(path[level - 1] for path in self.paths if len(path) >= level))
 
     def level_labels(self, level: int) -> tuple[str, ...]:
         """Names at a level (1 is the top) in tree order; leaves that end above the level are not repeated.
@@ -105,18 +135,22 @@ class Taxonomy:
         Two branches may carry the same inner name (``a > other > x`` and ``b > other > y``); that is one label.
         """
         self._check_level(level)
-        return tuple(dict.fromkeys(path[level - 1] for path in self.paths if len(path) >= level))
+        names = (self.label_at(leaf, level) for leaf, path in enumerate(self.paths) if len(path) >= level)
+        return tuple(dict.fromkeys(names))
 
     def label_at(self, leaf_id: int, level: int) -> str:
         """The name a leaf has at a level (1 is the top), or ``""`` where the leaf lies above that level."""
         self._check_level(level)
         path = self.paths[leaf_id]
-        return path[level - 1] if len(path) >= level else ""
+        if len(path) == level:
+            return self.leaves[leaf_id]
+        return path[level - 1] if len(path) > level else ""
 
     def leaf_to_level(self, level: int) -> list[int]:
         """For each leaf the index of its name in `level_labels`, or -1 where the leaf lies above that level."""
         labels = self.level_labels(level)
-        return [labels.index(path[level - 1]) if len(path) >= level else -1 for path in self.paths]
+        names = [self.label_at(leaf, level) for leaf in range(len(self.paths))]
+        return [labels.index(name) if name else -1 for name in names]
 
     def _check_level(self, level: int) -> None:
         if not 1 <= level <= self.depth:

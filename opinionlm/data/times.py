@@ -9,6 +9,7 @@ import numpy as np
 
 # Seconds since 1970 have nine or ten digits from 1973 to 2286; fewer are a date such as 20210304 or a mere number.
 EPOCH_SECONDS = re.compile(r"\d{9,10}(\.\d*)?")
+DATE = re.compile(r"\d{4}-?\d{2}-?\d{2}|\d{4}-?W\d{2}(-?\d)?")
 FIRST_YEAR, LAST_YEAR = 1970, 2100
 
 
@@ -34,6 +35,11 @@ def epoch_seconds(text: str) -> int:
     if not FIRST_YEAR <= found.year <= LAST_YEAR:
         raise ValueError(f"the year {found.year} is not between {FIRST_YEAR} and {LAST_YEAR}")
     return int(found.timestamp())
+
+
+def is_date(text: str) -> bool:
+    """Whether a text that `epoch_seconds` reads is a date without a time of day."""
+    return DATE.fullmatch(text.strip()) is not None
 
 
 def iso_times(seconds: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import types
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, fields
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -11,11 +12,22 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from opinionlm.errors import UserError
 
 
+def closest(name: object, valid: Iterable[str]) -> str | None:
+    """The valid name that a wrong one most likely stands for, or None; case, blanks and Unicode form count little."""
+    by_form = {_form(known): known for known in valid}
+    close = difflib.get_close_matches(_form(str(name)), list(by_form), n=1, cutoff=0.5)
+    return by_form[close[0]] if close else None
+
+
+def _form(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).casefold().strip()
+
+
 def nearest(name: object, valid: Iterable[str]) -> str:
     """The end of an error message about a wrong name: the nearest valid one and the list."""
     valid = list(valid)
-    close = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
-    hint = f", did you mean {close[0]!r}?" if close else ""
+    close = closest(name, valid)
+    hint = "" if close is None else f", did you mean {close!r}?"
     return f"{hint} (valid: {', '.join(valid)})"
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from opinionlm.data.accounting import print_account
 from opinionlm.data.pipeline import prepare_or_load
 from opinionlm.data.spec import SPLITS, nearest
 from opinionlm.errors import UserError
@@ -102,6 +103,7 @@ def write_data_table(table: DataTable, folder: Path, options: Mapping[str, Any])
             raise UserError(f"--{name}: a table about data takes only {', '.join(OPTIONS)}{nearest(name, OPTIONS)}")
     data_dir = Path(options.get("data_dir", "data"))
     prepared = prepare_or_load(table.dataset, data_dir, Path(options.get("prepared_dir", "outputs/data")))
+    print_account(prepared.path)
     report = json.loads((prepared.path / "report.json").read_text(encoding="utf-8"))
     if "classes" not in report:
         raise UserError(f"{table.dataset}: has no classes to count; a table about data needs task: sequence")

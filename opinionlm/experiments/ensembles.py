@@ -12,7 +12,7 @@ import numpy as np
 
 from opinionlm.config import Config
 from opinionlm.data.encoding import subset
-from opinionlm.data.platforms import load_data
+from opinionlm.data.platforms import load_rows
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.decisions import fit_answers
 from opinionlm.evaluation.ensembles import averaged_logits, common_tilt
@@ -44,7 +44,7 @@ def ensemble_seeds(config: Config, runs: Sequence[Config], metrics: Sequence[dic
         The content of ``metrics.json``; None, with a line that says why, where there is nothing to average.
     """
     data = config.data
-    prepared = load_data(data)
+    prepared = load_rows(data)
     if prepared.task != "sequence" or len(runs) < 2:
         return None
     first, taxonomy = runs[0], prepared.taxonomy

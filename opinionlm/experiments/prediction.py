@@ -208,7 +208,7 @@ def saved_taxonomy(config: OpinionClassifierConfig) -> Taxonomy:
     tree = Taxonomy.from_tree(config.label_tree or labels)
     if sorted(tree.leaves) != sorted(labels):
         raise UserError("--model: label_tree and id2label in config.json name different labels; train again")
-    return Taxonomy(tuple(sorted(tree.paths, key=lambda path: labels.index(path[-1]))))
+    return Taxonomy(tuple(path for _, path in sorted(zip(map(labels.index, tree.leaves), tree.paths, strict=True))))
 
 
 def model_fingerprint(folder: Path) -> str:

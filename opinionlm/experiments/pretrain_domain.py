@@ -37,6 +37,7 @@ def pretrain(config: Config) -> dict[str, Any] | None:
     from transformers import set_seed
 
     from opinionlm.adaptation.methods import check_length
+    from opinionlm.data.accounting import print_account
     from opinionlm.data.encoding import load_tokenizer
     from opinionlm.data.pipeline import prepare_or_load
     from opinionlm.data.seen_texts import save_seen_texts
@@ -62,6 +63,7 @@ def pretrain(config: Config) -> dict[str, Any] | None:
             return None
     with arguments.main_process_first(desc="data"):
         prepared = prepare_or_load(data.dataset, Path(data.data_dir), Path(data.prepared_dir))
+        print_account(prepared.path)
     texts, held_out = training_texts(prepared, config)
     tokenizer, model_config = load_tokenizer(config.model), read_model_config(config.model)
     masks = fills_gaps(model_config)

@@ -57,7 +57,7 @@ def test_compressed_files_and_a_delimiter(tmp_path):
     ("line", "reason"),
     [
         ("b", "too_few_fields"),
-        ("b\tS-x", "bad_tag"),
+        ("b\tQ-x", "bad_tag"),
         ("b\tB-", "bad_tag"),
         ("b\t", "too_few_fields"),
         ("b\to", "bad_tag"),
@@ -150,7 +150,7 @@ def test_white_space_tokens_go_and_entities_stay_whole():
     assert details["repaired tags"] == 2
     assert parsed(["\u00a0", ""], ["O", "O"])[0] == "no_tokens"
     assert parsed(["a"], ["O", "O"])[0] == "unequal_lists"
-    assert parsed(["a"], ["L-x"])[0] == "bad_tag"
+    assert parsed(["a"], ["Q-x"])[0] == "bad_tag"
 
 
 def test_tag_names():

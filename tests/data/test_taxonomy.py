@@ -79,7 +79,8 @@ def test_a_list_and_a_mapping_of_the_same_names_are_equal():
 
 
 @pytest.mark.parametrize(
-    "tree", [{}, [], None, ["a", "a"], {"a": ["x"], "b": ["x"]}, [True, False], ["a", ""], {"a": 3}, [1, 2], 7]
+    "tree",
+    [{}, [], None, ["a", "a"], {"a": ["x"], "b": ["x"], "a/x": None}, [True, False], ["a", ""], {"a": 3}, [1, 2], 7],
 )
 def test_a_wrong_tree_is_a_user_error(tree):
     with pytest.raises(UserError, match="labels"):
