@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"--jobs: {arguments.jobs} must be at least 1")
     from opinionlm.experiments.data_tables import is_data_table, load_data_table, write_data_table
     from opinionlm.experiments.grid import load_table
-    from opinionlm.experiments.grid_runner import require_same_options, run_all, runs_of
+    from opinionlm.experiments.grid_runner import account_for_data, require_same_options, run_all, runs_of
     from opinionlm.experiments.grid_validation import check_options, plan_text
     from opinionlm.experiments.table_comparisons import write_comparisons
     from opinionlm.experiments.table_figures import write_figures
@@ -70,6 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     print(plan_text(table, runs, arguments.jobs), flush=True)
     if arguments.dry_run:
         return 0
+    account_for_data(runs, arguments.force)
     failed = run_all(runs, arguments.jobs, arguments.force)
     results = collect(table, runs)
     print(markdown(table, results))

@@ -34,10 +34,9 @@ def decoded(binary: IO[bytes], name: str, spec: FileSpec) -> io.TextIOWrapper:
     beginning = source.peek(PEEKED_BYTES)[:PEEKED_BYTES]
     start = beginning[:3]
     is_utf8 = spec.encoding.lower().replace("_", "-") in ("utf-8", "utf8")
-    if is_utf8 and beginning[:4] in (b"\xff\xfe\0\0", b"\0\0\xfe\xff"):
-        raise UserError(f"{name}: starts with a UTF-32 byte order mark; set encoding: utf-32 for this file")
     if is_utf8 and start[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise UserError(f"{name}: starts with a UTF-16 byte order mark; set encoding: utf-16 for this file")
+        width = 32 if beginning[:4] == b"\xff\xfe\0\0" else 16
+        raise UserError(f"{name}: starts with a UTF-{width} byte order mark; set encoding: utf-{width} for this file")
     refuse_wrong_width(beginning, name, spec.encoding)
     if not is_utf8 and start == b"\xef\xbb\xbf" and "utf" not in spec.encoding.lower():
         raise UserError(f"{name}: starts with a UTF-8 byte order mark; set encoding: utf-8 instead of {spec.encoding}")

@@ -5,6 +5,7 @@ Everything is checked here, before a single record is read: unknown keys are err
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import yaml
 from opinionlm.data.cleaning import PROFILES, Cleaning
 from opinionlm.data.task_rules import column_problems, label_problems, task_problems
 from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.data.yaml_text import require_written_text
 from opinionlm.data.yaml_values import as_list, build, check_keys, convert, nearest
 from opinionlm.errors import UserError
 from opinionlm.untrusted import is_folder_name, load_yaml
@@ -213,7 +215,8 @@ def load_spec(
 def _read(path: Path) -> dict[str, Any]:
     """The content of a dataset YAML, unchecked."""
     try:
-        raw = load_yaml(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        raw = load_yaml(text)
     except OSError as error:
         raise UserError(
             f"{path}: cannot be read ({error.strerror}); name a dataset YAML, see configs/datasets/"
@@ -224,6 +227,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise UserError(f"{where}: not valid YAML ({' '.join(str(error).split())[:200]})") from None
     if not isinstance(raw, dict):
         raise UserError(f"{path}: expected keys such as name, files, labels; found {type(raw).__name__}")
+    require_written_text(yaml.compose(text, Loader=yaml.SafeLoader), DatasetSpec, str(path))
     return raw
 
 
@@ -327,6 +331,13 @@ def _codes(raw: Any, where: str) -> dict[str, dict[str, str]]:
     """Codes as text: YAML gives numbers for ``0: noise``, files give ``0``, ``0.0`` or `` 0 ``."""
     if not isinstance(raw, Mapping) or not all(isinstance(codes, Mapping) for codes in raw.values()):
         raise UserError(f"{where}: expected, for each label column, codes and names")
+    for name, codes in raw.items():
+        for value in (item for pair in codes.items() for item in pair):
+            if isinstance(value, bool) or not isinstance(value, str | int | float):
+                raise UserError(f"{where}.{name}: {value!r} is no text; write the codes and labels in quotes")
+        spellings = Counter(normal_code(str(code)) for code in codes)
+        if twice := [code for code, count in spellings.items() if count > 1]:
+            raise UserError(f"{where}.{name}: the code {twice[0]!r} is there twice; write it once")
     return {str(name): {normal_code(str(c)): str(label) for c, label in codes.items()} for name, codes in raw.items()}
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
+from opinionlm.config import DataConfig
 from opinionlm.errors import UserError
 from opinionlm.experiments.grid import Cell, Table
 from opinionlm.training.runs import HARMLESS, write_text
@@ -126,6 +127,27 @@ def same(stored: Any, asked: Any) -> bool:
         except (TypeError, ValueError):
             return False
     return stored == asked or str(stored) == str(asked)
+
+
+def account_for_data(runs: Sequence[Run], force: bool) -> None:
+    """Prepare the data of the runs that are still to be done, once each, and print what became of their records.
+
+    The runs say the same, into their log files. Data that cannot be prepared are named here; their runs will fail with
+    the same words.
+    """
+    from opinionlm.data.accounting import print_account
+    from opinionlm.data.pipeline import prepare_or_load
+
+    defaults = DataConfig()
+    names = ("dataset", "data_dir", "prepared_dir")
+    pending = [run.options() for run in runs if run.metrics is None or force]
+    for options in dict.fromkeys(tuple(str(o.get(n, getattr(defaults, n))) for n in names) for o in pending):
+        dataset, data_dir, prepared_dir = options
+        print(f"data    {dataset}")
+        try:
+            print_account(prepare_or_load(dataset, Path(data_dir), Path(prepared_dir)).path)
+        except UserError as error:
+            print(f"error: {error}", flush=True)
 
 
 def run_all(runs: Sequence[Run], jobs: int, force: bool) -> dict[str, str]:
