@@ -14,6 +14,7 @@ from tokenizers import processors
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from opinionlm.config import DataConfig, ModelConfig
+from opinionlm.data.fingerprints import result_name, tokenizer_digest
 from opinionlm.errors import UserError
 
 # A label that no loss counts: of padding, of special tokens, of a row which only fills up a process's batch.
@@ -80,7 +81,11 @@ def separate_pairs(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def encode_texts(
-    dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, target: str = "label"
+    dataset: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    target: str = "label",
+    identity: str | None = None,
 ) -> Dataset:
     """Tokenise the texts, or pairs of texts, of a split.
 
@@ -89,6 +94,7 @@ def encode_texts(
         tokenizer: a fast tokenizer.
         max_length: texts are truncated to this many tokens, special tokens included; of a pair the longer text first.
         target: column of the labels: ids, or scores.
+        identity: `tokenizer_digest` of the tokenizer, where it was computed before.
 
     Returns:
         Columns ``input_ids``, ``labels`` and ``length`` (tokens), rows in the given order; of pairs ``token_type_ids``
@@ -104,7 +110,14 @@ def encode_texts(
         columns = {"input_ids": ids, "labels": batch[target], "length": [len(row) for row in ids]}
         return columns | ({"token_type_ids": encoded["token_type_ids"]} if segments else {})
 
-    return dataset.map(encode, batched=True, remove_columns=dataset.column_names, desc="Tokenising")
+    facts = {"tokenizer": identity or tokenizer_digest(tokenizer), "max_length": max_length, "target": target}
+    return dataset.map(
+        encode,
+        batched=True,
+        remove_columns=dataset.column_names,
+        new_fingerprint=result_name("texts", dataset, facts),
+        desc="Tokenising",
+    )
 
 
 def subset(dataset: Dataset, size: int | None, seed: int) -> Dataset:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 
+from opinionlm.data.fingerprints import result_name, tokenizer_digest
 from opinionlm.data.prompts import PromptEncoder
 from opinionlm.errors import UserError
 
@@ -20,13 +21,14 @@ from opinionlm.errors import UserError
 IGNORED = -100
 
 
-def encode_examples(examples: Dataset, encoder: PromptEncoder) -> Dataset:
+def encode_examples(examples: Dataset, encoder: PromptEncoder, identity: str | None = None) -> Dataset:
     """Tokenise the examples of a split.
 
     Args:
         examples: prepared rows of a task with text answers (``text``, ``context``, ``answers``; the first answer is
             learned), or with a closed label set (``text``, perhaps ``text_pair``, ``label``).
         encoder: writes prompts and answers; it has ``words`` when the label set is closed.
+        identity: `tokenizer_digest` of the encoder's tokenizer, where it was computed before.
 
     Returns:
         Rows in the given order with ``prompt_ids``, ``answer_ids`` (end token included), ``length`` (tokens of both),
@@ -54,7 +56,21 @@ def encode_examples(examples: Dataset, encoder: PromptEncoder) -> Dataset:
             encoded["reason"].append(reason)
         return encoded | {"label": labels}
 
-    return examples.map(encode, batched=True, remove_columns=examples.column_names, desc="Writing prompts")
+    facts = {
+        "tokenizer": identity or tokenizer_digest(encoder.tokenizer),
+        "template": encoder.template.to_dict(),
+        "max_length": encoder.max_length,
+        "words": list(encoder.words),
+        "answer_room": encoder.answer_room,
+        "encoder_decoder": encoder.encoder_decoder,
+    }
+    return examples.map(
+        encode,
+        batched=True,
+        remove_columns=examples.column_names,
+        new_fingerprint=result_name("prompts", examples, facts),
+        desc="Writing prompts",
+    )
 
 
 def supervision(encoder: PromptEncoder, prompt: str, answer: str) -> tuple[str, list[int]]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from datasets import Dataset
 
+from opinionlm.data.fingerprints import result_name
 from opinionlm.errors import UserError
 
 
@@ -25,7 +26,7 @@ def with_platforms(texts: Dataset) -> Dataset:
     def prefix(batch: dict[str, list[str]]) -> dict[str, list[str]]:
         return {"text": [platform_text(*pair) for pair in zip(batch["platform"], batch["text"], strict=True)]}
 
-    return texts.map(prefix, batched=True, desc="Platforms")
+    return texts.map(prefix, batched=True, new_fingerprint=result_name("platforms", texts, {}), desc="Platforms")
 
 
 def platforms_of(train: Dataset, source: str) -> list[str]:

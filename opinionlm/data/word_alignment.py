@@ -15,6 +15,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from opinionlm.data.encoding import IGNORED
+from opinionlm.data.fingerprints import result_name, tokenizer_digest
 from opinionlm.errors import UserError
 
 # Position of a word that has no token: cut off by max_length, or nothing that the tokenizer keeps.
@@ -22,7 +23,12 @@ NO_TOKEN = -1
 
 
 def encode_words(
-    dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, tags: Sequence[str], all_subwords: bool
+    dataset: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    tags: Sequence[str],
+    all_subwords: bool,
+    identity: str | None = None,
 ) -> Dataset:
     """Tokenise the sentences of a split and label their tokens.
 
@@ -32,6 +38,7 @@ def encode_words(
         max_length: sentences are truncated to this many tokens, special tokens included.
         tags: tag names in IOB2.
         all_subwords: every token of a word carries its tag (continuing a ``B-x`` with ``I-x``), not only the first.
+        identity: `tokenizer_digest` of the tokenizer, where it was computed before.
 
     Returns:
         Rows in the given order with the columns ``input_ids``, ``labels`` (per token, -100 where none counts),
@@ -51,7 +58,19 @@ def encode_words(
         lengths = [len(row) for row in ids]
         return {"input_ids": ids, "labels": labels, "length": lengths, "word_positions": positions}
 
-    return dataset.map(encode, batched=True, remove_columns=dataset.column_names, desc="Tokenising")
+    facts = {
+        "tokenizer": identity or tokenizer_digest(tokenizer),
+        "max_length": max_length,
+        "tags": list(tags),
+        "all_subwords": all_subwords,
+    }
+    return dataset.map(
+        encode,
+        batched=True,
+        remove_columns=dataset.column_names,
+        new_fingerprint=result_name("words", dataset, facts),
+        desc="Tokenising",
+    )
 
 
 def continuation_tags(tags: Sequence[str]) -> np.ndarray:

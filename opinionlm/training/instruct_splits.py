@@ -12,6 +12,7 @@ from datasets import Dataset
 
 from opinionlm.config import Config
 from opinionlm.data.encoding import numbers_of, subset
+from opinionlm.data.fingerprints import tokenizer_digest
 from opinionlm.data.instruct_encoding import encode_examples
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.prompts import PromptEncoder
@@ -45,6 +46,7 @@ def encode_answer_splits(prepared: PreparedDataset, encoder: PromptEncoder, conf
         UserError: an answer longer than ``max_length``, or a split without a single usable answer.
     """
     data, seed = config.data, config.training.seed
+    identity = tokenizer_digest(encoder.tokenizer)
     splits = {}
     for name, limit in (
         ("train", data.max_train_samples),
@@ -52,7 +54,7 @@ def encode_answer_splits(prepared: PreparedDataset, encoder: PromptEncoder, conf
         ("test", data.max_eval_samples),
     ):
         texts = subset(prepared.dataset[name], limit, seed)
-        splits[name] = AnswerSplit(texts, encode_examples(texts, encoder))
+        splits[name] = AnswerSplit(texts, encode_examples(texts, encoder, identity))
         reasons = Counter(splits[name].encoded["reason"])
         if not reasons[""]:
             reason = next(iter(reasons), "it is empty")

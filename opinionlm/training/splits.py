@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase, TrainingArguments
 from opinionlm.config import Config
 from opinionlm.data.augmentation import with_copies
 from opinionlm.data.encoding import IGNORED, encode_texts, flat_lists, longest_first, numbers_of, subset
+from opinionlm.data.fingerprints import tokenizer_digest
 from opinionlm.data.platform_prefix import with_platforms
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.soft_labels import mixed_targets, read_soft_labels
@@ -67,6 +68,7 @@ def encode_splits(prepared: PreparedDataset, tokenizer: PreTrainedTokenizerBase,
             f"{config.source}: task: {data.task!r}, but {data.dataset} holds data of task {prepared.task!r}; leave "
             "task out, or give another dataset"
         )
+    identity = tokenizer_digest(tokenizer)
     splits = {}
     for name, limit in (
         ("train", data.max_train_samples),
@@ -76,7 +78,7 @@ def encode_splits(prepared: PreparedDataset, tokenizer: PreTrainedTokenizerBase,
         texts = subset(prepared.dataset[name], limit, seed)
         if name == "train" and config.robust.augment_rare > 0:
             texts = with_copies(texts, config.robust.augment_rare, seed)
-        encoded = encode_split(texts, prepared, tokenizer, config)
+        encoded = encode_split(texts, prepared, tokenizer, identity, config)
         order = np.arange(len(encoded)) if name == "train" else longest_first(encoded)
         targets = soft_targets(texts, prepared, config) if name == "train" else None
         splits[name] = Split(texts, encoded, order, targets)
@@ -90,18 +92,19 @@ def encode_splits(prepared: PreparedDataset, tokenizer: PreTrainedTokenizerBase,
 
 
 def encode_split(
-    texts: Dataset, prepared: PreparedDataset, tokenizer: PreTrainedTokenizerBase, config: Config
+    texts: Dataset, prepared: PreparedDataset, tokenizer: PreTrainedTokenizerBase, identity: str, config: Config
 ) -> Dataset:
-    """Tokenise one split; see `encode_splits`."""
+    """Tokenise one split with a tokenizer of the given `tokenizer_digest`; see `encode_splits`."""
     max_length = config.data.max_length
     match prepared.task:
         case "sequence":
             read = with_platforms(texts) if config.data.platform_prefix else texts
-            return encode_texts(read, tokenizer, max_length)
+            return encode_texts(read, tokenizer, max_length, identity=identity)
         case "similarity":
-            return encode_texts(texts, tokenizer, max_length, target="score")
+            return encode_texts(texts, tokenizer, max_length, target="score", identity=identity)
         case "token":
-            return encode_words(texts, tokenizer, max_length, prepared.tags, config.data.label_all_subwords)
+            subwords = config.data.label_all_subwords
+            return encode_words(texts, tokenizer, max_length, prepared.tags, subwords, identity)
         case task:
             raise UserError(
                 f"{config.data.dataset}: task {task!r} is text to text, which train_instruct.py trains; "

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,10 @@ class TaskTokens:
     sequences: tuple[tuple[int, ...], ...]
     max_gap: int | None
     first_id: int
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is only made from the rest: a hash of equal task tokens does not tell what was asked of them."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
     @cached_property
     def matcher(self) -> SequenceMatcher:
