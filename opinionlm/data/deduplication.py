@@ -41,7 +41,7 @@ def resolve_copies(
     rows = len(digests)
     verdicts = np.full(rows, KEPT, dtype=np.int8)
     partners = np.full(rows, -1, dtype=np.int64)
-    if rows == 0 or (duplicates == "keep" and conflicts == "keep"):
+    if duplicates == "keep" and conflicts == "keep":
         return verdicts, partners
     # A stable sort puts copies side by side and leaves them in file order.
     order = np.argsort(digests, kind="stable")

@@ -63,22 +63,25 @@ def test_files(root: Path) -> list[str]:
     return [path for path in found if not path.startswith("tests/mutation/")]
 
 
-def mirrored_tests(root: Path, path: str) -> list[str]:
-    """The test files of a module: that of its name first, then those that import it, beside it before elsewhere."""
+def importing_tests(root: Path, path: str) -> list[str]:
+    """The test files that import a module."""
     module = path.removesuffix(".py").replace("/", ".")
-    folder, name = f"tests/{module.split('.')[1]}/", module.split(".")[-1]
-    importing = [
-        file for file in test_files(root) if module in imported_modules((root / file).read_text(encoding="utf-8"))
-    ]
-    named = [file for file in test_files(root) if file == f"{folder}test_{name}.py"]
-    beside = [file for file in importing if file.startswith(folder)]
-    return list(dict.fromkeys([*named, *beside, *importing]))
+    return [file for file in test_files(root) if module in imported_modules((root / file).read_text(encoding="utf-8"))]
 
 
-def other_tests(root: Path, mirrored: list[str]) -> list[str]:
-    """All other test files, those of one part of the package before those of whole scripts."""
-    others = [path for path in test_files(root) if path not in mirrored]
-    return sorted(others, key=lambda path: path.count("/") == 1)
+def mirrored_tests(root: Path, path: str) -> list[str]:
+    """The test files of a module: that of its name first, then those beside it that import the module."""
+    folder = f"tests/{Path(path).parts[1]}/"
+    named = [file for file in test_files(root) if file == f"{folder}test_{Path(path).name}"]
+    beside = [file for file in importing_tests(root, path) if file.startswith(folder)]
+    return list(dict.fromkeys([*named, *beside]))
+
+
+def other_tests(root: Path, path: str) -> list[str]:
+    """All others: first those that import the module, last those of whole scripts, which take longest."""
+    others = [file for file in test_files(root) if file not in mirrored_tests(root, path)]
+    importing = importing_tests(root, path)
+    return sorted(others, key=lambda file: (file not in importing, file.count("/") == 1))
 
 
 @dataclass(frozen=True)

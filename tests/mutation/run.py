@@ -4,8 +4,8 @@
     python -m tests.mutation.run --count 60 --seed 1 --results outputs/mutants-1.jsonl     # again: goes on there
     python -m tests.mutation.run --count 20 --seed 2 --only "*/losses.py" --mirrored-only
 
-Every change is made in a copy of the checkout, which is thrown away. The test files that mirror or import the changed
-module run first, then the rest of the fast tests, up to the first failure; a test counts only if it passes on the
+Every change is made in a copy of the checkout, which is thrown away. The test files that mirror the changed module
+run first, then the rest of the fast tests, up to the first failure; a test counts only if it passes on the
 unchanged copy. Results are written one by one; the same command goes on behind them, and does again what belongs to a
 module whose content is another by now. Changes that tests/mutation/equivalent.yaml argues to change nothing are named
 and not counted. Exit code 1 when fewer than nine in ten are noticed.
@@ -136,10 +136,10 @@ def judge(mutant: Mutant, runner: TestRunner, mirrored_only: bool) -> dict[str, 
     source = path.read_text(encoding="utf-8")
     path.write_text(mutant.change.apply(source), encoding="utf-8")
     try:
-        mirrored = mirrored_tests(runner.root, mutant.path)
+        mirrored, others = mirrored_tests(runner.root, mutant.path), other_tests(runner.root, mutant.path)
         stage, failure = "mirrored", runner.first_failure(mirrored, mutant.path, source)
         if failure is None and not mirrored_only:
-            stage, failure = "rest", runner.first_failure(other_tests(runner.root, mirrored), mutant.path, source)
+            stage, failure = "rest", runner.first_failure(others, mutant.path, source)
     finally:
         path.write_text(source, encoding="utf-8")
     return {
@@ -189,7 +189,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", default="*", help='paths such as "*/losses.py"')
     parser.add_argument("--results", type=Path, help="file that results are added to, and where a run goes on")
     parser.add_argument("--again", action="store_true", help="do again what was missed, with tests written since")
-    parser.add_argument("--mirrored-only", action="store_true", help="only the tests that mirror or import a module")
+    parser.add_argument("--mirrored-only", action="store_true", help="only the tests that mirror the module")
     parser.add_argument("--list", action="store_true", help="show the changes and run nothing")
     arguments = parser.parse_args(argv)
     mutants = draw(ROOT, arguments.count, arguments.seed, arguments.only)
