@@ -276,6 +276,16 @@ def test_many_runs_stay_small(tmp_path, monkeypatch) -> None:
     assert len(embedded_json(payload)) < 400_000
 
 
+def test_runs_are_shown_by_the_score_that_chose_their_checkpoints(tmp_path) -> None:
+    for seed, name in ((1, "eval_accuracy"), (2, "accuracy")):
+        write_run(tmp_path / f"run-seed{seed}", seed=seed, metric_for_best_model=name)
+    [group] = build_payload(collect(tmp_path))["groups"]
+    assert group["main"] == "accuracy"
+    write_run(tmp_path / "other", seed=3, metric_for_best_model=None)
+    [group] = build_payload(collect(tmp_path))["groups"]
+    assert group["main"] == "macro_f1", "chosen by different scores"
+
+
 def test_long_curves_are_thinned() -> None:
     points = payload_module.curves([{"step": step, "loss": float(step)} for step in range(5000)])["loss"]
     assert len(points) == payload_module.MOST_POINTS and points[0] == [0, 0.0] and points[-1] == [4999, 4999.0]
@@ -300,6 +310,8 @@ def test_long_curves_are_thinned() -> None:
         ("total_parameters", ""),
         ("epochs", ""),
         ("level1_macro_f1", "higher"),
+        ("f1_loss", "higher"),
+        ("recall_human error", "higher"),
     ],
 )
 def test_which_way_is_better(metric, expected) -> None:
