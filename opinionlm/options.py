@@ -249,7 +249,7 @@ class PromptConfig:
 
 @dataclass
 class TrainingConfig:
-    """The `transformers.TrainingArguments` that a run sets; any other of its fields may be set too."""
+    """The `transformers.TrainingArguments` that a run sets; docs/trainer_arguments.md says which others may be."""
 
     engine: Literal["trainer", "loop", "sklearn", "tfidf"] = option(
         "trainer", "Trainer, our own Accelerate loop, logistic regression on frozen features, or on TF-IDF"
@@ -287,7 +287,9 @@ class TrainingConfig:
     use_cpu: bool = option(False, "stay on the CPU even where a GPU is")
     resume_from_checkpoint: bool = option(True, "continue a run whose folder holds checkpoints but no metrics.json")
     overwrite: bool = option(False, "delete a finished run of the same name and train again")
-    extra: dict[str, Any] = field(default_factory=dict, metadata={"help": "other TrainingArguments fields"})
+    extra: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "other fields of TrainingArguments that are honoured"}
+    )
 
     def seed_list(self) -> list[int]:
         """The seeds that ``seeds`` names, ranges written out; ``seed`` alone where it names none.

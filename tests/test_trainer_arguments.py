@@ -341,6 +341,17 @@ def test_what_only_the_libraries_know_is_said_before_data_are_read(arguments, me
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("launched", "bf16"), [("bf16", "false"), ("fp16", "false"), ("fp16", "true")])
+def test_a_precision_of_the_launcher_that_is_not_the_runs_own_is_refused(
+    launched, bf16, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched)
+    with pytest.raises(UserError, match=f"bf16: {bf16} is not the mixed_precision: {launched} that accelerate was"):
+        training_arguments(parse("--use_cpu", "true", "--output_dir", str(tmp_path), "--bf16", bf16))
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    training_arguments(parse("--use_cpu", "true", "--output_dir", str(tmp_path), "--bf16", "true"))
+
+
 def test_fields_for_gpus_reach_torch(tmp_path, monkeypatch) -> None:
     """No GPU here: what TrainingArguments does with them is watched."""
     seen = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from transformers import TrainingArguments, enable_full_determinism
 from transformers.trainer_utils import SchedulerType
 
@@ -23,6 +25,7 @@ def training_arguments(config: Config) -> TrainingArguments:
             what it is asked for on this machine.
     """
     training = config.training
+    check_launcher(config)
     values = {
         "output_dir": str(config.run_folder / "checkpoints"),
         "run_name": training.run_name,
@@ -80,6 +83,20 @@ def training_arguments(config: Config) -> TrainingArguments:
         check_schedule(arguments, config.source)
         check_compiler(arguments, config.source)
     return arguments
+
+
+def check_launcher(config: Config) -> None:
+    """A precision that `accelerate launch` puts into the environment would quietly replace the run's own.
+
+    Raises:
+        UserError: the two differ.
+    """
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if launched not in ("no", "bf16" if config.training.bf16 else "no"):
+        raise UserError(
+            f"{config.source}: bf16: {str(config.training.bf16).lower()} is not the mixed_precision: {launched} that "
+            f"accelerate was launched with; launch with --mixed_precision no, and set bf16 as you want it"
+        )
 
 
 def choose_by(arguments: TrainingArguments, chosen: ChosenMetric) -> None:
