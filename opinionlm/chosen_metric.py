@@ -96,8 +96,8 @@ def metric_problems(config: Config) -> list[str]:
 def unknown_metric(name: str, known: Collection[str]) -> str:
     """One line about a score that a validation split has not."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    hint = f", did you mean {near[0]!r}?" if near else ";"
-    return f"metric_for_best_model: {name!r} is no score of the validation split{hint} One of {', '.join(known)}"
+    hint = f", did you mean {near[0]!r}? One of" if near else "; one of"
+    return f"metric_for_best_model: {name!r} is no score of the validation split{hint} {', '.join(known)}"
 
 
 def contradiction(name: str, greater_is_better: bool) -> list[str]:

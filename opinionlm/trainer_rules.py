@@ -185,4 +185,4 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     names = list(valid)
     near = [known for known in names if name and known.startswith(name)][:1]
     near = near or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return (f", did you mean {near[0]!r}?" if near else "; use") + f" One of {', '.join(names)}"
+    return (f", did you mean {near[0]!r}? One of " if near else "; one of ") + ", ".join(names)

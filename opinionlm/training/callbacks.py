@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -77,7 +78,8 @@ class ConsoleCallback(TrainerCallback):
             return
         score = metrics[f"eval_{self.shown[0]}"]
         train = sum(self.losses) / len(self.losses) if self.losses else float("nan")
-        is_best = self.best is None or self.sign * score > self.sign * self.best
+        # As for the engines: a score that is no number is never the best.
+        is_best = not math.isnan(score) and (self.best is None or self.sign * score > self.sign * self.best)
         mark = "  best so far" if is_best else ""
         self.best = score if is_best else self.best
         self.losses.clear()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
+from transformers import TrainerControl, TrainerState
 
 from opinionlm.errors import UserError
+from opinionlm.training.callbacks import ConsoleCallback
 from tests.honoured_runs import WAYS, assert_best_is_the_named_checkpoint, history, run, values, write_settings
 
 
@@ -32,6 +35,15 @@ def test_the_score_that_is_asked_for_chooses(way, metric, smaller, settings, tmp
     marked = [number for number, line in enumerate(lines, start=1) if line.endswith("best so far")]
     assert marked[-1] == best and len(lines) == 5
     assert_best_is_the_named_checkpoint(folder)
+
+
+def test_a_score_that_is_no_number_is_never_the_best(capsys) -> None:
+    console = ConsoleCallback(["perplexity"], greater_is_better=False)
+    for score in (math.nan, 3.0, math.nan, 4.0, 2.0):
+        scores = {"eval_perplexity": score, "eval_loss": 1.0}
+        console.on_evaluate(None, TrainerState(epoch=1.0), TrainerControl(), scores)
+    lines = capsys.readouterr().out.splitlines()
+    assert [number for number, line in enumerate(lines) if line.endswith("best so far")] == [1, 4]
 
 
 @pytest.mark.parametrize("way", WAYS)
