@@ -250,7 +250,8 @@ def stated_value(name: str, value: Any, place: str) -> dict[str, Any]:
         return {}
     # A token is nobody's business but its owner's.
     shown = "" if name == "hub_token" else f"{stated!r} "
-    raise UserError(f"{place}: {shown}cannot be set: {decided.reason}")
+    remedy = "" if ";" in decided.reason else "; leave it out"
+    raise UserError(f"{place}: {shown}cannot be set: {decided.reason}{remedy}")
 
 
 def is_same(stated: Any, decided: Any) -> bool:
