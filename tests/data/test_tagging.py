@@ -1,6 +1,7 @@
 """CoNLL files and IOB tags: whatever the lines, they end in sentences and rejects."""
 
 import gzip
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -9,8 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from opinionlm.data.conll import read_conll
+from opinionlm.data.pipeline import prepare
+from opinionlm.data.prepared import load_prepared
 from opinionlm.data.sources import Record, Reject, SourceNotes
-from opinionlm.data.spec import FileSpec
+from opinionlm.data.spec import FileSpec, spec_from_dict
 from opinionlm.data.tagging import entity_counts, is_tag, parse_sentence, repair_iob2, tag_names
 from opinionlm.errors import UserError
 
@@ -156,3 +159,39 @@ def test_white_space_tokens_go_and_entities_stay_whole():
 def test_tag_names():
     assert tag_names({"b", "a"}) == ("O", "B-a", "I-a", "B-b", "I-b")
     assert [is_tag(tag) for tag in ("O", "B-creative-work", "I-x", "B", "x", "B-x y", "")] == [True] * 3 + [False] * 4
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected", "repairs"),
+    [
+        ("S-PER O B-LOC I-LOC E-LOC", "B-PER O B-LOC I-LOC I-LOC", 0),
+        ("U-PER O B-LOC I-LOC L-LOC", "B-PER O B-LOC I-LOC I-LOC", 0),
+        ("W-PER O B-LOC M-LOC E-LOC", "B-PER O B-LOC I-LOC I-LOC", 0),
+        # Nothing continues an entity that has ended.
+        ("B-a E-a I-a", "B-a I-a B-a", 1),
+        ("S-a E-a S-a", "B-a B-a B-a", 0),
+        ("B-a E-b O E-b", "B-a B-b O B-b", 0),
+        ("I-a I-a B-a I-b", "B-a I-a B-a B-b", 2),
+    ],
+)
+def test_other_schemes_become_iob2(tags: str, expected: str, repairs: int) -> None:
+    assert repair_iob2(tags.split()) == (expected.split(), repairs)
+
+
+@pytest.mark.parametrize("kind", ["conll", "jsonl"])
+def test_bioes_is_converted_and_counted(tokenizer_folder, tmp_path, kind: str) -> None:
+    tokens, tags = ["Ada", "met", "New", "York"], ["S-PER", "O", "B-LOC", "E-LOC"]
+    rows = [([f"x{number}", *tokens], ["O", *tags]) for number in range(12)]
+    if kind == "conll":
+        content = "\n\n".join("\n".join(map("\t".join, zip(*row, strict=True))) for row in rows)
+    else:
+        content = "\n".join(json.dumps({"first": words, "last": marks}) for words, marks in rows)
+    (tmp_path / f"a.{kind}").write_text(content)
+    raw = {"name": "a", "task": "token", "files": [{"path": f"a.{kind}", "columns": OUTER}]}
+    spec = spec_from_dict(raw | {"tokenizer_name_or_path": str(tokenizer_folder)}, "a.yaml")
+    data = load_prepared(prepare(spec, tmp_path, tmp_path / "out"))
+    assert data.tags == ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
+    assert [data.tags[tag] for tag in data.dataset["train"][0]["tags"]] == ["O", "B-PER", "O", "B-LOC", "I-LOC"]
+    report = json.loads((data.path / "report.json").read_text())
+    assert report["details"][f"a.{kind}"]["tags converted from BIOES or BILOU"] == 24
+    assert report["totals"]["kept"] == 12 and "24 tags of BIOES" in report["warnings"][0]

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opinionlm.data.labelling import LabelError, Labeller
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from tests.data.conftest import LABELS
@@ -94,3 +95,51 @@ def test_an_unknown_leaf_or_level_is_a_user_error():
     for level in (0, 2):
         with pytest.raises(UserError, match="level"):
             taxonomy.level_labels(level)
+
+
+REPEATED = {"noise": None, "praise": ["product", "service"], "complaint": ["product", "service", "price"]}
+
+
+def test_leaves_of_one_name_are_called_by_their_paths():
+    taxonomy = Taxonomy.from_tree(REPEATED)
+    leaves = ("noise", "praise/product", "praise/service", "complaint/product", "complaint/service", "price")
+    assert taxonomy.leaves == leaves
+    assert Taxonomy.from_tree(taxonomy.to_tree()) == Taxonomy.from_tree(taxonomy.to_lists()) == taxonomy
+    assert taxonomy.level_labels(2) == leaves[1:] and taxonomy.names_at(2) == ("product", "service", "price")
+    assert [taxonomy.label_at(leaf, 1) for leaf in range(6)] == ["noise", *["praise"] * 2, *["complaint"] * 3]
+    assert taxonomy.leaf_to_level(2) == [-1, 0, 1, 2, 3, 4]
+    # Files may write any leaf as its path; a name that several leaves share says nothing.
+    assert taxonomy.leaf_id("complaint/price") == taxonomy.leaf_id("price") == 5
+    with pytest.raises(UserError, match="several: write one of praise/product, complaint/product"):
+        taxonomy.leaf_id("product")
+
+
+def test_trees_without_repeated_names_know_no_paths():
+    taxonomy = Taxonomy.from_tree({"noise": None, "opinion": ["good", "bad"]})
+    assert taxonomy.leaves == ("noise", "good", "bad") and not taxonomy.is_leaf("opinion/good")
+
+
+@pytest.mark.parametrize(
+    ("fields", "codes", "expected"),
+    [
+        ({"label": "praise/product"}, {}, 1),
+        ({"label": "complaint/price"}, {}, 5),
+        ({"label": "product"}, {}, "ambiguous_label"),
+        ({"label": "praise/price"}, {}, "unknown_code"),
+        ({"label": "3"}, {"label": {"3": "complaint/product"}}, 3),
+        ({"level1": "complaint", "level2": "product"}, {}, 3),
+        ({"level1": "complaint", "level2": "complaint/product"}, {}, 3),
+        ({"level1": "complaint", "level2": "praise/product"}, {}, "unknown_code"),
+        ({"level1": "1", "level2": "0"}, {"level1": {"1": "praise"}, "level2": {"0": "service"}}, 2),
+        ({"level1": "praise", "level2": "price"}, {}, "unknown_code"),
+        ({"level1": "praise", "level2": ""}, {}, "incomplete_label"),
+    ],
+)
+def test_files_name_leaves_by_path_or_by_levels(fields, codes, expected):
+    labeller = Labeller(Taxonomy.from_tree(REPEATED), codes)
+    if isinstance(expected, int):
+        assert labeller(fields) == expected
+    else:
+        with pytest.raises(LabelError) as caught:
+            labeller(fields)
+        assert caught.value.code == expected

@@ -173,3 +173,53 @@ def test_scores_of_a_period_are_those_of_its_rows() -> None:
     low, high = scores["2021-02"]["macro_f1_ci95"]
     assert low < expected["macro_f1"] < high
     assert png_bytes(drift_figure(scores)).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("days", "sizes"),
+    [
+        ([45, 40, 15], [45, 40, 15]),
+        # The nearer border: 68 rows before a tie of 12, 72 before one of 20.
+        ([68, 12, 10, 10], [68, 22, 10]),
+        ([50, 22, 18, 10], [72, 18, 10]),
+        # Ties at both borders, and one that reaches over both.
+        ([60, 25, 5, 10], [60, 30, 10]),
+        ([10, 85, 5], [10, 85, 5]),
+        ([98, 1, 1], [98, 1, 1]),
+        ([1, 1, 98], [1, 1, 98]),
+    ],
+)
+def test_ties_go_to_the_nearer_side_and_no_split_is_empty(days: list[int], sizes: list[int]) -> None:
+    times = np.repeat(np.arange(len(days)), days)
+    assert np.bincount(time_split(times, [0.7, 0.2, 0.1]), minlength=3).tolist() == sizes
+
+
+@given(st.lists(st.integers(0, 30), min_size=3, max_size=60))
+def test_as_many_times_as_splits_fill_all_of_them(days: list[int]) -> None:
+    times = np.array(days)
+    splits = time_split(times, [0.7, 0.2, 0.1])
+    assert len(set(splits.tolist())) == min(3, len(set(days)))
+
+
+def write_days(path, *days: tuple[str, int]) -> None:
+    codes = ["0,,", "1,,", "2,2,", "2,1,"]
+    rows = [when for when, count in days for _ in range(count)]
+    lines = [f"post number {i} about a coin,{codes[i % 4]},{w}" for i, w in enumerate(rows)]
+    path.write_text("Text,Level 1,Level 2,Level 3,when\n" + "\n".join(lines))
+
+
+@pytest.mark.parametrize("days", [(("2024-01-01", 45), ("2024-01-02", 55)), (("2024-01-01", 40),)])
+def test_ties_that_make_a_split_impossible_are_named(raw_spec, tmp_path, days) -> None:
+    write_days(tmp_path / "posts.csv", *days)
+    spec = spec_from_dict(dated(raw_spec, split={"by": "time"}), "x.yaml")
+    with pytest.raises(UserError, match=f"{days[0][1]} rows have the time 2024-01-01T00:00:00Z.*split.by: random"):
+        prepare(spec, tmp_path, tmp_path / "out")
+
+
+def test_lopsided_splits_and_mixed_resolutions_are_told(raw_spec, tmp_path) -> None:
+    write_days(tmp_path / "posts.csv", ("2024-01-01", 12), ("2024-01-02T10:00", 80), ("2024-01-03", 4))
+    spec = spec_from_dict(dated(raw_spec, split={"by": "time"}), "x.yaml")
+    folder = prepare(spec, tmp_path, tmp_path / "out")
+    warnings = json.loads((folder / "report.json").read_text())["warnings"]
+    assert "16 of 96 times are dates without a time of day" in warnings[0]
+    assert "train has 12% of the rows instead of 70%: rows of one time stay together" in " ".join(warnings)
