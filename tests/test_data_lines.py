@@ -113,7 +113,7 @@ def test_pretraining_says_it(reviews, generative, tmp_path, capsys) -> None:
 
 
 def test_tables_of_runs_say_it_once_for_all_runs(reviews, tmp_path, capsys) -> None:
-    names = ("dataset", "data_dir", "prepared_dir", "use_cpu", "report_to")
+    names = ("dataset", "data_dir", "prepared_dir", "report_to")
     table = {
         "title": "t",
         "source": "s",
@@ -126,6 +126,7 @@ def test_tables_of_runs_say_it_once_for_all_runs(reviews, tmp_path, capsys) -> N
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(table))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("opinionlm.experiments.grid_runner.run_all", lambda *_: {})
+        (tmp_path / "out/mine/small").mkdir(parents=True)
         reproduce.main([str(tmp_path / "mine.yaml"), "--output_dir", str(tmp_path / "out")])
     assert said(capsys, reviews)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from opinionlm.data.labelling import LabelUse
 from opinionlm.data.spec import DatasetSpec
-from opinionlm.data.yaml_values import closest
+from opinionlm.data.yaml_values import closest, same_form
 from opinionlm.errors import UserError
 
 SHOWN_VALUES = 8
@@ -67,6 +67,8 @@ def describe_undeclared(spec: DatasetSpec, use: LabelUse) -> str:
         )
         near = closest(value, valid) if value else None
         hint = "" if near is None else f", nearest: {near!r}"
+        if near is not None and same_form(value, near):
+            hint += ", the same but for case, blanks or Unicode form"
         parts.append(f"{written} ({count:,} record{'s' * (count > 1)}{hint})")
     more = len(use.undeclared) - len(parts)
     return ", ".join(parts) + (f" and {more:,} other values" if more else "")

@@ -237,10 +237,17 @@ def _require_classes(ledger: Ledger, splits: np.ndarray) -> None:
     found = np.unique(ledger.label[ledger.kept & (splits == 0)])
     if len(found) < 2:
         names = ", ".join(repr(ledger.spec.labels.leaves[i]) for i in found) or "none"
-        removed = "; ".join(f"{step.name}: {sum(step.removed.values())}" for step in ledger.steps if step.removed)
+        removed = "; ".join(
+            f"{step.name}: {', '.join(f'{count:,} {reason}' for reason, count in step.removed.items())}"
+            for step in ledger.steps
+            if step.removed
+        )
+        early = ledger.spec.split.by == "time" and len(np.unique(ledger.label[ledger.kept])) > 1
         raise UserError(
             f"{ledger.spec.source}: the training split would hold only one class or none ({names}); a classifier "
-            f"needs two. Removed so far: {removed or 'nothing'}; check `codes`, `labels` and the cleaning options"
+            f"needs two. Removed so far: {removed or 'nothing'}; "
+            + ("split.by: time gives it the earliest rows, which are all alike; set split.by: random" if early else "")
+            + ("" if early else "check `codes`, `labels` and the cleaning options")
         )
     expected = set(np.unique(ledger.table.label).tolist())
     for number, split in enumerate(SPLITS):

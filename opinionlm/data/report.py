@@ -53,7 +53,7 @@ EXPLANATIONS = {
     "duplicate": "a copy of an earlier row",
     "conflicting_answers": "the same tokens or texts occur with other tags or another score",
     "unequal_lists": "not as many tags as tokens",
-    "bad_tag": "a tag that is not O, B-… or I-…",
+    "bad_tag": "a tag that is not O, B-…, I-… or of BIOES or BILOU",
     "no_tokens": "no token that can be seen",
     "bad_score": "the score is no number",
     "score_out_of_range": "the score is outside score_range",

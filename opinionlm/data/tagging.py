@@ -18,7 +18,7 @@ from opinionlm.data.task_rows import TaskRow
 _TAG = re.compile(r"O|[BIMESLUW]-\S+")
 # Letters of IOB, BIOES, BILOU, BMES and BMEWO: inside an entity, its last token, its only token.
 _INSIDE, _LAST, _ONLY = "IM", "EL", "SUW"
-TAG_FORMS = "O, B-… or I-… (nor E-…, S-…, L-…, U-… of BIOES and BILOU)"
+TAG_FORMS = "O, B-…, I-… or a tag of BIOES or BILOU"
 
 
 def is_tag(tag: str) -> bool:

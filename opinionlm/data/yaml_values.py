@@ -19,6 +19,11 @@ def closest(name: object, valid: Iterable[str]) -> str | None:
     return by_form[close[0]] if close else None
 
 
+def same_form(one: str, other: str) -> bool:
+    """Whether two names differ in case, blanks around them or Unicode form alone."""
+    return _form(one) == _form(other)
+
+
 def _form(name: str) -> str:
     return unicodedata.normalize("NFKC", name).casefold().strip()
 
