@@ -111,3 +111,10 @@ def test_platforms_are_scored_by_themselves() -> None:
     assert scores["a"]["accuracy"] == 1 and scores["b"]["accuracy"] == 0.5
     # Of "b": one label right with one false alarm (F1 2/3), the other missed (F1 0).
     assert scores["b"]["macro_f1"] == pytest.approx(1 / 3)
+
+
+def test_where_the_search_ends() -> None:
+    assert (COLDEST, HOTTEST) == (0.05, 20.0)
+    gold = np.arange(80) % 4
+    assert fit_calibration(gold, np.eye(4)[gold] * 0.1)[0] == pytest.approx(COLDEST)
+    assert fit_calibration(gold, np.eye(4)[(gold + 1) % 4] * 9.0)[0] == pytest.approx(HOTTEST)

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from opinionlm.config import DecisionConfig
-from opinionlm.evaluation.decisions import AnswerRule, fit_adjustment, fit_answers, fit_offsets, macro_f1
+from opinionlm.evaluation.decisions import (
+    OFFSETS,
+    TAUS,
+    AnswerRule,
+    fit_adjustment,
+    fit_answers,
+    fit_offsets,
+    macro_f1,
+)
 from opinionlm.evaluation.hierarchical import lca_heights
 from opinionlm.evaluation.metrics import classification_scores, softmax
 from opinionlm.evaluation.predictions import prediction_header, prediction_rows
@@ -147,3 +155,39 @@ def test_expected_cost_has_the_least_cost_on_average() -> None:
 def test_our_macro_f1_is_the_reported_one() -> None:
     gold, predicted = np.random.default_rng(0).integers(0, LEAVES - 1, (2, 50))
     assert macro_f1(gold, predicted, LEAVES) == classification_scores(gold, predicted, OPINIONS)["macro_f1"]
+
+
+def test_strengths_and_offsets_that_are_tried() -> None:
+    """docs/methods.md names them; both hold the value that changes nothing."""
+    assert tuple(tenths / 10 for tenths in range(26)) == TAUS
+    assert np.round(OFFSETS, 9).tolist() == [tenths / 10 for tenths in range(-30, 31)]
+
+
+def test_offsets_reach_the_ends_of_what_is_tried() -> None:
+    # Leaf 1 has e^-2.95 of leaf 0's probability in its own row: only an offset of 3 nats, up or down, gets it right.
+    scores = np.array([[0.0, -2.95], [0.0, -8.0]])
+    offsets = fit_offsets(np.array([1, 0]), softmax(scores), penalty=0.0)
+    assert ((scores + offsets).argmax(axis=1) == [1, 0]).all()
+    assert np.abs(offsets).max() == pytest.approx(3.0)
+
+
+def test_no_offset_where_nothing_is_gained() -> None:
+    gold = np.array([0, 1, 2, 2])
+    assert (fit_offsets(gold, softmax(np.eye(3)[gold] * 5)) == 0).all()
+    assert (fit_offsets(gold, softmax(np.eye(3)[gold] * 5), penalty=0.0) == 0).all()
+
+
+def test_the_penalty_is_a_hundredth_unless_told() -> None:
+    gold, logits = imbalanced(400)
+    probabilities = softmax(logits)
+    assert (fit_offsets(gold, probabilities) == fit_offsets(gold, probabilities, penalty=0.01)).all()
+
+
+def test_expected_cost_has_no_offsets_and_the_others_have_one_per_leaf() -> None:
+    assert {kind: len(rule.offsets) for kind, rule in RULES.items()} == {
+        "argmax": LEAVES,
+        "logit_adjusted": LEAVES,
+        "thresholds": LEAVES,
+        "expected_cost": 0,
+    }
+    assert AnswerRule() == AnswerRule(1.0, "argmax", (), None, None, ())

@@ -75,3 +75,29 @@ def test_mapie_gives_the_same_sets() -> None:
         ).conformalize(probabilities[:400], gold[:400])
         _, sets = oracle.predict_set(probabilities[400:])
         assert (ours.members(probabilities[400:], coverage) == sets[:, :, 0]).all(), coverage
+
+
+def test_every_coverage_has_its_own_threshold() -> None:
+    assert tuple(percent / 100 for percent in range(50, 100)) == COVERAGES
+    sets = LabelSets("lac", tuple(float(at) for at in range(50)))
+    probabilities = 1.0 - np.arange(50.0)[None]  # the label number n has the misfit n
+    for at, coverage in enumerate(COVERAGES):
+        assert sets.members(probabilities, coverage).sum() == at + 1
+        assert sets.members(probabilities, coverage - 0.004).sum() == at + 1
+
+
+@pytest.mark.parametrize("score", ["lac", "aps"])
+def test_what_fits_exactly_as_badly_is_in(score: str) -> None:
+    gold, logits = sample(199, 1.0)
+    probabilities = softmax(logits)
+    sets = fit_label_sets(gold, probabilities, score)
+    # Of 199 rows the 180th smallest misfit is the threshold of 0.9: that row itself is covered, and none behind it.
+    covered = sets.members(probabilities, 0.9)[np.arange(199), gold].sum()
+    assert covered == 180
+
+
+def test_a_set_of_every_label_holds_them_whatever_rounding_adds() -> None:
+    probabilities = softmax(np.random.default_rng(0).normal(size=(4000, 8)) * 3)
+    assert (np.sort(probabilities)[:, ::-1].cumsum(axis=1)[:, -1] > 1).any()
+    assert misfit(probabilities, "aps").max() == 1.0
+    assert LabelSets("aps", (1.0,) * 50).members(probabilities, 0.9).all()

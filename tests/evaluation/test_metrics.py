@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 from sklearn.metrics import accuracy_score, f1_score
 
 from opinionlm.data.taxonomy import Taxonomy
@@ -17,6 +18,7 @@ from opinionlm.evaluation.metrics import (
     classification_scores,
     ece_if_calibrated,
     expected_calibration_error,
+    level_scores,
     softmax,
     weighted_log_loss,
 )
@@ -159,3 +161,41 @@ def test_prediction_rows_have_consistent_levels() -> None:
         assert record["predicted"] == path[-1]
         total = sum(float(record[f"probability_{label}"]) for label in OPINIONS.leaves)
         assert total == pytest.approx(1, abs=1e-5)
+
+
+def test_the_interval_is_the_middle_of_the_binomial() -> None:
+    """A resample's number of right answers is binomial, so that the ends of the interval are its quantiles."""
+    gold = np.arange(200) % 8
+    predicted = np.where(np.arange(200) < 140, gold, (gold + 1) % 8)
+    low, high = bootstrap_intervals(gold, predicted, 8)["accuracy_ci95"]
+    assert [low, high] == pytest.approx((binom.ppf([0.025, 0.975], 200, 0.7) / 200).tolist(), abs=0.006)
+    assert bootstrap_intervals(gold, predicted, 8) == bootstrap_intervals(gold, predicted, 8, replicates=2000, seed=0)
+
+
+def test_fifteen_bins_unless_told() -> None:
+    generator = np.random.default_rng(3)
+    probabilities, gold = softmax(generator.normal(size=(400, 8))), generator.integers(0, 8, 400)
+    for bins in (14, 15, 16):
+        is_default = bins == 15
+        assert (
+            expected_calibration_error(gold, probabilities)
+            == expected_calibration_error(gold, probabilities, bins=bins)
+        ) == is_default
+        assert (ece_if_calibrated(probabilities) == ece_if_calibrated(probabilities, bins=bins)) == is_default
+
+
+def test_borders_of_bins_belong_to_the_bin_below() -> None:
+    # Confidences 0.5 and 0.5 + a hair lie in different halves: 0.5 right and 0.5 wrong do not cancel out.
+    probabilities = np.array([[0.5, 0.3, 0.2], [0.501, 0.3, 0.199], [1.0, 0.0, 0.0]])
+    error = expected_calibration_error(np.array([0, 1, 0]), probabilities, bins=2)
+    assert error == pytest.approx((abs(0.5 - 1) + abs(0.501 + 1.0 - 1)) / 3)
+
+
+def test_answers_that_name_no_leaf_are_wrong_at_every_level() -> None:
+    gold = np.array([NOISE, POSITIVE, QUESTION, AD])
+    predicted = np.array([NOISE, 8, QUESTION, 8])
+    # Level 1: noise 1; subjective 2·1/(3 + 1). Level 2: positive 0, neutral 2·1/(2 + 1). Level 3: question 1, ad 0.
+    for level, macro, accuracy in ((1, (1 + 0.5) / 2, 0.5), (2, (0 + 2 / 3) / 2, 0.5), (3, (1 + 0) / 2, 0.5)):
+        scores = level_scores(gold, predicted, OPINIONS, level)
+        assert scores[f"level{level}_macro_f1"] == pytest.approx(macro)
+        assert scores[f"level{level}_accuracy"] == pytest.approx(accuracy)

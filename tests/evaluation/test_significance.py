@@ -65,3 +65,12 @@ def test_coverage_of_the_interval() -> None:
         one, other = (np.where(generator.random(200) < 0.6, gold, generator.integers(0, 3, 200)) for _ in range(2))
         rejected += paired_bootstrap(gold, one, other, 3, replicates=400).p_value < 0.05
     assert 0 <= rejected / 120 < 0.12
+
+
+def test_the_smallest_p_value_is_that_of_one_resample() -> None:
+    gold = np.arange(300) % 3
+    found = paired_bootstrap(gold, (gold + 1) % 3, gold, 3, replicates=500)
+    assert (found.value, found.p_value) == (1.0, 2 / 500)
+    assert paired_bootstrap(gold, gold, (gold + 1) % 3, 3, replicates=500).p_value == 2 / 500
+    other = np.where(np.arange(300) < 20, (gold + 1) % 3, gold)
+    assert paired_bootstrap(gold, other, gold, 3) == paired_bootstrap(gold, other, gold, 3, replicates=10_000, seed=0)

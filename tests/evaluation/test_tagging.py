@@ -7,9 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 from seqeval.metrics import accuracy_score, classification_report
 from seqeval.scheme import IOB2
 
+from opinionlm.evaluation import tagging
 from opinionlm.evaluation.tagging import (
     TagPredictions,
     confident_tag_mistakes,
@@ -92,3 +94,35 @@ def test_intervals_cover_and_shrink() -> None:
         assert low < scores[name] < high
         assert high - low < (wide[f"{name}_ci95"][1] - wide[f"{name}_ci95"][0]) / 2
     assert narrow["entity_precision_ci95"] == [1.0, 1.0]
+
+
+def test_chunks_of_replicates_change_nothing(monkeypatch) -> None:
+    generator = np.random.default_rng(1)
+    gold = [generator.choice([0, 0, 1, 3], 6).tolist() for _ in range(40)]
+    split = predictions(gold, [[tag if generator.random() < 0.7 else 0 for tag in row] for row in gold])
+    whole = tag_intervals(split, 250)
+    for chunk in (7, 125, 250, 1000):
+        monkeypatch.setattr(tagging, "CHUNK", chunk)
+        assert tag_intervals(split, 250) == whole, chunk
+    assert tag_intervals(split) == tag_intervals(split, replicates=2000, seed=0)
+
+
+def test_the_interval_is_the_middle_of_the_binomial() -> None:
+    # One word per sentence: a resample's number of right words is binomial.
+    split = predictions([[0]] * 200, [[0]] * 140 + [[1]] * 60)
+    expected = binom.ppf([0.025, 0.975], 200, 0.7) / 200
+    assert tag_intervals(split)["accuracy_ci95"] == pytest.approx(expected.tolist(), abs=0.006)
+
+
+def test_confusion_by_hand() -> None:
+    # Types: O, coin, person; the first and the later words of an entity are one type.
+    split = predictions([[0, 1, 2, 3, 0]], [[0, 2, 4, 3, 1]])
+    assert split.confusion.tolist() == [[1, 1, 0], [0, 1, 1], [0, 0, 1]]
+
+
+def test_fifty_mistakes_at_most_the_surest_first() -> None:
+    split = predictions([[0]] * 60, [[1]] * 60)
+    for at, confidence in enumerate(split.confidence):
+        confidence[0] = (at * 7 % 60) / 60
+    shown = [row[3] for row in confident_tag_mistakes(split).rows]
+    assert len(shown) == 50 and shown == sorted(shown, reverse=True) and shown[0] == pytest.approx(59 / 60)

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
+from scipy.stats import binom
 
 from opinionlm.errors import UserError
 from opinionlm.evaluation.text_metrics import (
     bootstrap_counts,
     exact_match,
+    means_with_intervals,
     overlap_f1,
     perplexity,
     perplexity_interval,
@@ -134,3 +136,26 @@ def test_rows_that_do_not_fit(predictions: list, golds: list, message: str) -> N
     for score in (squad_scores, rouge_scores):
         with pytest.raises(UserError, match=message):
             score(predictions, golds)
+
+
+def test_the_interval_is_the_middle_of_the_binomial() -> None:
+    scores = squad_scores(["x"] * 140 + ["y"] * 60, [["x"]] * 200)
+    expected = binom.ppf([0.025, 0.975], 200, 0.7) / 200
+    assert scores["exact_match_ci95"] == pytest.approx(expected.tolist(), abs=0.006)
+    values = np.random.default_rng(0).random(50)
+    assert means_with_intervals({"f1": values}) == means_with_intervals({"f1": values}, replicates=2000, seed=0)
+
+
+def test_intervals_of_the_perplexity() -> None:
+    # One text: every resample is the text itself.
+    assert perplexity_interval(np.array([0.7]), np.array([1])) == pytest.approx([math.exp(0.7)] * 2)
+    # A text without tokens: resamples that hold nothing else have a perplexity of one.
+    low, high = perplexity_interval(np.array([0.0, 0.7]), np.array([0, 1]))
+    assert (low, high) == (1.0, pytest.approx(math.exp(0.7)))
+    assert math.isfinite(perplexity_interval(np.array([1e9]), np.array([1]))[1])
+    nll, tokens = np.arange(1.0, 21.0), np.arange(2, 22)
+    assert perplexity_interval(nll, tokens) == perplexity_interval(nll, tokens, replicates=2000, seed=0)
+    # Of 400 equally long texts with one or three nats each, the mean is normal with a standard error of 1 / 20.
+    nll = np.tile([1.0, 3.0], 200)
+    bounds = np.log(perplexity_interval(nll, np.ones(400)))
+    assert bounds.tolist() == pytest.approx([2 - 1.96 / 20, 2 + 1.96 / 20], abs=0.01)

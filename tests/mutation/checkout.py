@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
+import hypothesis
 import pytest
 
 from tests.mutation.places import imported_modules
@@ -26,7 +27,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent.parent
 FAST = "not slow and not gpu and not network"
 # What takes long to import; none of it is ours, so that every child imports our modules as they are at that time.
 HEAVY = ["torch", "transformers.trainer", "transformers.models.auto.modeling_auto", "peft", "datasets", "accelerate"]
-HEAVY += ["sklearn.linear_model", "sklearn.feature_extraction.text", "scipy.stats", "pandas", "ftfy", "hypothesis"]
+HEAVY += ["sklearn.linear_model", "sklearn.feature_extraction.text", "scipy.stats", "pandas", "ftfy"]
 HEAVY += ["transformers.models.bert.modeling_bert", "transformers.models.gemma3.modeling_gemma3"]
 # A test that needs so much processor time does not end; the slowest fast one needs about ten seconds.
 TEST_SECONDS = 90
@@ -54,6 +55,9 @@ def preload() -> None:
     os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     for name in HEAVY:
         importlib.import_module(name)
+    # A test that fails by chance would pass for one that notices.
+    hypothesis.settings.register_profile("mutation", deadline=None, database=None, derandomize=True)
+    hypothesis.settings.load_profile("mutation")
     gc.freeze()
 
 
@@ -79,8 +83,8 @@ def mirrored_tests(root: Path, path: str) -> list[str]:
 
 def other_tests(root: Path, path: str) -> list[str]:
     """All others: first those that import the module, last those of whole scripts, which take longest."""
-    others = [file for file in test_files(root) if file not in mirrored_tests(root, path)]
-    importing = importing_tests(root, path)
+    mirrored, importing = mirrored_tests(root, path), importing_tests(root, path)
+    others = [file for file in test_files(root) if file not in mirrored]
     return sorted(others, key=lambda file: (file not in importing, file.count("/") == 1))
 
 

@@ -1,0 +1,38 @@
+"""Periods: where one begins, and which are taken; with figures and scores in tests/data/test_times.py."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.evaluation.drift import period_of, period_scores, periods
+
+
+def test_quarters_have_three_months() -> None:
+    names = [period_of(f"2021-{month:02}-15T00:00:00Z", "quarter") for month in range(1, 13)]
+    assert names == [f"2021-Q{1 + month // 3}" for month in range(12)]
+
+
+def test_four_of_five_rows_are_enough() -> None:
+    january, february = ["2021-01-09T"] * 4, ["2021-02-09T"] * 4
+    # Ten rows, of which eight are in months that are large enough: exactly the share; of eleven it is less.
+    others = ["2021-04-01T", "2021-07-01T"]
+    assert list(periods(january + february + others, 4)) == ["2021-01", "2021-02"]
+    assert list(periods([*january, *february, *others, "2021-10-01T"], 4)) == []
+
+
+def test_years_where_quarters_are_too_small() -> None:
+    times = [f"{year}-{month:02}-01T" for year in (2020, 2021) for month in (1, 4, 7, 10)]
+    found = periods(times, 4)
+    assert list(found) == ["2020", "2021"] and found["2021"].tolist() == [4, 5, 6, 7]
+
+
+def test_fifty_rows_are_enough_unless_told() -> None:
+    taxonomy = Taxonomy.from_tree(["a", "b"])
+    gold = np.arange(99) % 2
+    for first, expected in ((50, []), (49, []), (48, [])):
+        times = ["2021-01-01T"] * first + ["2021-02-01T"] * (99 - first)
+        assert list(periods(times)) == list(period_scores(gold, gold, times, taxonomy)) == expected
+    times = ["2021-01-01T"] * 50 + ["2021-02-01T"] * 50
+    gold = np.arange(100) % 2
+    assert list(periods(times)) == list(period_scores(gold, gold, times, taxonomy)) == ["2021-01", "2021-02"]
