@@ -55,9 +55,6 @@ def preload() -> None:
     os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     for name in HEAVY:
         importlib.import_module(name)
-    # A test that fails by chance would pass for one that notices.
-    hypothesis.settings.register_profile("mutation", deadline=None, database=None, derandomize=True)
-    hypothesis.settings.load_profile("mutation")
     gc.freeze()
 
 
@@ -105,6 +102,11 @@ class _FirstFailure:
     def note(self, kind: str, test: str) -> None:
         if not self.report.exists():
             self.report.write_text(f"{kind} {test}", encoding="utf-8")
+
+    def pytest_sessionstart(self) -> None:
+        """A test that fails by chance would pass for one that notices."""
+        hypothesis.settings.register_profile("mutation", deadline=None, database=None, derandomize=True)
+        hypothesis.settings.load_profile("mutation")
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
