@@ -44,12 +44,13 @@ def train(config: Config) -> dict[str, Any] | None:
     from opinionlm.evaluation.headline import choice_of, headline_of
     from opinionlm.experiments.adapt_results import save_preparation
     from opinionlm.experiments.floor import train_floor
-    from opinionlm.experiments.results import describe_run, save_best, write_results
+    from opinionlm.experiments.results import describe_run, run_numbers, save_best, write_results
     from opinionlm.experiments.split_results import chosen_score, evaluate_splits, kept_outputs, validation_scores
     from opinionlm.experiments.tracking import NoTracking, TrackingCallback, open_tracking
     from opinionlm.models.backbones import read_model_config
     from opinionlm.models.frozen_prefix import PrefixStandIn, whole_backbone_frozen
     from opinionlm.training.arguments import choose_by, training_arguments
+    from opinionlm.training.averaging import describe_average
     from opinionlm.training.cache_building import cached_splits
     from opinionlm.training.callbacks import ConsoleCallback, TrainingClock
     from opinionlm.training.checkpoints import latest_checkpoint
@@ -59,6 +60,7 @@ def train(config: Config) -> dict[str, Any] | None:
     from opinionlm.training.optimizers import check_schedule
     from opinionlm.training.runs import create_run, environment, is_finished
     from opinionlm.training.sharding import gather_weights
+    from opinionlm.training.spending import add_preparation, preparation_of
     from opinionlm.training.splits import batch_plan, encode_splits, optimizer_steps
     from opinionlm.training.sublayer_choice import choose_sublayers
 
@@ -97,12 +99,17 @@ def train(config: Config) -> dict[str, Any] | None:
         create_run(config, facts, prepared.taxonomy)
         save_preparation(config.run_folder, vocabulary, choice, tokenizer)
         print(describe_run(config, prepared, splits, model))
+        if config.robust.ema_decay is not None:
+            print(describe_average(config.robust.ema_decay, total_steps))
 
     # What frozen blocks compute never changes: compute it once, then run only what lies above them.
     encoded = {name: split.encoded for name, split in splits.items()}
     states = cached_splits(model, encoded, config, arguments, tokenizer.pad_token_id)
     readers = {name: split.reader(None if states is None else states[name]) for name, split in splits.items()}
     stand_in = None if states is None or whole_backbone_frozen(model) else PrefixStandIn(model)
+    spent = preparation_of(vocabulary.seconds, choice.seconds, states, int(train_texts.lengths.sum()))
+    if is_main:
+        spent = add_preparation(config, prepared.fingerprint, spent)
 
     tracker = open_tracking(config, config.run_folder, facts) if is_main else NoTracking()
     with tracker, stand_in or nullcontext():
@@ -123,15 +130,18 @@ def train(config: Config) -> dict[str, Any] | None:
 
         # The engine now holds the best model by the validation score; test is read here, once.
         results, fitted = evaluate_splits(engine, splits, readers, prepared, config)
+        both_seconds = (seconds, clock.seconds - seconds)
         metrics = None
         gather_weights(model)
         if is_main:
             if stand_in is not None:
                 stand_in.restore()
-            save_best(model, tokenizer, config, prepared, results, fitted)
-            metrics = write_results(
-                config, engine, outcome, seconds, splits, results, fitted, prepared, tracker, vocabulary, choice
+            numbers = run_numbers(
+                config, engine, outcome, both_seconds, spent, splits, readers, prepared, fitted, choice
             )
+            save_best(model, tokenizer, config, prepared, results, fitted, numbers)
+            history = engine.state.log_history
+            metrics = write_results(config, numbers, splits, results, fitted, prepared, tracker, history)
     return metrics
 
 

@@ -44,6 +44,7 @@ def train(config: Config) -> dict[str, Any] | None:
     from opinionlm.data.prompts import PromptEncoder, label_words, load_template
     from opinionlm.data.seen_texts import refuse_seen_texts
     from opinionlm.experiments.instruct_results import (
+        answer_numbers,
         describe_answers,
         judge_splits,
         save_best_answers,
@@ -139,10 +140,12 @@ def train(config: Config) -> dict[str, Any] | None:
 
         # The trainer now holds the best checkpoint; test is read here, once.
         results, rule = judge_splits(trainer, judge, splits, readers, config)
+        both_seconds = (seconds, clock.seconds - seconds)
         if not is_main:
             return None
-        save_best_answers(config, trainer, encoder, prepared, results, rule)
-        return write_answer_results(config, trainer, outcome, seconds, judge, splits, results, rule, tracker)
+        numbers = answer_numbers(config, trainer, outcome, both_seconds, splits)
+        save_best_answers(config, trainer, encoder, prepared, results, rule, numbers)
+        return write_answer_results(config, trainer, numbers, judge, splits, results, rule, tracker)
 
 
 if __name__ == "__main__":

@@ -72,6 +72,7 @@ CLASSIFIER_OPTIONS = frozenset(
         "logit_adjustment_tau",
         "focal_gamma",
         "ldam_margin",
+        "ldam_scale",
         "ldam_reweight_from",
         "tree_beta",
     }

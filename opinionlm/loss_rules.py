@@ -30,6 +30,7 @@ def loss_problems(config: Config) -> list[str]:
     require(0 <= method.label_smoothing < 1, "label_smoothing", method.label_smoothing, "must be in [0, 1)")
     require(method.focal_gamma >= 0, "focal_gamma", method.focal_gamma, "must not be negative")
     require(method.ldam_margin >= 0, "ldam_margin", method.ldam_margin, "must not be negative")
+    require(method.ldam_scale > 0, "ldam_scale", method.ldam_scale, "must be above 0; 30 is the paper's")
     require(method.tree_beta > 0, "tree_beta", method.tree_beta, "must be positive")
     require(
         method.logit_adjustment_tau >= 0, "logit_adjustment_tau", method.logit_adjustment_tau, "must not be negative"
@@ -87,6 +88,7 @@ def unread_parameters(method: MethodConfig) -> list[str]:
         "logit_adjustment_tau": ("logit_adjusted", "tree_conditional"),
         "focal_gamma": ("focal",),
         "ldam_margin": ("ldam",),
+        "ldam_scale": ("ldam",),
         "ldam_reweight_from": ("ldam",),
         "tree_beta": ("tree_soft",),
     }

@@ -71,7 +71,11 @@ class DataConfig:
         False, "labels of texts: the model reads the platform's name in front of the text, as in `reddit: …`"
     )
     max_train_samples: int | None = option(None, "use only so many training texts (drawn with the seed)")
-    max_eval_samples: int | None = option(None, "use only so many validation and test texts (drawn with the seed)")
+    max_eval_samples: int | None = option(None, "use only so many validation and test texts, the same for every seed")
+
+
+# Draws the texts of max_eval_samples; the default of seed, so that runs with it keep the texts they always had.
+EVALUATION_SEED = 42
 
 
 @dataclass
@@ -125,12 +129,17 @@ class MethodConfig:
         "for next to nothing), similarity, and losses that adjust logits",
     )
     effective_number_beta: float = option(0.999, "class_weights: effective_number: towards 1, inverse frequency")
-    label_smoothing: float = option(0.0, "cross_entropy: share of the target that is spread over all classes")
+    label_smoothing: float = option(
+        0.0, "cross_entropy: share of the target that is spread over all classes, each with its class weight"
+    )
     logit_adjustment_tau: float = option(
         1.0, "logit_adjusted, tree_conditional: log priors are added times this; 1 is the balanced softmax"
     )
     focal_gamma: float = option(2.0, "focal: the larger, the less an easy example counts")
     ldam_margin: float = option(0.5, "ldam: margin of the rarest class, in logits")
+    ldam_scale: float = option(
+        1.0, "ldam: multiplies logits and margins in the loss; 30 is the paper's, whose logits are cosines"
+    )
     ldam_reweight_from: float = option(
         0.8, "ldam: share of training after which class weights count (deferred re-weighting); 1 for never"
     )
@@ -151,7 +160,8 @@ class DecisionConfig:
         "expected_cost: the leaf with the least expected distance in the label tree",
     )
     label_set_score: SetScore = option(
-        "lac", "label sets: lac gives the smallest ones, aps larger ones where a text is hard"
+        "lac",
+        "label sets: lac gives the smallest ones (empty: every label is unlikely), aps larger ones for hard texts",
     )
     label_set_coverage: float = option(0.9, "coverage of the label sets that metrics.json reports on")
 
@@ -161,7 +171,9 @@ class RobustConfig:
     """What makes training steadier (docs/trust.md, "Robustness")."""
 
     ema_decay: float | None = option(
-        None, "judge and save an exponential moving average of the trained weights with this decay, e.g. 0.999"
+        None,
+        "judge and save an exponential moving average of the trained weights with this decay, e.g. 0.999; after step "
+        "t it is at most (1 + t) / (10 + t), which only runs of some 9,000 steps bring to 0.999",
     )
     rdrop_alpha: float = option(
         0.0, "R-Drop: read every batch twice, and add this times the divergence of the two predictions; 0 for none"

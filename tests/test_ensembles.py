@@ -167,9 +167,24 @@ def test_seeds_leave_an_ensemble(setting, tmp_path, capsys) -> None:
     names = [name for name in rows[0] if name.startswith("probability_")]
     for one, other in zip(rows, again, strict=True):
         assert [float(one[name]) for name in names] == pytest.approx([float(other[name]) for name in names], abs=1e-5)
-    # Other texts for every seed cannot be averaged.
-    train(setting, **(options | {"run_name": "few"}), max_eval_samples="8")
-    assert "no ensemble: max_eval_samples" in capsys.readouterr().out and not (tmp_path / "few-ensemble").exists()
+    # A few evaluation texts are the same for every seed, so that scores are paired and can be averaged.
+    few = options | {"run_name": "few"}
+    train(setting, **few, max_eval_samples="8")
+    for split in ("validation", "test"):
+        names = ("few-seed3", "few-seed4", "few-ensemble")
+        ids = [[row["id"] for row in rows_of(tmp_path / name / "predictions" / f"{split}.csv")] for name in names]
+        assert len(ids[0]) == 8 and ids[0] == ids[1] == ids[2]
+    # The ensemble is made of what its members were evaluated on, and of nothing else.
+    table = tmp_path / "few-seed4" / "predictions" / "test.csv"
+    table.write_text(table.read_text().replace(f"\n{ids[0][0]},", "\nother,"))
+    capsys.readouterr()
+    train(setting, **few, max_eval_samples="8")
+    assert "no ensemble: the runs were not all evaluated on these texts" in capsys.readouterr().out
+
+
+def rows_of(table: Path) -> list[dict[str, str]]:
+    with open(table, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def test_models_that_leave_no_folder_are_scored_only(setting, tmp_path, capsys) -> None:

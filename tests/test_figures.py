@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.evaluation.generation import INVALID, answer_confusion, answer_scores
 from opinionlm.evaluation.metrics import expected_calibration_error
 from opinionlm.experiments.figures import (
     confusion_figure,
@@ -50,8 +52,26 @@ def test_reliability_title_is_the_calibration_error():
     generator = np.random.default_rng(0)
     probabilities = generator.dirichlet(np.ones(4), size=300)
     gold = generator.integers(4, size=300)
-    title = reliability_figure(gold, probabilities, bins=15).axes[0].get_title(loc="left")
-    assert f"{expected_calibration_error(gold, probabilities, bins=15):.3f}" in title
+    title = reliability_figure(gold, probabilities).axes[0].get_title(loc="left")
+    # The number of metrics.json: same bins, same definition.
+    assert title == f"Calibration: error {expected_calibration_error(gold, probabilities):.3f} over 15 bins"
+    title = reliability_figure(gold, probabilities, bins=5).axes[0].get_title(loc="left")
+    assert title == f"Calibration: error {expected_calibration_error(gold, probabilities, bins=5):.3f} over 5 bins"
+
+
+def test_answers_that_are_no_label_count_against_their_class():
+    taxonomy = Taxonomy.from_tree(["a", "b"])
+    gold, predicted = np.array([0, 0, 0, 1, 1]), np.array([0, INVALID, INVALID, 1, 0])
+    confusion = answer_confusion(gold, predicted, 2)
+    figure, scores = per_class_figure(confusion, ["a", "b"]), answer_scores(gold, predicted, taxonomy)
+    assert texts(figure) == [f"{scores['f1_a']:.2f}", f"{scores['f1_b']:.2f}"]
+    assert figure.axes[0].get_title(loc="left") == f"macro-F1 {scores['macro_f1']:.3f}"
+    matrix = confusion_figure(confusion, ["a", "b"]).axes[0]
+    assert [label.get_text() for label in matrix.get_xticklabels()] == ["a", "b", "no valid label"]
+    assert [label.get_text() for label in matrix.get_yticklabels()] == ["a (3)", "b (2)"]
+    # Where every answer is a label there is no such column.
+    valid = confusion_figure(answer_confusion(gold, gold, 2), ["a", "b"]).axes[0]
+    assert [label.get_text() for label in valid.get_xticklabels()] == ["a", "b"]
 
 
 HISTORY = [

@@ -25,6 +25,7 @@ from opinionlm.evaluation.label_calibration import calibrated_probabilities
 from opinionlm.evaluation.scoring import score_labels, scored_ids
 from opinionlm.experiments.generative_folder import read_settings
 from opinionlm.models.quantization import quantized_modules
+from opinionlm.training.spending import describe_cost
 from tests.classifier_runs import WORDS, drawn_posts, write_posts
 from tests.tiny import save_generative_model
 
@@ -73,6 +74,12 @@ def finished(setting, tmp_path_factory) -> tuple[Path, dict]:
 def test_run_folder(setting, finished) -> None:
     folder, metrics = finished
     stored = json.loads((folder / "metrics.json").read_text())
+    # The card says what was done and spent, as metrics.json does: 72 texts in batches of 16, twice.
+    card, made, cost = (folder / "best" / "README.md").read_text(), stored["train"], stored["cost"]
+    assert made["steps"] == 10 and made["texts_per_step"] == 72 * 2 / 10
+    assert f"| optimizer step | 16 texts; 14.4 texts, {made['tokens_per_step']:,.0f} tokens on average |" in card
+    assert "| training | 2 epochs, 10 steps |" in card and f"| cost | {describe_cost(cost)} |" in card
+    assert cost["total_seconds"] == pytest.approx(cost["train_seconds"] + cost["evaluation_seconds"])
     assert stored == metrics
     assert stored.keys() >= {"train", "validation", "test", "model", "cost"}
     assert stored["model"]["trainable_parameters"] < stored["model"]["total_parameters"]

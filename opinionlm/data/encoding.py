@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from opinionlm.config import DataConfig, ModelConfig
 from opinionlm.data.fingerprints import result_name, tokenizer_digest
 from opinionlm.errors import UserError
+from opinionlm.options import EVALUATION_SEED
 
 # A label that no loss counts: of padding, of special tokens, of a row which only fills up a process's batch.
 IGNORED = -100
@@ -126,6 +127,14 @@ def subset(dataset: Dataset, size: int | None, seed: int) -> Dataset:
         return dataset
     chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))[:size]
     return dataset.select(sorted(chosen.tolist()))
+
+
+def evaluation_texts(dataset: Dataset, size: int | None) -> Dataset:
+    """A part of validation or test under ``max_eval_samples``: the same one for every seed and every method.
+
+    Drawn with the run's own seed, two runs would differ by their texts as well as by what is compared.
+    """
+    return subset(dataset, size, EVALUATION_SEED)
 
 
 def longest_first(encoded: Dataset) -> np.ndarray:

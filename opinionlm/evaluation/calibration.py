@@ -11,7 +11,8 @@ from scipy.special import log_softmax
 from opinionlm.evaluation.metrics import softmax
 
 # Of a split that is all right or all wrong the likelihood has no optimum inside; these are where the search ends.
-COLDEST, HOTTEST = 0.05, 20.0
+# A loss that multiplies logits by 30 (`ldam_scale`) trains them for a temperature of 1/30.
+COLDEST, HOTTEST = 0.02, 20.0
 
 
 def negative_log_likelihood(gold: np.ndarray, logits: np.ndarray) -> float:

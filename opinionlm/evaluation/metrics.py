@@ -11,6 +11,9 @@ from transformers import EvalPrediction
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.hierarchical import hierarchical_scores, mistake_severity
 
+# Of every calibration error, in scores and figures alike (Guo et al. 2017).
+CALIBRATION_BINS = 15
+
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities ``(rows, classes)`` in float64 from logits of the same shape."""
@@ -116,7 +119,7 @@ def level_confusion(gold: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy,
     return confusion_matrix(to_level[gold], to_level[predicted], labels=np.arange(classes + 2))
 
 
-def expected_calibration_error(gold: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> float:
+def expected_calibration_error(gold: np.ndarray, probabilities: np.ndarray, bins: int = CALIBRATION_BINS) -> float:
     """ECE (Guo et al. 2017): mean gap between confidence and accuracy over equal-width bins, weighted by size.
 
     Args:
@@ -125,7 +128,7 @@ def expected_calibration_error(gold: np.ndarray, probabilities: np.ndarray, bins
         bins: number of bins of (0, 1].
     """
     confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == gold
-    index = _confidence_bin(confidence, bins)
+    index = confidence_bin(confidence, bins)
     size = np.bincount(index, minlength=bins)
     gap = np.abs(
         np.bincount(index, weights=confidence, minlength=bins) - np.bincount(index, weights=correct, minlength=bins)
@@ -133,7 +136,7 @@ def expected_calibration_error(gold: np.ndarray, probabilities: np.ndarray, bins
     return float(gap[size > 0].sum() / len(gold))
 
 
-def ece_if_calibrated(probabilities: np.ndarray, bins: int = 15) -> float:
+def ece_if_calibrated(probabilities: np.ndarray, bins: int = CALIBRATION_BINS) -> float:
     """The ECE that chance alone gives perfectly calibrated probabilities on so few rows: a floor to judge an ECE by.
 
     Where a text's answer is right with the probability that it is given, a bin's number of right answers has the
@@ -145,11 +148,11 @@ def ece_if_calibrated(probabilities: np.ndarray, bins: int = 15) -> float:
         bins: as those of `expected_calibration_error`.
     """
     confidence = probabilities.max(axis=1)
-    variance = np.bincount(_confidence_bin(confidence, bins), weights=confidence * (1 - confidence), minlength=bins)
+    variance = np.bincount(confidence_bin(confidence, bins), weights=confidence * (1 - confidence), minlength=bins)
     return float(np.sqrt(2 / np.pi * variance.clip(min=0)).sum() / len(probabilities))
 
 
-def _confidence_bin(confidence: np.ndarray, bins: int) -> np.ndarray:
+def confidence_bin(confidence: np.ndarray, bins: int) -> np.ndarray:
     """Which of the equal bins of (0, 1] a confidence lies in, from 0."""
     return np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
 

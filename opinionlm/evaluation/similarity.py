@@ -28,24 +28,48 @@ class ScorePredictions:
     predicted: np.ndarray
 
 
+# Models put out float32: scores that differ by a few of its steps are one score and its rounding.
+MODEL_STEPS = 8 * float(np.finfo(np.float32).eps)
+# Below this share of their size, differences of float64 numbers are what subtracting their mean leaves of rounding.
+ROUNDING = 1e-13
+
+
+def varies(values: np.ndarray, resolution: float = ROUNDING) -> bool:
+    """Whether numbers differ by more than rounding; otherwise no correlation with them is defined.
+
+    Args:
+        values: ``(rows,)``.
+        resolution: smallest difference that counts, as a share of the largest number.
+    """
+    return len(values) > 1 and float(np.ptp(values)) > resolution * float(np.abs(values).max())
+
+
 def pearson(first: np.ndarray, second: np.ndarray) -> float:
-    """Pearson's correlation of two ``(rows,)``; 0 where one of them never varies and none is defined."""
-    one, other = first - first.mean(), second - second.mean()
-    scale = np.sqrt((one**2).sum() * (other**2).sum())
-    return float((one * other).sum() / scale) if scale > 0 else 0.0
+    """Pearson's correlation of two ``(rows,)``; 0 where one of them does not vary, so that none is defined."""
+    if not (varies(first) and varies(second)):
+        return 0.0
+    # Scaled first: the squares of very large or very small numbers leave the range of float64.
+    one, other = (values / np.abs(values).max() for values in (first - first.mean(), second - second.mean()))
+    value = float((one * other).sum() / np.sqrt((one**2).sum() * (other**2).sum()))
+    return min(1.0, max(-1.0, value))
 
 
 def similarity_scores(gold: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     """``pearson``, ``spearman`` (Pearson's correlation of the ranks, ties sharing theirs), ``mse`` and ``mae``.
+
+    Both correlations are 0 where they are not defined: the gold scores are all the same, or the model gives every pair
+    the same score but for the rounding of float32.
 
     Args:
         gold: ``(rows,)``.
         predicted: ``(rows,)``.
     """
     gold, predicted = gold.astype(np.float64), predicted.astype(np.float64)
+    # Ranks would take rounding for an order.
+    defined = varies(gold) and varies(predicted, MODEL_STEPS)
     return {
-        "pearson": pearson(gold, predicted),
-        "spearman": pearson(rankdata(gold), rankdata(predicted)),
+        "pearson": pearson(gold, predicted) if defined else 0.0,
+        "spearman": pearson(rankdata(gold), rankdata(predicted)) if defined else 0.0,
         "mse": float(np.mean((gold - predicted) ** 2)),
         "mae": float(np.mean(np.abs(gold - predicted))),
     }

@@ -59,16 +59,14 @@ def adapt_parameters(model: OpinionClassifier, choice: Choice) -> dict[str, floa
     return facts
 
 
-def adapt_cost(model: OpinionClassifier, vocabulary: TaskVocabulary, choice: Choice, test: Split) -> dict[str, float]:
-    """For ``metrics.json``: seconds before training, and the tokens of a test text: what it costs to label one.
+def tokens_per_text(model: OpinionClassifier, test: Split) -> dict[str, float]:
+    """For ``metrics.json``: the tokens of a test text, which is what it costs to label one.
 
     ``task_tokens_per_text`` are among ``tokens_per_text``.
     """
     ids = flat_ids(test.encoded)[0]
     facts = {"tokens_per_text": len(ids) / len(test.encoded)}
-    if vocabulary.sequences:
+    if task_rows(model.backbone) is not None:
         inserted = np.count_nonzero(ids >= model.get_input_embeddings().first_id)
-        facts |= {"task_tokens_per_text": inserted / len(test.encoded), "mining_seconds": vocabulary.seconds}
-    if choice.selection is not None:
-        facts |= {"selection_seconds": choice.seconds}
+        facts["task_tokens_per_text"] = inserted / len(test.encoded)
     return facts

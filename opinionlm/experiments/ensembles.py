@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from opinionlm.config import Config
-from opinionlm.data.encoding import subset
+from opinionlm.data.encoding import evaluation_texts
 from opinionlm.data.platforms import load_rows
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.decisions import fit_answers
@@ -23,6 +23,7 @@ from opinionlm.experiments.results import finish_run
 from opinionlm.experiments.split_results import intervals_of
 from opinionlm.experiments.tracking import NoTracking
 from opinionlm.training.runs import create_run, environment
+from opinionlm.training.spending import members_cost
 
 SPLITS = ("validation", "test")
 
@@ -47,14 +48,14 @@ def ensemble_seeds(config: Config, runs: Sequence[Config], metrics: Sequence[dic
     prepared = load_rows(data)
     if prepared.task != "sequence" or len(runs) < 2:
         return None
-    first, taxonomy = runs[0], prepared.taxonomy
-    texts = {name: subset(prepared.dataset[name], data.max_eval_samples, first.training.seed) for name in SPLITS}
+    taxonomy = prepared.taxonomy
+    texts = {name: evaluation_texts(prepared.dataset[name], data.max_eval_samples) for name in SPLITS}
     labels = {name: np.asarray(split["label"]) for name, split in texts.items()}
     logits = {}
     for name in SPLITS:
         members = [read_probabilities(run.run_folder / "predictions" / f"{name}.csv", taxonomy) for run in runs]
         if any(ids != list(texts[name]["id"]) for ids, _ in members):
-            print("no ensemble: max_eval_samples draws other texts for every seed; leave it out to get one")
+            print("no ensemble: the runs were not all evaluated on these texts; train them anew with overwrite: true")
             return None
         logits[name] = averaged_logits([probabilities for _, probabilities in members])
     train_labels = np.asarray(prepared.dataset["train"]["label"])
@@ -80,8 +81,7 @@ def ensemble_seeds(config: Config, runs: Sequence[Config], metrics: Sequence[dic
         **{name: result.scores for name, result in results.items()},
         "decision": decision_facts(Fitted(rule), config.decision),
         "model": summed([run["model"] for run in metrics], ("total_parameters", "trainable_parameters")),
-        "cost": summed([run["cost"] for run in metrics], ("train_seconds", "train_flops"))
-        | {name: max(run["cost"][name] for run in metrics) for name in ("tokens_per_second", "peak_memory_mb")},
+        "cost": members_cost([run["cost"] for run in metrics]),
     }
     return finish_run(own, content, texts, results, prepared, NoTracking(), history=[])
 

@@ -17,7 +17,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from opinionlm.evaluation.headline import score_title
-from opinionlm.evaluation.metrics import f1_from_confusion
+from opinionlm.evaluation.metrics import (
+    CALIBRATION_BINS,
+    confidence_bin,
+    expected_calibration_error,
+    f1_from_confusion,
+    present_classes,
+)
 
 # Okabe and Ito (2008): colours that stay apart under every common colour-vision deficiency.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6E6E6E"
@@ -66,11 +72,14 @@ def confusion_figure(confusion: np.ndarray, labels: Sequence[str], unit: str = "
     Colours follow the rows' shares and not the counts, else a rare class would look right whatever happens to it.
 
     Args:
-        confusion: counts ``(gold, predicted)``.
+        confusion: counts ``(gold, predicted)``; a column behind those of the labels holds answers that are no label.
         labels: names in the order of the ids.
         unit: what is counted.
     """
-    classes = len(labels)
+    classes, columns = len(labels), list(labels)
+    if confusion.shape[1] > classes:
+        invalid = bool(confusion[:, classes].any())
+        confusion, columns = confusion[:, : classes + invalid], columns + ["no valid label"] * invalid
     support = confusion.sum(axis=1, keepdims=True)
     shares = np.divide(confusion, support, out=np.zeros(confusion.shape), where=support > 0)
     longest = max(len(label) for label in labels)
@@ -86,12 +95,12 @@ def confusion_figure(confusion: np.ndarray, labels: Sequence[str], unit: str = "
                     column, row, f"{confusion[row, column]:,}", ha="center", va="center", color=colour, fontsize=8.5
                 )
     names = [f"{label} ({count:,})" for label, count in zip(labels, support[:, 0], strict=True)]
-    axes.set_xticks(range(classes), labels, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(classes), names)
     axes.set_xlabel("predicted")
     axes.set_ylabel(f"gold ({unit})")
     # White lines between the cells instead of a frame around them.
-    axes.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
+    axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="white", linewidth=1.5)
     axes.tick_params(which="both", length=0)
@@ -171,11 +180,14 @@ def per_class_figure(confusion: np.ndarray, labels: Sequence[str]) -> Figure:
     """F1 per class as bars, with the number of gold texts beside the name and macro-F1 as a line.
 
     Args:
-        confusion: counts ``(gold, predicted)``.
+        confusion: counts ``(gold, predicted)``; a column behind those of the labels holds answers that are no label.
         labels: names in the order of the ids.
     """
-    f1, support = f1_from_confusion(confusion), confusion.sum(axis=1)
-    present = (support + confusion.sum(axis=0)) > 0
+    classes = len(labels)
+    square = np.zeros((confusion.shape[1], confusion.shape[1]), dtype=int)
+    square[: len(confusion)] = confusion
+    f1, present, support = f1_from_confusion(square)[:classes], present_classes(square)[:classes], square.sum(axis=1)
+    support = support[:classes]
     macro = float(f1[present].mean()) if present.any() else 0.0
     return f1_bars(f1, support, labels, macro, f"macro-F1 {macro:.3f}", "texts")
 
@@ -214,7 +226,7 @@ def f1_bars(
 
 
 @styled
-def reliability_figure(gold: np.ndarray, probabilities: np.ndarray, bins: int = 10) -> Figure:
+def reliability_figure(gold: np.ndarray, probabilities: np.ndarray, bins: int = CALIBRATION_BINS) -> Figure:
     """Reliability diagram (Guo et al. 2017): accuracy against confidence, and how often each confidence occurs.
 
     Args:
@@ -223,12 +235,12 @@ def reliability_figure(gold: np.ndarray, probabilities: np.ndarray, bins: int = 
         bins: equal-width bins of (0, 1].
     """
     confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == gold
-    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    index = confidence_bin(confidence, bins)
     size = np.bincount(index, minlength=bins)
     filled = size > 0
     mean_confidence = np.bincount(index, weights=confidence, minlength=bins)[filled] / size[filled]
     accuracy = np.bincount(index, weights=correct, minlength=bins)[filled] / size[filled]
-    error = float((np.abs(mean_confidence - accuracy) * size[filled]).sum() / len(gold))
+    error = expected_calibration_error(gold, probabilities, bins)
 
     figure = Figure(figsize=(4.6, 5.2), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])

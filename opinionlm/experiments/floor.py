@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from opinionlm.config import Config
-from opinionlm.data.encoding import subset
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.spec import SPLITS
 from opinionlm.evaluation.decisions import fit_answers
@@ -17,8 +16,9 @@ from opinionlm.experiments.class_results import Fitted, SplitResult, decision_fa
 from opinionlm.experiments.results import finish_run
 from opinionlm.experiments.split_results import chosen_score, intervals_of
 from opinionlm.experiments.tracking import open_tracking
-from opinionlm.training.cost import peak_memory_mb
 from opinionlm.training.runs import create_run, environment
+from opinionlm.training.spending import Preparation, cost_facts
+from opinionlm.training.splits import split_texts
 from opinionlm.training.tfidf import TfidfClassifier, word_texts
 
 
@@ -28,9 +28,8 @@ def train_floor(config: Config, prepared: PreparedDataset) -> dict[str, Any]:
     Raises:
         UserError: fewer than two classes among the training texts, or no word that two of them share.
     """
-    data, seed = config.data, config.training.seed
-    limits = {"train": data.max_train_samples, "validation": data.max_eval_samples, "test": data.max_eval_samples}
-    texts = {name: subset(prepared.dataset[name], limits[name], seed) for name in SPLITS}
+    data = config.data
+    texts = {name: split_texts(prepared, name, config) for name in SPLITS}
     labels = {name: np.asarray(split["label"]) for name, split in texts.items()}
     read = {name: word_texts(split, data.platform_prefix) for name, split in texts.items()}
     leaves = prepared.taxonomy.leaves
@@ -40,6 +39,7 @@ def train_floor(config: Config, prepared: PreparedDataset) -> dict[str, Any]:
         (read["train"], labels["train"]), (read["validation"], labels["validation"]), len(leaves)
     )
     seconds = time.perf_counter() - started
+    started = time.perf_counter()
     facts = environment(config, prepared.fingerprint)
     create_run(config, facts, prepared.taxonomy)
     logits = {name: model.logits(read[name]) for name in ("validation", "test")}
@@ -55,6 +55,7 @@ def train_floor(config: Config, prepared: PreparedDataset) -> dict[str, Any]:
         trust = trust_scores(texts[name], result.predictions, rows, rule, prepared.taxonomy, config)
         scores = result.scores | intervals_of(result.predictions) | trust
         results[name] = SplitResult(result.predictions, scores)
+    evaluation_seconds = time.perf_counter() - started
     fit = model.regression
     print(f"TF-IDF: {fit.weight.shape[1]:,} words and pairs of words; C {fit.c:g}, chosen on validation")
     metrics = {
@@ -62,12 +63,8 @@ def train_floor(config: Config, prepared: PreparedDataset) -> dict[str, Any]:
         **{name: result.scores for name, result in results.items()},
         "decision": decision_facts(Fitted(rule), config.decision),
         "model": {"total_parameters": model.parameters, "trainable_parameters": model.parameters},
-        "cost": {
-            "train_seconds": seconds,
-            "tokens_per_second": 0.0,
-            "peak_memory_mb": peak_memory_mb(),
-            "train_flops": 0.0,
-        },
+        # Neither tokens nor operations are counted here, so there is no number of them.
+        "cost": cost_facts(Preparation(), seconds, evaluation_seconds, tokens=0, train_flops=None),
     }
     history = [{"C": c, "score": score} for c, score in fit.scores.items()]
     with open_tracking(config, config.run_folder, facts) as tracker:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from opinionlm.config import DataConfig
 from opinionlm.errors import UserError
 from opinionlm.experiments.grid import Cell, Table
-from opinionlm.training.runs import HARMLESS, write_text
+from opinionlm.training.runs import HARMLESS, require_same_evaluation, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -110,6 +110,7 @@ def require_same_options(runs: Sequence[Run], force: bool) -> None:
         if force or not stored.is_file():
             continue
         options = yaml.safe_load(stored.read_text(encoding="utf-8"))
+        require_same_evaluation(run.folder, options)
         known = {name: value for name, value in run.options().items() if name in options and name not in HARMLESS}
         changed = sorted(name for name, value in known.items() if not same(options[name], value))
         if changed:

@@ -50,6 +50,13 @@ def plan_text(table: Table, runs: Sequence[Run], jobs: int = 1) -> str:
     return "\n".join(lines)
 
 
+def whole_seconds(cost: Mapping[str, Any]) -> float:
+    """Seconds that a finished run took; of one from before totals were kept, what it trained and predicted."""
+    if "total_seconds" in cost:
+        return cost["total_seconds"]
+    return sum(cost[name] for name in ("train_seconds", "predict_seconds") if name in cost)
+
+
 def estimate(table: Table, runs: Sequence[Run], metrics: Mapping[str, Mapping[str, Any] | None], jobs: int) -> str:
     """Minutes of training that are left.
 
@@ -60,8 +67,7 @@ def estimate(table: Table, runs: Sequence[Run], metrics: Mapping[str, Mapping[st
     for run in runs:
         found = metrics[run.folder.name]
         if found is not None and "cost" in found:
-            cost = found["cost"]
-            seconds.setdefault(run.cell.name, []).append(cost["train_seconds"] + cost.get("predict_seconds", 0.0))
+            seconds.setdefault(run.cell.name, []).append(whole_seconds(found["cost"]))
     pending = [run for run in runs if metrics[run.folder.name] is None]
     if not pending:
         return "nothing left to run"

@@ -21,15 +21,19 @@ import yaml
 
 from opinionlm.errors import UserError, run_script
 from opinionlm.experiments.run_numbers import look_up
+from opinionlm.experiments.seed_families import NOT_COMPARED, members_of, one_per_seed
 from opinionlm.experiments.seeds import SHOWN, mean_and_interval
 from opinionlm.experiments.tables import measured_text, pipe_table
-from opinionlm.training.runs import HARMLESS, write_text
+from opinionlm.training.runs import write_text
 
 SCORES = (*SHOWN, "rouge1", "rougeL", "exact_match", "f1", "perplexity", "loss")
 LOWER_IS_BETTER = {"ece", "mse", "mae", "perplexity", "loss"}
-COSTS = {"seconds": "cost.train_seconds", "memory (MB)": "cost.peak_memory_mb", "trains": "model.trainable_parameters"}
-# Where a run lies and which seed it has is no difference between ways of training.
-PLACES = HARMLESS | {"output_dir", "run_name", "seed", "prepared_dir", "cache_dir", "data_dir", "source"}
+COSTS = {
+    "seconds in all": "cost.total_seconds",
+    "of training": "cost.train_seconds",
+    "memory (MB)": "cost.peak_memory_mb",
+    "trains": "model.trainable_parameters",
+}
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,18 @@ class GroupRun:
         folder: its folder.
         options: every option.
         metrics: content of ``metrics.json``.
+        data_fingerprint: of the prepared data; blank where the run does not tell.
     """
 
     folder: Path
     options: Mapping[str, Any]
     metrics: Mapping[str, Any]
+    data_fingerprint: str = ""
+
+    @property
+    def members(self) -> int | None:
+        """Of an ensemble, how many runs it is made of."""
+        return members_of(self.metrics)
 
 
 def find_runs(group: str, folders: Sequence[Path]) -> tuple[list[GroupRun], list[Path]]:
@@ -67,7 +78,8 @@ def find_runs(group: str, folders: Sequence[Path]) -> tuple[list[GroupRun], list
                 continue
             metrics = path.with_name("metrics.json")
             if metrics.is_file():
-                runs.append(GroupRun(path.parent, options, json.loads(metrics.read_text(encoding="utf-8"))))
+                content = json.loads(metrics.read_text(encoding="utf-8"))
+                runs.append(GroupRun(path.parent, options, content, fingerprint_of(path.parent)))
             else:
                 unfinished.append(path.parent)
         except (OSError, ValueError, yaml.YAMLError) as error:
@@ -78,39 +90,69 @@ def find_runs(group: str, folders: Sequence[Path]) -> tuple[list[GroupRun], list
     return runs, unfinished
 
 
+def fingerprint_of(folder: Path) -> str:
+    """Of the data that a run was trained on; blank where its folder does not tell."""
+    path = folder / "environment.json"
+    facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return str(facts.get("data_fingerprint") or "") if isinstance(facts, dict) else ""
+
+
 def differing_options(runs: Sequence[GroupRun]) -> list[str]:
     """Options that are not the same in all runs."""
     names = dict.fromkeys(name for run in runs for name in run.options)
-    return [n for n in names if n not in PLACES and len({repr(run.options.get(n)) for run in runs}) > 1]
+    return [n for n in names if n not in NOT_COMPARED and len({repr(run.options.get(n)) for run in runs}) > 1]
 
 
 def report(group: str, runs: Sequence[GroupRun], unfinished: Sequence[Path]) -> str:
-    """The report as Markdown: runs that differ in their seed alone share a row."""
+    """The report as Markdown: runs that differ in their seed alone share a row, an ensemble of them has its own."""
     names = differing_options(runs)
+    several_data = len({run.data_fingerprint for run in runs}) > 1
     rows: dict[tuple[str, ...], list[GroupRun]] = {}
     for run in runs:
-        rows.setdefault(tuple(shown(run.options.get(name)) for name in names), []).append(run)
+        data = [run.data_fingerprint[:8]] if several_data else []
+        kind = "" if run.members is None else f"ensemble of {run.members}"
+        rows.setdefault((*(shown(run.options.get(name)) for name in names), *data, kind), []).append(run)
     scores = [name for name in SCORES if any(look_up(run.metrics, f"test.{name}") is not None for run in runs)]
     costs = [name for name, place in COSTS.items() if any(look_up(run.metrics, place) is not None for run in runs)]
-    lines = []
-    for values, members in rows.items():
+    lines, repeated = [], []
+    for (*values, kind), found in rows.items():
+        members = one_per_seed((run.options.get("seed"), run) for run in found)
+        repeated += [run for run in found if run not in members]
         places = [f"test.{name}" for name in scores] + [COSTS[name] for name in costs]
-        lines.append([*values, str(len(members)), *[mean_at(members, place) for place in places]])
-    text = [f"# Runs of {group}", "", f"{len(runs)} finished runs. Test scores, mean ± standard deviation over seeds."]
-    text += ["", *pipe_table([*names, "runs", *scores, *costs], lines), ""]
-    for name in scores[:1]:
-        best = (min if name in LOWER_IS_BETTER else max)(
-            runs, key=lambda run: look_up(run.metrics, f"validation.{name}") or 0.0
-        )
-        text.append(f"Best by validation {name}: {best.folder}")
+        lines.append([*values, kind or str(len(members)), *[mean_at(members, place) for place in places]])
+    trained = sum(run.members is None for run in runs)
+    count = f"{trained} finished runs" + (
+        f" and {len(runs) - trained} ensembles of them" if trained < len(runs) else ""
+    )
+    text = [f"# Runs of {group}", "", f"{count}. Test scores, mean ± standard deviation over seeds."]
+    data = ["data"] if several_data else []
+    text += ["", *pipe_table([*names, *data, "runs", *scores, *costs], lines), ""]
+    text += [best_line(runs, name) for name in scores[:1]]
+    text += [f"Left out, its seed is there already: {run.folder}" for run in repeated]
     text += [f"Not finished: {path}" for path in unfinished]
     return "\n".join(text) + "\n"
 
 
+def best_line(runs: Sequence[GroupRun], name: str) -> str:
+    """Which run is the best by its validation score; one without that score cannot be.
+
+    Args:
+        runs: of the group.
+        name: of the score.
+    """
+    having = [(score, run) for run in runs if (score := look_up(run.metrics, f"validation.{name}")) is not None]
+    if not having:
+        return f"Best by validation {name}: no run has that score"
+    _, best = (min if name in LOWER_IS_BETTER else max)(having, key=lambda one: one[0])
+    return f"Best by validation {name}: {best.folder}"
+
+
 def mean_at(runs: Sequence[GroupRun], place: str) -> str:
-    """Mean and spread of a number over runs; blank where none has it."""
+    """Mean and spread of a number over runs, and over how many where some lack it; blank where none has it."""
     values = [value for run in runs if (value := look_up(run.metrics, place)) is not None]
-    return measured_text(mean_and_interval(values)) if values else ""
+    if not values:
+        return ""
+    return measured_text(mean_and_interval(values)) + (f" ({len(values)} runs)" if len(values) < len(runs) else "")
 
 
 def shown(value: object) -> str:

@@ -41,10 +41,12 @@ from opinionlm.experiments.tracking import Tracker
 from opinionlm.models.generative import plain_model
 from opinionlm.models.quantization import quantized_modules
 from opinionlm.models.sublayers import text_blocks
-from opinionlm.training.cost import block_flops, peak_memory_mb
+from opinionlm.training.cost import block_flops
 from opinionlm.training.instruct_splits import AnswerSplit, supervised_tokens
 from opinionlm.training.instruct_trainer import InstructSplit, InstructTrainer
 from opinionlm.training.runs import write_csv, write_json, write_text
+from opinionlm.training.spending import Preparation, cost_facts, describe_cost
+from opinionlm.training.training_facts import training_facts, training_rows
 
 # Longer texts are cut in the file of predictions, ids tell which they are.
 SHOWN_CHARACTERS = 2_000
@@ -108,6 +110,7 @@ def save_best_answers(
     prepared: PreparedDataset,
     results: dict[str, AnswerResult],
     rule: AnswerRule,
+    numbers: dict[str, Any],
 ) -> None:
     """Write ``best/``, all at once: the model or its adapter, tokenizer, prompts, labels, answer rule and card."""
     best, model, options = config.run_folder / "best", trainer.model, config.instruct
@@ -129,18 +132,47 @@ def save_best_answers(
         rule=rule,
         cleaning=prepared.cleaning,
     )
-    card = answer_card(config, prepared, encoder, count_parameters(model), results, rule)
+    card = answer_card(config, prepared, encoder, numbers, results, rule)
     with partial_folder(best) as folder:
         save_generative(folder, model, encoder.tokenizer, settings)
         write_text(folder / "README.md", card)
         publish(folder, best, is_current=lambda: False)
 
 
-def write_answer_results(
+def answer_numbers(
     config: Config,
     trainer: InstructTrainer,
     train_output: TrainOutput,
-    train_seconds: float,
+    seconds: tuple[float, float],
+    splits: dict[str, AnswerSplit],
+) -> dict[str, Any]:
+    """What a trained model is and what it took: the sections ``train``, ``model`` and ``cost`` of ``metrics.json``.
+
+    Args:
+        config: the run's options.
+        trainer: holds the best model.
+        train_output: what it returned.
+        seconds: of training, and of evaluation behind it.
+        splits: as they were encoded.
+    """
+    model, state, supervised = trainer.model, trainer.state, supervised_tokens(splits)["train"]
+    tokens = state.num_input_tokens_seen
+    flops = train_flops(trainer, tokens, supervised)
+    return {
+        "train": {
+            **training_facts(config, state, trainer.plan, train_output),
+            "supervised_tokens": supervised,
+            "rejected": {name: len(split.texts) - split.encoded["reason"].count("") for name, split in splits.items()},
+        },
+        "model": count_parameters(model) | {"quantized_modules": len(quantized_modules(model))},
+        "cost": cost_facts(Preparation(), *seconds, tokens=tokens, train_flops=flops),
+    }
+
+
+def write_answer_results(
+    config: Config,
+    trainer: InstructTrainer,
+    numbers: dict[str, Any],
     judge: Judge,
     splits: dict[str, AnswerSplit],
     results: dict[str, AnswerResult],
@@ -152,28 +184,15 @@ def write_answer_results(
     Returns:
         The content of ``metrics.json``.
     """
-    folder, model, state = config.run_folder, trainer.model, trainer.state
-    tokens, supervised = state.num_input_tokens_seen, supervised_tokens(splits)
+    folder, state = config.run_folder, trainer.state
     chosen = answer_choice(judge.prepared, config)
     metrics = {
-        "train": {
-            "loss": train_output.training_loss,
-            "epochs": state.epoch,
-            "steps": state.global_step,
-            "best_step": state.best_global_step,
-            "supervised_tokens": supervised["train"],
-            "rejected": {name: len(split.texts) - split.encoded["reason"].count("") for name, split in splits.items()},
-        },
+        "train": numbers["train"],
         "chosen_by": asdict(chosen),
         **{name: result.scores for name, result in results.items()},
         **({"decision": decision_facts(Fitted(rule), config.decision)} if judge.scores_labels else {}),
-        "model": count_parameters(model) | {"quantized_modules": len(quantized_modules(model))},
-        "cost": {
-            "train_seconds": train_seconds,
-            "tokens_per_second": tokens / train_seconds,
-            "peak_memory_mb": peak_memory_mb(),
-            "train_flops": train_flops(trainer, tokens, supervised["train"]),
-        },
+        "model": numbers["model"],
+        "cost": numbers["cost"],
     }
     for name, result in results.items():
         texts = splits[name].texts
@@ -222,9 +241,7 @@ def write_answers(
     predicted = judge.labels(predictions)
     header = ["id", "platform", "text", "gold", "predicted", *levels, "answer"]
     write_csv(path, header, written_labels(taxonomy, texts, predicted, predictions))
-    # Answers that are no label have no column; their rows sum to less.
-    confusion = answer_confusion(gold, predicted, len(taxonomy.leaves))[:, : len(taxonomy.leaves)]
-    figures = folder / "figures"
+    confusion, figures = answer_confusion(gold, predicted, len(taxonomy.leaves)), folder / "figures"
     save_figure(confusion_figure(confusion, taxonomy.leaves), figures / f"confusion_{name}.png")
     save_figure(per_class_figure(confusion, taxonomy.leaves), figures / f"per_class_{name}.png")
 
@@ -265,7 +282,9 @@ def train_flops(trainer: InstructTrainer, tokens: int, supervised: int) -> float
     embedding, head = base.get_input_embeddings().weight, base.get_output_embeddings().weight
     per_supervised = (6 if head.requires_grad else 4) * head.numel()
     answers = supervised * (trainer.state.epoch or 0.0)
-    return block_flops(text_blocks(base).blocks, embedding.requires_grad) * tokens + per_supervised * answers
+    recomputed = trainer.args.activation_checkpointing
+    per_token = block_flops(text_blocks(base).blocks, embedding.requires_grad, recomputed=recomputed)
+    return per_token * tokens + per_supervised * answers
 
 
 def describe_answers(
@@ -310,11 +329,7 @@ def answer_summary(config: Config, metrics: dict[str, Any], judge: Judge) -> str
         bounds = metrics["test"].get(f"{name}_ci95")
         shown = "" if bounds is None else f"   {bounds[0]:.3f} to {bounds[1]:.3f}"
         lines.append(f"{name:<20}{metrics['validation'][name]:>12.3f}{metrics['test'][name]:>8.3f}{shown}")
-    cost = metrics["cost"]
-    lines.append(
-        f"{cost['train_seconds']:.0f} s of training, {cost['tokens_per_second']:,.0f} tokens/s, "
-        f"peak memory {cost['peak_memory_mb']:,.0f} MB"
-    )
+    lines.append(describe_cost(metrics["cost"]))
     lines.append(f"Results are in {config.run_folder}; use the model with")
     lines.append(f"  python predict.py --model {config.run_folder / 'best'} --input posts.csv --output answers.csv")
     return "\n".join(lines)
@@ -324,12 +339,13 @@ def answer_card(
     config: Config,
     prepared: PreparedDataset,
     encoder: PromptEncoder,
-    parameters: dict[str, int],
+    numbers: dict[str, Any],
     results: dict[str, AnswerResult],
     rule: AnswerRule,
 ) -> str:
     """A Markdown card: what the model is, how it was made, how it is asked, how good it is."""
-    taxonomy, training = prepared.taxonomy, config.training
+    taxonomy, training, parameters = prepared.taxonomy, config.training, numbers["model"]
+    fit_rows = "\n".join(f"| {name} | {value} |" for name, value in training_rows(config, numbers["train"]))
     names = shown_scores(prepared.task, 0 if taxonomy is None else taxonomy.depth)
     scores = {name: result.scores for name, result in results.items()}
     trust = "" if results["test"].labels is None else trust_section(config, rule, scores["test"])
@@ -372,7 +388,10 @@ The checkpoint was chosen by validation {metric}; the test split was read once.
 
 {trust}## Training
 
-{training.num_train_epochs:g} epochs, learning rate {training.learning_rate:g} ({training.lr_scheduler_type}, warm-up
-{training.warmup_steps:g}), batch × accumulation {training.per_device_train_batch_size} ×
-{training.gradient_accumulation_steps}, at most {config.data.max_length} tokens, seed {training.seed}.
+| option | value |
+| --- | --- |
+{fit_rows}
+| max length | {config.data.max_length} tokens |
+| seed | {training.seed} |
+| cost | {describe_cost(numbers["cost"])} |
 """

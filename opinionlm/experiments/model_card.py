@@ -16,12 +16,14 @@ from opinionlm.evaluation.headline import choice_of, headline_of, score_title
 from opinionlm.experiments.card_trust import trust_section
 from opinionlm.experiments.card_words import task_words
 from opinionlm.experiments.class_results import Fitted
+from opinionlm.training.spending import describe_cost
+from opinionlm.training.training_facts import training_rows
 
 
 def model_card(
     config: Config,
     prepared: PreparedDataset,
-    parameters: dict[str, int],
+    numbers: dict[str, Any],
     validation: dict[str, Any],
     test: dict[str, Any],
     fitted: Fitted,
@@ -31,7 +33,7 @@ def model_card(
     Args:
         config: options of the run.
         prepared: the data it was trained on.
-        parameters: total and trainable parameters.
+        numbers: the sections ``train``, ``model`` and ``cost`` of ``metrics.json``.
         validation: scores on the validation split.
         test: scores on the test split.
         fitted: how labels of texts are decided, and the words beside the model; other tasks read neither.
@@ -42,8 +44,8 @@ def model_card(
         f"| {name} | {validation[name]:.4f} | {test[name]:.4f} | {interval(test, name)} |" for name in headline.shown
     ]
     trust = trust_section(config, fitted.rule, test) if prepared.task == "sequence" else ""
-    training, method = config.training, config.method
-    schedule = f"{training.learning_rate:g}, {training.lr_scheduler_type}, warm-up {training.warmup_steps:g}"
+    training, method, parameters = config.training, config.method, numbers["model"]
+    fit_rows = "\n".join(f"| {name} | {value} |" for name, value in training_rows(config, numbers["train"]))
     # A path on the machine that trained it means nothing to others, and the hub takes only its own names.
     is_folder = Path(config.model.model_name_or_path).is_dir()
     name = Path(config.model.model_name_or_path).name if is_folder else config.model.model_name_or_path
@@ -94,13 +96,11 @@ The checkpoint was chosen by validation {score_title(choice_of(prepared, config)
 | adaptation | {method.adaptation} |
 | loss | {method.loss}{soft_label_note(config)} |
 | class weights | {method.class_weights} |
-| learning rate, schedule | {schedule} |
-| batch × accumulation | {training.per_device_train_batch_size} × {training.gradient_accumulation_steps} |
-| epochs | {training.num_train_epochs:g} |
-| weight decay, clipping | {training.weight_decay:g}, {training.max_grad_norm:g} |
+{fit_rows}
 | data type, 4-bit | {config.model.dtype}, {config.model.load_in_4bit} |
 | max length | {config.data.max_length} tokens |
 | seed | {training.seed} |
+| cost | {describe_cost(numbers["cost"])} |
 
 ## Limits
 
@@ -141,10 +141,11 @@ def word_note(fitted: Fitted) -> str:
     """What to know about a model that words stand beside; nothing for any other."""
     if fitted.blend is None or fitted.blend.share == 0:
         return ""
+    words = fitted.blend.words
     return (
-        f"\nTF-IDF over {len(fitted.blend.words.vectorizer.vocabulary_):,} words and pairs of words has a share of "
-        f"{fitted.blend.share:g} in the answers. predict.py mixes it in; a pipeline gives the language model alone, "
-        "whose scores are not those of the table above.\n"
+        f"\nTF-IDF over {len(words.vectorizer.vocabulary_):,} words and pairs of words ({words.parameters:,} "
+        f"parameters of its own) has a share of {fitted.blend.share:g} in the answers. predict.py mixes it in; a "
+        "pipeline gives the language model alone, whose scores are not those of the table above.\n"
     )
 
 

@@ -72,9 +72,7 @@ def pretrain(config: Config) -> dict[str, Any] | None:
     if masks:
         require_mask(tokenizer, config)
     identity = tokenizer_digest(tokenizer)
-    rows, unseen = (
-        encode_texts(part, tokenizer, data.max_length, identity=identity) for part in (texts, held_out)
-    )
+    rows, unseen = (encode_texts(part, tokenizer, data.max_length, identity=identity) for part in (texts, held_out))
 
     set_seed(config.training.seed)
     model, new_head = load_language_model(config.model, model_config)
@@ -89,14 +87,16 @@ def pretrain(config: Config) -> dict[str, Any] | None:
             + ("masked words" if masks else "next words")
             + ("; its folder has no output layer, so a new one is drawn, tied to the embedding" if new_head else "")
         )
+    started = TrainingClock()
     before = perplexity(model, unseen, tokenizer, config, masks)
-    clock = TrainingClock()
+    measuring, clock = started.seconds, TrainingClock()
     trainer = text_trainer(model, arguments, rows, tokenizer, config, masks, [ConsoleCallback(("loss",)), clock])
     with arguments.main_process_first(desc="checkpoints"):
         checkpoint = latest_checkpoint(config, is_main)
     outcome = trainer.train(resume_from_checkpoint=checkpoint)
     seconds = clock.seconds
     after = perplexity(model, unseen, tokenizer, config, masks)
+    measuring += clock.seconds - seconds
     if not is_main:
         return None
     folder = config.run_folder / "model"
@@ -106,7 +106,11 @@ def pretrain(config: Config) -> dict[str, Any] | None:
         "train": {"loss": outcome.training_loss, "steps": trainer.state.global_step, "texts": len(rows)},
         "held_out": {"texts": len(unseen), "perplexity_before": before, "perplexity_after": after},
         "model": {"total_parameters": model.num_parameters(), "new_output_layer": new_head},
-        "cost": {"train_seconds": seconds},
+        "cost": {
+            "train_seconds": seconds,
+            "evaluation_seconds": measuring,
+            "total_seconds": seconds + measuring,
+        },
     }
     write_json(config.run_folder / "metrics.json", metrics)
     print(

@@ -19,7 +19,7 @@ from transformers import (
 
 from opinionlm.adaptation.methods import check_length, count_parameters
 from opinionlm.config import Config
-from opinionlm.data.encoding import load_tokenizer, subset
+from opinionlm.data.encoding import evaluation_texts, load_tokenizer, subset
 from opinionlm.data.platforms import describe_platforms, load_data
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.prompts import PromptEncoder, PromptTemplate, label_words, load_template
@@ -132,7 +132,7 @@ def open_run(config: Config, task: Task) -> Run:
         UserError: too few examples in train, or prompts that do not fit.
     """
     data, seed, dataset = config.data, config.training.seed, task.prepared.dataset
-    texts = {name: subset(dataset[name], data.max_eval_samples, seed) for name in EVALUATED}
+    texts = {name: evaluation_texts(dataset[name], data.max_eval_samples) for name in EVALUATED}
     if config.prompt.method == "entailment":
         return Run(config, texts, Demonstrations(), None)
     options = config.instruct
@@ -256,6 +256,7 @@ def answer_splits(run: Run, task: Task, model: PreTrainedModel, tracker: Tracker
     metrics["cost"] = {
         "train_seconds": 0.0,
         "predict_seconds": seconds,
+        "total_seconds": seconds,
         "posts_per_second": rows / seconds,
         "peak_memory_mb": peak_memory_mb(),
     }

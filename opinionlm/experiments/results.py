@@ -10,7 +10,6 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 from transformers.trainer_utils import TrainOutput
 
-from opinionlm.adaptation.adapt.vocabulary import TaskVocabulary
 from opinionlm.adaptation.methods import count_parameters
 from opinionlm.config import Config
 from opinionlm.data.augmentation import copies_per_label
@@ -24,7 +23,7 @@ from opinionlm.evaluation.predictions import score_table, split_table, tag_table
 from opinionlm.evaluation.reports import SplitPredictions
 from opinionlm.evaluation.similarity import ScorePredictions
 from opinionlm.evaluation.tagging import TagPredictions
-from opinionlm.experiments.adapt_results import adapt_cost, adapt_parameters
+from opinionlm.experiments.adapt_results import adapt_parameters, tokens_per_text
 from opinionlm.experiments.class_results import Fitted, SplitResult, decision_facts
 from opinionlm.experiments.drift_figure import save_drift
 from opinionlm.experiments.figures import learning_curves, save_figure
@@ -34,11 +33,14 @@ from opinionlm.experiments.split_report import Predictions, figures_of
 from opinionlm.experiments.tracking import Tracker
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.quantization import quantized_modules
-from opinionlm.training.cost import peak_memory_mb, train_flops_per_token
+from opinionlm.training.batching import EncodedTexts
+from opinionlm.training.cost import train_flops
 from opinionlm.training.engines import Engine
 from opinionlm.training.runs import write_csv, write_json, write_text
+from opinionlm.training.spending import Preparation, cost_facts, describe_cost
 from opinionlm.training.splits import Split
 from opinionlm.training.sublayer_choice import Choice
+from opinionlm.training.training_facts import training_facts
 
 
 def save_best(
@@ -48,6 +50,7 @@ def save_best(
     prepared: PreparedDataset,
     results: dict[str, SplitResult],
     fitted: Fitted,
+    numbers: dict[str, Any],
 ) -> None:
     """Write ``best/``, all at once: weights, words, configuration with labels and rule, tokenizer and model card."""
     blend = fitted.blend
@@ -56,7 +59,7 @@ def save_best(
         keep_rule(model.config, fitted.rule)
         model.config.word_share = 0.0 if blend is None else blend.share
     scores = {name: result.scores for name, result in results.items()}
-    card = model_card(config, prepared, count_parameters(model), scores["validation"], scores["test"], fitted)
+    card = model_card(config, prepared, numbers, scores["validation"], scores["test"], fitted)
     best = config.run_folder / "best"
     with partial_folder(best) as folder:
         model.save_pretrained(folder)
@@ -69,55 +72,81 @@ def save_best(
         publish(folder, best, is_current=lambda: False)
 
 
-def write_results(
+def run_numbers(
     config: Config,
     engine: Engine,
     train_output: TrainOutput,
-    train_seconds: float,
+    seconds: tuple[float, float],
+    preparation: Preparation,
     splits: dict[str, Split],
-    results: dict[str, SplitResult],
-    fitted: Fitted,
+    readers: dict[str, EncodedTexts],
     prepared: PreparedDataset,
-    tracker: Tracker,
-    vocabulary: TaskVocabulary,
+    fitted: Fitted,
     choice: Choice,
 ) -> dict[str, Any]:
-    """Put the metrics of a trained model together and finish the run with them; see `finish_run`."""
+    """What a trained model is and what it took: the sections ``train``, ``model`` and ``cost`` of ``metrics.json``.
+
+    Args:
+        config: the run's options.
+        engine: holds the best model, its frozen blocks in place.
+        train_output: what the engine returned.
+        seconds: of training, and of evaluation behind it.
+        preparation: what was spent before training.
+        splits: as they were encoded.
+        readers: as training read them.
+        prepared: the data set.
+        fitted: on validation.
+        choice: of AdaPT.
+    """
     state, model = engine.state, engine.model
-    tokens = state.num_input_tokens_seen
-    # R-Drop computes every token twice.
-    passes = 2 if config.robust.rdrop_alpha > 0 else 1
-    train_flops = train_flops_per_token(model, config.method) * tokens * passes
+    train = training_facts(config, state, engine.plan, train_output)
     copies = copies_of(splits["train"], prepared)
-    metrics = {
-        "train": {
-            "loss": train_output.training_loss,
-            "epochs": state.epoch,
-            "steps": state.global_step,
-            "best_step": state.best_global_step,
-            **({"copies": copies} if copies else {}),
-        },
-        **({} if config.training.engine == "sklearn" else {"chosen_by": asdict(choice_of(prepared, config))}),
-        **{name: result.scores for name, result in results.items()},
-        **({"decision": decision_facts(fitted, config.decision)} if prepared.task == "sequence" else {}),
+    flops = train_flops(
+        model,
+        config.method,
+        tokens=state.num_input_tokens_seen,
+        cached=readers["train"].states is not None,
+        cached_tokens=preparation.cache_train_tokens,
+        recomputed=config.training.activation_checkpointing,
+        # R-Drop computes every token twice.
+        passes=2 if config.robust.rdrop_alpha > 0 else 1,
+    )
+    cost = cost_facts(preparation, *seconds, tokens=state.num_input_tokens_seen, train_flops=flops)
+    if train.get("epochs"):
+        cost["train_tflops_per_epoch"] = flops / train["epochs"] / 1e12
+    return {
+        "train": train | ({"copies": copies} if copies else {}),
         "model": {
             **count_parameters(model),
             **({} if fitted.blend is None else {"word_parameters": fitted.blend.words.parameters}),
             "quantized_modules": len(quantized_modules(model)),
             **adapt_parameters(model, choice),
         },
-        "cost": {
-            "train_seconds": train_seconds,
-            "tokens_per_second": tokens / train_seconds,
-            "peak_memory_mb": peak_memory_mb(),
-            "train_flops": train_flops,
-            # Logistic regression has no epochs.
-            "train_tflops_per_epoch": train_flops / max(state.epoch, 1e-9) / 1e12,
-            **adapt_cost(model, vocabulary, choice, splits["test"]),
-        },
+        "cost": cost | tokens_per_text(model, splits["test"]),
+    }
+
+
+def write_results(
+    config: Config,
+    numbers: dict[str, Any],
+    splits: dict[str, Split],
+    results: dict[str, SplitResult],
+    fitted: Fitted,
+    prepared: PreparedDataset,
+    tracker: Tracker,
+    history: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """Put scores beside `run_numbers` and finish the run with them; see `finish_run`."""
+    metrics = {
+        "train": numbers["train"],
+        **({} if config.training.engine == "sklearn" else {"chosen_by": asdict(choice_of(prepared, config))}),
+        **{name: result.scores for name, result in results.items()},
+        **({"decision": decision_facts(fitted, config.decision)} if prepared.task == "sequence" else {}),
+        "model": numbers["model"],
+        "cost": numbers["cost"],
     }
     texts = {name: split.texts for name, split in splits.items()}
-    return finish_run(config, metrics, texts, results, prepared, tracker, state.log_history)
+    return finish_run(config, metrics, texts, results, prepared, tracker, history)
 
 
 def finish_run(
@@ -228,11 +257,7 @@ def summary(config: Config, metrics: dict[str, Any], headline: Headline) -> str:
         interval = metrics["test"].get(f"{name}_ci95")
         shown = "" if interval is None else f"   {interval[0]:.3f} to {interval[1]:.3f}"
         lines.append(f"{name:<20}{metrics['validation'][name]:>12.3f}{metrics['test'][name]:>8.3f}{shown}")
-    cost = metrics["cost"]
-    lines.append(
-        f"{cost['train_seconds']:.0f} s of training, {cost['tokens_per_second']:,.0f} tokens/s, "
-        f"peak memory {cost['peak_memory_mb']:,.0f} MB"
-    )
+    lines.append(describe_cost(metrics["cost"]))
     model = config.run_folder / "best"
     lines.append(f"Results are in {config.run_folder}" + ("; label new posts with" if model.is_dir() else ""))
     if model.is_dir():

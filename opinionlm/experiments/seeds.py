@@ -78,8 +78,7 @@ def summarise_seeds(config: Config, runs: Mapping[int, Mapping[str, Any]]) -> di
     for split in ("validation", "test"):
         names = [name for name, value in next(iter(runs.values()))[split].items() if isinstance(value, float)]
         summary[split] = {name: mean_and_interval([run[split][name] for run in runs.values()]) for name in names}
-    seconds = [run["cost"]["train_seconds"] for run in runs.values()]
-    summary["cost"] = {"train_seconds": mean_and_interval(seconds)}
+    summary["cost"] = costs_of([run["cost"] for run in runs.values()])
     path = config.run_folder.with_name(f"{config.training.run_name}-seeds.json")
     write_json(path, summary)
     print(f"{len(runs)} seeds{'':<13}{'validation':>16}{'test':>16}   95 % interval of the mean (test)")
@@ -89,13 +88,22 @@ def summarise_seeds(config: Config, runs: Mapping[int, Mapping[str, Any]]) -> di
             bounds = summary["test"][name]["ci95"]
             interval = "" if bounds is None else f"   {bounds[0]:.3f} to {bounds[1]:.3f}"
             print(f"{name:<20}{cells}{interval}")
+    if "total_seconds" in summary["cost"]:
+        print(f"{'seconds in all':<20}{shown(summary['cost']['total_seconds'], 1):>32}")
     print(f"The summary of all seeds is in {path}")
     return summary
 
 
-def shown(entry: Mapping[str, Any]) -> str:
+def costs_of(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean, spread and interval of every cost that all runs have; older runs lack some, which then have none."""
+    names = [name for name in costs[0] if all(name in cost for cost in costs)]
+    return {name: mean_and_interval([cost[name] for cost in costs]) for name in names}
+
+
+def shown(entry: Mapping[str, Any], digits: int = 3) -> str:
     """Mean ± standard deviation."""
-    return f"{entry['mean']:.3f}" if entry["std"] is None else f"{entry['mean']:.3f} ± {entry['std']:.3f}"
+    mean = f"{entry['mean']:.{digits}f}"
+    return mean if entry["std"] is None else f"{mean} ± {entry['std']:.{digits}f}"
 
 
 def stored_metrics(config: Config) -> dict[str, Any]:

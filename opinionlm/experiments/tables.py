@@ -47,7 +47,8 @@ def collect(table: Table, runs: Sequence[Run]) -> list[Result]:
         for name, place in table.measures.items():
             found = [number_at(run.folder, metrics, place) for run, metrics in finished]
             values = [value for value in found if value is not None]
-            if values:
+            # A mean over some of the seeds would stand beside the number of all of them.
+            if finished and len(values) == len(finished):
                 measured[name] = mean_and_interval(values)
         results.append(Result(cell, len(finished), measured))
     return results

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,38 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from opinionlm.adaptation.methods import trained_parameters
 from opinionlm.errors import UserError
 from opinionlm.training.checkpoints import AVERAGED
+
+
+def decay_at(decay: float, step: int) -> float:
+    """The decay of an average after an optimizer step: ``min(decay, (1 + t) / (10 + t))``, which warms up.
+
+    Args:
+        decay: that is asked for.
+        step: number of optimizer steps made, from 1.
+    """
+    return min(decay, (1 + step) / (10 + step))
+
+
+def describe_average(decay: float, steps: int) -> str:
+    """What an average comes to in a run, for the terminal: the decay that its warm-up reaches.
+
+    Args:
+        decay: that is asked for.
+        steps: of the whole run.
+    """
+    reached = decay_at(decay, steps)
+    if reached >= decay:
+        first = math.ceil((10 * decay - 1) / (1 - decay) - 1e-9)
+        return f"average decay {decay:g} of the weights, reached at step {max(first, 1):,} of {steps:,}"
+    return (
+        f"warning: ema_decay: {decay:g} is never reached: its warm-up ends at {reached:.4g} with the last of "
+        f"{steps:,} steps, so every larger decay is the same run; ask for at most {floored(reached)}, or train longer"
+    )
+
+
+def floored(decay: float) -> str:
+    """A decay with three digits, never above itself."""
+    return f"{math.floor(decay * 1000) / 1000:g}"
 
 
 class WeightAverage(TrainerCallback):
@@ -71,7 +104,7 @@ class WeightAverage(TrainerCallback):
         Args:
             step: number of optimizer steps made, from 1.
         """
-        decay = min(self.decay, (1 + step) / (10 + step))
+        decay = decay_at(self.decay, step)
         torch._foreach_lerp_(self.averages, [parameter.float() for parameter in self.parameters], 1 - decay)
 
     @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -194,6 +195,17 @@ class BatchPlan(Sampler[list[int]]):
             half = len(batches[largest]) // 2
             batches[largest : largest + 1] = [batches[largest][:half], batches[largest][half:]]
         return batches
+
+    def texts_read(self, steps: int, accumulation: int) -> int:
+        """Texts that a number of optimizer steps read, over all processes together.
+
+        Args:
+            steps: from the first one on.
+            accumulation: batches per step; the last step of an epoch takes what is left.
+        """
+        epochs, more = divmod(steps, math.ceil(len(self) / accumulation))
+        begun = sum(len(batch) for batch in self.batches(epochs)[: more * accumulation]) if more else 0
+        return epochs * len(self.lengths) + begun
 
     def __iter__(self) -> Iterator[list[int]]:
         for batch in self.batches(self.epoch):

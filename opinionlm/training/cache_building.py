@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -129,7 +131,8 @@ def open_or_build(
                 return opened
     partial = folder.with_name(f".{folder.name}.{shared_token(arguments)}")
     barrier(arguments)
-    if not folder.is_dir():
+    started, built = time.perf_counter(), not folder.is_dir()
+    if built:
         try:
             if is_main:
                 allocate(partial, model, encoded)
@@ -148,7 +151,8 @@ def open_or_build(
             shutil.rmtree(partial, ignore_errors=True)
             raise
     barrier(arguments)
-    return open_cache(folder)
+    opened = open_cache(folder)
+    return replace(opened, built_seconds=time.perf_counter() - started) if built else opened
 
 
 def fill(

@@ -16,18 +16,58 @@ from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.quantization import weight_count
 
 
-def train_flops_per_token(model: OpinionClassifier, method: MethodConfig) -> float:
+def train_flops(
+    model: OpinionClassifier,
+    method: MethodConfig,
+    tokens: int,
+    cached: bool,
+    cached_tokens: int,
+    recomputed: bool,
+    passes: int = 1,
+) -> float:
+    """Floating-point operations that a run spent on its training texts; see `train_flops_per_token` for the count.
+
+    Frozen blocks below a cached cut run once per token whose states this run computed, and not at all where another
+    run had computed them. Evaluation, and AdaPT's measurement of sensitivity, are left out.
+
+    Args:
+        model: with its adaptation applied and its frozen blocks in place.
+        method: the adaptation.
+        tokens: that training steps read, padding left out.
+        cached: whether steps began above the frozen prefix, from its stored states.
+        cached_tokens: training tokens whose states this run computed.
+        recomputed: whether activation checkpointing computed blocks again in the backward pass.
+        passes: over every token; R-Drop makes two of what is not stored.
+    """
+    per_token = train_flops_per_token(model, method, recomputed)
+    if not cached:
+        return per_token * tokens * passes
+    prefix = prefix_flops(model, method)
+    return (per_token - prefix) * tokens * passes + prefix * cached_tokens
+
+
+def prefix_flops(model: OpinionClassifier, method: MethodConfig) -> float:
+    """Floating-point operations of the forward pass of one token through the frozen prefix of a model."""
+    blocks = anatomy_of(model.backbone).blocks[: model.prefix_blocks]
+    if method.adaptation == "adapt":
+        parts = [part for part in sublayers_of(model.backbone) if part.block < model.prefix_blocks]
+        return block_flops(parts, gradient_flows=False)
+    return block_flops(blocks, gradient_flows=False)
+
+
+def train_flops_per_token(model: OpinionClassifier, method: MethodConfig, recomputed: bool = False) -> float:
     """Floating-point operations that one training token costs, by the usual count of 2 per weight and pass.
 
     A forward pass costs 2 operations per weight of a matrix product, those of adapters included. The backward pass
     costs 2 more per weight that a gradient flows through (every block above the lowest trained weight) and 2 more per
     weight that trains. Attention scores, norms and the head (once per text, not per token) are left out, as are the
     embedding, which is a look-up, and virtual tokens: a prompt of v tokens makes a text of n tokens cost
-    (n + v) / n times as much. Recomputation under activation checkpointing does not count either.
+    (n + v) / n times as much.
 
     Args:
         model: with its adaptation applied.
         method: the adaptation; under LISA only ``lisa_blocks`` of the blocks train at a time.
+        recomputed: whether blocks that gradients flow through run forward a second time (activation checkpointing).
     """
     blocks = anatomy_of(model.backbone).blocks
     share = method.lisa_blocks / len(blocks) if method.adaptation == "lisa" else 1.0
@@ -40,16 +80,19 @@ def train_flops_per_token(model: OpinionClassifier, method: MethodConfig) -> flo
     gradient_flows = any(
         parameter.requires_grad and id(parameter) not in inside | above for parameter in model.backbone.parameters()
     )
-    return block_flops(parts, gradient_flows, share)
+    return block_flops(parts, gradient_flows, share, recomputed)
 
 
-def block_flops(blocks: Iterable[nn.Module | Sublayer], gradient_flows: bool, share: float = 1.0) -> float:
+def block_flops(
+    blocks: Iterable[nn.Module | Sublayer], gradient_flows: bool, share: float = 1.0, recomputed: bool = False
+) -> float:
     """Floating-point operations that one training token costs in a model's blocks; see `train_flops_per_token`.
 
     Args:
         blocks: or their sub-layers, lowest first.
         gradient_flows: whether something below the lowest block trains.
         share: of the blocks that train at a time.
+        recomputed: whether blocks that gradients flow through run forward a second time.
     """
     forward = backward = 0.0
     for block in blocks:
@@ -59,7 +102,7 @@ def block_flops(blocks: Iterable[nn.Module | Sublayer], gradient_flows: bool, sh
         gradient_flows = gradient_flows or trained > 0
         backward += 2 * trained * share
         if gradient_flows:
-            backward += 2 * sum(size for size, _ in sizes)
+            backward += (4 if recomputed else 2) * sum(size for size, _ in sizes)
     return float(forward + backward)
 
 

@@ -118,4 +118,4 @@ def fit(
     print(f"logistic regression: C {chosen.c:g}, chosen on validation among {len(chosen.scores)}")
     engine.state.log_history += [{"C": c, "score": value} for c, value in chosen.scores.items()]
     engine.state.epoch, engine.state.best_global_step = 1.0, 0
-    return TrainOutput(0, 0.0, {})
+    return TrainOutput(0, 0.0, {"C": chosen.c})

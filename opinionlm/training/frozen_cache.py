@@ -49,10 +49,12 @@ class PrefixStates:
     Attributes:
         states: ``(tokens, hidden)``, mapped into memory; ``(texts, hidden)`` for pooled states.
         offsets: row ``i`` begins at ``offsets[i]`` and ends before ``offsets[i + 1]``.
+        built_seconds: that computing and writing them took in this process; None where they were there already.
     """
 
     states: torch.Tensor
     offsets: np.ndarray
+    built_seconds: float | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

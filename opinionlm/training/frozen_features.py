@@ -13,6 +13,9 @@ from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.training.batching import EncodedTexts
 from opinionlm.training.logistic import LogisticFit, fit_logistic
 
+# Below this share of a feature's size a spread is what subtracting the mean leaves of float64's rounding.
+ROUNDING = 1e-13
+
 
 def fit_head(
     model: OpinionClassifier,
@@ -40,8 +43,9 @@ def fit_head(
         raise UserError("engine: sklearn reads features from the cache, and that is off; see the line about it above")
     features = {name: pooled_features(reader) for name, reader in readers.items() if name != "test"}
     mean, scale = features["train"].mean(axis=0), features["train"].std(axis=0)
-    # A feature that never changes carries nothing: any scale will do.
-    scale = np.where(scale > 0, scale, 1.0)
+    # A feature that never changes carries nothing: any scale will do but the rounding that its mean leaves.
+    varies = scale > ROUNDING * np.abs(features["train"]).max(axis=0)
+    scale = np.where(varies, scale, 1.0)
     scaled = {name: ((rows - mean) / scale, readers[name].labels) for name, rows in features.items()}
     fit = fit_logistic(scaled["train"], scaled["validation"], model.config.num_labels, balanced, score)
     weight = fit.weight / scale

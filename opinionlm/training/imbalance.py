@@ -60,6 +60,11 @@ def log_priors(counts: Sequence[int]) -> torch.Tensor:
 class SmoothedCrossEntropy(WeightedCrossEntropy):
     """Cross entropy against a target that keeps a share for all classes (Szegedy et al. 2016, section 7).
 
+    The weighted mean is that of `torch.nn.functional.cross_entropy` with ``weight`` and ``label_smoothing``: every
+    class of the target counts by its own weight, and the sum is divided by the weights of the labels,
+    Σ [(1 − ε) w_y (−log p_y) + ε / C · Σ_c w_c (−log p_c)] / Σ w_y. (An example whose label has weight zero counts for
+    nothing here, and by its smoothed part there.)
+
     Args:
         class_weights: of the examples, by their label ``(classes,)``.
         smoothing: share of the target that is spread evenly.
@@ -72,8 +77,12 @@ class SmoothedCrossEntropy(WeightedCrossEntropy):
     def example_losses(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Losses in float32, shaped as the labels."""
         hard = super().example_losses(logits, labels)
-        even = -logits.float().log_softmax(dim=-1).mean(dim=-1)
-        return (1 - self.smoothing) * hard + self.smoothing * torch.where(labels >= 0, even, 0.0)
+        class_weights = self.class_weights.to(logits.device)
+        even = -(class_weights * logits.float().log_softmax(dim=-1)).mean(dim=-1)
+        # `weighted_sum` multiplies by the label's weight, which belongs to the hard part alone.
+        own = self.example_weights(labels)
+        smooth = torch.where(own > 0, even / own.clamp(min=torch.finfo(torch.float32).tiny), 0.0)
+        return (1 - self.smoothing) * hard + self.smoothing * smooth
 
 
 class LogitAdjustedCrossEntropy(WeightedCrossEntropy):
@@ -120,6 +129,10 @@ class FocalLoss(WeightedCrossEntropy):
 class MarginLoss(WeightedCrossEntropy):
     """Cross entropy that asks for a margin of C / count^¼ (LDAM, Cao et al. 2019, eq. 13).
 
+    The loss is the cross entropy of ``scale · (logits − margin of the label)``. The authors' code has a scale of 30,
+    and a head of cosines, whose logits lie in [−1, 1]: there a margin of ½ is large. The logits of our heads have no
+    such bounds, so a scale of 1 lets them outgrow any margin, and the loss is then nearly plain cross entropy.
+
     The paper's deferred re-weighting belongs to it: class weights begin to count late in training, when
     `start_weighting` is called; until then all examples count alike.
 
@@ -127,10 +140,14 @@ class MarginLoss(WeightedCrossEntropy):
         class_weights: of the examples in the last phase, by their label ``(classes,)``.
         counts: training examples per class.
         largest_margin: the margin of the rarest class, in logits.
+        scale: multiplies logits and margins.
     """
 
-    def __init__(self, class_weights: torch.Tensor, counts: Sequence[int], largest_margin: float) -> None:
+    def __init__(
+        self, class_weights: torch.Tensor, counts: Sequence[int], largest_margin: float, scale: float = 1.0
+    ) -> None:
         super().__init__(torch.ones_like(class_weights))
+        self.scale = scale
         self.register_buffer("deferred_weights", class_weights.to(torch.float32))
         margins = torch.tensor(counts, dtype=torch.float64).clamp(min=1.0) ** -0.25
         self.register_buffer("margins", (margins / margins.max() * largest_margin).to(torch.float32))
@@ -142,4 +159,5 @@ class MarginLoss(WeightedCrossEntropy):
     def example_losses(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Losses in float32, shaped as the labels."""
         own = nn.functional.one_hot(labels.clamp(min=0), logits.shape[-1])
-        return super().example_losses(logits.float() - own * self.margins.to(logits.device), labels)
+        shifted = logits.float() - own * self.margins.to(logits.device)
+        return super().example_losses(self.scale * shifted, labels)

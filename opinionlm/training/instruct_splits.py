@@ -11,15 +11,17 @@ import torch
 from datasets import Dataset
 
 from opinionlm.config import Config
-from opinionlm.data.encoding import numbers_of, subset
+from opinionlm.data.encoding import numbers_of
 from opinionlm.data.fingerprints import tokenizer_digest
 from opinionlm.data.instruct_encoding import encode_examples
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.prompts import PromptEncoder
+from opinionlm.data.spec import SPLITS
 from opinionlm.errors import UserError
 from opinionlm.training.imbalance import class_weights_of
 from opinionlm.training.instruct_trainer import InstructTexts
 from opinionlm.training.runs import write_csv
+from opinionlm.training.splits import split_texts
 
 
 @dataclass(frozen=True)
@@ -45,20 +47,14 @@ def encode_answer_splits(prepared: PreparedDataset, encoder: PromptEncoder, conf
     Raises:
         UserError: an answer longer than ``max_length``, or a split without a single usable answer.
     """
-    data, seed = config.data, config.training.seed
-    identity = tokenizer_digest(encoder.tokenizer)
-    splits = {}
-    for name, limit in (
-        ("train", data.max_train_samples),
-        ("validation", data.max_eval_samples),
-        ("test", data.max_eval_samples),
-    ):
-        texts = subset(prepared.dataset[name], limit, seed)
+    identity, splits = tokenizer_digest(encoder.tokenizer), {}
+    for name in SPLITS:
+        texts = split_texts(prepared, name, config)
         splits[name] = AnswerSplit(texts, encode_examples(texts, encoder, identity))
         reasons = Counter(splits[name].encoded["reason"])
         if not reasons[""]:
             reason = next(iter(reasons), "it is empty")
-            raise UserError(f"{data.dataset}: no answer of the {name} split can be learned ({reason})")
+            raise UserError(f"{config.data.dataset}: no answer of the {name} split can be learned ({reason})")
     return splits
 
 

@@ -81,7 +81,7 @@ def sequence_loss(train: Split, prepared: PreparedDataset, config: Config) -> Ex
         case "focal":
             return FocalLoss(weights, method.focal_gamma)
         case "ldam":
-            return MarginLoss(weights, counts, method.ldam_margin)
+            return MarginLoss(weights, counts, method.ldam_margin, method.ldam_scale)
         case "tree_conditional":
             return ConditionalTreeCrossEntropy(weights, taxonomy, counts, method.logit_adjustment_tau)
         case "tree_marginal":

@@ -20,6 +20,7 @@ from opinionlm.config import Config
 from opinionlm.data.folders import is_running
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
+from opinionlm.options import EVALUATION_SEED
 
 PACKAGES = (
     "torch",
@@ -61,7 +62,31 @@ def is_finished(config: Config, is_main: bool = True) -> bool:
             f"{folder}: holds a run with other options ({', '.join(difference)}); give another run_name, or "
             "overwrite: true to delete it"
         )
+    require_same_evaluation(folder, config.flat())
     return finished
+
+
+def require_same_evaluation(folder: Path, options: dict[str, Any]) -> None:
+    """A run from when ``max_eval_samples`` drew with the run's own seed has other texts than its siblings have now.
+
+    Args:
+        folder: of a run that has begun.
+        options: that it was asked for with; only ``seed`` and ``max_eval_samples`` are read.
+
+    Raises:
+        UserError: the texts differ.
+    """
+    if options.get("max_eval_samples") is None or options.get("seed") == EVALUATION_SEED:
+        return
+    try:
+        facts = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return  # it does not tell
+    if isinstance(facts, dict) and facts.get("evaluation_seed") != EVALUATION_SEED:
+        raise UserError(
+            f"{folder}: max_eval_samples: this run drew its validation and test texts with its own seed; they are now "
+            "the same for every seed. Train it anew with overwrite: true (a table: --force), or give another run_name"
+        )
 
 
 def create_run(config: Config, facts: dict[str, Any], taxonomy: Taxonomy | None) -> None:
@@ -134,6 +159,7 @@ def environment(config: Config, data_fingerprint: str) -> dict[str, Any]:
         "git_commit": git_commit(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "seed": config.training.seed,
+        "evaluation_seed": EVALUATION_SEED,
         "data_fingerprint": data_fingerprint,
     }
 

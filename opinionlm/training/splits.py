@@ -14,11 +14,20 @@ from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from opinionlm.config import Config
 from opinionlm.data.augmentation import with_copies
-from opinionlm.data.encoding import IGNORED, encode_texts, flat_lists, longest_first, numbers_of, subset
+from opinionlm.data.encoding import (
+    IGNORED,
+    encode_texts,
+    evaluation_texts,
+    flat_lists,
+    longest_first,
+    numbers_of,
+    subset,
+)
 from opinionlm.data.fingerprints import tokenizer_digest
 from opinionlm.data.platform_prefix import with_platforms
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.soft_labels import mixed_targets, read_soft_labels
+from opinionlm.data.spec import SPLITS
 from opinionlm.data.word_alignment import encode_words
 from opinionlm.errors import UserError
 from opinionlm.robust_rules import SOFT_LABELS_ELSEWHERE
@@ -70,12 +79,8 @@ def encode_splits(prepared: PreparedDataset, tokenizer: PreTrainedTokenizerBase,
         )
     identity = tokenizer_digest(tokenizer)
     splits = {}
-    for name, limit in (
-        ("train", data.max_train_samples),
-        ("validation", data.max_eval_samples),
-        ("test", data.max_eval_samples),
-    ):
-        texts = subset(prepared.dataset[name], limit, seed)
+    for name in SPLITS:
+        texts = split_texts(prepared, name, config)
         if name == "train" and config.robust.augment_rare > 0:
             texts = with_copies(texts, config.robust.augment_rare, seed)
         encoded = encode_split(texts, prepared, tokenizer, identity, config)
@@ -89,6 +94,23 @@ def encode_splits(prepared: PreparedDataset, tokenizer: PreTrainedTokenizerBase,
             "two to tell apart (check the columns of the dataset YAML, or raise max_train_samples)"
         )
     return splits
+
+
+def split_texts(prepared: PreparedDataset, name: str, config: Config) -> Dataset:
+    """The rows of a split that a run reads.
+
+    ``max_train_samples`` draws with the run's seed: which texts there are few of is part of what seeds vary.
+    ``max_eval_samples`` draws the same rows for every seed, so that scores of seeds and methods are paired.
+
+    Args:
+        prepared: the data set.
+        name: of the split.
+        config: the run's options.
+    """
+    data = config.data
+    if name == "train":
+        return subset(prepared.dataset[name], data.max_train_samples, config.training.seed)
+    return evaluation_texts(prepared.dataset[name], data.max_eval_samples)
 
 
 def encode_split(

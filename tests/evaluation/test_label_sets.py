@@ -37,9 +37,45 @@ def test_fresh_rows_are_covered(score: str, coverage: float) -> None:
     # An overconfident model: coverage does not depend on its being right.
     gold, logits = sample(40_000, 3.0)
     sets = fit_label_sets(gold[:20_000], softmax(logits[:20_000]), score)
-    members = sets.members(softmax(logits[20_000:]), coverage)
-    assert set_scores(gold[20_000:], members)["label_set_coverage"] == pytest.approx(coverage, abs=0.015)
+    probabilities = softmax(logits[20_000:])
+    threshold = sets.thresholds[round(100 * coverage) - 50]
+    fitting = misfit(probabilities, score) <= threshold
+    assert set_scores(gold[20_000:], fitting)["label_set_coverage"] == pytest.approx(coverage, abs=0.015)
+    # The likeliest label is added where nothing fits; that makes no set wrong that was right.
+    members = sets.members(probabilities, coverage)
+    assert (members >= fitting).all() and (score == "lac" or members.any(axis=1).all())
+    assert set_scores(gold[20_000:], members)["label_set_coverage"] > coverage - 0.015
     assert sets.thresholds == tuple(sorted(sets.thresholds))
+
+
+def test_the_easiest_texts_have_their_label() -> None:
+    easy, hard = [0.99, 0.006, 0.004], [0.4, 0.35, 0.25]
+    aps, lac = (LabelSets(score, tuple(0.8 for _ in COVERAGES)) for score in ("aps", "lac"))
+    assert aps.members(np.array([easy, hard]), 0.9).tolist() == [[True, False, False], [True, True, False]]
+    # By lac a set is empty where every label is unlikely, never where one is likely.
+    strict = LabelSets("lac", tuple(0.3 for _ in COVERAGES))
+    assert strict.members(np.array([easy, hard]), 0.9).tolist() == [[True, False, False], [False, False, False]]
+    assert lac.members(np.array([easy]), 0.9)[0].tolist() == [True, False, False]
+
+
+def test_mapie_sums_the_same_probabilities() -> None:
+    aps = pytest.importorskip("mapie.conformity_scores.sets.aps", reason="mapie==1.6.0 is not installed")
+    gold, logits = sample(2_000, 2.0)
+    probabilities = softmax(logits)
+    oracle, _ = aps.APSConformityScore.get_true_label_cumsum_proba(gold[:1000], probabilities[:1000], np.arange(8))
+    ours = fit_label_sets(gold[:1000], probabilities[:1000], "aps")
+    for coverage in (0.6, 0.8, 0.9, 0.95):
+        limit = min(1.0, np.sort(oracle.ravel())[int(np.ceil(1001 * coverage)) - 1])
+        assert ours.thresholds[round(100 * coverage) - 50] == pytest.approx(limit)
+        members = ours.members(probabilities[1000:], coverage)
+        for row, chosen in zip(probabilities[1000:], members, strict=True):
+            expected, total = set(), 0.0
+            for label in np.argsort(-row, kind="stable").tolist():
+                total += row[label]
+                if not expected or total <= limit + 1e-12:
+                    expected.add(label)
+            assert expected == set(np.flatnonzero(chosen).tolist())
+        assert set_scores(gold[1000:], members)["label_set_coverage"] > coverage - 0.03
 
 
 def test_too_few_rows_promise_nothing_more() -> None:

@@ -31,6 +31,31 @@ def test_constant_predictions_have_no_correlation_and_stay_json() -> None:
     json.dumps(scores, allow_nan=False)
 
 
+def test_rounding_is_no_correlation() -> None:
+    gold = np.array([0.0, 1.0, 2.0, 5.0])
+    for value in (0.1, 1 / 3, 1e-300, 7.7e8, -2.3):
+        # The mean of equal numbers is often another number, and what subtracting it leaves correlates perfectly.
+        same = np.full(4, value)
+        for scores in (similarity_scores(gold, same), similarity_scores(same, gold), similarity_scores(same, same)):
+            assert scores["pearson"] == scores["spearman"] == 0.0
+    # A model that gives every pair one score does so but for the last bits of float32.
+    collapsed = np.float32(0.37) + np.arange(4, dtype=np.float32) * np.spacing(np.float32(0.37))
+    assert len(set(collapsed.tolist())) > 1
+    scores = similarity_scores(gold, collapsed)
+    assert scores["pearson"] == scores["spearman"] == 0.0
+    assert similarity_scores(np.array([2.0]), np.array([1.0]))["pearson"] == 0.0
+
+
+def test_small_differences_still_correlate() -> None:
+    gold = np.array([0.0, 1.0, 2.0, 5.0])
+    for scale, shift in ((1e-5, 0.5), (1.0, 1e5), (1e-200, 0.0), (1e100, 0.0), (3.0, -7.0)):
+        scores = similarity_scores(gold, gold * scale + shift)
+        assert scores["pearson"] == pytest.approx(1.0) and scores["spearman"] == pytest.approx(1.0)
+        assert -1.0 <= scores["pearson"] <= 1.0
+    # Gold scores are exact: a narrow range far from zero is a range.
+    assert similarity_scores(gold * 1e-3 + 1e6, gold)["pearson"] == pytest.approx(1.0)
+
+
 def test_largest_errors_come_first() -> None:
     split = ScorePredictions(list("abc"), list("xyz"), np.array([0.0, 5.0, 2.0]), np.array([1.0, 0.5, 2.0]))
     assert largest_errors(split, limit=2).rows == [["b", "y", 5.0, 0.5, -4.5], ["a", "x", 0.0, 1.0, 1.0]]

@@ -90,6 +90,26 @@ def test_written_answers_are_shown_as_predictions(tmp_path) -> None:
     assert (group["rows"]["test"][place]["gold"], predicted) == ("coins", "")
 
 
+def test_an_ensemble_is_no_seed_and_an_older_run_lacks_its_total(tmp_path) -> None:
+    for seed in (1, 2):
+        write_run(tmp_path / f"many-seed{seed}", seed=seed, macro_f1=0.5 + seed / 10)
+    folder = write_run(tmp_path / "many-ensemble", seed=42, macro_f1=0.9)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics["train"] = {"members": 2, "steps": 60}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    newer = write_run(tmp_path / "newer", seed=3, learning_rate=0.1)
+    cost = {"train_seconds": 5.0, "cache_seconds": 0.0, "cache_splits_reused": 3, "total_seconds": 6.0}
+    (newer / "metrics.json").write_text(json.dumps(json.loads((newer / "metrics.json").read_text()) | {"cost": cost}))
+    [group] = build_payload(collect(tmp_path))["groups"]
+    [family] = group["seeds"]
+    assert family["seeds"] == [1, 2] and family["metrics"]["test.macro_f1"][0] == pytest.approx(0.65)
+    runs = {run["name"]: run for run in group["runs"]}
+    assert [runs[name]["members"] for name in ("many-seed1", "many-ensemble")] == [None, 2]
+    # What an older run does not know is not there, so that the page shows a blank and no 0.
+    assert "cost.total_seconds" not in runs["many-seed1"]["metrics"]
+    assert runs["newer"]["metrics"]["cost.total_seconds"] == 6.0
+
+
 def test_runs_that_differ_by_seed_only(tmp_path) -> None:
     values = {1: 0.5, 2: 0.6, 3: 0.64}
     for seed, value in values.items():

@@ -18,7 +18,7 @@ import reproduce
 from opinionlm.errors import UserError
 from opinionlm.experiments.data_tables import is_data_table, load_data_table
 from opinionlm.experiments.grid import SCALES, load_table
-from opinionlm.experiments.grid_runner import only_one, runs_of
+from opinionlm.experiments.grid_runner import only_one, require_same_options, runs_of
 from opinionlm.experiments.grid_validation import check_options, plan_text
 from opinionlm.experiments.tables import collect, latex, markdown, write_table
 
@@ -113,6 +113,32 @@ def finish(run, accuracy: float) -> None:
     (run.folder / "metrics.json").write_text(
         json.dumps({"test": {"accuracy": accuracy}, "cost": {"train_seconds": 12.0}})
     )
+
+
+def test_a_mean_over_some_of_the_seeds_is_none(tmp_path) -> None:
+    table = load_table(
+        save(tmp_path, measures={"Accuracy": "test.accuracy", "Seconds": "cost.total_seconds"}), "smoke", {}
+    )
+    runs = runs_of(table, tmp_path)
+    finish(runs[0], 0.40)
+    finish(runs[1], 0.50)
+    # The first run is from before totals were kept; then both have one.
+    for run, expected in ((runs[1], None), (runs[0], 20.0)):
+        path = run.folder / "metrics.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"cost": {"total_seconds": 20.0}}))
+        found = collect(table, runs)[0].measured.get("Seconds")
+        assert (found is None) if expected is None else found["mean"] == expected
+
+
+def test_runs_over_other_evaluation_texts_are_not_mixed_in(tmp_path) -> None:
+    table = load_table(save(tmp_path), "smoke", {"max_eval_samples": 20})
+    runs = runs_of(table, tmp_path)
+    finish(runs[0], 0.40)
+    (runs[0].folder / "environment.json").write_text("{}")
+    with pytest.raises(UserError, match="drew its validation and test texts with its own seed.*--force"):
+        require_same_options(runs, force=False)
+    (runs[0].folder / "environment.json").write_text('{"evaluation_seed": 42}')
+    require_same_options(runs, force=False)
 
 
 def test_numbers_by_hand(tmp_path) -> None:

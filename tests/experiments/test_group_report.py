@@ -36,10 +36,64 @@ def test_report_by_hand(outputs, capsys) -> None:
     group_report.main(["mine", str(outputs), "--output", str(outputs / "deep" / "report.md")])
     text = (outputs / "deep" / "report.md").read_text()
     assert capsys.readouterr().out == text
-    assert "| adaptation | runs | macro_f1 | seconds |" in text
+    assert "| adaptation | runs | macro_f1 | of training |" in text
     assert "| full | 2 | 0.550 ± 0.071 | 9.000 |" in text and "| lora | 1 | 0.800 | 9.000 |" in text
     assert f"Best by validation macro_f1: {outputs / 'b' / 'three'}" in text
     assert f"Not finished: {outputs / 'b' / 'four'}" in text and "five" not in text
+
+
+def rewrite(folder: Path, **sections) -> None:
+    path = folder / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | sections))
+
+
+def test_a_run_without_a_validation_score_is_not_the_best(tmp_path, capsys) -> None:
+    for name, score in (("one", 0.6), ("two", 0.7)):
+        add_run(tmp_path / name, "mine", 0.5)
+        rewrite(tmp_path / name, validation={"loss": score}, test={"loss": score})
+    add_run(tmp_path / "three", "mine", 0.5, adaptation="lora")
+    rewrite(tmp_path / "three", validation={}, test={"loss": 0.9})
+    group_report.main(["mine", str(tmp_path)])
+    # Of a loss the smallest is the best, and a missing one is none.
+    assert f"Best by validation loss: {tmp_path / 'one'}" in capsys.readouterr().out
+    for name in ("one", "two"):
+        rewrite(tmp_path / name, validation={})
+    group_report.main(["mine", str(tmp_path)])
+    assert "Best by validation loss: no run has that score" in capsys.readouterr().out
+
+
+def test_an_ensemble_is_no_seed(tmp_path, capsys) -> None:
+    for seed, score in ((0, 0.6), (1, 0.7)):
+        add_run(tmp_path / f"many-seed{seed}", "mine", score, seed=seed)
+        rewrite(tmp_path / f"many-seed{seed}", cost={"train_seconds": 5.0, "total_seconds": 9.0})
+    add_run(tmp_path / "many-ensemble", "mine", 0.9, seed=42)
+    rewrite(tmp_path / "many-ensemble", train={"members": 2}, cost={"train_seconds": 10.0, "total_seconds": 18.0})
+    # Seed 1 once more, elsewhere: no third sample.
+    add_run(tmp_path / "zagain", "mine", 0.1, seed=1)
+    group_report.main(["mine", str(tmp_path)])
+    text = capsys.readouterr().out
+    assert "3 finished runs and 1 ensembles of them" in text
+    assert "| runs | macro_f1 | seconds in all | of training |" in text
+    assert "| 2 | 0.550 ± 0.071 | 9.000 | 5.000 |" in text and "| ensemble of 2 | 0.800 | 18 | 10 |" in text
+    assert f"Left out, its seed is there already: {tmp_path / 'zagain'}" in text
+
+
+def test_a_mean_says_over_how_many_runs(tmp_path, capsys) -> None:
+    for seed in range(3):
+        add_run(tmp_path / str(seed), "mine", 0.5 + seed / 10, seed=seed)
+    rewrite(tmp_path / "0", cost={"train_seconds": 5.0, "total_seconds": 9.0})
+    group_report.main(["mine", str(tmp_path)])
+    # Two runs are from before totals were kept: theirs is not 0.
+    assert "| 3 | 0.500 ± 0.100 | 9.000 (1 runs) |" in capsys.readouterr().out
+
+
+def test_other_data_are_another_row(tmp_path, capsys) -> None:
+    for seed, data in ((0, "a" * 64), (1, "b" * 64)):
+        add_run(tmp_path / str(seed), "mine", 0.5, seed=seed)
+        (tmp_path / str(seed) / "environment.json").write_text(json.dumps({"data_fingerprint": data}))
+    group_report.main(["mine", str(tmp_path)])
+    text = capsys.readouterr().out
+    assert "| data | runs |" in text and "| aaaaaaaa | 1 |" in text and "| bbbbbbbb | 1 |" in text
 
 
 def test_what_is_wrong_is_named(outputs) -> None:

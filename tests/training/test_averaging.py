@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification, TrainerCallback, Tr
 
 from opinionlm.errors import UserError
 from opinionlm.parsing import parse_config
-from opinionlm.training.averaging import WeightAverage
+from opinionlm.training.averaging import WeightAverage, decay_at, describe_average
 from tests.classifier_runs import train
 from tests.training.test_loop import Killer, engine, of
 
@@ -46,6 +46,17 @@ def test_three_steps_by_hand() -> None:
     with average.applied():
         assert model.weight.item() == pytest.approx(seen[-1])
     assert model.weight.item() == -1.0
+
+
+def test_the_decay_that_a_run_reaches() -> None:
+    assert decay_at(0.999, 30) == 31 / 40 and decay_at(0.25, 30) == 0.25
+    # The first steps at which the warm-up lets these through, by the formula itself.
+    for decay in (0.5, 0.9, 0.995, 0.999):
+        first = next(step for step in range(1, 10_000) if (1 + step) / (10 + step) >= decay - 1e-12)
+        assert f"reached at step {first:,} of {first:,}" in describe_average(decay, first)
+        assert "is never reached" in describe_average(decay, first - 1)
+    assert "ends at 0.775 with the last of 30 steps" in describe_average(0.999, 30)
+    assert describe_average(0.1, 5) == "average decay 0.1 of the weights, reached at step 1 of 5"
 
 
 def test_bfloat16_weights_have_a_float32_average() -> None:

@@ -106,6 +106,39 @@ def test_values_by_hand() -> None:
     assert margin(logits, 1 - label).item() == pytest.approx(math.log(1 + math.exp(0.25) / 3))
 
 
+@pytest.mark.parametrize("smoothing", [0.1, 0.6])
+def test_smoothed_mean_is_torchs(smoothing: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(40, 5, generator=generator) * 3, torch.randint(0, 5, (40,), generator=generator)
+    weights, labels[7] = torch.tensor([0.2, 0.6, 1.0, 2.2, 1.0]), -100
+    ours = SmoothedCrossEntropy(weights, smoothing)(logits, labels)
+    torchs = cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing)
+    assert ours.item() == pytest.approx(torchs.item(), rel=1e-5)
+    # Tags: the same over positions.
+    tags = SmoothedCrossEntropy(weights, smoothing)(logits.view(8, 5, 5), labels.view(8, 5))
+    assert tags.item() == pytest.approx(torchs.item(), rel=1e-5)
+
+
+def test_smoothed_weights_by_hand() -> None:
+    # p = 1/4, 3/4; label 0; weights ½ and 1½: (0.8 · ½ · log 4 + 0.1 · (½ · log 4 + 1½ · log 4/3)) / ½.
+    logits, label = torch.tensor([[0.0, math.log(3.0)]]), torch.tensor([0])
+    by_hand = (0.8 * 0.5 * math.log(4) + 0.1 * (0.5 * math.log(4) + 1.5 * math.log(4 / 3))) / 0.5
+    assert SmoothedCrossEntropy(torch.tensor([0.5, 1.5]), 0.2)(logits, label).item() == pytest.approx(by_hand)
+    # A label of weight zero brings nothing in, and no division by it.
+    none = SmoothedCrossEntropy(torch.tensor([0.0, 2.0]), 0.2)
+    assert none.weighted_sum(logits, label).item() == 0.0 and none.example_losses(logits, label).isfinite().all()
+
+
+def test_scaled_margins_by_hand() -> None:
+    logits, label = torch.tensor([[0.0, math.log(3.0)]]), torch.tensor([0])
+    margin = MarginLoss(torch.ones(2), [1, 16], 0.5, scale=30.0)
+    # Softmax of 30 · (−½, log 3): the loss is log(1 + exp(30 · (log 3 + ½))).
+    assert margin(logits, label).item() == pytest.approx(30 * (math.log(3) + 0.5), rel=1e-6)
+    # By default nothing is multiplied.
+    plain, one = (MarginLoss(torch.ones(2), [1, 16], 0.5, *scale) for scale in ((), (1.0,)))
+    assert plain(logits, label) == one(logits, label)
+
+
 def test_deferred_weights_start_when_told() -> None:
     loss, labels = MarginLoss(torch.tensor([1.0, 3.0]), [3, 1], 0.5), torch.tensor([0, 1, -100])
     assert loss.example_weights(labels).tolist() == [1, 1, 0]

@@ -78,6 +78,7 @@ def test_parameters_reach_their_loss() -> None:
     halved, whole = (chosen(loss="logit_adjusted", logit_adjustment_tau=tau).adjustment for tau in (0.5, 1.0))
     torch.testing.assert_close(2 * halved, whole)
     torch.testing.assert_close(whole.exp(), torch.tensor(COUNTS) / sum(COUNTS))
+    assert chosen(loss="ldam", ldam_scale=30.0).scale == 30.0 and chosen(loss="ldam").scale == 1.0
     assert chosen(loss="ldam", ldam_margin=0.3).margins.max().item() == pytest.approx(0.3)
     assert chosen(loss="tree_soft", tree_beta=1.0).targets.max() < chosen(loss="tree_soft").targets.max()
     # class_counts stand in for the training split's, for priors as for weights.

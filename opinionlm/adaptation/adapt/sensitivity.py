@@ -47,7 +47,9 @@ class Sensitivity:
 def standardised(values: np.ndarray) -> np.ndarray:
     """Values with mean 0 and variance 1; zeros where all are equal."""
     spread = values.std()
-    return (values - values.mean()) / spread if spread > 0 else np.zeros_like(values)
+    # Equal values have the spread of their mean's rounding.
+    varies = spread > 1e-13 * np.abs(values).max()
+    return (values - values.mean()) / spread if varies else np.zeros_like(values)
 
 
 def measure_sensitivity(

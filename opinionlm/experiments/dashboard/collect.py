@@ -18,6 +18,7 @@ from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.experiments.dashboard.data_reports import DataReport, find_report, prepared_by_fingerprint
 from opinionlm.experiments.dashboard.predictions import PredictionSummary, read_predictions
+from opinionlm.experiments.seed_families import members_of
 
 SPLITS = ("test", "validation")
 # Any of these makes a folder a run folder, even where the others are gone.
@@ -41,6 +42,7 @@ class Run:
         labels: leaf names in order, empty where the task has none.
         finished: when, UTC.
         warnings: what could not be read.
+        members: of an ensemble, how many runs it is made of; None of a run that was trained.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Run:
     labels: tuple[str, ...]
     finished: str
     warnings: list[str]
+    members: int | None = None
 
     @property
     def data_fingerprint(self) -> str:
@@ -177,6 +180,7 @@ def read_run(folder: Path, name: str) -> Run | Unusable:
         labels=named,
         finished=finished.strftime("%Y-%m-%d %H:%M"),
         warnings=warnings,
+        members=members_of(content),
     )
 
 

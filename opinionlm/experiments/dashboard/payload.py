@@ -15,8 +15,8 @@ from opinionlm.chosen_metric import direction
 from opinionlm.experiments.dashboard.collect import SPLITS, Collection, Run
 from opinionlm.experiments.dashboard.data_reports import DataReport
 from opinionlm.experiments.dashboard.predictions import MISTAKES, SAMPLE, SHOWN_CHARACTERS, PredictedRow
+from opinionlm.experiments.seed_families import NOT_COMPARED, one_per_seed
 from opinionlm.experiments.seeds import mean_and_interval
-from opinionlm.training.runs import HARMLESS
 
 # Over all runs and splits; with more runs every run gets fewer rows.
 MOST_PREDICTIONS = 12_000
@@ -26,22 +26,6 @@ MOST_POINTS = 200
 MAIN = ("entity_f1", "macro_f1", "f1", "rougeL", "rouge_l", "pearson", "spearman", "exact_match", "accuracy")
 # Metrics that only one task has; runs on prepared data that are no longer there say by them what they predict.
 TELLING = {"entity_f1": "token", "pearson": "similarity", "exact_match": "qa", "rougeL": "summarization"}
-# Options that say where things lie or how a run is tracked and logged, and the seed itself.
-NOT_COMPARED = HARMLESS | {
-    "seed",
-    "run_name",
-    "output_dir",
-    "data_dir",
-    "prepared_dir",
-    "cache_dir",
-    "cache_limit_gb",
-    "cache_frozen",
-    "save_total_limit",
-    "wandb_project",
-    "wandb_group",
-    "wandb_tags",
-    "logging_steps",
-}
 # The trainer's own bookkeeping in the history.
 NOT_CURVES = re.compile(r"runtime|per_second|num_input_tokens|^f1_|_ci95$|preparation_time")
 
@@ -145,6 +129,7 @@ def _run(
         "name": run.name,
         "finished": run.finished,
         "warnings": run.warnings,
+        "members": run.members,
         "options": {name: _shown_option(run.config.get(name)) for name in varying},
         "environment": {
             name: run.environment[name]
@@ -261,15 +246,15 @@ def _shared_rows(
 
 def _seed_families(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """Runs that differ by nothing but the seed, with mean, standard deviation and 95 % t interval of every metric."""
-    families: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, Run]] = {}
+    families: dict[tuple[str, tuple[tuple[str, str], ...]], list[Run]] = {}
     for run in runs:
+        if run.members is not None:
+            continue
         compared = sorted((name, repr(value)) for name, value in run.config.items() if name not in NOT_COMPARED)
-        family = families.setdefault((run.data_fingerprint, tuple(compared)), {})
-        # Trained twice with one seed is no second sample.
-        family.setdefault(repr(run.config.get("seed")), run)
+        families.setdefault((run.data_fingerprint, tuple(compared)), []).append(run)
     result = []
     for family in families.values():
-        members = list(family.values())
+        members = one_per_seed((run.config.get("seed"), run) for run in family)
         if len(members) < 2:
             continue
         names = [name for name in members[0].metrics if all(name in run.metrics for run in members)]

@@ -56,6 +56,11 @@ function metricText(name, value) {
   return Math.abs(value) >= 100 ? value.toFixed(1) : value.toFixed(3);
 }
 
+// Runs are compared by all the time they took; those from before that was noted, by that of training.
+function timeOf(group) {
+  return group.runs.some((run) => "cost.total_seconds" in run.metrics) ? "cost.total_seconds" : "cost.train_seconds";
+}
+
 function percent(share) {
   return `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
 }

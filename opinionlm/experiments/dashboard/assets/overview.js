@@ -6,7 +6,7 @@ function card(title, value, detail) {
 
 function groupTitle(group) {
   const size = group.testRows === null ? "" : `, ${plural(group.testRows, "test text")}`;
-  return `${group.dataset} · ${group.task.replaceAll("_", " ")} (${plural(group.runs.length, "run")}${size})`;
+  return `${group.dataset} · ${group.task.replaceAll("_", " ")} (${runCount(group.runs)}${size})`;
 }
 
 const chips = el("ul", { class: "chips", "aria-label": "Compared runs" });
@@ -50,23 +50,26 @@ function renderOverview() {
   const group = state.group;
   const name = `${state.split}.${state.metric}`;
   const order = ranked(group.runs, name);
-  const cards = [card("Finished runs", String(group.runs.length),
-    page.groups.length > 1 ? `of ${plural(page.groups.reduce((sum, one) => sum + one.runs.length, 0), "run")} on ${page.groups.length} data sets or tasks`
-      : `on ${group.dataset}`)];
+  const trained = group.runs.filter((run) => run.members === null);
+  const all = page.groups.flatMap((one) => one.runs);
+  const together = trained.length < group.runs.length ? `and ${plural(group.runs.length - trained.length, "ensemble")} of them, ` : "";
+  const cards = [card("Finished runs", String(trained.length),
+    together + (page.groups.length > 1 ? `of ${runCount(all)} on ${page.groups.length} data sets or tasks` : `on ${group.dataset}`))];
   if (order.length && directionOf(name)) {
     const best = order[0];
     const range = best.intervals[name];
     cards.push(card(`Best ${state.split} ${metricTitle(state.metric)}`, metricText(name, measure(best, name)),
       best.name + (range ? `, 95 % interval ${metricText(name, range[0])} to ${metricText(name, range[1])}` : "")));
-    const fast = range && fastestWithin(group.runs, name, range);
+    const fast = range && fastestWithin(group, name, range);
     if (fast && fast !== best) {
-      cards.push(card("Fastest within that interval", duration(measure(fast, "cost.train_seconds")),
+      cards.push(card("Fastest within that interval", duration(measure(fast, timeOf(group))),
         `${fast.name}: ${metricText(name, measure(fast, name))}`));
     }
   }
-  const seconds = group.runs.map((run) => measure(run, "cost.train_seconds")).filter((value) => value !== null);
+  // An ensemble's time is its members'.
+  const seconds = trained.map((run) => measure(run, timeOf(group))).filter((value) => value !== null);
   if (seconds.length) {
-    cards.push(card("Training time", duration(seconds.reduce((sum, value) => sum + value, 0)), `${plural(seconds.length, "run")} together`));
+    cards.push(card(metricTitle(timeOf(group).slice(5)), duration(seconds.reduce((sum, value) => sum + value, 0)), `${plural(seconds.length, "run")} together`));
   }
   if (page.unusable.length) {
     cards.push(card("Without results", String(page.unusable.length), el("a", { href: "#unusable" }, "unfinished or damaged folders")));
@@ -84,9 +87,14 @@ function renderOverview() {
   );
 }
 
-function fastestWithin(runs, name, range) {
-  const close = runs.filter((run) => measure(run, name) !== null && measure(run, name) >= range[0] && measure(run, name) <= range[1]);
-  return ranked(close, "cost.train_seconds")[0] ?? null;
+function runCount(runs) {
+  const ensembles = runs.filter((run) => run.members !== null).length;
+  return plural(runs.length - ensembles, "run") + (ensembles ? `, ${plural(ensembles, "ensemble")}` : "");
+}
+
+function fastestWithin(group, name, range) {
+  const close = group.runs.filter((run) => measure(run, name) !== null && measure(run, name) >= range[0] && measure(run, name) <= range[1]);
+  return ranked(close, timeOf(group))[0] ?? null;
 }
 
 when(["group"], renderToolbar);

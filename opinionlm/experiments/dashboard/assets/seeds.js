@@ -7,7 +7,12 @@ function renderSeeds() {
   if (section.hidden) return;
   const sorting = `${state.split}.${state.metric}`;
   const way = directionOf(sorting) === "lower" ? 1 : -1;
-  const order = [...families].sort((a, b) => way * ((a.metrics[sorting]?.[0] ?? 0) - (b.metrics[sorting]?.[0] ?? 0)));
+  // Families without the metric come last, whichever way is better.
+  const last = way * Infinity;
+  const order = [...families].sort((a, b) => {
+    const [first, second] = [a, b].map((family) => way * (family.metrics[sorting]?.[0] ?? last));
+    return first === second ? 0 : first - second;
+  });
   const spread = (family, name) => {
     const found = family.metrics[name];
     if (!found) return "–";
@@ -23,10 +28,10 @@ function renderSeeds() {
   const seeds = (family) => (family.seeds.length > 6 ? `${family.seeds.slice(0, 5).join(", ")} and ${family.seeds.length - 5} more` : family.seeds.join(", "));
   const rows = order.map((family) => [
     familyTitle(family, families), seeds(family), spread(family, sorting), range(family, sorting),
-    ...other.map((split) => spread(family, `${split}.${state.metric}`)), spread(family, "cost.train_seconds"),
+    ...other.map((split) => spread(family, `${split}.${state.metric}`)), spread(family, timeOf(state.group)),
   ]);
   body("seeds").replaceChildren(
-    simpleTable("Seeds", ["runs", "seeds", `${state.split} ${metric}`, "95 % interval of the mean", ...other.map((split) => `${split} ${metric}`), "training"], rows),
+    simpleTable("Seeds", ["runs", "seeds", `${state.split} ${metric}`, "95 % interval of the mean", ...other.map((split) => `${split} ${metric}`), metricTitle(timeOf(state.group).slice(5))], rows),
     note("Mean ± sample standard deviation over runs whose options differ by nothing but the seed; t interval of the mean."),
   );
 }

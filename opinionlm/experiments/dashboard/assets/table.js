@@ -33,7 +33,7 @@ function allColumns(group) {
 function defaultColumns(group, columns) {
   const options = columns.filter((column) => column.over === "option").slice(0, 4).map((column) => column.id);
   const extra = group.fingerprints.length > 1 ? ["fact.data_fingerprint"] : [];
-  return new Set([...options, ...extra, `test.${group.main}`, `validation.${group.main}`, "test.accuracy", "model.trainable_parameters", "cost.train_seconds"]);
+  return new Set([...options, ...extra, `test.${group.main}`, `validation.${group.main}`, "test.accuracy", "model.trainable_parameters", timeOf(group)]);
 }
 
 function visibleColumns() {
@@ -109,9 +109,10 @@ function drawTable() {
     const box = el("input", { type: "checkbox", checked: isSelected(run), "aria-label": `Compare ${run.name}`, onchange: () => toggleRun(run) });
     box.run = run;
     const slot = selection().find((one) => one.run === run)?.slot;
+    const members = run.members === null ? null : el("span", { class: "range" }, `ensemble of ${run.members}`);
     const warned = run.warnings.length ? el("span", { class: "warned", title: run.warnings.join("\n") }, "incomplete") : null;
     return el("tr", {}, el("td", { class: "pick" }, box), el("th", { scope: "row" },
-      el("span", { class: "place" }, slot ? sign(slot) : null), el("span", {}, run.name), warned), columns.map((column) => cell(run, column)));
+      el("span", { class: "place" }, slot ? sign(slot) : null), el("span", {}, run.name), members, warned), columns.map((column) => cell(run, column)));
   };
   const place = document.getElementById("run-table");
   place.replaceChildren(el("table", {},
