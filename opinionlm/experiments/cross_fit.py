@@ -67,7 +67,9 @@ def cross_fit(config: Config, number: int) -> dict[str, Any]:
     from opinionlm.evaluation.metrics import classification_scores
     from opinionlm.experiments.compare import read_run
     from opinionlm.experiments.ensembles import read_probabilities
+    from opinionlm.experiments.seeds import stored_metrics
     from opinionlm.training.runs import is_finished, write_json
+    from opinionlm.training.spending import members_cost, seconds_text
 
     data, folder = config.data, config.run_folder.with_name(f"{config.training.run_name}-crossfit")
     prepared = load_data(data)
@@ -99,12 +101,15 @@ def cross_fit(config: Config, number: int) -> dict[str, Any]:
         shutil.rmtree(run.run_folder / "checkpoints", ignore_errors=True)
     write_soft_labels(folder / SOFT_LABELS, texts["id"], probabilities, prepared.taxonomy)
     scores = classification_scores(labels, decided, prepared.taxonomy)
-    content = {"folds": number, "texts": len(labels), "cross_validated": scores}
+    # What soft labels cost before the run that learns from them: one training per fold.
+    cost = members_cost([stored_metrics(run)["cost"] for run in runs])
+    content = {"folds": number, "texts": len(labels), "cross_validated": scores, "cost": cost}
     # Not metrics.json: that would make the folder a run, which it is not.
     write_json(folder / "cross_validation.json", content)
     print(
         f"\n{len(labels):,} training texts, each labelled by a model of the other folds: macro-F1 "
         f"{scores['macro_f1']:.3f}, accuracy {scores['accuracy']:.3f}\n"
+        f"The folds took {seconds_text(cost.get('total_seconds', cost['train_seconds']))}\n"
         f"Train on what they say beside the labels with\n"
         f"  --soft_labels {folder / SOFT_LABELS}"
     )

@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from opinionlm.chosen_metric import direction
 from opinionlm.errors import UserError, run_script
 from opinionlm.experiments.run_numbers import look_up
 from opinionlm.experiments.seed_families import NOT_COMPARED, members_of, one_per_seed
@@ -27,7 +28,6 @@ from opinionlm.experiments.tables import measured_text, pipe_table
 from opinionlm.training.runs import write_text
 
 SCORES = (*SHOWN, "rouge1", "rougeL", "exact_match", "f1", "perplexity", "loss")
-LOWER_IS_BETTER = {"ece", "mse", "mae", "perplexity", "loss"}
 COSTS = {
     "seconds in all": "cost.total_seconds",
     "of training": "cost.train_seconds",
@@ -143,7 +143,7 @@ def best_line(runs: Sequence[GroupRun], name: str) -> str:
     having = [(score, run) for run in runs if (score := look_up(run.metrics, f"validation.{name}")) is not None]
     if not having:
         return f"Best by validation {name}: no run has that score"
-    _, best = (min if name in LOWER_IS_BETTER else max)(having, key=lambda one: one[0])
+    _, best = (min if direction(name) == "lower" else max)(having, key=lambda one: one[0])
     return f"Best by validation {name}: {best.folder}"
 
 

@@ -59,6 +59,9 @@ def test_two_folds_label_all_training_texts(setting, capsys, monkeypatch) -> Non
     right = [row["gold"] == row["predicted"] for row in predicted.values()]
     assert content["cross_validated"]["accuracy"] == pytest.approx(np.mean(right))
     assert not any((folder / f"fold{fold}" / "checkpoints").exists() for fold in range(2))
+    # The labels cost what the folds did.
+    costs = [json.loads((folder / f"fold{fold}" / "metrics.json").read_text())["cost"] for fold in range(2)]
+    assert content["cost"]["total_seconds"] == pytest.approx(sum(cost["total_seconds"] for cost in costs))
 
     # What is finished is not trained again, and the labels can be trained on.
     before = (folder / "fold0" / "metrics.json").stat().st_mtime_ns
