@@ -47,7 +47,6 @@ def train(config: Config) -> dict[str, Any] | None:
         answer_numbers,
         describe_answers,
         judge_splits,
-        save_best_answers,
         write_answer_results,
     )
     from opinionlm.experiments.judging import Judge, answer_choice
@@ -140,11 +139,9 @@ def train(config: Config) -> dict[str, Any] | None:
 
         # The trainer now holds the best checkpoint; test is read here, once.
         results, rule = judge_splits(trainer, judge, splits, readers, config)
-        both_seconds = (seconds, clock.seconds - seconds)
         if not is_main:
             return None
-        numbers = answer_numbers(config, trainer, outcome, both_seconds, splits)
-        save_best_answers(config, trainer, encoder, prepared, results, rule, numbers)
+        numbers = answer_numbers(config, trainer, outcome, (seconds, clock.seconds - seconds), splits)
         return write_answer_results(config, trainer, numbers, judge, splits, results, rule, tracker)
 
 

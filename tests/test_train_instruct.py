@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import predict
 import train_instruct
+from opinionlm.data.prepared import load_prepared
 from opinionlm.errors import UserError
 from opinionlm.evaluation.label_calibration import calibrated_probabilities
 from opinionlm.evaluation.scoring import score_labels, scored_ids
@@ -74,10 +75,15 @@ def finished(setting, tmp_path_factory) -> tuple[Path, dict]:
 def test_run_folder(setting, finished) -> None:
     folder, metrics = finished
     stored = json.loads((folder / "metrics.json").read_text())
-    # The card says what was done and spent, as metrics.json does: 72 texts in batches of 16, twice.
+    # The card says what was done and spent, as metrics.json does: the texts in batches of 16, twice.
+    (prepared,) = Path(setting["prepared_dir"]).glob("posts-*")
+    texts = 2 * len(load_prepared(prepared).dataset["train"])
     card, made, cost = (folder / "best" / "README.md").read_text(), stored["train"], stored["cost"]
-    assert made["steps"] == 10 and made["texts_per_step"] == 72 * 2 / 10
-    assert f"| optimizer step | 16 texts; 14.4 texts, {made['tokens_per_step']:,.0f} tokens on average |" in card
+    assert made["steps"] == 10 and made["texts_per_step"] == texts / 10
+    assert (
+        f"| optimizer step | 16 texts; {texts / 10:.1f} texts, {made['tokens_per_step']:,.0f} tokens on average |"
+        in card
+    )
     assert "| training | 2 epochs, 10 steps |" in card and f"| cost | {describe_cost(cost)} |" in card
     assert cost["total_seconds"] == pytest.approx(cost["train_seconds"] + cost["evaluation_seconds"])
     assert stored == metrics

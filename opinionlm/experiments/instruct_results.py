@@ -179,11 +179,12 @@ def write_answer_results(
     rule: AnswerRule,
     tracker: Tracker,
 ) -> dict[str, Any]:
-    """Write predictions, figures, history and, last of all, ``metrics.json``; print the summary.
+    """Write ``best/``, predictions, figures, history and, last of all, ``metrics.json``; print the summary.
 
     Returns:
         The content of ``metrics.json``.
     """
+    save_best_answers(config, trainer, judge.encoder, judge.prepared, results, rule, numbers)
     folder, state = config.run_folder, trainer.state
     chosen = answer_choice(judge.prepared, config)
     metrics = {
