@@ -23,7 +23,6 @@ class ConsoleCallback(TrainerCallback):
     def __init__(self, shown: Sequence[str], greater_is_better: bool = True) -> None:
         self.shown, self.sign = shown, 1 if greater_is_better else -1
         self.bar: tqdm | None = None
-        self.losses: list[float] = []
         self.best: float | None = None
 
     def on_train_begin(
@@ -42,28 +41,9 @@ class ConsoleCallback(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Advance the bar; before an evaluation have the training loss logged that its line shows."""
-        control.should_log = control.should_log or control.should_evaluate
+        """Advance the bar."""
         if self.bar is not None:
             self.bar.update(state.global_step - self.bar.n)
-
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Have the training loss since the last log logged before the epoch's evaluation."""
-        control.should_log = control.should_log or control.should_evaluate
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Remember training losses for the next evaluation's line."""
-        if logs and "loss" in logs:
-            self.losses.append(logs["loss"])
 
     def on_evaluate(
         self,
@@ -77,17 +57,16 @@ class ConsoleCallback(TrainerCallback):
         if not state.is_world_process_zero or not metrics:
             return
         score = metrics[f"eval_{self.shown[0]}"]
-        train = sum(self.losses) / len(self.losses) if self.losses else float("nan")
         # As for the engines: a score that is no number is never the best.
         is_best = not math.isnan(score) and (self.best is None or self.sign * score > self.sign * self.best)
         mark = "  best so far" if is_best else ""
         self.best = score if is_best else self.best
-        self.losses.clear()
         # The loss stands before them anyway.
         names = [name for name in dict.fromkeys(self.shown) if name != "loss"]
         scores = "  ".join(f"{name} {metrics[f'eval_{name}']:.4f}" for name in names)
         tqdm.write(
-            f"epoch {state.epoch:.2f}  step {state.global_step}/{state.max_steps}  train loss {train:.4f}  "
+            f"epoch {state.epoch:.2f}  step {state.global_step}/{state.max_steps}  "
+            f"train loss {metrics.get('loss_since_evaluation', math.nan):.4f}  "
             f"validation loss {metrics['eval_loss']:.4f}  {scores}{mark}"
         )
 

@@ -141,7 +141,6 @@ class TrainingLoop:
             self.scheduler,
         )
         self.max_nonfinite_steps, self.counters = max_nonfinite_steps, Counters()
-        self.loss_since_log = torch.zeros((), device=args.device)
 
     def train(self, resume_from_checkpoint: str | None = None) -> TrainOutput:
         """Train to the end, then put the best checkpoint's weights back.
@@ -175,13 +174,13 @@ class TrainingLoop:
             self._run_epoch(epoch, done, loader)
             self._tell("on_epoch_end")
             self._log_evaluate_save()
-        self.counters.loss_total += self._gathered_loss()
+        if self.counters.steps_since_log:
+            self._log_training_loss()
         if self.state.best_model_checkpoint is not None:
             load_best_weights(self.model, Path(self.state.best_model_checkpoint))
         self._tell("on_train_end")
         seconds = time.perf_counter() - started
-        mean_loss = self.counters.loss_total / max(self.state.global_step, 1)
-        return TrainOutput(self.state.global_step, mean_loss, {"train_runtime": seconds})
+        return TrainOutput(self.state.global_step, self.counters.mean_loss, {"train_runtime": seconds})
 
     def _run_epoch(self, epoch: int, done: int, loader: EpochDataLoader) -> None:
         """One pass over the plan's batches, from the step after the last ``done`` one."""
@@ -212,13 +211,14 @@ class TrainingLoop:
         self.grad_norm = float(self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.args.max_grad_norm))
         losses_of_all = self.accelerator.gather(losses[None]).mean(dim=0)
         if math.isfinite(self.grad_norm) and bool(losses_of_all.isfinite().all()):
-            self.loss_since_log += losses.sum()
+            self.counters.add(float(losses_of_all.sum()))
         else:
             self._skip_or_stop(losses_of_all.tolist())
         self._tell("on_pre_optimizer_step")
         self.optimizer.step()
         self._tell("on_optimizer_step")
-        self.learning_rate = self.optimizer.param_groups[0]["lr"]
+        rate = self.optimizer.param_groups[0]["lr"]
+        self.counters.last_step = {"grad_norm": self.grad_norm, "learning_rate": rate}
         if self.args.lr_scheduler_type not in PLATEAU:
             self.scheduler.step()
         self.wrapped.zero_grad()
@@ -294,27 +294,20 @@ class TrainingLoop:
         """
         self.control = getattr(self.handler, event)(self.args, self.state, self.control)
 
-    def _gathered_loss(self) -> float:
-        """Sum of the steps' losses since the last log, as a mean over processes; starts counting anew."""
-        total = self.accelerator.gather(self.loss_since_log).mean().item()
-        self.loss_since_log.zero_()
-        return total
-
     def _log_evaluate_save(self) -> None:
         """Do what the callbacks asked for."""
-        counters = self.counters
-        if self.control.should_log and self.state.global_step > counters.last_logged_step:
-            total = self._gathered_loss()
-            counters.loss_total += total
-            logs = {"loss": total / (self.state.global_step - counters.last_logged_step)}
-            logs |= {"grad_norm": self.grad_norm, "learning_rate": self.learning_rate}
-            counters.last_logged_step = self.state.global_step
-            self._log(logs | {"num_input_tokens_seen": self.state.num_input_tokens_seen})
+        if self.control.should_log and self.state.global_step > self.counters.last_logged_step:
+            self._log_training_loss()
         if self.control.should_evaluate:
             self._evaluate()
         if self.control.should_save:
             self._save()
             self._tell("on_save")
+
+    def _log_training_loss(self) -> None:
+        """Log the loss since it was last logged, and what the last step was made with."""
+        logs = self.counters.close_window(self.state.global_step) | self.counters.last_step
+        self._log(logs | {"num_input_tokens_seen": self.state.num_input_tokens_seen})
 
     def _log(self, logs: dict[str, float]) -> None:
         logs = logs | {"epoch": self.state.epoch}
@@ -325,7 +318,7 @@ class TrainingLoop:
         """Score validation; remember whether it is the best so far."""
         with nullcontext() if self.average is None else self.average.applied():
             scores = self.compute_metrics(self._prediction(self.eval_dataset))
-        metrics = {f"eval_{name}": value for name, value in scores.items()}
+        metrics = {f"eval_{name}": value for name, value in scores.items()} | self.counters.close_evaluation()
         self._log(metrics)
         self.control = self.handler.on_evaluate(self.args, self.state, self.control, metrics)
         score = metrics[f"eval_{self.args.metric_for_best_model}"]
@@ -368,7 +361,6 @@ class TrainingLoop:
             self.state.best_model_checkpoint = str(folder)
         process = self.args.process_index
         keep_callbacks(self.state, [*self.handler.callbacks, self.control])
-        self.counters.loss_since_log = self.loss_since_log.item()
         with writing(folder):
             if self.state.is_world_process_zero:
                 save_trained_weights(self.model, folder)
@@ -389,4 +381,3 @@ class TrainingLoop:
         self.state = stored
         restore_callbacks(stored, self.handler.callbacks)
         self.counters = Counters.load(folder, self.args.process_index)
-        self.loss_since_log.fill_(self.counters.loss_since_log)

@@ -218,13 +218,16 @@ class OpinionTrainer(Trainer):
         losses = torch.stack(self.step_losses)
         if self.args.world_size > 1:
             losses = self.accelerator.gather(losses[None]).mean(dim=0)
+        rate = self._get_learning_rate()
         if math.isfinite(norm) and bool(losses.isfinite().all()):
+            self.counters.add(float(losses.sum()))
+            self.counters.last_step = {"grad_norm": norm, "learning_rate": rate}
             return norm
         epoch, step = divmod(self.state.global_step, math.ceil(len(self.plan) / self.args.gradient_accumulation_steps))
         start = step * self.args.gradient_accumulation_steps
         batches = self.plan.batches(epoch)[start : start + len(self.step_batches)]
         ids = [[self.train_dataset.name_of(position) for position in batch] for batch in batches]
-        facts = StepFacts(self.state.global_step + 1, losses.tolist(), norm, self._get_learning_rate(), ids)
+        facts = StepFacts(self.state.global_step + 1, losses.tolist(), norm, rate, ids)
         self.counters.nonfinite_steps += 1
         folder = Path(self.args.output_dir).parent
         refuse_nonfinite(
@@ -232,6 +235,7 @@ class OpinionTrainer(Trainer):
         )
         # Optimizers leave parameters without gradient alone; the step counts, and the schedule goes on.
         model.zero_grad(set_to_none=True)
+        self.counters.last_step = {"grad_norm": 0.0, "learning_rate": rate}
         return 0.0
 
     def batch_weight(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -270,6 +274,19 @@ class OpinionTrainer(Trainer):
             loss = loss + extra / self.passes_of_step
         return (loss, outputs) if return_outputs else loss
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Trainer's, with the means of `Counters` as training losses.
+
+        Trainer's own sum counts a skipped step as one, or puts a guess in its place. It also adds time and speed to
+        every log where it is given the start: they belong to the run as a whole, and its closing log has them.
+        """
+        if "loss" in logs:
+            del logs["loss"]
+            logs |= self.counters.close_window(self.state.global_step)
+        if self.is_in_train and any(name.startswith("eval_") for name in logs):
+            logs |= self.counters.close_evaluation()
+        super().log(logs)
+
     def evaluate(
         self,
         eval_dataset: Dataset | None = None,
@@ -306,7 +323,12 @@ class OpinionTrainer(Trainer):
             self.compute_metrics = compute
 
     def _finalize_training(self, trial: None, num_train_samples: int, start_time: float) -> TrainOutput:
-        """Trainer's, with the seconds before an interruption counted as well."""
+        """Trainer's, with what is left of the training loss logged, and the seconds before an interruption counted."""
+        if self.counters.steps_since_log:
+            self.log({"loss": 0.0} | self.counters.last_step)
+        self._tr_loss.zero_()
+        steps = self.state.global_step - self._initial_global_step
+        self._total_loss_scalar = self.counters.mean_loss * steps
         return super()._finalize_training(trial, num_train_samples, start_time - self.earlier_seconds)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
@@ -328,8 +350,6 @@ class OpinionTrainer(Trainer):
         try:
             with writing(folder):
                 super()._save_checkpoint(model, trial)
-                self.counters.loss_total, self.counters.loss_since_log = self._total_loss_scalar, self._tr_loss.item()
-                self.counters.last_logged_step = self._globalstep_last_logged
                 self.counters.seconds = self.earlier_seconds + time.time() - self.started
                 self.counters.save(folder, self.args.process_index)
         finally:
@@ -343,8 +363,7 @@ class OpinionTrainer(Trainer):
         # Trainer's closing words are then about all steps, and all seconds below.
         self._initial_global_step = 0
         self.counters = Counters.load(self.resumed_from, self.args.process_index)
-        self._total_loss_scalar, self.earlier_seconds = self.counters.loss_total, self.counters.seconds
-        self._tr_loss.fill_(self.counters.loss_since_log)
+        self.earlier_seconds = self.counters.seconds
         self._globalstep_last_logged = self.counters.last_logged_step
 
     def _load_best_model(self) -> None:
