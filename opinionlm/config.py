@@ -7,6 +7,7 @@ collects every error before anything is loaded.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -237,6 +238,19 @@ def validate(config: Config) -> None:
             method.class_counts,
             "must be positive counts, one per label",
         )
+    trackers = config.tracking.report_to
+    require(
+        0 < len(trackers) == len(set(trackers)) and ("none" not in trackers or len(trackers) == 1),
+        "report_to",
+        trackers,
+        "must be none, or name wandb and tensorboard at most once each",
+    )
+    require(
+        "tensorboard" not in trackers or find_spec("tensorboard") is not None,
+        "report_to",
+        trackers,
+        "needs the package tensorboard; `pip install -r requirements.txt`, or leave it out",
+    )
     require(
         is_folder_name(training.run_name),
         "run_name",

@@ -324,7 +324,9 @@ class TrainingConfig:
 class TrackingConfig:
     """Where a run is logged."""
 
-    report_to: Literal["wandb", "tensorboard", "none"] = option("wandb", "W&B needs no account: it then runs offline")
+    report_to: list[Literal["wandb", "tensorboard", "none"]] = option(
+        ["wandb"], "wandb, tensorboard, both, or none; W&B needs no account: it then runs offline"
+    )
     wandb_project: str = option("opinionlm", "W&B project")
     wandb_group: str | None = option(None, "runs of one comparison share a group")
     wandb_tags: list[str] = option([], "tags to find runs by")

@@ -36,11 +36,11 @@ def predictions() -> SplitPredictions:
     return SplitPredictions(LABELS, ["spam", "buy | now", "dump\nit", "hm"], np.array([0, 1, 2, 2]), probabilities)
 
 
-def config(folder: Path, report_to: str = "wandb") -> Config:
+def config(folder: Path, *report_to: str) -> Config:
     config = Config()
     config.training.run_name = folder.name
     config.training.output_dir = str(folder.parent)
-    config.tracking.report_to = report_to
+    config.tracking.report_to = list(report_to or ["wandb"])
     config.tracking.wandb_group, config.tracking.wandb_tags = "table-1", ["gemma", "top1"]
     return config
 
@@ -71,7 +71,7 @@ def log_a_run(tracker) -> None:
     """What Trainer and the training script log in a run of two epochs."""
     callback, state = TrackingCallback(tracker), State()
     for step, logs in (
-        (10, {"loss": 1.5, "learning_rate": 5e-5, "grad_norm": 1.0, "epoch": 0.5}),
+        (10, {"loss": 1.5, "learning_rate": 5e-5, "grad_norm": 1.0, "epoch": 0.5, "train_runtime": 3.0}),
         (20, {"eval_macro_f1": 0.25, "eval_loss": 1.4, "epoch": 1.0}),
         (30, {"loss": float("nan"), "learning_rate": 3e-5, "epoch": 1.5}),
         (40, {"eval_macro_f1": 0.5, "eval_loss": 1.2, "epoch": 2.0}),

@@ -6,15 +6,14 @@ W&B needs neither account nor network: without them it writes an offline run tha
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -22,14 +21,27 @@ from opinionlm.config import Config
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.errors import UserError
 from opinionlm.evaluation.reports import Table
-from opinionlm.experiments.split_report import Predictions, figures_of, tables_of
+from opinionlm.experiments.split_report import Predictions
+from opinionlm.training.runs import TENSORBOARD
 
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+# The mean loss over the whole run, which Trainer logs once, when training is over; the loss on the way is `loss`. Time
+# and speed do not tell: Trainer adds them to every log where tokens are counted.
+CLOSING = "train_loss"
+
+# An optimizer step and what was logged of it, named ``train/loss``, ``validation/macro_f1`` and the like.
+Point = tuple[int, Mapping[str, float]]
 
 
 class Tracker(ABC):
     """Where a run is logged; a context manager that closes the log and marks runs that died of an exception."""
+
+    @abstractmethod
+    def begin(self, history: Sequence[Point]) -> None:
+        """Training begins.
+
+        Args:
+            history: what was logged before the checkpoint that training goes on from, in order; empty for a new run.
+        """
 
     @abstractmethod
     def log(self, metrics: Mapping[str, float], step: int) -> None:
@@ -65,6 +77,9 @@ class Tracker(ABC):
 class NoTracking(Tracker):
     """Logs nowhere: ``report_to: none``, and every process but the main one."""
 
+    def begin(self, history: Sequence[Point]) -> None:
+        """Do nothing."""
+
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Do nothing."""
 
@@ -92,6 +107,10 @@ class GuardedTracker(Tracker):
     def __init__(self, inner: Tracker, name: str) -> None:
         self.inner = inner
         self.name = name
+
+    def begin(self, history: Sequence[Point]) -> None:
+        """Pass on."""
+        self._attempt(lambda: self.inner.begin(history))
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Pass on."""
@@ -124,6 +143,47 @@ class GuardedTracker(Tracker):
                 broken.finish()
 
 
+class SeveralTrackers(Tracker):
+    """Passes everything on to several trackers, each of which fails for itself.
+
+    Args:
+        trackers: guarded ones.
+    """
+
+    def __init__(self, trackers: Sequence[Tracker]) -> None:
+        self.trackers = trackers
+
+    def begin(self, history: Sequence[Point]) -> None:
+        """Pass on."""
+        for tracker in self.trackers:
+            tracker.begin(history)
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Pass on."""
+        for tracker in self.trackers:
+            tracker.log(metrics, step)
+
+    def summarise(self, values: Mapping[str, Any]) -> None:
+        """Pass on."""
+        for tracker in self.trackers:
+            tracker.summarise(values)
+
+    def log_predictions(self, split: str, predictions: Predictions) -> None:
+        """Pass on."""
+        for tracker in self.trackers:
+            tracker.log_predictions(split, predictions)
+
+    def log_artifacts(self, prepared: PreparedDataset, best: Path) -> None:
+        """Pass on."""
+        for tracker in self.trackers:
+            tracker.log_artifacts(prepared, best)
+
+    def finish(self, failed: bool = False) -> None:
+        """Pass on."""
+        for tracker in self.trackers:
+            tracker.finish(failed)
+
+
 def open_tracking(config: Config, run_folder: Path, environment: Mapping[str, Any]) -> Tracker:
     """Start logging a run. To be called by the main process only; the others use `NoTracking`.
 
@@ -138,79 +198,56 @@ def open_tracking(config: Config, run_folder: Path, environment: Mapping[str, An
     Raises:
         UserError: TensorBoard was asked for and is not installed.
     """
-    match config.tracking.report_to:
-        case "wandb":
-            from opinionlm.experiments.tracking_wandb import WandbTracking, start_wandb
+    trackers: list[Tracker] = []
+    for name in config.tracking.report_to:
+        match name:
+            case "wandb":
+                trackers.append(open_wandb(config, run_folder, environment))
+            case "tensorboard":
+                trackers.append(open_tensorboard(config, run_folder, environment))
+    started = [tracker for tracker in trackers if not isinstance(tracker, NoTracking)]
+    if not started:
+        return NoTracking()
+    return started[0] if len(started) == 1 else SeveralTrackers(started)
 
-            try:
-                run = start_wandb(config, run_folder, environment)
-            except Exception as error:
-                say(f"W&B: no tracking, the run goes on ({one_line(error)})")
-                return NoTracking()
-            return (
-                NoTracking()
-                if run is None
-                else GuardedTracker(WandbTracking(run, config.tracking.wandb_artifacts), "W&B")
-            )
-        case "tensorboard":
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                raise UserError(
-                    "report_to: tensorboard is not installed; `pip install -r requirements.txt`, or use wandb or none"
-                ) from None
-            folder = run_folder / "tensorboard"
-            say(f"TensorBoard: logging to {folder}; look at it with: tensorboard --logdir {folder}")
-            tracker = GuardedTracker(TensorBoardTracking(SummaryWriter(str(folder))), "TensorBoard")
-            tracker.summarise({"config": config.flat(), "environment": dict(environment)})
-            return tracker
-        case "none":
+
+def open_wandb(config: Config, run_folder: Path, environment: Mapping[str, Any]) -> Tracker:
+    """Start or continue a W&B run; `NoTracking` where it is disabled or cannot be started."""
+    from opinionlm.experiments.tracking_wandb import WandbTracking, start_wandb
+
+    try:
+        run = start_wandb(config, run_folder, environment)
+        if run is None:
             return NoTracking()
+        return GuardedTracker(WandbTracking(run, config.tracking.wandb_artifacts), "W&B")
+    except Exception as error:
+        say(f"W&B: no tracking, the run goes on ({one_line(error)})")
+        return NoTracking()
 
 
-class TensorBoardTracking(Tracker):
-    """Logs to TensorBoard event files.
+def open_tensorboard(config: Config, run_folder: Path, environment: Mapping[str, Any]) -> Tracker:
+    """Start or continue TensorBoard's event files; `NoTracking` where they cannot be written.
 
-    Args:
-        writer: an open writer.
+    Raises:
+        UserError: it is not installed.
     """
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # noqa: F401 — asked for here, so that the message is ours
+    except ImportError:
+        raise UserError(
+            "report_to: tensorboard is not installed; `pip install -r requirements.txt`, or use wandb or none"
+        ) from None
+    from opinionlm.experiments.tracking_tensorboard import TensorBoardTracking
 
-    def __init__(self, writer: SummaryWriter) -> None:
-        self.writer = writer
-        self.last_step = 0
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Log as scalars."""
-        self.last_step = max(self.last_step, step)
-        for name, value in metrics.items():
-            self.writer.add_scalar(name, value, step)
-
-    def summarise(self, values: Mapping[str, Any]) -> None:
-        """Numbers as scalars at the last step, everything else as text."""
-        for name, value in values.items():
-            if isinstance(value, Mapping) and all(is_number(number) for number in value.values()):
-                self.log({f"{name}/{key}": number for key, number in value.items()}, self.last_step)
-            elif is_number(value):
-                self.writer.add_scalar(name, value, self.last_step)
-            else:
-                content = json.dumps(value, indent=2, ensure_ascii=False, default=str)
-                self.writer.add_text(name, f"```json\n{content}\n```", self.last_step)
-
-    def log_predictions(self, split: str, predictions: Predictions) -> None:
-        """Log the figures, and the tables as text."""
-        for name, figure in figures_of(predictions).items():
-            self.writer.add_figure(f"{split}/{name}", figure, self.last_step)
-        for name, table in tables_of(predictions).items():
-            self.writer.add_text(f"{split}/{name}", markdown(table), self.last_step)
-
-    def log_artifacts(self, prepared: PreparedDataset, best: Path) -> None:
-        """Name data and model as text; TensorBoard keeps no files."""
-        place = str(best) if best.is_dir() else None
-        self.summarise({"artifacts": {"data": prepared.name, "fingerprint": prepared.fingerprint, "model": place}})
-
-    def finish(self, failed: bool = False) -> None:
-        """Flush and close the files."""
-        self.writer.close()
+    folder = run_folder / TENSORBOARD
+    try:
+        tracker = TensorBoardTracking(folder)
+        tracker.describe({"config": config.flat(), "environment": dict(environment)})
+    except Exception as error:
+        say(f"TensorBoard: no tracking, the run goes on ({one_line(error)})")
+        return NoTracking()
+    say(f"TensorBoard: logging to {folder}; look at it with: tensorboard --logdir {folder}")
+    return GuardedTracker(tracker, "TensorBoard")
 
 
 class TrackingCallback(TrainerCallback):
@@ -223,6 +260,12 @@ class TrackingCallback(TrainerCallback):
     def __init__(self, tracker: Tracker) -> None:
         self.tracker = tracker
 
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Tell what an interrupted run has logged up to where it goes on."""
+        self.tracker.begin([(int(entry["step"]), points) for entry in state.log_history if (points := curves(entry))])
+
     def on_log(
         self,
         args: TrainingArguments,
@@ -231,13 +274,25 @@ class TrackingCallback(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Called by Trainer after every logging step and evaluation."""
-        values = {name: float(value) for name, value in (logs or {}).items() if is_number(value)}
-        if "train_runtime" in values:
-            # Trainer's closing words about the whole run: time, speed, mean loss.
-            self.tracker.summarise(values)
-        elif values:
-            self.tracker.log({tracked_name(name): value for name, value in values.items()}, state.global_step)
+        """Called after every logging step and evaluation, and once more by Trainer when training is over."""
+        if CLOSING in (logs or {}):
+            self.tracker.summarise({name: value for name, value in logs.items() if name.startswith("train_")})
+        elif points := curves(logs or {}):
+            self.tracker.log(points, state.global_step)
+
+
+def curves(logs: Mapping[str, Any]) -> dict[str, float]:
+    """What of an engine's log belongs to curves over optimizer steps: all finite numbers, under this project's names.
+
+    An evaluation does not repeat the epoch and the tokens seen, which are curves of training.
+    """
+    if CLOSING in logs:
+        return {}
+    names = logs.keys() - {"step", "loss_steps"}
+    if evaluated := {name for name in names if name.startswith("eval_")}:
+        names = evaluated | (names & {"loss_since_evaluation"})
+    # In the order of the log, which is that of the charts.
+    return {tracked_name(name): float(logs[name]) for name in logs if name in names and is_number(logs[name])}
 
 
 def tracked_name(name: str) -> str:

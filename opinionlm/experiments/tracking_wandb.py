@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import glob
 import io
+import json
 import netrc
 import os
 import re
 import secrets
-from collections.abc import Mapping
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -20,12 +25,16 @@ from opinionlm.data.prepared import PreparedDataset
 from opinionlm.evaluation.reports import SplitPredictions
 from opinionlm.experiments.figures import png_bytes
 from opinionlm.experiments.split_report import Predictions, figures_of, tables_of
-from opinionlm.experiments.tracking import Tracker, flatten, one_line, say, shown
-from opinionlm.training.runs import write_text
+from opinionlm.experiments.tracking import Point, Tracker, flatten, one_line, say, shown
+from opinionlm.training.runs import WANDB_RUN_ID, write_text
 
 # How long a run waits for the server, at its start and for the last uploads at its end (seconds).
 INIT_TIMEOUT = 15
 FINISH_TIMEOUT = 60
+# How long its file may lag behind, by default 15 s: what a kill of all processes loses.
+FLUSH_INTERVAL = 1.0
+# How long reading the file of an earlier part of a run may take.
+INSPECT_TIMEOUT = 60
 
 
 def start_wandb(config: Config, run_folder: Path, environment: Mapping[str, Any]) -> wandb.Run | None:
@@ -55,7 +64,10 @@ def start_wandb(config: Config, run_folder: Path, environment: Mapping[str, Any]
             # The failed attempt holds the run id until its service ends.
             wandb.teardown()
     run = init_wandb(config, run_folder, environment, online=False)
-    say(f"W&B: offline ({reason}); upload later with: wandb sync {shown(Path(run.settings.sync_dir))}")
+    # W&B makes a folder for every part of a run that was interrupted; synced together they are one run.
+    parts = sorted(Path(run.settings.sync_dir).parent.glob(f"offline-run-*-{glob.escape(run.id)}"))
+    folders = shlex.join(str(shown(part)) for part in parts)
+    say(f"W&B: offline ({reason}); upload later with: wandb sync {folders}")
     return run
 
 
@@ -69,6 +81,7 @@ def init_wandb(config: Config, run_folder: Path, environment: Mapping[str, Any],
         init_timeout=float(os.environ["WANDB_INIT_TIMEOUT"]) if own_timeout else INIT_TIMEOUT,
         finish_timeout=FINISH_TIMEOUT,
         finish_timeout_raises=True,
+        x_transaction_log_flush_interval=FLUSH_INTERVAL,
     )
     return wandb.init(
         project=config.tracking.wandb_project,
@@ -76,8 +89,8 @@ def init_wandb(config: Config, run_folder: Path, environment: Mapping[str, Any],
         group=config.tracking.wandb_group,
         tags=config.tracking.wandb_tags,
         id=wandb_run_id(run_folder),
-        # Resuming is a question to the server; an offline run of the same id joins its run when it is synced.
-        resume="allow" if online else None,
+        # Offline it is noted, so that a further part of a run joins the others when they are synced.
+        resume="allow",
         dir=str(run_folder),
         mode="online" if online else "offline",
         config=config.flat() | {"environment": dict(environment)},
@@ -99,15 +112,34 @@ def has_credentials(base_url: str) -> bool:
 
 def wandb_run_id(run_folder: Path) -> str:
     """The id of this run at W&B, made up once per run folder; an agent of a sweep has given one."""
-    file = run_folder / "wandb_run_id"
+    file = run_folder / WANDB_RUN_ID
     if not file.is_file():
         given = os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None
         write_text(file, (given or secrets.token_hex(4)) + "\n")
     return file.read_text(encoding="utf-8").strip()
 
 
+def logged_steps(run: wandb.Run) -> dict[str, int]:
+    """The last step of every metric that the earlier parts of a run have logged, from the files that W&B keeps."""
+    own = Path(run.settings.sync_dir)
+    files = own.parent.glob(f"*run-*-{glob.escape(run.id)}/*.wandb")
+    steps: dict[str, int] = {}
+    for file in files:
+        if file.parent.name == own.name:
+            continue
+        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+        found = subprocess.run(command, capture_output=True, text=True, timeout=INSPECT_TIMEOUT).stdout
+        for record in map(json.loads, found.splitlines()):
+            item = record.get("history", {}).get("item", {})
+            for name in item.keys() - {"step"} if "step" in item else ():
+                steps[name] = max(int(item["step"]), steps.get(name, -1))
+    return steps
+
+
 class WandbTracking(Tracker):
     """Logs to a W&B run, online or offline.
+
+    W&B's history cannot be taken back: what a resumed run does again is not logged again. It gives the same values.
 
     Args:
         run: a started run.
@@ -116,14 +148,22 @@ class WandbTracking(Tracker):
 
     def __init__(self, run: wandb.Run, artifacts: Literal["references", "files", "none"] = "references") -> None:
         self.run = run
+        self.earlier = logged_steps(run)
         self.artifacts = artifacts
         # The optimizer step is an axis of its own: W&B's counter must never fall, a resumed run's step does.
         run.define_metric("step", hidden=True)
         run.define_metric("*", step_metric="step")
 
+    def begin(self, history: Sequence[Point]) -> None:
+        """Log what an earlier part of the run lost when it was killed."""
+        for step, points in history:
+            self.log(points, step)
+
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Log as history."""
-        self.run.log({**metrics, "step": step})
+        """Log as history what no earlier part of the run has logged."""
+        fresh = {name: value for name, value in metrics.items() if step > self.earlier.get(name, -1)}
+        if fresh:
+            self.run.log({**fresh, "step": step})
 
     def summarise(self, values: Mapping[str, Any]) -> None:
         """Log as summary, nested values with their path: ``test/macro_f1``."""

@@ -36,6 +36,10 @@ PACKAGES = (
 )
 
 
+# What trackers keep in a run folder so that a resumed run is one run there; ``wandb/`` holds W&B's own files.
+WANDB_RUN_ID, TENSORBOARD = "wandb_run_id", "tensorboard"
+
+
 def is_finished(config: Config, is_main: bool = True) -> bool:
     """Whether a run of this name and the same options is finished, so that nothing is left to do.
 
@@ -102,6 +106,8 @@ def create_run(config: Config, facts: dict[str, Any], taxonomy: Taxonomy | None)
         require_same_start(folder, facts)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if holds_another_run(folder, config, facts):
+            forget_tracking(folder)
         for each in (folder, folder / "predictions"):
             clear_temporaries(each)
         write_text(folder / "config.yaml", yaml.safe_dump(config.flat(), sort_keys=False, allow_unicode=True))
@@ -128,6 +134,25 @@ def require_same_start(folder: Path, facts: dict[str, Any]) -> None:
                 f"{folder}: its checkpoints were trained with {name} {stored.get(name)}, and this is {facts[name]}; "
                 "restore that to go on, or train anew with overwrite: true"
             )
+
+
+def holds_another_run(folder: Path, config: Config, facts: dict[str, Any]) -> bool:
+    """Whether a folder is left over from a run with other options or data, which never came to a checkpoint."""
+    try:
+        stored = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        known = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+        then = Config(script=config.script).flat() | stored
+        return bool(changed_options(then, config.flat())) or known["data_fingerprint"] != facts["data_fingerprint"]
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+        return True
+
+
+def forget_tracking(folder: Path) -> None:
+    """Have trackers begin a new run: that of before is not this one. W&B's own files stay, to be synced for itself."""
+    (folder / WANDB_RUN_ID).unlink(missing_ok=True)
+    shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
 
 
 # Options that do not change what a run computes.
