@@ -13,8 +13,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from opinionlm.config import Config
 from opinionlm.errors import run_script
 from opinionlm.parsing import parse_config
+from opinionlm.training.run_lock import locked_run
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any] | None:
@@ -25,6 +27,12 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     """
     config = parse_config(argv, description=__doc__, script="prompt")
 
+    with locked_run(config):
+        return ask(config)
+
+
+def ask(config: Config) -> dict[str, Any] | None:
+    """Run a config whose run folders are this process's; returns what `main` does."""
     # Imported late, so that --help and config errors answer at once.
     from opinionlm.experiments.prompting import load_model, open_run, open_task, run_prompting
     from opinionlm.experiments.seeds import seed_configs, stored_metrics, summarise_seeds

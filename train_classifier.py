@@ -15,18 +15,20 @@ from typing import Any
 from opinionlm.config import Config
 from opinionlm.errors import run_script
 from opinionlm.parsing import parse_config
+from opinionlm.training.run_lock import locked_run
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     """Run a config, once or once per seed; returns what `opinionlm.experiments.seeds.train_seeds` does."""
     config = parse_config(argv, description=__doc__)
 
-    # Imported late, so that --help and config errors answer at once.
-    from opinionlm.experiments.seeds import train_seeds
-    from opinionlm.training.processes import leave, quiet_libraries
+    with locked_run(config):
+        # Imported late, so that --help and config errors answer at once.
+        from opinionlm.experiments.seeds import train_seeds
+        from opinionlm.training.processes import leave, quiet_libraries
 
-    quiet_libraries()
-    result = train_seeds(config, train)
+        quiet_libraries()
+        result = train_seeds(config, train)
     leave()
     return result
 

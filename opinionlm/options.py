@@ -303,6 +303,10 @@ class TrainingConfig:
         default_factory=dict, metadata={"help": "other fields of TrainingArguments that are honoured"}
     )
 
+    def member_name(self, seed: int) -> str:
+        """The name of the run of one of several ``seeds``."""
+        return f"{self.run_name}-seed{seed}"
+
     def seed_list(self) -> list[int]:
         """The seeds that ``seeds`` names, ranges written out; ``seed`` alone where it names none.
 

@@ -26,6 +26,7 @@ import yaml
 from opinionlm.config import Config
 from opinionlm.errors import UserError, run_script
 from opinionlm.parsing import parse_config
+from opinionlm.training.run_lock import locked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +47,13 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         raise UserError(f"--folds: {own.folds} must be at least 2")
     if config.training.seeds is not None:
         raise UserError(f"{config.source}: seeds: soft labels are made with one seed; give seed instead")
-    return cross_fit(config, own.folds)
+    with locked(crossfit_folder(config)):
+        return cross_fit(config, own.folds)
+
+
+def crossfit_folder(config: Config) -> Path:
+    """Where the folds and what comes of them lie."""
+    return config.run_folder.with_name(f"{config.training.run_name}-crossfit")
 
 
 def cross_fit(config: Config, number: int) -> dict[str, Any]:
@@ -71,7 +78,7 @@ def cross_fit(config: Config, number: int) -> dict[str, Any]:
     from opinionlm.training.runs import is_finished, write_json
     from opinionlm.training.spending import members_cost, seconds_text
 
-    data, folder = config.data, config.run_folder.with_name(f"{config.training.run_name}-crossfit")
+    data, folder = config.data, crossfit_folder(config)
     prepared = load_data(data)
     if prepared.task != "sequence":
         raise UserError(f"{data.dataset}: task {prepared.task} has no labels of texts, so there are none to soften")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -10,9 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +22,7 @@ from tqdm import tqdm
 from opinionlm.config import DataConfig
 from opinionlm.errors import UserError
 from opinionlm.experiments.grid import Cell, Table
+from opinionlm.training.run_lock import locked
 from opinionlm.training.runs import HARMLESS, require_same_evaluation, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -171,7 +170,8 @@ def run_all(runs: Sequence[Run], jobs: int, force: bool) -> dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads_per_job(jobs)))}
     failed: dict[str, str] = {}
-    with only_one(folder / "grid.lock") as lock, ThreadPoolExecutor(jobs) as pool:
+    # Waits for another call, and for runs that outlived a killed one: they have inherited the lock.
+    with locked(folder / "grid", wait=True, inherited=True) as lock, ThreadPoolExecutor(jobs) as pool:
         pending = [run for run in runs if run.metrics is None or force]
         children = Children(Progress(folder / "progress.log", len(pending)), lock)
         with tqdm(total=len(pending), desc="runs", unit=" run", disable=None) as bar:
@@ -189,22 +189,6 @@ def run_all(runs: Sequence[Run], jobs: int, force: bool) -> dict[str, str]:
                 children.stop()
                 raise
     return failed
-
-
-@contextmanager
-def only_one(path: Path) -> Iterator[int]:
-    """Hold the lock of a grid: waits for another call, and for runs that outlived a killed one.
-
-    The runs inherit the lock, so that it is free only when the last of them has ended; starting again at once after
-    ``kill -9`` would otherwise train one run twice in one folder.
-    """
-    with open(path, "a+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"{path}: runs of another call are still under way here; waiting until they end", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield file.fileno()
 
 
 class Progress:

@@ -17,17 +17,19 @@ from typing import Any
 from opinionlm.config import Config
 from opinionlm.errors import run_script
 from opinionlm.parsing import parse_config
+from opinionlm.training.run_lock import locked_run
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     """Run a config; returns the content of ``metrics.json``, None where the run was finished already."""
     config = parse_config(argv, description=__doc__, script="pretrain")
 
-    # Imported late, so that --help and config errors answer at once.
-    from opinionlm.training.processes import leave, quiet_libraries
+    with locked_run(config):
+        # Imported late, so that --help and config errors answer at once.
+        from opinionlm.training.processes import leave, quiet_libraries
 
-    quiet_libraries()
-    result = pretrain(config)
+        quiet_libraries()
+        result = pretrain(config)
     leave()
     return result
 

@@ -28,7 +28,7 @@ def seed_configs(config: Config) -> list[Config]:
         one = copy.deepcopy(config)
         one.training.seeds = None
         one.training.seed = seed
-        one.training.run_name = f"{config.training.run_name}-seed{seed}"
+        one.training.run_name = config.training.member_name(seed)
         configs.append(one)
     return configs
 

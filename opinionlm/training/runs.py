@@ -21,6 +21,7 @@ from opinionlm.data.folders import is_running
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.options import EVALUATION_SEED
+from opinionlm.training.run_lock import refuse_held
 
 PACKAGES = (
     "torch",
@@ -50,10 +51,11 @@ def is_finished(config: Config, is_main: bool = True) -> bool:
         is_main: whether this process writes; the others only look, after the main one is done.
 
     Raises:
-        UserError: the folder belongs to a run with other options.
+        UserError: the folder belongs to a run with other options, or is to be deleted and another process writes it.
     """
     folder = config.run_folder
     if config.training.overwrite and folder.is_dir() and is_main:
+        refuse_held(folder)
         shutil.rmtree(folder)
     stored, finished = folder / "config.yaml", (folder / "metrics.json").is_file()
     if not stored.is_file() or not (finished or any(folder.glob("checkpoints/checkpoint-*"))):

@@ -18,9 +18,10 @@ import reproduce
 from opinionlm.errors import UserError
 from opinionlm.experiments.data_tables import is_data_table, load_data_table
 from opinionlm.experiments.grid import SCALES, load_table
-from opinionlm.experiments.grid_runner import only_one, require_same_options, runs_of
+from opinionlm.experiments.grid_runner import require_same_options, runs_of
 from opinionlm.experiments.grid_validation import check_options, plan_text
 from opinionlm.experiments.tables import collect, latex, markdown, write_table
+from opinionlm.training.run_lock import locked
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = sorted((ROOT / "configs" / "tables").glob("*.yaml"))
@@ -260,11 +261,21 @@ def read(path: Path) -> str:
 
 
 def test_runs_that_outlive_a_killed_grid_are_waited_for(tmp_path, capfd) -> None:
-    with only_one(tmp_path / "grid.lock") as lock:
-        orphan = subprocess.Popen(["sleep", "1"], pass_fds=[lock])
-    with only_one(tmp_path / "grid.lock"):
-        assert orphan.wait(0.5) == 0
-    assert "still under way here; waiting" in capfd.readouterr().out
+    """A grid starts a run, dies by SIGKILL, and its run lives on for a second."""
+    code = f"""
+import os, signal, subprocess
+from pathlib import Path
+from opinionlm.training.run_lock import locked
+with locked(Path({str(tmp_path)!r}) / "grid", wait=True, inherited=True) as lock:
+    subprocess.Popen(["sh", "-c", "sleep 4; touch {tmp_path}/done"], pass_fds=[lock])
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    killed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"OPINIONLM_WITHOUT_MODELS": "1"})
+    assert killed.returncode == -signal.SIGKILL and not (tmp_path / "done").exists()
+    with locked(tmp_path / "grid", wait=True):
+        assert (tmp_path / "done").exists()
+    said = capfd.readouterr().out
+    assert "still under way here; waiting" in said and "its lock is taken over" in said
 
 
 def test_the_smallest_table_through_the_command_line(tmp_path) -> None:
