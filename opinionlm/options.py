@@ -267,7 +267,7 @@ class TrainingConfig:
         "trainer", "Trainer, our own Accelerate loop, logistic regression on frozen features, or on TF-IDF"
     )
     output_dir: str = option("outputs", "the run folder is output_dir/run_name")
-    run_name: str = option("", "name of the run; by default the config file's name and the seed")
+    run_name: str = option("", "name of the run; by default the config file's, another --dataset's, and the seed")
     learning_rate: float = option(5e-5, "peak learning rate of AdamW")
     weight_decay: float = option(0.01, "decoupled weight decay, not on biases and norms")
     num_train_epochs: float = option(3.0, "passes over the training split")

@@ -87,9 +87,8 @@ def parse_config(
     except argparse.ArgumentError as error:
         raise UserError(f"the command line: {error}; --help lists the options") from None
     file = known.config
-    values: dict[str, tuple[Any, str]] = {}
-    if file is not None:
-        values |= {key: (value, f"{file}: {key}") for key, value in read_yaml(Path(file)).items()}
+    in_file = {} if file is None else read_yaml(Path(file))
+    values: dict[str, tuple[Any, str]] = {key: (value, f"{file}: {key}") for key, value in in_file.items()}
     given = {key: value for key, value in vars(known).items() if key not in not_ours and value is not None}
     given |= pair_up(rest)
     values |= {key: (CommandLineText(value), f"--{key}") for key, value in given.items()}
@@ -101,13 +100,30 @@ def parse_config(
         config.model.load_in_4bit = True
     if not config.training.run_name:
         stem = "run" if file is None else Path(file).stem
-        config.training.run_name = default_run_name(stem, config.training)
+        usual = str(in_file.get("dataset", DataConfig().dataset))
+        config.training.run_name = default_run_name(stem, usual, config)
     validate(config)
     return config
 
 
-def default_run_name(stem: str, training: TrainingConfig) -> str:
-    """The config file's name and the seed; under a W&B sweep the id of the run there."""
+def default_run_name(stem: str, usual_dataset: str, config: Config) -> str:
+    """The config file's name, another data set's name than its own, and the seed: a folder for every data set.
+
+    Args:
+        stem: of the config file, ``run`` without one.
+        usual_dataset: what the file names, by default the bundled sample.
+        config: the run's options.
+
+    Returns:
+        Such as ``minilm-seed42``, ``minilm-mydata-seed42``, without a seed where ``seeds`` names several; under a W&B
+        sweep the run's id there stands for the seed.
+    """
+    data, training = config.data.dataset, config.training
+    if os.path.normpath(data) != os.path.normpath(usual_dataset):
+        path = Path(os.path.normpath(data))
+        name = path.stem if path.suffix.lower() in (".yaml", ".yml") else path.name
+        # Bytes, of which a folder's name has 255; whole characters.
+        stem = f"{stem}-{name.encode()[:80].decode(errors='ignore')}"
     if "WANDB_SWEEP_ID" in os.environ and "WANDB_RUN_ID" in os.environ:
         return f"{stem}-{os.environ['WANDB_RUN_ID']}"
     return stem if training.seeds else f"{stem}-seed{training.seed}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import resource
 import subprocess
 import sys
@@ -99,6 +100,71 @@ def test_command_line_wins(tmp_path) -> None:
     assert parse("--seeds", "5", "7..8").training.seed_list() == [5, 7, 8]
     assert parse("--bf16", "false").training.bf16 is False
     assert parse("--run_name", "off").training.run_name == "off"
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ([], "a-seed42"),
+        (["--dataset", "sets/own.yaml"], "a-seed42"),  # what the file names
+        (["--dataset", "./sets//own.yaml"], "a-seed42"),
+        (["--dataset", "sets/other.yaml"], "a-other-seed42"),
+        (["--dataset", "other.YML", "--seed", "7"], "a-other-seed7"),
+        (["--dataset", "prepared/posts.v2/"], "a-posts.v2-seed42"),
+        (["--dataset", "sets/other.yml", "--seeds", "1..3"], "a-other"),
+        (["--dataset", "sets/数据.yaml"], "a-数据-seed42"),
+        (["--dataset", f"sets/{'数' * 80}.yaml"], f"a-{'数' * 26}-seed42"),
+        (["--dataset", "sets/other.yaml", "--run_name", "mine"], "mine"),
+        (["--data_dir", "elsewhere", "--learning_rate", "1e-4"], "a-seed42"),
+    ],
+)
+def test_another_data_set_has_a_folder_of_its_own(given, name, tmp_path) -> None:
+    (tmp_path / "a.yaml").write_text("dataset: sets/own.yaml\n")
+    assert parse("--config", str(tmp_path / "a.yaml"), *given).training.run_name == name
+
+
+def test_without_a_config_file_the_bundled_sample_is_the_usual_data_set() -> None:
+    assert parse().training.run_name == "run-seed42"
+    assert parse("--dataset", "configs/datasets/sample.yaml").training.run_name == "run-seed42"
+    assert parse("--dataset", "mine.yaml").training.run_name == "run-mine-seed42"
+
+
+@pytest.mark.parametrize(
+    ("given", "trackers"),
+    [
+        (["wandb"], ["wandb"]),
+        (["none"], ["none"]),
+        (["wandb", "tensorboard"], ["wandb", "tensorboard"]),
+        (["[tensorboard, wandb]"], ["tensorboard", "wandb"]),
+        (["[tensorboard]"], ["tensorboard"]),
+    ],
+)
+def test_trackers(given, trackers, tmp_path) -> None:
+    assert parse("--report_to", *given).tracking.report_to == trackers
+    value = given[0] if len(given) == 1 else f"[{', '.join(given)}]"
+    (tmp_path / "a.yaml").write_text(f"report_to: {value}\n")
+    assert parse("--config", str(tmp_path / "a.yaml")).tracking.report_to == trackers
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("[wandb, wandb]", "must be none, or name wandb and tensorboard at most once each"),
+        ("[none, wandb]", "must be none, or name wandb"),
+        ("[none, none]", "must be none, or name wandb"),
+        ("[]", "must be none, or name wandb"),
+        ("all", "'all' is not one of wandb, tensorboard, none"),
+        ("null", "None is not one of wandb, tensorboard, none"),
+        ("[wandb, mlflow]", "'mlflow' is not one of"),
+        ("wandb,tensorboard", "'wandb,tensorboard' is not one of"),
+        ("false", "False is not one of"),
+        ("{wandb: true}", "is not one of"),
+    ],
+)
+def test_trackers_that_are_none(value, reason, tmp_path) -> None:
+    (tmp_path / "a.yaml").write_text(f"report_to: {value}\n")
+    with pytest.raises(UserError, match=re.escape(reason)):
+        parse("--config", str(tmp_path / "a.yaml"))
 
 
 @pytest.mark.parametrize(

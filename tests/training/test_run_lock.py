@@ -162,9 +162,9 @@ def test_an_unreadable_lock_is_refused(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("opinionlm.training.run_lock.PATIENCE", 0.1)
     for content in ("", "{", "[]", '{"host": 1}'):
         lock_of(tmp_path / "r").write_text(content)
-        with pytest.raises(UserError, match="its lock cannot be read; if no run writes there, delete "):
-            with locked(tmp_path / "r"):
-                pass
+        reason = "its lock cannot be read; if no run writes there, delete "
+        with pytest.raises(UserError, match=reason), locked(tmp_path / "r"):
+            pass
         assert lock_of(tmp_path / "r").read_text() == content
 
 
