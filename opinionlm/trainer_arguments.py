@@ -69,7 +69,7 @@ HONOURED = {
     "logging_strategy": Honoured(
         Literal["steps", "epoch", "no"],
         BOTH,
-        "when training losses are logged; before every evaluation they always are",
+        "when training losses are logged; their mean between evaluations always is",
     ),
     "logging_first_step": Honoured(bool, BOTH, "log the first step too"),
     "disable_tqdm": Honoured(bool | None, BOTH, "no progress bar, on a terminal either"),

@@ -69,6 +69,8 @@ def find_runs(group: str, folders: Sequence[Path]) -> tuple[list[GroupRun], list
     """
     runs, unfinished, groups = [], [], set()
     for path in sorted(file for folder in folders for file in folder.rglob("config.yaml")):
+        if any((place / "wandb_run_id").is_file() for place in path.parents[1:]):
+            continue  # W&B's own file within a run folder
         try:
             options = yaml.safe_load(path.read_text(encoding="utf-8"))
             if not isinstance(options, dict) or "wandb_group" not in options:

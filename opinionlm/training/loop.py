@@ -174,7 +174,7 @@ class TrainingLoop:
             self._run_epoch(epoch, done, loader)
             self._tell("on_epoch_end")
             self._log_evaluate_save()
-        if self.counters.steps_since_log:
+        if self.counters.steps_since_log and self.args.logging_strategy != "no":
             self._log_training_loss()
         if self.state.best_model_checkpoint is not None:
             load_best_weights(self.model, Path(self.state.best_model_checkpoint))

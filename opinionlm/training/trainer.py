@@ -324,7 +324,7 @@ class OpinionTrainer(Trainer):
 
     def _finalize_training(self, trial: None, num_train_samples: int, start_time: float) -> TrainOutput:
         """Trainer's, with what is left of the training loss logged, and the seconds before an interruption counted."""
-        if self.counters.steps_since_log:
+        if self.counters.steps_since_log and self.args.logging_strategy != "no":
             self.log({"loss": 0.0} | self.counters.last_step)
         self._tr_loss.zero_()
         steps = self.state.global_step - self._initial_global_step

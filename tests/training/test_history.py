@@ -96,6 +96,20 @@ def test_a_skipped_step_enters_no_mean(kind, tmp_path) -> None:
     assert [step for step, _, _ in windows(one)] == [1, 3, 4, 5, 6, 7, 8, 9]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_strategies_of_logging(kind, tmp_path) -> None:
+    """By epoch of three steps; the first step besides; not at all, which leaves the mean between evaluations."""
+    for options, expected in (
+        ({"logging_strategy": "epoch"}, [(3, 3), (6, 3), (9, 3)]),
+        ({"logging_first_step": True, "logging_steps": 4}, [(1, 1), (4, 3), (8, 4), (9, 1)]),
+        ({"logging_strategy": "no"}, []),
+    ):
+        one = engine(kind, tmp_path, **options)
+        one.train()
+        assert [(step, count) for step, count, _ in windows(one)] == expected
+        assert sum("loss_since_evaluation" in entry for entry in one.state.log_history) == 3
+
+
 def test_an_interrupted_run_of_before_goes_on(tmp_path) -> None:
     """Checkpoints of before counted logged steps only in the total."""
     folder = tmp_path / "checkpoint-7"
