@@ -277,6 +277,61 @@ def test_tables():
     assert markdown(confident_mistakes(predictions(), limit=1)).splitlines()[2] == "| dump it | sell | buy | 0.800 |"
 
 
+def test_of_two_trackers_the_one_that_works_goes_on(folder, monkeypatch, capfd) -> None:
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    tracker = open_tracking(config(folder, "wandb", "tensorboard"), folder, ENVIRONMENT)
+    capfd.readouterr()
+
+    def explode(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(wandb.Run, "log", explode)
+    log_a_run(tracker)
+    assert capfd.readouterr().err.count("W&B: tracking stops here, the run goes on") == 1
+    events = event_accumulator.EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("validation/macro_f1")] == [20, 40]
+    assert events.Scalars("model/total_parameters")[0].value == 100
+
+
+def test_a_tracker_that_cannot_start_leaves_the_other(folder, monkeypatch, capfd) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    (folder / "tensorboard").write_text("in the way")
+    assert isinstance(open_tracking(config(folder, "wandb", "tensorboard"), folder, ENVIRONMENT), NoTracking)
+    assert "TensorBoard: no tracking, the run goes on (" in capfd.readouterr().err
+    (folder / "tensorboard").unlink()
+    tracker = open_tracking(config(folder, "wandb", "tensorboard"), folder, ENVIRONMENT)
+    assert isinstance(tracker, GuardedTracker) and tracker.name == "TensorBoard"
+    tracker.finish()
+
+
+def test_a_resumed_run_gets_what_is_missing_and_nothing_twice(folder, capfd) -> None:
+    """The first part logged steps 1 to 3, lost an evaluation, and left a checkpoint of step 2."""
+    options = config(folder, "wandb", "tensorboard")
+    first = open_tracking(options, folder, ENVIRONMENT)
+    first.begin([])
+    for step in (1, 2, 3):
+        first.log({"train/loss": step / 8}, step)
+    first.finish(failed=True)
+    second = open_tracking(options, folder, ENVIRONMENT)
+    second.begin([(1, {"train/loss": 1 / 8}), (2, {"train/loss": 2 / 8, "validation/loss": 0.5})])
+    for step in (3, 4):
+        second.log({"train/loss": step / 8}, step)
+    second.finish()
+    parts = sorted(folder.glob("wandb/offline-run-*"))
+    assert len(parts) == 2
+    line = capfd.readouterr().err.splitlines()[-2]
+    assert line.endswith(f"wandb sync {parts[0]} {parts[1]}")
+    history = [item["item"] for item in offline_records(folder)["history"]]
+    points = [(row["step"], row.get("train/loss"), row.get("validation/loss")) for row in history]
+    assert points == [(2, None, 0.5), (4, 0.5, None)]
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(n, n / 8) for n in (1, 2, 3, 4)]
+
+
 def test_guard_reports_once(capfd):
     class Broken(NoTracking):
         def log(self, metrics, step):

@@ -189,7 +189,8 @@ def refuse_held(folder: Path) -> None:
 
 
 def lock_of(folder: Path) -> Path:
-    """The lock file of a folder."""
+    """The lock file of a folder; of a link to one, the lock of what it leads to."""
+    folder = folder.resolve()
     return folder.with_name(f".{folder.name}.lock")
 
 

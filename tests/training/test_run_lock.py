@@ -255,6 +255,16 @@ def test_all_processes_of_a_launch_are_one_holder(tmp_path, monkeypatch) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_link_to_a_folder_is_that_folder(tmp_path) -> None:
+    (tmp_path / "scratch" / "r").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "scratch" / "r")
+    (tmp_path / "all").symlink_to(tmp_path / "scratch")
+    with locked(tmp_path / "scratch" / "r"):
+        for place in (tmp_path / "link", tmp_path / "all" / "r"):
+            with pytest.raises(Held), locked(place):
+                pass
+
+
 def test_the_exit_code_is_two(tmp_path) -> None:
     write_lock(tmp_path / "r", process=1, started=process_start(1))
     command = [sys.executable, "train_classifier.py", "--output_dir", str(tmp_path), "--run_name", "r"]
