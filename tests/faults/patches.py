@@ -51,3 +51,26 @@ def tracking_breaks() -> None:
         log(self, metrics, step)
 
     tracking_wandb.WandbTracking.log = breaking
+
+
+def killed_in_the_first_step() -> None:
+    """All processes of the run die by SIGKILL."""
+    _kill_in_step(1)
+
+
+def killed_in_the_seventh_step() -> None:
+    """The same, later."""
+    _kill_in_step(7)
+
+
+def _kill_in_step(number: int) -> None:
+    from torch.optim.optimizer import register_optimizer_step_post_hook
+
+    steps = []
+
+    def count(*_: object) -> None:
+        steps.append(1)
+        if len(steps) == number:
+            os.killpg(os.getpgid(0), signal.SIGKILL)
+
+    register_optimizer_step_post_hook(count)
