@@ -64,8 +64,11 @@ def start_wandb(config: Config, run_folder: Path, environment: Mapping[str, Any]
             # The failed attempt holds the run id until its service ends.
             wandb.teardown()
     run = init_wandb(config, run_folder, environment, online=False)
-    # W&B makes a folder for every part of a run that was interrupted; synced together they are one run.
-    parts = sorted(Path(run.settings.sync_dir).parent.glob(f"offline-run-*-{glob.escape(run.id)}"))
+    # W&B makes a folder for every part of a run that was interrupted; synced together they are one run. A part that
+    # was killed at once has left no file.
+    own = Path(run.settings.sync_dir)
+    parts = sorted(own.parent.glob(f"offline-run-*-{glob.escape(run.id)}"))
+    parts = [part for part in parts if part.name == own.name or any(part.glob("*.wandb"))]
     folders = shlex.join(str(shown(part)) for part in parts)
     say(f"W&B: offline ({reason}); upload later with: wandb sync {folders}")
     return run

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import time
 
 
 def files_of_at_most_300_kb() -> None:
@@ -59,7 +60,7 @@ def killed_in_the_first_step() -> None:
 
 
 def killed_in_the_seventh_step() -> None:
-    """The same, later."""
+    """The same, later, when W&B has written its file."""
     _kill_in_step(7)
 
 
@@ -71,6 +72,7 @@ def _kill_in_step(number: int) -> None:
     def count(*_: object) -> None:
         steps.append(1)
         if len(steps) == number:
+            time.sleep(3 if number > 1 else 0)
             os.killpg(os.getpgid(0), signal.SIGKILL)
 
     register_optimizer_step_post_hook(count)
