@@ -21,7 +21,6 @@ from opinionlm.training.run_lock import locked_run
 def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     """Run a config, once or once per seed; returns what `opinionlm.experiments.seeds.train_seeds` does."""
     config = parse_config(argv, description=__doc__)
-
     with locked_run(config):
         # Imported late, so that --help and config errors answer at once.
         from opinionlm.experiments.seeds import train_seeds
