@@ -202,7 +202,7 @@ def test_the_quickstart(tmp_path) -> None:
     arguments = ["--config", str(ROOT / "configs" / "quickstart.yaml"), "--report_to", "wandb", "tensorboard"]
     metrics = train_classifier.main([*arguments, *command_line({}, **places, use_cpu="true")])
     steps, epochs = metrics["train"]["steps"], 4
-    assert steps > 100 and steps % epochs == 0
+    assert steps > 20 and steps % epochs == 0
     ends = [steps // epochs * epoch for epoch in range(1, epochs + 1)]
     folder = tmp_path / "quickstart-seed42"
     assert_curves(folder, steps, 10, ends, "macro_f1")
