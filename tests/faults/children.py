@@ -17,6 +17,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree", "os.link", "os.symlink"}
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -98,6 +99,11 @@ def _child(job: Job, kill_at: int, kill_after: float, signal_at: int, number: in
     run_script(lambda: sys.exit(main()) if job.script == "reproduce" else main())
 
 
+def trains(optimizer: Any) -> bool:
+    """Whether an optimizer has a model; options are tried out on a few numbers before training."""
+    return sum(value.numel() for group in optimizer.param_groups for value in group["params"]) > 1000
+
+
 class _Watch:
     """Counts events and acts at the chosen one."""
 
@@ -110,7 +116,7 @@ class _Watch:
     def start(self) -> None:
         from torch.optim.optimizer import register_optimizer_step_post_hook
 
-        register_optimizer_step_post_hook(lambda *_: self.note("step"))
+        register_optimizer_step_post_hook(lambda optimizer, *_: self.note("step") if trains(optimizer) else None)
         sys.addaudithook(self.audit)
 
     def audit(self, event: str, arguments: tuple) -> None:

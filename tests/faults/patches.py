@@ -67,11 +67,13 @@ def killed_in_the_seventh_step() -> None:
 def _kill_in_step(number: int) -> None:
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
+    from tests.faults.children import trains
+
     steps = []
 
-    def count(*_: object) -> None:
-        steps.append(1)
-        if len(steps) == number:
+    def count(optimizer: object, *_: object) -> None:
+        steps.extend([1] if trains(optimizer) else [])
+        if len(steps) == number and trains(optimizer):
             time.sleep(3 if number > 1 else 0)
             os.killpg(os.getpgid(0), signal.SIGKILL)
 
