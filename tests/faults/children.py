@@ -101,7 +101,7 @@ def _child(job: Job, kill_at: int, kill_after: float, signal_at: int, number: in
 
 def trains(optimizer: Any) -> bool:
     """Whether an optimizer has a model; options are tried out on a few numbers before training."""
-    return sum(value.numel() for group in optimizer.param_groups for value in group["params"]) > 1000
+    return sum(value.numel() for group in optimizer.param_groups for value in group["params"]) > 5000
 
 
 class _Watch:
