@@ -2,6 +2,7 @@
 
     python benchmarks/classifier.py --data_dir ../shared/data --json classifier.json --figure classifier.png
     python benchmarks/classifier.py --quick                                 # under a minute, fewer texts
+    python benchmarks/classifier.py --only start                            # how soon a run starts, nothing else
     python benchmarks/classifier.py --device cuda --data_dir ../shared/data # Gemma 3 1B's full shape, bf16 and NF4
 
 The last block, the final norm and the head train; the rest is frozen. The ways (see `benchmarks.ways`) take turns in
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.report import Row, agree, compare, environment, finish
+from benchmarks.start import start_rows
 
 if TYPE_CHECKING:
     from benchmarks.ways import Outcome, Workload
@@ -65,6 +67,9 @@ FULL_GPU = {name: Size(2000, 400, 512, 5, 1, 1, 10) for name in QUICK_GPU}
 def main(argv: list[str] | None = None) -> int:
     """Measure, print, write; returns the exit code."""
     options = parse(argv)
+    if options.only == "start":
+        facts = environment(device="cpu", threads=1, quick=options.quick, model=str(options.start_model or "random"))
+        return finish(facts, measure_start(options), options.json, options.figure)
     if options.device == "cuda":
         sizes = QUICK_GPU if options.quick else FULL_GPU
     else:
@@ -88,6 +93,8 @@ def main(argv: list[str] | None = None) -> int:
             # With few short texts the libraries' own memory is all there is to see.
             goal = None if options.quick else 1.0
             rows.append(compare(f"{work.name}: peak memory", peak["plain"], peak["ours"], "MB", goal))
+    if options.device == "cpu" and not options.quick:
+        rows += measure_start(options)
     facts["minutes"] = round((time.perf_counter() - started) / 60, 1)
     # Well below the number of threads: others were using the machine, and single seconds say little.
     facts["cores_received"] = round((time.process_time() - computed) / (time.perf_counter() - started), 2)
@@ -102,11 +109,22 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="fewer texts and repetitions, fewer goals")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write environment and rows here")
     parser.add_argument("--figure", type=Path, metavar="FILE.png", help="draw the ratios here")
+    parser.add_argument("--only", choices=("start",), help="only how soon a run starts")
+    parser.add_argument(
+        "--start_model", type=Path, metavar="DIR", help="model for that [a random one with Gemma's 262,144 entries]"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch on a CPU [1]")
     parser.add_argument("--data_dir", type=Path, default=Path("../shared/data"), help="holds cryptoqa-opinion/")
     parser.add_argument("--prepared_dir", type=Path, default=Path("outputs/data"), help="prepared posts are kept here")
     return parser.parse_args(argv)
+
+
+def measure_start(options: argparse.Namespace) -> list[Row]:
+    """From the command to the first optimizer step, against an earlier commit."""
+    with tempfile.TemporaryDirectory(prefix="opinionlm-start-") as folder:
+        repetitions, goal = (1, None) if options.quick else (5, 3.0)
+        return start_rows(options.start_model, Path(folder), repetitions, goal)
 
 
 def prepare(

@@ -292,7 +292,13 @@ def test_every_option_is_read_somewhere() -> None:
     assert options - read == set(), "options that nothing reads"
 
 
-@pytest.mark.parametrize("script", sorted(path.name for path in ROOT.glob("*.py")))
+@pytest.mark.parametrize(
+    "script",
+    [
+        *sorted(path.name for path in ROOT.glob("*.py")),
+        *(f"-mopinionlm.experiments.{name}" for name in ("compare", "dashboard", "group_report", "label_suspects")),
+    ],
+)
 def test_help_is_quick(script: str) -> None:
     # Seconds of the processor, which other work on the machine does not lengthen.
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -2,9 +2,9 @@
 
 ``datasets.map`` keeps its result under a name, by default a hash of the pickled function and all it refers to. For a
 tokenizer of 262,144 entries that takes seconds, several times per split; and of functions that the pickled one calls
-it sees the names only, so that a correction of such a function leaves the old result in use. Here the name is a hash of
-the rows, of what the tokenizer is (computed once), of the options of the step, of this package's source code and of the
-versions of the libraries that encode.
+it sees the names only, so that a correction of such a function leaves the old result in use. Here the name is a hash
+of the rows, of what the tokenizer is (computed once), of the options of the step, of this package's source code and of
+the versions of the libraries that encode.
 """
 
 from __future__ import annotations

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from peft import PeftModel
-from sklearn.metrics import confusion_matrix
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
+from opinionlm.evaluation.confusion import confusion_matrix
 from opinionlm.evaluation.hierarchical import ancestor_matrix, lca_heights
 from opinionlm.evaluation.metrics import f1_from_confusion, present_classes
 

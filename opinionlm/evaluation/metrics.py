@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.metrics import confusion_matrix
-from transformers import EvalPrediction
 
 from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.evaluation.confusion import confusion_matrix
 from opinionlm.evaluation.hierarchical import hierarchical_scores, mistake_severity
+
+if TYPE_CHECKING:
+    from transformers import EvalPrediction
 
 # Of every calibration error, in scores and figures alike (Guo et al. 2017).
 CALIBRATION_BINS = 15

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import confusion_matrix
 
+from opinionlm.evaluation.confusion import confusion_matrix
 from opinionlm.evaluation.metrics import f1_from_confusion
 
 # Longer texts are cut in tables that are there to be looked at.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from opinionlm.evaluation.metrics import f1_from_confusion, present_classes
 
@@ -42,6 +41,8 @@ def mcnemar(gold: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[in
     only_second = int(((second == gold) & (first != gold)).sum())
     if only_first + only_second == 0:
         return 0, 0, 1.0
+    from scipy import stats  # a second to import, for one number
+
     return only_first, only_second, float(stats.binomtest(only_first, only_first + only_second).pvalue)
 
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from sklearn.metrics import confusion_matrix
 
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError, run_script
+from opinionlm.evaluation.confusion import confusion_matrix
 from opinionlm.evaluation.metrics import f1_from_confusion, level_confusion, level_scores, present_classes
 from opinionlm.evaluation.significance import mcnemar, paired_bootstrap
 from opinionlm.training.runs import write_csv, write_text

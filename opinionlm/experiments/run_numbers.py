@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sklearn.metrics import precision_recall_fscore_support
-
 from opinionlm.errors import UserError
 
 
@@ -65,6 +63,8 @@ def class_score(folder: Path, kind: str, label: str) -> float | None:
     if label not in ("macro", *labels):
         return None
     gold, predicted = zip(*pairs, strict=True)
+    from sklearn.metrics import precision_recall_fscore_support
+
     precision, recall, _, _ = precision_recall_fscore_support(gold, predicted, labels=labels, zero_division=0.0)
     values = recall if kind == "recall" else precision
     return float(values.mean() if label == "macro" else values[labels.index(label)])

@@ -9,11 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from opinionlm.config import Config
-from opinionlm.experiments.ensembles import ensemble_seeds
-from opinionlm.training.processes import is_main_process
 from opinionlm.training.runs import write_json
 
 SHOWN = ("entity_f1", "entity_precision", "entity_recall", "macro_f1", "accuracy")
@@ -41,6 +38,10 @@ def train_seeds(config: Config, train: Callable[[Config], dict[str, Any] | None]
     """
     if config.training.seeds is None:
         return train(config)
+    # Only where there are several seeds: a single run does without the scores and figures of an ensemble.
+    from opinionlm.experiments.ensembles import ensemble_seeds
+    from opinionlm.training.processes import is_main_process
+
     runs = seed_configs(config)
     for run in runs:
         train(run)
@@ -59,6 +60,8 @@ def mean_and_interval(values: Sequence[float]) -> dict[str, Any]:
     mean, count = float(np.mean(values)), len(values)
     if count < 2:
         return {"mean": mean, "std": None, "ci95": None}
+    from scipy import stats  # a second to import, for one number
+
     std = float(np.std(values, ddof=1))
     half = float(stats.t.ppf(0.975, count - 1)) * std / math.sqrt(count)
     return {"mean": mean, "std": std, "ci95": [mean - half, mean + half]}

@@ -32,7 +32,7 @@ class TaskTokens:
     first_id: int
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what is only made from the rest: a hash of equal task tokens does not tell what was asked of them."""
+        """The attributes alone: a hash of equal task tokens does not tell whether the matcher was asked for."""
         return {one.name: getattr(self, one.name) for one in fields(self)}
 
     @cached_property

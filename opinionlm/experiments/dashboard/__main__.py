@@ -13,9 +13,6 @@ import argparse
 from pathlib import Path
 
 from opinionlm.errors import UserError, run_script
-from opinionlm.experiments.dashboard.collect import collect
-from opinionlm.experiments.dashboard.page import render, write_page
-from opinionlm.experiments.dashboard.payload import build_payload
 
 
 class _Parser(argparse.ArgumentParser):
@@ -36,6 +33,12 @@ def main(argv: list[str] | None = None) -> None:
         help="the page; one that is there is replaced [FOLDER/dashboard.html]",
     )
     arguments = parser.parse_args(argv)
+
+    # Imported late, so that --help and mistakes answer at once.
+    from opinionlm.experiments.dashboard.collect import collect
+    from opinionlm.experiments.dashboard.page import render, write_page
+    from opinionlm.experiments.dashboard.payload import build_payload
+
     output = arguments.output or arguments.folder / "dashboard.html"
     collection = collect(arguments.folder)
     payload = build_payload(collection)
