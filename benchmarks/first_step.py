@@ -19,8 +19,11 @@ from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 STARTED = "OPINIONLM_STARTED"
+# What steps with fewer weights is a trial of the options, not a model.
+SMALLEST = 10_000
 
 
 class StepWatch(importlib.abc.MetaPathFinder):
@@ -50,8 +53,10 @@ class StepWatch(importlib.abc.MetaPathFinder):
         spec.loader.exec_module = load_and_watch
         return spec
 
-    def first_step(self, *_: object) -> None:
+    def first_step(self, optimizer: Any, *_: object) -> None:
         """Write the seconds since the command was given and leave, without waiting for anything."""
+        if sum(weight.numel() for group in optimizer.param_groups for weight in group["params"]) < SMALLEST:
+            return
         used = resource.getrusage(resource.RUSAGE_SELF)
         cost = {
             "seconds": time.time() - float(os.environ[STARTED]),
