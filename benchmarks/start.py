@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
@@ -33,12 +34,15 @@ SCRIPTS = {
 }
 
 
-def start_rows(model: Path | None, scratch: Path, repetitions: int, goal: float | None) -> list[Row]:
+def start_rows(
+    model: Path | None, scratch: Path, scripts: Sequence[str], repetitions: int, goal: float | None
+) -> list[Row]:
     """The rows of this comparison; none, and a word why, where the earlier commit is not at hand.
 
     Args:
         model: a folder with a model and its tokenizer; None for a small one with as many entries as Gemma's.
         scratch: a folder for everything that is written.
+        scripts: of `SCRIPTS`, those to measure.
         repetitions: measured runs of either version.
         goal: of `train_classifier.py`; None for no goal.
     """
@@ -49,7 +53,8 @@ def start_rows(model: Path | None, scratch: Path, repetitions: int, goal: float 
     if model is None:
         model = write_model(scratch / "large-vocabulary")
     rows = []
-    for script, command in SCRIPTS.items():
+    for script in scripts:
+        command = SCRIPTS[script]
         versions = {"baseline": earlier, "ours": ROOT}
         for name, root in versions.items():
             first_step(root, command, model, scratch / f"{script}-{name}")

@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModel
 
 from benchmarks.report import agree, compare, environment, finish
+from benchmarks.start import earlier_version, large_vocabulary, start_rows
 from benchmarks.ways import gemma_1b, layer_types
 from opinionlm.models.backbones import trained_block_names
 
@@ -46,6 +47,22 @@ def test_report_is_written_and_a_missed_goal_ends_with_one(tmp_path: Path, capsy
     assert written["rows"][1]["ratio"] == 0.5
     assert figure.read_bytes().startswith(b"\x89PNG")
     assert "MISSED" in capsys.readouterr().out
+
+
+def test_large_vocabulary_is_whole_and_its_merges_make_its_entries() -> None:
+    vocabulary, merges = large_vocabulary(262_144)
+    assert sorted(vocabulary.values()) == list(range(262_144))
+    assert all({first, second, first + second} <= vocabulary.keys() for first, second in merges)
+    assert len(merges) > 500_000
+
+
+def test_without_the_earlier_commit_there_is_no_comparison_of_starts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert earlier_version("f" * 40, tmp_path / "none") is None
+    monkeypatch.setattr("benchmarks.start.BASELINE", "f" * 40)
+    assert start_rows(tmp_path, tmp_path, ["train_classifier"], 1, None) == []
+    assert "not in the history" in capsys.readouterr().err
 
 
 def test_full_size_shape_is_that_of_gemma_3_1b() -> None:
