@@ -76,9 +76,9 @@ def train(config: Config) -> dict[str, Any] | None:
     with arguments.main_process_first(desc="data"):
         prepared = load_data(config.data)
     check_task(config, prepared.task)
-    refuse_seen_texts(config.model.model_name_or_path, prepared)
     if config.training.engine == "tfidf":
         return train_floor(config, prepared) if is_main else None
+    refuse_seen_texts(config.model.model_name_or_path, prepared)
     chosen = choice_of(prepared, config)
     choose_by(arguments, chosen)
     model_config = read_model_config(config.model)

@@ -63,6 +63,7 @@ def train(config: Config) -> dict[str, Any] | None:
     from opinionlm.training.optimizers import check_schedule
     from opinionlm.training.runs import create_run, environment, is_finished
     from opinionlm.training.splits import batch_plan, optimizer_steps
+    from opinionlm.unread import refuse_unread
 
     arguments = training_arguments(config)
     is_main = arguments.process_index == 0
@@ -79,6 +80,7 @@ def train(config: Config) -> dict[str, Any] | None:
     data, options = config.data, config.instruct
     with arguments.main_process_first(desc="data"):
         prepared = load_data(data)
+        refuse_unread(config, task=prepared.task)
         refuse_seen_texts(config.model.model_name_or_path, prepared)
         chosen = answer_choice(prepared, config)
         choose_by(arguments, chosen)

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from opinionlm.method_options import FREEZING
 from opinionlm.options import AdaptConfig
+from opinionlm.unread import choice
 
 if TYPE_CHECKING:
     from opinionlm.config import Config
 
-# What stays as it is while a text passes, so that its output can be kept, if nothing below it trains.
-FREEZING = ("top_blocks", "bottom_frozen", "head_only", "adapt")
-
 
 def uses_task_tokens(config: Config) -> bool:
     """Whether sequences of the training texts become tokens: by default with ``adaptation: adapt`` alone."""
-    if config.adapt.task_tokens == "auto":
-        return config.method.adaptation == "adapt"
-    return config.adapt.task_tokens == "on"
+    return choice(config, "task_tokens", {}) == "on"
 
 
 def adapt_problems(config: Config) -> list[str]:
@@ -57,7 +54,7 @@ def adapt_problems(config: Config) -> list[str]:
             "trains no sub-layers; use trainer or loop with adaptation: adapt",
         )
     tokens = uses_task_tokens(config)
-    if tokens or method.adaptation == "adapt":
+    if method.adaptation == "adapt":
         require(
             config.data.task not in ("token", "similarity"),
             "task",
@@ -66,13 +63,6 @@ def adapt_problems(config: Config) -> list[str]:
             "neither text of a pair; use adaptation: top_blocks or lora without task_tokens",
         )
     if tokens:
-        require(
-            method.adaptation == "adapt" or training.engine not in ("sklearn", "tfidf"),
-            "task_tokens",
-            adapt.task_tokens,
-            f"need embedding rows that train, and engine: {training.engine} trains none; leave it out, or use "
-            "engine: trainer",
-        )
         require(
             method.cache_frozen != "on" or method.adaptation not in FREEZING,
             "cache_frozen",

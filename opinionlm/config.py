@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from opinionlm.adapt_rules import adapt_problems
+from opinionlm.conditions import Script
 from opinionlm.errors import UserError
 from opinionlm.loss_rules import loss_problems
 from opinionlm.method_rules import engine_problems, method_problems
@@ -31,6 +32,7 @@ from opinionlm.options import (
 )
 from opinionlm.robust_rules import robust_problems
 from opinionlm.trainer_rules import trainer_problems
+from opinionlm.unread import GROUPS, scripts_of, unread_options
 from opinionlm.untrusted import is_folder_name
 
 __all__ = [
@@ -51,50 +53,6 @@ __all__ = [
     "option_names",
     "validate",
 ]
-
-Script = Literal["train_classifier", "train_instruct", "prompt", "mining", "pretrain"]
-
-# What only a classifier has: its head and its losses, the cache of its frozen blocks, and the tasks that have a head.
-CLASSIFIER_OPTIONS = frozenset(
-    {
-        "task",
-        "label_all_subwords",
-        "platform_prefix",
-        "head_hidden_sizes",
-        "head_bias",
-        "pooling",
-        "classifier_dropout",
-        "cache_frozen",
-        "cache_dir",
-        "cache_limit_gb",
-        "engine",
-        "loss",
-        "label_smoothing",
-        "logit_adjustment_tau",
-        "focal_gamma",
-        "ldam_margin",
-        "ldam_scale",
-        "ldam_reweight_from",
-        "tree_beta",
-    }
-)
-# What stays of the other groups where nothing is trained.
-PROMPT_OPTIONS = frozenset({"output_dir", "run_name", "seed", "seeds", "use_cpu", "overwrite"})
-# What pretraining reads of the options that fine-tuning has too: the choice of checkpoints, methods and tracking are
-# not its business.
-PRETRAIN_OPTIONS = frozenset(
-    {
-        *("dataset", "data_dir", "prepared_dir", "max_length", "max_train_samples", "max_tokens_per_batch"),
-        *("group_by_length", "shuffle"),
-        *("model_name_or_path", "tokenizer_name_or_path", "model_revision", "trust_remote_code", "dtype"),
-        *("attn_implementation", "output_dir", "run_name", "learning_rate", "weight_decay", "num_train_epochs"),
-        *("max_steps", "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
-        *("lr_scheduler_type", "warmup_steps", "max_grad_norm", "optim", "bf16", "seed", "logging_steps"),
-        *("save_total_limit", "activation_checkpointing", "dataloader_num_workers", "use_cpu"),
-        *("resume_from_checkpoint", "overwrite"),
-    }
-)
-TRAINED_DATA_OPTIONS = frozenset({"pad_to_max", "shuffle", "group_by_length"})
 
 
 @dataclass
@@ -118,9 +76,8 @@ class Config:
     def flat(self) -> dict[str, Any]:
         """Every option of the script as one flat mapping, as a YAML file holds them."""
         values: dict[str, Any] = {}
-        classifier = (self.data, self.model, self.method, self.decision, self.robust, self.adapt)
-        for group in (*classifier, self.instruct, self.prompt, self.pretrain, self.training, self.tracking):
-            values |= {name: getattr(group, name) for name in option_names(type(group), self.script)}
+        for name, group in GROUPS.items():
+            values |= {option: getattr(getattr(self, name), option) for option in option_names(group, self.script)}
         return values | self.training.extra
 
     @property
@@ -131,22 +88,7 @@ class Config:
 
 def option_names(group: type, script: Script) -> list[str]:
     """The options of a group that a script has; the group is a dataclass of `opinionlm.options`."""
-    names = [entry.name for entry in fields(group) if entry.name != "extra"]
-    match script:
-        case "train_classifier" | "mining":
-            return [] if group in (InstructConfig, PretrainConfig, PromptConfig) else names
-        case "train_instruct":
-            if group in (AdaptConfig, PretrainConfig, PromptConfig, RobustConfig):
-                return []
-            return [name for name in names if name not in CLASSIFIER_OPTIONS]
-        case "prompt":
-            if group in (AdaptConfig, MethodConfig, DecisionConfig, PretrainConfig, RobustConfig):
-                return []
-            if group is TrainingConfig:
-                return [name for name in names if name in PROMPT_OPTIONS]
-            return [name for name in names if name not in CLASSIFIER_OPTIONS | TRAINED_DATA_OPTIONS]
-        case "pretrain":
-            return names if group is PretrainConfig else [name for name in names if name in PRETRAIN_OPTIONS]
+    return [entry.name for entry in fields(group) if entry.name != "extra" and script in scripts_of(entry.name)]
 
 
 def validate(config: Config) -> None:
@@ -202,12 +144,6 @@ def validate(config: Config) -> None:
         names = getattr(data, name)
         distinct = names is None or 0 < len(names) == len(set(names))
         require(distinct, name, names, "must name different platforms, or be left out")
-    require(
-        not (data.pad_to_max and data.max_tokens_per_batch),
-        "pad_to_max",
-        data.pad_to_max,
-        "makes every text equally long, so that max_tokens_per_batch has nothing to group; set one of them only",
-    )
     require(0 <= model.classifier_dropout < 1, "classifier_dropout", model.classifier_dropout, "must be in [0, 1)")
     require(
         all(size >= 1 for size in model.head_hidden_sizes),
@@ -215,6 +151,8 @@ def validate(config: Config) -> None:
         model.head_hidden_sizes,
         "must hold positive widths",
     )
+    # Of other fields of TrainingArguments `trainer_problems` speaks.
+    problems += [one.describe() for one in unread_options(config) if one.name not in training.extra]
     # Without training there is no adaptation that could be wrong.
     if config.script != "prompt":
         problems += method_problems(config) + engine_problems(config) + loss_problems(config)
@@ -265,12 +203,6 @@ def validate(config: Config) -> None:
         instruct.max_answer_length,
         f"must be at least 2 tokens and leave room for a prompt in max_length ({data.max_length})",
     )
-    require(
-        instruct.calibration == "none" or instruct.decode == "score",
-        "calibration",
-        instruct.calibration,
-        "is for label scores, of which decode: generate has none; set calibration: none or decode: score",
-    )
     pretrain = config.pretrain
     require(0 < pretrain.mlm_probability < 1, "mlm_probability", pretrain.mlm_probability, "must be between 0 and 1")
     share = pretrain.held_out_share
@@ -283,10 +215,5 @@ def validate(config: Config) -> None:
         prompt.hypothesis_template,
         "must hold {label} once, where the label's words go",
     )
-    if prompt.method == "entailment":
-        require(prompt.shots == 0, "shots", prompt.shots, "must be 0: an entailment model is shown no examples")
-        require(
-            instruct.decode == "score", "decode", instruct.decode, "must be score: an entailment model writes nothing"
-        )
     if problems:
         raise UserError(f"{config.source}: " + "; ".join(problems))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from opinionlm.method_options import FREEZING, LOW_RANK
+
 if TYPE_CHECKING:
     from opinionlm.config import Config
 
@@ -50,26 +52,14 @@ def method_problems(config: Config) -> list[str]:
         case "prefix" | "p_tuning_v2" | "prompt" | "p_tuning":
             tokens = method.num_virtual_tokens
             require(tokens >= 1, "num_virtual_tokens", tokens, "must be at least 1")
-    if name in ("lora", "qlora", "dora", "adalora"):
+    if name in LOW_RANK:
         require(method.lora_alpha > 0, "lora_alpha", method.lora_alpha, "must be positive")
         require(0 <= method.lora_dropout < 1, "lora_dropout", method.lora_dropout, "must be in [0, 1)")
-    require(
-        method.target_modules is None or name in ("lora", "qlora", "dora", "adalora", "ia3"),
-        "target_modules",
-        method.target_modules,
-        f"name layers that adaptation: {name} does not adapt; leave them out, or use lora",
-    )
     require(
         method.target_modules != [],
         "target_modules",
         method.target_modules,
         "leave nothing to adapt; name layers, or leave the option out for the family's preset",
-    )
-    require(
-        not method.prefix_projection or name == "prefix",
-        "prefix_projection",
-        method.prefix_projection,
-        "belongs to adaptation: prefix; set it to false",
     )
     require(
         not (model.load_in_4bit and name in ("full", "layerwise_lr", "lisa", "adapt")),
@@ -90,7 +80,7 @@ def method_problems(config: Config) -> list[str]:
         f"recomputes blocks without the keys and values of adaptation: {name}; set it to false, or use prompt or lora",
     )
     require(
-        method.cache_frozen != "on" or name in ("top_blocks", "bottom_frozen", "head_only", "adapt"),
+        method.cache_frozen != "on" or name in FREEZING,
         "cache_frozen",
         method.cache_frozen,
         f"needs blocks that stay as they are, and adaptation: {name} changes what the lowest computes; use auto",
@@ -107,11 +97,6 @@ def engine_problems(config: Config) -> list[str]:
             problems.append(
                 f"adaptation: {method.adaptation!r} trains more than logistic regression can; set adaptation: "
                 "head_only, or engine: trainer"
-            )
-        if config.model.head_hidden_sizes:
-            problems.append(
-                f"head_hidden_sizes: {config.model.head_hidden_sizes} are layers that logistic regression has not; "
-                "leave them out, or set engine: trainer"
             )
         if method.cache_frozen == "off":
             problems.append("cache_frozen: 'off' leaves engine: sklearn without features; set it to auto")

@@ -7,7 +7,9 @@ import difflib
 import os
 import types
 import typing
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,21 +22,10 @@ from opinionlm.config import (
     validate,
 )
 from opinionlm.errors import UserError
-from opinionlm.options import (
-    AdaptConfig,
-    DataConfig,
-    DecisionConfig,
-    InstructConfig,
-    MethodConfig,
-    ModelConfig,
-    PretrainConfig,
-    PromptConfig,
-    RobustConfig,
-    TrackingConfig,
-    TrainingConfig,
-)
+from opinionlm.options import DataConfig
 from opinionlm.trainer_arguments import OLD_NAMES, TRAINER_FIELDS, stated_value
 from opinionlm.typed_values import CommandLineText, convert, read_scalar
+from opinionlm.unread import GROUPS, is_read, leave_out, read_by, scripts_of
 from opinionlm.untrusted import load_yaml
 
 __all__ = [
@@ -47,20 +38,6 @@ __all__ = [
     "read_yaml",
     "set_option",
 ]
-
-GROUPS = {
-    "data": DataConfig,
-    "model": ModelConfig,
-    "method": MethodConfig,
-    "decision": DecisionConfig,
-    "robust": RobustConfig,
-    "instruct": InstructConfig,
-    "prompt": PromptConfig,
-    "pretrain": PretrainConfig,
-    "adapt": AdaptConfig,
-    "training": TrainingConfig,
-    "tracking": TrackingConfig,
-}
 
 
 def parse_config(
@@ -88,22 +65,68 @@ def parse_config(
         raise UserError(f"the command line: {error}; --help lists the options") from None
     file = known.config
     in_file = {} if file is None else read_yaml(Path(file))
-    values: dict[str, tuple[Any, str]] = {key: (value, f"{file}: {key}") for key, value in in_file.items()}
     given = {key: value for key, value in vars(known).items() if key not in not_ours and value is not None}
-    given |= pair_up(rest)
-    values |= {key: (CommandLineText(value), f"--{key}") for key, value in given.items()}
-
-    config = Config(source="the command line" if file is None else str(file), script=script)
-    for key, (value, place) in values.items():
-        set_option(config, key, value, place)
-    if config.method.adaptation == "qlora" and "load_in_4bit" not in values:
-        config.model.load_in_4bit = True
+    typed = {key: CommandLineText(value) for key, value in (given | pair_up(rest)).items()}
+    layers = [Layer("the command line", typed)]
+    if file is not None:
+        layers.insert(0, Layer(str(file), in_file))
+    config, stated = combine(layers, script)
+    left_out = leave_out(config, stated, [layer.place for layer in layers])
+    if left_out and os.environ.get("RANK", "0") == "0":
+        print("\n".join(left_out))
     if not config.training.run_name:
         stem = "run" if file is None else Path(file).stem
         usual = str(in_file.get("dataset", DataConfig().dataset))
         config.training.run_name = default_run_name(stem, usual, config)
     validate(config)
     return config
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Options that one place states.
+
+    Attributes:
+        place: a file, or the command line.
+        values: option → value.
+    """
+
+    place: str
+    values: Mapping[str, Any]
+
+    def place_of(self, key: str) -> str:
+        """Where an option stands, for messages."""
+        return f"--{key}" if isinstance(self.values[key], CommandLineText) else f"{self.place}: {key}"
+
+
+def combine(layers: Sequence[Layer], script: Script) -> tuple[Config, dict[str, int]]:
+    """Put options together, the later layers winning. Nothing is refused yet but what no option can hold.
+
+    Args:
+        layers: the first one gives the config its source.
+        script: whose options they are. Mining takes the YAML of a training and reads its own options there.
+
+    Returns:
+        The config, and the number of the layer that every stated option comes from.
+
+    Raises:
+        UserError: unknown option, or a value of a wrong type.
+    """
+    config = Config(source=layers[0].place, script=script)
+    stated: dict[str, int] = {}
+    for number, layer in enumerate(layers):
+        for key, value in layer.values.items():
+            if any(key in later.values for later in layers[number + 1 :]):
+                continue
+            if script == "mining" and layer.place_of(key) != f"--{key}" and key not in all_options(script):
+                # Refuses what train_classifier.py does not know either.
+                set_option(Config(), key, value, layer.place_of(key))
+                continue
+            set_option(config, key, value, layer.place_of(key))
+            stated[key] = number
+    if config.method.adaptation == "qlora" and "load_in_4bit" not in stated and is_read(config, "adaptation"):
+        config.model.load_in_4bit = True
+    return config, stated
 
 
 def default_run_name(stem: str, usual_dataset: str, config: Config) -> str:
@@ -148,14 +171,16 @@ def build_parser(
         if not names:
             continue
         section = parser.add_argument_group(name, (group.__doc__ or "").splitlines()[0])
-        hints = typing.get_type_hints(group)
+        hints = annotations_of(group)
         defaults = group()
         for option in fields(group):
             if option.name not in names:
                 continue
             choices = describe_type(hints[option.name])
             default = getattr(defaults, option.name)
-            help_text = f"{option.metadata['help']} [{default!r}]".replace("%", "%%")
+            conditions = read_by(option.name, script)
+            when = f"; read by {conditions}" if conditions else ""
+            help_text = f"{option.metadata['help']} [{default!r}{when}]".replace("%", "%%")
             is_list = typing.get_origin(hints[option.name]) is list or "list" in choices
             if is_list:
                 section.add_argument(f"--{option.name}", metavar="VALUE", help=help_text, nargs="*")
@@ -222,11 +247,11 @@ def set_option(config: Config, key: str, value: Any, place: str) -> None:
     """
     for name, group in GROUPS.items():
         if key in option_names(group, config.script):
-            annotation = typing.get_type_hints(group)[key]
+            annotation = annotations_of(group)[key]
             setattr(getattr(config, name), key, convert(value, annotation, place))
             return
     elsewhere = [script for script in typing.get_args(Script) if key in all_options(script)]
-    if key in TRAINER_FIELDS and config.script != "prompt" and not elsewhere:
+    if key in TRAINER_FIELDS and config.script in scripts_of("extra") and not elsewhere:
         config.training.extra |= stated_value(key, value, place)
         return
     if elsewhere:
@@ -238,6 +263,12 @@ def set_option(config: Config, key: str, value: Any, place: str) -> None:
         near = difflib.get_close_matches(key, [*all_options(config.script), *sorted(TRAINER_FIELDS)], n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'?" if near else "see --help for all options"
     raise UserError(f"{place}: unknown option; {hint}")
+
+
+@cache
+def annotations_of(group: type) -> dict[str, Any]:
+    """The types of a group's options."""
+    return typing.get_type_hints(group)
 
 
 def all_options(script: Script) -> list[str]:

@@ -10,6 +10,8 @@ import numpy as np
 import yaml
 
 import train_classifier
+from opinionlm.config import Config
+from opinionlm.unread import is_read
 from tests.tiny import save_pretrained_model
 
 WORDS = {
@@ -76,6 +78,11 @@ def write_setting(folder: Path) -> dict[str, str]:
 
 
 def command_line(setting: dict[str, str], **options: object) -> list[str]:
+    """Arguments; of the setting what the options' engine or cache does not read is left out, as of a YAML."""
+    config = Config()
+    config.training.engine = str(options.get("engine", "trainer"))
+    config.method.cache_frozen = str(options.get("cache_frozen", "auto"))
+    setting = {name: value for name, value in setting.items() if is_read(config, name) or name in options}
     return [part for name, value in (setting | options).items() for part in (f"--{name}", str(value))]
 
 

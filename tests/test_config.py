@@ -181,7 +181,10 @@ def test_trackers_that_are_none(value, reason, tmp_path) -> None:
         (["--load_in_4bit", "true"], "cannot train 4-bit weights"),
         (["--dtype", "float16"], "overflows in Gemma 3"),
         (["--run_name", "../elsewhere"], "plain folder name"),
-        (["--pad_to_max", "--max_tokens_per_batch", "4096"], "set one of them only"),
+        (
+            ["--pad_to_max", "--max_tokens_per_batch", "4096"],
+            "pad_to_max: True is not read beside max_tokens_per_batch: 4096",
+        ),
         (["--seeds", "3..1"], "seeds: ['3..1'] must name different whole numbers"),
         (["--seeds", "1", "1"], "must name different"),
         (["stray"], "unexpected argument 'stray'"),
@@ -207,9 +210,15 @@ def test_bad_options_are_named(arguments: list[str], message: str) -> None:
             ["--decode", "generate", "--max_answer_length", "600"],
             "max_answer_length: 600 must be at least 2 tokens and leave room",
         ),
-        (["--decode", "generate", "--calibration", "batch"], "set calibration: none or decode: score"),
+        (
+            ["--decode", "generate", "--calibration", "batch"],
+            "not read by decode: generate; leave it out, or use decode: score",
+        ),
         (["--decode", "sample"], "'sample' is not one of score"),
-        (["--decode", "generate", "--decision", "thresholds"], "decision: 'thresholds' is for label scores"),
+        (
+            ["--decode", "generate", "--decision", "thresholds"],
+            "decision: 'thresholds' is not read by decode",
+        ),
         (["--label_set_coverage", "1"], "label_set_coverage: 1.0 must be from 0.5 to 0.99"),
     ],
 )
@@ -227,8 +236,11 @@ def test_bad_options_of_the_generative_route_are_named(arguments: list[str], mes
         (["--adam_beta1", "0.5"], "--adam_beta1: unknown option"),
         (["--shots", "-1"], "shots: -1 must not be negative"),
         (["--hypothesis_template", "It is so."], "must hold {label} once"),
-        (["--method", "entailment", "--shots", "2"], "shots: 2 must be 0"),
-        (["--method", "entailment", "--decode", "generate"], "decode: 'generate' must be score"),
+        (
+            ["--method", "entailment", "--shots", "2"],
+            "shots: 2 is not read by method: entailment; leave it out, or use",
+        ),
+        (["--method", "entailment", "--decode", "generate"], "decode: 'generate' is not read by method: entailment"),
     ],
 )
 def test_bad_options_of_prompting_are_named(arguments: list[str], message: str) -> None:

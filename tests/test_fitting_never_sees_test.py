@@ -54,7 +54,7 @@ def test_of_a_classifier(setting, folders, tmp_path, blend_words: bool) -> None:
 
 @pytest.mark.parametrize("decision", ["logit_adjusted", "expected_cost"])
 def test_of_the_floor(setting, folders, tmp_path, decision: str) -> None:
-    options = FITTED | {"decision": decision, "engine": "tfidf", "run_name": "run"}
+    options = {"decision": decision, "label_set_coverage": 0.8, "engine": "tfidf", "run_name": "run"}
     runs = [train(setting, dataset=folder, output_dir=tmp_path / str(at), **options)
             for at, folder in enumerate(folders)]  # fmt: skip
     assert runs[0]["decision"] == runs[1]["decision"] and runs[0]["train"] == runs[1]["train"]

@@ -114,5 +114,5 @@ def test_training_and_prediction_read_the_same(forums, tmp_path) -> None:
 
 
 def test_what_makes_no_sense_is_refused() -> None:
-    with pytest.raises(UserError, match="is for labels of texts, and this is task token"):
+    with pytest.raises(UserError, match="platform_prefix: True is not read by task: token"):
         parse_config(["--platform_prefix", "--task", "token"], "test")

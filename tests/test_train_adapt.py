@@ -221,8 +221,11 @@ def test_two_processes_choose_and_train_as_one(setting, tmp_path) -> None:
         ({"sequence_max_gap": -1}, "sequence_max_gap: -1 must not be negative"),
         ({"engine": "sklearn"}, "engine: 'sklearn' trains no sub-layers"),
         ({"engine": "tfidf"}, "engine: 'tfidf' trains no sub-layers"),
-        ({"engine": "sklearn", "adaptation": "head_only", "task_tokens": "on"}, "need embedding rows that train"),
-        ({"engine": "tfidf", "adaptation": "full", "task_tokens": "on"}, "need embedding rows that train"),
+        ({"engine": "sklearn", "adaptation": "head_only", "task_tokens": "on"}, "is not read by engine: sklearn"),
+        (
+            {"engine": "tfidf", "adaptation": "full", "task_tokens": "on"},
+            "task_tokens: 'on' is not read by engine: tfidf",
+        ),
         ({"task": "token"}, "task: 'token' is not for AdaPT"),
         ({"cache_frozen": "on"}, "the rows of task tokens train below all of them"),
         ({"load_in_4bit": "true"}, "cannot train 4-bit weights"),

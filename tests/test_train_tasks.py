@@ -17,6 +17,7 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 
 import train_classifier
 from opinionlm.errors import UserError
+from tests.classifier_runs import command_line
 from tests.task_data import TAGS, write_prepared
 from tests.tiny import save_pretrained_model, wordpiece_tokenizer
 
@@ -45,8 +46,8 @@ def setting(tmp_path_factory) -> dict[str, str]:
 
 def train(setting: dict[str, str], task: str, output: Path, name: str, **options: object) -> dict:
     values = {key: value for key, value in setting.items() if key != "folder"}
-    values |= {"dataset": f"{setting['folder']}/{task}", "output_dir": output, "run_name": name} | options
-    return train_classifier.main([part for key, value in values.items() for part in (f"--{key}", str(value))])
+    values |= {"dataset": f"{setting['folder']}/{task}", "output_dir": output, "run_name": name}
+    return train_classifier.main(command_line(values, **options))
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -145,13 +146,13 @@ def test_pairs_with_labels(setting, tmp_path) -> None:
 
 
 def test_class_weights_are_never_silent(setting, tmp_path) -> None:
-    with pytest.raises(UserError, match="class_weights: task similarity has scores and no classes"):
+    with pytest.raises(UserError, match="class_weights: 'inverse_frequency' is not read by task: similarity"):
         train(setting, "similarity", tmp_path, "a", class_weights="inverse_frequency")
-    with pytest.raises(UserError, match="class_counts: nothing reads them"):
+    with pytest.raises(UserError, match=r"class_counts: .* is not read by class_weights: auto \(none\)"):
         train(setting, "token", tmp_path, "b", class_counts="[9, 1, 1, 1, 1]")
     with pytest.raises(UserError, match="task: 'token', but .* task 'similarity'"):
         train(setting | {"task": "token"}, "similarity", tmp_path, "c")
-    with pytest.raises(UserError, match="pooling: 'mean' .* task token tags every word"):
+    with pytest.raises(UserError, match="pooling: 'mean' is not read by task: token"):
         train(setting, "token", tmp_path, "d", pooling="mean")
     write_prepared(tmp_path / "summaries", "similarity", named="summarization")
     with pytest.raises(UserError, match="'summarization' is text to text, which train_instruct.py trains"):

@@ -98,13 +98,8 @@ def build_tagger(
     """The same with one output per tag for every token.
 
     Raises:
-        UserError: as in `build_classifier`; or a pooling is asked for, which tagging has no use for.
+        UserError: as in `build_classifier`.
     """
-    if config.model.pooling != "auto":
-        raise UserError(
-            f"{config.source}: pooling: {config.model.pooling!r} makes one vector of a text, and task token tags "
-            "every word; leave it out"
-        )
     model = OpinionTagger.from_backbone(
         load_checked_backbone(config, model_config, vocabulary),
         tags,

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from opinionlm.config import Config
+from opinionlm.config import Config, RobustConfig
 from opinionlm.errors import UserError, run_script
 from opinionlm.parsing import parse_config
 from opinionlm.training.run_lock import locked
@@ -130,7 +130,7 @@ def fold_config(config: Config, folder: Path, data_folder: Path, fold: int) -> C
     one.data.train_platforms = one.data.eval_platforms = one.data.max_train_samples = one.data.max_eval_samples = None
     one.training.output_dir, one.training.run_name = str(folder), f"fold{fold}"
     # Soft labels of an earlier round must not come back as those of this one.
-    one.robust.soft_labels = None
+    one.robust.soft_labels, one.robust.soft_label_share = None, RobustConfig().soft_label_share
     return one
 
 

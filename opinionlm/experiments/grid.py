@@ -21,6 +21,9 @@ A table YAML holds::
 Options may name an axis in braces and get its label there: ``dataset: …/rows{Samples}.yaml``. A published row that
 leaves an axis out counts for all of its labels. ``minutes`` is what one run takes, for the estimate of ``--dry_run``.
 Measures that start with ``recall.`` or ``precision.`` are taken from the predictions (`experiments.run_numbers`).
+
+An option that one cell reads and another does not is left out of the latter; one that no cell reads is an error, and
+so is one that stands in the same mapping of an axis as the choice that does not read it.
 """
 
 from __future__ import annotations
@@ -28,14 +31,15 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from opinionlm.config import TrainingConfig
 from opinionlm.data.spec import nearest
 from opinionlm.errors import UserError
-from opinionlm.parsing import read_yaml
+from opinionlm.parsing import Layer, combine, read_yaml
+from opinionlm.unread import unread_options
 
 Scale = Literal["smoke", "small", "paper"]
 SCALES: tuple[Scale, ...] = ("smoke", "small", "paper")
@@ -57,12 +61,14 @@ class Cell:
         script: what runs it.
         options: every option that differs from the defaults.
         published: measure → value in the paper, where it gives one.
+        left_out: options that its choices do not read → that choice.
     """
 
     labels: Mapping[str, str]
     script: str
     options: Mapping[str, Any]
     published: Mapping[str, float]
+    left_out: Mapping[str, str]
 
     @property
     def name(self) -> str:
@@ -135,19 +141,9 @@ def load_table(path: Path, scale: Scale, overrides: Mapping[str, Any]) -> Table:
     if scale not in raw["scales"]:
         raise UserError(f"{path}: has no scale {scale!r}, only {', '.join(raw['scales'])}")
     chosen = raw["scales"][scale] or {}
-    check_keys(chosen, SCALE_KEYS, f"{path}: scales.{scale}")
-    axes = dict(raw["axes"])
-    for name, values in (chosen.get("axes") or {}).items():
-        if name not in axes:
-            raise UserError(f"{path}: scales.{scale}.axes: unknown axis {name!r}{nearest(name, axes)}")
-        axes[name] = values
-    common = (raw.get("options") or {}) | (chosen.get("options") or {}) | dict(overrides)
-    script = raw.get("script", "train_classifier.py")
-    cells = tuple(
-        new_cell(path, axes, combination, common, script, raw["measures"], raw.get("published") or [])
-        for combination in itertools.product(*(values for values in axes.values()))
-    )
+    axes, cells = cells_of(path, raw, scale, overrides)
     check_cells(path, cells, raw)
+    check_all_read(path, raw, scale, overrides, cells)
     return Table(
         name=path.stem,
         title=str(raw["title"]),
@@ -165,24 +161,51 @@ def load_table(path: Path, scale: Scale, overrides: Mapping[str, Any]) -> Table:
     )
 
 
+def cells_of(
+    path: Path, raw: Mapping[str, Any], scale: str, overrides: Mapping[str, Any]
+) -> tuple[dict[str, Mapping[str, Any]], tuple[Cell, ...]]:
+    """The axes of a scale, and a cell for every combination of their labels."""
+    chosen = raw["scales"][scale] or {}
+    check_keys(chosen, SCALE_KEYS, f"{path}: scales.{scale}")
+    axes = dict(raw["axes"])
+    for name, values in (chosen.get("axes") or {}).items():
+        if name not in axes:
+            raise UserError(f"{path}: scales.{scale}.axes: unknown axis {name!r}{nearest(name, axes)}")
+        axes[name] = values
+    shared = [
+        Layer("options", raw.get("options") or {}),
+        Layer(f"scales.{scale}.options", chosen.get("options") or {}),
+        Layer("the command line", overrides),
+    ]
+    script = raw.get("script", "train_classifier.py")
+    return axes, tuple(
+        new_cell(path, axes, combination, shared, script, raw["measures"], raw.get("published") or [])
+        for combination in itertools.product(*(values for values in axes.values()))
+    )
+
+
 def new_cell(
     path: Path,
     axes: Mapping[str, Mapping[str, Any]],
     combination: tuple[str, ...],
-    common: Mapping[str, Any],
+    shared: list[Layer],
     script: str,
     measures: Mapping[str, str],
     published: list[Mapping[str, Any]],
 ) -> Cell:
     """The cell of one label per axis."""
     labels = {axis: str(label) for axis, label in zip(axes, combination, strict=True)}
-    options = dict(common)
+    layers = list(shared)
     for axis, label in zip(axes, combination, strict=True):
         chosen = axes[axis][label]
         if not isinstance(chosen, Mapping):
             raise UserError(f"{path}: axes.{axis}.{label}: expected options, found {chosen!r}")
-        options |= chosen
-    options = {name: filled(value, labels, path) for name, value in options.items()}
+        layers.append(Layer(f"axes.{axis}.{label}", chosen))
+    layers = [
+        Layer(layer.place, {name: filled(value, labels, path) for name, value in layer.values.items()})
+        for layer in layers
+    ]
+    options = {name: value for layer in layers for name, value in layer.values.items()}
     script = options.pop("script", script)
     if script not in SCRIPTS:
         raise UserError(f"{path}: script: {script!r} is not one of {', '.join(SCRIPTS)}")
@@ -190,7 +213,49 @@ def new_cell(
         raise UserError(f"{path}: {name}: is set by the grid itself; leave it out (seeds belong to a scale)")
     found = [row for row in published if all(str(row.get(axis, label)) == label for axis, label in labels.items())]
     values = {name: float(row[name]) for row in found for name in measures if row.get(name) is not None}
-    return Cell(labels, script, options, values)
+    cell = Cell(labels, script, options, values, {})
+    left_out = left_out_of(path, cell, layers, len(shared))
+    return replace(
+        cell, options={name: value for name, value in options.items() if name not in left_out}, left_out=left_out
+    )
+
+
+def left_out_of(path: Path, cell: Cell, layers: list[Layer], shared: int) -> dict[str, str]:
+    """Options of a cell that its choices do not read and that others of the table may: option → choice.
+
+    Raises:
+        UserError: an option that the script does not know, or a value of a wrong type.
+    """
+    known = [Layer(one.place, {k: v for k, v in one.values.items() if k != "script"}) for one in layers]
+    try:
+        config, stated = combine(known, cell.script.removesuffix(".py"))
+    except UserError as error:
+        raise UserError(f"{path}: cell {cell.name!r}: {error}") from None
+    return {
+        one.name: one.reason
+        for one in unread_options(config)
+        if one.name in stated and (stated[one.name] < shared or not one.follows_from(stated, stated[one.name]))
+    }
+
+
+def check_all_read(
+    path: Path, raw: Mapping[str, Any], scale: str, overrides: Mapping[str, Any], cells: tuple[Cell, ...]
+) -> None:
+    """Every option has to be read by a cell; one that the scales share, by a cell of any of them.
+
+    Raises:
+        UserError: an option that is read by none.
+    """
+    unread = {name: reason for cell in cells for name, reason in cell.left_out.items()}
+    unread = {name: reason for name, reason in unread.items() if not any(name in cell.options for cell in cells)}
+    own = raw["scales"][scale] or {}
+    special = {*(own.get("options") or {}), *overrides}
+    for labels in (own.get("axes") or {}).values():
+        special |= {name for chosen in labels.values() for name in chosen}
+    for name, reason in unread.items():
+        others = [] if name in special else [other for other in raw["scales"] if other != scale]
+        if not any(name in cell.options for other in others for cell in cells_of(path, raw, other, overrides)[1]):
+            raise UserError(f"{path}: {name}: no cell reads it ({reason}); leave it out")
 
 
 def filled(value: Any, labels: Mapping[str, str], path: Path) -> Any:

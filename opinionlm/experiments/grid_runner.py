@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
-from opinionlm.config import DataConfig
+from opinionlm.config import DataConfig, TrackingConfig
 from opinionlm.errors import UserError
 from opinionlm.experiments.grid import Cell, Table
 from opinionlm.training.run_lock import locked
@@ -76,7 +76,9 @@ class Run:
 
     def options(self) -> dict[str, Any]:
         """The whole config of the run; a table's own group and tags win over the automatic ones."""
-        tracking = {"wandb_group": self.group, "wandb_tags": list(self.tags)}
+        tracking: dict[str, Any] = {"wandb_group": self.group}
+        if "wandb" in self.cell.options.get("report_to", TrackingConfig().report_to):
+            tracking["wandb_tags"] = list(self.tags)
         own = {"output_dir": str(self.folder.parent), "run_name": self.folder.name, "seed": self.seed}
         return tracking | dict(self.cell.options) | own
 

@@ -44,6 +44,13 @@ def plan_text(table: Table, runs: Sequence[Run], jobs: int = 1) -> str:
         f"{len(table.cells)} cells × {len(table.seeds)} seeds, {len(pending)} runs to do; "
         + estimate(table, runs, metrics, jobs)
     )
+    places: dict[str, set[str]] = {}
+    for cell in table.cells:
+        for name, reason in cell.left_out.items():
+            places.setdefault(name, set()).add(reason)
+    if places:
+        shown = "; ".join(f"{name} ({', '.join(sorted(reasons))})" for name, reasons in places.items())
+        lines.append(f"left out of the cells that do not read them: {shown}")
     for run in runs:
         done = "finished" if metrics[run.folder.name] is not None else "to do"
         lines.append(f"  {done:<9} {run.cell.script:<20} {run.folder.name}")

@@ -57,6 +57,7 @@ def pretrain(config: Config) -> dict[str, Any] | None:
         training_texts,
     )
     from opinionlm.training.runs import create_run, environment, is_finished, write_json
+    from opinionlm.unread import refuse_unread
 
     arguments = pretraining_arguments(config)
     is_main, data = arguments.process_index == 0, config.data
@@ -70,6 +71,7 @@ def pretrain(config: Config) -> dict[str, Any] | None:
     texts, held_out = training_texts(prepared, config)
     tokenizer, model_config = load_tokenizer(config.model), read_model_config(config.model)
     masks = fills_gaps(model_config)
+    refuse_unread(config, objective="masked words" if masks else "next words")
     check_length(config.method, model_config, data.max_length)
     if masks:
         require_mask(tokenizer, config)

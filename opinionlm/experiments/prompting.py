@@ -44,6 +44,7 @@ from opinionlm.models.backbones import read_model_config, torch_dtype
 from opinionlm.models.generative import generative_class, load_generative
 from opinionlm.training.cost import peak_memory_mb, reset_peak_memory
 from opinionlm.training.runs import create_run, environment, write_json
+from opinionlm.unread import refuse_unread
 
 EVALUATED = ("validation", "test")
 DEFAULT_BUDGET = 8192
@@ -100,6 +101,7 @@ def open_task(config: Config) -> Task:
         generative_class(model_config)
     check_length(config.method, model_config, data.max_length)
     prepared = load_data(data)
+    refuse_unread(config, task=prepared.task)
     if prepared.task not in ("sequence", "question_answering", "summarization"):
         raise UserError(
             f"dataset: prompt.py takes the tasks sequence, question_answering and summarization, not {prepared.task}"
@@ -178,8 +180,6 @@ def load_entailment(config: Config, model_config: PreTrainedConfig) -> PreTraine
         UserError: no weights, or a head that was never trained: its answers would be chance.
     """
     options = config.model
-    if options.load_in_4bit or options.random_weights:
-        raise UserError("method: entailment takes no load_in_4bit and no random_weights; set them to false")
     if options.attn_implementation is not None:
         model_config._attn_implementation = options.attn_implementation
     try:

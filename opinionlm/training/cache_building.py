@@ -19,10 +19,10 @@ from datasets import Dataset
 from tqdm import tqdm
 from transformers import TrainingArguments
 
-from opinionlm.adapt_rules import FREEZING
 from opinionlm.config import Config
 from opinionlm.data.encoding import PadCollator, longest_first, numbers_of
 from opinionlm.errors import UserError
+from opinionlm.method_options import FREEZING
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.frozen_prefix import prefix_states
 from opinionlm.models.task_embedding import task_rows

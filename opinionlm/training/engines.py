@@ -16,7 +16,6 @@ from opinionlm.config import Config
 from opinionlm.data.encoding import PadCollator
 from opinionlm.errors import UserError
 from opinionlm.models.classifier import OpinionClassifier
-from opinionlm.robust_rules import unfit_for_task
 from opinionlm.training.averaging import WeightAverage
 from opinionlm.training.batching import EncodedTexts
 from opinionlm.training.frozen_features import fit_head
@@ -25,18 +24,24 @@ from opinionlm.training.losses import ExampleLoss
 from opinionlm.training.rdrop import require_dropout
 from opinionlm.training.splits import batch_plan
 from opinionlm.training.trainer import OpinionTrainer
+from opinionlm.unread import refuse_unread
 
 Engine = OpinionTrainer | TrainingLoop
 
 
 def check_task(config: Config, task: str) -> None:
-    """Logistic regression gives one label per text, and some options are for classes only.
+    """Logistic regression gives one label per text, and some options are for some tasks only.
 
     Raises:
-        UserError: one of them is asked for on another task.
+        UserError: one of them is asked for on another task; or the data are of another task than the config says.
     """
-    if problems := unfit_for_task(config, task):
-        raise UserError(f"{config.source}: {'; '.join(problems)}")
+    asked = config.data.task
+    if asked not in ("auto", task):
+        raise UserError(
+            f"{config.source}: task: {asked!r}, but {config.data.dataset} holds data of task {task!r}; leave task "
+            "out, or give another dataset"
+        )
+    refuse_unread(config, task=task)
     if config.training.engine in ("sklearn", "tfidf") and task != "sequence":
         raise UserError(
             f"{config.source}: engine: {config.training.engine!r} gives one label per text, and {config.data.dataset} "

@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from opinionlm.config import Config
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.errors import UserError
-from opinionlm.loss_rules import COUNTING_LOSSES, TREE_LOSSES, sequence_only
+from opinionlm.loss_rules import TREE_LOSSES
 from opinionlm.training.imbalance import (
     FocalLoss,
     LogitAdjustedCrossEntropy,
@@ -28,30 +28,22 @@ from opinionlm.training.tree_losses import (
     MarginalTreeCrossEntropy,
     SoftTreeCrossEntropy,
 )
+from opinionlm.unread import ADJUSTING_LOSSES, choice
 
 
 def loss_for(train: Split, prepared: PreparedDataset, config: Config) -> ExampleLoss:
     """The loss that the config asks for, with its class weights.
 
     Raises:
-        UserError: options that the task has no use for, a loss over a label tree where there is none, or
-            ``class_counts`` that do not name every class or that nothing reads.
+        UserError: a loss over a label tree where there is none, or ``class_counts`` that do not name every class.
     """
-    method = config.method
-    if prepared.task != "sequence" and (problems := sequence_only(method, config.decision, prepared.task)):
-        raise UserError(f"{config.source}: {'; '.join(problems)}")
     match prepared.task:
         case "sequence":
             return sequence_loss(train, prepared, config)
         case "token":
             counts = class_counts(train, prepared, prepared.tags, config)
-            return WeightedCrossEntropy(class_weights_of(weight_kind(prepared, config), counts, method))
+            return WeightedCrossEntropy(class_weights_of(weight_kind(prepared, config), counts, config.method))
         case _:
-            if method.class_weights not in ("auto", "none") or method.class_counts is not None:
-                raise UserError(
-                    f"{config.source}: class_weights: task similarity has scores and no classes; leave out "
-                    "class_weights and class_counts"
-                )
             return MeanSquaredError()
 
 
@@ -91,31 +83,22 @@ def sequence_loss(train: Split, prepared: PreparedDataset, config: Config) -> Ex
 
 
 def weight_kind(prepared: PreparedDataset, config: Config) -> WeightKind:
-    """How classes are weighed, with ``class_weights: auto`` decided.
-
-    ``auto`` weighs the classes of a label tree by inverse frequency, as the opinion paper does. It leaves tags alone:
-    nearly every word is tagged ``O``, which would then count for next to nothing; and it leaves losses alone that
-    adjust logits by the priors, which is the same medicine again.
-    """
-    method = config.method
-    if method.class_weights != "auto":
-        return method.class_weights
-    adjusts = method.loss in ("logit_adjusted", "tree_conditional")
-    return "inverse_frequency" if prepared.task == "sequence" and not adjusts else "none"
+    """How classes are weighed, with ``class_weights: auto`` decided."""
+    return choice(config, "class_weights", {"task": prepared.task})
 
 
 def is_balanced(prepared: PreparedDataset, config: Config) -> bool:
     """Whether a model is trained to treat rare classes as frequent ones, by weights or by its loss."""
-    return weight_kind(prepared, config) != "none" or config.method.loss in ("logit_adjusted", "tree_conditional")
+    return weight_kind(prepared, config) != "none" or config.method.loss in ADJUSTING_LOSSES
 
 
 def class_counts(train: Split, prepared: PreparedDataset, names: Sequence[str], config: Config) -> list[int]:
     """Training examples per class: those of the config, or else of the training split.
 
     Raises:
-        UserError: ``class_counts`` does not name every class, or nothing reads it.
+        UserError: ``class_counts`` does not name every class.
     """
-    given, method = config.method.class_counts, config.method
+    given = config.method.class_counts
     if given is None:
         found = label_counts(train, prepared)
         return [found[label] for label in range(len(names))]
@@ -123,12 +106,6 @@ def class_counts(train: Split, prepared: PreparedDataset, names: Sequence[str], 
         raise UserError(
             f"{config.source}: class_counts: {len(given)} numbers for {len(names)} labels; give one per label in the "
             f"order {', '.join(names)}"
-        )
-    is_read = weight_kind(prepared, config) != "none" or method.loss in COUNTING_LOSSES
-    if not is_read and config.decision.decision != "logit_adjusted":
-        raise UserError(
-            f"{config.source}: class_counts: nothing reads them; set class_weights: inverse_frequency, or leave "
-            "them out"
         )
     return given
 

@@ -22,6 +22,7 @@ from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.options import EVALUATION_SEED
 from opinionlm.training.run_lock import refuse_held
+from opinionlm.unread import is_read
 
 PACKAGES = (
     "torch",
@@ -62,7 +63,8 @@ def is_finished(config: Config, is_main: bool = True) -> bool:
         return False
     # An option that is younger than the run had no effect on it, as its default has none.
     then = Config(script=config.script).flat() | yaml.safe_load(stored.read_text(encoding="utf-8"))
-    difference = changed_options(then, config.flat())
+    # What the chosen way does not read was no part of it, whatever older versions let it say.
+    difference = [name for name in changed_options(then, config.flat()) if is_read(config, name)]
     if difference:
         raise UserError(
             f"{folder}: holds a run with other options ({', '.join(difference)}); give another run_name, or "

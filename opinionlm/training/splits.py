@@ -30,7 +30,6 @@ from opinionlm.data.soft_labels import mixed_targets, read_soft_labels
 from opinionlm.data.spec import SPLITS
 from opinionlm.data.word_alignment import encode_words
 from opinionlm.errors import UserError
-from opinionlm.robust_rules import SOFT_LABELS_ELSEWHERE
 from opinionlm.training.batching import BatchPlan, EncodedTexts
 from opinionlm.training.frozen_cache import PrefixStates
 
@@ -68,15 +67,10 @@ def encode_splits(prepared: PreparedDataset, tokenizer: PreTrainedTokenizerBase,
     Training texts are read in an order of their `BatchPlan`; validation and test longest first.
 
     Raises:
-        UserError: another task than the config says, or one that is not trained here; or nothing to tell apart among
-            the training texts: a single class, tag or score.
+        UserError: a task that is not trained here; or nothing to tell apart among the training texts: a single class,
+            tag or score.
     """
-    data, seed = config.data, config.training.seed
-    if data.task not in ("auto", prepared.task):
-        raise UserError(
-            f"{config.source}: task: {data.task!r}, but {data.dataset} holds data of task {prepared.task!r}; leave "
-            "task out, or give another dataset"
-        )
+    seed = config.training.seed
     identity = tokenizer_digest(tokenizer)
     splits = {}
     for name in SPLITS:
@@ -138,13 +132,11 @@ def soft_targets(texts: Dataset, prepared: PreparedDataset, config: Config) -> n
     """Targets of training texts from their labels and ``soft_labels``, ``(rows, leaves)``; None without those.
 
     Raises:
-        UserError: the task has no labels of texts; see `read_soft_labels` too.
+        UserError: see `read_soft_labels`.
     """
     robust = config.robust
     if robust.soft_labels is None:
         return None
-    if prepared.task != "sequence":
-        raise UserError(f"{config.source}: {SOFT_LABELS_ELSEWHERE.format(task=prepared.task)}")
     soft = read_soft_labels(Path(robust.soft_labels), list(texts["id"]), prepared.taxonomy)
     return mixed_targets(np.asarray(texts["label"]), soft, robust.soft_label_share)
 

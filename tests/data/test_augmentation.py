@@ -93,8 +93,8 @@ def test_a_run_says_what_it_copied(setting, tmp_path, capsys) -> None:
 def test_what_makes_no_sense_is_refused() -> None:
     for arguments, message in (
         (["--augment_rare", "2"], "augment_rare: 2.0 must be from 0"),
-        (["--augment_rare", "1", "--task", "token"], "copies texts by their label, and this is task token"),
-        (["--augment_rare", "1", "--engine", "tfidf"], "engine: tfidf counts words"),
+        (["--augment_rare", "1", "--task", "token"], "augment_rare: 1.0 is not read by task: token"),
+        (["--augment_rare", "1", "--engine", "tfidf"], "augment_rare: 1.0 is not read by engine: tfidf"),
     ):
         with pytest.raises(UserError, match=message):
             parse_config(arguments, "test")

@@ -85,13 +85,12 @@ def test_runs_never_see_the_platform_that_is_held_out(setting, tmp_path, engine:
     spec["files"] = [{"path": "mixed.csv", "columns": {"platform": "platform"} | spec["files"][0]["columns"]}]
     (tmp_path / "mixed.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
     metrics = train(
-        setting,
+        setting | {"num_train_epochs": "1"},
         dataset=tmp_path / "mixed.yaml",
         data_dir=tmp_path,
         output_dir=tmp_path,
         run_name="run",
         engine=engine,
-        num_train_epochs=1,
         train_platforms="[forum]",
         eval_platforms="[video]",
     )

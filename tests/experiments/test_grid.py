@@ -92,7 +92,7 @@ def test_cells(tmp_path) -> None:
         ({"scales": {"smoke": {}}}, "has no scale 'small'"),
         ({"published": [{"Rate": "slow", "Acuracy": 1}]}, "unknown axis or measure 'Acuracy', did you mean"),
         ({"axes": {"Rate": {"a": {"seed": 3}}}}, "seed: is set by the grid itself"),
-        ({"axes": {"Rate": {"a": {"dropout": 3}}}}, "cell 'a': dropout: unknown option"),
+        ({"axes": {"Rate": {"a": {"dropout": 3}}}}, "cell 'a': axes.Rate.a: dropout: unknown option"),
         ({"axes": {"Rate": {"a": {"learning_rate": -1}}}}, "cell 'a': learning_rate: -1.0 must be positive"),
         ({"axes": {"Rate": {"a": {}, "b": {}}}}, "the cells 'a' and 'b' are the same run"),
         ({"script": "predict.py"}, "'predict.py' is not one of"),
@@ -194,7 +194,9 @@ def test_numbers_of_classes_groups_and_published_rows(tmp_path) -> None:
     assert [cell.published.get("Accuracy") for cell in table.cells] == [0.5, 0.75, None, None]
     assert table.cells[1].options["dataset"] == "configs/datasets/inverse.yaml"
     assert runs[0].options()["wandb_group"] == "mine-smoke"
-    assert runs[0].options()["wandb_tags"] == ["A paper", "smoke", "slow", "none"]
+    assert "wandb_tags" not in runs[0].options()
+    tracked = runs_of(load_table(path, "smoke", {"report_to": "wandb"}), tmp_path)[0]
+    assert tracked.options()["wandb_tags"] == ["A paper", "smoke", "slow", "none"]
     finish(runs[0], 0.4)
     (runs[0].folder / "predictions").mkdir()
     (runs[0].folder / "predictions" / "test.csv").write_text("gold,predicted\na,a\na,b\na,\nb,b\n")

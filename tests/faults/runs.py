@@ -34,7 +34,7 @@ def training(case: str, setting: dict[str, str], root: Path, **options: Any) -> 
     script = "train_instruct" if case == "instruct" else "train_classifier"
     if script == "train_classifier":
         places["cache_dir"] = root / "cache"
-    arguments = command_line(setting, **(CASES[case] | places | options))
+    arguments = command_line(setting | places, **(CASES[case] | options))
     return Job(script, arguments, root, root.with_name(f"{root.name}.log"))
 
 

@@ -184,7 +184,7 @@ def test_best_folder_holds_the_average(setting, tmp_path) -> None:
     ("arguments", "message"),
     [
         (["--ema_decay", "1"], "ema_decay: 1.0 must be above 0 and below 1"),
-        (["--ema_decay", "0.9", "--engine", "tfidf"], "averages the steps of an optimizer"),
+        (["--ema_decay", "0.9", "--engine", "tfidf"], "ema_decay: 0.9 is not read by engine: tfidf"),
         (["--ema_decay", "0.9", "--adaptation", "adalora"], "bring back the ranks"),
     ],
 )

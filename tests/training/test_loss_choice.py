@@ -21,6 +21,7 @@ from opinionlm.parsing import parse_config
 from opinionlm.training import imbalance, losses, tree_losses
 from opinionlm.training.loss_choice import DeferredWeighting, loss_callbacks, loss_for, split_loss
 from opinionlm.training.splits import Split
+from opinionlm.unread import refuse_unread
 from tests.saved_classifier import LEAVES, TREE
 from tests.tiny import tiny_classifier
 from tests.training.test_exact_loss import assert_same, examples, first_step
@@ -103,13 +104,16 @@ def test_class_weights() -> None:
         (["--focal_gamma", "1"], "focal_gamma: 1.0 is not read by loss: cross_entropy"),
         (["--loss", "focal", "--label_smoothing", "0.1"], "label_smoothing: 0.1 is not read by loss: focal"),
         (["--loss", "focal", "--tree_beta", "1"], "tree_beta: 1.0 is not read"),
-        (["--effective_number_beta", "0.9"], "is not read by class_weights: auto"),
+        (["--effective_number_beta", "0.9"], "is not read by class_weights: auto (inverse_frequency)"),
         (["--class_weights", "effective_number", "--effective_number_beta", "1"], "below 1"),
         (["--loss", "ldam", "--class_weights", "none"], "leaves nothing to count by"),
         (["--loss", "ldam", "--class_weights", "inverse_frequency", "--ldam_reweight_from", "1"], "never count"),
-        (["--loss", "focal", "--task", "token"], "loss: 'focal' is for labels of texts, and this is task token"),
-        (["--decision", "thresholds", "--task", "similarity"], "decision: 'thresholds' is for labels of texts"),
-        (["--loss", "focal", "--engine", "tfidf"], "loss: 'focal' is not what engine: tfidf minimises"),
+        (["--loss", "focal", "--task", "token"], "loss: 'focal' is not read by task: token"),
+        (
+            ["--decision", "thresholds", "--task", "similarity"],
+            "decision: 'thresholds' is not read by task: sim",
+        ),
+        (["--loss", "focal", "--engine", "tfidf"], "loss: 'focal' is not read by engine: tfidf"),
         (["--label_set_coverage", "1"], "label_set_coverage: 1.0 must be from 0.5 to 0.99"),
         (["--loss", "dice"], "'dice' is not one of cross_entropy"),
     ],
@@ -123,13 +127,13 @@ def test_options_without_effect_are_refused(arguments: list[str], message: str) 
 def test_what_only_the_data_tell_is_refused() -> None:
     with pytest.raises(UserError, match="needs a label tree, and the labels of posts are flat"):
         chosen(prepared_tree(LEAVES), loss="tree_marginal")
-    with pytest.raises(UserError, match="class_counts: nothing reads them"):
-        chosen(loss="focal", class_weights="none", class_counts=COUNTS)
+    unread = parse("--loss", "focal", "--class_counts", "1", "2", "--dataset", "nowhere.yaml")
+    with pytest.raises(UserError, match=r"class_counts: \[1, 2\] is not read by task: similarity; leave it out$"):
+        refuse_unread(unread, task="similarity")
     with pytest.raises(UserError, match="class_counts: 2 numbers for 4 labels"):
         chosen(class_counts=[1, 2])
-    tagged = PreparedDataset(None, None, "tags", "0" * 64, Path("tags"), task="token", tags=("O", "B-x", "I-x"))
-    with pytest.raises(UserError, match="loss: 'ldam' is for labels of texts, and this is task token"):
-        chosen(tagged, loss="ldam")
+    with pytest.raises(UserError, match="loss: 'ldam' is not read by task: token; leave it out$"):
+        refuse_unread(parse("--loss", "ldam", "--dataset", "nowhere.yaml"), task="token")
     with pytest.raises(UserError, match="--loss: unknown option"):
         parse_config(["--loss", "focal"], "test", "train_instruct")
 

@@ -140,8 +140,8 @@ def test_a_run_over_the_frozen_cache(setting, tmp_path) -> None:
     ("arguments", "message"),
     [
         (["--rdrop_alpha", "-1"], "rdrop_alpha: -1.0 must not be negative"),
-        (["--rdrop_alpha", "1", "--engine", "tfidf"], "engine: tfidf has none"),
-        (["--rdrop_alpha", "1", "--task", "similarity"], "task similarity has scores"),
+        (["--rdrop_alpha", "1", "--engine", "tfidf"], "rdrop_alpha: 1.0 is not read by engine: tfidf"),
+        (["--rdrop_alpha", "1", "--task", "similarity"], "rdrop_alpha: 1.0 is not read by task: similarity"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: list[str], message: str) -> None:

@@ -125,9 +125,9 @@ def test_files_that_are_none(tmp_path) -> None:
         (["--soft_labels", "a.csv", "--soft_label_share", "0"], "must be above 0 and at most 1"),
         (["--soft_labels", "a.csv", "--loss", "focal"], "are targets of plain cross entropy"),
         (["--soft_labels", "a.csv", "--label_smoothing", "0.1"], "are targets of plain cross entropy"),
-        (["--soft_labels", "a.csv", "--engine", "tfidf"], "engine: tfidf makes none"),
+        (["--soft_labels", "a.csv", "--engine", "tfidf"], "soft_labels: 'a.csv' is not read by engine: tfidf"),
         (["--soft_labels", "a.csv", "--augment_rare", "1"], "makes copies that soft_labels say nothing of"),
-        (["--soft_labels", "a.csv", "--task", "token"], "are for labels of texts, and this is task token"),
+        (["--soft_labels", "a.csv", "--task", "token"], "soft_labels: 'a.csv' is not read by task: token"),
     ],
 )
 def test_options_that_do_not_go_together(arguments: list[str], message: str) -> None:

@@ -138,8 +138,8 @@ def test_without_the_option_nothing_is_added(setting, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--engine", "tfidf"], "has nothing but words"),
-        (["--task", "token"], "blend_words: True is for labels of texts"),
+        (["--engine", "tfidf"], "blend_words: True is not read by engine: tfidf"),
+        (["--task", "token"], "blend_words: True is not read by task: token"),
     ],
 )
 def test_refused_where_it_makes_no_sense(options, message) -> None:

@@ -1,0 +1,344 @@
+"""Which options the chosen way reads: refusals, what ``--help`` says of it, and what a choice made later leaves out.
+
+What has to be chosen for an option stands beside its declaration (`opinionlm.conditions`). Here it is looked up for a
+config, whose choices may be known from the data only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from opinionlm.conditions import GRADIENT_STEPS, Conditions, Presence, Script
+from opinionlm.errors import UserError
+from opinionlm.options import (
+    AdaptConfig,
+    DataConfig,
+    DecisionConfig,
+    InstructConfig,
+    MethodConfig,
+    ModelConfig,
+    PretrainConfig,
+    PromptConfig,
+    RobustConfig,
+    TrackingConfig,
+    TrainingConfig,
+)
+from opinionlm.trainer_arguments import HONOURED
+from opinionlm.untrusted import load_yaml
+
+if TYPE_CHECKING:
+    from opinionlm.config import Config
+
+GROUPS = {
+    "data": DataConfig,
+    "model": ModelConfig,
+    "method": MethodConfig,
+    "decision": DecisionConfig,
+    "robust": RobustConfig,
+    "instruct": InstructConfig,
+    "prompt": PromptConfig,
+    "pretrain": PretrainConfig,
+    "adapt": AdaptConfig,
+    "training": TrainingConfig,
+    "tracking": TrackingConfig,
+}
+# Choices that are no options, or that other things decide: what they follow from, for who chose them last.
+FACTS = {
+    "task": ("task", "dataset"),
+    "script": (),
+    "model_source": ("model_name_or_path", "tokenizer_name_or_path"),
+    "objective": ("model_name_or_path",),
+    "task_tokens": ("task_tokens", "adaptation"),
+    "class_weights": ("class_weights", "loss", "engine", "task", "dataset"),
+}
+# A choice that only the data or the model's own configuration tell: whatever needs it counts as read until then.
+UNKNOWN = object()
+TASKS = ("sequence", "token", "similarity", "question_answering", "summarization", "instruction")
+ADJUSTING_LOSSES = ("logit_adjusted", "tree_conditional")
+
+
+@dataclass(frozen=True)
+class Unread:
+    """An option that is given and not read.
+
+    Attributes:
+        name: of the option.
+        value: that was given.
+        failed: the conditions that do not hold: choice, what was chosen, and what would read the option.
+    """
+
+    name: str
+    value: Any
+    failed: tuple[tuple[str, Any, tuple[Any, ...] | Presence], ...]
+
+    @property
+    def reason(self) -> str:
+        """The first choice that does not read it."""
+        name, chosen, wanted = self.failed[0]
+        return f"without {name}" if wanted is Presence.GIVEN else f"{name}: {chosen}"
+
+    def follows_from(self, stated: Mapping[str, int], place: int) -> bool:
+        """Whether that place states a choice that does not read it.
+
+        Args:
+            stated: option → number of the place that states it.
+            place: number of the place in question.
+        """
+        return any(stated.get(source) == place for name, _, _ in self.failed for source in FACTS.get(name, (name,)))
+
+    def describe(self) -> str:
+        """What is wrong and the remedy."""
+        choice, chosen, wanted = self.failed[0]
+        start = f"{self.name}: {self.value!r} is not read"
+        if wanted is Presence.GIVEN:
+            return f"{start} without {choice}; leave it out, or give {choice}"
+        if wanted is Presence.ABSENT:
+            return f"{start} beside {choice}: {chosen}; leave one of the two out"
+        remedy = "" if choice in ("task", "model_source", "objective") else f", or use {choice}: {wanted[0]}"
+        return f"{start} by {choice}: {chosen}; leave it out{remedy}"
+
+
+@cache
+def declared() -> dict[str, tuple[str, Field[Any]]]:
+    """Every option by its name: its group and its field."""
+    return {entry.name: (group, entry) for group, kind in GROUPS.items() for entry in fields(kind)}
+
+
+def scripts_of(name: str) -> tuple[Script, ...]:
+    """The scripts that have an option."""
+    group, entry = declared()[name]
+    return entry.metadata["scripts"] or GROUPS[group].scripts
+
+
+def default_of(name: str) -> Any:
+    """An option's default."""
+    entry = declared()[name][1]
+    return entry.default if entry.default_factory is MISSING else entry.default_factory()
+
+
+def value_of(config: Config, name: str) -> Any:
+    """An option's value; the default where the script has no such option."""
+    has_it = config.script in scripts_of(name)
+    return getattr(getattr(config, declared()[name][0]), name) if has_it else default_of(name)
+
+
+def data_task(dataset: str) -> Any:
+    """The task of a data set as far as its YAML or its folder tells it; `UNKNOWN` where they cannot be read."""
+    path = Path(dataset)
+    # The manifest of a prepared folder is JSON, which is YAML too.
+    file = path / "dataset.json" if path.is_dir() else path
+    try:
+        content = file.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return UNKNOWN
+    return written_task(content)
+
+
+@cache
+def written_task(text: str) -> Any:
+    """The task that a dataset YAML or a manifest names; `UNKNOWN` where it is neither."""
+    try:
+        content = load_yaml(text)
+    except (ValueError, yaml.YAMLError):
+        return UNKNOWN
+    task = content.get("task", "sequence") if isinstance(content, dict) else None
+    return task if task in TASKS else UNKNOWN
+
+
+def choice(config: Config, name: str, known: Mapping[str, Any]) -> Any:
+    """What was chosen, ``auto`` decided; `UNKNOWN` where nobody can tell yet.
+
+    Args:
+        config: the options.
+        name: of an option, or one of `FACTS`.
+        known: facts, such as the task that the data turned out to be of.
+    """
+    if name in known:
+        return known[name]
+    match name:
+        case "script":
+            return config.script
+        case "task":
+            return data_task(config.data.dataset) if config.data.task == "auto" else config.data.task
+        case "objective":
+            return UNKNOWN
+        case "model_source":
+            names = (config.model.model_name_or_path, config.model.tokenizer_name_or_path)
+            return "folder" if all(name is None or Path(name).is_dir() for name in names) else "hub"
+        case "task_tokens" if config.adapt.task_tokens == "auto":
+            return "on" if config.method.adaptation == "adapt" else "off"
+        case "class_weights" if config.method.class_weights == "auto":
+            return automatic_weights(config, choice(config, "task", known))
+        case _:
+            return value_of(config, name)
+
+
+def automatic_weights(config: Config, task: Any) -> Any:
+    """How ``class_weights: auto`` weighs classes.
+
+    The classes of a label tree by inverse frequency, as the opinion paper does. Tags are left alone: nearly every word
+    is tagged ``O``, which would then count for next to nothing; and so are losses that adjust logits by the priors,
+    which is the same medicine again. Logistic regression has no weights unless they are asked for.
+    """
+    if config.training.engine not in GRADIENT_STEPS["engine"] or config.method.loss in ADJUSTING_LOSSES:
+        return "none"
+    return UNKNOWN if task is UNKNOWN else "inverse_frequency" if task == "sequence" else "none"
+
+
+def is_given(value: Any) -> bool:
+    """Whether an option asks for something; 0, -1, null, false and nothing ask for nothing."""
+    return value > 0 if isinstance(value, int | float) else bool(value)
+
+
+def failed_conditions(
+    config: Config, conditions: Conditions, known: Mapping[str, Any]
+) -> Iterator[tuple[str, Any, tuple[Any, ...] | Presence]]:
+    """The conditions that do not hold. A choice that is itself not read does not count as made."""
+    for name, wanted in conditions.items():
+        chosen = choice(config, name, known)
+        is_auto = name in ("class_weights", "task_tokens") and value_of(config, name) == "auto"
+        shown = f"auto ({chosen})" if is_auto else chosen
+        root = []
+        if name in declared() and config.script in scripts_of(name):
+            root = missing_choices(config, name, known)
+        if root and wanted is not Presence.ABSENT:
+            yield from root
+        elif not root and not fits(chosen, wanted):
+            yield name, shown, wanted
+
+
+def fits(chosen: Any, wanted: tuple[Any, ...] | Presence) -> bool:
+    """Whether a choice is what a condition asks for; of a list, one entry has to be."""
+    match wanted:
+        case Presence.ABSENT:
+            return not is_given(chosen)
+        case Presence.GIVEN:
+            return is_given(chosen)
+        case _:
+            return chosen is UNKNOWN or any(
+                one in wanted for one in (chosen if isinstance(chosen, list) else [chosen])
+            )
+
+
+def missing_choices(
+    config: Config, name: str, known: Mapping[str, Any]
+) -> list[tuple[str, Any, tuple[Any, ...] | Presence]]:
+    """Which choices an option would need to be read; none where it is. Of several ways the first is named."""
+    ways = [list(failed_conditions(config, way, known)) for way in declared()[name][1].metadata["when"]]
+    if not ways or not all(ways):
+        return []
+    return next(way for way in ways if way[0][0] != "script")
+
+
+def is_read(config: Config, name: str) -> bool:
+    """Whether the chosen way reads an option or a field of TrainingArguments, as far as can be known."""
+    if name in declared():
+        return not missing_choices(config, name, {})
+    return not list(failed_conditions(config, {"engine": engines_of(name)}, {}))
+
+
+def engines_of(name: str) -> tuple[str, ...]:
+    """The engines that read a field of TrainingArguments."""
+    return HONOURED[name].engines if name in HONOURED else GRADIENT_STEPS["engine"]
+
+
+def unread_options(config: Config, known: Mapping[str, Any] | None = None) -> list[Unread]:
+    """The options of a script that differ from their default although the chosen way does not read them.
+
+    Args:
+        config: the options.
+        known: what the data or the model's configuration tell of `FACTS`.
+    """
+    known = known or {}
+    if "task" not in known:
+        known = {**known, "task": choice(config, "task", known)}
+    found = []
+    for name in declared():
+        if config.script not in scripts_of(name):
+            continue
+        value = value_of(config, name)
+        if name != "extra" and value != default_of(name) and (failed := missing_choices(config, name, known)):
+            found.append(Unread(name, value, tuple(failed)))
+    for name, value in config.training.extra.items():
+        # Their engines stand in the table of the fields.
+        if failed := list(failed_conditions(config, {"engine": engines_of(name)}, known)):
+            found.append(Unread(name, value, tuple(failed)))
+    return found
+
+
+def refuse_unread(config: Config, **known: Any) -> None:
+    """Check once more, when facts are known that parsing could not know.
+
+    Args:
+        config: the options.
+        known: see `FACTS`.
+
+    Raises:
+        UserError: options that the chosen way does not read.
+    """
+    if unread := unread_options(config, known):
+        raise UserError(f"{config.source}: " + "; ".join(one.describe() for one in unread))
+
+
+def leave_out(config: Config, stated: Mapping[str, int], places: list[str]) -> list[str]:
+    """Set back what an earlier place states and a choice of a later place does not read.
+
+    Args:
+        config: the options; changed in place.
+        stated: option → number of the place that stated it last.
+        places: that options come from, the later winning.
+
+    Returns:
+        One line for each choice, to be printed.
+    """
+    groups: dict[str, list[Unread]] = {}
+    for one in unread_options(config):
+        origin = stated.get(one.name, len(places))
+        for name, chosen, wanted in one.failed:
+            if max((stated.get(source, -1) for source in FACTS.get(name, (name,))), default=-1) > origin:
+                verb = "makes nothing of" if isinstance(wanted, Presence) else "does not read"
+                groups.setdefault(f"{name}: {chosen} {verb}", []).append(one)
+                reset(config, one.name)
+                break
+    return [
+        f"{start} {', '.join(one.name for one in ones)} of {places[stated[ones[0].name]]}; "
+        + ("it is left out" if len(ones) == 1 else "they are left out")
+        for start, ones in groups.items()
+    ]
+
+
+def reset(config: Config, name: str) -> None:
+    """Give an option its default again."""
+    if name in declared():
+        setattr(getattr(config, declared()[name][0]), name, default_of(name))
+    else:
+        del config.training.extra[name]
+
+
+def read_by(name: str, script: Script) -> str:
+    """What has to be chosen for an option of a script to be read, in words; empty where it always is."""
+    ways = []
+    for way in declared()[name][1].metadata["when"]:
+        # What the script has no option for is as by default.
+        fixed = {one for one in way if one in declared() and one != "task" and script not in scripts_of(one)}
+        defaults = {one: default_of(one) for one in fixed} | ({"script": script} if "script" in way else {})
+        if not all(fits(value, way[one]) for one, value in defaults.items()):
+            continue
+        parts = [condition_words(one, wanted) for one, wanted in way.items() if one not in defaults]
+        if not parts:
+            return ""
+        ways.append("; ".join(parts))
+    return ", or ".join(ways)
+
+
+def condition_words(name: str, wanted: tuple[Any, ...] | Presence) -> str:
+    """A condition as ``choice: values``, or ``with`` or ``without`` the choice."""
+    if isinstance(wanted, Presence):
+        return f"{wanted.value} {name}"
+    return f"{name}: {', '.join('true' if value is True else value for value in wanted)}"
