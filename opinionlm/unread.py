@@ -203,7 +203,7 @@ def failed_conditions(
     for name, wanted in conditions.items():
         chosen = choice(config, name, known)
         is_auto = name in ("class_weights", "task_tokens") and value_of(config, name) == "auto"
-        shown = f"auto ({chosen})" if is_auto else chosen
+        shown = f"auto ({chosen})" if is_auto else ", ".join(chosen) if isinstance(chosen, list) else chosen
         root = []
         if name in declared() and config.script in scripts_of(name):
             root = missing_choices(config, name, known)

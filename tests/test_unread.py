@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TOKENS, PAIRS = "configs/datasets/sample_token.yaml", "configs/datasets/sample_similarity.yaml"
 # Values that no other check refuses.
 VALUES = {"lr_scheduler_type": "linear", "optim": "adamw_torch", "hypothesis_template": "It is {label}."}
-VALUES |= {"max_steps": 7, "dtype": "bfloat16", "lora_dropout": 0.1, "warmup_steps": 0.2, "report_to": "tensorboard"}
+VALUES |= {"max_steps": 7, "dtype": "bfloat16", "lora_dropout": 0.1, "warmup_steps": 0.2, "report_to": ["tensorboard"]}
 
 
 def other_value(name: str) -> Any:
