@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from opinionlm.config import DataConfig, ModelConfig
 from opinionlm.data.fingerprints import result_name, tokenizer_digest
+from opinionlm.data.special_tokens import read_as_text
 from opinionlm.errors import UserError
 from opinionlm.options import EVALUATION_SEED
 
@@ -27,7 +28,7 @@ def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase:
 
     Classification pads on the right: GPT-2's absolute positions differ otherwise. A tokenizer without a padding
     token (GPT-2, Llama, Mistral) pads with its end token; pooling reads the attention mask, never the token. Pairs are
-    kept apart, see `separate_pairs`.
+    kept apart, see `separate_pairs`, and texts are never read for special tokens, see `read_as_text`.
 
     Raises:
         UserError: no tokenizer found, or neither a padding nor an end token.
@@ -50,6 +51,7 @@ def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase:
     tokenizer.padding_side = "right"
     tokenizer.truncation_side = "right"
     separate_pairs(tokenizer)
+    read_as_text(tokenizer)
     return tokenizer
 
 

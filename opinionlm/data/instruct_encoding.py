@@ -46,7 +46,7 @@ def encode_examples(examples: Dataset, encoder: PromptEncoder, identity: str | N
         encoded: dict[str, list[Any]] = {name: [] for name in ("prompt_ids", "answer_ids", "length", "reason")}
         for row in range(rows):
             context = "" if contexts is None else batch[contexts][row] or ""
-            prompt = encoder.prompt_text(batch["text"][row], context)
+            prompt = encoder.written_prompt(batch["text"][row], context)
             answer = encoder.words[labels[row]] if encoder.words else batch["answers"][row][0]
             reason, answer_ids = supervision(encoder, prompt, answer)
             prompt_ids = encoder.text_ids(prompt)

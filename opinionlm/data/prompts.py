@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from opinionlm.data.special_tokens import PromptPieces, from_data, plain
 from opinionlm.errors import UserError
 from opinionlm.untrusted import load_yaml
 
@@ -39,6 +40,11 @@ class Example:
     text: str
     answer: str
     context: str = ""
+
+    def marked(self, free_answer: bool) -> Example:
+        """With marks around what comes from data; the words of a label are the template's own."""
+        answer = from_data(self.answer) if free_answer else self.answer
+        return Example(from_data(self.text), answer, from_data(self.context))
 
 
 @dataclass(frozen=True)
@@ -260,10 +266,14 @@ class PromptEncoder:
         Raises:
             UserError: template and examples alone are longer than that.
         """
-        return self.text_ids(self.prompt_text(text, context, examples))
+        return self.text_ids(self.written_prompt(text, context, examples))
 
     def prompt_text(self, text: str, context: str = "", examples: Sequence[Example] = ()) -> str:
-        """A prompt as text, as `prompt_ids` tokenises it: the context, then the text, cut at the end until it fits."""
+        """A prompt as people read it: the context, then the text, cut at the end until it fits."""
+        return plain(self.written_prompt(text, context, examples))
+
+    def written_prompt(self, text: str, context: str = "", examples: Sequence[Example] = ()) -> str:
+        """A prompt as `text_ids` tokenises it: cut as `prompt_text`, with marks around what comes from data."""
         while True:
             written = self._written(text, context, examples)
             excess = len(self.text_ids(written)) - self.prompt_budget
@@ -280,7 +290,7 @@ class PromptEncoder:
                 )
 
     def prompt_length(self, examples: Sequence[Example]) -> int:
-        """Tokens of a prompt with these examples and no text: what demonstrations cost, before any is cut."""
+        """Tokens of a prompt with these examples and no text: what demonstrations cost before any is cut."""
         return len(self.text_ids(self._written("", "", examples)))
 
     def answer_ids(self, answer: str) -> list[int]:
@@ -292,24 +302,24 @@ class PromptEncoder:
         Raises:
             UserError: the end of the template's prompt and the beginning of the answer form one token.
         """
-        written = self.template.render_answer(answer)
+        written = self._written_answer(answer)
         if self.encoder_decoder:
             # Here the answer continues nothing: the blank in front of it would be one at the beginning of a text.
-            return self.tokenizer(written.lstrip(), add_special_tokens=False)["input_ids"] + self.end_ids
+            return self._pieces.ids(written.lstrip(), add_special_tokens=False) + self.end_ids
         prompt = self._written("", "", ())
         before, joint = self.text_ids(prompt), self.text_ids(prompt + written)
         if joint[: len(before)] != before:
             raise UserError(
-                f"{self.template.source}: answer: the tokenizer joins the prompt's end and {written!r} to one token; "
-                "let the prompt end in a colon or a line break, and the answer begin with the blank"
+                f"{self.template.source}: answer: the tokenizer joins the prompt's end and {plain(written)!r} to one "
+                "token; let the prompt end in a colon or a line break, and the answer begin with the blank"
             )
         return joint[len(before) :] + self.end_ids
 
     def label_ids(self) -> list[list[int]]:
         """Answer ids of every label, end token included, in the order of the leaves.
 
-        No label is the beginning of another, even without the end token: a label that is scored as a part of
-        another would get the sum of both scores from a model that has not yet learned when to stop.
+        No label is the beginning of another, even without the end token: its score would hold the other's, from a
+        model that has not yet learned when to stop.
 
         Raises:
             UserError: a label without tokens, equal to another, or the beginning of another.
@@ -333,19 +343,15 @@ class PromptEncoder:
         return ids
 
     def is_aligned(self, prompt: str, answer: str) -> bool:
-        """Whether prompt and answer, tokenised as one text, give the prompt's tokens and then the answer's.
+        """Whether a written prompt and an answer, tokenised as one text, give the prompt's tokens, then the answer's.
 
         Only then does training see what generation will: the check of the opinion paper's section 9.4, step 4.4.
         For encoder-decoder models the two are separate texts, and nothing can go wrong.
-
-        Args:
-            prompt: from `prompt_text`.
-            answer: as `answer_ids` takes it.
         """
         if self.encoder_decoder:
             return True
         parts = self.text_ids(prompt) + self.answer_ids(answer)[: -len(self.end_ids)]
-        return self.text_ids(prompt + self.template.render_answer(answer)) == parts
+        return self.text_ids(prompt + self._written_answer(answer)) == parts
 
     @cached_property
     def end_ids(self) -> list[int]:
@@ -355,26 +361,36 @@ class PromptEncoder:
             return end
         turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
         rest = self.tokenizer.apply_chat_template(turns, tokenize=False).rpartition("!")[2]
-        special = [
-            token
-            for token in self.tokenizer(rest, add_special_tokens=False)["input_ids"]
-            if token in self.tokenizer.all_special_ids
-        ]
-        return special[:1] or end
+        found = self._pieces.ids(rest, add_special_tokens=False)
+        return [token for token in found if token in self.tokenizer.all_special_ids][:1] or end
 
     def _written(self, text: str, context: str, examples: Sequence[Example]) -> str:
-        """The prompt as text, in the model's turn where there are turns."""
-        prompt = self.template.render(text, context, examples, self.words)
+        """The prompt as text, in the model's turn where there are turns; what comes from data is marked."""
+        shown = [
+            Example(
+                from_data(shot.text), shot.answer if self.words else from_data(shot.answer), from_data(shot.context)
+            )
+            for shot in examples
+        ]
+        prompt = self.template.render(from_data(text), from_data(context), shown, self.words)
         if not self.template.chat:
             return prompt
         turn = [{"role": "user", "content": prompt}]
         return self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
 
     def text_ids(self, written: str) -> list[int]:
-        """Token ids of a text with the special tokens in front of it (a chat template writes its own)."""
-        ids = self.tokenizer(written, add_special_tokens=not self.template.chat, verbose=False)["input_ids"]
+        """Token ids of a written prompt, behind the tokenizer's special tokens (a chat template writes its own)."""
+        ids = self._pieces.ids(written, add_special_tokens=not self.template.chat)
         ends = bool(ids) and ids[-1] == self.tokenizer.eos_token_id
         return ids[:-1] if ends and not self.encoder_decoder else ids
+
+    def _written_answer(self, answer: str) -> str:
+        """An answer; the words of a label are the template's own, a free answer comes from data."""
+        return self.template.render_answer(answer if self.words else from_data(answer))
+
+    @cached_property
+    def _pieces(self) -> PromptPieces:
+        return PromptPieces(self.tokenizer)
 
     def _shortened(self, text: str, excess: int) -> str:
         """A text without its last ``excess`` tokens, at the least without its last character."""

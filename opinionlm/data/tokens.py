@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from opinionlm.data.special_tokens import read_backend_as_text
 from opinionlm.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -32,7 +33,7 @@ def find_tokenizer(name_or_path: str) -> Path | None:
 
 
 def load_tokenizer(name_or_path: str) -> Tokenizer:
-    """The fast tokenizer of a local folder or a hub model, without truncation or padding.
+    """The fast tokenizer of a local folder or a hub model, without truncation or padding; texts are only text to it.
 
     Raises:
         UserError: there is none, or it cannot be had offline.
@@ -61,6 +62,7 @@ def load_tokenizer(name_or_path: str) -> Tokenizer:
         ) from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    read_backend_as_text(tokenizer)
     return tokenizer
 
 

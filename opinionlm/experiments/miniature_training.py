@@ -306,4 +306,4 @@ def write_log(path: Path, rows: list[dict[str, float]]) -> None:
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
     """Token ids of every text between ``<bos>`` and ``<eos>``."""
-    return [ids + [tokenizer.eos_token_id] for ids in tokenizer(texts)["input_ids"]]
+    return [ids + [tokenizer.eos_token_id] for ids in tokenizer(texts, split_special_tokens=True)["input_ids"]]

@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from opinionlm.adaptation.adapt.tokenizer import TaskTokenTokenizer
 from opinionlm.data.encoding import separate_pairs
+from opinionlm.data.special_tokens import read_as_text
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.evaluation.decisions import AnswerRule
@@ -111,6 +112,7 @@ def load_labeller(
         )
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     separate_pairs(tokenizer)
+    read_as_text(tokenizer)
     use_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     model = model.to("cuda" if use_gpu else "cpu").eval()
     # 512 tokens is the default of training too; models saved by train_classifier.py always say their length.

@@ -16,7 +16,14 @@ from opinionlm.errors import UserError
 from opinionlm.models.classifier import OpinionClassifierConfig
 
 # Of the tokenizer that is extended; all else is in its backend.
-KEPT = ("model_max_length", "padding_side", "truncation_side", "model_input_names", "clean_up_tokenization_spaces")
+KEPT = (
+    "model_max_length",
+    "padding_side",
+    "truncation_side",
+    "model_input_names",
+    "clean_up_tokenization_spaces",
+    "split_special_tokens",
+)
 
 
 class TaskTokenTokenizer(PreTrainedTokenizerFast):
