@@ -1,12 +1,34 @@
-"""Texts and lists of texts from JSON objects, nested ones by dotted path."""
+"""Texts and lists of texts from JSON objects, nested ones by dotted path.
+
+One rule for every reader, task and column: a text is itself; null, NaN and Infinity are no value; a number is its
+text as the file writes it (``1.0`` stays ``1.0``); true and false are themselves as labels and refused elsewhere, as
+are lists and objects: a post that reads ``True`` is a mistake in the file.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Collection, Mapping
+from datetime import date, time
+from decimal import Decimal
 from typing import Any
 
 # The canonical columns that hold several texts; all others hold one.
 LIST_COLUMNS = ("tokens", "tags", "answers", "sentences")
+
+
+class NotTextError(ValueError):
+    """A value that stands for no text; the message says what was found."""
+
+
+def load_row(line: str) -> Any:
+    """A line of JSON, with numbers as texts and NaN and Infinity, which JSON does not know, as null.
+
+    Raises:
+        ValueError, RecursionError: it is no JSON.
+    """
+    return json.loads(line, parse_float=str, parse_int=str, parse_constant=lambda name: None)
 
 
 def json_fields(
@@ -31,14 +53,14 @@ def json_fields(
             continue
         if not is_there:
             return {}, {}, "missing_field", f"the key {column!r} is missing"
-        if name in LIST_COLUMNS and isinstance(value, list):
-            if any(isinstance(item, dict | list) for item in value):
-                return {}, {}, "not_text", f"{column}: expected a list of texts, found lists or objects in it"
-            lists[name] = [_text(item) for item in value]
-        elif isinstance(value, dict | list):
-            return {}, {}, "not_text", f"{column}: expected text, found {type(value).__name__}"
-        else:
-            fields[name] = _text(value)
+        try:
+            if name in LIST_COLUMNS and isinstance(value, list):
+                lists[name] = [value_text(item) for item in value]
+            else:
+                fields[name] = value_text(value, is_label=name.startswith(("label", "level")))
+        except NotTextError as error:
+            kind = "a list of texts" if name in LIST_COLUMNS and isinstance(value, list) else "text"
+            return {}, {}, "not_text", f"{column}: expected {kind}, found {error}"
     return fields, lists, "", ""
 
 
@@ -68,5 +90,34 @@ def _lookup(row: Mapping[str, Any], column: str) -> tuple[bool, Any]:
     return True, value
 
 
-def _text(value: object) -> str:
-    return scrub(value) if isinstance(value, str) else "" if value is None else str(value)
+def value_text(value: object, is_label: bool = False) -> str:
+    """The text of a JSON value, or of a value of a typed table; blank where there is none.
+
+    Args:
+        value: from `load_row`, or from a column of any type.
+        is_label: whether true and false are names here.
+
+    Raises:
+        NotTextError: a list, an object, bytes; true and false elsewhere.
+    """
+    match value:
+        case str():
+            return scrub(value)
+        case None:
+            return ""
+        case bool():
+            written = "true" if value else "false"
+            if is_label:
+                return written
+            raise NotTextError(written)
+        case float():
+            return repr(value) if math.isfinite(value) else ""
+        case int():
+            return str(value)
+        case Decimal():
+            return str(value) if value.is_finite() else ""
+        case date() | time():
+            return value.isoformat()
+        case _:
+            names = {dict: "an object", list: "a list", bytes: "bytes"}
+            raise NotTextError(names.get(type(value), type(value).__name__))

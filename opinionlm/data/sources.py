@@ -7,7 +7,6 @@ real YouTube file. Memory is bounded by ``max_record_characters``, also for comp
 from __future__ import annotations
 
 import csv
-import json
 import sys
 import zlib
 from collections import Counter
@@ -18,7 +17,7 @@ from typing import IO, Literal
 
 from opinionlm.data.damage import holds_mojibake
 from opinionlm.data.delimiters import delimiter_hint, excel_delimiter, find_delimiter, split_line
-from opinionlm.data.json_values import json_fields, scrub, top_level
+from opinionlm.data.json_values import json_fields, load_row, scrub, top_level
 from opinionlm.data.lines import EVIDENCE_CHARACTERS, Lines, Oversized, decoded, unreadable
 from opinionlm.data.spec import FileSpec
 from opinionlm.data.yaml_values import nearest
@@ -316,7 +315,7 @@ def _read_jsonl(
                 notes.blank_lines += 1
                 continue
             try:
-                row = json.loads(text)
+                row = load_row(text)
             except (ValueError, RecursionError) as error:
                 problem, detail = "invalid_json", " ".join(str(error).split())[:200]
         number += 1

@@ -279,7 +279,7 @@ def test_a_hub_data_set_from_a_local_folder(raw_spec, tmp_path, monkeypatch):
     data = prepared(raw, tmp_path)
     assert {split: len(rows) for split, rows in data.dataset.items()} == {"train": 54, "validation": 6, "test": 20}
     hub["columns"]["text"] = "text"
-    with pytest.raises(UserError, match="missing columns text; expected text, y; found sentence, y"):
+    with pytest.raises(UserError, match="expected text, y; found 'sentence', 'y'; correct .hub.columns"):
         prepared(raw, tmp_path, "other")
 
 
