@@ -59,21 +59,29 @@ def predict(arguments: argparse.Namespace) -> None:
     from opinionlm.experiments.prediction import TrustOptions, model_fingerprint
     from opinionlm.experiments.prediction_ensemble import load_models, member_folders
     from opinionlm.experiments.prediction_files import Request, predict_file
+    from opinionlm.experiments.prediction_inputs import input_form
 
     members, _ = member_folders(arguments.model)
     trust = TrustOptions(arguments.label_sets, arguments.abstain_below)
     fingerprints = map(model_fingerprint, dict.fromkeys([*arguments.model, *members]))
     formulas = "--neutralise_formulas " * arguments.neutralise_formulas
     precision = "bfloat16" if arguments.bf16 else "own precision"
+    # In the form, columns have the names of its fields.
+    columns = {"text": arguments.text_column, "pair": arguments.pair_column, "id": arguments.id_column}
+    columns |= {"platform": arguments.platform_column}
+    written = {"encoding": arguments.encoding, "delimiter": arguments.delimiter, "quoting": arguments.quoting}
+    asked = {name: value for name, value in {**columns, **written}.items() if value is not None}
+    form = input_form([*arguments.model, *members], arguments.input, arguments.format, asked)
     request = Request(
         input=arguments.input,
         output=arguments.output,
         format=arguments.format,
-        text_column=arguments.text_column,
-        pair_column=arguments.pair_column,
-        id_column=arguments.id_column,
-        platform_column=arguments.platform_column,
+        text_column=form.text,
+        pair_column=form.pair,
+        id_column=form.id,
+        platform_column=arguments.platform_column if arguments.platform else form.platform,
         platform=arguments.platform,
+        form=form,
         window=arguments.window,
         overwrite=arguments.overwrite,
         neutralise_formulas=arguments.neutralise_formulas,

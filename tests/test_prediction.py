@@ -73,6 +73,10 @@ def test_equals_one_text_at_a_time_in_order(model_folder, tmp_path):
     for row, text in zip(rows, texts, strict=True):
         with torch.no_grad():
             logits = model(**tokenizer(text, return_tensors="pt", truncation=True, max_length=24)).logits[0]
+        if not text:
+            # Nothing was read, so nothing is answered.
+            assert row[2:] == [""] * len(row[2:])
+            continue
         expected = logits.softmax(dim=0).numpy()
         assert np.allclose([float(value) for value in row[7:]], expected, atol=2e-6)
         assert row[2] == LEAVES[expected.argmax()]
@@ -87,7 +91,7 @@ def test_levels_follow_the_leaf_although_config_json_sorts_the_tree(model_folder
         "positive": ["opinion", "subjective", "positive"],
         "negative": ["opinion", "subjective", "negative"],
     }
-    assert all(row[4:7] == paths[row[2]] for row in read_csv(tmp_path / "out.csv")[1:])
+    assert all(row[4:7] == paths.get(row[2], [""] * 3) for row in read_csv(tmp_path / "out.csv")[1:])
 
 
 def test_agrees_with_a_transformers_pipeline(model_folder, tmp_path):
@@ -125,10 +129,11 @@ def test_every_input_form_gives_the_same_labels(model_folder, tmp_path, monkeypa
 
     run_predict(model_folder, tmp_path / "a.csv", tmp_path / "out.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [row["predicted"] for row in rows] == [row[2] for row in outputs[0][1:]]
+    assert [row["predicted"] or "" for row in rows] == [row[2] for row in outputs[0][1:]]
     assert list(rows[0]) == HEADER and isinstance(rows[0]["confidence"], float)
-    leftovers = {path.name for path in tmp_path.iterdir() if ".part" in path.name or "rejects" in path.name}
-    assert leftovers == set()
+    assert not [path.name for path in tmp_path.iterdir() if ".part" in path.name]
+    for rejects in tmp_path.glob("*.rejects.csv"):
+        assert [row[2] for row in read_csv(rejects)] == ["reason", "empty_text"]
 
 
 class Stop(Exception):
@@ -263,12 +268,14 @@ def test_hostile_csv_reconciles(model_folder, tmp_path, capsys):
     assert [(row[0], row[2]) for row in rejects[1:]] == [
         ("7", "too_many_fields"),
         ("8", "too_few_fields"),
+        ("10", "empty_text"),
         ("11", "bad_quoting"),
         ("13", "bad_quoting"),
     ]
     err = capsys.readouterr().err
     assert f"{source}:7: rejected, too_many_fields: 3 fields instead of 2" in err
-    assert "labelled 7 rows; rejected 4 records (see" in err and "skipped 1 blank lines" in err
+    assert "labelled 7 rows; 1 of them without an answer, as their texts are empty (see" in err
+    assert "rejected 4 records (see" in err and "skipped 1 blank lines" in err
     assert "1 records hold bytes that are no text" in err
 
 
@@ -278,7 +285,8 @@ def test_jsonl_rejects_and_empty_results(model_folder, tmp_path):
     run_predict(model_folder, source, tmp_path / "out.jsonl", "--window", 1)
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [(row["id"], row["text"]) for row in rows] == [("1", "buy"), ("4", "")]
-    assert len(read_csv(tmp_path / "out.jsonl.rejects.csv")) == 4
+    assert len(read_csv(tmp_path / "out.jsonl.rejects.csv")) == 5
+    assert rows[1]["predicted"] is None and rows[1]["probability_noise"] is None
 
     only_rejects = tmp_path / "only.csv"
     only_rejects.write_text("text\na,b\nc,d\n")

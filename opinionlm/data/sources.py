@@ -28,7 +28,8 @@ from opinionlm.errors import UserError
 class Record:
     """One well-formed record: its first physical line, its number among the records, its fields by canonical name.
 
-    ``lists`` holds the fields that are lists of texts.
+    ``lists`` holds the fields that are lists of texts, ``others`` the fields of columns that nobody asked for, where
+    they are kept, in the order of `SourceNotes.dropped_columns`.
     """
 
     line: int
@@ -36,6 +37,7 @@ class Record:
     fields: dict[str, str]
     raw: str
     lists: dict[str, list[str]] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -109,6 +111,7 @@ def read_stream(
     notes: SourceNotes,
     optional: Collection[str] = (),
     remedy: str = DATASET_REMEDY,
+    keep_others: bool = False,
 ) -> Iterator[Record | Reject]:
     """Yield every record of an open stream (a file, standard input), in order.
 
@@ -120,6 +123,7 @@ def read_stream(
         notes: filled as a side effect.
         optional: canonical columns that may be absent; their fields are then left out of the records.
         remedy: the end of messages about columns.
+        keep_others: records of separated files keep the fields of all other columns.
 
     Raises:
         UserError: the stream is unreadable, empty, or lacks a column.
@@ -135,7 +139,7 @@ def read_stream(
                     yield from _read_lines(name, lines, spec, notes)
                 case "csv" | "tsv":
                     delimiter = spec.delimiter or ("\t" if kind == "tsv" else ",")
-                    yield from _read_separated(name, lines, spec, notes, delimiter, optional, remedy)
+                    yield from _read_separated(name, lines, spec, notes, delimiter, optional, remedy, keep_others)
         finally:
             # A wrapper that is collected closes what it wraps, and that belongs to the caller.
             stream.detach()
@@ -151,11 +155,14 @@ def _read_separated(
     delimiter: str,
     optional: Collection[str],
     remedy: str,
+    keep_others: bool,
 ) -> Iterator[Record | Reject]:
     csv.field_size_limit(sys.maxsize)  # `Lines` holds the limit; csv's own would raise in the middle of a record
     header, delimiter = _header_and_delimiter(name, lines, spec, notes, delimiter, optional)
     reader = _csv_reader(lines, spec, delimiter)
     positions = column_positions(name, header, spec.columns, notes, optional, remedy)
+    taken = set(positions.values())
+    rest = [at for at in range(len(header)) if at not in taken] if keep_others else []
     number = 0
     while True:
         lines.begin()
@@ -185,7 +192,8 @@ def _read_separated(
                 line, number, problem, detail, raw[:EVIDENCE_CHARACTERS] if problem == "oversized_record" else raw
             )
         else:
-            yield Record(line, number, {column: values[at] for column, at in positions.items()}, raw)
+            fields = {column: values[at] for column, at in positions.items()}
+            yield Record(line, number, fields, raw, others=tuple(values[at] for at in rest))
 
 
 def _csv_reader(lines: Lines, spec: FileSpec, delimiter: str) -> Iterator[list[str]]:

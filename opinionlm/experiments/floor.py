@@ -19,7 +19,7 @@ from opinionlm.experiments.tracking import open_tracking
 from opinionlm.training.runs import create_run, environment
 from opinionlm.training.spending import Preparation, cost_facts
 from opinionlm.training.splits import split_texts
-from opinionlm.training.tfidf import TfidfClassifier, word_texts
+from opinionlm.training.tfidf import TfidfClassifier, require_shared_words, word_texts
 
 
 def train_floor(config: Config, prepared: PreparedDataset) -> dict[str, Any]:
@@ -32,6 +32,7 @@ def train_floor(config: Config, prepared: PreparedDataset) -> dict[str, Any]:
     texts = {name: split_texts(prepared, name, config) for name in SPLITS}
     labels = {name: np.asarray(split["label"]) for name, split in texts.items()}
     read = {name: word_texts(split, data.platform_prefix) for name, split in texts.items()}
+    require_shared_words(read["train"], f"{config.source}: engine: tfidf")
     leaves = prepared.taxonomy.leaves
     started = time.perf_counter()
     balanced = config.method.class_weights == "inverse_frequency"
@@ -57,7 +58,7 @@ def train_floor(config: Config, prepared: PreparedDataset) -> dict[str, Any]:
         results[name] = SplitResult(result.predictions, scores)
     evaluation_seconds = time.perf_counter() - started
     fit = model.regression
-    print(f"TF-IDF: {fit.weight.shape[1]:,} words and pairs of words; C {fit.c:g}, chosen on validation")
+    print(f"TF-IDF: {fit.weight.shape[1]:,} words, symbols and pairs of them; C {fit.c:g}, chosen on validation")
     metrics = {
         "train": {"C": fit.c, "steps": 0},
         **{name: result.scores for name, result in results.items()},

@@ -36,6 +36,7 @@ from opinionlm.experiments.figures import (
 from opinionlm.experiments.generative_folder import SETTINGS, GenerativeSettings, save_generative
 from opinionlm.experiments.judging import Judge, answer_choice
 from opinionlm.experiments.model_card import cleaning_note
+from opinionlm.experiments.prediction_reading import save_input_forms
 from opinionlm.experiments.split_report import figures_of
 from opinionlm.experiments.tracking import Tracker
 from opinionlm.models.generative import plain_model
@@ -135,6 +136,7 @@ def save_best_answers(
     card = answer_card(config, prepared, encoder, numbers, results, rule)
     with partial_folder(best) as folder:
         save_generative(folder, model, encoder.tokenizer, settings)
+        save_input_forms(folder, prepared, encoder.template.shows_context, platforms=False)
         write_text(folder / "README.md", card)
         publish(folder, best, is_current=lambda: False)
 

@@ -21,10 +21,15 @@ def parse_arguments(argv: list[str] | None, description: str) -> argparse.Namesp
     parser.add_argument("--input", metavar="FILE", help=".csv, .tsv, .jsonl, .txt, .conll (also .gz), or -")
     parser.add_argument("--output", metavar="FILE", help=".csv, .jsonl, .conll (tags), or - for standard output")
     parser.add_argument("--merge", type=Path, metavar="FOLDER", help="write the model there with its adapter merged")
-    parser.add_argument("--text_column", default="text", metavar="NAME", help="column or key of the texts [text]")
+    parser.add_argument("--text_column", metavar="NAME", help="column or key of the texts [as in training, else text]")
     parser.add_argument("--pair_column", metavar="NAME", help="column or key of second texts: of pairs, or contexts")
     parser.add_argument("--id_column", metavar="NAME", help="column or key of the ids [id, where there is one]")
     parser.add_argument("--platform_column", metavar="NAME", help="column of the platforms, if the model reads them")
+    parser.add_argument("--encoding", metavar="NAME", help="of the input [as in training, else utf-8]")
+    parser.add_argument("--delimiter", metavar="CHARACTER", help="that parts fields [as in training, else , or a tab]")
+    parser.add_argument(
+        "--quoting", choices=["minimal", "none"], help="none: quotes are characters like others [as in training]"
+    )
     parser.add_argument("--platform", default="", metavar="NAME", help="that of the whole input, instead of a column")
     parser.add_argument(
         "--format",
@@ -49,6 +54,11 @@ def parse_arguments(argv: list[str] | None, description: str) -> argparse.Namesp
         "--overwrite", action="store_true", help="replace the output, and drop an unfinished one of another job"
     )
     arguments = parser.parse_args(argv)
+    if arguments.delimiter is not None:
+        # A shell passes on backslash and t where a tab is meant.
+        arguments.delimiter = {"\\t": "\t", "tab": "\t"}.get(arguments.delimiter, arguments.delimiter)
+        if len(arguments.delimiter) != 1 or arguments.delimiter in '"\r\n':
+            parser.error(f"--delimiter: {arguments.delimiter!r} is no single character, such as ';' or tab")
     if (arguments.input is None) != (arguments.output is None) or (arguments.input is arguments.merge is None):
         parser.error("give --input and --output, or --merge, or all three")
     return arguments

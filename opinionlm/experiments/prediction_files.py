@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
 from tqdm import tqdm
 
-from opinionlm.data.cleaning import Step, clean_text, saved_steps
-from opinionlm.data.sources import Kind, Record, Reject, SourceNotes, read_stream
-from opinionlm.data.spec import FileSpec
+from opinionlm.data.cleaning import saved_steps
+from opinionlm.data.sources import Record, Reject, SourceNotes, read_stream
 from opinionlm.errors import UserError
 from opinionlm.experiments.labellers import Item, Labeller
-from opinionlm.experiments.prediction_output import Sink, StandardOutput, csv_bytes, open_file_output
-from opinionlm.experiments.prediction_platforms import check_platform, read_text
-from opinionlm.experiments.prediction_words import conll_text, read_words
+from opinionlm.experiments.prediction_inputs import STANDARD, InputKind, input_kind, open_input
+from opinionlm.experiments.prediction_output import NO_TEXT, Sink, StandardOutput, open_file_output
+from opinionlm.experiments.prediction_platforms import check_platform
+from opinionlm.experiments.prediction_reading import InputForm
+from opinionlm.experiments.prediction_rows import (
+    OtherColumns,
+    conll_lines,
+    item_of,
+    json_lines,
+    no_answer,
+    table_bytes,
+)
+from opinionlm.experiments.prediction_words import read_words
 
-InputKind = Kind | Literal["conll"]
 OutputKind = Literal["csv", "jsonl", "conll"]
-STANDARD = "-"
 # A window also ends at so many characters, so that long posts cannot exhaust memory.
 WINDOW_CHARACTERS = 16_000_000
 SHOWN_REJECTS = 10
@@ -49,6 +55,7 @@ class Request:
         overwrite: replace a finished output, and drop an unfinished one that was made from something else.
         neutralise_formulas: write no cell of a CSV that a spreadsheet would take for a formula.
         identity: fingerprint of model and options; an unfinished output of another one is not continued.
+        form: encoding, separator and quotes of the input.
     """
 
     input: str
@@ -63,6 +70,7 @@ class Request:
     overwrite: bool = False
     identity: str = ""
     neutralise_formulas: bool = False
+    form: InputForm = InputForm()
 
 
 @dataclass(frozen=True)
@@ -70,8 +78,9 @@ class Summary:
     """What a call of `predict_file` did.
 
     Attributes:
-        rows: labelled rows in the output.
+        rows: rows in the output.
         rejects: records that could not be used.
+        unanswered: rows whose texts are empty, and whose answers therefore are.
         resumed_rows: those of the rows that an earlier call had written.
         seconds: time of this call after the model was loaded.
         notes: what the reader noticed.
@@ -79,6 +88,7 @@ class Summary:
 
     rows: int
     rejects: int
+    unanswered: int
     resumed_rows: int
     seconds: float
     notes: SourceNotes
@@ -93,13 +103,18 @@ class Summary:
         counts = [f"labelled {self.rows:,} rows"]
         if self.resumed_rows:
             counts.append(f"{self.resumed_rows:,} of them before an interruption")
+        place = "" if output == STANDARD else f" (see {output}.rejects.csv)"
+        if self.unanswered:
+            counts.append(f"{self.unanswered:,} of them without an answer, as their texts are empty{place}")
         if self.rejects:
-            place = "" if output == STANDARD else f" (see {output}.rejects.csv)"
             counts.append(f"rejected {self.rejects:,} records{place}")
         if self.notes.blank_lines:
             counts.append(f"skipped {self.notes.blank_lines:,} blank lines between records")
         if self.notes.undecodable_records:
-            counts.append(f"{self.notes.undecodable_records:,} records hold bytes that are no text (shown as \ufffd)")
+            counts.append(
+                f"{self.notes.undecodable_records:,} records hold bytes that are no text (shown as \ufffd; give "
+                "--encoding if the file has another one)"
+            )
         speed = f"{new_rows / self.seconds:,.0f} rows/s" if new_rows else "nothing was left to do"
         place = "" if output == STANDARD else f" → {output}"
         return f"{'; '.join(counts)}; {self.seconds:.1f} s, {speed}{place}"
@@ -136,36 +151,13 @@ def made_from(request: Request) -> dict[str, str]:
     return {
         "input": f"{status.st_size} bytes, changed at {status.st_mtime_ns} ns, sha256 of the first MiB {head}",
         "model or precision": request.identity,
-        "format, column or window": f"{input_kind(request)} {columns} {request.window}",
+        "format, column or window": f"{kind_of(request)} {columns} {request.window} {request.form}",
     }
 
 
-def input_kind(request: Request) -> InputKind:
-    """The format of the input, by request or by its ending.
-
-    Raises:
-        UserError: the ending says nothing.
-    """
-    if request.format is not None:
-        return request.format
-    if request.input == STANDARD:
-        return "lines"
-    match Path(request.input.removesuffix(".gz")).suffix:
-        case ".csv":
-            return "csv"
-        case ".tsv":
-            return "tsv"
-        case ".jsonl":
-            return "jsonl"
-        case ".txt":
-            return "lines"
-        case ".conll":
-            return "conll"
-        case suffix:
-            raise UserError(
-                f"--input: the ending {suffix!r} of {request.input} is none of .csv, .tsv, .jsonl, .txt and .conll "
-                "(each also with .gz); say the format with --format"
-            )
+def kind_of(request: Request) -> InputKind:
+    """The format of a request's input."""
+    return input_kind(request.input, request.format)
 
 
 def output_kind(output: str) -> OutputKind:
@@ -181,24 +173,6 @@ def output_kind(output: str) -> OutputKind:
     if output.endswith(".conll"):
         return "conll"
     raise UserError(f"--output: {output} ends in neither .csv nor .jsonl nor .conll; the ending decides the format")
-
-
-@contextmanager
-def open_input(path: str) -> Iterator[IO[bytes]]:
-    """The bytes of a file or of standard input.
-
-    Raises:
-        UserError: there is no such file, or it cannot be read.
-    """
-    if path == STANDARD:
-        yield sys.stdin.buffer
-        return
-    try:
-        file = open(path, "rb")  # noqa: SIM115 — closed below, where errors of the body are not mistaken for its own
-    except OSError as error:
-        raise UserError(f"--input: cannot read {path}: {error.strerror}") from None
-    with file:
-        yield file
 
 
 def read_windows(records: Iterator[Record | Reject], done: int, size: int) -> Iterator[list[Record | Reject]]:
@@ -240,22 +214,49 @@ def predict_file(request: Request, load: Callable[[], Labeller]) -> Summary:
             window = next(windows, None)
             labeller = load()
             check_fit(labeller, request)
+            others = other_columns(request, notes, window or [])
             start = time.monotonic()
             with tqdm(desc="Predicting", unit=" rows", initial=sink.progress.records, disable=None) as bar:
                 while window is not None:
                     if size:
                         # How many rows there will be is only known from the share of bytes that are read.
                         bar.total = max(window[-1].number, round(window[-1].number * size / max(1, binary.tell())))
-                    label_window(window, labeller, sink, request, bar)
+                    label_window(window, labeller, sink, request, others, bar)
                     window = next(windows, None)
             if not sink.progress.output_bytes:
                 # No usable record at all: still a file with its header.
-                sink.write(encode_rows([], [], labeller, request, header=True), 0, [], sink.progress.records)
+                empty = encode_rows([], [], [], labeller, request, others, header=True)
+                sink.write(empty, 0, [], sink.progress.records)
         except BaseException:
             sink.abandon()
             raise
     sink.finish()
-    return Summary(sink.progress.rows, sink.progress.rejects, resumed, time.monotonic() - start, notes)
+    progress = sink.progress
+    rejects = progress.rejects - progress.unanswered
+    return Summary(progress.rows, rejects, progress.unanswered, resumed, time.monotonic() - start, notes)
+
+
+def other_columns(request: Request, notes: SourceNotes, window: Sequence[Record | Reject]) -> OtherColumns:
+    """The columns of the input that nobody asked for: they are kept.
+
+    Of JSON lines every object has its own; for the columns of a CSV file all of them are read once. Of standard input
+    only the first window can be known.
+    """
+    is_json = kind_of(request) == "jsonl"
+    mapped = [request.text_column, request.pair_column, request.id_column or "id"]
+    # A key with dots in it reaches into an object, which then stays.
+    others = OtherColumns([], frozenset(name for name in mapped if name), request.platform_column, is_json)
+    if not is_json:
+        others.platform = request.platform_column if kind_of(request) in ("csv", "tsv") else None
+        others.note(notes, [])
+    elif output_kind(request.output) == "csv":
+        if request.input == STANDARD:
+            others.note(notes, [record for record in window if isinstance(record, Record)])
+        else:
+            with open_input(request.input) as binary:
+                for record in read_records(binary, request, SourceNotes()):
+                    others.note(notes, [record] if isinstance(record, Record) else [])
+    return others
 
 
 def check_fit(labeller: Labeller, request: Request) -> None:
@@ -268,7 +269,7 @@ def check_fit(labeller: Labeller, request: Request) -> None:
         raise UserError("--pair_column: the model reads pairs of texts; name the column of the second ones")
     if labeller.reads not in ("pair", "context") and request.pair_column is not None:
         raise UserError("--pair_column: the model reads single texts; leave it out, or give a model trained on pairs")
-    if labeller.reads != "words" and "conll" in (input_kind(request), output_kind(request.output)):
+    if labeller.reads != "words" and "conll" in (kind_of(request), output_kind(request.output)):
         raise UserError("--model: CoNLL holds tagged words, and this model tags none; give .csv or .jsonl files")
     check_platform(labeller, request.platform_column, request.platform)
 
@@ -279,58 +280,64 @@ def read_records(binary: IO[bytes], request: Request, notes: SourceNotes) -> Gen
     Raises:
         UserError: see `opinionlm.data.sources.read_stream`; or pairs are to be read where there are no columns.
     """
-    name, kind = "standard input" if request.input == STANDARD else request.input, input_kind(request)
+    name, kind = "standard input" if request.input == STANDARD else request.input, kind_of(request)
     if request.pair_column is not None and kind in ("lines", "conll"):
         raise UserError("--pair_column: the input has no columns; give a .csv, .tsv or .jsonl file, or --format")
     if request.platform_column is not None and kind in ("lines", "conll"):
         raise UserError("--platform_column: the input has no columns; give --platform for all of it")
     if kind == "conll":
-        return read_words(binary, name, notes)
-    columns = {"text": request.text_column, "id": request.id_column or "id"}
+        return read_words(binary, name, notes, request.form.encoding)
+    columns = {"tokens" if request.form.lists and kind == "jsonl" else "text": request.text_column}
+    columns["id"] = request.id_column or "id"
     if request.pair_column is not None:
         columns["text_pair"] = request.pair_column
     if request.platform_column is not None:
         columns["platform"] = request.platform_column
-    return read_stream(
+    records = read_stream(
         binary,
         name,
         kind,
-        FileSpec(request.input, columns),
+        request.form.spec(request.input, columns),
         notes,
         optional=("id",) if request.id_column is None else (),
         remedy="name the columns with --text_column, --pair_column, --platform_column and --id_column",
+        keep_others=True,
     )
+    return with_texts(records)
 
 
-def item_of(record: Record, labeller: Labeller, request: Request, steps: list[Step]) -> Item:
-    """What the model reads of a record: its texts, cleaned by the steps that its training texts were cleaned by."""
-    match labeller.reads:
-        case "text":
-            return read_text(record, request.platform, steps)
-        case "pair":
-            return read_text(record, request.platform, steps), clean_text(record.fields["text_pair"], steps)[0]
-        case "context":
-            context = "" if request.pair_column is None else clean_text(record.fields["text_pair"], steps)[0]
-            return clean_text(record.fields["text"], steps)[0], context
-        case "words":
-            return tuple(record.lists["tokens"] if "tokens" in record.lists else record.fields["text"].split())
+def with_texts(records: Generator[Record | Reject, None, None]) -> Generator[Record | Reject, None, None]:
+    """Records whose text may be a list: joined by blanks, as training joins sentences and words."""
+    with closing(records):
+        for record in records:
+            if isinstance(record, Record) and "tokens" in record.lists:
+                record.fields["text"] = " ".join(record.lists["tokens"])
+            elif isinstance(record, Record) and "tokens" in record.fields:
+                record.fields["text"] = record.fields.pop("tokens")
+            yield record
 
 
-def label_window(window: list[Record | Reject], labeller: Labeller, sink: Sink, request: Request, bar: tqdm) -> None:
+def label_window(
+    window: list[Record | Reject], labeller: Labeller, sink: Sink, request: Request, others: OtherColumns, bar: tqdm
+) -> None:
     """Label the records of one window, write them in their order, and report the rejected ones."""
     records = [record for record in window if isinstance(record, Record)]
-    rejects = [record for record in window if isinstance(record, Reject)]
-    for position, reject in enumerate(rejects, start=sink.progress.rejects):
-        if position < SHOWN_REJECTS:
-            bar.write(f"{request.input}:{reject.line}: rejected, {reject.reason}: {reject.detail}", file=sys.stderr)
-    steps = saved_steps(labeller.cleaning)
-    items = [item_of(record, labeller, request, steps) for record in records]
-    answers = labeller.answers(items, bar.update)
-    labelled = [
-        [record.fields.get("id") or str(record.number), record.fields["text"], *pair_cells(record, request), *cells]
-        for record, cells in zip(records, answers, strict=True)
+    steps, has_pairs = saved_steps(labeller.cleaning), request.pair_column is not None
+    items = [item_of(record, labeller, request.platform, has_pairs, steps) for record in records]
+    read = [item for item in items if item is not None]
+    found = iter(labeller.answers(read, bar.update) if read else [])
+    answers = [[""] * len(labeller.columns) if item is None else next(found) for item in items]
+    empty = {id(record) for record, item in zip(records, items, strict=True) if item is None}
+    rejects = [
+        no_answer(record, has_pairs) if isinstance(record, Record) else record
+        for record in window
+        if isinstance(record, Reject) or id(record) in empty
     ]
-    content = encode_rows(labelled, items, labeller, request, header=sink.progress.output_bytes == 0)
+    for position, reject in enumerate(rejects, start=sink.progress.rejects):
+        # Empty texts are many and all alike; the summary counts them.
+        if position < SHOWN_REJECTS and reject.reason != NO_TEXT:
+            bar.write(f"{request.input}:{reject.line}: rejected, {reject.reason}: {reject.detail}", file=sys.stderr)
+    content = encode_rows(records, items, answers, labeller, request, others, sink.progress.output_bytes == 0)
     try:
         sink.write(content, len(records), rejects, window[-1].number)
     except BrokenPipeError:
@@ -340,40 +347,34 @@ def label_window(window: list[Record | Reject], labeller: Labeller, sink: Sink, 
             f"--output: cannot write {request.output}: {error.strerror}; make room and give the same command again, "
             f"{sink.progress.rows:,} rows are safe"
         ) from None
-    bar.update(len(rejects))
-
-
-def pair_cells(record: Record, request: Request) -> list[str]:
-    """The second text of a pair, where pairs are read."""
-    return [] if request.pair_column is None else [record.fields["text_pair"]]
+    bar.update(len(window) - len(read))
 
 
 def encode_rows(
-    rows: list[list[str]], items: Sequence[Item], labeller: Labeller, request: Request, header: bool
+    records: Sequence[Record],
+    items: Sequence[Item | None],
+    answers: Sequence[list[str]],
+    labeller: Labeller,
+    request: Request,
+    others: OtherColumns,
+    header: bool,
 ) -> bytes:
     """Rows as the output's format holds them; CSV with its header line where asked for.
 
     Args:
-        rows: id, text, the second text of a pair, and the cells of the answer.
-        items: what the model read of them.
+        records: what was read.
+        items: what the model read of them, None for nothing.
+        answers: the cells of every record's answer.
         labeller: names the answer's columns.
         request: names the output.
+        others: the input's other columns.
         header: whether nothing was written yet.
     """
-    names = ["id", "text", *([] if request.pair_column is None else ["text_pair"]), *labeller.columns]
-    first = len(names) - len(labeller.columns)
+    has_pairs = request.pair_column is not None
     match output_kind(request.output):
         case "csv":
-            return csv_bytes([names, *rows] if header else rows, request.neutralise_formulas)
+            return table_bytes(records, answers, labeller, others, has_pairs, header, request.neutralise_formulas)
         case "jsonl":
-            objects = (
-                {
-                    name: cell if at < first else labeller.json_value(name, cell)
-                    for at, (name, cell) in enumerate(zip(names, row, strict=True))
-                }
-                for row in rows
-            )
-            return "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in objects).encode()
+            return json_lines(records, answers, labeller, others, has_pairs)
         case "conll":
-            tags = [row[names.index("tags")].split() for row in rows]
-            return "".join(conll_text(words, row) for words, row in zip(items, tags, strict=True)).encode()
+            return conll_lines(items, answers, labeller)

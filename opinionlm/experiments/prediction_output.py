@@ -22,6 +22,8 @@ from opinionlm.data.sources import Reject
 from opinionlm.errors import UserError
 from opinionlm.training.runs import LineFeeds, clear_temporaries, write_text
 
+# The reason of rows that are there and have no answer.
+NO_TEXT = "empty_text"
 REJECT_HEADER = ["line", "record", "reason", "detail", "content"]
 
 
@@ -33,7 +35,8 @@ class Progress:
         source: what the output is made from, by a name for messages; empty where that cannot be told.
         records: records of the input that are dealt with.
         rows: labelled ones among them.
-        rejects: the others.
+        rejects: entries of the file of rejects: the others, and rows without an answer.
+        unanswered: rows without an answer.
         output_bytes: length of the output so far.
         reject_bytes: length of the file of rejects so far.
     """
@@ -44,6 +47,7 @@ class Progress:
     rejects: int = 0
     output_bytes: int = 0
     reject_bytes: int = 0
+    unanswered: int = 0
 
 
 class Sink(ABC):
@@ -53,7 +57,10 @@ class Sink(ABC):
 
     @abstractmethod
     def write(self, rows: bytes, count: int, rejects: Sequence[Reject], last_record: int) -> None:
-        """Write one window; when this returns, the window is safe."""
+        """Write one window; when this returns, the window is safe.
+
+        Rejects with the reason `NO_TEXT` are rows without an answer, and are counted as such.
+        """
 
     @abstractmethod
     def finish(self) -> None:
@@ -77,6 +84,7 @@ class StandardOutput(Sink):
         self.progress.output_bytes += len(rows)
         self.progress.rows += count
         self.progress.rejects += len(rejects)
+        self.progress.unanswered += sum(item.reason == NO_TEXT for item in rejects)
         self.progress.records = last_record
 
     def finish(self) -> None:
@@ -133,6 +141,7 @@ class FileOutput(Sink):
         progress.output_bytes += len(rows)
         progress.rows += count
         progress.rejects += len(rejects)
+        progress.unanswered += sum(item.reason == NO_TEXT for item in rejects)
         progress.records = last_record
         if self.resumable:
             write_text(self.journal, json.dumps(asdict(progress), indent=2) + "\n")

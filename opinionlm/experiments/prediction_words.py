@@ -12,7 +12,9 @@ from opinionlm.data.sources import Record, Reject, SourceNotes
 from opinionlm.data.spec import FileSpec
 
 
-def read_words(binary: IO[bytes], name: str, notes: SourceNotes) -> Generator[Record | Reject, None, None]:
+def read_words(
+    binary: IO[bytes], name: str, notes: SourceNotes, encoding: str = "utf-8"
+) -> Generator[Record | Reject, None, None]:
     """Yield every sentence of an open CoNLL file, in order, with the list ``tokens`` and the field ``text``.
 
     A line's first column is its word, whatever else there is; blank lines and document marks end a sentence. A
@@ -22,11 +24,12 @@ def read_words(binary: IO[bytes], name: str, notes: SourceNotes) -> Generator[Re
         binary: buffered bytes. Closing it is left to the caller.
         name: what messages call it; with the ending ``.gz`` it is decompressed.
         notes: filled as a side effect.
+        encoding: of the text.
 
     Raises:
         UserError: the stream is unreadable.
     """
-    spec = FileSpec(name, {})
+    spec = FileSpec(name, {}, encoding=encoding)
     try:
         stream = decoded(binary, name, spec)
         try:

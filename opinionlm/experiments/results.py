@@ -28,6 +28,7 @@ from opinionlm.experiments.class_results import Fitted, SplitResult, decision_fa
 from opinionlm.experiments.drift_figure import save_drift
 from opinionlm.experiments.figures import learning_curves, save_figure
 from opinionlm.experiments.model_card import model_card
+from opinionlm.experiments.prediction_reading import save_input_forms
 from opinionlm.experiments.saved_rule import keep_rule
 from opinionlm.experiments.split_report import Predictions, figures_of
 from opinionlm.experiments.tracking import Tracker
@@ -68,6 +69,9 @@ def save_best(
         texts = plain_texts(prepared.dataset["train"], prepared.task)
         save_seen_texts(folder, config.model.model_name_or_path, texts)
         save_tokenizer(tokenizer, folder, config.data.max_length)
+        is_sequence = prepared.task == "sequence"
+        pairs = is_sequence and model.config.text_pairs or prepared.task == "similarity"
+        save_input_forms(folder, prepared, pairs, is_sequence and bool(model.config.platforms))
         write_text(folder / "README.md", card)
         publish(folder, best, is_current=lambda: False)
 

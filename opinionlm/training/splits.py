@@ -32,6 +32,7 @@ from opinionlm.data.word_alignment import encode_words
 from opinionlm.errors import UserError
 from opinionlm.training.batching import BatchPlan, EncodedTexts
 from opinionlm.training.frozen_cache import PrefixStates
+from opinionlm.training.word_blend import check_words
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ def encode_splits(prepared: PreparedDataset, tokenizer: PreTrainedTokenizerBase,
         UserError: a task that is not trained here; or nothing to tell apart among the training texts: a single class,
             tag or score.
     """
+    check_words(prepared, config)
     seed = config.training.seed
     identity = tokenizer_digest(tokenizer)
     splits = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +19,53 @@ from opinionlm.training.logistic import GRID, LogisticFit, fit_logistic
 
 VOCABULARY, WEIGHTS = WORD_FILES
 
+# Scripts that put no blanks between words: each character counts, and pairs of neighbours, as scikit-learn's own
+# pattern would take a whole sentence for one word (Chinese, Japanese) or drop its vowels (Thai, Lao, Khmer, Burmese,
+# Tibetan).
+UNSPACED = (
+    "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u312f\u31a0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+)
+# Emoji, arrows, pictographs, shapes, mathematical signs and signs of currencies. What only changes how an emoji looks
+# (skin, joiners, variation selectors) is passed over: ❤ and ❤️ are one.
+SYMBOLS = "\u20a0-\u20cf\u2190-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001f3fa\U0001f400-\U0001fbff"
+FLAG = "[\U0001f1e6-\U0001f1ff]{2}"
+# Words of two letters or more, as scikit-learn's pattern has them, where none of these stand in them.
+TOKEN_PATTERN = rf"{FLAG}|[{SYMBOLS}]|[{UNSPACED}]|[^\W{UNSPACED}]{{2,}}"
+# Of models that were saved before they named theirs.
+WORDS_ALONE = r"(?u)\b\w\w+\b"
 
-def new_vectorizer(vocabulary: Sequence[str] | None = None) -> TfidfVectorizer:
-    """Words and word pairs; one that a single training text has tells nothing about another."""
-    return TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, vocabulary=vocabulary)
+
+def new_vectorizer(vocabulary: Sequence[str] | None = None, pattern: str = TOKEN_PATTERN) -> TfidfVectorizer:
+    """Words, symbols and pairs of them; one that a single training text has tells nothing about another."""
+    return TfidfVectorizer(
+        ngram_range=(1, 2), min_df=2, sublinear_tf=True, vocabulary=vocabulary, token_pattern=pattern
+    )
 
 
-def word_texts(texts: Dataset, platform_prefix: bool) -> list[str]:
-    """The texts of a split as words are counted in them: of pairs both, and behind their platform where asked for."""
-    read = list(texts["text"])
-    if platform_prefix:
-        read = [platform_text(*row) for row in zip(texts["platform"], read, strict=True)]
-    if "text_pair" not in texts.column_names:
-        return read
-    return [f"{first} {second}" for first, second in zip(read, texts["text_pair"], strict=True)]
+def require_shared_words(texts: Iterable[str], option: str) -> None:
+    """Check before anything is trained that there is something to count.
+
+    Args:
+        texts: of the training split; few are read, since common words soon come again.
+        option: that asks for words, for the message.
+
+    Raises:
+        UserError: no word or symbol occurs in two of them.
+    """
+    analyze, seen = new_vectorizer().build_analyzer(), set()
+    for text in texts:
+        terms = set(analyze(text))
+        if not terms.isdisjoint(seen):
+            return
+        seen |= terms
+    if seen:
+        found = "every word occurs in one text only"
+    else:
+        found = "they hold no word of two letters, no emoji and no character of an unspaced script"
+    raise UserError(
+        f"{option}: finds nothing that two training texts share ({found}); leave it out, or give more texts"
+    )
 
 
 class TfidfClassifier:
@@ -78,7 +111,7 @@ class TfidfClassifier:
         try:
             self.vectorizer.fit(train[0])
         except ValueError as error:
-            raise UserError(f"engine: tfidf finds no word that two training texts share ({error})") from error
+            raise UserError(f"TF-IDF finds no word that two training texts share ({error})") from error
         features, held_out = self.features(train[0]), self.features(validation[0])
         self.regression = fit_logistic(
             (features, train[1]), (held_out, validation[1]), classes, self.balanced, self.score, self.grid
@@ -100,8 +133,9 @@ class TfidfClassifier:
         return self.regression.logits(self.features(texts))
 
     def save(self, folder: Path) -> None:
-        """Write ``words.json`` (platforms and words) and ``words.safetensors`` (rarity, weights, biases; float64)."""
+        """Write ``words.json`` (platforms, words, pattern) and ``words.safetensors`` (rarity, weights, biases)."""
         known = {"platforms": self.platforms, "words": self.vectorizer.get_feature_names_out().tolist()}
+        known["pattern"] = self.vectorizer.token_pattern
         (folder / VOCABULARY).write_text(json.dumps(known, ensure_ascii=False), encoding="utf-8")
         fit = self.regression
         arrays = {"idf": self.vectorizer.idf_, "weight": fit.weight, "bias": fit.bias}
@@ -125,7 +159,7 @@ def load_tfidf(folder: Path) -> TfidfClassifier:
     if len(words) != len(arrays["idf"]) or len(words) * (1 + len(platforms)) != arrays["weight"].shape[1]:
         raise ValueError(f"{len(words)} words, {len(platforms)} platforms and {arrays['weight'].shape[1]} weights")
     model = TfidfClassifier(balanced=False, score=lambda gold, logits: 0.0, platforms=platforms)
-    model.vectorizer = new_vectorizer(words)
+    model.vectorizer = new_vectorizer(words, known.get("pattern", WORDS_ALONE))
     model.vectorizer.idf_ = arrays["idf"]
     model.regression = LogisticFit(arrays["weight"], arrays["bias"], c=0.0, scores={})
     return model

@@ -15,8 +15,11 @@ import numpy as np
 from safetensors import SafetensorError
 from scipy.special import log_softmax
 
+from opinionlm.config import Config
+from opinionlm.data.encoding import subset
+from opinionlm.data.prepared import PreparedDataset
 from opinionlm.errors import UserError
-from opinionlm.training.tfidf import VOCABULARY, TfidfClassifier, load_tfidf
+from opinionlm.training.tfidf import VOCABULARY, TfidfClassifier, load_tfidf, require_shared_words, word_texts
 
 # Half-decades around scikit-learn's default of 1.
 C_GRID = (0.3, 1.0, 3.0, 10.0, 30.0)
@@ -86,6 +89,18 @@ def fit_word_blend(
     words.fit(train, validation, model_logits.shape[1])
     scores = scores_by_share(validation[1], words.logits(validation[0]))
     return WordBlend(words, max(SHARES, key=lambda share: scores[share]), scores)
+
+
+def check_words(prepared: PreparedDataset, config: Config) -> None:
+    """Whether words beside a model can be counted at all, before the model is trained.
+
+    Raises:
+        UserError: ``blend_words`` is set and no two training texts share a word.
+    """
+    if not config.robust.blend_words:
+        return
+    texts = subset(prepared.dataset["train"], config.data.max_train_samples, config.training.seed)
+    require_shared_words(word_texts(texts, config.data.platform_prefix), f"{config.source}: blend_words")
 
 
 def load_word_blend(folder: Path, share: float) -> WordBlend | None:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
 from transformers import pipeline
 
 import predict
 from opinionlm.errors import UserError
 from opinionlm.parsing import parse_config
-from opinionlm.training.tfidf import TfidfClassifier, load_tfidf
+from opinionlm.training.tfidf import TfidfClassifier, load_tfidf, new_vectorizer, require_shared_words
 from opinionlm.training.word_blend import SHARES, fit_word_blend, mixed
 from tests.classifier_runs import train
 
@@ -145,3 +146,76 @@ def test_without_the_option_nothing_is_added(setting, tmp_path) -> None:
 def test_refused_where_it_makes_no_sense(options, message) -> None:
     with pytest.raises(UserError, match=message):
         parse_config(["--blend_words", "true", *options], "test")
+
+
+LATIN = "It's a $BTC pump!! don't @me... naïve café_2 100% x y ÜBER über #HODL e-mail 3.14 \u00a35 \u00a7 10\u00b0"
+
+
+def test_words_of_ordinary_text_are_those_of_before() -> None:
+    draw = np.random.default_rng(0)
+    alphabet = list("abcXYZ019_ \t\n.,'-!?@#$%&*()éßñøžçабвгαβγالع한국\u00a3\u00a7")
+    texts = [LATIN, *("".join(draw.choice(alphabet, 60)) for _ in range(200))]
+    before, now = TfidfVectorizer(ngram_range=(1, 2)).build_analyzer(), new_vectorizer().build_analyzer()
+    for text in texts:
+        assert now(text) == before(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("post 🚀 x123", ["post", "🚀", "x123"]),
+        ("🚀🚀💀", ["🚀", "🚀", "💀"]),
+        ("天地涨", ["天", "地", "涨"]),
+        ("btc涨5x了", ["btc", "涨", "5x", "了"]),
+        ("ビットコイン", list("ビットコイン")),
+        ("ขึ้น", list("ขึ้น")),
+        ("❤️ ❤", ["❤", "❤"]),
+        ("👍🏽 👨\u200d👩", ["👍", "👨", "👩"]),
+        ("🇩🇪🇫🇷", ["🇩🇪", "🇫🇷"]),
+        ("up → ₿ ✓ €", ["up", "→", "₿", "✓", "€"]),
+        ("\U00020000x", ["\U00020000"]),
+    ],
+)
+def test_emoji_symbols_and_scripts_without_blanks_are_seen(text, tokens) -> None:
+    single = new_vectorizer().set_params(ngram_range=(1, 1)).build_analyzer()
+    assert single(text) == tokens
+
+
+@pytest.mark.parametrize("kind", ["chinese", "emoji"])
+def test_a_label_that_only_a_symbol_tells_is_learned(kind) -> None:
+    draw = np.random.default_rng(1)
+    gold = np.arange(120) % 2
+    if kind == "chinese":
+        characters = list("天地山水火木金土日月人口手足田")
+        posts = []
+        for label in gold:
+            row = list(draw.choice(characters, 12))
+            row[6] = "涨跌"[label]
+            posts.append("".join(row))
+    else:
+        posts = [f"post {at} {'🚀💀'[label]} x123" for at, label in enumerate(gold)]
+    model = TfidfClassifier(True, accuracy).fit((posts[:80], gold[:80]), (posts[80:], gold[80:]), 2)
+    assert accuracy(gold[80:], model.logits(posts[80:])) == 1.0
+
+
+def test_words_saved_before_there_were_symbols_keep_their_pattern(tmp_path) -> None:
+    posts, gold = ["buy now 🚀", "buy more 🚀", "sell now", "sell more"], np.array([0, 0, 1, 1])
+    model = TfidfClassifier(True, accuracy).fit((posts, gold), (posts, gold), 2)
+    model.save(tmp_path)
+    assert np.array_equal(load_tfidf(tmp_path).logits(posts), model.logits(posts))
+    assert load_tfidf(tmp_path).features(["🚀"]).nnz == 1
+    known = json.loads((tmp_path / "words.json").read_text())
+    del known["pattern"]
+    (tmp_path / "words.json").write_text(json.dumps(known))
+    # As before, a pair of words reaches over what the old pattern does not see.
+    assert load_tfidf(tmp_path).vectorizer.token_pattern == r"(?u)\b\w\w+\b"
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [(["!", "?", "a"], "no word of two letters"), (["buy", "sell", "hold"], "every word occurs in one text only")],
+)
+def test_texts_without_a_shared_word_are_told_at_once(texts, message) -> None:
+    with pytest.raises(UserError, match=f"blend_words: finds nothing that two training texts share .*{message}"):
+        require_shared_words(texts, "x.yaml: blend_words")
+    require_shared_words(["buy now", "!", "sell now"], "x.yaml: blend_words")
