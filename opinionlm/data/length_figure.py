@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from opinionlm.data.figure_text import make_readable
+
 
 def draw_token_lengths(path: Path, parts: list[tuple[str, np.ndarray]]) -> None:
     """One histogram per platform, on a common logarithmic axis, with the median marked.
@@ -36,4 +38,4 @@ def draw_token_lengths(path: Path, parts: list[tuple[str, np.ndarray]]) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     axes[-1].xaxis.set_major_formatter(ScalarFormatter())
     axes[-1].set_xlabel("length in tokens (logarithmic); dashed: median")
-    figure.savefig(path)
+    make_readable(figure).savefig(path)

@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from opinionlm.data.figure_text import make_readable
 from opinionlm.evaluation.headline import score_title
 from opinionlm.evaluation.metrics import (
     CALIBRATION_BINS,
@@ -55,12 +56,12 @@ P = ParamSpec("P")
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Run a drawing function in the project's style and leave the caller's settings alone."""
+    """Run a drawing function in the project's style, in letters that can be drawn; the caller's settings stay."""
 
     @wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with matplotlib.rc_context(STYLE):
-            return draw(*args, **kwargs)
+            return make_readable(draw(*args, **kwargs))
 
     return wrapper
 

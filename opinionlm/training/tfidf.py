@@ -68,6 +68,16 @@ def require_shared_words(texts: Iterable[str], option: str) -> None:
     )
 
 
+def word_texts(texts: Dataset, platform_prefix: bool) -> list[str]:
+    """The texts of a split as words are counted in them: of pairs both, and behind their platform where asked for."""
+    read = list(texts["text"])
+    if platform_prefix:
+        read = [platform_text(*row) for row in zip(texts["platform"], read, strict=True)]
+    if "text_pair" not in texts.column_names:
+        return read
+    return [f"{first} {second}" for first, second in zip(read, texts["text_pair"], strict=True)]
+
+
 class TfidfClassifier:
     """Words and word pairs, weighted by rarity, into a linear classifier.
 
