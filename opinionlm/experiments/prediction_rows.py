@@ -114,9 +114,7 @@ class OtherColumns:
         return [cell_of(row.get(name), written.get(name)) for name in self.names]
 
     def values(self, record: Record) -> dict[str, Any]:
-        """Their values in a JSON object, by their names in the input."""
-        if not self.is_json:
-            return dict(zip(self.names, self.cells(record), strict=True))
+        """Those of a JSON object, by their names."""
         row = json.loads(record.raw, parse_float=finite, parse_constant=lambda name: None)
         return {key: value for key, value in row.items() if key not in self.used}
 
@@ -192,7 +190,11 @@ def _objects(
         blank = not any(cells)
         for name, cell in zip(labeller.columns, cells, strict=True):
             row[name] = None if blank else labeller.json_value(name, cell)
-        for name, value in others.values(record).items():
+        # Columns of a table may share a name; each gets one of its own.
+        kept = (
+            others.values(record).items() if others.is_json else zip(others.names, others.cells(record), strict=True)
+        )
+        for name, value in kept:
             row[free_name(name, row)] = value
         yield row
 
