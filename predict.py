@@ -11,8 +11,8 @@
 The output has one row per post: its id (or its number), the text, and the model's answer: label, calibrated
 confidence, the label at every level of the label tree and the probability of every label; or a score; or tags and
 entities of words, which blanks separate. A job that was interrupted goes on when the same command is given again.
-Other columns of the input follow. Records that cannot be read go to <output>.rejects.csv with line and reason, and so do
-empty posts, whose answer is blank. A file is read as training read its files; --encoding, --delimiter, --quoting win.
+Other columns of the input follow. Records that cannot be read go to <output>.rejects.csv with line and reason, and so
+do empty posts, whose answer is blank. Files are read as training read its own; --encoding and its kin win.
 """
 
 from __future__ import annotations
