@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +12,10 @@ from opinionlm.data.cleaning import (
     judge,
     repeat_ratio,
     restore_lost_bytes,
+    saved_steps,
+    text_options,
     text_steps,
+    unescape_html,
 )
 
 NOTHING = {"restore_lost_bytes": False, "fix_text": False, "unescape_newlines": False, "html": "keep"}
@@ -142,3 +147,108 @@ PAPER = PROFILES["paper"]
 )
 def test_judgement(text, tokens, is_noise, options, expected):
     assert judge(text, tokens, is_noise, options) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens", "verdict"),
+    [
+        ("word " * 40, 40, ("keep", "")),
+        ("word " * 39, 39, ("drop", "too_short")),
+        ("word", 2000, ("keep", "")),
+        ("word", 2001, ("drop", "too_long")),
+        # Three letters of ten characters are exactly the least; of eleven they are fewer.
+        ("abc1234567", 50, ("keep", "")),
+        ("abc12345678", 50, ("noise", "gibberish")),
+        # Eight of sixteen characters lie in the pattern: exactly half; of seventeen it is less.
+        ("hahahaha bcdefgjk", 50, ("noise", "repeated_pattern")),
+        ("hahahaha bcdefgjkl", 50, ("keep", "")),
+        ("12 34", 50, ("drop", "no_letters")),
+        ("  ", 50, ("drop", "empty_after_cleaning")),
+    ],
+)
+def test_the_papers_limits(text: str, tokens: int, verdict: tuple[str, str]) -> None:
+    assert judge(text, tokens, False, PROFILES["paper"]) == verdict
+    # What is labelled noise is spared all but emptiness, unless told.
+    expected = verdict if verdict[1] == "empty_after_cleaning" else ("keep", "")
+    assert judge(text, tokens, True, PROFILES["paper"]) == expected
+    strict = replace(PROFILES["paper"], spare_noise=False)
+    assert judge(text, tokens, True, strict) == (("keep", "") if verdict[0] == "noise" else verdict)
+
+
+@pytest.mark.parametrize("text", ["word", "1", "hahahahaha", "x" * 9000])
+def test_by_default_only_empty_posts_go(text: str) -> None:
+    for tokens in (0, 39, 2001, 9999):
+        assert judge(text, tokens, False, Cleaning()) == ("keep", "")
+
+
+def test_defaults_that_the_docs_name() -> None:
+    default = Cleaning()
+    assert (default.min_tokens, default.max_tokens, default.min_alphabetic_ratio) == (40, 2000, 0.3)
+    assert not default.relabels_noise and PROFILES["paper"].relabels_noise
+    for option in ("repeats", "gibberish", "short_posts"):
+        assert Cleaning(**{option: "noise"}).relabels_noise
+    # Damage is repaired, each kind by its step; case, signs and links stay.
+    assert clean("it\x19s donâ€™t &amp; \\n ok  GO!") == "it's don't & ok GO!"
+    for step in ("restore_lost_bytes", "fix_text", "unescape_newlines", "lowercase"):
+        assert getattr(default, step) == (step != "lowercase")
+
+
+@given(st.text(max_size=80))
+def test_exact_texts_stay_exactly(text: str) -> None:
+    assert clean_text(text, text_steps(PROFILES["exact"])) == (text, [])
+    assert (PROFILES["exact"].duplicates, PROFILES["none"].duplicates) == ("text", "keep")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("<\x1f", "\U0001f31f"),
+        (">\x14", "\U0001f914"),
+        ("=\x1f", "\U0001f61f"),
+        ("=\x80", "\U0001f680"),
+        ("=\x8e", "\U0001f48e"),
+        ("= ", "= "),
+    ],
+)
+def test_each_block_of_lost_emoji(before: str, after: str) -> None:
+    assert restore_lost_bytes(before) == after
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        # Four of five longer words are exactly enough, of three longer words all are needed.
+        ("Ethereum Makes Very Much noise", "titlecase: Ethereum Makes Very Much noise"),
+        ("Ethereum Makes Very much noise", "Ethereum Makes Very much noise"),
+        ("Ethereum Makes Noise", "titlecase: Ethereum Makes Noise"),
+        ("Ethereum Makes a Din", "Ethereum Makes a Din"),
+        # As many capitals as small letters are not more.
+        ("AbCd", "AbCd"),
+        ("ABCd", "uppercase: ABCd"),
+    ],
+)
+def test_where_a_letter_case_begins(before: str, after: str) -> None:
+    assert clean(before, letter_case="named") == after
+
+
+def test_shares_by_hand() -> None:
+    assert alphabetic_ratio("ab 12") == 0.5 and alphabetic_ratio(" \n") == 0.0 and alphabetic_ratio("é") == 1.0
+    assert repeat_ratio("!!!! ab") == pytest.approx(4 / 6) and repeat_ratio("") == repeat_ratio(" ") == 0.0
+    # Three times is no pattern yet.
+    assert repeat_ratio("hahaha") == 0.0 and repeat_ratio("hahahaha") == 1.0
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("a;#8217;b", "a’b"), ("a;#1;b", "a;#1;b"), ("a;b", "a;b"), ("&#x81;a", " a"), ("&lt", "&lt"), ("&lt;", "<")],
+)
+def test_entities(before: str, after: str) -> None:
+    assert unescape_html(before) == after
+
+
+def test_a_model_keeps_the_cleaning_of_its_texts() -> None:
+    assert text_options(PROFILES["exact"]) is None and saved_steps(None) == []
+    chosen = text_options(PROFILES["paper"])
+    assert "letter_case" not in chosen and text_options(Cleaning(letter_case="named"))["letter_case"] == "named"
+    text = "Great @you 🚀 https://t.co/offer HAHAHAHA"
+    assert clean_text(text, saved_steps(chosen)) == clean_text(text, text_steps(PROFILES["paper"]))

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opinionlm.data.encoding import PadCollator, flat_ids, numbers_of
-from opinionlm.training.batching import IGNORED, BatchPlan, EncodedTexts
+from opinionlm.errors import UserError
+from opinionlm.training import batching
+from opinionlm.training.batching import IGNORED, POOL_BATCHES, BatchPlan, EncodedTexts, workers_watched
 
 
 @settings(max_examples=120, deadline=None)
@@ -106,3 +108,84 @@ def test_ids_are_read_through_selections_and_pieces() -> None:
             row["input_ids"] for row in expected
         ]
         assert numbers_of(encoded, "length").tolist() == [row["length"] for row in expected]
+
+
+def test_pools_and_budgets_by_hand() -> None:
+    lengths = np.array([10, 6, 5, 1])
+    # 12 // 10 = 1 text, then 12 // 6 = 2 texts, then the rest; of two processes each has a share of that size.
+    for processes, expected in ((1, [[0], [1, 2], [3]]), (2, [[0, 1], [2, 3]])):
+        plan = plan_of(lengths=lengths, max_tokens=12, processes=processes, epochs=1)
+        assert [batch.tolist() for batch in plan.cut_by_tokens(np.arange(4))] == expected
+    # A text that exceeds the budget stands alone.
+    assert [batch.tolist() for batch in plan_of(lengths=lengths, max_tokens=9).cut_by_tokens(np.arange(2))] == [
+        [0],
+        [1],
+    ]
+    assert POOL_BATCHES == 50 and plan_of(by_length=True).pool_size(8) == 400
+    # Mean length 5.5, so two texts per batch of 12 tokens; a mean below one counts as one.
+    assert plan_of(lengths=lengths, max_tokens=12, processes=3).pool_size(8) == 50 * 2 * 3
+    assert plan_of(lengths=np.array([0, 0, 1]), max_tokens=7).pool_size(8) == 50 * 7
+    assert plan_of(lengths=lengths, max_tokens=3).pool_size(8) == 50
+
+
+def test_batches_of_similar_length_come_from_pools(monkeypatch) -> None:
+    monkeypatch.setattr(batching, "POOL_BATCHES", 2)
+    plan = plan_of(lengths=np.arange(1, 42), by_length=True)
+    cuts = plan.cut(0)
+    assert sorted(len(batch) for batch in cuts) == [1] + [4] * 10
+    spans = sorted(np.ptp(plan.lengths[batch]) for batch in cuts)
+    # Within a pool of eight texts the long half and the short half are batches: no neighbours as in one large pool.
+    assert spans[-1] > 3
+    assert all((np.diff(plan.lengths[batch]) <= 0).all() for batch in cuts)
+
+
+def test_short_epochs_are_split_up_to_the_longest() -> None:
+    plan = plan_of(lengths=np.arange(1, 11), batch_size=5)
+    plan.size = 5
+    sizes = [len(batch) for batch in plan.batches(0)]
+    assert len(sizes) == 5 and sorted(sizes) == [1, 2, 2, 2, 3]
+    # Ten texts in a single batch, in two: halves.
+    whole = plan_of(lengths=np.arange(1, 11), batch_size=10)
+    whole.size = 2
+    assert [len(batch) for batch in whole.batches(0)] == [5, 5]
+    single = plan_of(lengths=np.array([7]), epochs=1)
+    single.size = 3
+    assert list(single) == [[0], [~0], [~0]]
+
+
+def test_budgets_plan_every_epoch_and_others_one() -> None:
+    lengths = np.random.default_rng(0).integers(1, 30, 400)
+    plan = plan_of(lengths=lengths, max_tokens=60, epochs=12)
+    sizes = [len(plan.cut(number)) for number in range(12)]
+    assert len(plan) == max(sizes) > min(sizes)
+    assert plan_of(epochs=4).epoch == 0 and (plan_of().rank, plan_of().processes) == (0, 1)
+
+
+def test_rows_with_everything_that_can_stand_in_them() -> None:
+    encoded = Dataset.from_dict(
+        {
+            "input_ids": [[5, 6, 7], [8, 9]],
+            "labels": [[0, 1, 2], [3, IGNORED]],
+            "token_type_ids": [[0, 0, 1], [0, 1]],
+            "length": [3, 2],
+        }
+    )
+    states = [torch.zeros(3, 4), torch.ones(2, 4)]
+    rows = EncodedTexts(encoded, np.array([1, 0]), states, ["one", "two"])
+    assert len(rows) == 2 and rows.lengths.tolist() == [2, 3]
+    assert rows.name_of(0) == "two" and EncodedTexts(encoded, np.array([1, 0])).name_of(0) == "1"
+    first, filler = rows[0], rows[~1]
+    assert first["input_ids"].tolist() == [8, 9] and first["labels"].tolist() == [3, IGNORED]
+    assert first["token_type_ids"].tolist() == [0, 1] and torch.equal(first["prefix_states"], states[1])
+    assert filler["input_ids"].tolist() == [5, 6, 7] and filler["labels"].tolist() == [IGNORED] * 3
+    targets = np.array([[0.25, 0.75], [1.0, 0.0]], dtype=np.float32)
+    soft = EncodedTexts(encoded, np.array([1, 0]), targets=targets)
+    assert soft[1]["labels"].tolist() == [0.25, 0.75] and soft[~1]["labels"].tolist() == [0.0, 0.0]
+
+
+def test_only_the_death_of_a_worker_is_told_as_one() -> None:
+    said = r"prepares batches died \(DataLoader worker \(pid 3\) is killed"
+    with pytest.raises(UserError, match=said), workers_watched():
+        raise RuntimeError("DataLoader worker (pid 3)\n is killed by signal")
+    with pytest.raises(RuntimeError, match="shapes do not fit"), workers_watched():
+        raise RuntimeError("shapes do not fit")

@@ -6,16 +6,21 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from opinionlm.config import Config, TrainingConfig
 from opinionlm.errors import UserError
 from opinionlm.training.checkpoints import (
+    AVERAGED,
     damage,
     latest_checkpoint,
     load_best_weights,
+    load_trained_weights,
     rotate,
     save_trained_weights,
     seal,
+    writing,
 )
 from opinionlm.training.runs import clear_temporaries, require_same_start, write_json
 from tests.tiny import tiny_classifier
@@ -128,3 +133,103 @@ def test_temporary_files_of_killed_processes_go(tmp_path) -> None:
     clear_temporaries(tmp_path, "b*")
     clear_temporaries(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {f".b.json.{os.getpid()}", ".hidden.json", "c.json.999999999"}
+
+
+def test_weights_come_back_and_other_parameters_are_refused(tmp_path) -> None:
+    model, other = tiny_classifier(), tiny_classifier()
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(1.0)
+    save_trained_weights(model, tmp_path / "deep" / "one")
+    load_trained_weights(other, tmp_path / "deep" / "one")
+    for one, two in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one, two)
+    fewer = tiny_classifier()
+    name, parameter = next(iter(fewer.named_parameters()))
+    parameter.requires_grad_(False)
+    with pytest.raises(UserError, match=f"holds other parameters than this run trains .for instance {name}"):
+        load_trained_weights(fewer, tmp_path / "deep" / "one")
+    # The whole weights of a model whose own are split over processes take the place of its own.
+    state = {name: torch.full_like(value, 7.0) for name, value in model.named_parameters()}
+    save_trained_weights(model, tmp_path / "two", state)
+    load_trained_weights(other, tmp_path / "two")
+    assert all((value == 7.0).all() for value in other.parameters())
+
+
+def test_the_best_is_the_average_where_there_is_one(tmp_path) -> None:
+    model, folder = tiny_classifier(), tmp_path / "checkpoint-3"
+    save_trained_weights(model, folder)
+    save_file({name: torch.full_like(p.detach(), 0.5) for name, p in model.named_parameters()}, folder / AVERAGED)
+    seal(folder)
+    load_best_weights(model, folder)
+    assert all((parameter == 0.5).all() for parameter in model.parameters())
+
+
+def test_other_processes_read_and_change_nothing(config, tmp_path, capsys) -> None:
+    four, cut = write(tmp_path, 4, 4), write(tmp_path, 6, 6, sealed=False)
+    assert latest_checkpoint(config, is_main=False) == str(four)
+    assert cut.exists() and capsys.readouterr().out == ""
+    config.training.resume_from_checkpoint = False
+    assert latest_checkpoint(config, is_main=False) is None and four.exists()
+
+
+def test_training_starts_anew_where_none_is_left(config, tmp_path, capsys) -> None:
+    assert latest_checkpoint(config) is None and "starts anew" not in capsys.readouterr().out
+    write(tmp_path, 4, 4, sealed=False)
+    assert latest_checkpoint(config) is None
+    assert "can be used; training starts anew" in capsys.readouterr().out
+    write(tmp_path, 5, 0)  # no best one yet
+    assert latest_checkpoint(config).endswith("checkpoint-5")
+
+
+def test_a_name_that_is_no_checkpoint_is_left_alone(config, tmp_path) -> None:
+    four = write(tmp_path, 4, 4)
+    for name in ("checkpoint-last", "checkpoint-"):
+        (four.parent / name).mkdir()
+    assert latest_checkpoint(config) == str(four)
+    rotate(four.parent, 1, None)
+    assert {path.name for path in four.parent.iterdir()} == {"checkpoint-4", "checkpoint-last", "checkpoint-"}
+
+
+def test_rotation_deletes_nothing_below_the_limit(tmp_path) -> None:
+    for step in (2, 4, 6):
+        write(tmp_path, step, 2)
+    folder = tmp_path / "r" / "checkpoints"
+    for limit in (9, 4, 3):
+        rotate(folder, limit, 2)
+        assert len(list(folder.iterdir())) == 3
+    rotate(folder, 2, 6)
+    assert {path.name for path in folder.iterdir()} == {"checkpoint-4", "checkpoint-6"}
+
+
+def test_sealing_again_takes_in_what_came_since(tmp_path) -> None:
+    path = write(tmp_path, 4, 4)
+    (path / "later").write_text("x")
+    seal(path)
+    (path / "later").write_text("y")
+    assert damage(path) == "is damaged (later is not what was written)"
+    assert damage(tmp_path / "nowhere") == "is missing"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 1 vs 2"), "writing broke off"),
+        (RuntimeError("PytorchStreamWriter failed writing file data/2"), "writing broke off"),
+        (OSError("x" * 500), "x" * 200),
+    ],
+)
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(error: Exception, reason: str, tmp_path) -> None:
+    folder = tmp_path / "checkpoint-3"
+    folder.mkdir()
+    with pytest.raises(UserError) as caught, writing(folder):
+        raise error
+    assert reason in str(caught.value) and "\n" not in str(caught.value) and "x" * 201 not in str(caught.value)
+    assert not folder.exists()
+
+
+def test_other_errors_while_writing_are_raised_as_they_are(tmp_path) -> None:
+    with pytest.raises(RuntimeError, match="shapes do not fit"), writing(tmp_path):
+        raise RuntimeError("shapes do not fit")
+    assert tmp_path.exists()
