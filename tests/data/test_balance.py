@@ -64,6 +64,14 @@ def test_equal_nested_and_repeatable(data) -> None:
         assert Counter(row["reason"] for row in csv.DictReader(file)) == {"not_drawn": 90 - 18}
 
 
+def test_all_rows_of_the_rarest_label_can_be_asked_for(data) -> None:
+    with open(data / "train.csv", newline="") as file:
+        rarest = min(Counter(row["label"] for row in csv.DictReader(file)).values())
+    assert len(drawn(data, "all", balance={"train": 3 * rarest})["train"]) == 3 * rarest
+    with pytest.raises(UserError, match=f"and {rarest + 1} are asked for"):
+        drawn(data, "more", balance={"train": 3 * rarest + 3})
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -1,12 +1,15 @@
 """A model that saw a text while it was pretrained is not judged on that text."""
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
 
 from opinionlm.data.prepared import PreparedDataset
-from opinionlm.data.seen_texts import SEEN_TEXTS, refuse_seen_texts, save_seen_texts
+from opinionlm.data.seen_texts import SEEN_TEXTS, plain_texts, refuse_seen_texts, save_seen_texts
 from opinionlm.errors import UserError
 
 
@@ -43,4 +46,32 @@ def test_texts_that_the_training_split_holds_too_are_no_leak(tmp_path) -> None:
 def test_a_damaged_note_is_named(tmp_path) -> None:
     (tmp_path / SEEN_TEXTS).write_bytes(b"not an array")
     with pytest.raises(UserError, match="seen_texts.npy cannot be read"):
+        refuse_seen_texts(str(tmp_path), SAME)
+
+
+def test_the_note_stays_readable_by_other_versions(tmp_path) -> None:
+    """Eight bytes of BLAKE2b, most significant first, sorted: notes lie beside models that were saved long ago."""
+    save_seen_texts(tmp_path, "", ["two", "é", "two", "one"])
+    digests = [hashlib.blake2b(text.encode(), digest_size=8).hexdigest() for text in ("one", "two", "é")]
+    found = np.load(tmp_path / SEEN_TEXTS)
+    assert found.dtype == np.uint64 and found.tolist() == sorted(int(digest, 16) for digest in digests)
+
+
+def test_texts_of_every_task() -> None:
+    pairs = Dataset.from_dict({"text": ["a", "b"], "text_pair": ["c", "d"]})
+    assert plain_texts(pairs, "similarity") == ["a", "b", "c", "d"]
+    assert plain_texts(pairs.remove_columns("text_pair"), "sequence") == ["a", "b"]
+    assert plain_texts(Dataset.from_dict({"tokens": [["a", "b"], ["c"]]}), "token") == ["a b", "c"]
+    with pytest.raises(UserError, match="text to text"):
+        plain_texts(pairs, "summarization")
+
+
+def test_validation_texts_count_as_well_as_test_texts(tmp_path) -> None:
+    save_seen_texts(tmp_path, "", ["three"])
+    with pytest.raises(UserError, match="trained on 1 of the 1 texts of posts's validation split"):
+        refuse_seen_texts(str(tmp_path), SAME)
+    # A fold's test split holds training rows, its validation split does not.
+    save_seen_texts(tmp_path, "", ["four"])
+    refuse_seen_texts(str(tmp_path), replace(SAME, is_fold=True))
+    with pytest.raises(UserError, match="test split"):
         refuse_seen_texts(str(tmp_path), SAME)

@@ -161,6 +161,13 @@ def test_budgets_plan_every_epoch_and_others_one() -> None:
     assert plan_of(epochs=4).epoch == 0 and (plan_of().rank, plan_of().processes) == (0, 1)
 
 
+def test_texts_of_steps_by_hand() -> None:
+    # Ten texts, four at a time, two batches a step: an epoch has a step of eight texts and one of two.
+    plan = plan_of(lengths=np.arange(1, 11), shuffle="once")
+    assert [plan.texts_read(steps, 2) for steps in range(6)] == [0, 8, 10, 18, 20, 28]
+    assert [plan.texts_read(steps, 1) for steps in range(5)] == [0, 4, 8, 10, 14]
+
+
 def test_rows_with_everything_that_can_stand_in_them() -> None:
     encoded = Dataset.from_dict(
         {

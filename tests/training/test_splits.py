@@ -115,7 +115,7 @@ def test_tags_are_counted_by_token_and_labels_by_text() -> None:
 
 
 def arguments(**options) -> SimpleNamespace:
-    values = {"process_index": 0, "world_size": 1, "max_steps": -1, "num_train_epochs": 3.0}
+    values = {"process_index": 0, "world_size": 1, "max_steps": -1, "num_train_epochs": 3.0, "data_seed": None}
     return SimpleNamespace(**(values | {"gradient_accumulation_steps": 1} | options))
 
 
@@ -129,6 +129,7 @@ def test_a_plan_has_the_options_and_the_place_of_its_process() -> None:
     found = (plan.batch_size, plan.seed, plan.shuffle, plan.by_length, plan.rank, plan.processes)
     assert found == (4, 7, "once", True, 1, 2)
     assert len(plan) == 3  # 20 texts, eight at a time
+    assert planned("--seed", "7", data_seed=0).seed == 0
 
 
 # With a token budget epochs differ in their numbers of batches; the plan has that of the largest of its epochs.

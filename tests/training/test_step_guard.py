@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -90,12 +91,37 @@ def test_errors_that_parts_do_not_help_are_raised(error: Exception) -> None:
 
 
 def test_counters_begin_at_nothing_and_come_back_per_process(tmp_path) -> None:
-    assert Counters() == Counters(0.0, 0.0, 0, 0.0, 1, 0)
+    nothing = Counters()
+    assert nothing.parts == 1 and nothing.last_step == {}
+    assert not any(value for name, value in asdict(nothing).items() if name != "parts")
     folder = tmp_path / "deep" / "checkpoint-3"
-    first, second = Counters(1.5, 0.25, 2, 7.0, 4, 1), Counters(parts=2)
+    first, second = Counters(loss_total=1.5, last_logged_step=2, seconds=7.0, nonfinite_steps=1), Counters(parts=2)
     first.save(folder, 0)
     second.save(folder, 1)  # the folder is there by now
     assert Counters.load(folder, 0) == first and Counters.load(folder, 1) == second
+
+
+def test_losses_are_means_over_the_steps_that_were_made() -> None:
+    counters = Counters()
+    assert counters.mean_loss == 0.0 and counters.close_window(1) == counters.close_evaluation() == {}
+    for loss in (1.0, 2.0, 6.0):
+        counters.add(loss)
+    assert counters.mean_loss == 3.0
+    assert counters.close_window(4) == {"loss": 3.0, "loss_steps": 3} and counters.last_logged_step == 4
+    counters.add(11.0)
+    # Each window has its own beginning; the mean over all steps has none.
+    assert counters.close_window(5) == {"loss": 11.0, "loss_steps": 1} and counters.close_window(6) == {}
+    assert counters.close_evaluation() == {"loss_since_evaluation": 5.0} and counters.close_evaluation() == {}
+    assert counters.mean_loss == 5.0
+
+
+def test_counters_of_older_checkpoints(tmp_path) -> None:
+    folder = tmp_path / "checkpoint-7"
+    Counters().save(folder, 0)
+    old = {"loss_total": 4.0, "loss_since_log": 1.0, "last_logged_step": 4, "seconds": 2.0, "parts": 1}
+    (folder / "counters_0.json").write_text(json.dumps(old | {"nonfinite_steps": 2}))
+    found = Counters.load(folder, 0)
+    assert (found.loss_total, found.steps, found.mean_loss, found.loss_since_log) == (5.0, 5, 1.0, 0.0)
 
 
 def facts(losses: list[float], norm: float = 1.0) -> StepFacts:
