@@ -7,6 +7,7 @@ real YouTube file. Memory is bounded by ``max_record_characters``, also for comp
 from __future__ import annotations
 
 import csv
+import json
 import sys
 import zlib
 from collections import Counter
