@@ -67,7 +67,9 @@ def describe_undeclared(spec: DatasetSpec, use: LabelUse) -> str:
         )
         near = closest(value, valid) if value else None
         hint = "" if near is None else f", nearest: {near!r}"
-        if near is not None and same_form(value, near):
+        if near == value:
+            hint = ", which is declared, but not below the label above it"
+        elif near is not None and same_form(value, near):
             hint += ", the same but for case, blanks or Unicode form"
         parts.append(f"{written} ({count:,} record{'s' * (count > 1)}{hint})")
     more = len(use.undeclared) - len(parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import yaml
 import preprocess
 import reproduce
 from opinionlm.data.accounting import account_lines
+from opinionlm.data.declared import describe_undeclared
+from opinionlm.data.labelling import LabelUse
 from opinionlm.data.pipeline import prepare
 from opinionlm.data.prepared import load_prepared
 from opinionlm.data.spec import load_spec
@@ -124,6 +127,13 @@ def test_levels_of_a_tree(tmp_path) -> None:
     )
     message = refusal(tmp_path, path)
     assert "label 'badd' never occurs" in message and "level2 holds 'bad' (20 records, nearest: 'badd')" in message
+
+
+def test_a_value_at_the_wrong_place_of_the_tree_is_called_that(tmp_path) -> None:
+    spec = load_spec(write_reviews(tmp_path, labels={"noise": None, "opinion": ["good", "bad"]}))
+    use = LabelUse(undeclared=Counter({("level2", "good"): 2}))
+    expected = "level2 holds 'good' (2 records, which is declared, but not below the label above it)"
+    assert describe_undeclared(spec, use) == expected
 
 
 def test_a_file_of_which_nothing_fits_names_its_values(tmp_path) -> None:
