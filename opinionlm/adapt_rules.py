@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from opinionlm.method_options import FREEZING
 from opinionlm.options import AdaptConfig
-from opinionlm.unread import choice
+from opinionlm.unread import UNKNOWN, choice
 
 if TYPE_CHECKING:
     from opinionlm.config import Config
@@ -15,6 +15,28 @@ if TYPE_CHECKING:
 def uses_task_tokens(config: Config) -> bool:
     """Whether sequences of the training texts become tokens: by default with ``adaptation: adapt`` alone."""
     return choice(config, "task_tokens", {}) == "on"
+
+
+def other_task_problems(config: Config, task: Any) -> list[str]:
+    """AdaPT, or task tokens with another adaptation, for a task that they are not made for.
+
+    Args:
+        config: the options.
+        task: what the config or the data say, `opinionlm.unread.UNKNOWN` where neither can.
+    """
+    asks = config.method.adaptation == "adapt" or config.adapt.task_tokens == "on"
+    if config.script != "train_classifier" or not asks or task in ("sequence", UNKNOWN):
+        return []
+    return [single_text_problem(config, f"data of task {task!r}")]
+
+
+def single_text_problem(config: Config, found: str) -> str:
+    """AdaPT reads one text and gives it one label; why it cannot read what was found."""
+    asked = "adaptation: adapt" if config.method.adaptation == "adapt" else "task_tokens: on"
+    return (
+        f"{asked} is for single texts with one label each, not for {found}; a task token has no tag and no place "
+        "between two texts: use another adaptation, task_tokens: off"
+    )
 
 
 def adapt_problems(config: Config) -> list[str]:
@@ -53,16 +75,7 @@ def adapt_problems(config: Config) -> list[str]:
             training.engine,
             "trains no sub-layers; use trainer or loop with adaptation: adapt",
         )
-    tokens = uses_task_tokens(config)
-    if method.adaptation == "adapt":
-        require(
-            config.data.task not in ("token", "similarity"),
-            "task",
-            config.data.task,
-            "is not for AdaPT, which reads one text and gives it one label: a task token has no tag, and belongs to "
-            "neither text of a pair; use adaptation: top_blocks or lora without task_tokens",
-        )
-    if tokens:
+    if uses_task_tokens(config):
         require(
             method.cache_frozen != "on" or method.adaptation not in FREEZING,
             "cache_frozen",

@@ -36,6 +36,11 @@ LANGUAGE_MODEL: Conditions = {"engine": ("trainer", "loop", "sklearn")}
 LABELS_OF_TEXTS: Conditions = {"task": ("sequence",)}
 
 
+# Option → the one that decides in its place, as transformers' does: where both are stated, whatever the place, the
+# first is set back to its default and a line says so. Everything else that is not read and stated there is refused.
+DECIDED_BY = {"num_train_epochs": "max_steps"}
+
+
 def option(
     default: Any,
     help: str,

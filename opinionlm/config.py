@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from opinionlm.adapt_rules import adapt_problems
+from opinionlm.adapt_rules import adapt_problems, other_task_problems
 from opinionlm.conditions import Script
 from opinionlm.errors import UserError
 from opinionlm.loss_rules import loss_problems
@@ -32,7 +32,7 @@ from opinionlm.options import (
 )
 from opinionlm.robust_rules import robust_problems
 from opinionlm.trainer_rules import trainer_problems
-from opinionlm.unread import GROUPS, scripts_of, unread_options
+from opinionlm.unread import GROUPS, choice, declared, refusals, scripts_of, unread_options
 from opinionlm.untrusted import is_folder_name
 
 __all__ = [
@@ -98,7 +98,11 @@ def validate(config: Config) -> None:
         UserError: every problem found, in one line: field, value, reason and remedy.
     """
     data, model, method, training = config.data, config.model, config.method, config.training
-    problems: list[str] = []
+    problems = other_task_problems(config, choice(config, "task", {}))
+    unread = unread_options(config)
+    if problems:
+        # The task is the cause; that it reads no options of AdaPT either says nothing more.
+        unread = [one for one in unread if declared()[one.name][0] != "adapt"]
 
     def require(holds: bool, name: str, value: object, reason: str) -> None:
         if not holds:
@@ -152,7 +156,7 @@ def validate(config: Config) -> None:
         "must hold positive widths",
     )
     # Of other fields of TrainingArguments `trainer_problems` speaks.
-    problems += [one.describe() for one in unread_options(config) if one.name not in training.extra]
+    problems += refusals(one for one in unread if one.name not in training.extra)
     # Without training there is no adaptation that could be wrong.
     if config.script != "prompt":
         problems += method_problems(config) + engine_problems(config) + loss_problems(config)

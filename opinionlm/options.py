@@ -320,7 +320,7 @@ class TrainingConfig:
     greater_is_better: bool | None = option(
         None,
         "its direction; known by the score's name, so it may be left out",
-        when={"metric_for_best_model": GIVEN},
+        when=GRADIENT_STEPS,
         scripts=FINE_TUNING,
     )
     logging_steps: float = option(

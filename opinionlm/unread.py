@@ -6,7 +6,7 @@ config, whose choices may be known from the data only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from opinionlm.conditions import GRADIENT_STEPS, Conditions, Presence, Script
+from opinionlm.conditions import DECIDED_BY, GRADIENT_STEPS, Conditions, Presence, Script
 from opinionlm.errors import UserError
 from opinionlm.options import (
     AdaptConfig,
@@ -65,11 +65,11 @@ ADJUSTING_LOSSES = ("logit_adjusted", "tree_conditional")
 
 @dataclass(frozen=True)
 class Unread:
-    """An option that is given and not read.
+    """An option that is not read, and given, or decided by another (`opinionlm.conditions.DECIDED_BY`).
 
     Attributes:
         name: of the option.
-        value: that was given.
+        value: that it has.
         failed: the conditions that do not hold: choice, what was chosen, and what would read the option.
     """
 
@@ -92,16 +92,10 @@ class Unread:
         """
         return any(stated.get(source) == place for name, _, _ in self.failed for source in FACTS.get(name, (name,)))
 
-    def describe(self) -> str:
-        """What is wrong and the remedy."""
-        choice, chosen, wanted = self.failed[0]
-        start = f"{self.name}: {self.value!r} is not read"
-        if wanted is Presence.GIVEN:
-            return f"{start} without {choice}; leave it out, or give {choice}"
-        if wanted is Presence.ABSENT:
-            return f"{start} beside {choice}: {chosen}; leave one of the two out"
-        remedy = "" if choice in ("task", "model_source", "objective") else f", or use {choice}: {wanted[0]}"
-        return f"{start} by {choice}: {chosen}; leave it out{remedy}"
+    @property
+    def is_decided(self) -> bool:
+        """Whether another option decides in its place, which is no mistake."""
+        return all(DECIDED_BY.get(self.name) == name for name, _, _ in self.failed)
 
 
 @cache
@@ -251,6 +245,8 @@ def engines_of(name: str) -> tuple[str, ...]:
 def unread_options(config: Config, known: Mapping[str, Any] | None = None) -> list[Unread]:
     """The options of a script that differ from their default although the chosen way does not read them.
 
+    Those that another one decides (`DECIDED_BY`) are among them at their default, too.
+
     Args:
         config: the options.
         known: what the data or the model's configuration tell of `FACTS`.
@@ -263,8 +259,11 @@ def unread_options(config: Config, known: Mapping[str, Any] | None = None) -> li
         if config.script not in scripts_of(name):
             continue
         value = value_of(config, name)
-        if name != "extra" and value != default_of(name) and (failed := missing_choices(config, name, known)):
-            found.append(Unread(name, value, tuple(failed)))
+        is_in_question = name != "extra" and (value != default_of(name) or name in DECIDED_BY)
+        if is_in_question and (failed := missing_choices(config, name, known)):
+            one = Unread(name, value, tuple(failed))
+            if value != default_of(name) or one.is_decided:
+                found.append(one)
     for name, value in config.training.extra.items():
         # Their engines stand in the table of the fields.
         if failed := list(failed_conditions(config, {"engine": engines_of(name)}, known)):
@@ -282,12 +281,34 @@ def refuse_unread(config: Config, **known: Any) -> None:
     Raises:
         UserError: options that the chosen way does not read.
     """
-    if unread := unread_options(config, known):
-        raise UserError(f"{config.source}: " + "; ".join(one.describe() for one in unread))
+    if unread := refusals(unread_options(config, known)):
+        raise UserError(f"{config.source}: " + "; ".join(unread))
+
+
+def refusals(unread: Iterable[Unread]) -> list[str]:
+    """What is wrong and the remedy: a sentence for each choice that does not read options."""
+    groups: dict[tuple[str, Any, tuple[Any, ...] | Presence], list[str]] = {}
+    for one in unread:
+        if not one.is_decided:
+            groups.setdefault(one.failed[0], []).append(f"{one.name}: {one.value!r}")
+    return [refusal(given, *failed) for failed, given in groups.items()]
+
+
+def refusal(given: list[str], choice: str, chosen: Any, wanted: tuple[Any, ...] | Presence) -> str:
+    """A sentence on options, each with its value, that a choice does not read."""
+    verb, them = ("is", "it") if len(given) == 1 else ("are", "them")
+    start = f"{', '.join(given)} {verb} not read"
+    if wanted is Presence.GIVEN:
+        return f"{start} without {choice}; leave {them} out, or give {choice}"
+    if wanted is Presence.ABSENT:
+        remedy = "leave one of the two out" if len(given) == 1 else f"leave them out, or {choice}"
+        return f"{start} beside {choice}: {chosen}; {remedy}"
+    remedy = "" if choice in ("task", "model_source", "objective") else f", or use {choice}: {wanted[0]}"
+    return f"{start} by {choice}: {chosen}; leave {them} out{remedy}"
 
 
 def leave_out(config: Config, stated: Mapping[str, int], places: list[str]) -> list[str]:
-    """Set back what an earlier place states and a choice of a later place does not read.
+    """Set back what an earlier place states and a choice of a later place does not read, or another option decides.
 
     Args:
         config: the options; changed in place.
@@ -301,7 +322,8 @@ def leave_out(config: Config, stated: Mapping[str, int], places: list[str]) -> l
     for one in unread_options(config):
         origin = stated.get(one.name, len(places))
         for name, chosen, wanted in one.failed:
-            if max((stated.get(source, -1) for source in FACTS.get(name, (name,))), default=-1) > origin:
+            chosen_at = max((stated.get(source, -1) for source in FACTS.get(name, (name,))), default=-1)
+            if chosen_at > origin or (one.is_decided and one.name in stated):
                 verb = "makes nothing of" if isinstance(wanted, Presence) else "does not read"
                 groups.setdefault(f"{name}: {chosen} {verb}", []).append(one)
                 reset(config, one.name)

@@ -109,7 +109,7 @@ def test_written_answers_are_read_strictly(setting, tmp_path) -> None:
         ({"shots": 1000}, "shots: 1000 examples, but train has"),
         ({"shots": 36, "max_train_samples": 36}, "shots: 36 examples (need|leave)"),
         ({"shots": 12, "max_length": 250}, "show fewer, or raise max_length"),
-        ({"decode": "generate", "calibration": "batch"}, "set calibration: none"),
+        ({"decode": "generate", "calibration": "batch"}, "calibration: 'batch' is not read by decode: gen"),
         ({"method": "entailment"}, "none of which is `entailment`"),
     ],
 )

@@ -25,7 +25,8 @@ from opinionlm.parsing import parse_config
 from tests.classifier_runs import WORDS, command_line, train
 from tests.task_data import write_prepared
 
-OPTIONS = {"adaptation": "adapt", "sequence_max_gap": 0, "sensitivity_samples": 24, "sensitivity_warmup_steps": 20}
+CHOICE = {"adaptation": "adapt", "sensitivity_samples": 24, "sensitivity_warmup_steps": 20}
+OPTIONS = CHOICE | {"sequence_max_gap": 0}
 EMBEDDING = "backbone.embed_tokens"
 
 
@@ -160,7 +161,7 @@ def test_equal_seeds_choose_equally_and_an_interrupted_run_goes_on(setting, adap
 
 
 def test_without_task_tokens_frozen_blocks_are_cached(setting, tmp_path, capsys) -> None:
-    options = OPTIONS | {"task_tokens": "off", "sensitivity_budget": 0.1, "output_dir": tmp_path}
+    options = CHOICE | {"task_tokens": "off", "sensitivity_budget": 0.1, "output_dir": tmp_path}
     runs = {mode: train(setting, run_name=mode, cache_frozen=mode, **options) for mode in ("off", "auto")}
     selection = json.loads((tmp_path / "auto" / "selection.json").read_text())
     lowest = min(one["block"] for one in selection["modules"] if one["selected"])
@@ -177,7 +178,8 @@ def test_without_task_tokens_frozen_blocks_are_cached(setting, tmp_path, capsys)
 )
 def test_task_tokens_with_other_methods(setting, tmp_path, adaptation) -> None:
     options = {"adaptation": adaptation, "task_tokens": "on", "sequence_max_gap": 0, "num_train_epochs": 1}
-    metrics = train(setting, output_dir=tmp_path, run_name="run", num_virtual_tokens=4, **options)
+    options |= {"num_virtual_tokens": 4} if adaptation in ("p_tuning_v2", "prompt") else {}
+    metrics = train(setting, output_dir=tmp_path, run_name="run", **options)
     assert metrics["model"]["task_tokens"] > 0 and "selected_parameters" not in metrics["model"]
     (checkpoint, *_) = (tmp_path / "run").glob("checkpoints/checkpoint-*/trained.safetensors")
     assert [name for name in load_file(checkpoint) if name.endswith("embed_tokens.rows")]
@@ -226,7 +228,7 @@ def test_two_processes_choose_and_train_as_one(setting, tmp_path) -> None:
             {"engine": "tfidf", "adaptation": "full", "task_tokens": "on"},
             "task_tokens: 'on' is not read by engine: tfidf",
         ),
-        ({"task": "token"}, "task: 'token' is not for AdaPT"),
+        ({"task": "token"}, "adaptation: adapt is for single texts with one label each, not for data of task 'token'"),
         ({"cache_frozen": "on"}, "the rows of task tokens train below all of them"),
         ({"load_in_4bit": "true"}, "cannot train 4-bit weights"),
     ],
@@ -256,9 +258,14 @@ def test_no_sequence_to_be_found(setting, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("task", ["token", "similarity", "sequence"])
-@pytest.mark.parametrize("options", [{}, {"task_tokens": "off"}, {"adaptation": "full", "task_tokens": "on"}])
+@pytest.mark.parametrize(
+    "options",
+    [OPTIONS, CHOICE | {"task_tokens": "off"}, {"adaptation": "full", "task_tokens": "on", "sequence_max_gap": 0}],
+)
 def test_other_tasks_are_refused(setting, tmp_path, task, options) -> None:
+    """The cause alone: that such a task reads no option of AdaPT is said of none of them."""
     folder = write_prepared(tmp_path / "data", task)
-    with pytest.raises(UserError, match="is for single texts with one label each"):
-        train(setting | {"dataset": str(folder)}, output_dir=tmp_path, run_name="bad", **(OPTIONS | options))
+    with pytest.raises(UserError, match="is for single texts with one label each") as caught:
+        train(setting | {"dataset": str(folder)}, output_dir=tmp_path, run_name="bad", **options)
+    assert "is not read" not in str(caught.value) and "are not read" not in str(caught.value)
     assert not (tmp_path / "bad").exists()

@@ -272,7 +272,7 @@ def test_free_answers(setting, task: str, family: str, adaptation: str, metric: 
 def test_free_answers_are_not_scored_as_labels(setting, tmp_path) -> None:
     options = {"dataset": ROOT / "configs" / "datasets" / "sample_qa.yaml", "data_dir": ROOT / "data"}
     with pytest.raises(UserError, match="decode: 'score' needs a closed set of labels"):
-        train(setting, output_dir=tmp_path, run_name="bad", max_length=120, max_answer_length=30, **options)
+        train(setting, output_dir=tmp_path, run_name="bad", max_length=120, **options)
 
 
 @pytest.mark.parametrize("adaptation", ["top_blocks", "qlora"])

@@ -64,17 +64,36 @@ def other_value(name: str) -> Any:
         ("train_classifier", "--bnb_4bit_quant_type fp4", "not read by load_in_4bit: False"),
         ("train_classifier", "--engine tfidf --learning_rate 1", "learning_rate: 1.0 is not read by engine: tfidf"),
         ("train_classifier", "--engine tfidf --model_name_or_path x", "model_name_or_path: 'x' is not read by engine"),
-        ("train_classifier", "--engine tfidf --adaptation lora --lora_r 2", "lora_r: 2 is not read by engine: tfidf"),
+        (
+            "train_classifier",
+            "--engine tfidf --adaptation lora --lora_r 2",
+            "adaptation: 'lora', lora_r: 2 are not read by engine: tfidf",
+        ),
         ("train_classifier", "--engine tfidf --adam_beta1 0.5", "adam_beta1: 0.5 is not read by engine: tfidf"),
         ("train_classifier", "--engine sklearn --adaptation head_only --head_bias false", "head_bias: False is not"),
         ("train_classifier", "--cache_frozen off --cache_limit_gb 3", "cache_limit_gb: 3.0 is not read by cache_froz"),
         ("train_classifier", "--cache_frozen off --cache_dir x", "cache_dir: 'x' is not read by cache_frozen: off"),
         ("train_classifier", "--eval_steps 5", "eval_steps: 5 is not read by eval_strategy: epoch"),
-        ("train_classifier", "--max_steps 5 --num_train_epochs 9", "num_train_epochs: 9.0 is not read beside max_ste"),
+        (
+            "train_classifier",
+            "--max_tokens_per_batch 99 --per_device_train_batch_size 4",
+            "per_device_train_batch_size: 4 is not read beside max_tokens_per_batch: 99; leave one of the two out",
+        ),
         (
             "train_classifier",
             "--max_tokens_per_batch 99 --per_device_train_batch_size 4 --group_by_length true",
-            "per_device_train_batch_size: 4 is not read beside max_tokens_per_batch: 99; leave one of the two out",
+            "group_by_length: True, per_device_train_batch_size: 4 are not read beside max_tokens_per_batch: 99; "
+            "leave them out, or max_tokens_per_batch",
+        ),
+        (
+            "train_classifier",
+            "--sensitivity_samples 9 --sensitivity_beta 2",
+            "sensitivity_beta: 2.0, sensitivity_samples: 9 are not read by adaptation: full; leave them out, or use",
+        ),
+        (
+            "train_classifier",
+            f"--dataset {TOKENS} --task_tokens on --sequence_top_k 9",
+            "the command line: task_tokens: on is for single texts with one label each, not for data of task 'token'",
         ),
         ("train_classifier", "--lr_scheduler_type constant --warmup_steps 5", "not read by lr_scheduler_type: const"),
         ("train_classifier", "--report_to none --wandb_tags a", "wandb_tags: ['a'] is not read by report_to: none"),
@@ -155,6 +174,35 @@ def test_a_choice_of_the_command_line_leaves_out_what_the_yaml_states(engine, mo
     assert config.method.class_weights == "inverse_frequency", "read by every engine"
 
 
+@pytest.mark.parametrize(
+    ("content", "arguments"),
+    [
+        ("", "--num_train_epochs 3 --max_steps 10"),
+        ("", "--max_steps 10 --num_train_epochs 9"),
+        ("max_steps: 10\nnum_train_epochs: 2\n", ""),
+        ("max_steps: 10\n", "--num_train_epochs 9"),
+        ("num_train_epochs: 9\n", "--max_steps 10"),
+    ],
+)
+@pytest.mark.parametrize("script", ["train_classifier", "train_instruct", "pretrain"])
+def test_steps_decide_beside_epochs_wherever_the_two_are_stated(content, arguments, script, tmp_path, capsys) -> None:
+    """It was refused for one place, and a number that is the default was left out without a word."""
+    file = tmp_path / "mine.yaml"
+    file.write_text(content + "seed: 1\n")
+    config = parse_config(["--config", str(file), *arguments.split()], "test", script)
+    place = "the command line" if "num_train_epochs" in arguments else file
+    assert capsys.readouterr().out == f"max_steps: 10 makes nothing of num_train_epochs of {place}; it is left out\n"
+    assert (config.training.max_steps, config.training.num_train_epochs) == (10, 3.0)
+
+
+def test_epochs_are_not_spoken_of_where_nobody_states_them(capsys) -> None:
+    parse_config(["--max_steps", "10"], "test")
+    parse_config(["--max_steps", "-1", "--num_train_epochs", "2"], "test")
+    assert capsys.readouterr().out == ""
+    with pytest.raises(UserError, match="num_train_epochs: 2.0, max_steps: 5 are not read by engine: tfidf"):
+        parse_config(["--engine", "tfidf", "--max_steps", "5", "--num_train_epochs", "2"], "test")
+
+
 def test_a_fixed_number_of_steps_is_said_to_replace_the_epochs(monkeypatch, capsys) -> None:
     monkeypatch.chdir(ROOT)
     config = parse_config(["--config", "configs/quickstart.yaml", "--max_steps", "10"], "test")
@@ -189,7 +237,9 @@ def test_a_task_on_the_command_line_and_one_that_only_the_data_tell(tmp_path, mo
     assert (config.decision.decision, config.robust.blend_words) == ("argmax", False)
     assert "task: token does not read decision, blend_words of" in capsys.readouterr().out
     unknown = parse_config(["--config", str(file), "--dataset", "nowhere.yaml"], "test")
-    with pytest.raises(UserError, match="decision: 'thresholds' is not read by task: similarity; leave it out; blend"):
+    with pytest.raises(
+        UserError, match="decision: 'thresholds', blend_words: True are not read by task: similarity; le"
+    ):
         refuse_unread(unknown, task="similarity")
     words = parse_config(["--mlm_probability", "0.3"], "test", "pretrain")
     refuse_unread(words, objective="masked words")
@@ -218,6 +268,14 @@ def test_a_run_of_before_is_the_same_run_whatever_it_did_not_read(tmp_path) -> N
     (config.run_folder / "config.yaml").write_text(yaml.safe_dump(stored | {"lora_r": 4}))
     with pytest.raises(UserError, match=r"other options \(lora_r\)"):
         is_finished(config)
+
+
+def test_epochs_of_a_run_of_so_many_steps_make_no_other_run(tmp_path) -> None:
+    config = parse_config(["--max_steps", "5", "--output_dir", str(tmp_path), "--run_name", "old"], "test")
+    create_run(config, {}, None)
+    (config.run_folder / "metrics.json").write_text("{}")
+    (config.run_folder / "config.yaml").write_text(yaml.safe_dump(config.flat() | {"num_train_epochs": 9.0}))
+    assert is_finished(config)
 
 
 def written_table(folder: Path, **changes: Any) -> Path:

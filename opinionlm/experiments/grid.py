@@ -234,7 +234,8 @@ def left_out_of(path: Path, cell: Cell, layers: list[Layer], shared: int) -> dic
     return {
         one.name: one.reason
         for one in unread_options(config)
-        if one.name in stated and (stated[one.name] < shared or not one.follows_from(stated, stated[one.name]))
+        if one.name in stated
+        and (one.is_decided or stated[one.name] < shared or not one.follows_from(stated, stated[one.name]))
     }
 
 

@@ -10,6 +10,7 @@ import torch
 from transformers import EvalPrediction, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import TrainOutput
 
+from opinionlm.adapt_rules import other_task_problems
 from opinionlm.adaptation.layerwise_lr import parameter_groups
 from opinionlm.adaptation.schedules import auxiliary_loss
 from opinionlm.config import Config
@@ -41,6 +42,13 @@ def check_task(config: Config, task: str) -> None:
             f"{config.source}: task: {asked!r}, but {config.data.dataset} holds data of task {task!r}; leave task "
             "out, or give another dataset"
         )
+    if task not in ("sequence", "token", "similarity"):
+        raise UserError(
+            f"{config.data.dataset}: task {task!r} is text to text, which train_instruct.py trains; "
+            "train_classifier.py takes sequence, token and similarity"
+        )
+    if problems := other_task_problems(config, task):
+        raise UserError(f"{config.source}: {problems[0]}")
     refuse_unread(config, task=task)
     if config.training.engine in ("sklearn", "tfidf") and task != "sequence":
         raise UserError(

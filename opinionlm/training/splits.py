@@ -124,10 +124,7 @@ def encode_split(
             subwords = config.data.label_all_subwords
             return encode_words(texts, tokenizer, max_length, prepared.tags, subwords, identity)
         case task:
-            raise UserError(
-                f"{config.data.dataset}: task {task!r} is text to text, which train_instruct.py trains; "
-                "train_classifier.py takes sequence, token and similarity"
-            )
+            raise ValueError(f"no classifier reads task {task!r}")
 
 
 def soft_targets(texts: Dataset, prepared: PreparedDataset, config: Config) -> np.ndarray | None:

@@ -116,9 +116,15 @@ def test_positions_that_do_not_exist_are_refused() -> None:
         ({"adaptation": "lora", "lora_r": 0}, "lora_r: 0 must be at least 1"),
         ({"adaptation": "adalora", "adalora_init_r": 8, "adalora_target_r": 16}, "adalora_target_r: 16 must be below"),
         ({"adaptation": "qlora"}, "load_in_4bit: False contradicts adaptation: qlora"),
-        ({"adaptation": "full", "target_modules": ["query"]}, "target_modules: .'query'. name layers"),
+        (
+            {"adaptation": "full", "target_modules": ["query"]},
+            "target_modules: .'query'. is not read by adaptation: full",
+        ),
         ({"adaptation": "lora", "target_modules": []}, "leave nothing to adapt"),
-        ({"adaptation": "prompt", "prefix_projection": True}, "prefix_projection: True belongs to"),
+        (
+            {"adaptation": "prompt", "prefix_projection": True},
+            "prefix_projection: True is not read by adaptation: prompt; .* use adaptation: prefix",
+        ),
         ({"adaptation": "prompt", "num_virtual_tokens": 0}, "num_virtual_tokens: 0"),
         ({"adaptation": "lora", "cache_frozen": "on"}, "cache_frozen: 'on' needs blocks that stay"),
     ],

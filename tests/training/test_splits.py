@@ -16,6 +16,7 @@ from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.parsing import parse_config
 from opinionlm.training.batching import BatchPlan
+from opinionlm.training.engines import check_task
 from opinionlm.training.splits import (
     Split,
     batch_plan,
@@ -88,9 +89,9 @@ def test_a_model_needs_two_classes_to_tell_apart(labels: list[int], is_refused: 
 
 
 def test_another_task_than_the_config_names_is_refused() -> None:
-    assert "train" in encoded("--task", "sequence")
+    check_task(parse_config(["--task", "sequence"], "test"), "sequence")
     with pytest.raises(UserError, match="task: 'token', but .* holds data of task 'sequence'"):
-        encoded("--task", "token")
+        check_task(parse_config(["--task", "token"], "test"), "sequence")
 
 
 def test_soft_targets_are_of_labels_only(tmp_path) -> None:
@@ -102,8 +103,8 @@ def test_soft_targets_are_of_labels_only(tmp_path) -> None:
     assert splits["train"].targets[0].tolist() == pytest.approx([0.6, 0.15, 0.25])
     config = parse_config(["--soft_labels", str(soft)], "test")
     pairs = PreparedDataset(None, None, "pairs", "0" * 64, Path("pairs"), task="similarity")
-    with pytest.raises(UserError, match="soft_labels"):
-        soft_targets(rows("train", [0]), pairs, config)
+    with pytest.raises(UserError, match="soft_labels: .* is not read by task: similarity"):
+        check_task(config, "similarity")
     assert soft_targets(rows("train", [0]), pairs, parse_config([], "test")) is None
 
 
@@ -120,7 +121,8 @@ def arguments(**options) -> SimpleNamespace:
 
 
 def planned(*options: str, lengths: np.ndarray = LENGTHS, **changes) -> BatchPlan:
-    config = parse_config(["--per_device_train_batch_size", "4", *options], "test")
+    batches = [] if "--max_tokens_per_batch" in options else ["--per_device_train_batch_size", "4"]
+    config = parse_config([*batches, *options], "test")
     return batch_plan(SimpleNamespace(lengths=lengths), config, arguments(**changes))
 
 

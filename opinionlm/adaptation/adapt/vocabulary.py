@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from opinionlm.adapt_rules import uses_task_tokens
+from opinionlm.adapt_rules import single_text_problem, uses_task_tokens
 from opinionlm.adaptation.adapt.search import MinedSequence, keep_best, mine
 from opinionlm.adaptation.adapt.task_tokens import TaskTokens
 from opinionlm.adaptation.adapt.tokenizer import TaskTokenTokenizer
@@ -76,9 +76,4 @@ def check_texts(config: Config, prepared: PreparedDataset) -> None:
     pairs = "text_pair" in prepared.dataset["train"].column_names
     if prepared.task != "sequence" or pairs:
         found = "pairs of texts" if pairs else f"data of task {prepared.task!r}"
-        asked = "adaptation: adapt" if config.method.adaptation == "adapt" else "task_tokens: on"
-        raise UserError(
-            f"{config.source}: {asked} is for single texts with one label each, and {config.data.dataset} holds "
-            f"{found}; a task token has no tag and no place between two texts: use another adaptation, "
-            "task_tokens: off"
-        )
+        raise UserError(f"{config.source}: {single_text_problem(config, found)}")
