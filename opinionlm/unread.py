@@ -287,15 +287,17 @@ def refuse_unread(config: Config, **known: Any) -> None:
 
 def refusals(unread: Iterable[Unread]) -> list[str]:
     """What is wrong and the remedy: a sentence for each choice that does not read options."""
-    groups: dict[tuple[str, Any, tuple[Any, ...] | Presence], list[str]] = {}
+    groups: dict[tuple[str, Any, Any], list[str]] = {}
     for one in unread:
         if not one.is_decided:
-            groups.setdefault(one.failed[0], []).append(f"{one.name}: {one.value!r}")
+            choice, chosen, wanted = one.failed[0]
+            remedy = wanted if isinstance(wanted, Presence) else wanted[0]
+            groups.setdefault((choice, chosen, remedy), []).append(f"{one.name}: {one.value!r}")
     return [refusal(given, *failed) for failed, given in groups.items()]
 
 
-def refusal(given: list[str], choice: str, chosen: Any, wanted: tuple[Any, ...] | Presence) -> str:
-    """A sentence on options, each with its value, that a choice does not read."""
+def refusal(given: list[str], choice: str, chosen: Any, wanted: Any) -> str:
+    """A sentence on options, each with its value, that a choice does not read; with the value that would, or how."""
     verb, them = ("is", "it") if len(given) == 1 else ("are", "them")
     start = f"{', '.join(given)} {verb} not read"
     if wanted is Presence.GIVEN:
@@ -303,7 +305,7 @@ def refusal(given: list[str], choice: str, chosen: Any, wanted: tuple[Any, ...] 
     if wanted is Presence.ABSENT:
         remedy = "leave one of the two out" if len(given) == 1 else f"leave them out, or {choice}"
         return f"{start} beside {choice}: {chosen}; {remedy}"
-    remedy = "" if choice in ("task", "model_source", "objective") else f", or use {choice}: {wanted[0]}"
+    remedy = "" if choice in ("task", "model_source", "objective") else f", or use {choice}: {wanted}"
     return f"{start} by {choice}: {chosen}; leave {them} out{remedy}"
 
 

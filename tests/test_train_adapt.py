@@ -223,10 +223,11 @@ def test_two_processes_choose_and_train_as_one(setting, tmp_path) -> None:
         ({"sequence_max_gap": -1}, "sequence_max_gap: -1 must not be negative"),
         ({"engine": "sklearn"}, "engine: 'sklearn' trains no sub-layers"),
         ({"engine": "tfidf"}, "engine: 'tfidf' trains no sub-layers"),
-        ({"engine": "sklearn", "adaptation": "head_only", "task_tokens": "on"}, "is not read by engine: sklearn"),
+        ({"engine": "sklearn", "adaptation": "head_only", "task_tokens": "on"}, "are not read by engine: sklearn"),
         (
             {"engine": "tfidf", "adaptation": "full", "task_tokens": "on"},
-            "task_tokens: 'on' is not read by engine: tfidf",
+            "task_tokens: 'on', sequence_max_gap: 0, sensitivity_samples: 24, sensitivity_warmup_steps: 20 are not "
+            "read by engine: tfidf; leave them out, or use engine: trainer",
         ),
         ({"task": "token"}, "adaptation: adapt is for single texts with one label each, not for data of task 'token'"),
         ({"cache_frozen": "on"}, "the rows of task tokens train below all of them"),
