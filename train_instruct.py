@@ -86,10 +86,8 @@ def train(config: Config) -> dict[str, Any] | None:
         choose_by(arguments, chosen)
         tokenizer = load_tokenizer(config.model)
         words = () if prepared.taxonomy is None else tuple(label_words(template, prepared.taxonomy))
-        encoder_decoder = model_config.is_encoder_decoder
-        encoder = PromptEncoder(
-            template, tokenizer, data.max_length, words, options.max_answer_length, encoder_decoder
-        )
+        two_stacks = model_config.is_encoder_decoder
+        encoder = PromptEncoder(template, tokenizer, data.max_length, words, options.max_answer_length, two_stacks)
         splits = encode_answer_splits(prepared, encoder, config)
     class_weights = answer_weights(prepared, splits["train"], config)
     judge = Judge(options, encoder, prepared, class_weights.numpy())
@@ -127,7 +125,7 @@ def train(config: Config) -> dict[str, Any] | None:
             train_dataset=texts["train"],
             eval_dataset=readers["validation"],
             data_collator=InstructCollator(
-                tokenizer.pad_token_id, encoder_decoder, data.max_length if data.pad_to_max else None
+                tokenizer.pad_token_id, two_stacks, data.max_length if data.pad_to_max else None
             ),
             callbacks=callbacks,
             parameter_groups=parameter_groups(model, config.method, config.training),

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from opinionlm.errors import UserError
-from opinionlm.untrusted import load_yaml
+from opinionlm.untrusted import load_yaml, load_yaml_texts
 
 NULLS = ("null", "Null", "NULL", "~")
 # YAML 1.1 reads these words as truth values; where a word is expected, the word was meant.
@@ -52,7 +52,7 @@ def read_typed(text: str | list[str], annotation: Any) -> Any:
     if origin is list:
         items = text if isinstance(text, list) else [text]
         if len(items) == 1 and items[0].startswith("[") and isinstance(flow := read_scalar(items), list):
-            texts = yaml.load(items[0], Loader=yaml.BaseLoader)
+            texts = load_yaml_texts(items[0])
             items = [item if isinstance(item, str) else whole for item, whole in zip(texts, flow, strict=True)]
         return [read_typed(item, arguments[0]) if isinstance(item, str) else item for item in items]
     if isinstance(text, list):

@@ -22,11 +22,28 @@ def load_yaml(text: str) -> Any:
     Raises:
         yaml.YAMLError: not YAML, or a date, number or key that cannot be; too large or too deep.
     """
+    return _load(text, yaml.SafeLoader)
+
+
+def load_yaml_texts(text: str) -> Any:
+    """As `load_yaml`, with every number, truth value and date left as the text that stands there.
+
+    Raises:
+        yaml.YAMLError: not YAML, or a key that cannot be; too large or too deep.
+    """
+    return _load(text, yaml.BaseLoader)
+
+
+def _load(text: str, loader: type[yaml.SafeLoader] | type[yaml.BaseLoader]) -> Any:
     if len(text) > MAX_YAML_CHARACTERS:
         raise YamlTooLarge(f"longer than {MAX_YAML_CHARACTERS:,} characters")
     try:
-        _measure(yaml.compose(text, Loader=yaml.SafeLoader), {}, frozenset())
-        return yaml.safe_load(text)
+        _measure(yaml.compose(text, Loader=loader), {}, frozenset())
+        constructor = loader(text)
+        try:
+            return constructor.get_single_data()
+        finally:
+            constructor.dispose()
     except RecursionError:
         raise YamlTooLarge(f"nested deeper than {MAX_YAML_DEPTH} levels") from None
     except (ValueError, TypeError, OverflowError, AttributeError, LookupError) as error:

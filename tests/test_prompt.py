@@ -273,7 +273,7 @@ def test_predict_scores_labels_with_a_saved_language_model(setting, tmp_path, ad
 def test_predict_writes_answers(setting, tmp_path, taxonomy: Taxonomy | None) -> None:
     rows = predicted(saved(tmp_path / "best", setting, False, "generate", taxonomy), tmp_path)
     labels = [] if taxonomy is None else ["predicted", "level1", "level2"]
-    assert list(rows[0]) == ["id", "text", *labels, "answer"] and len(rows) == 3
+    assert list(rows[0]) == ["id", "text", *labels, "answer", "context"] and len(rows) == 3
 
 
 def test_predict_names_a_missing_base_model(setting, tmp_path) -> None:

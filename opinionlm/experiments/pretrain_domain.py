@@ -41,7 +41,6 @@ def pretrain(config: Config) -> dict[str, Any] | None:
     from opinionlm.adaptation.methods import check_length
     from opinionlm.data.accounting import print_account
     from opinionlm.data.encoding import load_tokenizer
-    from opinionlm.data.fingerprints import tokenizer_digest
     from opinionlm.data.pipeline import prepare_or_load
     from opinionlm.data.seen_texts import save_seen_texts
     from opinionlm.models.backbones import read_model_config
@@ -75,8 +74,7 @@ def pretrain(config: Config) -> dict[str, Any] | None:
     check_length(config.method, model_config, data.max_length)
     if masks:
         require_mask(tokenizer, config)
-    identity = tokenizer_digest(tokenizer)
-    rows, unseen = (encode_texts(part, tokenizer, data.max_length, identity=identity) for part in (texts, held_out))
+    rows, unseen = (encode_texts(part, tokenizer, data.max_length) for part in (texts, held_out))
 
     set_seed(config.training.seed)
     model, new_head = load_language_model(config.model, model_config)

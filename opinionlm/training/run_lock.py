@@ -278,9 +278,11 @@ def take_over(path: Path, temporary: Path, folder: Path) -> None:
             holder = read_holder(path)
             if holder is not None:
                 refuse_living(holder, folder)
-                # Whoever judges holds this: of two that find the process gone, the second finds another file.
+                # Whoever replaces holds this: of two that find the process gone, the second finds another file, or
+                # another holder in the file, where the first was done before the second opened it.
                 with open(path, "r+b") as file:
-                    if try_flock(file.fileno()) and same_file(path, file.fileno()):
+                    mine = try_flock(file.fileno()) and same_file(path, file.fileno())
+                    if mine and read_holder(path) == holder:
                         os.replace(temporary, path)
                         print(f"{folder}: its lock is taken over: {holder} is gone", flush=True)
                         return

@@ -101,7 +101,11 @@ def test_absent_labels_or_undeclared_values_alone_are_warnings(tmp_path, changes
 @pytest.mark.parametrize(
     ("labels", "codes", "message"),
     [
-        (["positive", "Negative", "neutral"], None, "label holds 'negative' (30 records, nearest: 'Negative')"),
+        (
+            ["positive", "Negative", "neutral"],
+            None,
+            "label holds 'negative' (30 records, nearest: 'Negative', the same but",
+        ),
         (["positive", "negative ", "neutral"], None, "nearest: 'negative '"),
         (["p", "n"], {"positive": "p", "negative": "n", "nuetral": "n"}, "code 'nuetral' of label never occurs"),
         ([*WORDS, "café"], None, None),

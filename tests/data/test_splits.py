@@ -104,7 +104,9 @@ def test_an_empty_split_gets_the_smallest_group_of_the_largest() -> None:
 
 def test_time_by_hand() -> None:
     assert time_split(np.array([5, 1, 4, 2, 3]), [0.6, 0.2, 0.2]).tolist() == [2, 0, 1, 0, 0]
-    # The border between train and validation falls among the threes: all of them are in the later split.
-    assert time_split(np.array([1, 2, 3, 3, 3, 3, 3, 8, 9, 9]), [0.5, 0.3, 0.2]).tolist() == [0, 0] + [1] * 6 + [2, 2]
-    # A share that ends behind the last row.
-    assert time_split(np.array([1, 2, 3]), [1.0, 0.0, 0.0]).tolist() == [0, 0, 2]
+    # The border after five rows falls among the threes: after seven rows is nearer than after two.
+    assert time_split(np.array([1, 2, 3, 3, 3, 3, 3, 8, 9, 9]), [0.5, 0.3, 0.2]).tolist() == [0] * 7 + [1, 2, 2]
+    # After four rows, three as far before as after: all of them are in the later split.
+    assert time_split(np.array([1, 2, 3, 3, 3, 3, 8, 8, 9, 9]), [0.4, 0.4, 0.2]).tolist() == [0, 0] + [1] * 6 + [2, 2]
+    # Shares too small for a row: no split stays empty where there are as many times as splits.
+    assert time_split(np.array([1, 2, 3]), [0.98, 0.01, 0.01]).tolist() == [0, 1, 2]

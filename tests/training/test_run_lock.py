@@ -22,6 +22,7 @@ import train_instruct
 from opinionlm.errors import UserError
 from opinionlm.experiments import cross_fit, pretrain_domain
 from opinionlm.parsing import parse_config
+from opinionlm.training import run_lock
 from opinionlm.training.run_lock import Held, folders_of, lock_of, locked, process_start, this_process
 from opinionlm.training.runs import is_finished
 from tests.classifier_runs import train
@@ -173,6 +174,7 @@ def test_of_many_at_once_one_wins(tmp_path) -> None:
     code = """
 import sys, time
 from pathlib import Path
+from opinionlm.training import run_lock
 from opinionlm.training.run_lock import Held, locked
 folder = Path(sys.argv[1])
 print("ready", flush=True)
@@ -204,6 +206,21 @@ except Held:
             child.communicate("end\n")
         assert sorted(answers) == ["refused\n"] * 5 + ["won\n"]
         assert not folder.parent.exists() or list(folder.parent.iterdir()) == []
+
+
+def test_a_lock_taken_over_by_another_meanwhile_is_left_alone(tmp_path, monkeypatch) -> None:
+    """Between the look at a stale lock and the opening of its file another start took it over."""
+    folder, judge = tmp_path / "r", run_lock.refuse_living
+    write_lock(folder, started="1")
+
+    def slowly(holder: object, place: Path) -> None:
+        judge(holder, place)
+        write_lock(folder, process=1, started=process_start(1))
+
+    monkeypatch.setattr(run_lock, "refuse_living", slowly)
+    with pytest.raises(Held, match="is written by process 1 since"), locked(folder):
+        pass
+    assert json.loads(lock_of(folder).read_text())["process"] == 1
 
 
 def test_file_systems_without_links(tmp_path, monkeypatch) -> None:
