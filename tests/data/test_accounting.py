@@ -104,7 +104,7 @@ def test_absent_labels_or_undeclared_values_alone_are_warnings(tmp_path, changes
         (
             ["positive", "Negative", "neutral"],
             None,
-            "label holds 'negative' (30 records, nearest: 'Negative', the same but",
+            "label holds 'negative' (30 records, nearest: 'Negative', the",
         ),
         (["positive", "negative ", "neutral"], None, "nearest: 'negative '"),
         (["p", "n"], {"positive": "p", "negative": "n", "nuetral": "n"}, "code 'nuetral' of label never occurs"),

@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import time
+from pathlib import Path
 
 
 def files_of_at_most_300_kb() -> None:
@@ -64,6 +65,16 @@ def killed_in_the_seventh_step() -> None:
     _kill_in_step(7)
 
 
+def _await_wandb_file() -> None:
+    """W&B starts with the first log, and another process writes its file some time later."""
+    import wandb
+
+    file, deadline = Path(wandb.run.settings.sync_file), time.monotonic() + 60
+    while not (file.exists() and file.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(3)
+
+
 def _kill_in_step(number: int) -> None:
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
@@ -74,7 +85,8 @@ def _kill_in_step(number: int) -> None:
     def count(optimizer: object, *_: object) -> None:
         steps.extend([1] if trains(optimizer) else [])
         if len(steps) == number and trains(optimizer):
-            time.sleep(3 if number > 1 else 0)
+            if number > 1:
+                _await_wandb_file()
             os.killpg(os.getpgid(0), signal.SIGKILL)
 
     register_optimizer_step_post_hook(count)
