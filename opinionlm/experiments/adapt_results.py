@@ -10,6 +10,8 @@ from transformers import PreTrainedTokenizerBase
 from opinionlm.adaptation.adapt.mining import table, write_csv
 from opinionlm.adaptation.adapt.vocabulary import TaskVocabulary
 from opinionlm.data.encoding import flat_ids
+from opinionlm.experiments.figures import save_figure
+from opinionlm.experiments.sensitivity_figure import sensitivity_figure
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.quantization import weight_count
 from opinionlm.models.task_embedding import task_rows
@@ -33,9 +35,6 @@ def save_preparation(
         print(table(vocabulary.sequences[:SHOWN_SEQUENCES], backend))
     if choice.selection is not None:
         choice.selection.save(folder / SELECTION_FILE)
-        from opinionlm.experiments.figures import save_figure
-        from opinionlm.experiments.sensitivity_figure import sensitivity_figure
-
         save_figure(sensitivity_figure(choice.selection), folder / "figures" / "sensitivity.png")
         texts = choice.selection.examples
         print(f"modules by sensitivity, measured on {texts:,} texts in {choice.seconds:.1f} s")

@@ -25,6 +25,8 @@ from opinionlm.evaluation.similarity import ScorePredictions
 from opinionlm.evaluation.tagging import TagPredictions
 from opinionlm.experiments.adapt_results import adapt_parameters, tokens_per_text
 from opinionlm.experiments.class_results import Fitted, SplitResult, decision_facts
+from opinionlm.experiments.drift_figure import save_drift
+from opinionlm.experiments.figures import learning_curves, save_figure
 from opinionlm.experiments.model_card import model_card
 from opinionlm.experiments.prediction_reading import save_input_forms
 from opinionlm.experiments.saved_rule import keep_rule
@@ -174,10 +176,6 @@ def finish_run(
     Returns:
         The content of ``metrics.json``.
     """
-    # Drawn here, at the end: the start of a run does not wait for matplotlib.
-    from opinionlm.experiments.drift_figure import save_drift
-    from opinionlm.experiments.figures import learning_curves, save_figure
-
     folder, headline = config.run_folder, headline_of(prepared)
     for name, result in results.items():
         header, rows = prediction_table(texts[name], result.predictions, prepared)

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from matplotlib.figure import Figure
 
 from opinionlm.evaluation.reports import SplitPredictions, Table, confident_mistakes, per_class_table
 from opinionlm.evaluation.similarity import ScorePredictions, largest_errors
 from opinionlm.evaluation.tagging import TagPredictions, confident_tag_mistakes, per_type_table
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from opinionlm.experiments.figures import confusion_figure, per_class_figure, reliability_figure
+from opinionlm.experiments.task_figures import score_figure, type_confusion_figure, type_f1_figure
 
 Predictions = SplitPredictions | TagPredictions | ScorePredictions
 
 
 def figures_of(predictions: Predictions) -> dict[str, Figure]:
     """The figures of one split by name."""
-    # Drawn at the end of a run: its start does not wait for matplotlib.
-    from opinionlm.experiments.figures import confusion_figure, per_class_figure, reliability_figure
-    from opinionlm.experiments.task_figures import score_figure, type_confusion_figure, type_f1_figure
-
     match predictions:
         case SplitPredictions():
             return {
