@@ -116,7 +116,7 @@ def train(config: Config) -> dict[str, Any] | None:
     with tracker, stand_in or nullcontext():
         clock = TrainingClock()
         console = ConsoleCallback([chosen.name, *headline_of(prepared).shown[:2]], chosen.greater_is_better)
-        callbacks = [console, TrackingCallback(tracker, clock), clock]
+        callbacks = [console, TrackingCallback(tracker), clock]
         callbacks += [*training_callbacks(model, config.method, total_steps), *loss_callbacks(loss, config)]
         if config.training.early_stopping_patience is not None:
             callbacks.append(EarlyStoppingCallback(config.training.early_stopping_patience))

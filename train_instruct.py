@@ -110,8 +110,8 @@ def train(config: Config) -> dict[str, Any] | None:
     with open_tracking(config, config.run_folder, facts) if is_main else NoTracking() as tracker:
         callbacks = [
             ConsoleCallback([chosen.name], chosen.greater_is_better),
-            TrackingCallback(tracker, clock := TrainingClock()),
-            clock,
+            TrackingCallback(tracker),
+            clock := TrainingClock(),
         ]
         callbacks += training_callbacks(model, config.method, total_steps)
         if config.training.early_stopping_patience is not None:

@@ -11,7 +11,6 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,7 +22,6 @@ from opinionlm.data.prepared import PreparedDataset
 from opinionlm.errors import UserError
 from opinionlm.evaluation.reports import Table
 from opinionlm.experiments.split_report import Predictions
-from opinionlm.training.callbacks import TrainingClock
 from opinionlm.training.runs import TENSORBOARD
 
 # The mean loss over the whole run, which Trainer logs once, when training is over; the loss on the way is `loss`. Time
@@ -145,51 +143,6 @@ class GuardedTracker(Tracker):
                 broken.finish()
 
 
-class LateTracker(Tracker):
-    """Opens a tracker when there is something to log: its start does not stand before the first optimizer step.
-
-    Args:
-        open_tracker: opens it; called once.
-    """
-
-    def __init__(self, open_tracker: Callable[[], Tracker]) -> None:
-        self.open_tracker = open_tracker
-        self.inner: Tracker | None = None
-        self.history: Sequence[Point] | None = None
-
-    def opened(self) -> Tracker:
-        """The tracker, opened now if it was not; it is told of the beginning of training that it missed."""
-        if self.inner is None:
-            self.inner = self.open_tracker()
-            if self.history is not None:
-                self.inner.begin(self.history)
-        return self.inner
-
-    def begin(self, history: Sequence[Point]) -> None:
-        """Keep for later."""
-        self.history = history
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Pass on."""
-        self.opened().log(metrics, step)
-
-    def summarise(self, values: Mapping[str, Any]) -> None:
-        """Pass on."""
-        self.opened().summarise(values)
-
-    def log_predictions(self, split: str, predictions: Predictions) -> None:
-        """Pass on."""
-        self.opened().log_predictions(split, predictions)
-
-    def log_artifacts(self, prepared: PreparedDataset, best: Path) -> None:
-        """Pass on."""
-        self.opened().log_artifacts(prepared, best)
-
-    def finish(self, failed: bool = False) -> None:
-        """Pass on; a run that failed before anything was logged is a failed run there too."""
-        self.opened().finish(failed)
-
-
 class SeveralTrackers(Tracker):
     """Passes everything on to several trackers, each of which fails for itself.
 
@@ -249,8 +202,7 @@ def open_tracking(config: Config, run_folder: Path, environment: Mapping[str, An
     for name in config.tracking.report_to:
         match name:
             case "wandb":
-                # Its start takes seconds.
-                trackers.append(LateTracker(partial(open_wandb, config, run_folder, environment)))
+                trackers.append(open_wandb(config, run_folder, environment))
             case "tensorboard":
                 trackers.append(open_tensorboard(config, run_folder, environment))
     started = [tracker for tracker in trackers if not isinstance(tracker, NoTracking)]
@@ -303,18 +255,16 @@ class TrackingCallback(TrainerCallback):
 
     Args:
         tracker: where to.
-        clock: of the training, which stands still meanwhile.
     """
 
-    def __init__(self, tracker: Tracker, clock: TrainingClock) -> None:
-        self.tracker, self.clock = tracker, clock
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker = tracker
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Tell what an interrupted run has logged up to where it goes on."""
-        with self.clock.stopped():
-            self.tracker.begin([(int(each["step"]), points) for each in state.log_history if (points := curves(each))])
+        self.tracker.begin([(int(entry["step"]), points) for entry in state.log_history if (points := curves(entry))])
 
     def on_log(
         self,
@@ -325,11 +275,10 @@ class TrackingCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Called after every logging step and evaluation, and once more by Trainer when training is over."""
-        with self.clock.stopped():
-            if CLOSING in (logs or {}):
-                self.tracker.summarise({name: value for name, value in logs.items() if name.startswith("train_")})
-            elif points := curves(logs or {}):
-                self.tracker.log(points, state.global_step)
+        if CLOSING in (logs or {}):
+            self.tracker.summarise({name: value for name, value in logs.items() if name.startswith("train_")})
+        elif points := curves(logs or {}):
+            self.tracker.log(points, state.global_step)
 
 
 def curves(logs: Mapping[str, Any]) -> dict[str, float]:
