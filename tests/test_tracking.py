@@ -320,7 +320,7 @@ def test_a_resumed_run_gets_what_is_missing_and_nothing_twice(folder, capfd) -> 
     second.finish()
     parts = sorted(folder.glob("wandb/offline-run-*"))
     assert len(parts) == 2
-    line = capfd.readouterr().err.splitlines()[-2]
+    line = [line for line in capfd.readouterr().err.splitlines() if "wandb sync" in line][-1]
     assert line.endswith(f"wandb sync {parts[0]} {parts[1]}")
     history = [item["item"] for item in offline_records(folder)["history"]]
     points = [(row["step"], row.get("train/loss"), row.get("validation/loss")) for row in history]
