@@ -65,9 +65,9 @@ def start_wandb(config: Config, run_folder: Path, environment: Mapping[str, Any]
             wandb.teardown()
     run = init_wandb(config, run_folder, environment, online=False)
     # W&B makes a folder for every part of a run that was interrupted; synced together they are one run. A part that
-    # was killed at once has left no file.
+    # was killed at once has left no file. Two of one second differ by a number behind the id.
     own = Path(run.settings.sync_dir)
-    parts = sorted(own.parent.glob(f"offline-run-*-{glob.escape(run.id)}"))
+    parts = sorted(own.parent.glob(f"offline-run-*-{glob.escape(run.id)}*"))
     parts = [part for part in parts if part.name == own.name or any(part.glob("*.wandb"))]
     folders = shlex.join(str(shown(part)) for part in parts)
     say(f"W&B: offline ({reason}); upload later with: wandb sync {folders}")
@@ -125,7 +125,7 @@ def wandb_run_id(run_folder: Path) -> str:
 def logged_steps(run: wandb.Run) -> dict[str, int]:
     """The last step of every metric that the earlier parts of a run have logged, from the files that W&B keeps."""
     own = Path(run.settings.sync_dir)
-    files = own.parent.glob(f"*run-*-{glob.escape(run.id)}/*.wandb")
+    files = own.parent.glob(f"*run-*-{glob.escape(run.id)}*/*.wandb")
     steps: dict[str, int] = {}
     for file in files:
         if file.parent.name == own.name:
