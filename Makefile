@@ -51,7 +51,7 @@ audit:
 	$(VENV)-audit/bin/pip-audit -r requirements.txt --no-deps --disable-pip
 
 licences: $(VENV)/.runtime
-	$(BIN)/python -m opinionlm.licences > docs/licences.md
+	$(BIN)/python -m tools.licences > docs/licences.md
 
 clean:
 	rm -rf $(VENV) outputs/*

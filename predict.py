@@ -24,7 +24,7 @@ import sys
 from pathlib import Path
 
 from opinionlm.errors import Interrupted, UserError, run_script
-from opinionlm.experiments.prediction_arguments import parse_arguments
+from opinionlm.inference.arguments import parse_arguments
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -41,8 +41,8 @@ def main(argv: list[str] | None = None) -> None:
 def merge(model: Path, folder: Path) -> None:
     """Write a model with its adapter merged into its weights."""
     from opinionlm.adaptation.merging import merge_model_folder
-    from opinionlm.experiments.prediction import check_model_folder
-    from opinionlm.experiments.prediction_generative import is_generative, merge_generative_folder
+    from opinionlm.inference.generative import is_generative, merge_generative_folder
+    from opinionlm.inference.loading import check_model_folder
 
     check_model_folder(model)
     if is_generative(model):
@@ -57,10 +57,10 @@ def predict(arguments: argparse.Namespace) -> None:
     if arguments.input != "-" and not Path(arguments.input).is_file():
         raise UserError(f"--input: no such file: {arguments.input}")
     # The imports take seconds; help and a wrong command line need not wait for them.
-    from opinionlm.experiments.prediction import TrustOptions, model_fingerprint
-    from opinionlm.experiments.prediction_ensemble import load_models, member_folders
-    from opinionlm.experiments.prediction_files import Request, predict_file
-    from opinionlm.experiments.prediction_inputs import input_form
+    from opinionlm.inference.ensemble import load_models, member_folders
+    from opinionlm.inference.files import Request, predict_file
+    from opinionlm.inference.input_files import input_form
+    from opinionlm.inference.loading import TrustOptions, model_fingerprint
 
     members, _ = member_folders(arguments.model)
     trust = TrustOptions(arguments.label_sets, arguments.abstain_below)

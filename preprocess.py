@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from opinionlm.data.cleaning import PROFILES, Cleaning
-from opinionlm.data.spec import load_spec
+from opinionlm.data.spec_parsing import load_spec
 from opinionlm.errors import UserError, run_script
 
 
@@ -87,9 +87,9 @@ def main(argv: list[str] | None = None) -> None:
 
     # Imported here, so that --help and mistakes in the YAML are answered at once.
     from opinionlm.data.accounting import warning_lines
-    from opinionlm.data.pipeline import fingerprint_of, is_current, prepare
-    from opinionlm.data.report import summary
-    from opinionlm.data.task_report import task_summary
+    from opinionlm.data.preparation.pipeline import fingerprint_of, is_current, prepare
+    from opinionlm.data.preparation.report import summary
+    from opinionlm.data.preparation.task_report import task_summary
 
     started = time.perf_counter()
     data_dir = Path(arguments.data_dir)

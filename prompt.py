@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from opinionlm.config import Config
+from opinionlm.config.config import Config
+from opinionlm.config.parser import parse_config
 from opinionlm.errors import run_script
-from opinionlm.parsing import parse_config
-from opinionlm.training.run_lock import locked_run
+from opinionlm.runs.lock import locked_run
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any] | None:
@@ -34,10 +34,10 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
 def ask(config: Config) -> dict[str, Any] | None:
     """Run a config whose run folders are this process's; returns what `main` does."""
     # Imported late, so that --help and config errors answer at once.
-    from opinionlm.experiments.prompting import load_model, open_run, open_task, run_prompting
-    from opinionlm.experiments.seeds import seed_configs, stored_metrics, summarise_seeds
-    from opinionlm.training.processes import quiet_libraries
-    from opinionlm.training.runs import is_finished
+    from opinionlm.runs.folder import is_finished
+    from opinionlm.runs.prompting import load_model, open_run, open_task, run_prompting
+    from opinionlm.runs.seeds import seed_configs, stored_metrics, summarise_seeds
+    from opinionlm.utils.distributed import quiet_libraries
 
     quiet_libraries()
     configs = [config] if config.training.seeds is None else seed_configs(config)

@@ -43,14 +43,20 @@ def main(argv: list[str] | None = None) -> int:
     arguments, rest = parse_arguments(argv)
     if arguments.jobs < 1:
         raise UserError(f"--jobs: {arguments.jobs} must be at least 1")
+    from opinionlm.config.parser import pair_up
     from opinionlm.experiments.data_tables import is_data_table, load_data_table, write_data_table
     from opinionlm.experiments.grid import load_table
-    from opinionlm.experiments.grid_runner import account_for_data, require_same_options, run_all, runs_of
-    from opinionlm.experiments.grid_validation import check_options, plan_text
-    from opinionlm.experiments.table_comparisons import write_comparisons
+    from opinionlm.experiments.grid_runner import (
+        account_for_data,
+        check_options,
+        plan_text,
+        require_same_options,
+        run_all,
+        runs_of,
+    )
     from opinionlm.experiments.table_figures import write_figures
-    from opinionlm.experiments.tables import collect, markdown, write_table
-    from opinionlm.parsing import pair_up, read_scalar
+    from opinionlm.experiments.tables import collect, markdown, write_comparisons, write_table
+    from opinionlm.utils.typed_values import read_scalar
 
     overrides = {name: read_scalar(value) for name, value in pair_up(rest).items()}
     if arguments.scale == "smoke" and overrides.pop("data_dir", None) is not None:

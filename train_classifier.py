@@ -12,19 +12,19 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import Any
 
-from opinionlm.config import Config
+from opinionlm.config.config import Config
+from opinionlm.config.parser import parse_config
 from opinionlm.errors import run_script
-from opinionlm.parsing import parse_config
-from opinionlm.training.run_lock import locked_run
+from opinionlm.runs.lock import locked_run
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any] | None:
-    """Run a config, once or once per seed; returns what `opinionlm.experiments.seeds.train_seeds` does."""
+    """Run a config, once or once per seed; returns what `opinionlm.runs.seeds.train_seeds` does."""
     config = parse_config(argv, description=__doc__)
     with locked_run(config):
         # Imported late, so that --help and config errors answer at once.
-        from opinionlm.experiments.seeds import train_seeds
-        from opinionlm.training.processes import leave, quiet_libraries
+        from opinionlm.runs.seeds import train_seeds
+        from opinionlm.utils.distributed import leave, quiet_libraries
 
         quiet_libraries()
         result = train_seeds(config, train)
@@ -38,32 +38,37 @@ def train(config: Config) -> dict[str, Any] | None:
 
     from opinionlm.adaptation.adapt.vocabulary import with_task_tokens
     from opinionlm.adaptation.build import build_model
-    from opinionlm.adaptation.schedules import training_callbacks
-    from opinionlm.data.encoding import collator_for, load_tokenizer
-    from opinionlm.data.platforms import load_data
-    from opinionlm.data.seen_texts import refuse_seen_texts
-    from opinionlm.evaluation.headline import choice_of, headline_of
-    from opinionlm.experiments.adapt_results import save_preparation
-    from opinionlm.experiments.floor import train_floor
-    from opinionlm.experiments.results import describe_run, run_numbers, save_best, write_results
-    from opinionlm.experiments.split_results import chosen_score, evaluate_splits, kept_outputs, validation_scores
-    from opinionlm.experiments.tracking import NoTracking, TrackingCallback, open_tracking
+    from opinionlm.adaptation.callbacks import training_callbacks
+    from opinionlm.adaptation.parameter_groups import check_schedule
+    from opinionlm.data.contamination import refuse_seen_texts
+    from opinionlm.data.encoding.collators import collator_for
+    from opinionlm.data.encoding.tokenizers import load_tokenizer
+    from opinionlm.data.loading import load_data
     from opinionlm.models.backbones import read_model_config
-    from opinionlm.models.frozen_prefix import PrefixStandIn, whole_backbone_frozen
+    from opinionlm.models.classifier import whole_backbone_frozen
+    from opinionlm.models.frozen_prefix import PrefixStandIn
+    from opinionlm.reporting.tracking.base import NoTracking
+    from opinionlm.reporting.tracking.open import TrackingCallback, open_tracking
+    from opinionlm.runs.adapt_results import save_preparation
+    from opinionlm.runs.folder import create_run, environment, is_finished
+    from opinionlm.runs.results import describe_run, run_numbers, save_best, write_results
+    from opinionlm.runs.tfidf_baseline import train_floor
+    from opinionlm.tasks.base import choice_of, headline_of
+    from opinionlm.tasks.evaluation import chosen_score, evaluate_splits, kept_outputs, validation_scores
+    from opinionlm.tasks.losses import loss_for
+    from opinionlm.training.adapt_selection import choose_sublayers
     from opinionlm.training.arguments import choose_by, training_arguments
-    from opinionlm.training.averaging import describe_average
-    from opinionlm.training.cache_building import cached_splits
+    from opinionlm.training.batching import batch_plan, optimizer_steps
     from opinionlm.training.callbacks import ConsoleCallback, TrainingClock
     from opinionlm.training.checkpoints import latest_checkpoint
     from opinionlm.training.cost import reset_peak_memory
+    from opinionlm.training.ema import describe_average
     from opinionlm.training.engines import check_task, fit, new_engine
-    from opinionlm.training.loss_choice import loss_callbacks, loss_for
-    from opinionlm.training.optimizers import check_schedule
-    from opinionlm.training.runs import create_run, environment, is_finished
-    from opinionlm.training.sharding import gather_weights
+    from opinionlm.training.fsdp import gather_weights
+    from opinionlm.training.losses.deferred_weighting import loss_callbacks
+    from opinionlm.training.prefix_cache_building import cached_splits
     from opinionlm.training.spending import add_preparation, preparation_of
-    from opinionlm.training.splits import batch_plan, encode_splits, optimizer_steps
-    from opinionlm.training.sublayer_choice import choose_sublayers
+    from opinionlm.training.splits import encode_splits
 
     arguments = training_arguments(config)
     is_main = arguments.process_index == 0

@@ -12,19 +12,19 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from opinionlm.config import Config
+from opinionlm.config.config import Config
+from opinionlm.config.parser import parse_config
 from opinionlm.errors import run_script
-from opinionlm.parsing import parse_config
-from opinionlm.training.run_lock import locked_run
+from opinionlm.runs.lock import locked_run
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any] | None:
-    """Run a config, once or once per seed; returns what `opinionlm.experiments.seeds.train_seeds` does."""
+    """Run a config, once or once per seed; returns what `opinionlm.runs.seeds.train_seeds` does."""
     config = parse_config(argv, description=__doc__, script="train_instruct")
     with locked_run(config):
         # Imported late, so that --help and config errors answer at once.
-        from opinionlm.experiments.seeds import train_seeds
-        from opinionlm.training.processes import leave, quiet_libraries
+        from opinionlm.runs.seeds import train_seeds
+        from opinionlm.utils.distributed import leave, quiet_libraries
 
         quiet_libraries()
         result = train_seeds(config, train)
@@ -36,34 +36,29 @@ def train(config: Config) -> dict[str, Any] | None:
     """Run one config from raw or prepared data to metrics."""
     from transformers import EarlyStoppingCallback, set_seed
 
-    from opinionlm.adaptation.build_generative import build_generative
-    from opinionlm.adaptation.layerwise_lr import parameter_groups
-    from opinionlm.adaptation.schedules import auxiliary_loss, training_callbacks
-    from opinionlm.data.encoding import load_tokenizer
-    from opinionlm.data.instruct_encoding import InstructCollator
-    from opinionlm.data.platforms import load_data
-    from opinionlm.data.prompts import PromptEncoder, label_words, load_template
-    from opinionlm.data.seen_texts import refuse_seen_texts
-    from opinionlm.experiments.instruct_results import (
-        answer_numbers,
-        describe_answers,
-        judge_splits,
-        write_answer_results,
-    )
-    from opinionlm.experiments.judging import Judge, answer_choice
-    from opinionlm.experiments.tracking import NoTracking, TrackingCallback, open_tracking
+    from opinionlm.adaptation.build import build_generative
+    from opinionlm.adaptation.callbacks import auxiliary_loss, training_callbacks
+    from opinionlm.adaptation.parameter_groups import check_schedule, parameter_groups
+    from opinionlm.config.unread import refuse_unread
+    from opinionlm.data.contamination import refuse_seen_texts
+    from opinionlm.data.encoding.collators import InstructCollator
+    from opinionlm.data.encoding.prompts import PromptEncoder, label_words, load_template
+    from opinionlm.data.encoding.tokenizers import load_tokenizer
+    from opinionlm.data.loading import load_data
     from opinionlm.models.backbones import read_model_config
     from opinionlm.models.generative import generative_class
+    from opinionlm.reporting.tracking.base import NoTracking
+    from opinionlm.reporting.tracking.open import TrackingCallback, open_tracking
+    from opinionlm.runs.folder import create_run, environment, is_finished
+    from opinionlm.runs.generation_results import answer_numbers, describe_answers, judge_splits, write_answer_results
+    from opinionlm.tasks.generation import Judge, answer_choice
     from opinionlm.training.arguments import choose_by, training_arguments
+    from opinionlm.training.batching import batch_plan, optimizer_steps
     from opinionlm.training.callbacks import ConsoleCallback, TrainingClock
     from opinionlm.training.checkpoints import latest_checkpoint
     from opinionlm.training.cost import reset_peak_memory
-    from opinionlm.training.instruct_splits import answer_weights, encode_answer_splits, write_rejects
+    from opinionlm.training.instruct_data import answer_weights, encode_answer_splits, write_rejects
     from opinionlm.training.instruct_trainer import InstructSplit, InstructTrainer
-    from opinionlm.training.optimizers import check_schedule
-    from opinionlm.training.runs import create_run, environment, is_finished
-    from opinionlm.training.splits import batch_plan, optimizer_steps
-    from opinionlm.unread import refuse_unread
 
     arguments = training_arguments(config)
     is_main = arguments.process_index == 0

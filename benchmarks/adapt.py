@@ -174,15 +174,16 @@ def contestant(way: str, options: argparse.Namespace, steps: int, scratch: Path)
 
     from opinionlm.adaptation.adapt.vocabulary import with_task_tokens
     from opinionlm.adaptation.build import build_model
-    from opinionlm.config import Config
-    from opinionlm.data.encoding import PadCollator, load_tokenizer
-    from opinionlm.data.pipeline import prepare_or_load
+    from opinionlm.config.config import Config
+    from opinionlm.data.encoding.collators import PadCollator
+    from opinionlm.data.encoding.tokenizers import load_tokenizer
+    from opinionlm.data.preparation.pipeline import prepare_or_load
     from opinionlm.models.backbones import read_model_config
+    from opinionlm.tasks.losses import loss_for
+    from opinionlm.training.adapt_selection import choose_sublayers
     from opinionlm.training.arguments import training_arguments
-    from opinionlm.training.loss_choice import loss_for
-    from opinionlm.training.processes import quiet_libraries
     from opinionlm.training.splits import encode_splits
-    from opinionlm.training.sublayer_choice import choose_sublayers
+    from opinionlm.utils.distributed import quiet_libraries
 
     quiet_libraries()
     torch.set_num_threads(1)

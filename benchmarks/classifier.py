@@ -137,7 +137,7 @@ def prepare(
     import torch
 
     from benchmarks.ways import BATCH_SIZE, SEED, load_posts, matching_budget
-    from opinionlm.training.processes import quiet_libraries
+    from opinionlm.utils.distributed import quiet_libraries
 
     quiet_libraries()
     torch.set_num_threads(options.threads)
@@ -167,8 +167,8 @@ def workload(name: str, posts: object, size: Size, scratch: Path, device: str) -
     import torch
 
     from benchmarks.ways import Workload, encode, gemma_1b, small_gemma, write_random_model
-    from opinionlm.config import ModelConfig
-    from opinionlm.data.encoding import load_tokenizer
+    from opinionlm.config.options import ModelConfig
+    from opinionlm.data.encoding.tokenizers import load_tokenizer
 
     match name:
         case "MiniLM":
@@ -311,7 +311,7 @@ def memory_of(options: argparse.Namespace, size: Size, scratch: Path, name: str,
 
     from benchmarks.ways import load_posts, run
     from opinionlm.training.cost import peak_memory_mb, reset_peak_memory
-    from opinionlm.training.processes import quiet_libraries
+    from opinionlm.utils.distributed import quiet_libraries
 
     quiet_libraries()
     torch.set_num_threads(options.threads)

@@ -104,11 +104,12 @@ def write_inputs(options: argparse.Namespace, size: Size, scratch: Path) -> str:
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
     from benchmarks.ways import ROOT, TOKENIZER, layer_types, load_posts
-    from opinionlm.config import ModelConfig
-    from opinionlm.data.encoding import load_tokenizer, subset
-    from opinionlm.data.instruct_encoding import encode_examples
-    from opinionlm.data.prompts import PromptEncoder, label_words, load_template
-    from opinionlm.training.processes import quiet_libraries
+    from opinionlm.config.options import ModelConfig
+    from opinionlm.data.encoding.columns import subset
+    from opinionlm.data.encoding.examples import encode_examples
+    from opinionlm.data.encoding.prompts import PromptEncoder, label_words, load_template
+    from opinionlm.data.encoding.tokenizers import load_tokenizer
+    from opinionlm.utils.distributed import quiet_libraries
 
     quiet_libraries()
     posts = load_posts(options.data_dir, options.prepared_dir)
@@ -201,10 +202,11 @@ def train(way: Way, size: Size, scratch: Path) -> tuple[list[float], list[tuple[
     from transformers import set_seed
 
     from opinionlm.adaptation.methods import adapt_generative
-    from opinionlm.config import MethodConfig, ModelConfig
+    from opinionlm.config.method_options import MethodConfig
+    from opinionlm.config.options import ModelConfig
     from opinionlm.models.backbones import read_model_config
     from opinionlm.models.generative import load_generative
-    from opinionlm.training.processes import quiet_libraries
+    from opinionlm.utils.distributed import quiet_libraries
 
     quiet_libraries()
     set_seed(SEED)
@@ -269,7 +271,7 @@ def our_trainer(model: Any, encoded: Any, settings: dict[str, Any], size: Size) 
     import torch
     from transformers import TrainingArguments
 
-    from opinionlm.data.instruct_encoding import InstructCollator
+    from opinionlm.data.encoding.collators import InstructCollator
     from opinionlm.training.instruct_trainer import InstructTexts, InstructTrainer
 
     texts = InstructTexts(encoded, torch.ones(max(encoded["label"]) + 1))

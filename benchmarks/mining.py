@@ -31,9 +31,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.report import Row, agree, compare, environment, finish
 from opinionlm.adaptation.adapt.search import MinedSequence, keep_best, mine
 from opinionlm.adaptation.adapt.task_tokens import TaskTokens
-from opinionlm.config import AdaptConfig
-from opinionlm.data.pipeline import prepare_or_load
-from opinionlm.data.tokens import load_tokenizer, token_ids
+from opinionlm.config.method_options import AdaptConfig
+from opinionlm.data.preparation.pipeline import prepare_or_load
+from opinionlm.data.preparation.tokens import load_tokenizer, token_ids
 
 ROOT = Path(__file__).resolve().parent.parent
 TOKENIZER = ROOT / "models" / "gemma3-mini"

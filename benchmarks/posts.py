@@ -1,6 +1,6 @@
 """Invented posts by the million, in the form of the bundled sample: three files with all their damage.
 
-Every part is a bundled sample of another seed (`opinionlm.data.sample.build`), so a million posts hold what three
+Every part is a bundled sample of another seed (`tools.sample_posts.build`), so a million posts hold what three
 thousand hold: copies, contradictory labels, records with too many fields, damaged characters.
 """
 
@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from opinionlm.data.sample import build
+from tools.sample_posts.__main__ import build
 
 FILES = ("reddit.csv", "twitter.csv", "youtube.csv")
 ROWS_PER_PART = 3_038

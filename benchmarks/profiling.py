@@ -16,12 +16,13 @@ from transformers import TrainerCallback
 
 from benchmarks.ways import SEED, Workload, run, settings
 from opinionlm.adaptation.build import build_classifier
-from opinionlm.data.encoding import PadCollator, longest_first, numbers_of
+from opinionlm.data.encoding.collators import PadCollator
+from opinionlm.data.encoding.columns import longest_first, numbers_of
 from opinionlm.models.backbones import read_model_config
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.frozen_prefix import prefix_states
 from opinionlm.training.arguments import training_arguments
-from opinionlm.training.cache_building import CPU_TOKENS, GPU_TOKENS, cached_splits, cut
+from opinionlm.training.prefix_cache_building import CPU_TOKENS, GPU_TOKENS, cached_splits, cut
 from opinionlm.training.trainer import OpinionTrainer
 
 

@@ -142,7 +142,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     """Bars of the measured ratios of time and memory, with a mark at each goal."""
     from matplotlib.figure import Figure
 
-    from opinionlm.experiments.figures import BLUE, GREY, ORANGE, save_figure, styled
+    from opinionlm.reporting.figures import BLUE, GREY, ORANGE, save_figure, styled
 
     rows = [row for row in rows if row.unit in DRAWN_UNITS]
 

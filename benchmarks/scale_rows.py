@@ -148,7 +148,7 @@ def save_models(folder: Path) -> tuple[Path, Path]:
     import torch
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-    from opinionlm.data.spec import load_spec
+    from opinionlm.data.spec_parsing import load_spec
     from opinionlm.models.classifier import OpinionClassifier
 
     bundled = ROOT / "models" / "gemma3-mini"
@@ -175,7 +175,7 @@ def save_models(folder: Path) -> tuple[Path, Path]:
 
 def write_mixed(path: Path, data_dir: Path | None, count: int) -> int:
     """Posts of three platforms in random order: real ones, or the bundled sample's."""
-    from opinionlm.data.pipeline import prepare_or_load
+    from opinionlm.data.preparation.pipeline import prepare_or_load
 
     config = "sample" if data_dir is None else "cryptoqa"
     folder = ROOT / "data" if data_dir is None else data_dir
@@ -222,7 +222,7 @@ def draw_growth(growth: dict[str, dict[int, Cost]], path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import StrMethodFormatter
 
-    from opinionlm.experiments.figures import BLUE, GREY, ORANGE, save_figure, styled
+    from opinionlm.reporting.figures import BLUE, GREY, ORANGE, save_figure, styled
 
     @styled
     def panels() -> Figure:

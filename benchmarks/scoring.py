@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     import torch
 
     from benchmarks.scoring_rows import scoring_rows
-    from opinionlm.training.processes import quiet_libraries
+    from opinionlm.utils.distributed import quiet_libraries
 
     quiet_libraries()
     torch.set_num_threads(options.threads)

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, Gemma3TextConfig, PreTrainedModel
 
 from benchmarks.report import Row, agree, compare
 from benchmarks.ways import layer_types
-from opinionlm.evaluation.scoring import score_labels
+from opinionlm.evaluation.label_scoring import score_labels
 
 VOCABULARY = 262_144
 BLOCKS = 6

@@ -34,9 +34,13 @@ from transformers import (
 )
 
 from opinionlm.adaptation.build import build_classifier
-from opinionlm.config import Config, ModelConfig
-from opinionlm.data.encoding import collator_for, encode_texts, load_tokenizer, longest_first, numbers_of, subset
-from opinionlm.data.pipeline import prepare_or_load
+from opinionlm.config.config import Config
+from opinionlm.config.options import ModelConfig
+from opinionlm.data.encoding.collators import collator_for
+from opinionlm.data.encoding.columns import longest_first, numbers_of, subset
+from opinionlm.data.encoding.texts import encode_texts
+from opinionlm.data.encoding.tokenizers import load_tokenizer
+from opinionlm.data.preparation.pipeline import prepare_or_load
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.metrics import metric_function
@@ -44,10 +48,10 @@ from opinionlm.models.backbones import new_backbone, read_model_config
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.frozen_prefix import PrefixStandIn
 from opinionlm.training.arguments import training_arguments
-from opinionlm.training.batching import BatchPlan, EncodedTexts
-from opinionlm.training.cache_building import cached_splits
-from opinionlm.training.losses import WeightedCrossEntropy
-from opinionlm.training.splits import Split, batch_plan
+from opinionlm.training.batching import BatchPlan, EncodedTexts, batch_plan
+from opinionlm.training.losses.base import WeightedCrossEntropy
+from opinionlm.training.prefix_cache_building import cached_splits
+from opinionlm.training.splits import Split
 from opinionlm.training.trainer import OpinionTrainer
 
 Way = Literal["faithful", "plain", "ours"]

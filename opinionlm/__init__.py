@@ -31,7 +31,7 @@ if not ({"-h", "--help"} & set(sys.argv) or _cleans_posts):
     _collects = gc.isenabled()
     gc.disable()
     from opinionlm.adaptation.adapt.tokenizer import register_task_token_tokenizer
-    from opinionlm.models.registration import register_auto_classes
+    from opinionlm.models.tagger import register_auto_classes
 
     register_auto_classes()
     register_task_token_tokenizer()

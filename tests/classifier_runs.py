@@ -10,8 +10,8 @@ import numpy as np
 import yaml
 
 import train_classifier
-from opinionlm.config import Config
-from opinionlm.unread import is_read
+from opinionlm.config.config import Config
+from opinionlm.config.unread import is_read
 from tests.tiny import save_pretrained_model
 
 WORDS = {

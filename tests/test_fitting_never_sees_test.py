@@ -11,7 +11,7 @@ import pytest
 from datasets import DatasetDict
 
 import train_instruct
-from opinionlm.data.pipeline import prepare_or_load
+from opinionlm.data.preparation.pipeline import prepare_or_load
 from opinionlm.data.prepared import MANIFEST
 from tests.classifier_runs import command_line, train
 from tests.tiny import save_generative_model

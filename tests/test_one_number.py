@@ -19,9 +19,10 @@ from sklearn.metrics import f1_score
 from transformers import AutoModelForSequenceClassification
 
 import train_classifier
-from opinionlm.experiments import group_report, results
+from opinionlm.experiments import group_report
 from opinionlm.experiments.dashboard.collect import collect
 from opinionlm.experiments.dashboard.payload import build_payload
+from opinionlm.runs import results
 from opinionlm.training.trainer import OpinionTrainer
 from tests.classifier_runs import command_line, write_setting
 

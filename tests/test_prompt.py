@@ -16,14 +16,14 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 import predict
 import prompt
-from opinionlm.data.prompts import Example, PromptEncoder, load_template, template_from
+from opinionlm.data.encoding.prompts import Example, PromptEncoder, load_template, template_from
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.evaluation.entailment import entailment_id, entailment_scores
-from opinionlm.evaluation.label_calibration import calibrated_probabilities
-from opinionlm.evaluation.scoring import score_labels, scored_ids
-from opinionlm.experiments.demonstrations import demonstrate, draw_rows
-from opinionlm.experiments.generative_folder import GenerativeSettings, save_generative
+from opinionlm.evaluation.label_scoring import score_labels, scored_ids
+from opinionlm.evaluation.prompt_calibration import calibrated_probabilities
+from opinionlm.inference.saved_generative import GenerativeSettings, save_generative
+from opinionlm.runs.few_shot import demonstrate, draw_rows
 from tests.classifier_runs import write_posts
 from tests.tiny import save_generative_model, save_pretrained_model, tiny_config, tiny_tokenizer
 
@@ -114,7 +114,7 @@ def test_written_answers_are_read_strictly(setting, tmp_path) -> None:
     ],
 )
 def test_mistakes_are_told_before_the_model_is_loaded(setting, tmp_path, monkeypatch, options, message) -> None:
-    monkeypatch.setattr("opinionlm.experiments.prompting.load_model", lambda *arguments: pytest.fail("loaded"))
+    monkeypatch.setattr("opinionlm.runs.prompting.load_model", lambda *arguments: pytest.fail("loaded"))
     with pytest.raises(UserError, match=message) as caught:
         ask(setting, output_dir=tmp_path, run_name="mistake", **options)
     assert "\n" not in str(caught.value) and not (tmp_path / "mistake").exists()

@@ -16,15 +16,18 @@ import torch
 import yaml
 
 import predict
-from opinionlm.config import Config, ModelConfig, validate
-from opinionlm.data import lines
-from opinionlm.data.report import cell
-from opinionlm.data.sources import SourceNotes, read_file
-from opinionlm.data.spec import FileSpec, load_spec
+from opinionlm.config.checks import validate
+from opinionlm.config.config import Config
+from opinionlm.config.options import ModelConfig
+from opinionlm.config.parser import parse_config
+from opinionlm.data.readers import lines
+from opinionlm.data.readers.records import SourceNotes, read_file
+from opinionlm.data.spec import FileSpec
+from opinionlm.data.spec_parsing import load_spec
 from opinionlm.errors import UserError
-from opinionlm.experiments.prediction_output import csv_bytes
-from opinionlm.parsing import parse_config
-from opinionlm.untrusted import YamlTooLarge, is_folder_name, load_yaml
+from opinionlm.inference.output import csv_bytes
+from opinionlm.utils.markdown import cell
+from opinionlm.utils.yaml import YamlTooLarge, is_folder_name, load_yaml
 from tests.saved_classifier import save_tiny_classifier
 from tests.tiny import ENCODER
 
@@ -61,7 +64,7 @@ def test_a_planted_pickle_is_never_loaded(tmp_path) -> None:
 
 
 def test_a_pickle_beside_a_saved_classifier_is_not_looked_at(tmp_path) -> None:
-    from opinionlm.experiments.prediction import load_labeller
+    from opinionlm.inference.loading import load_labeller
 
     mark, folder = tmp_path / "executed", save_tiny_classifier(tmp_path / "best")
     for name in ("pytorch_model.bin", "adapter_model.bin", "training_args.bin", "optimizer.pt"):
@@ -122,7 +125,7 @@ def test_no_name_leaves_its_folder(tmp_path, name) -> None:
 
 def test_ids_and_platforms_are_only_values(tmp_path) -> None:
     """Nothing is named after what a data file says."""
-    from opinionlm.data.pipeline import prepare
+    from opinionlm.data.preparation.pipeline import prepare
 
     hostile = "../../../escaped"
     rows = [["id", "platform", "text", "label"]]
@@ -194,7 +197,7 @@ def test_formulas_are_neutralised_where_asked_for(tmp_path) -> None:
 
 
 def test_html_in_labels_and_posts_is_text_in_markdown() -> None:
-    from opinionlm.experiments.model_card import f1_table
+    from opinionlm.reporting.model_card import f1_table
 
     hostile = "<script>alert(1)</script>|x"
     table = f1_table([hostile], {f"f1_{hostile}": 0.5}, {f"f1_{hostile}": 0.5})

@@ -18,10 +18,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 
 import predict
 from opinionlm.adaptation.adapt.tokenizer import TaskTokenTokenizer
+from opinionlm.config.parser import parse_config
 from opinionlm.errors import UserError
 from opinionlm.evaluation.calibration import calibrated
-from opinionlm.experiments.prediction import load_labeller
-from opinionlm.parsing import parse_config
+from opinionlm.inference.loading import load_labeller
 from tests.classifier_runs import WORDS, command_line, train
 from tests.task_data import write_prepared
 

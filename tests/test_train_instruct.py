@@ -22,9 +22,9 @@ import predict
 import train_instruct
 from opinionlm.data.prepared import load_prepared
 from opinionlm.errors import UserError
-from opinionlm.evaluation.label_calibration import calibrated_probabilities
-from opinionlm.evaluation.scoring import score_labels, scored_ids
-from opinionlm.experiments.generative_folder import read_settings
+from opinionlm.evaluation.label_scoring import score_labels, scored_ids
+from opinionlm.evaluation.prompt_calibration import calibrated_probabilities
+from opinionlm.inference.saved_generative import read_settings
 from opinionlm.models.quantization import quantized_modules
 from opinionlm.training.spending import describe_cost
 from tests.classifier_runs import WORDS, drawn_posts, write_posts

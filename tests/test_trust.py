@@ -12,14 +12,14 @@ import yaml
 
 import predict
 from opinionlm.errors import UserError
+from opinionlm.evaluation.conformal import COVERAGES, LabelSets
 from opinionlm.evaluation.decisions import AnswerRule
-from opinionlm.evaluation.label_sets import COVERAGES, LabelSets
-from opinionlm.experiments.prediction import TrustOptions, load_labeller
-from opinionlm.experiments.saved_rule import keep_rule, saved_rule
+from opinionlm.inference.loading import TrustOptions, load_labeller
+from opinionlm.inference.saved_decision import keep_rule, saved_rule
 from opinionlm.models.classifier import OpinionClassifier, OpinionClassifierConfig
 from tests.classifier_runs import WORDS, train
+from tests.inference.test_prediction import some_texts, write_csv
 from tests.saved_classifier import LEAVES, save_tiny_classifier
-from tests.test_prediction import some_texts, write_csv
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -100,7 +100,7 @@ def test_what_cannot_be_served_is_refused(model_folder, tmp_path) -> None:
 
 
 def test_a_run_fits_on_validation_alone(setting, tmp_path, monkeypatch) -> None:
-    from opinionlm.experiments import split_results
+    from opinionlm.tasks import evaluation as split_results
     from opinionlm.training.trainer import OpinionTrainer
 
     events: list[object] = []

@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
-from opinionlm.config import ModelConfig
+from opinionlm.config.options import ModelConfig
 from opinionlm.models.backbones import new_backbone
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.generative import generative_class

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from peft import PeftModel
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from opinionlm.adaptation.methods import apply_adaptation, check_family, check_length, trained_blocks
-from opinionlm.config import Config
-from opinionlm.data.platform_prefix import platforms_of
+from opinionlm.adaptation.compatibility import check_family, check_length
+from opinionlm.adaptation.methods import adapt_generative, apply_adaptation, trained_blocks
+from opinionlm.config.config import Config
+from opinionlm.data.encoding.platform_prefix import platforms_of
+from opinionlm.data.encoding.prompts import PromptEncoder
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import load_backbone
 from opinionlm.models.classifier import OpinionClassifier, OpinionClassifierConfig
+from opinionlm.models.generative import count_blocks, load_generative
 from opinionlm.models.saved_backbone import saved_backbone
 from opinionlm.models.tagger import OpinionTagger
 
@@ -153,3 +157,35 @@ def load_checked_backbone(config: Config, model_config: PreTrainedConfig, vocabu
         return saved_backbone(config.model, model_config)
     blocks = trained_blocks(config.method, model_config.get_text_config().num_hidden_layers)
     return load_backbone(config.model, trained_blocks=blocks, config=model_config)
+
+
+def build_generative(
+    config: Config, model_config: PreTrainedConfig, encoder: PromptEncoder, total_steps: int
+) -> PreTrainedModel | PeftModel:
+    """Load a language model, choose what trains, and have it end its answers as the prompts say.
+
+    Args:
+        config: the run's options.
+        model_config: the pretrained model's own configuration, from `read_model_config`.
+        encoder: of the prompts; its tokenizer's padding and the answers' end become the model's.
+        total_steps: optimizer steps of the run.
+
+    Raises:
+        UserError: the model cannot be loaded or adapted, is encoder-only, or belongs to another tokenizer.
+    """
+    rows, vocabulary = model_config.get_text_config().vocab_size, len(encoder.tokenizer)
+    if vocabulary > rows:
+        raise UserError(
+            f"tokenizer_name_or_path: the tokenizer has {vocabulary:,} entries, the embedding of "
+            f"'{config.model.model_name_or_path}' {rows:,} rows; give the model's own tokenizer"
+        )
+    check_family(config.method, model_config, generative=True)
+    check_length(config.method, model_config, config.data.max_length)
+    blocks = trained_blocks(config.method, count_blocks(model_config))
+    model = load_generative(config.model, blocks, model_config)
+    # Where the weights lay on the machine that trained them is nobody else's business.
+    model.config.name_or_path = ""
+    settings = model.generation_config
+    settings.pad_token_id = encoder.tokenizer.pad_token_id
+    settings.eos_token_id = sorted({encoder.tokenizer.eos_token_id, *encoder.end_ids})
+    return adapt_generative(model, config.method, total_steps)

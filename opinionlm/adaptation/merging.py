@@ -16,12 +16,12 @@ from torch import nn
 from transformers import AutoConfig, AutoTokenizer
 from transformers.pytorch_utils import Conv1D
 
-from opinionlm.data.folders import partial_folder, publish
-from opinionlm.data.seen_texts import SEEN_TEXTS
+from opinionlm.data.contamination import SEEN_TEXTS
 from opinionlm.errors import UserError
 from opinionlm.models.classifier import WORD_FILES, OpinionClassifier
 from opinionlm.models.quantization import quantized_modules
 from opinionlm.models.tagger import OpinionTagger, OpinionTaggerConfig
+from opinionlm.utils.files import partial_folder, publish
 
 MERGEABLE = ("lora", "qlora", "dora", "adalora", "ia3")
 

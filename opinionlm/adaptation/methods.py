@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from peft import PeftModel, TaskType
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
+from opinionlm.adaptation.compatibility import check_family, check_quantized
 from opinionlm.adaptation.peft_configs import describe_adapter
-from opinionlm.config import MethodConfig
+from opinionlm.config.method_options import MethodConfig
 from opinionlm.errors import UserError
 from opinionlm.models.adapters import add_adapter
-from opinionlm.models.backbones import anatomy_of
+from opinionlm.models.backbones import anatomy_of, plain_backbone
 from opinionlm.models.classifier import OpinionClassifier
-from opinionlm.models.quantization import quantized_modules, weight_count
+from opinionlm.models.quantization import weight_count
 from opinionlm.models.sublayers import normalisation_layers, text_blocks
 from opinionlm.models.task_embedding import task_rows
 
@@ -61,7 +62,7 @@ def apply_adaptation(model: OpinionClassifier, method: MethodConfig, total_steps
     pooler included where the model has one; ``head_only`` and the adapters leave the pooler alone. The frozen part
     below the trained blocks is run without dropout, see `OpinionClassifier.freeze_prefix`. Rows of task tokens always
     train; they lie below all blocks, so that there is no frozen part. Under ``adapt`` the sub-layers that train are
-    chosen later, by `opinionlm.training.sublayer_choice.choose_sublayers`.
+    chosen later, by `opinionlm.training.adapt_selection.choose_sublayers`.
 
     Args:
         model: the classifier; changed in place.
@@ -162,99 +163,6 @@ def train_norms_with_adapters(model: PreTrainedModel | PeftModel, method: Method
             norm.requires_grad_(True)
 
 
-def check_family(method: MethodConfig, model_config: PreTrainedConfig, generative: bool) -> None:
-    """Refuse a method that has nothing to work on in a family, before any weights are loaded.
-
-    Args:
-        method: which adaptation.
-        model_config: the model's configuration; of a wrapper its text part counts.
-        generative: whether the model writes its answer instead of having a head.
-
-    Raises:
-        UserError: the method, the family, why, and what to use instead.
-    """
-    config = model_config.get_text_config()
-    family, name = config.model_type, method.adaptation
-
-    def refuse(reason: str, remedy: str) -> None:
-        raise UserError(f"adaptation: {name!r} cannot work on a '{family}' model: {reason}; use {remedy}")
-
-    match name:
-        case "prefix" | "p_tuning_v2":
-            if family in ("deberta-v2", "distilbert", "mpnet", "modernbert"):
-                refuse("its attention takes no keys and values from outside", "prompt, p_tuning or lora")
-            if family == "t5" and not generative:
-                refuse("its encoder takes no keys and values from outside", "prompt, p_tuning or lora")
-        case "bitfit":
-            if not has_biases(config):
-                refuse("it has no biases", "layernorm or ia3")
-        case "head_only":
-            if generative:
-                refuse("a model that writes its answer has no head of its own", "top_blocks or lora")
-
-
-def check_quantized(method: MethodConfig, model: PreTrainedModel) -> None:
-    """Refuse DoRA on a GPT-2 in 4 bits, whose transposed weights PEFT 0.21 takes the norms of along the wrong side.
-
-    Raises:
-        UserError: with what works instead.
-    """
-    if method.adaptation == "dora" and model.config.model_type == "gpt2" and quantized_modules(model):
-        raise UserError(
-            "load_in_4bit: adaptation 'dora' cannot work on a 4-bit 'gpt2' model, whose weights are stored "
-            "transposed; use qlora, or set load_in_4bit: false"
-        )
-
-
-def has_biases(config: PreTrainedConfig) -> bool:
-    """Whether a family's blocks have biases."""
-    match config.model_type:
-        case "bert" | "roberta" | "xlm-roberta" | "mpnet" | "deberta-v2" | "distilbert" | "gpt2" | "qwen2":
-            return True
-        case "llama":
-            return config.attention_bias or config.mlp_bias
-        case "modernbert":
-            return config.attention_bias or config.mlp_bias or config.norm_bias
-        case "qwen3" | "gemma2" | "gemma3_text":
-            return config.attention_bias
-        case _:
-            return False
-
-
-def check_length(method: MethodConfig, model_config: PreTrainedConfig, max_length: int) -> None:
-    """Refuse texts that, with the virtual tokens in front, may be longer than a table of learned positions.
-
-    Raises:
-        UserError: with the greatest ``max_length`` that fits.
-    """
-    config = model_config.get_text_config()
-    match config.model_type:
-        case "bert" | "distilbert" | "gpt2":
-            places = config.max_position_embeddings
-        case "roberta" | "xlm-roberta":
-            places = config.max_position_embeddings - config.pad_token_id - 1
-        case "deberta-v2" if config.position_biased_input:
-            places = config.max_position_embeddings
-        case "mpnet":
-            # It counts positions from 2, whatever its padding token is.
-            places = config.max_position_embeddings - 2
-        case _:
-            return
-    if max_length > places:
-        raise UserError(
-            f"max_length: {max_length} tokens exceed the {places} positions of a '{config.model_type}' model; give at "
-            f"most {places}"
-        )
-    virtual = 0
-    if method.adaptation in ("prefix", "p_tuning_v2", "prompt", "p_tuning"):
-        virtual = method.num_virtual_tokens
-    if max_length + virtual > places:
-        raise UserError(
-            f"max_length: {max_length} tokens and {virtual} virtual ones exceed the model's {places} positions; give "
-            f"at most {places - virtual}, or a smaller num_virtual_tokens"
-        )
-
-
 def count_parameters(model: nn.Module) -> dict[str, int]:
     """Total and trainable parameters; a 4-bit weight counts by its unquantised shape."""
     total = trainable = 0
@@ -269,6 +177,17 @@ def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that training changes, which is what a checkpoint holds.
 
     Under LISA, whose blocks take turns, all of them: outside an optimizer step every block counts as trained, see
-    `opinionlm.adaptation.schedules.BlockSampling`.
+    `opinionlm.adaptation.callbacks.BlockSampling`.
     """
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def adapted_part(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+    """The backbone of a classifier or tagger, or the language model itself, without PEFT's wrapper."""
+    return plain_backbone(model.backbone if isinstance(model, OpinionClassifier) else model)
+
+
+def peft_part(model: PreTrainedModel | PeftModel) -> PeftModel | None:
+    """PEFT's wrapper in or around a model, None where no PEFT method is at work."""
+    part = model.backbone if isinstance(model, OpinionClassifier) else model
+    return part if isinstance(part, PeftModel) else None

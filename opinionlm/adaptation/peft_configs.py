@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from opinionlm.config import MethodConfig
+from opinionlm.config.method_options import MethodConfig
 from opinionlm.errors import UserError
 
 

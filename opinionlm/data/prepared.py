@@ -38,7 +38,8 @@ class PreparedDataset:
         tags: tag names of task token in IOB2: ``O``, then ``B-x`` and ``I-x`` of every type, types sorted; else empty.
         score_range: lowest and highest score that the YAML allows; only of task similarity.
         cleaning: what was done to the texts, see `opinionlm.data.cleaning.text_options`; None for nothing.
-        is_fold: whether the test split is a part of another data set's training split (`opinionlm.data.folds`).
+        is_fold: whether the test split is a part of another data set's training split
+            (`opinionlm.data.preparation.folds`).
     """
 
     dataset: DatasetDict

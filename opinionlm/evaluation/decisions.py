@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from opinionlm.config.method_options import DecisionConfig, DecisionKind
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.calibration import calibrated, fit_calibration
+from opinionlm.evaluation.conformal import LabelSets, fit_label_sets
 from opinionlm.evaluation.hierarchical import lca_heights
-from opinionlm.evaluation.label_sets import LabelSets, fit_label_sets
 from opinionlm.evaluation.metrics import f1_from_confusion, present_classes, softmax
-from opinionlm.options import DecisionConfig, DecisionKind
 
 # Strengths of the adjustment that are tried on validation, and offsets in nats; both hold 0, which changes nothing.
 TAUS = tuple(round(0.1 * step, 1) for step in range(26))

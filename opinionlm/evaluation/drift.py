@@ -34,7 +34,7 @@ def periods(times: Sequence[str], min_rows: int = MIN_ROWS) -> dict[str, np.ndar
     Months if they hold most of the rows, else quarters, else years; nothing where not even two years have enough rows.
 
     Args:
-        times: one per row, as `opinionlm.data.times.iso_times` writes them.
+        times: one per row, as `opinionlm.data.readers.timestamps.iso_times` writes them.
         min_rows: how many rows are enough.
     """
     for span in ("month", "quarter", "year"):

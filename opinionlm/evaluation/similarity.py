@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
-from opinionlm.evaluation.reports import SHOWN_CHARACTERS, Table
+from opinionlm.evaluation.class_predictions import SHOWN_CHARACTERS
+from opinionlm.utils.markdown import Table
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from seqeval.scheme import IOB2, Entities
 
-from opinionlm.evaluation.reports import SHOWN_CHARACTERS, Table
+from opinionlm.evaluation.class_predictions import SHOWN_CHARACTERS
+from opinionlm.utils.markdown import Table
 
 # Replicates of the bootstrap that are drawn at once: bounds its memory.
 CHUNK = 100

@@ -23,7 +23,7 @@ from opinionlm.errors import UserError, run_script
 from opinionlm.evaluation.confusion import confusion_matrix
 from opinionlm.evaluation.metrics import f1_from_confusion, level_confusion, level_scores, present_classes
 from opinionlm.evaluation.significance import mcnemar, paired_bootstrap
-from opinionlm.training.runs import write_csv, write_text
+from opinionlm.utils.files import write_csv, write_text
 
 COLUMNS = ["platform", "posts", "level", "class", "gold"]
 

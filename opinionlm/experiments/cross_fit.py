@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from opinionlm.config import Config, RobustConfig
+from opinionlm.config.config import Config
+from opinionlm.config.method_options import RobustConfig
+from opinionlm.config.parser import parse_config
 from opinionlm.errors import UserError, run_script
-from opinionlm.parsing import parse_config
-from opinionlm.training.run_lock import locked
+from opinionlm.runs.lock import locked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,15 +69,16 @@ def cross_fit(config: Config, number: int) -> dict[str, Any]:
     """
     import numpy as np
 
-    from opinionlm.data.encoding import subset
-    from opinionlm.data.folds import fold_numbers, write_fold
-    from opinionlm.data.platforms import load_data
+    from opinionlm.data.encoding.columns import subset
+    from opinionlm.data.loading import load_data
+    from opinionlm.data.preparation.folds import fold_numbers, write_fold
     from opinionlm.evaluation.metrics import classification_scores
     from opinionlm.experiments.compare import read_run
-    from opinionlm.experiments.ensembles import read_probabilities
-    from opinionlm.experiments.seeds import stored_metrics
-    from opinionlm.training.runs import is_finished, write_json
+    from opinionlm.runs.ensembles import read_probabilities
+    from opinionlm.runs.folder import is_finished
+    from opinionlm.runs.seeds import stored_metrics
     from opinionlm.training.spending import members_cost, seconds_text
+    from opinionlm.utils.files import write_json
 
     data, folder = config.data, crossfit_folder(config)
     prepared = load_data(data)
@@ -137,12 +139,12 @@ def fold_config(config: Config, folder: Path, data_folder: Path, fold: int) -> C
 def refuse_taught(model_name_or_path: str) -> None:
     """Refuse a classifier's backbone that was trained on noted texts: it may have learned the labels of a fold.
 
-    Pretraining on the texts alone is no harm; it notes them too (`opinionlm.data.seen_texts`).
+    Pretraining on the texts alone is no harm; it notes them too (`opinionlm.data.contamination`).
 
     Raises:
         UserError: it is one.
     """
-    from opinionlm.data.seen_texts import SEEN_TEXTS
+    from opinionlm.data.contamination import SEEN_TEXTS
 
     folder = Path(model_name_or_path)
     if (folder / SEEN_TEXTS).is_file() and "opinionlm_" in (folder / "config.json").read_text(encoding="utf-8"):
@@ -165,7 +167,7 @@ def train(path: Path) -> None:
 
 def write_soft_labels(path: Path, ids: list[str], probabilities: np.ndarray, taxonomy: Taxonomy) -> None:
     """One line per training text: its id and a probability per leaf, as in a run's prediction files."""
-    from opinionlm.training.runs import write_csv
+    from opinionlm.utils.files import write_csv
 
     header = ["id", *(f"probability_{leaf}" for leaf in taxonomy.leaves)]
     rows = [[name, *(f"{p:.6f}" for p in row)] for name, row in zip(ids, probabilities, strict=True)]

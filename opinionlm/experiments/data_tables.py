@@ -20,15 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from opinionlm.config.parser import read_yaml
 from opinionlm.data.accounting import print_account
-from opinionlm.data.pipeline import prepare_or_load
-from opinionlm.data.spec import SPLITS, nearest
+from opinionlm.data.preparation.pipeline import prepare_or_load
+from opinionlm.data.spec import SPLITS
 from opinionlm.errors import UserError
 from opinionlm.experiments.grid import check_keys
 from opinionlm.experiments.table_figures import class_count_figure, save_both
-from opinionlm.experiments.tables import SMOKE, latex_table, number, pipe_table
-from opinionlm.parsing import read_yaml
-from opinionlm.training.runs import write_csv, write_text
+from opinionlm.experiments.tables import SMOKE, latex_table, number
+from opinionlm.utils.files import write_csv, write_text
+from opinionlm.utils.markdown import pipe_table
+from opinionlm.utils.yaml import nearest
 
 KEYS = {"kind", "title", "source", "note", "scales", "published"}
 STATISTICS = ("count", "mean", "std", "min", "25%", "50%", "75%", "max")

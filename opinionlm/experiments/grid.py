@@ -35,11 +35,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from opinionlm.config import TrainingConfig
-from opinionlm.data.spec import nearest
+from opinionlm.config.options import TrainingConfig
+from opinionlm.config.parser import Layer, combine, read_yaml
+from opinionlm.config.unread import unread_options
 from opinionlm.errors import UserError
-from opinionlm.parsing import Layer, combine, read_yaml
-from opinionlm.unread import unread_options
+from opinionlm.utils.yaml import nearest
 
 Scale = Literal["smoke", "small", "paper"]
 SCALES: tuple[Scale, ...] = ("smoke", "small", "paper")

@@ -19,13 +19,14 @@ from typing import Any
 
 import yaml
 
-from opinionlm.chosen_metric import direction
+from opinionlm.config.chosen_metric import direction
 from opinionlm.errors import UserError, run_script
 from opinionlm.experiments.run_numbers import look_up
 from opinionlm.experiments.seed_families import NOT_COMPARED, members_of, one_per_seed
-from opinionlm.experiments.seeds import SHOWN, mean_and_interval
-from opinionlm.experiments.tables import measured_text, pipe_table
-from opinionlm.training.runs import write_text
+from opinionlm.experiments.tables import measured_text
+from opinionlm.runs.seeds import SHOWN, mean_and_interval
+from opinionlm.utils.files import write_text
+from opinionlm.utils.markdown import pipe_table
 
 SCORES = (*SHOWN, "rouge1", "rougeL", "exact_match", "f1", "perplexity", "loss")
 COSTS = {

@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from opinionlm.data.folds import fold_numbers
+from opinionlm.data.preparation.folds import fold_numbers
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.errors import UserError, run_script
 from opinionlm.evaluation.metrics import softmax, weighted_log_loss
 from opinionlm.experiments.compare import read_run
-from opinionlm.training.runs import write_csv
+from opinionlm.utils.files import write_csv
 
 FILE = "label_suspects.csv"
 HEADER = ["rank", "id", "platform", "text", "label", "suggested", "quality"]
@@ -86,7 +86,7 @@ def held_out_probabilities(
         validation: texts and leaf ids; the strength of regularisation is chosen on them, once.
         classes: number of leaves.
     """
-    from opinionlm.training.tfidf import TfidfClassifier  # scikit-learn: --help does not wait for it
+    from opinionlm.models.linear.tfidf import TfidfClassifier  # scikit-learn: --help does not wait for it
 
     def likelihood(gold: np.ndarray, logits: np.ndarray) -> float:
         return -weighted_log_loss(gold, logits, np.ones(classes))
@@ -111,7 +111,7 @@ def write_training_suspects(prepared: PreparedDataset) -> str:
     """
     if prepared.taxonomy is None:
         raise UserError(f"--suspects: task {prepared.task} has no labels of texts; leave it out")
-    from opinionlm.training.tfidf import word_texts
+    from opinionlm.models.linear.tfidf import word_texts
 
     train, held_out = prepared.dataset["train"], prepared.dataset["validation"]
     texts, labels = word_texts(train, platform_prefix=False), np.asarray(train["label"])

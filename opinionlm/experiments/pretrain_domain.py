@@ -14,10 +14,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from opinionlm.config import Config
+from opinionlm.config.config import Config
+from opinionlm.config.parser import parse_config
 from opinionlm.errors import run_script
-from opinionlm.parsing import parse_config
-from opinionlm.training.run_lock import locked_run
+from opinionlm.runs.lock import locked_run
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any] | None:
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
 
     with locked_run(config):
         # Imported late, so that --help and config errors answer at once.
-        from opinionlm.training.processes import leave, quiet_libraries
+        from opinionlm.utils.distributed import leave, quiet_libraries
 
         quiet_libraries()
         result = pretrain(config)
@@ -38,16 +38,18 @@ def pretrain(config: Config) -> dict[str, Any] | None:
     """From raw or prepared data to an adapted model."""
     from transformers import set_seed
 
-    from opinionlm.adaptation.methods import check_length
+    from opinionlm.adaptation.compatibility import check_length
+    from opinionlm.config.unread import refuse_unread
     from opinionlm.data.accounting import print_account
-    from opinionlm.data.encoding import load_tokenizer
-    from opinionlm.data.pipeline import prepare_or_load
-    from opinionlm.data.seen_texts import save_seen_texts
+    from opinionlm.data.contamination import save_seen_texts
+    from opinionlm.data.encoding.tokenizers import load_tokenizer
+    from opinionlm.data.preparation.pipeline import prepare_or_load
     from opinionlm.models.backbones import read_model_config
-    from opinionlm.models.language_modelling import fills_gaps, load_language_model, save_language_model
+    from opinionlm.models.pretraining import fills_gaps, load_language_model, save_language_model
+    from opinionlm.runs.folder import create_run, environment, is_finished
     from opinionlm.training.callbacks import ConsoleCallback, TrainingClock
     from opinionlm.training.checkpoints import latest_checkpoint
-    from opinionlm.training.language_modelling import (
+    from opinionlm.training.pretraining import (
         encode_texts,
         perplexity,
         pretraining_arguments,
@@ -55,8 +57,7 @@ def pretrain(config: Config) -> dict[str, Any] | None:
         text_trainer,
         training_texts,
     )
-    from opinionlm.training.runs import create_run, environment, is_finished, write_json
-    from opinionlm.unread import refuse_unread
+    from opinionlm.utils.files import write_json
 
     arguments = pretraining_arguments(config)
     is_main, data = arguments.process_index == 0, config.data

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from opinionlm.training.runs import HARMLESS
+from opinionlm.config.config import HARMLESS
 
 # Options that say where things lie or how a run is tracked and logged, and the seed itself.
 NOT_COMPARED = HARMLESS | {
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 def members_of(metrics: Mapping[str, Any]) -> int | None:
-    """How many models answer together in a run folder of `opinionlm.experiments.ensembles`; None in any other.
+    """How many models answer together in a run folder of `opinionlm.runs.ensembles`; None in any other.
 
     An ensemble is no run of a seed: its weights and its seconds are those of its members.
 

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from opinionlm.experiments.figures import BLUE, GREEN, GREY, ORANGE, STYLE, save_figure, styled
 from opinionlm.experiments.grid import Table
 from opinionlm.experiments.tables import Result, number
+from opinionlm.reporting.figures import BLUE, GREEN, GREY, ORANGE, STYLE, save_figure, styled
 
 # Okabe and Ito's other colours, for more than three lines; markers tell lines apart in print.
 COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#222222")

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from opinionlm.experiments.compare import compare_folders, write_comparison
 from opinionlm.experiments.grid import Cell, Table
 from opinionlm.experiments.grid_runner import Run
 from opinionlm.experiments.run_numbers import number_at
-from opinionlm.experiments.seeds import mean_and_interval
-from opinionlm.training.runs import write_csv, write_text
+from opinionlm.runs.seeds import mean_and_interval
+from opinionlm.utils.files import write_csv, write_text
+from opinionlm.utils.markdown import pipe_table
 
 SMOKE = "Smoke test on bundled samples: **not comparable** with anything, least of all with the published values."
 
@@ -115,12 +117,6 @@ def markdown(table: Table, results: Sequence[Result]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def pipe_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table."""
-    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
-    return lines + ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-
-
 def matrix(table: Table, results: Sequence[Result]) -> list[str]:
     """One small table per measure: the first axis down, the other axes across."""
     rows = list(dict.fromkeys(result.cell.labels[table.axes[0]] for result in results))
@@ -186,4 +182,33 @@ def write_table(folder: Path, table: Table, results: Sequence[Result]) -> list[P
             rows.append([*result.cell.labels.values(), measure, result.seeds, *values])
     write_csv(paths[1], [*columns, "comparable"], [[*row, table.comparable] for row in rows])
     write_text(paths[2], latex(table, results))
+    return paths
+
+
+def write_comparisons(folder: Path, table: Table, runs: Sequence[Run]) -> list[Path]:
+    """One comparison for every seed and combination of the other axes' labels.
+
+    Args:
+        folder: gets ``comparisons/``.
+        table: with the axis in ``compare``; without one nothing is written.
+        runs: of the table; where fewer than two runs of a comparison are finished, it is left out.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: runs were evaluated on different posts.
+    """
+    if table.compare is None:
+        return []
+    groups: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        others = tuple(label for axis, label in run.cell.labels.items() if axis != table.compare)
+        groups.setdefault((*others, f"seed{run.seed}"), []).append(run)
+    paths: list[Path] = []
+    for labels, members in groups.items():
+        finished = [run.folder for run in members if run.metrics is not None]
+        if len(finished) >= 2:
+            stem = folder / "comparisons" / "-".join(labels).lower().replace(" ", "_").replace("/", "_")
+            paths += write_comparison(stem, *compare_folders(finished, "test"))
     return paths

@@ -69,7 +69,7 @@ def add_adapter(
         wrapped.prompt_encoder.to(model.device, model.dtype)
         if task == TaskType.FEATURE_EXTRACTION:
             # A second name for the embedding, which saving would take for another weight. Only PEFT's own forward
-            # reads it; `opinionlm.models.encoding_pass` asks the base model.
+            # reads it; `opinionlm.models.forward` asks the base model.
             del wrapped.word_embeddings
     return wrapped
 

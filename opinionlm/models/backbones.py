@@ -27,7 +27,7 @@ from opinionlm.errors import UserError
 from opinionlm.models.quantization import disable_avx512_packing, nf4_config
 
 if TYPE_CHECKING:
-    from opinionlm.config import ModelConfig
+    from opinionlm.config.options import ModelConfig
 
 FAMILIES = (
     "bert, roberta, xlm-roberta, mpnet, deberta-v2, distilbert, modernbert, gpt2, llama, mistral, qwen2, qwen3, phi3, "

@@ -13,8 +13,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from opinionlm.models.adapters import add_adapter
 from opinionlm.models.backbones import anatomy_of, new_backbone, plain_backbone
-from opinionlm.models.encoding_pass import hidden_states
-from opinionlm.models.frozen_prefix import StoredStates, stores_pooled, whole_backbone_frozen
+from opinionlm.models.forward import hidden_states
 from opinionlm.models.heads import ClassificationHead, Pooling, pool
 from opinionlm.models.quantization import (
     disable_avx512_packing,
@@ -22,9 +21,10 @@ from opinionlm.models.quantization import (
     name_unquantized_modules,
     quantized_modules,
 )
+from opinionlm.models.stand_ins import StoredStates
 from opinionlm.models.task_embedding import add_task_rows
 
-# The words beside a model lie in its folder: `opinionlm.training.tfidf` writes and reads them.
+# The words beside a model lie in its folder: `opinionlm.models.linear.tfidf` writes and reads them.
 WORD_FILES = ("words.json", "words.safetensors")
 
 
@@ -49,9 +49,9 @@ class OpinionClassifierConfig(PreTrainedConfig):
         temperature, calibration_biases: divide the logits, which are the model's own, and are added to them, where
             calibrated probabilities are wanted; no biases are None.
         decision, decision_offsets: how a leaf is decided, see `opinionlm.evaluation.decisions.AnswerRule`.
-        word_share: share of the words beside the model (`opinionlm.training.word_blend`), 0 without any. They are no
-            part of its logits: `predict.py` mixes them in.
-        label_set_score, label_set_thresholds: see `opinionlm.evaluation.label_sets.LabelSets`; None without them.
+        word_share: share of the words beside the model (`opinionlm.models.linear.interpolation`), 0 without any.
+            They are no part of its logits: `predict.py` mixes them in.
+        label_set_score, label_set_thresholds: see `opinionlm.evaluation.conformal.LabelSets`; None without them.
 
     With ``problem_type="regression"`` and one label the logit is a score, of a pair of texts for instance.
     """
@@ -203,7 +203,7 @@ class OpinionClassifier(PreTrainedModel):
         """Declare the lowest blocks, and all before them, a frozen and deterministic prefix.
 
         Their dropout stays off in training too: what they compute for a text never changes, whether it is computed
-        anew or read from the cache of `opinionlm.training.frozen_cache`.
+        anew or read from the cache of `opinionlm.training.prefix_cache`.
 
         Args:
             blocks: number of blocks in the prefix; 0 for none.
@@ -273,7 +273,8 @@ class OpinionClassifier(PreTrainedModel):
             input_ids: token ids ``(batch, length)``, padded on either side.
             attention_mask: ``(batch, length)``; without it every position counts as a token.
             labels: leaf ids ``(batch,)``, or scores when ``problem_type`` is regression. With them the output carries
-                the plain mean loss; training uses the losses of `opinionlm.training.losses` on the logits instead.
+                the plain mean loss; training uses the losses of `opinionlm.training.losses.base` on the logits
+                instead.
             token_type_ids: which text of a pair a token belongs to; see `hidden_states`.
             prefix_states: stored output of the frozen prefix, see `token_states`.
             return_dict: as in every transformers model.
@@ -301,3 +302,13 @@ class OpinionClassifier(PreTrainedModel):
         if quantized_modules(model):
             disable_avx512_packing(model)
         return loaded
+
+
+def whole_backbone_frozen(model: OpinionClassifier) -> bool:
+    """Whether the prefix is the whole backbone, so that only the head is left to compute."""
+    return model.prefix_blocks == len(anatomy_of(model.backbone).blocks)
+
+
+def stores_pooled(model: OpinionClassifier) -> bool:
+    """Whether one pooled vector per text is all there is to keep: the whole backbone is frozen, and the head pools."""
+    return model.pools and whole_backbone_frozen(model)

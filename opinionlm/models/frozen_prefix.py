@@ -7,13 +7,14 @@ the blocks above the cut run on states that were computed before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from opinionlm.models.backbones import anatomy_of
+from opinionlm.models.classifier import stores_pooled, whole_backbone_frozen
+from opinionlm.models.stand_ins import stand_ins
 
 if TYPE_CHECKING:
     from opinionlm.models.classifier import OpinionClassifier
@@ -25,16 +26,6 @@ class PrefixReachedError(Exception):
     def __init__(self, states: torch.Tensor) -> None:
         super().__init__()
         self.states = states
-
-
-def whole_backbone_frozen(model: OpinionClassifier) -> bool:
-    """Whether the prefix is the whole backbone, so that only the head is left to compute."""
-    return model.prefix_blocks == len(anatomy_of(model.backbone).blocks)
-
-
-def stores_pooled(model: OpinionClassifier) -> bool:
-    """Whether one pooled vector per text is all there is to keep: the whole backbone is frozen, and the head pools."""
-    return model.pools and whole_backbone_frozen(model)
 
 
 @torch.no_grad()
@@ -73,96 +64,6 @@ def prefix_states(
     finally:
         hook.remove()
     raise RuntimeError("the forward pass ended without reaching the first trained block")
-
-
-class StoredStates(nn.Module):
-    """Stands in for the lowest block: hands out the states set before, whatever comes in."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.states: torch.Tensor | None = None
-
-    def forward(self, hidden_states: torch.Tensor, *arguments: Any, **named: Any) -> torch.Tensor:
-        """Stored states ``(batch, length, hidden)`` in place of computed ones."""
-        return self.states
-
-
-class StoredStatesT5(StoredStates):
-    """T5's lowest block also hands on the position bias that it alone has a table for."""
-
-    def __init__(self, block: nn.Module) -> None:
-        super().__init__()
-        # In a tuple, so that the table does not become a parameter of this module.
-        self.attention = (block.layer[0].SelfAttention,)
-
-    def forward(
-        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, *arguments: Any, **named: Any
-    ) -> tuple[torch.Tensor, torch.Tensor, None]:
-        """Stored states, the position bias as the block itself makes it, no cross attention."""
-        length = hidden_states.shape[1]
-        bias = self.attention[0].compute_bias(length, length, device=hidden_states.device)
-        return self.states, bias, None
-
-
-class StoredStatesInPair(StoredStates):
-    """Blocks of MPNet and DeBERTa give their attention weights too, or None in their place."""
-
-    def forward(self, hidden_states: torch.Tensor, *arguments: Any, **named: Any) -> tuple[torch.Tensor, None]:
-        """Stored states and no attention weights."""
-        return self.states, None
-
-
-class PassThrough(nn.Module):
-    """Stands in for the other blocks of the prefix."""
-
-    def forward(self, hidden_states: torch.Tensor, *arguments: Any, **named: Any) -> torch.Tensor:
-        """The input, unchanged."""
-        return hidden_states
-
-
-class PassThroughT5(nn.Module):
-    """The same with T5's signature."""
-
-    def forward(
-        self,
-        hidden_states: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        position_bias: torch.Tensor | None = None,
-        *arguments: Any,
-        **named: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor | None, None]:
-        """The input and its position bias, unchanged."""
-        return hidden_states, position_bias, None
-
-
-class PassThroughInPair(nn.Module):
-    """The same for MPNet and DeBERTa."""
-
-    def forward(self, hidden_states: torch.Tensor, *arguments: Any, **named: Any) -> tuple[torch.Tensor, None]:
-        """The input, unchanged, and no attention weights."""
-        return hidden_states, None
-
-
-def stand_ins(family: str, frozen: Sequence[nn.Module]) -> tuple[StoredStates, list[nn.Module]]:
-    """What takes the place of the frozen blocks: one that hands out states, and one per other block.
-
-    Args:
-        family: ``model_type`` of the backbone.
-        frozen: its frozen blocks, lowest first.
-    """
-    match family:
-        case "t5":
-            return StoredStatesT5(frozen[0]), [PassThroughT5() for _ in frozen[1:]]
-        case "mpnet" | "deberta-v2":
-            return StoredStatesInPair(), [PassThroughInPair() for _ in frozen[1:]]
-        case "modernbert":
-            # The model asks every block which of its two masks it wants.
-            first, others = StoredStates(), [PassThrough() for _ in frozen[1:]]
-            for block, stand_in in zip(frozen, (first, *others), strict=True):
-                stand_in.attention_type = block.attention_type
-            return first, others
-        case _:
-            return StoredStates(), [PassThrough() for _ in frozen[1:]]
 
 
 class PrefixStandIn:

@@ -27,7 +27,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
 )
 
-from opinionlm.config import ModelConfig
+from opinionlm.config.options import ModelConfig
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import load_weights, torch_dtype
 from opinionlm.models.quantization import disable_avx512_packing, nf4_config, quantized_modules

@@ -14,7 +14,7 @@ from opinionlm.errors import UserError
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedModel
 
-    from opinionlm.config import ModelConfig
+    from opinionlm.config.options import ModelConfig
 
 
 def nf4_config(model: ModelConfig, skip_modules: list[str]) -> BitsAndBytesConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from transformers import PreTrainedModel
 
-from opinionlm.config import ModelConfig
+from opinionlm.config.options import ModelConfig
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import load_what_is_there, require_pooler, torch_dtype
 from opinionlm.models.classifier import OpinionClassifier, OpinionClassifierConfig

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
 from transformers.modeling_outputs import TokenClassifierOutput
 
 from opinionlm.models.classifier import OpinionClassifier, OpinionClassifierConfig
@@ -44,7 +45,7 @@ class OpinionTagger(OpinionClassifier):
             attention_mask: ``(batch, length)``; without it every position counts as a token.
             labels: tag ids ``(batch, length)``, -100 where none counts. With them the output carries the plain mean
                 cross entropy over the labelled tokens.
-            token_type_ids: see `opinionlm.models.encoding_pass.hidden_states`.
+            token_type_ids: see `opinionlm.models.forward.hidden_states`.
             prefix_states: stored output of the frozen prefix, see `OpinionClassifier.token_states`.
             return_dict: as in every transformers model.
 
@@ -58,3 +59,11 @@ class OpinionTagger(OpinionClassifier):
         if return_dict is False:
             return (logits,) if loss is None else (loss, logits)
         return TokenClassifierOutput(loss=loss, logits=logits)
+
+
+def register_auto_classes() -> None:
+    """Register the model types of this package with transformers' Auto classes; safe to call twice."""
+    AutoConfig.register(OpinionClassifierConfig.model_type, OpinionClassifierConfig, exist_ok=True)
+    AutoModelForSequenceClassification.register(OpinionClassifierConfig, OpinionClassifier, exist_ok=True)
+    AutoConfig.register(OpinionTaggerConfig.model_type, OpinionTaggerConfig, exist_ok=True)
+    AutoModelForTokenClassification.register(OpinionTaggerConfig, OpinionTagger, exist_ok=True)

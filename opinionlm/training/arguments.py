@@ -7,11 +7,11 @@ import os
 from transformers import TrainingArguments, enable_full_determinism
 from transformers.trainer_utils import SchedulerType
 
-from opinionlm.chosen_metric import ChosenMetric
-from opinionlm.config import Config
+from opinionlm.adaptation.parameter_groups import check_compiler, check_optimizer, check_schedule, one_line
+from opinionlm.config.chosen_metric import ChosenMetric
+from opinionlm.config.config import Config
+from opinionlm.config.trainer_checks import typed_arguments
 from opinionlm.errors import UserError
-from opinionlm.trainer_rules import typed_arguments
-from opinionlm.training.optimizers import check_compiler, check_optimizer, check_schedule, one_line
 
 
 def training_arguments(config: Config) -> TrainingArguments:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from datasets import ClassLabel, Value
 from datasets import Dataset as EncodedDataset
 from torch.utils.data import DataLoader, Dataset, Sampler
+from transformers import TrainingArguments
 
-from opinionlm.data.encoding import IGNORED, flat_ids, flat_lists, numbers_of
+from opinionlm.config.config import Config
+from opinionlm.data.encoding.columns import IGNORED, flat_ids, flat_lists, numbers_of
 from opinionlm.errors import UserError
-from opinionlm.training.frozen_cache import PrefixStates
+from opinionlm.training.prefix_cache import PrefixStates
 
 # Batches of similar length are cut from a random pool of this many batches, so that batches still differ by epoch.
 POOL_BATCHES = 50
@@ -239,3 +241,42 @@ def workers_watched() -> Iterator[None]:
             f"dataloader_num_workers: a process that prepares batches died ({reason}); give the same command again to "
             "go on from the last checkpoint, with dataloader_num_workers: 0 if memory was short"
         ) from error
+
+
+class HasLengths(Protocol):
+    """Texts whose batches can be planned."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens per text, in reading order."""
+
+
+def batch_plan(texts: HasLengths, config: Config, arguments: TrainingArguments) -> BatchPlan:
+    """The training batches of every epoch that the config asks for, for this process."""
+    data, training = config.data, config.training
+
+    def plan(epochs: int) -> BatchPlan:
+        return BatchPlan(
+            lengths=texts.lengths,
+            batch_size=training.per_device_train_batch_size,
+            max_tokens=data.max_tokens_per_batch,
+            by_length=data.group_by_length,
+            shuffle=data.shuffle,
+            seed=training.seed if arguments.data_seed is None else arguments.data_seed,
+            epochs=epochs,
+            rank=arguments.process_index,
+            processes=arguments.world_size,
+        )
+
+    if training.max_steps <= 0:
+        return plan(max(1, math.ceil(training.num_train_epochs)))
+    # With a token budget the number of batches varies a little by epoch; the first tells how many epochs there are.
+    batches = training.max_steps * training.gradient_accumulation_steps
+    return plan(math.ceil(batches / len(plan(1))) + 1)
+
+
+def optimizer_steps(plan: BatchPlan, arguments: TrainingArguments) -> int:
+    """Steps of a whole run, known before the model: what Trainer counts for itself later."""
+    if arguments.max_steps > 0:
+        return arguments.max_steps
+    return math.ceil(arguments.num_train_epochs * math.ceil(len(plan) / arguments.gradient_accumulation_steps))

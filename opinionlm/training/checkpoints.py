@@ -20,15 +20,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from opinionlm.adaptation.methods import trained_parameters
-from opinionlm.config import Config
-from opinionlm.data.folders import sync_folder
+from opinionlm.config.config import Config
 from opinionlm.errors import UserError
-from opinionlm.training.runs import write_json
-from opinionlm.training.sharding import put, split_up
+from opinionlm.training.fsdp import put, split_up
+from opinionlm.utils.files import sync_folder, write_json
 
 TORCH_WRITER = ("inline_container", "PytorchStreamWriter")
 WEIGHTS, MANIFEST = "trained.safetensors", "manifest.json"
-# Their moving average, where there is one (`opinionlm.training.averaging`): the weights a checkpoint is judged by.
+# Their moving average, where there is one (`opinionlm.training.ema`): the weights a checkpoint is judged by.
 AVERAGED = "averaged.safetensors"
 
 

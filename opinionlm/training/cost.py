@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from opinionlm.adaptation.adapt.modules import Sublayer, sublayers_of
-from opinionlm.config import MethodConfig
+from opinionlm.config.method_options import MethodConfig
 from opinionlm.models.backbones import anatomy_of, plain_backbone
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.quantization import weight_count

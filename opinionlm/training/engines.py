@@ -10,22 +10,21 @@ import torch
 from transformers import EvalPrediction, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import TrainOutput
 
-from opinionlm.adapt_rules import other_task_problems
-from opinionlm.adaptation.layerwise_lr import parameter_groups
-from opinionlm.adaptation.schedules import auxiliary_loss
-from opinionlm.config import Config
-from opinionlm.data.encoding import PadCollator
+from opinionlm.adaptation.callbacks import auxiliary_loss
+from opinionlm.adaptation.parameter_groups import parameter_groups
+from opinionlm.config.checks import other_task_problems
+from opinionlm.config.config import Config
+from opinionlm.config.unread import refuse_unread
+from opinionlm.data.encoding.collators import PadCollator
 from opinionlm.errors import UserError
 from opinionlm.models.classifier import OpinionClassifier
-from opinionlm.training.averaging import WeightAverage
-from opinionlm.training.batching import EncodedTexts
-from opinionlm.training.frozen_features import fit_head
+from opinionlm.training.batching import EncodedTexts, batch_plan
+from opinionlm.training.ema import WeightAverage
+from opinionlm.training.linear_probe import fit_head
 from opinionlm.training.loop import TrainingLoop
-from opinionlm.training.losses import ExampleLoss
-from opinionlm.training.rdrop import require_dropout
-from opinionlm.training.splits import batch_plan
+from opinionlm.training.losses.base import ExampleLoss
+from opinionlm.training.losses.rdrop import require_dropout
 from opinionlm.training.trainer import OpinionTrainer
-from opinionlm.unread import refuse_unread
 
 Engine = OpinionTrainer | TrainingLoop
 

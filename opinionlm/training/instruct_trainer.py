@@ -16,13 +16,12 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel
 
-from opinionlm.data.encoding import flat_lists, numbers_of
-from opinionlm.data.instruct_encoding import IGNORED
+from opinionlm.data.encoding.columns import IGNORED, flat_lists, numbers_of
 from opinionlm.errors import UserError
 from opinionlm.models.generative import supervised_logits
 from opinionlm.models.quantization import quantized_modules
-from opinionlm.training.step_guard import in_parts
-from opinionlm.training.supervised_loss import SupervisedCrossEntropy
+from opinionlm.training.losses.token import SupervisedCrossEntropy
+from opinionlm.training.out_of_memory import in_parts
 from opinionlm.training.trainer import OpinionTrainer
 
 # From a model and prompts to one prediction each, in their order.
@@ -35,7 +34,7 @@ class InstructTexts(Dataset):
     A negative index ``~i`` gives row ``i`` without an answer: a filler for a process that would get no text.
 
     Args:
-        encoded: as `opinionlm.data.instruct_encoding.encode_examples` returns it.
+        encoded: as `opinionlm.data.encoding.examples.encode_examples` returns it.
         class_weights: weight of an example by its ``label``, ``(classes,)``.
         names: of the examples, for messages, rows as in ``encoded``; by default their numbers.
     """
@@ -156,7 +155,7 @@ class InstructTrainer(OpinionTrainer):
 
         Args:
             model: the language model, possibly wrapped for distribution.
-            inputs: a batch of `opinionlm.data.instruct_encoding.InstructCollator`.
+            inputs: a batch of `opinionlm.data.encoding.collators.InstructCollator`.
         """
         texts = {name: inputs[name] for name in ("input_ids", "attention_mask")}
         found = supervised_logits(model, self.model, texts, inputs["labels"])

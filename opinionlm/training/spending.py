@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from opinionlm.config import Config
+from opinionlm.config.config import HARMLESS, Config
 from opinionlm.training.cost import peak_memory_mb
-from opinionlm.training.frozen_cache import PrefixStates
-from opinionlm.training.runs import HARMLESS, write_json
+from opinionlm.training.prefix_cache import PrefixStates
+from opinionlm.utils.files import write_json
 
 PREPARATION_FILE = "preparation.json"
 # The parts of `total_seconds`, with the words that the terminal and the model card have for them.

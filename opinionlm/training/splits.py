@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase, TrainingArguments
+from transformers import PreTrainedTokenizerBase
 
-from opinionlm.config import Config
-from opinionlm.data.augmentation import with_copies
-from opinionlm.data.encoding import (
-    IGNORED,
-    encode_texts,
-    evaluation_texts,
-    flat_lists,
-    longest_first,
-    numbers_of,
-    subset,
-)
-from opinionlm.data.fingerprints import tokenizer_digest
-from opinionlm.data.platform_prefix import with_platforms
+from opinionlm.config.config import Config
+from opinionlm.data.encoding.augmentation import with_copies
+from opinionlm.data.encoding.columns import IGNORED, flat_lists, longest_first, numbers_of, subset
+from opinionlm.data.encoding.fingerprints import tokenizer_digest
+from opinionlm.data.encoding.platform_prefix import with_platforms
+from opinionlm.data.encoding.soft_labels import mixed_targets, read_soft_labels
+from opinionlm.data.encoding.texts import encode_texts, evaluation_texts
+from opinionlm.data.encoding.word_alignment import encode_words
 from opinionlm.data.prepared import PreparedDataset
-from opinionlm.data.soft_labels import mixed_targets, read_soft_labels
 from opinionlm.data.spec import SPLITS
-from opinionlm.data.word_alignment import encode_words
 from opinionlm.errors import UserError
-from opinionlm.training.batching import BatchPlan, EncodedTexts
-from opinionlm.training.frozen_cache import PrefixStates
-from opinionlm.training.word_blend import check_words
+from opinionlm.models.linear.interpolation import check_words
+from opinionlm.training.batching import EncodedTexts
+from opinionlm.training.prefix_cache import PrefixStates
 
 
 @dataclass(frozen=True)
@@ -140,48 +131,9 @@ def soft_targets(texts: Dataset, prepared: PreparedDataset, config: Config) -> n
     return mixed_targets(np.asarray(texts["label"]), soft, robust.soft_label_share)
 
 
-class HasLengths(Protocol):
-    """Texts whose batches can be planned."""
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens per text, in reading order."""
-
-
 def label_counts(split: Split, prepared: PreparedDataset) -> Counter[int | float]:
     """How often each label occurs in a split: classes and scores per text, tags per labelled token."""
     if prepared.task == "token":
         labels = flat_lists(split.encoded, "labels")[0]
         return Counter(labels[labels != IGNORED].tolist())
     return Counter(numbers_of(split.encoded, "labels").tolist())
-
-
-def batch_plan(texts: HasLengths, config: Config, arguments: TrainingArguments) -> BatchPlan:
-    """The training batches of every epoch that the config asks for, for this process."""
-    data, training = config.data, config.training
-
-    def plan(epochs: int) -> BatchPlan:
-        return BatchPlan(
-            lengths=texts.lengths,
-            batch_size=training.per_device_train_batch_size,
-            max_tokens=data.max_tokens_per_batch,
-            by_length=data.group_by_length,
-            shuffle=data.shuffle,
-            seed=training.seed if arguments.data_seed is None else arguments.data_seed,
-            epochs=epochs,
-            rank=arguments.process_index,
-            processes=arguments.world_size,
-        )
-
-    if training.max_steps <= 0:
-        return plan(max(1, math.ceil(training.num_train_epochs)))
-    # With a token budget the number of batches varies a little by epoch; the first tells how many epochs there are.
-    batches = training.max_steps * training.gradient_accumulation_steps
-    return plan(math.ceil(batches / len(plan(1))) + 1)
-
-
-def optimizer_steps(plan: BatchPlan, arguments: TrainingArguments) -> int:
-    """Steps of a whole run, known before the model: what Trainer counts for itself later."""
-    if arguments.max_steps > 0:
-        return arguments.max_steps
-    return math.ceil(arguments.num_train_epochs * math.ceil(len(plan) / arguments.gradient_accumulation_steps))

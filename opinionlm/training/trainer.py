@@ -25,24 +25,16 @@ from transformers import (
 from transformers.trainer_utils import TrainOutput
 
 from opinionlm.errors import UserError
-from opinionlm.training.averaging import WeightAverage
 from opinionlm.training.batching import BatchPlan, EpochDataLoader, workers_watched
 from opinionlm.training.checkpoints import load_best_weights, load_trained_weights, save_trained_weights, writing
+from opinionlm.training.counters import Counters
+from opinionlm.training.ema import WeightAverage
 from opinionlm.training.interruption import CheckpointKeeper, StopRequest
 from opinionlm.training.loop_state import has_stopped
-from opinionlm.training.losses import ExampleLoss
-from opinionlm.training.rdrop import batch_sum
-from opinionlm.training.step_guard import (
-    Counters,
-    StepFacts,
-    cut,
-    free_memory,
-    in_parts,
-    is_out_of_memory,
-    next_parts,
-    refuse_nonfinite,
-    rows_of,
-)
+from opinionlm.training.losses.base import ExampleLoss
+from opinionlm.training.losses.rdrop import batch_sum
+from opinionlm.training.nonfinite import StepFacts, refuse_nonfinite
+from opinionlm.training.out_of_memory import cut, free_memory, in_parts, is_out_of_memory, next_parts, rows_of
 
 
 class OpinionTrainer(Trainer):
@@ -59,7 +51,7 @@ class OpinionTrainer(Trainer):
         parameter_groups: for the optimizer; by default every trained parameter, weight decay not on biases and norms.
         auxiliary_loss: added to the loss of every step where it returns one (AdaLoRA's orthogonality).
         average: of the trained weights, which evaluation then uses, and which the best checkpoint gives in the end.
-        rdrop_alpha: weight of R-Drop's term, see `opinionlm.training.rdrop.batch_sum`; 0 for none.
+        rdrop_alpha: weight of R-Drop's term, see `opinionlm.training.losses.rdrop.batch_sum`; 0 for none.
         max_nonfinite_steps: steps whose loss or gradient is no number that are skipped before training stops.
         trainer_arguments: passed on to `transformers.Trainer`.
 

@@ -8,9 +8,9 @@ from typing import Any
 from transformers import TrainerState
 from transformers.trainer_utils import TrainOutput
 
-from opinionlm.config import Config
-from opinionlm.training.averaging import decay_at
+from opinionlm.config.config import Config
 from opinionlm.training.batching import BatchPlan
+from opinionlm.training.ema import decay_at
 
 
 def training_facts(config: Config, state: TrainerState, plan: BatchPlan, output: TrainOutput) -> dict[str, Any]:

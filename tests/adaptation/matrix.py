@@ -14,9 +14,9 @@ from torch import nn
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 import opinionlm  # noqa: F401  (registers the model types)
+from opinionlm.adaptation.callbacks import auxiliary_loss, training_callbacks
 from opinionlm.adaptation.methods import apply_adaptation
-from opinionlm.adaptation.schedules import auxiliary_loss, training_callbacks
-from opinionlm.config import Adaptation, MethodConfig
+from opinionlm.config.method_options import Adaptation, MethodConfig
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import anatomy_of, new_backbone
 from opinionlm.models.classifier import OpinionClassifier

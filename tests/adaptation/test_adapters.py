@@ -8,14 +8,18 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-from opinionlm.adaptation.methods import adapt_generative, apply_adaptation, check_length
-from opinionlm.config import Config, MethodConfig, ModelConfig, TrainingConfig, validate
+from opinionlm.adaptation.compatibility import check_length
+from opinionlm.adaptation.methods import adapt_generative, apply_adaptation
+from opinionlm.config.checks import validate
+from opinionlm.config.config import Config
+from opinionlm.config.method_options import MethodConfig
+from opinionlm.config.options import ModelConfig, TrainingConfig
+from opinionlm.config.parser import parse_config
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import load_backbone
 from opinionlm.models.bottleneck import Bottleneck
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.sublayers import text_blocks
-from opinionlm.parsing import parse_config
 from tests.adaptation.matrix import METHODS, batch_of, method_config, tiny_model
 from tests.tiny import FAMILIES, LABELS, save_pretrained_model, tiny_config
 

@@ -7,7 +7,8 @@ import torch
 
 from opinionlm.adaptation.merging import MERGEABLE, merge_adapters, merge_model_folder
 from opinionlm.adaptation.methods import apply_adaptation
-from opinionlm.config import MethodConfig, ModelConfig
+from opinionlm.config.method_options import MethodConfig
+from opinionlm.config.options import ModelConfig
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import load_backbone
 from opinionlm.models.classifier import OpinionClassifier

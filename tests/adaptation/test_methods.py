@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from opinionlm.adaptation.methods import apply_adaptation, trained_blocks
-from opinionlm.config import MethodConfig
+from opinionlm.config.method_options import MethodConfig
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import anatomy_of
 from opinionlm.training.cost import train_flops_per_token

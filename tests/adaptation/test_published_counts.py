@@ -7,7 +7,7 @@ import torch
 from transformers import AutoConfig, PreTrainedConfig
 
 from opinionlm.adaptation.methods import apply_adaptation, count_parameters
-from opinionlm.config import MethodConfig
+from opinionlm.config.method_options import MethodConfig
 from opinionlm.models.backbones import new_backbone
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.tagger import OpinionTagger

@@ -10,13 +10,14 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
-from opinionlm.adaptation.layerwise_lr import parameter_groups
+from opinionlm.adaptation.callbacks import auxiliary_loss, training_callbacks
 from opinionlm.adaptation.methods import apply_adaptation, trained_parameters
-from opinionlm.adaptation.schedules import auxiliary_loss, training_callbacks
-from opinionlm.config import MethodConfig, TrainingConfig
-from opinionlm.data.encoding import PadCollator
+from opinionlm.adaptation.parameter_groups import parameter_groups
+from opinionlm.config.method_options import MethodConfig
+from opinionlm.config.options import TrainingConfig
+from opinionlm.data.encoding.collators import PadCollator
 from opinionlm.training.batching import BatchPlan, EncodedTexts
-from opinionlm.training.losses import WeightedCrossEntropy
+from opinionlm.training.losses.base import WeightedCrossEntropy
 from opinionlm.training.trainer import OpinionTrainer
 from tests.tiny import tiny_classifier
 from tests.training.test_exact_loss import examples

@@ -26,7 +26,7 @@ import train_classifier
 import train_instruct
 from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.experiments import pretrain_domain
-from opinionlm.experiments.ensemble_folder import keep_members
+from opinionlm.inference.saved_decision import keep_members
 from tests.classifier_runs import drawn_posts, write_posts
 from tests.task_data import write_prepared
 from tests.tiny import tiny_tokenizer, wordpiece_tokenizer

@@ -14,11 +14,11 @@ import yaml
 import preprocess
 import reproduce
 from opinionlm.data.accounting import account_lines
-from opinionlm.data.declared import describe_undeclared
-from opinionlm.data.labelling import LabelUse
-from opinionlm.data.pipeline import prepare
+from opinionlm.data.preparation.declared_labels import describe_undeclared
+from opinionlm.data.preparation.label_parsing import LabelUse
+from opinionlm.data.preparation.pipeline import prepare
 from opinionlm.data.prepared import load_prepared
-from opinionlm.data.spec import load_spec
+from opinionlm.data.spec_parsing import load_spec
 from opinionlm.errors import UserError
 from tests.classifier_runs import train
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from opinionlm.data.pipeline import prepare
+from opinionlm.data.preparation.pipeline import prepare
 from opinionlm.data.prepared import PreparedDataset, load_prepared
-from opinionlm.data.spec import load_spec
+from opinionlm.data.spec_parsing import load_spec
 
 CRYPTO = ("cryptoqa", "cryptoqa_paper")
 

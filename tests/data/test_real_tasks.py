@@ -6,12 +6,13 @@ from collections import Counter
 
 import pytest
 
-from opinionlm.data.conll import read_conll
-from opinionlm.data.pipeline import prepare
+from opinionlm.data.iob2 import entity_counts
+from opinionlm.data.preparation.pipeline import prepare
 from opinionlm.data.prepared import PreparedDataset, load_prepared
-from opinionlm.data.sources import SourceNotes
-from opinionlm.data.spec import FileSpec, load_spec
-from opinionlm.data.tagging import entity_counts
+from opinionlm.data.readers.conll import read_conll
+from opinionlm.data.readers.records import SourceNotes
+from opinionlm.data.spec import FileSpec
+from opinionlm.data.spec_parsing import load_spec
 
 WNUT = ("corporation", "creative-work", "group", "location", "person", "product")
 BTC = ("LOC", "ORG", "PER")

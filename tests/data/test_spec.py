@@ -4,7 +4,8 @@ import pytest
 import yaml
 
 from opinionlm.data.cleaning import PROFILES
-from opinionlm.data.spec import DatasetSpec, load_spec, normal_code, spec_from_dict
+from opinionlm.data.spec import DatasetSpec, normal_code
+from opinionlm.data.spec_parsing import load_spec, spec_from_dict
 from opinionlm.errors import UserError
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opinionlm.data.labelling import LabelError, Labeller
+from opinionlm.data.preparation.label_parsing import LabelError, Labeller
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from tests.data.conftest import LABELS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from opinionlm.data.spec import load_spec, spec_from_dict
+from opinionlm.data.spec_parsing import load_spec, spec_from_dict
 from opinionlm.errors import UserError
 
 YAML = """name: {name}

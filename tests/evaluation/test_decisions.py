@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from opinionlm.config import DecisionConfig
+from opinionlm.config.method_options import DecisionConfig, DecisionKind
 from opinionlm.evaluation.decisions import (
     OFFSETS,
     TAUS,
@@ -22,8 +22,7 @@ from opinionlm.evaluation.decisions import (
 )
 from opinionlm.evaluation.hierarchical import lca_heights
 from opinionlm.evaluation.metrics import classification_scores, softmax
-from opinionlm.evaluation.predictions import prediction_header, prediction_rows
-from opinionlm.options import DecisionKind
+from opinionlm.evaluation.prediction_tables import prediction_header, prediction_rows
 from tests.evaluation.test_metrics import OPINIONS
 
 LEAVES = len(OPINIONS.leaves)

@@ -1,4 +1,4 @@
-"""Periods: where one begins, and which are taken; with figures and scores in tests/data/test_times.py."""
+"""Periods: where one begins, and which are taken; with figures and scores in tests/data/readers/test_timestamps.py."""
 
 from __future__ import annotations
 

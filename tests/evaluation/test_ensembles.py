@@ -1,4 +1,4 @@
-"""Averaged probabilities by hand; whole ensembles are in tests/test_ensembles.py."""
+"""Averaged probabilities by hand; whole ensembles are in tests/runs/test_ensembles.py."""
 
 from __future__ import annotations
 

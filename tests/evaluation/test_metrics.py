@@ -22,7 +22,7 @@ from opinionlm.evaluation.metrics import (
     softmax,
     weighted_log_loss,
 )
-from opinionlm.evaluation.predictions import prediction_header, prediction_rows
+from opinionlm.evaluation.prediction_tables import prediction_header, prediction_rows
 
 TREE = {
     "noise": None,

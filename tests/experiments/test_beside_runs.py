@@ -12,7 +12,7 @@ from opinionlm.experiments import group_report
 from opinionlm.experiments.compare import read_run
 from opinionlm.experiments.dashboard.collect import collect
 from opinionlm.experiments.dashboard.payload import build_payload
-from opinionlm.training.run_lock import locked
+from opinionlm.runs.lock import locked
 from tests.experiments.run_folders import write_run
 
 

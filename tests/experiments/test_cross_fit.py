@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import train_classifier
+from opinionlm.data.contamination import save_seen_texts
 from opinionlm.data.prepared import load_prepared
-from opinionlm.data.seen_texts import save_seen_texts
 from opinionlm.errors import UserError
 from opinionlm.experiments import cross_fit
 from opinionlm.experiments.dashboard.collect import collect

@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from opinionlm.config.chosen_metric import direction
 from opinionlm.errors import UserError, run_script
 from opinionlm.experiments.dashboard import payload as payload_module
 from opinionlm.experiments.dashboard.__main__ import main
 from opinionlm.experiments.dashboard.collect import collect
 from opinionlm.experiments.dashboard.page import ASSETS, SCRIPTS, embedded_json, render
-from opinionlm.experiments.dashboard.payload import build_payload, direction
+from opinionlm.experiments.dashboard.payload import build_payload
 from tests.experiments.run_folders import (
     posts,
     write,

@@ -18,10 +18,9 @@ import reproduce
 from opinionlm.errors import UserError
 from opinionlm.experiments.data_tables import is_data_table, load_data_table
 from opinionlm.experiments.grid import SCALES, load_table
-from opinionlm.experiments.grid_runner import require_same_options, runs_of
-from opinionlm.experiments.grid_validation import check_options, plan_text
+from opinionlm.experiments.grid_runner import check_options, plan_text, require_same_options, runs_of
 from opinionlm.experiments.tables import collect, latex, markdown, write_table
-from opinionlm.training.run_lock import locked
+from opinionlm.runs.lock import locked
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = sorted((ROOT / "configs" / "tables").glob("*.yaml"))
@@ -267,7 +266,7 @@ def test_runs_that_outlive_a_killed_grid_are_waited_for(tmp_path, capfd) -> None
     code = f"""
 import os, signal, subprocess
 from pathlib import Path
-from opinionlm.training.run_lock import locked
+from opinionlm.runs.lock import locked
 with locked(Path({str(tmp_path)!r}) / "grid", wait=True, inherited=True) as lock:
     subprocess.Popen(["sh", "-c", "sleep 4; touch {tmp_path}/done"], pass_fds=[lock])
     os.kill(os.getpid(), signal.SIGKILL)

@@ -12,12 +12,12 @@ import torch
 from datasets import Dataset
 from transformers import AutoModel, AutoModelForMaskedLM
 
+from opinionlm.config.parser import parse_config
 from opinionlm.data.prepared import PreparedDataset, load_prepared
 from opinionlm.errors import UserError
 from opinionlm.experiments.pretrain_domain import main
 from opinionlm.models.generative import generative_class
-from opinionlm.parsing import parse_config
-from opinionlm.training.language_modelling import (
+from opinionlm.training.pretraining import (
     TextCollator,
     encode_texts,
     perplexity,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from wandb.sdk.launch.sweeps.utils import load_sweep_config
 
-from opinionlm.experiments.tracking_wandb import wandb_run_id
-from opinionlm.parsing import parse_config
+from opinionlm.config.parser import parse_config
+from opinionlm.reporting.tracking.wandb import wandb_run_id
 
 ROOT = Path(__file__).resolve().parents[2]
 SWEEPS = sorted((ROOT / "configs" / "sweeps").glob("*.yaml"))

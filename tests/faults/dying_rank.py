@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import train_classifier
 from opinionlm.errors import run_script
-from opinionlm.training.losses import WeightedCrossEntropy
+from opinionlm.training.losses.base import WeightedCrossEntropy
 from opinionlm.training.trainer import OpinionTrainer
 
 FAULT, RANK = sys.argv.pop(1), int(os.environ["RANK"])

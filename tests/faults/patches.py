@@ -42,7 +42,7 @@ def workers_die() -> None:
 
 def tracking_breaks() -> None:
     """Tracking works for two log entries, then the connection is gone."""
-    from opinionlm.experiments import tracking_wandb
+    from opinionlm.reporting.tracking import wandb as tracking_wandb
 
     log, calls = tracking_wandb.WandbTracking.log, []
 

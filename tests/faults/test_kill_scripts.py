@@ -130,7 +130,7 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path) -> None:
         "import os, signal, sys, time\n"
         "from concurrent.futures import ProcessPoolExecutor\n"
         "import multiprocessing\n"
-        "from opinionlm.data.workers import obey_parent\n"
+        "from opinionlm.data.preparation.clean_rows import obey_parent\n"
         "if __name__ == '__main__':\n"
         "    context = multiprocessing.get_context('spawn')\n"
         "    pool = ProcessPoolExecutor(1, context, initializer=obey_parent)\n"

@@ -11,7 +11,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from opinionlm.errors import UserError
 from opinionlm.training.engines import Engine
-from opinionlm.training.losses import WeightedCrossEntropy
+from opinionlm.training.losses.base import WeightedCrossEntropy
 from tests.training.test_exact_loss import WEIGHTS
 from tests.training.test_loop import Killer, engine, of
 

@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from opinionlm.config.parser import parse_config
 from opinionlm.data.cleaning import PROFILES, clean_text, judge, text_steps
-from opinionlm.data.conll import read_conll
-from opinionlm.data.sources import Kind, Record, Reject, SourceNotes, read_stream
-from opinionlm.data.spec import FileSpec, load_spec
+from opinionlm.data.readers.conll import read_conll
+from opinionlm.data.readers.records import Kind, Record, Reject, SourceNotes, read_stream
+from opinionlm.data.spec import FileSpec
+from opinionlm.data.spec_parsing import load_spec
 from opinionlm.errors import UserError
-from opinionlm.parsing import parse_config
 
 # No input of a few kilobytes may take longer; a case takes a millisecond.
 SECONDS = 5.0

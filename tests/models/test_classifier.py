@@ -10,7 +10,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 import opinionlm  # noqa: F401  (registers the model type)
 from opinionlm.adaptation.methods import apply_adaptation, count_parameters
-from opinionlm.config import MethodConfig, ModelConfig
+from opinionlm.config.method_options import MethodConfig
+from opinionlm.config.options import ModelConfig
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import anatomy_of, load_backbone, new_backbone, trained_block_names
 from opinionlm.models.classifier import OpinionClassifier

@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedModel
 
 from opinionlm.adaptation.methods import adapt_generative
-from opinionlm.config import MethodConfig
+from opinionlm.config.method_options import MethodConfig
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import read_model_config
 from opinionlm.models.generative import generative_class, load_generative, output_layer, supervised_logits

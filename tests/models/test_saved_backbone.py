@@ -11,9 +11,9 @@ import yaml
 from safetensors.torch import load_file
 
 from opinionlm.adaptation.build import load_checked_backbone
+from opinionlm.config.parser import parse_config
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import read_model_config
-from opinionlm.parsing import parse_config
 from tests.classifier_runs import train
 
 

@@ -9,7 +9,8 @@ from transformers import pipeline as transformers_pipeline
 
 import opinionlm  # noqa: F401  (registers the model types)
 from opinionlm.adaptation.methods import apply_adaptation, count_parameters
-from opinionlm.config import MethodConfig, ModelConfig
+from opinionlm.config.method_options import MethodConfig
+from opinionlm.config.options import ModelConfig
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import load_backbone, new_backbone
 from opinionlm.models.classifier import OpinionClassifier

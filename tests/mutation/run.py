@@ -35,40 +35,46 @@ EQUIVALENT = Path(__file__).resolve().parent / "equivalent.yaml"
 # Draws are spread evenly over these subjects; paths below opinionlm/.
 SUBJECTS = {
     "losses": [
-        "training/losses.py",
-        "training/tree_losses.py",
-        "training/imbalance.py",
-        "training/rdrop.py",
-        "training/loss_choice.py",
-        "training/supervised_loss.py",
-        "training/logistic.py",
+        "training/losses/base.py",
+        "training/losses/hierarchical.py",
+        "training/losses/imbalance.py",
+        "training/losses/rdrop.py",
+        "tasks/losses.py",
+        "training/losses/token.py",
+        "models/linear/logistic_regression.py",
     ],
     "metrics": [
         "evaluation/metrics.py",
         "evaluation/hierarchical.py",
         "evaluation/tagging.py",
         "evaluation/similarity.py",
-        "evaluation/text_metrics.py",
+        "evaluation/generation_metrics.py",
         "evaluation/significance.py",
         "evaluation/drift.py",
     ],
     "decisions": [
         "evaluation/decisions.py",
-        "evaluation/label_sets.py",
+        "evaluation/conformal.py",
         "evaluation/calibration.py",
-        "evaluation/label_calibration.py",
+        "evaluation/prompt_calibration.py",
         "evaluation/ensembles.py",
     ],
-    "splits": ["data/splits.py", "data/split_files.py", "data/folds.py", "data/balance.py", "training/splits.py"],
+    "splits": [
+        "data/preparation/splits.py",
+        "data/preparation/split_files.py",
+        "data/preparation/folds.py",
+        "data/preparation/balance.py",
+        "training/splits.py",
+    ],
     "cleaning": [
         "data/cleaning.py",
-        "data/clean_rows.py",
-        "data/copies.py",
-        "data/deduplication.py",
-        "data/seen_texts.py",
+        "data/preparation/clean_rows.py",
+        "data/preparation/deduplication.py",
+        "data/preparation/deduplication.py",
+        "data/contamination.py",
     ],
-    "batching": ["training/batching.py", "training/step_guard.py"],
-    "checkpoints": ["training/checkpoints.py", "training/averaging.py", "training/loop_state.py"],
+    "batching": ["training/batching.py", "training/out_of_memory.py"],
+    "checkpoints": ["training/checkpoints.py", "training/ema.py", "training/loop_state.py"],
 }
 
 
@@ -107,7 +113,7 @@ def draw(root: Path, count: int, seed: int, only: str = "*") -> list[Mutant]:
         root: of the checkout.
         count: how many; fewer where there are no more.
         seed: of the drawing.
-        only: pattern that a path such as ``opinionlm/training/losses.py`` must match.
+        only: pattern that a path such as ``opinionlm/training/losses/base.py`` must match.
     """
     queues = []
     for subject, paths in SUBJECTS.items():

@@ -9,10 +9,11 @@ from datasets import Dataset, concatenate_datasets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opinionlm.data.encoding import PadCollator, flat_ids, numbers_of
+from opinionlm.data.encoding.collators import PadCollator
+from opinionlm.data.encoding.columns import IGNORED, flat_ids, numbers_of
 from opinionlm.errors import UserError
 from opinionlm.training import batching
-from opinionlm.training.batching import IGNORED, POOL_BATCHES, BatchPlan, EncodedTexts, workers_watched
+from opinionlm.training.batching import POOL_BATCHES, BatchPlan, EncodedTexts, workers_watched
 
 
 @settings(max_examples=120, deadline=None)

@@ -9,8 +9,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from opinionlm.config import Config, TrainingConfig
+from opinionlm.config.config import Config
+from opinionlm.config.options import TrainingConfig
 from opinionlm.errors import UserError
+from opinionlm.runs.folder import require_same_start
 from opinionlm.training.checkpoints import (
     AVERAGED,
     damage,
@@ -22,7 +24,7 @@ from opinionlm.training.checkpoints import (
     seal,
     writing,
 )
-from opinionlm.training.runs import clear_temporaries, require_same_start, write_json
+from opinionlm.utils.files import clear_temporaries, write_json
 from tests.tiny import tiny_classifier
 
 

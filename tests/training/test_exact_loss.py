@@ -14,9 +14,9 @@ import torch
 from datasets import Dataset
 from transformers import TrainerCallback, TrainingArguments
 
-from opinionlm.data.encoding import PadCollator
+from opinionlm.data.encoding.collators import PadCollator
 from opinionlm.training.batching import BatchPlan, EncodedTexts
-from opinionlm.training.losses import ExampleLoss, WeightedCrossEntropy, inverse_frequency_weights
+from opinionlm.training.losses.base import ExampleLoss, WeightedCrossEntropy, inverse_frequency_weights
 from opinionlm.training.trainer import OpinionTrainer
 from tests.tiny import tiny_classifier
 

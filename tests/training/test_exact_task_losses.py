@@ -14,9 +14,9 @@ import torch
 from datasets import Dataset
 from transformers import TrainingArguments
 
-from opinionlm.data.encoding import PadCollator
+from opinionlm.data.encoding.collators import PadCollator
 from opinionlm.training.batching import BatchPlan, EncodedTexts, ignored_label
-from opinionlm.training.losses import ExampleLoss, MeanSquaredError, WeightedCrossEntropy
+from opinionlm.training.losses.base import ExampleLoss, MeanSquaredError, WeightedCrossEntropy
 from opinionlm.training.trainer import OpinionTrainer
 from tests.tiny import TAGS, tiny_scorer, tiny_tagger
 from tests.training.test_exact_loss import Spy, assert_same

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from opinionlm.training.step_guard import Counters
+from opinionlm.training.counters import Counters
 from tests.faults.test_steps import KINDS, Poisoned
 from tests.training.test_loop import Killer, engine
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from opinionlm.trainer_arguments import HONOURED, OWN_FIELDS
+from opinionlm.config.trainer_arguments import HONOURED, OWN_FIELDS
 from opinionlm.training.batching import EncodedTexts
 from tests.honoured_runs import WAYS, assert_best_is_the_named_checkpoint, history, run, values, write_settings
 

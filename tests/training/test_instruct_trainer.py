@@ -15,12 +15,12 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, TrainingArguments
 
-from opinionlm.data.instruct_encoding import InstructCollator
+from opinionlm.data.encoding.collators import InstructCollator
 from opinionlm.errors import UserError
 from opinionlm.models.generative import generative_class
 from opinionlm.training.batching import BatchPlan
 from opinionlm.training.instruct_trainer import InstructSplit, InstructTexts, InstructTrainer
-from opinionlm.training.supervised_loss import SupervisedCrossEntropy, TokenCrossEntropy
+from opinionlm.training.losses.token import SupervisedCrossEntropy, TokenCrossEntropy
 from tests.tiny import tiny_config
 from tests.training.test_exact_loss import Spy, assert_same
 
@@ -175,7 +175,7 @@ def test_loss_by_hand() -> None:
 
 @pytest.mark.parametrize("chunk", [1, 7, 1 << 24])
 def test_chunks_change_nothing(chunk: int, monkeypatch) -> None:
-    monkeypatch.setattr("opinionlm.training.supervised_loss.CHUNK", chunk * 11)
+    monkeypatch.setattr("opinionlm.training.losses.token.CHUNK", chunk * 11)
     logits = torch.randn(20, 11, dtype=torch.float64, requires_grad=True)
     targets, weights = torch.randint(0, 11, (20,)), torch.rand(20)
     losses = TokenCrossEntropy.apply(logits, targets)

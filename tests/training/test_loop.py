@@ -10,11 +10,11 @@ import torch
 from sklearn.metrics import f1_score
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
 
-from opinionlm.data.encoding import PadCollator
-from opinionlm.training.averaging import WeightAverage
+from opinionlm.data.encoding.collators import PadCollator
 from opinionlm.training.batching import BatchPlan, EncodedTexts
+from opinionlm.training.ema import WeightAverage
 from opinionlm.training.loop import TrainingLoop
-from opinionlm.training.losses import ExampleLoss, WeightedCrossEntropy
+from opinionlm.training.losses.base import ExampleLoss, WeightedCrossEntropy
 from opinionlm.training.trainer import OpinionTrainer
 from tests.tiny import tiny_classifier
 from tests.training.test_exact_loss import WEIGHTS, examples

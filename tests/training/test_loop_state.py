@@ -10,13 +10,7 @@ import torch
 from transformers import EarlyStoppingCallback, TrainerControl, TrainerState
 from transformers.trainer_callback import TrainerCallback
 
-from opinionlm.training.loop_state import (
-    has_stopped,
-    keep_callbacks,
-    load_progress,
-    restore_callbacks,
-    save_progress,
-)
+from opinionlm.training.loop_state import has_stopped, keep_callbacks, load_progress, restore_callbacks, save_progress
 
 
 def optimizer_after(steps: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:

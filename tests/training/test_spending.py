@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import train_classifier
-from opinionlm.config import Config
+from opinionlm.config.config import Config
 from opinionlm.training.batching import BatchPlan
 from opinionlm.training.cost import block_flops
-from opinionlm.training.frozen_cache import PrefixStates
+from opinionlm.training.prefix_cache import PrefixStates
 from opinionlm.training.spending import (
     Preparation,
     add_preparation,

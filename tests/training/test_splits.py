@@ -9,22 +9,15 @@ import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
 
-from opinionlm.data.augmentation import MARK
-from opinionlm.data.encoding import IGNORED
+from opinionlm.config.parser import parse_config
+from opinionlm.data.encoding.augmentation import MARK
+from opinionlm.data.encoding.columns import IGNORED
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
-from opinionlm.parsing import parse_config
-from opinionlm.training.batching import BatchPlan
+from opinionlm.training.batching import BatchPlan, batch_plan, optimizer_steps
 from opinionlm.training.engines import check_task
-from opinionlm.training.splits import (
-    Split,
-    batch_plan,
-    encode_splits,
-    label_counts,
-    optimizer_steps,
-    soft_targets,
-)
+from opinionlm.training.splits import Split, encode_splits, label_counts, soft_targets
 from tests.tiny import tiny_tokenizer
 
 LEAVES = ["noise", "objective", "positive"]

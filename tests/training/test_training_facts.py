@@ -7,7 +7,7 @@ import pytest
 from transformers import TrainerState
 from transformers.trainer_utils import TrainOutput
 
-from opinionlm.config import Config
+from opinionlm.config.config import Config
 from opinionlm.training.batching import BatchPlan
 from opinionlm.training.training_facts import describe_batches, describe_steps, training_facts, training_rows
 

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opinionlm.config import Config
+from opinionlm.config.config import Config
+from opinionlm.config.parser import parse_config
 from opinionlm.errors import UserError, run_script
-from opinionlm.parsing import parse_config
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
 
     # Imported late, so that --help and config errors answer at once.
     from opinionlm.adaptation.adapt.search import keep_best, mine
-    from opinionlm.data.tokens import load_tokenizer
+    from opinionlm.data.preparation.tokens import load_tokenizer
 
     tokenizer = load_tokenizer(config.model.tokenizer_name_or_path or config.model.model_name_or_path)
     rows = training_token_ids(config, tokenizer)
@@ -62,9 +62,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def training_token_ids(config: Config, tokenizer: Tokenizer) -> list[list[int]]:
     """Token ids of the training texts that a config names, untruncated and without special tokens."""
-    from opinionlm.data.encoding import subset
-    from opinionlm.data.platforms import load_data
-    from opinionlm.data.tokens import token_ids
+    from opinionlm.data.encoding.columns import subset
+    from opinionlm.data.loading import load_data
+    from opinionlm.data.preparation.tokens import token_ids
 
     data = config.data
     prepared = load_data(data)

@@ -22,12 +22,12 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
-from opinionlm.adapt_rules import sequence_problems
 from opinionlm.adaptation.adapt.contiguous import closed_contiguous
 from opinionlm.adaptation.adapt.corpus import build_corpus
 from opinionlm.adaptation.adapt.gapped import SearchExplodedError, closed_gapped
 from opinionlm.adaptation.adapt.perplexity import perplexities
-from opinionlm.config import AdaptConfig
+from opinionlm.config.checks import sequence_problems
+from opinionlm.config.method_options import AdaptConfig
 from opinionlm.errors import UserError
 
 

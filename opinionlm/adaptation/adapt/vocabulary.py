@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from opinionlm.adapt_rules import single_text_problem, uses_task_tokens
 from opinionlm.adaptation.adapt.search import MinedSequence, keep_best, mine
 from opinionlm.adaptation.adapt.task_tokens import TaskTokens
 from opinionlm.adaptation.adapt.tokenizer import TaskTokenTokenizer
-from opinionlm.config import Config
-from opinionlm.data.encoding import subset
+from opinionlm.config.checks import single_text_problem, uses_task_tokens
+from opinionlm.config.config import Config
+from opinionlm.data.encoding.columns import subset
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.errors import UserError
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from opinionlm.data.preparation.ledger import EXPLANATIONS
 from opinionlm.data.prepared import read_manifest
-from opinionlm.data.report import EXPLANATIONS
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from opinionlm.errors import UserError
-from opinionlm.training.runs import write_text
+from opinionlm.utils.files import write_text
 
 ASSETS = Path(__file__).parent / "assets"
 # In the order in which they build on each other; together they are one script.

@@ -11,12 +11,12 @@ from itertools import groupby
 from os.path import commonprefix
 from typing import Any
 
-from opinionlm.chosen_metric import direction
+from opinionlm.config.chosen_metric import direction
 from opinionlm.experiments.dashboard.collect import SPLITS, Collection, Run
 from opinionlm.experiments.dashboard.data_reports import DataReport
 from opinionlm.experiments.dashboard.predictions import MISTAKES, SAMPLE, SHOWN_CHARACTERS, PredictedRow
 from opinionlm.experiments.seed_families import NOT_COMPARED, one_per_seed
-from opinionlm.experiments.seeds import mean_and_interval
+from opinionlm.runs.seeds import mean_and_interval
 
 # Over all runs and splits; with more runs every run gets fewer rows.
 MOST_PREDICTIONS = 12_000

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from opinionlm.adaptation.adapt import gapped, mining
 from opinionlm.adaptation.adapt.search import MinedSequence, keep_best, mine
-from opinionlm.config import AdaptConfig
+from opinionlm.config.method_options import AdaptConfig
 from opinionlm.errors import UserError
 from tests.adaptation.adapt.oracles import Found, Texts, brute_force, occurs, without_open
 

@@ -13,13 +13,13 @@ from torch import nn
 from opinionlm.adaptation.adapt.modules import Sublayer, sublayers_of
 from opinionlm.adaptation.adapt.selection import Selection, apply_selection, select_modules, selected_sublayers
 from opinionlm.adaptation.adapt.sensitivity import Sensitivity, measure_sensitivity, warm_up_head
-from opinionlm.config import MethodConfig
+from opinionlm.config.method_options import MethodConfig
 from opinionlm.errors import UserError
-from opinionlm.experiments.figures import save_figure
-from opinionlm.experiments.sensitivity_figure import sensitivity_figure
 from opinionlm.models.backbones import anatomy_of, new_backbone
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.task_embedding import add_task_rows, task_rows
+from opinionlm.reporting.figures import save_figure
+from opinionlm.reporting.sensitivity_figure import sensitivity_figure
 from opinionlm.training.cost import train_flops_per_token
 from tests.tiny import FAMILIES, tiny_classifier, tiny_config
 

@@ -16,7 +16,7 @@ from opinionlm.adaptation.adapt.matching import SequenceMatcher
 from opinionlm.adaptation.adapt.task_tokens import TaskTokens
 from opinionlm.adaptation.adapt.tokenizer import TaskTokenTokenizer
 from opinionlm.adaptation.methods import apply_adaptation
-from opinionlm.config import MethodConfig
+from opinionlm.config.method_options import MethodConfig
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import new_backbone
 from opinionlm.models.task_embedding import TaskEmbedding, add_task_rows, task_rows

@@ -1,0 +1,194 @@
+"""Layer-wise learning rates: the lower a block, the slower it learns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, Trainer, TrainingArguments, get_scheduler
+from transformers.trainer_pt_utils import get_parameter_names
+from transformers.trainer_utils import SchedulerType
+
+from opinionlm.adaptation.methods import adapted_part
+from opinionlm.config.method_options import MethodConfig
+from opinionlm.config.options import TrainingConfig
+from opinionlm.errors import UserError
+from opinionlm.models.sublayers import normalisation_layers, text_blocks
+
+
+def parameter_groups(
+    model: PreTrainedModel, method: MethodConfig, training: TrainingConfig
+) -> list[dict[str, Any]] | None:
+    """Groups for the optimizer under ``layerwise_lr``, None for every other method.
+
+    The head, the final norm and whatever else stands above the blocks learn at ``learning_rate``, the block k places
+    below them at ``learning_rate * decay**k`` (k = 1 for the topmost), the embedding one place below the lowest block
+    (Howard and Ruder 2018, section 3.2). Biases and norms get no weight decay.
+
+    Returns:
+        ``{"params", "lr", "weight_decay"}`` each, lowest learning rate first.
+    """
+    if method.adaptation != "layerwise_lr":
+        return None
+    part = adapted_part(model)
+    anatomy = text_blocks(part)
+    depth: dict[nn.Parameter, int] = {}
+    for place, block in enumerate(reversed(anatomy.blocks), start=1):
+        depth |= dict.fromkeys(block.parameters(), place)
+    for module in anatomy.before_blocks:
+        depth |= dict.fromkeys(module.parameters(), len(anatomy.blocks) + 1)
+
+    head_norms = [module for module in model.modules() if isinstance(module, nn.LayerNorm)]
+    undecayed = {weight for norm in [*normalisation_layers(part), *head_norms] for weight in norm.parameters()}
+    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            decays = parameter not in undecayed and name.rsplit(".", 1)[-1] != "bias"
+            groups.setdefault((depth.get(parameter, 0), decays), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": training.learning_rate * method.layerwise_lr_decay**place,
+            "weight_decay": training.weight_decay if decays else 0.0,
+        }
+        for (place, decays), parameters in sorted(groups.items(), key=lambda group: group[0], reverse=True)
+    ]
+
+
+# Names of parameters that weight decay would only shrink towards a useless value; Trainer's own list.
+NO_DECAY = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
+
+
+def decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """Trained parameters in two groups: with weight decay, and biases and norms without.
+
+    Args:
+        model: the model, its adaptation applied.
+        weight_decay: of the first group.
+    """
+    decaying = set(get_parameter_names(model, [nn.LayerNorm], NO_DECAY))
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return [
+        {"params": [p for name, p in trained.items() if name in decaying], "weight_decay": weight_decay},
+        {"params": [p for name, p in trained.items() if name not in decaying], "weight_decay": 0.0},
+    ]
+
+
+# 8-bit optimizers keep the state of smaller tensors in full precision.
+DUMMY_WIDTH = 64
+# Steps of a schedule whose length the data decide.
+NOMINAL_STEPS = 1000
+# A schedule that follows a score steps at every evaluation.
+PLATEAU = (SchedulerType.REDUCE_ON_PLATEAU,)
+
+
+def check_optimizer(arguments: TrainingArguments, source: str) -> None:
+    """Make the optimizer on a dummy layer and take a step.
+
+    Args:
+        arguments: of the run.
+        source: of the options, for errors.
+
+    Raises:
+        UserError: a package, a processor or a valid value is missing.
+    """
+    layer = nn.Linear(DUMMY_WIDTH, DUMMY_WIDTH, device=arguments.device)
+    try:
+        optimizer = new_optimizer(arguments, layer, decay_groups(layer, arguments.weight_decay))
+        for parameter in layer.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+    except Exception as error:
+        raise UserError(
+            f"{source}: optim: {arguments.optim.value!r} does not work with these options on this machine: "
+            f"{one_line(error)}; use adamw_torch, or leave the options of the optimizer out"
+        ) from error
+
+
+def new_optimizer(arguments: TrainingArguments, model: nn.Module, groups: list[dict]) -> torch.optim.Optimizer:
+    """The optimizer that ``optim`` names, with Trainer's own settings of it (8-bit and paged ones included)."""
+    optimizer_class, settings = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
+    return optimizer_class(groups, **settings)
+
+
+def check_schedule(arguments: TrainingArguments, source: str, total_steps: int | None = None) -> None:
+    """Make the schedule and run through it.
+
+    Args:
+        arguments: of the run.
+        source: of the options, for errors.
+        total_steps: optimizer steps of the run, once they are known.
+
+    Raises:
+        UserError: arguments that the schedule does not take, rates that are no numbers, or a decay that does not fit
+            into the steps.
+    """
+    name, known = (
+        arguments.lr_scheduler_type,
+        total_steps or (arguments.max_steps if arguments.max_steps > 0 else None),
+    )
+    total = known or NOMINAL_STEPS
+    try:
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=arguments.learning_rate)
+        schedule = new_schedule(arguments, optimizer, total)
+        rates = []
+        for _ in range(0 if name in PLATEAU else min(total, NOMINAL_STEPS)):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step()
+    except Exception as error:
+        raise UserError(
+            f"{source}: lr_scheduler_type: {name.value!r} does not work with lr_scheduler_kwargs "
+            f"{arguments.lr_scheduler_kwargs or 'left out'}: {one_line(error)}"
+        ) from error
+    # A hair above the peak is rounding.
+    if not all(0 <= rate <= arguments.learning_rate * (1 + 1e-6) for rate in rates):
+        raise UserError(
+            f"{source}: lr_scheduler_kwargs: {arguments.lr_scheduler_kwargs} gives learning rates outside of 0 to "
+            f"learning_rate ({arguments.learning_rate:g}), for instance {max(rates):g}; correct them"
+        )
+    decay = (arguments.lr_scheduler_kwargs or {}).get("num_decay_steps", 0)
+    warmup = arguments.get_warmup_steps(total)
+    if known is not None and decay + warmup > known:
+        raise UserError(
+            f"{source}: lr_scheduler_kwargs: num_decay_steps: {decay} and a warm-up of {warmup} steps do not fit into "
+            f"the {known} steps of this run; lower them, or use lr_scheduler_type: cosine"
+        )
+
+
+def new_schedule(
+    arguments: TrainingArguments, optimizer: torch.optim.Optimizer, total_steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """The learning rate schedule over so many optimizer steps, as Trainer makes it."""
+    return get_scheduler(
+        arguments.lr_scheduler_type,
+        optimizer,
+        num_warmup_steps=arguments.get_warmup_steps(total_steps),
+        num_training_steps=total_steps,
+        scheduler_specific_kwargs=arguments.lr_scheduler_kwargs,
+    )
+
+
+def check_compiler(arguments: TrainingArguments, source: str) -> None:
+    """Compile a dummy layer where the model is to be compiled.
+
+    Raises:
+        UserError: backend, mode or compiler are not there.
+    """
+    if not arguments.torch_compile:
+        return
+    layer = nn.Linear(DUMMY_WIDTH, DUMMY_WIDTH, device=arguments.device)
+    backend, mode = arguments.torch_compile_backend, arguments.torch_compile_mode
+    try:
+        torch.compile(layer, backend=backend, mode=mode)(torch.ones(1, DUMMY_WIDTH, device=arguments.device))
+    except Exception as error:
+        raise UserError(
+            f"{source}: torch_compile: backend {backend!r}, mode {mode!r} do not work on this machine: "
+            f"{one_line(error)}; set torch_compile: false"
+        ) from error
+
+
+def one_line(error: Exception) -> str:
+    """What an error of a library says, short enough for one line."""
+    return " ".join(str(error).split())[:300]

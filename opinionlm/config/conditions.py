@@ -1,0 +1,65 @@
+"""What has to be chosen for an option to be read, declared beside the option.
+
+`opinionlm.config.unread` makes use of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+from enum import Enum
+from typing import Any, Literal
+
+Script = Literal["train_classifier", "train_instruct", "prompt", "mining", "pretrain"]
+
+
+class Presence(Enum):
+    """What a condition asks of an option whose value does not matter."""
+
+    GIVEN = "with"
+    ABSENT = "without"
+
+
+GIVEN, ABSENT = Presence.GIVEN, Presence.ABSENT
+
+# The name of a choice, and which of its values read the option. All conditions have to hold.
+Conditions = Mapping[str, tuple[Any, ...] | Presence]
+
+# Scripts that share options.
+CLASSIFIER: tuple[Script, ...] = ("train_classifier",)
+FINE_TUNING: tuple[Script, ...] = ("train_classifier", "train_instruct")
+TRAINING: tuple[Script, ...] = (*FINE_TUNING, "pretrain")
+EVALUATION: tuple[Script, ...] = (*FINE_TUNING, "prompt")
+RUNS: tuple[Script, ...] = (*TRAINING, "prompt")
+EVERYWHERE: tuple[Script, ...] = (*RUNS, "mining")
+
+# Conditions of many options.
+GRADIENT_STEPS: Conditions = {"engine": ("trainer", "loop")}
+LANGUAGE_MODEL: Conditions = {"engine": ("trainer", "loop", "sklearn")}
+LABELS_OF_TEXTS: Conditions = {"task": ("sequence",)}
+
+
+# Option → the one that decides in its place, as transformers' does: where both are stated, whatever the place, the
+# first is set back to its default and a line says so. Everything else that is not read and stated there is refused.
+DECIDED_BY = {"num_train_epochs": "max_steps"}
+
+
+def option(
+    default: Any,
+    help: str,
+    when: Conditions | tuple[Conditions, ...] = (),
+    scripts: tuple[Script, ...] | None = None,
+) -> Any:
+    """A dataclass field with a help text; mutable defaults are copied for every instance.
+
+    Args:
+        default: its value where none is given.
+        help: what it is.
+        when: the choices under which it is read; of several sets of conditions one has to hold. By default always.
+            Choices are options of any group, and those of `opinionlm.config.unread.FACTS`.
+        scripts: that have it; by default those of its group.
+    """
+    metadata = {"help": help, "when": when if isinstance(when, tuple) else (when,), "scripts": scripts}
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)

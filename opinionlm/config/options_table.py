@@ -1,0 +1,56 @@
+"""The table of all options for docs/options.md.
+
+python -m opinionlm.config.options_table > docs/options.md
+"""
+
+from __future__ import annotations
+
+from opinionlm.config.config import GROUPS, declared, default_of, scripts_of
+from opinionlm.config.unread import read_by
+
+SHORT = {"train_classifier": "classifier", "train_instruct": "instruct"}
+HEAD = """# Options
+
+Made by `python -m opinionlm.config.options_table > docs/options.md` from the declarations in
+`opinionlm/config/options.py` and `opinionlm/config/method_options.py`; a test compares the two. Names are those of the
+YAML files and of the command line.
+
+An option that differs from its default although the chosen way does not read it is refused, before anything is
+loaded: "read by" says what has to be chosen. Where the choice is made on the command line (`--engine tfidf`) and the
+option stands in the YAML file, its default is used and a line says so; `config.yaml` of the run holds what was used.
+Where both `max_steps` and `num_train_epochs` are stated, wherever that is, `max_steps` decides; the epochs are left
+out and a line says so. In a table of `reproduce.py` an option is left out of the cells that do not read it; one that
+no cell reads is refused.
+What `auto` or the data decide is checked again when the data are read. Where things lie (`output_dir`, `data_dir`,
+`prepared_dir`) may be said even where nothing comes to lie there.
+
+Scripts: classifier (`train_classifier.py`, and `opinionlm.experiments.cross_fit`), instruct (`train_instruct.py`),
+prompt (`prompt.py`), pretrain (`opinionlm.experiments.pretrain_domain`), mining (`opinionlm.adaptation.adapt.mining`,
+which takes the YAML of a classifier and reads its own options there). Other fields of
+`transformers.TrainingArguments`: docs/trainer_arguments.md.
+"""
+
+
+def table() -> str:
+    """The page: a section per group, a row per option."""
+    lines = [HEAD]
+    for group, kind in GROUPS.items():
+        lines += [f"## {group}", "", (kind.__doc__ or "").splitlines()[0], ""]
+        lines += ["| option | default | scripts | read by | |", "| --- | --- | --- | --- | --- |"]
+        for name, (owner, entry) in declared().items():
+            if owner != group or name == "extra":
+                continue
+            scripts = ", ".join(SHORT.get(script, script) for script in scripts_of(name))
+            words = {SHORT.get(script, script): read_by(name, script) for script in scripts_of(name)}
+            found = [one for one in dict.fromkeys(words.values()) if one]
+            if len({*words.values()}) > 1:
+                found = [f"{', '.join(script for script in words if words[script] == one)}: {one}" for one in found]
+            when = "; ".join(found)
+            meaning = entry.metadata["help"].replace("|", "\\|")
+            lines.append(f"| `{name}` | `{default_of(name)!r}` | {scripts} | {when} | {meaning} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table(), end="")

@@ -1,0 +1,188 @@
+"""Rules across the fields of TrainingArguments, checked before a model or data are loaded."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from opinionlm.config.chosen_metric import metric_problems
+from opinionlm.config.method_options import FREEZING
+from opinionlm.config.optimization import (
+    NEEDED,
+    OPTIMIZERS,
+    OTHER_OPTIMIZERS,
+    OTHER_SCHEDULES,
+    SCHEDULES,
+    SET_BY_US,
+    WITHOUT_WARMUP,
+)
+from opinionlm.config.options import TrainingConfig
+from opinionlm.config.trainer_arguments import HONOURED, SAVING, joined_arguments
+from opinionlm.errors import UserError
+from opinionlm.utils.typed_values import CommandLineText, convert
+
+if TYPE_CHECKING:
+    from opinionlm.config.config import Config
+
+# What stands before the embeddings of a text, or in their place.
+LEARNED_INPUTS = ("prefix", "p_tuning_v2", "prompt", "p_tuning")
+
+
+def trainer_problems(config: Config) -> list[str]:
+    """What is wrong with the fields that a run sets, as far as no data have to be known for it."""
+    training = config.training
+    problems = engine_problems_of_fields(training)
+    problems += optimizer_problems(training) + schedule_problems(config) + saving_problems(training)
+    problems += metric_problems(config)
+    extra = training.extra
+
+    def require(holds: bool, name: str, reason: str) -> None:
+        if not holds:
+            problems.append(f"{name}: {extra[name]!r} {reason}")
+
+    for name, least in (("data_seed", 0), ("torch_empty_cache_steps", 1), ("ddp_timeout", 1)):
+        require(extra.get(name, least) >= least, name, f"must be at least {least}")
+    for name in ("adam_beta1", "adam_beta2"):
+        require(0 <= extra.get(name, 0) < 1, name, "must be in [0, 1)")
+    require(0 < extra.get("adam_epsilon", 0.5) < 1, "adam_epsilon", "must be positive and below 1")
+    if extra.get("logging_strategy", "steps") != "steps" and training.logging_steps != TrainingConfig().logging_steps:
+        problems.append(
+            f"logging_steps: {training.logging_steps:g} is read with logging_strategy: steps; leave one of the two out"
+        )
+    for name in ("torch_compile_backend", "torch_compile_mode"):
+        if extra.get(name) is not None:
+            require(
+                extra.get("torch_compile", False), name, "belongs to torch_compile: true; set that, or leave it out"
+            )
+    if "neftune_noise_alpha" in extra:
+        require(extra["neftune_noise_alpha"] > 0, "neftune_noise_alpha", "must be positive, or left out")
+        require(
+            config.method.adaptation not in (*FREEZING, *LEARNED_INPUTS),
+            "neftune_noise_alpha",
+            f"is noise on the embeddings, which adaptation: {config.method.adaptation} computes once or replaces; use "
+            "adaptation: full or lora",
+        )
+    return problems
+
+
+def engine_problems_of_fields(training: TrainingConfig) -> list[str]:
+    """Fields that the engine does not read."""
+    problems = []
+    for name, value in training.extra.items():
+        engines = HONOURED[name].engines if name in HONOURED else ("trainer", "loop")
+        if training.engine not in engines:
+            problems.append(
+                f"{name}: {value!r} is not read by engine: {training.engine}; leave it out, or set engine: "
+                f"{' or '.join(engines)}"
+            )
+    return problems
+
+
+def optimizer_problems(training: TrainingConfig) -> list[str]:
+    """An optimizer that does not exist or is not used here, and settings that it does not read."""
+    name, extra = training.optim, training.extra
+    if name in OTHER_OPTIMIZERS:
+        return [f"optim: {name!r} {OTHER_OPTIMIZERS[name]}; use one of {', '.join(OPTIMIZERS)}"]
+    if name not in OPTIMIZERS:
+        return [f"optim: {name!r} is no optimizer{nearest(name, OPTIMIZERS)}"]
+    facts, problems = OPTIMIZERS[name], []
+    for field in ("adam_beta1", "adam_beta2", "adam_epsilon"):
+        if field in extra and field not in facts.adam:
+            problems.append(
+                f"{field}: {extra[field]!r} is not read by optim: {name}; leave it out, or use adamw_torch"
+            )
+    types = dict(facts.arguments)
+    # As transformers cuts the text.
+    for pair in filter(None, (extra.get("optim_args") or "").replace(" ", "").split(",")):
+        argument, equals, text = pair.partition("=")
+        if argument == "weight_decay" or f"adam_{argument}" in HONOURED or argument in ("lr", "learning_rate"):
+            own = {"weight_decay": "weight_decay", "lr": "learning_rate", "learning_rate": "learning_rate"}
+            problems.append(f"optim_args: {pair!r}: set {own.get(argument, f'adam_{argument}')} instead")
+        elif not equals or argument not in types:
+            known = f"takes {', '.join(types)}, as in {next(iter(types))}=0.9" if types else "takes none; leave it out"
+            problems.append(f"optim_args: {pair!r} is no argument of optim: {name}, which {known}")
+        else:
+            problems += conversion_problems(CommandLineText(text), types[argument], f"optim_args: {argument}")
+    return problems
+
+
+def schedule_problems(config: Config) -> list[str]:
+    """A schedule that does not exist, arguments that it does not take or lacks, a warm-up that it has not."""
+    training = config.training
+    name, given = training.lr_scheduler_type, training.extra.get("lr_scheduler_kwargs") or {}
+    if name in OTHER_SCHEDULES:
+        return [f"lr_scheduler_type: {name!r} {OTHER_SCHEDULES[name]}; use reduce_lr_on_plateau"]
+    if name not in SCHEDULES:
+        return [f"lr_scheduler_type: {name!r} is no schedule{nearest(name, SCHEDULES)}"]
+    types, problems = SCHEDULES[name], []
+    for argument, value in given.items():
+        if argument not in types:
+            why = SET_BY_US.get(argument)
+            known = f"takes {', '.join(types)}" if types else "takes no arguments"
+            problems.append(
+                f"lr_scheduler_kwargs: {argument!r} is no argument of {name}, which {known}"
+                + (f"; it {why}" if why else "")
+            )
+        elif found := conversion_problems(value, types[argument], f"lr_scheduler_kwargs: {argument}"):
+            problems += found
+        elif types[argument] in (int, float) and float(value) < 0:
+            problems.append(f"lr_scheduler_kwargs: {argument}: {value!r} must not be negative")
+    if name in NEEDED and not set(NEEDED[name]) & given.keys():
+        needed = " or ".join(NEEDED[name])
+        problems.append(f"lr_scheduler_type: {name!r} needs lr_scheduler_kwargs with {needed}")
+    if name in WITHOUT_WARMUP and training.warmup_steps > 0:
+        problems.append(
+            f"warmup_steps: {training.warmup_steps:g} is not read by lr_scheduler_type: {name}; leave it out, or use "
+            f"{WITHOUT_WARMUP[name]}"
+        )
+    if name == "reduce_lr_on_plateau" and config.script == "pretrain":
+        problems.append(
+            f"lr_scheduler_type: {name!r} follows a validation score, and pretraining has none; use cosine"
+        )
+    return problems
+
+
+def typed_arguments(training: TrainingConfig) -> dict[str, Any]:
+    """``lr_scheduler_kwargs`` and ``optim_args`` as TrainingArguments takes them, once nothing is wrong with them."""
+    typed: dict[str, Any] = {}
+    if given := training.extra.get("lr_scheduler_kwargs"):
+        types = SCHEDULES[training.lr_scheduler_type]
+        typed["lr_scheduler_kwargs"] = {
+            name: convert(value, types[name], "lr_scheduler_kwargs") for name, value in given.items()
+        }
+    if text := training.extra.get("optim_args"):
+        pairs = (pair.partition("=")[::2] for pair in text.replace(" ", "").split(",") if pair)
+        types = dict(OPTIMIZERS[training.optim].arguments)
+        values = {name: convert(CommandLineText(value), types[name], "optim_args") for name, value in pairs}
+        typed["optim_args"] = joined_arguments(values)
+    return typed
+
+
+def saving_problems(training: TrainingConfig) -> list[str]:
+    """Another rhythm of saving than that of the evaluation: the best step might never have been saved."""
+    reason = "a checkpoint is saved at every evaluation, or the best one could be missing"
+    strategy, steps = (training.extra.get(name) for name in SAVING)
+    problems = []
+    if strategy is not None and strategy != training.eval_strategy:
+        problems.append(f"save_strategy: {strategy!r} cannot be set: {reason}; leave it out, or set eval_strategy")
+    if steps is not None and (training.eval_strategy != "steps" or steps != training.eval_steps):
+        problems.append(f"save_steps: {steps:g} cannot be set: {reason}; leave it out, or set eval_steps to it")
+    return problems
+
+
+def conversion_problems(value: Any, annotation: Any, place: str) -> list[str]:
+    """Why a value does not fit a type; empty when it does."""
+    try:
+        convert(value, annotation, place)
+    except UserError as error:
+        return [str(error)]
+    return []
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """The end of a sentence about a wrong name: the nearest valid one, and all of them."""
+    names = list(valid)
+    near = [known for known in names if name and known.startswith(name)][:1]
+    near = near or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return (f", did you mean {near[0]!r}? One of " if near else "; one of ") + ", ".join(names)

@@ -1,0 +1,1 @@
+"""From prepared texts to token ids and batches."""

@@ -1,0 +1,92 @@
+"""Prompt and answer of every example as token ids, with the answer alone to be learned.
+
+The opinion paper, section 9.4: the loss counts the answer's tokens only, and an example is used only when the
+answer's tokens are found where they belong, behind the prompt's. Examples that fail are reported, never repaired.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from datasets import Dataset
+
+from opinionlm.data.encoding.fingerprints import result_name, tokenizer_digest
+from opinionlm.data.encoding.prompts import PromptEncoder
+from opinionlm.errors import UserError
+
+
+def encode_examples(examples: Dataset, encoder: PromptEncoder, identity: str | None = None) -> Dataset:
+    """Tokenise the examples of a split.
+
+    Args:
+        examples: prepared rows of a task with text answers (``text``, ``context``, ``answers``; the first answer is
+            learned), or with a closed label set (``text``, perhaps ``text_pair``, ``label``).
+        encoder: writes prompts and answers; it has ``words`` when the label set is closed.
+        identity: `tokenizer_digest` of the encoder's tokenizer, where it was computed before.
+
+    Returns:
+        Rows in the given order with ``prompt_ids``, ``answer_ids`` (end token included), ``length`` (tokens of both),
+        ``label`` (leaf id, 0 with free answers) and ``reason``: why the row must not be learned from, else blank.
+
+    Raises:
+        UserError: an answer longer than ``max_length``.
+    """
+    pairs = "text_pair" if "text_pair" in examples.column_names else None
+    contexts = pairs if encoder.words else "context"
+
+    def encode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        rows = len(batch["text"])
+        labels = batch["label"] if encoder.words else [0] * rows
+        encoded: dict[str, list[Any]] = {name: [] for name in ("prompt_ids", "answer_ids", "length", "reason")}
+        for row in range(rows):
+            context = "" if contexts is None else batch[contexts][row] or ""
+            prompt = encoder.written_prompt(batch["text"][row], context)
+            answer = encoder.words[labels[row]] if encoder.words else batch["answers"][row][0]
+            reason, answer_ids = supervision(encoder, prompt, answer)
+            prompt_ids = encoder.text_ids(prompt)
+            encoded["prompt_ids"].append(prompt_ids)
+            encoded["answer_ids"].append(answer_ids)
+            encoded["length"].append(len(prompt_ids) + len(answer_ids))
+            encoded["reason"].append(reason)
+        return encoded | {"label": labels}
+
+    facts = {
+        "tokenizer": identity or tokenizer_digest(encoder.tokenizer),
+        "template": encoder.template.to_dict(),
+        "max_length": encoder.max_length,
+        "words": list(encoder.words),
+        "answer_room": encoder.answer_room,
+        "encoder_decoder": encoder.encoder_decoder,
+    }
+    return examples.map(
+        encode,
+        batched=True,
+        remove_columns=examples.column_names,
+        new_fingerprint=result_name("prompts", examples, facts),
+        desc="Writing prompts",
+    )
+
+
+def supervision(encoder: PromptEncoder, prompt: str, answer: str) -> tuple[str, list[int]]:
+    """Why an answer cannot be learned behind a prompt (blank when it can), and its token ids.
+
+    Raises:
+        UserError: the answer is longer than ``max_length``.
+    """
+    try:
+        ids = encoder.answer_ids(answer)
+        aligned = encoder.is_aligned(prompt, answer)
+    except UserError:
+        return "prompt and answer share a token", []
+    if len(ids) > encoder.max_length:
+        raise UserError(
+            f"max_length: {encoder.max_length} tokens are fewer than the answer {answer[:60]!r} has ({len(ids)}); "
+            "answers are never cut, so raise it"
+        )
+    if len(ids) == len(encoder.end_ids):
+        return "the answer is empty", []
+    if not encoder.words and len(ids) > encoder.answer_room:
+        return f"an answer of {len(ids)} tokens, where max_answer_length is {encoder.answer_room}", []
+    if not aligned:
+        return "the answer's tokens are others behind this prompt", []
+    return "", ids

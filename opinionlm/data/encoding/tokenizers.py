@@ -1,0 +1,88 @@
+"""Load a tokenizer, make it ready for pairs of texts, and save it beside a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tokenizers import processors
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from opinionlm.config.options import ModelConfig
+from opinionlm.data.encoding.special_tokens import read_as_text
+from opinionlm.errors import UserError
+
+
+def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a model, padding on the right, with a padding token.
+
+    Classification pads on the right: GPT-2's absolute positions differ otherwise. A tokenizer without a padding
+    token (GPT-2, Llama, Mistral) pads with its end token; pooling reads the attention mask, never the token. Pairs are
+    kept apart, see `separate_pairs`, and texts are never read for special tokens, see `read_as_text`.
+
+    Raises:
+        UserError: no tokenizer found, or neither a padding nor an end token.
+    """
+    name = model.tokenizer_name_or_path or model.model_name_or_path
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            name, revision=model.model_revision, trust_remote_code=model.trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"tokenizer_name_or_path: no tokenizer in '{name}' ({reason}); give the name of the model the tokenizer "
+            "belongs to"
+        ) from error
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise UserError(f"tokenizer_name_or_path: '{name}' has neither a padding nor an end token to pad with")
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    tokenizer.truncation_side = "right"
+    separate_pairs(tokenizer)
+    read_as_text(tokenizer)
+    return tokenizer
+
+
+def separate_pairs(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Have a tokenizer put its end token between the texts of a pair, where it would let them run together.
+
+    BERT and T5 mark the border themselves; GPT-2, and whatever knows single texts only, does not. The tokenizer is
+    changed in place and keeps the change when it is saved, so that pipelines read pairs as training did.
+    """
+    single = tokenizer.num_special_tokens_to_add(pair=False)
+    if tokenizer.num_special_tokens_to_add(pair=True) > single or tokenizer.eos_token is None:
+        return
+    # What a single text is wrapped in stays around the pair.
+    before = tokenizer("a", add_special_tokens=True)["input_ids"]
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    start = next(at for at in range(len(before)) if before[at : at + len(bare)] == bare)
+    front = tokenizer.convert_ids_to_tokens(before[:start])
+    back = tokenizer.convert_ids_to_tokens(before[start + len(bare) :])
+    template = processors.TemplateProcessing(
+        single=[*front, "$A", *back],
+        pair=[*front, "$A", tokenizer.eos_token, "$B", *back],
+        special_tokens=[
+            (token, tokenizer.convert_tokens_to_ids(token)) for token in {*front, *back, tokenizer.eos_token}
+        ],
+    )
+    backend = tokenizer.backend_tokenizer
+    # A byte-level step adds no tokens; it keeps blanks out of the characters that a token says it comes from.
+    keeps = isinstance(backend.post_processor, processors.ByteLevel)
+    backend.post_processor = processors.Sequence([backend.post_processor, template]) if keeps else template
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, max_length: int) -> None:
+    """Write a tokenizer for others to use with a trained model.
+
+    Args:
+        tokenizer: the model's.
+        folder: the model's.
+        max_length: whoever truncates with this tokenizer, a pipeline for one, cuts where training did.
+    """
+    tokenizer.model_max_length = max_length
+    if tokenizer.is_fast:
+        # What its last call asked for would be saved too, and there was no call where encoded texts were kept.
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
+    tokenizer.save_pretrained(folder)

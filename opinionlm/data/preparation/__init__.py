@@ -1,0 +1,1 @@
+"""From raw rows to a prepared data set: clean, remove copies, split, report."""

@@ -1,0 +1,1 @@
+"""Readers of files: lines, CSV, JSON, CoNLL, hub data sets, timestamps."""

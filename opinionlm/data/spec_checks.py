@@ -1,0 +1,193 @@
+"""What the YAML of each task may and must say: canonical columns, options, cleaning."""
+
+from __future__ import annotations
+
+from opinionlm.data.cleaning import text_steps
+from opinionlm.data.spec import SPLITS, DatasetSpec
+from opinionlm.errors import UserError
+from opinionlm.utils.yaml import nearest
+
+CONLL_ENDINGS = (".conll", ".txt", ".conll.gz", ".txt.gz")
+
+
+def canonical_columns(spec: DatasetSpec) -> list[str]:
+    """Names that `columns` may map in this task."""
+    match spec.task:
+        case "sequence":
+            return ["id", "text", "text_pair", "label", *_levels(spec), "platform", "time"]
+        case "token":
+            return ["id", "tokens", "tags", "group", "platform"]
+        case "similarity":
+            return ["id", "text", "text_pair", "score", "group", "platform"]
+        case "question_answering" | "summarization" | "instruction":
+            return ["id", "text", "sentences", "context", "answers", "group", "platform"]
+
+
+def column_problems(spec: DatasetSpec) -> list[str]:
+    """Columns that this task does not know or that are missing, for every source."""
+    canonical, problems = canonical_columns(spec), []
+    sources = [(f"files[{i}]", file.columns) for i, file in enumerate(spec.files)]
+    sources += [("hub", spec.hub.columns)] if spec.hub else []
+    for where, columns in sources:
+        for name in columns:
+            if name not in canonical:
+                problems.append(f"{where}.columns: unknown column {name!r}{nearest(name, canonical)}")
+        match spec.task:
+            case "sequence":
+                if "text" not in columns:
+                    problems.append(f"{where}.columns: text is missing; say which column holds the posts")
+                if "label" not in columns and "level1" not in columns:
+                    problems.append(
+                        f"{where}.columns: neither label nor level1 is named; say which columns hold the labels"
+                    )
+                continue
+            case "token":
+                required = ["tokens", "tags"]
+            case "similarity":
+                required = ["text", "text_pair", "score"]
+            case "question_answering" | "summarization" | "instruction":
+                required = ["answers"] if "sentences" in columns else ["text", "answers"]
+        for name in required:
+            if name not in columns:
+                problems.append(f"{where}.columns: {name} is missing; task {spec.task} needs {', '.join(required)}")
+        if "sentences" in columns and "text" in columns:
+            problems.append(f"{where}.columns: sentences are joined into the text, so give either sentences or text")
+        if spec.split.group_by == "group" and "group" not in columns:
+            problems.append(f"{where}.columns: split.group_by is group, but no column is mapped to group")
+    if len({"text_pair" in columns for _, columns in sources}) > 1:
+        problems.append("columns: some sources have a text_pair and some have none; give one to all or to none")
+    if len({"time" in columns for _, columns in sources}) > 1:
+        problems.append("columns: some sources have a time and some have none; give one to all or to none")
+    return problems
+
+
+def label_problems(spec: DatasetSpec) -> list[str]:
+    """Settings of task sequence that contradict each other."""
+    problems = _foreign_options(spec)
+    assert spec.labels is not None
+    if len(spec.labels.leaves) < 2:
+        problems.append(f"labels: only {spec.labels.leaves[0]!r}; a classifier needs at least two classes")
+    names = ["label", *_levels(spec)]
+    for name, codes in spec.codes.items():
+        if name not in names:
+            problems.append(f"codes: unknown column {name!r}{nearest(name, names)}")
+            continue
+        valid = spec.labels.leaves if name == "label" else spec.labels.names_at(int(name.removeprefix("level")))
+        for code, label in codes.items():
+            if choices := spec.labels.shared_names.get(label) if name == "label" else None:
+                problems.append(f"codes.label.{code}: {label!r} is several labels; write {' or '.join(choices)}")
+            elif label not in valid:
+                problems.append(f"codes.{name}.{code}: {label!r} is no label there{nearest(label, valid)}")
+    known = {*spec.labels.leaves, *(code for codes in spec.codes.values() for code in codes)}
+    for label in spec.labels_may_be_absent:
+        if label not in known:
+            problems.append(f"labels_may_be_absent: {label!r} is no label and no code{nearest(label, sorted(known))}")
+    if spec.cleaning.relabels_noise and spec.cleaning.noise_label not in spec.labels.leaves:
+        problems.append(
+            f"cleaning.noise_label: posts are to be labelled {spec.cleaning.noise_label!r}, which is no label of this "
+            f"data set{nearest(spec.cleaning.noise_label, spec.labels.leaves)}; or use drop or keep instead of noise"
+        )
+    if spec.split.by == "time" and not spec.has_time:
+        problems.append("split.by: time needs a column that is mapped to time in every source")
+    if spec.split.group_by is not None:
+        problems.append("split.group_by: task sequence splits by label and platform; leave it out")
+    return problems
+
+
+def task_problems(spec: DatasetSpec) -> list[str]:
+    """Settings of every task but sequence that contradict each other."""
+    problems = _foreign_options(spec)
+    if spec.split.by == "time":
+        problems.append(f"split.by: only rows of task sequence have times, this is {spec.task}; leave it out")
+    for i, file in enumerate(spec.files):
+        if file.label_separator:
+            problems.append(f"files[{i}].label_separator: only task sequence has labels; leave it out")
+        if file.path.endswith(CONLL_ENDINGS) and spec.task == "token" and set(file.columns) > {"tokens", "tags"}:
+            problems.append(f"files[{i}].columns: a CoNLL file holds only tokens and tags")
+    cleaning, group_by = spec.cleaning, spec.split.group_by
+    if spec.task == "token" and (steps := [name for name, _ in text_steps(cleaning)]):
+        problems.append(
+            f"cleaning.{steps[0]}: tokens stay as they are, because their tags belong to them; use profile: exact"
+        )
+    judging = {"repeats": cleaning.repeats in ("noise", "drop"), "gibberish": cleaning.gibberish != "keep"}
+    judging |= {"short_posts": cleaning.short_posts != "keep", "long_posts": cleaning.long_posts != "keep"}
+    judging["require_letters"] = cleaning.require_letters
+    if rules := [name for name, is_on in judging.items() if is_on]:
+        problems.append(f"cleaning: {', '.join(rules)}: only task sequence judges posts; use profile: exact")
+    if group_by is not None and group_by != "group" and group_by not in canonical_columns(spec):
+        problems.append(f"split.group_by: task {spec.task} has no column {group_by!r}; use group")
+    return problems
+
+
+def _foreign_options(spec: DatasetSpec) -> list[str]:
+    """Options that belong to another task, and those that this one lacks."""
+    problems = []
+    if spec.task != "sequence":
+        absent = ("labels_may_be_absent", bool(spec.labels_may_be_absent))
+        for name, given in (("labels", spec.labels is not None), ("codes", bool(spec.codes)), absent):
+            if given:
+                problems.append(f"{name}: only task sequence has labels, this is {spec.task}; leave it out")
+    if spec.task == "similarity":
+        if spec.score_range is None:
+            problems.append("score_range: missing; give the lowest and the highest score, e.g. [0, 5]")
+        elif len(spec.score_range) != 2 or not spec.score_range[0] < spec.score_range[1]:
+            problems.append(f"score_range: {list(spec.score_range)} is not a lowest and a highest score")
+    elif spec.score_range is not None:
+        problems.append(f"score_range: only task similarity has scores, this is {spec.task}; leave it out")
+    if spec.empty_values and spec.task not in ("question_answering", "summarization", "instruction"):
+        problems.append(f"empty_values: task {spec.task} has no context; leave it out")
+    for value in spec.empty_values:
+        if not any(char.isalnum() for char in value):
+            problems.append(f"empty_values: {value!r} has no letter or digit to compare by")
+    return problems
+
+
+def _levels(spec: DatasetSpec) -> list[str]:
+    depth = spec.labels.depth if spec.labels is not None else 0
+    return [f"level{level}" for level in range(1, depth + 1)]
+
+
+def check_spec(spec: DatasetSpec) -> None:
+    """Settings that contradict each other; all of them at once."""
+    problems: list[str] = []
+    if not spec.files and spec.hub is None:
+        problems.append("files: no source given; name files and/or a hub data set")
+    problems += column_problems(spec)
+    if spec.files and 0 < sum(file.split is not None for file in spec.files) < len(spec.files):
+        problems.append("files: some have a split and some have none; give one to all or to none")
+    for name in spec.hub.splits if spec.hub else ():
+        if name not in SPLITS:
+            problems.append(f"hub.splits: unknown split {name!r}{nearest(name, SPLITS)}")
+    shares = {name: getattr(spec.split, name) for name in SPLITS}
+    if any(not 0 < share < 1 for share in shares.values()):
+        problems.append(f"split: every share has to lie between 0 and 1, found {shares}")
+    # Files and hub data set stand in for each other, so each of them has to fit the rest.
+    given = [{file.split for file in spec.files} - {None}] if spec.files else []
+    given += [spec.hub.given_splits] if spec.hub else []
+    if any(splits and "train" not in splits for splits in given):
+        problems.append("no source is the training split; give one split: train")
+    if any(len(splits) < len(SPLITS) for splits in given) and spec.cleaning.duplicates == "keep":
+        problems.append(
+            "cleaning.duplicates: keep would let one text into two splits; use tokens or text, or give files a split"
+        )
+    if not all(given) and abs(sum(shares.values()) - 1) > 1e-6:
+        problems.append(f"split: train, validation and test have to sum to 1, found {sum(shares.values()):g}")
+    problems += balance_problems(spec)
+    problems += label_problems(spec) if spec.task == "sequence" else task_problems(spec)
+    if problems:
+        raise UserError(f"{spec.source}: " + "; ".join(problems))
+
+
+def balance_problems(spec: DatasetSpec) -> list[str]:
+    """Why a balanced subset cannot be drawn, as far as the data need not be known."""
+    if spec.balance is None:
+        return []
+    if spec.task != "sequence" or spec.labels is None:
+        return [f"balance: task {spec.task} has no labels to balance; leave it out"]
+    labels = len(spec.labels.leaves)
+    totals = {name: getattr(spec.balance, name) for name in SPLITS}
+    return [
+        f"balance.{name}: {total} has to be a positive multiple of the {labels} labels"
+        for name, total in totals.items()
+        if total < 1 or total % labels
+    ]

@@ -1,0 +1,87 @@
+"""What a person reads after the scores: the confusion matrix, the score of every class, the worst mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from opinionlm.evaluation.confusion import confusion_matrix
+from opinionlm.evaluation.metrics import f1_from_confusion
+from opinionlm.utils.markdown import Table
+
+# Longer texts are cut in tables that are there to be looked at.
+SHOWN_CHARACTERS = 1_000
+
+
+@dataclass(frozen=True)
+class SplitPredictions:
+    """Gold labels and predictions of one split.
+
+    Attributes:
+        labels: leaf names in the order of the ids.
+        texts: the texts, one per row.
+        gold: leaf ids ``(rows,)``.
+        probabilities: ``(rows, leaves)``.
+        text_pairs: the second texts, where the task is about pairs.
+        decided: leaf ids ``(rows,)``, where something else than the likeliest leaf was decided for.
+    """
+
+    labels: Sequence[str]
+    texts: Sequence[str]
+    gold: np.ndarray
+    probabilities: np.ndarray
+    text_pairs: Sequence[str] | None = None
+    decided: np.ndarray | None = None
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """The answer for every row ``(rows,)``: what was decided, else the likeliest leaf."""
+        return self.probabilities.argmax(axis=1) if self.decided is None else self.decided
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """Probability of every row's answer ``(rows,)``."""
+        return self.probabilities[np.arange(len(self.gold)), self.predicted]
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """Counts ``(gold, predicted)``."""
+        return confusion_matrix(self.gold, self.predicted, labels=np.arange(len(self.labels)))
+
+
+def per_class_table(split: SplitPredictions) -> Table:
+    """Precision, recall, F1 and support of every class; a score without any row to judge by is 0."""
+    confusion = split.confusion
+    hits, predicted, support = np.diagonal(confusion), confusion.sum(axis=0), confusion.sum(axis=1)
+    precision = np.divide(hits, predicted, out=np.zeros(len(hits)), where=predicted > 0)
+    recall = np.divide(hits, support, out=np.zeros(len(hits)), where=support > 0)
+    f1 = f1_from_confusion(confusion)
+    rows = [
+        [label, float(precision[index]), float(recall[index]), float(f1[index]), int(support[index])]
+        for index, label in enumerate(split.labels)
+    ]
+    return Table(["label", "precision", "recall", "f1", "support"], rows)
+
+
+def confident_mistakes(split: SplitPredictions, limit: int = 50) -> Table:
+    """The wrong predictions that the model was surest of, surest first: bugs, wrong labels or hard cases."""
+    predicted, confidence = split.predicted, split.confidence
+    wrong = np.flatnonzero(predicted != split.gold)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:limit]
+    columns = ["text", "gold", "predicted", "confidence"]
+    rows: list[list[str | int | float]] = [
+        [
+            split.texts[index][:SHOWN_CHARACTERS],
+            split.labels[split.gold[index]],
+            split.labels[predicted[index]],
+            float(confidence[index]),
+        ]
+        for index in worst
+    ]
+    if split.text_pairs is not None:
+        columns.insert(1, "text_pair")
+        for row, index in zip(rows, worst, strict=True):
+            row.insert(1, split.text_pairs[index][:SHOWN_CHARACTERS])
+    return Table(columns, rows)

@@ -1,0 +1,111 @@
+"""One row per text, pair or sentence: what was gold, what was predicted, how sure, at every level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.evaluation.class_predictions import SplitPredictions, confident_mistakes, per_class_table
+from opinionlm.evaluation.similarity import ScorePredictions, largest_errors
+from opinionlm.evaluation.tagging import TagPredictions, confident_tag_mistakes, per_type_table
+from opinionlm.utils.markdown import Table
+
+
+def prediction_header(taxonomy: Taxonomy) -> list[str]:
+    """Columns that describe a prediction: leaf, confidence, the label per level, the probability per leaf."""
+    levels = [f"level{level}" for level in range(1, taxonomy.depth + 1)]
+    return ["predicted", "confidence", *levels, *[f"probability_{label}" for label in taxonomy.leaves]]
+
+
+def prediction_rows(
+    probabilities: np.ndarray, taxonomy: Taxonomy, decided: np.ndarray | None = None
+) -> Iterator[list[str]]:
+    """One list of cells per row of ``(rows, leaves)`` probabilities, in the order of `prediction_header`.
+
+    The leaf decides and its ancestors follow, so the levels always agree with each other.
+
+    Args:
+        probabilities: ``(rows, leaves)``.
+        taxonomy: the label tree.
+        decided: leaf ids ``(rows,)``; by default the likeliest leaves.
+    """
+    for row, leaf in zip(
+        probabilities, (probabilities.argmax(axis=1) if decided is None else decided).tolist(), strict=True
+    ):
+        levels = [taxonomy.label_at(leaf, level) for level in range(1, taxonomy.depth + 1)]
+        yield [taxonomy.leaves[leaf], f"{row[leaf]:.6f}", *levels, *[f"{value:.6f}" for value in row]]
+
+
+def split_table(
+    ids: Sequence[str], platforms: Sequence[str], predictions: SplitPredictions, taxonomy: Taxonomy
+) -> tuple[list[str], Iterator[list[str]]]:
+    """Header and rows of ``predictions/<split>.csv``, one row per text or pair of texts."""
+    texts: list[Sequence[str]] = [predictions.texts]
+    names = ["text"]
+    if predictions.text_pairs is not None:
+        texts.append(predictions.text_pairs)
+        names.append("text_pair")
+    header = ["id", "platform", *names, "gold", *prediction_header(taxonomy)]
+    cells = prediction_rows(predictions.probabilities, taxonomy, predictions.predicted)
+    rows = (
+        [identity, platform, *read, taxonomy.leaves[label], *predicted]
+        for identity, platform, label, predicted, *read in zip(
+            ids, platforms, predictions.gold, cells, *texts, strict=True
+        )
+    )
+    return header, rows
+
+
+def tag_table(
+    ids: Sequence[str], platforms: Sequence[str], predictions: TagPredictions
+) -> tuple[list[str], Iterator[list[str]]]:
+    """The same for tags, one row per sentence: words and tags separated by blanks, and the number of wrong tags."""
+    names = (predictions.names(tags) for tags in (predictions.gold, predictions.predicted))
+    rows = (
+        [
+            identity,
+            platform,
+            " ".join(words),
+            " ".join(gold),
+            " ".join(predicted),
+            str(sum(one != other for one, other in zip(gold, predicted, strict=True))),
+        ]
+        for identity, platform, words, gold, predicted in zip(
+            ids, platforms, predictions.sentences, *names, strict=True
+        )
+    )
+    return ["id", "platform", "tokens", "gold", "predicted", "wrong"], rows
+
+
+def score_table(
+    ids: Sequence[str], platforms: Sequence[str], predictions: ScorePredictions
+) -> tuple[list[str], Iterator[list[str]]]:
+    """The same for scores, one row per pair."""
+    columns = (predictions.texts, predictions.text_pairs, predictions.gold, predictions.predicted)
+    rows = (
+        [identity, platform, text, pair, f"{gold:g}", f"{predicted:.9g}"]
+        for identity, platform, text, pair, gold, predicted in zip(ids, platforms, *columns, strict=True)
+    )
+    return ["id", "platform", "text", "text_pair", "gold", "predicted"], rows
+
+
+Predictions = SplitPredictions | TagPredictions | ScorePredictions
+
+
+def tables_of(predictions: Predictions) -> dict[str, Table]:
+    """The tables of one split by name."""
+    match predictions:
+        case SplitPredictions():
+            return {
+                "per_class": per_class_table(predictions),
+                "confident_mistakes": confident_mistakes(predictions),
+            }
+        case TagPredictions():
+            return {
+                "per_type": per_type_table(predictions),
+                "confident_mistakes": confident_tag_mistakes(predictions),
+            }
+        case ScorePredictions():
+            return {"largest_errors": largest_errors(predictions)}

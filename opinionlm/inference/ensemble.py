@@ -1,0 +1,133 @@
+"""Predict with several models as one: the folders of members, or of an ensemble that `--seeds` wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from opinionlm.errors import UserError
+from opinionlm.evaluation.decisions import AnswerRule
+from opinionlm.evaluation.ensembles import averaged_logits, common_tilt
+from opinionlm.inference.loading import Device, TrustOptions, check_model_folder, load_labeller
+from opinionlm.inference.predictors import ClassLabeller, Item, LabelAnswers, Labeller, no_progress
+from opinionlm.inference.saved_decision import ENSEMBLE, kept_members
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleLabeller(ClassLabeller):
+    """Averages the calibrated probabilities of its members; what it has of a single model is the first member's.
+
+    Attributes:
+        members: each with its own tokenizer, length limit and calibration.
+    """
+
+    members: tuple[ClassLabeller, ...]
+
+    def probabilities(self, items: Sequence[Item], progress: Callable[[int], object] = no_progress) -> np.ndarray:
+        """Calibrated probabilities ``(rows, leaves)``; progress is that of the last member."""
+        *before, last = self.members
+        found = [member.probabilities(items) for member in before] + [last.probabilities(items, progress)]
+        return self.labels.rule.probabilities(averaged_logits(found))
+
+
+def member_folders(folders: Sequence[Path]) -> tuple[list[Path], AnswerRule | None]:
+    """The folders of all models that are asked for, and the rule that was fitted to their average, if there is one.
+
+    Args:
+        folders: as given; one that ``--seeds`` wrote for an ensemble stands for its members.
+
+    Raises:
+        UserError: a folder holds no model, an ensemble is one of several, or a file of it is damaged.
+    """
+    ensembles = [folder for folder in folders if (folder / ENSEMBLE).is_file()]
+    if ensembles and len(folders) > 1:
+        raise UserError(f"--model: {ensembles[0]} is an ensemble itself; give it alone, or its members one by one")
+    members, rule = kept_members(ensembles[0]) if ensembles else (list(folders), None)
+    for folder in members:
+        check_model_folder(folder)
+    return members, rule
+
+
+def load_models(
+    folders: Sequence[Path],
+    device: Device,
+    bf16: bool,
+    batch_size: int,
+    max_tokens_per_batch: int,
+    trust: TrustOptions,
+) -> Labeller:
+    """Load one model, or several as one; the arguments are those of `load_labeller`.
+
+    Raises:
+        UserError: see `load_labeller`; or several models that do not give the same labels to the same kind of items,
+            or that decide by rules fitted to each of them.
+    """
+    members, rule = member_folders(folders)
+    if len(members) == 1 and rule is None:
+        return load_labeller(members[0], device, bf16, batch_size, max_tokens_per_batch, trust)
+    loaded = [load_labeller(folder, device, bf16, batch_size, max_tokens_per_batch) for folder in members]
+    first = loaded[0]
+    for folder, labeller in zip(members, loaded, strict=True):
+        if not isinstance(labeller, ClassLabeller):
+            raise UserError(f"--model: {folder} does not label texts, and only labels can be averaged; give it alone")
+        if labeller.labels.taxonomy != first.labels.taxonomy:
+            raise UserError(
+                f"--model: {folder} gives other labels than {members[0]} ({difference(labeller, first)}); models "
+                "that are averaged need the same label tree"
+            )
+        if labeller.reads != first.reads:
+            raise UserError(f"--model: one of {folder} and {members[0]} reads pairs of texts and the other does not")
+        if labeller.cleaning != first.cleaning:
+            raise UserError(
+                f"--model: {folder} and {members[0]} were trained on texts that were cleaned in different ways; give "
+                "models of the same prepared data"
+            )
+        if (labeller.platforms is None) != (first.platforms is None):
+            raise UserError(f"--model: one of {folder} and {members[0]} reads platforms and the other does not")
+    if rule is None:
+        rule = common_rule(members, loaded)
+    if trust.coverage is not None and rule.label_sets is None:
+        raise UserError(
+            "--label_sets: nothing was fitted to the average of these models; give the ensemble that training with "
+            "--seeds wrote, or leave it out"
+        )
+    return EnsembleLabeller(
+        first.model,
+        first.tokenizer,
+        first.max_length,
+        batch_size,
+        max_tokens_per_batch,
+        labels=LabelAnswers(first.labels.taxonomy, rule, trust.coverage, trust.abstain_below),
+        members=tuple(loaded),
+    )
+
+
+def difference(one: ClassLabeller, other: ClassLabeller) -> str:
+    """A label that only one of two models has, or that their trees differ."""
+    differing = sorted(set(one.labels.taxonomy.leaves) ^ set(other.labels.taxonomy.leaves))
+    return f"for instance {differing[0]!r}" if differing else "in another order, or another tree"
+
+
+def common_rule(folders: Sequence[Path], members: Sequence[ClassLabeller]) -> AnswerRule:
+    """How the average decides where nothing was fitted to it: as its members do, if they need no fitted offsets.
+
+    Raises:
+        UserError: members decide in different ways, or by offsets that fit one model each.
+    """
+    rules = [member.labels.rule for member in members]
+    kinds = {rule.kind for rule in rules}
+    if len(kinds) > 1:
+        raise UserError(
+            f"--model: the models decide in different ways ({', '.join(sorted(kinds))}); give models with the same "
+            "decision"
+        )
+    kind = rules[0].kind
+    if kind not in ("argmax", "expected_cost"):
+        raise UserError(
+            f"--model: {folders[0]} decides by {kind}, fitted to that model alone; give the ensemble that training "
+            "with --seeds wrote, which has one for the average"
+        )
+    return AnswerRule(kind=kind, offsets=common_tilt([rule.biases for rule in rules]) if kind == "argmax" else ())

@@ -1,0 +1,258 @@
+"""Predict with a saved language model: label scores, labels that it writes, or free answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from peft import PeftModel, PeftType
+from transformers import PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from opinionlm.adaptation.merging import MERGEABLE
+from opinionlm.adaptation.methods import adapt_generative
+from opinionlm.config.method_options import MethodConfig
+from opinionlm.config.options import ModelConfig
+from opinionlm.data.encoding.prompts import PromptEncoder
+from opinionlm.data.encoding.tokenizers import load_tokenizer
+from opinionlm.errors import UserError
+from opinionlm.evaluation.decisions import log
+from opinionlm.evaluation.generation import generate_answers, parse_label
+from opinionlm.evaluation.label_scoring import score_labels, scored_ids
+from opinionlm.evaluation.prompt_calibration import (
+    CONTENT_FREE_TEXTS,
+    batch_prior,
+    calibrated_probabilities,
+    contextual_prior,
+)
+from opinionlm.inference.predictors import Item, LabelAnswers, Labeller, no_progress
+from opinionlm.inference.saved_generative import SETTINGS, GenerativeSettings, read_settings, save_generative
+from opinionlm.models.backbones import read_model_config
+from opinionlm.models.generative import load_generative
+from opinionlm.training.checkpoints import load_trained_weights
+
+# Prompts between two reports of progress.
+REPORTED = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answerer(Labeller):
+    """A language model that is asked as in training.
+
+    Attributes:
+        encoder: of the prompts.
+        settings: how answers are read.
+        labels: how label scores become answers; None where the model writes its answers.
+    """
+
+    encoder: PromptEncoder
+    settings: GenerativeSettings
+    labels: LabelAnswers | None
+
+    @property
+    def reads(self) -> Literal["text", "context"]:
+        """What an item is; a context may be missing."""
+        return "context" if self.encoder.template.shows_context else "text"
+
+    @property
+    def cleaning(self) -> dict[str, Any] | None:
+        """See `Labeller`."""
+        return self.settings.cleaning
+
+    @property
+    def columns(self) -> list[str]:
+        """Those of a classifier for label scores; else the answer, and before it what label it is read as."""
+        if self.labels is not None:
+            return self.labels.columns
+        taxonomy = self.settings.taxonomy
+        if taxonomy is None:
+            return ["answer"]
+        return ["predicted", *[f"level{level}" for level in range(1, taxonomy.depth + 1)], "answer"]
+
+    def json_value(self, column: str, cell: str) -> Any:
+        """See `LabelAnswers`; what the model writes is text."""
+        return cell if self.labels is None else self.labels.json_value(column, cell)
+
+    def answers(self, items: Sequence[Item], progress: Callable[[int], object] = no_progress) -> list[list[str]]:
+        """See `Labeller`. Batch calibration takes the items of one call, a window of the input, as its batch."""
+        parts = [(item, "") if isinstance(item, str) else item for item in items]
+        prompts = [self.encoder.prompt_ids(text, context) for text, context in parts]
+        if self.labels is not None:
+            return self.labels.cells(self.labels.rule.probabilities(log(self.probabilities(prompts, progress))))
+        return list(self.answer_cells(self.written(prompts, progress)))
+
+    def probabilities(self, prompts: list[list[int]], progress: Callable[[int], object]) -> np.ndarray:
+        """Probabilities ``(rows, leaves)`` before their own calibration."""
+        if not prompts:
+            return np.zeros((0, len(self.encoder.words)))
+        scores = np.concatenate([self.scores(part) for part in reported(prompts, progress)])
+        match self.settings.calibration:
+            case "none":
+                return calibrated_probabilities(scores)
+            case "batch":
+                return calibrated_probabilities(scores, batch_prior(scores))
+            case "contextual":
+                return calibrated_probabilities(scores, self.content_free_prior)
+            case unknown:
+                raise UserError(f"--model: {SETTINGS} names the calibration {unknown!r}, which is not known here")
+
+    @cached_property
+    def content_free_prior(self) -> np.ndarray:
+        """What the model makes of texts that say nothing ``(leaves,)``."""
+        return contextual_prior(self.scores([self.encoder.prompt_ids(text) for text in CONTENT_FREE_TEXTS]))
+
+    def scores(self, prompts: list[list[int]]) -> np.ndarray:
+        """Label log-probabilities ``(rows, leaves)``; equal prompts run once, since posts are copied a lot."""
+        places: dict[tuple[int, ...], int] = {}
+        rows = [places.setdefault(tuple(prompt), len(places)) for prompt in prompts]
+        found = score_labels(
+            self.model,
+            list(places),
+            scored_ids(self.encoder),
+            self.encoder.tokenizer.pad_token_id,
+            self.normalisation,
+            self.max_tokens_per_batch,
+        )
+        return found[rows]
+
+    @property
+    def normalisation(self) -> Literal["sum", "mean"]:
+        """How the log-probabilities of a label's tokens become one score."""
+        return "mean" if self.settings.score_normalisation == "mean" else "sum"
+
+    def written(self, prompts: list[list[int]], progress: Callable[[int], object]) -> list[str]:
+        """What the model writes behind each prompt."""
+        longest = max([self.settings.max_answer_length, *map(len, self.encoder.label_ids())])
+        return [
+            answer
+            for part in reported(prompts, progress)
+            for answer in generate_answers(
+                self.model,
+                self.encoder.tokenizer,
+                part,
+                longest,
+                self.settings.num_beams,
+                self.max_tokens_per_batch,
+            )
+        ]
+
+    def answer_cells(self, answers: list[str]) -> Iterator[list[str]]:
+        """The answer, and before it label and levels where labels are written; blank for an answer that is none."""
+        taxonomy = self.settings.taxonomy
+        for answer in answers:
+            if taxonomy is None:
+                yield [answer]
+                continue
+            leaf = parse_label(answer, self.encoder.words)
+            names = [""] * (1 + taxonomy.depth)
+            if leaf is not None:
+                levels = range(1, taxonomy.depth + 1)
+                names = [taxonomy.leaves[leaf], *(taxonomy.label_at(leaf, level) for level in levels)]
+            yield [*names, answer]
+
+
+def reported(prompts: list[list[int]], progress: Callable[[int], object]) -> Iterator[list[list[int]]]:
+    """Parts of the prompts; each is reported when the next one is asked for."""
+    for start in range(0, len(prompts), REPORTED):
+        part = prompts[start : start + REPORTED]
+        yield part
+        progress(len(part))
+
+
+def is_generative(folder: Path) -> bool:
+    """Whether a folder holds a language model that train_instruct.py saved."""
+    return (folder / SETTINGS).is_file()
+
+
+def load_answerer(
+    folder: Path,
+    labels: LabelAnswers | None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    bf16: bool = False,
+    batch_size: int = 64,
+    max_tokens_per_batch: int = 4096,
+) -> Answerer:
+    """Load a language model that `train_instruct.py` saved, with its adapter where it has one.
+
+    Args:
+        folder: ``outputs/<run>/best``.
+        labels: how label scores become answers; None where the model writes its answers.
+        device: ``auto`` takes a GPU where there is one.
+        bf16: compute in bfloat16.
+        batch_size: keeps batches below so many times ``max_length`` tokens.
+        max_tokens_per_batch: see `Labeller`.
+
+    Raises:
+        UserError: parts of the folder or the adapter's base model are missing or damaged, or there is no GPU.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device: cuda was asked for, but torch sees no GPU; use --device cpu or auto")
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    settings = read_settings(folder)
+    options = ModelConfig(
+        model_name_or_path=settings.base_model or str(folder),
+        tokenizer_name_or_path=str(folder),
+        dtype="bfloat16" if bf16 else "auto",
+    )
+    model_config = read_model_config(options)
+    model: PreTrainedModel | PeftModel = load_generative(options, 0, model_config)
+    if settings.bottleneck is not None:
+        placement, width = settings.bottleneck
+        model = adapt_generative(model, MethodConfig(adaptation=placement, adapter_size=width))
+        load_trained_weights(model, folder)
+    elif settings.base_model is not None:
+        try:
+            model = PeftModel.from_pretrained(model, folder)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(
+                f"--model: the adapter in {folder} does not fit its base model '{settings.base_model}' ({reason}); "
+                "copy the folder anew, or put the base model back where it was"
+            ) from error
+    encoder = settings.encoder(load_tokenizer(options), model_config.is_encoder_decoder)
+    generation = model.generation_config
+    generation.pad_token_id = encoder.tokenizer.pad_token_id
+    generation.eos_token_id = sorted({encoder.tokenizer.eos_token_id, *encoder.end_ids})
+    use_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    model = model.to("cuda" if use_gpu else "cpu").eval()
+    return Answerer(
+        model,
+        encoder.tokenizer,
+        settings.max_length,
+        max_tokens_per_batch=min(max_tokens_per_batch, batch_size * settings.max_length),
+        encoder=encoder,
+        settings=settings,
+        labels=labels,
+    )
+
+
+def merge_generative_folder(source: Path, target: Path) -> None:
+    """Merge the adapter of a saved language model into its weights and write it, settings included, to another folder.
+
+    Args:
+        source: ``best/`` of a run of train_instruct.py.
+        target: must not exist yet.
+
+    Raises:
+        UserError: the target exists, there is no adapter, or it is one that is no change of weights.
+    """
+    if target.exists():
+        raise UserError(f"--merge: {target} exists already; give a new folder")
+    settings = read_settings(source)
+    if settings.base_model is None:
+        raise UserError("--merge: the model has no adapter; it can be used as it is")
+    answerer = load_answerer(source, "cpu")
+    model = answerer.model
+    kind = model.active_peft_config.peft_type if isinstance(model, PeftModel) else f"{settings.bottleneck[0]} adapter"
+    if kind not in (PeftType.LORA, PeftType.ADALORA, PeftType.IA3):
+        raise UserError(
+            f"--merge: {str(kind).removeprefix('PeftType.')} adds layers or tokens, which no weights can stand for; "
+            f"only {', '.join(MERGEABLE)} can be merged"
+        )
+    save_generative(target, model.merge_and_unload(), answerer.tokenizer, replace(settings, base_model=None))

@@ -1,0 +1,206 @@
+"""The rows of a prediction: what a model reads of each record, its answer, and the columns that were there before.
+
+An output row holds id, text (and second text), the cells of the answer, and then all other columns of the input in
+their order. One whose name is taken gets ``input_`` before it. A post in which nothing is left to read gets no
+answer: its cells are blank, null in JSON lines, and the rejects say why.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from opinionlm.data.cleaning import Step, clean_text
+from opinionlm.data.preparation.rows import is_blank
+from opinionlm.data.readers.json_values import NotTextError, load_row, value_text
+from opinionlm.data.readers.records import Record, Reject, SourceNotes
+from opinionlm.errors import UserError
+from opinionlm.inference.inputs import conll_text, read_text
+from opinionlm.inference.output import NO_TEXT, csv_bytes
+from opinionlm.inference.predictors import Item, Labeller
+
+# More keys of JSON objects than this are no columns of a table.
+MOST_COLUMNS = 1_000
+
+
+def item_of(record: Record, labeller: Labeller, platform: str, has_pairs: bool, steps: list[Step]) -> Item | None:
+    """What the model reads of a record, cleaned as its training texts were; None where nothing of a text is left.
+
+    Args:
+        record: with the canonical fields.
+        labeller: the model.
+        platform: of all records without one of their own; blank for models that read none.
+        has_pairs: whether records have second texts.
+        steps: of the cleaning.
+    """
+    if labeller.reads == "words":
+        words = record.lists["tokens"] if "tokens" in record.lists else record.fields["text"].split()
+        return tuple(words) if any(not is_blank(word) for word in words) else None
+    if is_blank(clean_text(record.fields["text"], steps)[0]):
+        return None
+    match labeller.reads:
+        case "pair":
+            second = clean_text(record.fields["text_pair"], steps)[0]
+            return None if is_blank(second) else (read_text(record, platform, steps), second)
+        case "context":
+            context = clean_text(record.fields["text_pair"], steps)[0] if has_pairs else ""
+            return clean_text(record.fields["text"], steps)[0], context
+        case _:
+            return read_text(record, platform, steps)
+
+
+def no_answer(record: Record, has_pairs: bool) -> Reject:
+    """Why a record has no answer."""
+    texts = [record.fields["text"], *([record.fields["text_pair"]] if has_pairs else [])]
+    which = "the text is" if len(texts) == 1 else "a text of the pair is"
+    detail = f"{which} empty" if any(map(is_blank, texts)) else f"{which} empty after cleaning"
+    return Reject(record.line, record.number, NO_TEXT, f"{detail}, so its answer is blank", record.raw)
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """A column's name in the output: its own, with ``input_`` before it as long as it is taken."""
+    while name in taken:
+        name = f"input_{name}"
+    return name
+
+
+@dataclass
+class OtherColumns:
+    """The columns of the input beside those that are mapped, as the output shows them.
+
+    Attributes:
+        names: in the input's order; of separated files those of `SourceNotes`, of JSON lines what was found first.
+        used: keys of JSON objects that the output shows under another name.
+        platform: the column of the platforms, which is mapped and still shown.
+        is_json: whether records are JSON objects.
+    """
+
+    names: list[str] = field(default_factory=list)
+    used: frozenset[str] = frozenset()
+    platform: str | None = None
+    is_json: bool = False
+
+    def note(self, notes: SourceNotes, records: Sequence[Record]) -> None:
+        """Learn the names: of a table's columns when its header is read, of JSON objects from record to record."""
+        if not self.is_json:
+            self.names = [*notes.dropped_columns, *([] if self.platform is None else [self.platform])]
+        else:
+            for record in records:
+                if len(self.names) <= MOST_COLUMNS:
+                    self.names = list(dict.fromkeys([*self.names, *self.values(record)]))
+            if len(self.names) > MOST_COLUMNS:
+                raise UserError(
+                    f"--output: the objects of the input have more than {MOST_COLUMNS:,} keys, too many for the "
+                    "columns of a CSV file; give a name ending in .jsonl"
+                )
+
+    def shown_names(self, own: Sequence[str]) -> list[str]:
+        """Their names in the output, in order."""
+        taken, shown = set(own), []
+        for name in self.names:
+            shown.append(free_name(name, taken))
+            taken.add(shown[-1])
+        return shown
+
+    def cells(self, record: Record) -> list[str]:
+        """Their cells of a CSV row."""
+        if not self.is_json:
+            return [*record.others, *([] if self.platform is None else [record.fields["platform"]])]
+        row, written = self.values(record), load_row(record.raw)
+        return [cell_of(row.get(name), written.get(name)) for name in self.names]
+
+    def values(self, record: Record) -> dict[str, Any]:
+        """Those of a JSON object, by their names."""
+        row = json.loads(record.raw, parse_float=finite, parse_constant=lambda name: None)
+        return {key: value for key, value in row.items() if key not in self.used}
+
+
+def finite(written: str) -> float | str:
+    """A JSON number; one beyond the range of floats stays as it is written."""
+    return float(written) if math.isfinite(float(written)) else written
+
+
+def cell_of(value: Any, written: Any) -> str:
+    """A JSON value as a cell: by the rule of `value_text`, lists and objects as JSON."""
+    try:
+        return value_text(written, is_label=True)
+    except NotTextError:
+        return json.dumps(value, ensure_ascii=False)
+
+
+def own_names(labeller: Labeller, has_pairs: bool) -> list[str]:
+    """The columns of an output that are ours, in order."""
+    return ["id", "text", *(["text_pair"] if has_pairs else []), *labeller.columns]
+
+
+def own_cells(record: Record, has_pairs: bool) -> list[str]:
+    """Id, or number, and text, or texts, of a record."""
+    pair = [record.fields["text_pair"]] if has_pairs else []
+    return [record.fields.get("id") or str(record.number), record.fields["text"], *pair]
+
+
+def table_bytes(
+    records: Sequence[Record],
+    answers: Sequence[list[str]],
+    labeller: Labeller,
+    others: OtherColumns,
+    has_pairs: bool,
+    header: bool,
+    neutralise: bool,
+) -> bytes:
+    """Rows of CSV, with the header line where asked for."""
+    names = own_names(labeller, has_pairs)
+    rows = [
+        [*own_cells(record, has_pairs), *cells, *others.cells(record)]
+        for record, cells in zip(records, answers, strict=True)
+    ]
+    return csv_bytes([[*names, *others.shown_names(names)], *rows] if header else rows, neutralise)
+
+
+def json_lines(
+    records: Sequence[Record],
+    answers: Sequence[list[str]],
+    labeller: Labeller,
+    others: OtherColumns,
+    has_pairs: bool,
+) -> bytes:
+    """One object per row; the cells of a blank answer are null."""
+    names = own_names(labeller, has_pairs)
+    return "".join(
+        json.dumps(row, ensure_ascii=False) + "\n"
+        for row in _objects(records, answers, labeller, others, names, has_pairs)
+    ).encode()
+
+
+def _objects(
+    records: Sequence[Record],
+    answers: Sequence[list[str]],
+    labeller: Labeller,
+    others: OtherColumns,
+    names: list[str],
+    has_pairs: bool,
+) -> Iterator[dict[str, Any]]:
+    first = len(names) - len(labeller.columns)
+    for record, cells in zip(records, answers, strict=True):
+        row: dict[str, Any] = dict(zip(names[:first], own_cells(record, has_pairs), strict=True))
+        blank = not any(cells)
+        for name, cell in zip(labeller.columns, cells, strict=True):
+            row[name] = None if blank else labeller.json_value(name, cell)
+        # Columns of a table may share a name; each gets one of its own.
+        kept = (
+            others.values(record).items() if others.is_json else zip(others.names, others.cells(record), strict=True)
+        )
+        for name, value in kept:
+            row[free_name(name, row)] = value
+        yield row
+
+
+def conll_lines(items: Sequence[Item | None], answers: Sequence[list[str]], labeller: Labeller) -> bytes:
+    """Tagged words; a sentence without words is an empty one."""
+    at = labeller.columns.index("tags")
+    return "".join(
+        conll_text(item or (), cells[at].split()) for item, cells in zip(items, answers, strict=True)
+    ).encode()

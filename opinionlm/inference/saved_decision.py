@@ -1,0 +1,77 @@
+"""How answers follow from logits, kept with a saved classifier an ensemble of them, or beside a language model."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from opinionlm.errors import UserError
+from opinionlm.evaluation.conformal import LabelSets
+from opinionlm.evaluation.decisions import AnswerRule
+from opinionlm.models.classifier import OpinionClassifierConfig
+from opinionlm.utils.files import write_json
+
+
+def keep_rule(config: OpinionClassifierConfig, rule: AnswerRule) -> None:
+    """Write a rule into a model's configuration."""
+    config.update(rule_facts(rule))
+
+
+def saved_rule(config: OpinionClassifierConfig) -> AnswerRule:
+    """The rule of a saved model; of one without any, the likeliest leaf with its plain probability."""
+    return rule_from({name: getattr(config, name) for name in rule_facts(AnswerRule())})
+
+
+def rule_facts(rule: AnswerRule) -> dict[str, Any]:
+    """A rule as JSON values, by the names that `OpinionClassifierConfig` has for them."""
+    sets = rule.label_sets
+    return {
+        "temperature": rule.temperature,
+        "calibration_biases": list(rule.biases) or None,
+        "decision": rule.kind,
+        "decision_offsets": list(rule.offsets) or None,
+        "label_set_score": None if sets is None else sets.score,
+        "label_set_thresholds": None if sets is None else list(sets.thresholds),
+    }
+
+
+def rule_from(facts: dict[str, Any]) -> AnswerRule:
+    """The rule that `rule_facts` described.
+
+    Raises:
+        KeyError, TypeError: the description is damaged.
+    """
+    sets = None
+    if facts["label_set_thresholds"] is not None:
+        sets = LabelSets(facts["label_set_score"], tuple(facts["label_set_thresholds"]))
+    offsets = tuple(facts["decision_offsets"] or ())
+    # Models saved before there were biases do without.
+    biases = tuple(facts.get("calibration_biases") or ())
+    return AnswerRule(facts["temperature"], facts["decision"], offsets, label_sets=sets, biases=biases)
+
+
+ENSEMBLE = "ensemble.json"
+
+
+def keep_members(folder: Path, members: Sequence[Path], rule: AnswerRule) -> None:
+    """Write where the members lie, as seen from the folder, and the rule that was fitted to their average."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [os.path.relpath(member, folder) for member in members]
+    write_json(folder / ENSEMBLE, {"members": paths, "rule": rule_facts(rule)})
+
+
+def kept_members(folder: Path) -> tuple[list[Path], AnswerRule]:
+    """Read them back.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = folder / ENSEMBLE
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        return [(folder / name).resolve() for name in facts["members"]], rule_from(facts["rule"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"--model: {path} cannot be read ({error}); run the seeds again") from error

@@ -1,0 +1,127 @@
+"""``best/`` of a generative run: the model or its adapter, the tokenizer, and how it is asked and read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from opinionlm.config.options import InstructConfig
+from opinionlm.data.encoding.prompts import PromptEncoder, PromptTemplate, label_words, template_from
+from opinionlm.data.encoding.tokenizers import save_tokenizer
+from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.errors import UserError
+from opinionlm.evaluation.decisions import AnswerRule
+from opinionlm.inference.saved_decision import rule_facts, rule_from
+from opinionlm.training.checkpoints import save_trained_weights
+from opinionlm.utils.files import write_json
+
+SETTINGS = "opinionlm.json"
+
+
+@dataclass(frozen=True)
+class GenerativeSettings:
+    """What has to be known to ask a saved model as in training.
+
+    Attributes:
+        task: of the data.
+        template: how prompts are written.
+        taxonomy: the labels; None for tasks with free answers.
+        max_length: of prompt and answer, as `PromptEncoder` takes it.
+        max_answer_length: tokens left for a free answer, and the longest that is generated.
+        decode: ``score`` or ``generate``.
+        score_normalisation: ``sum`` or ``mean``.
+        calibration: ``none``, ``contextual`` or ``batch``.
+        num_beams: width of the beam search.
+        base_model: name or path of the model that an adapter belongs to, None for a whole model.
+        bottleneck: placement (``houlsby`` or ``pfeiffer``) and width of bottleneck adapters, which are ours and not
+            PEFT's; None for every other method.
+        rule: how labels follow from label scores; without any fit, the likeliest label.
+        cleaning: what was done to the training texts, see `opinionlm.data.cleaning.text_options`; None for nothing.
+    """
+
+    task: str
+    template: PromptTemplate
+    taxonomy: Taxonomy | None
+    max_length: int
+    max_answer_length: int
+    decode: str
+    score_normalisation: str
+    calibration: str
+    num_beams: int
+    base_model: str | None
+    bottleneck: tuple[str, int] | None = None
+    rule: AnswerRule = AnswerRule()
+    cleaning: dict[str, Any] | None = None
+
+    def encoder(self, tokenizer: PreTrainedTokenizerBase, encoder_decoder: bool) -> PromptEncoder:
+        """The encoder of prompts that training used."""
+        words = () if self.taxonomy is None else tuple(label_words(self.template, self.taxonomy))
+        return PromptEncoder(self.template, tokenizer, self.max_length, words, self.max_answer_length, encoder_decoder)
+
+    @property
+    def options(self) -> InstructConfig:
+        """How answers are read."""
+        return InstructConfig(
+            decode=self.decode,
+            score_normalisation=self.score_normalisation,
+            calibration=self.calibration,
+            max_answer_length=self.max_answer_length,
+            num_beams=self.num_beams,
+        )
+
+
+def save_generative(
+    folder: Path,
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: GenerativeSettings,
+) -> None:
+    """Write a model (or, of an adapted one, the adapter), its tokenizer and its settings."""
+    if settings.bottleneck is None:
+        model.save_pretrained(folder)
+    else:
+        save_trained_weights(model, folder)
+    save_tokenizer(tokenizer, folder, settings.max_length)
+    content: dict[str, Any] = {
+        "task": settings.task,
+        "template": settings.template.to_dict(),
+        "labels": None if settings.taxonomy is None else settings.taxonomy.to_lists(),
+        "max_length": settings.max_length,
+        "max_answer_length": settings.max_answer_length,
+        "decode": settings.decode,
+        "score_normalisation": settings.score_normalisation,
+        "calibration": settings.calibration,
+        "num_beams": settings.num_beams,
+        "base_model": settings.base_model,
+        "bottleneck": settings.bottleneck,
+        "rule": rule_facts(settings.rule),
+        "cleaning": settings.cleaning,
+    }
+    write_json(folder / SETTINGS, content)
+
+
+def read_settings(folder: Path) -> GenerativeSettings:
+    """The settings of a saved model.
+
+    Raises:
+        UserError: the folder has none, or they are damaged.
+    """
+    path = folder / SETTINGS
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        tree = content.pop("labels")
+        template = template_from(content.pop("template"), str(path))
+        # Folders written before there were rules have none.
+        rule = rule_from(content.pop("rule")) if "rule" in content else AnswerRule()
+        return GenerativeSettings(
+            template=template, taxonomy=None if tree is None else Taxonomy.from_tree(tree), rule=rule, **content
+        )
+    except FileNotFoundError:
+        raise UserError(f"{folder}: holds no {SETTINGS}; give the best/ folder of a train_instruct.py run") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: is damaged ({' '.join(str(error).split())}); copy the whole folder again") from error

@@ -1,0 +1,125 @@
+"""A language model and word statistics as one: each sees what the other misses, and the second costs seconds.
+
+An encoder reads order and meaning, TF-IDF with logistic regression rare words and fixed phrases (tickers, hashtags,
+names). Their log probabilities are mixed, a logarithmic opinion pool (Genest and Zidek 1986): log p = (1 - share)
+log p_model + share log p_words + constant. The share is chosen on validation; 0, the model alone, may win.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from scipy.special import log_softmax
+
+from opinionlm.config.config import Config
+from opinionlm.data.encoding.columns import subset
+from opinionlm.data.prepared import PreparedDataset
+from opinionlm.errors import UserError
+from opinionlm.models.linear.tfidf import VOCABULARY, TfidfClassifier, load_tfidf, require_shared_words, word_texts
+
+# Half-decades around scikit-learn's default of 1.
+C_GRID = (0.3, 1.0, 3.0, 10.0, 30.0)
+SHARES = tuple(round(0.1 * step, 1) for step in range(10))
+
+Score = Callable[[np.ndarray, np.ndarray], float]
+
+
+@dataclass(frozen=True)
+class WordBlend:
+    """The words beside a model, and how much they count.
+
+    Attributes:
+        words: the fitted word statistics.
+        share: of the words in the mixture, from 0 (the model alone) to below 1.
+        scores: validation score by share, from the model alone (0.0) on.
+    """
+
+    words: TfidfClassifier
+    share: float
+    scores: dict[float, float]
+
+    def logits(self, model_logits: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+        """Mixed log probabilities ``(rows, classes)``, float64, up to a constant per row.
+
+        Args:
+            model_logits: ``(rows, classes)`` of the model.
+            texts: as `word_texts` gives them, in the same order.
+        """
+        return mixed(model_logits, self.words.logits(texts), self.share)
+
+
+def mixed(model_logits: np.ndarray, word_logits: np.ndarray, share: float) -> np.ndarray:
+    """The mixture of two sets of logits ``(rows, classes)``."""
+    model = log_softmax(model_logits.astype(np.float64), axis=1)
+    return (1 - share) * model + share * log_softmax(word_logits, axis=1)
+
+
+def fit_word_blend(
+    train: tuple[Sequence[str], np.ndarray],
+    validation: tuple[Sequence[str], np.ndarray],
+    model_logits: np.ndarray,
+    balanced: bool,
+    score: Score,
+    platforms: Sequence[str] = (),
+) -> WordBlend:
+    """Fit words on the training texts; choose their regularisation and their share together, on validation.
+
+    What is best alone is not best beside a model: less regularised words say more that the model does not know.
+
+    Args:
+        train: texts and label ids ``(rows,)``.
+        validation: the same.
+        model_logits: of the model on the validation texts, ``(rows, classes)``.
+        balanced: weight every class by its inverse frequency, where the model was trained for balance too.
+        score: (gold ids, logits) → what is chosen by; the smaller share wins a tie.
+        platforms: that stand in front of the texts, for weights of their own; see `TfidfClassifier`.
+    """
+
+    def scores_by_share(gold: np.ndarray, word_logits: np.ndarray) -> dict[float, float]:
+        return {share: score(gold, mixed(model_logits, word_logits, share)) for share in SHARES}
+
+    def best_mixture(gold: np.ndarray, word_logits: np.ndarray) -> float:
+        return max(scores_by_share(gold, word_logits).values())
+
+    words = TfidfClassifier(balanced, best_mixture, C_GRID, platforms)
+    words.fit(train, validation, model_logits.shape[1])
+    scores = scores_by_share(validation[1], words.logits(validation[0]))
+    return WordBlend(words, max(SHARES, key=lambda share: scores[share]), scores)
+
+
+def check_words(prepared: PreparedDataset, config: Config) -> None:
+    """Whether words beside a model can be counted at all, before the model is trained.
+
+    Raises:
+        UserError: ``blend_words`` is set and no two training texts share a word.
+    """
+    if not config.robust.blend_words:
+        return
+    texts = subset(prepared.dataset["train"], config.data.max_train_samples, config.training.seed)
+    require_shared_words(word_texts(texts, config.data.platform_prefix), f"{config.source}: blend_words")
+
+
+def load_word_blend(folder: Path, share: float) -> WordBlend | None:
+    """The words beside a saved model, None for one without.
+
+    Args:
+        folder: of the model.
+        share: from its configuration; 0 for a model alone.
+
+    Raises:
+        UserError: they are missing or damaged.
+    """
+    if share == 0:
+        return None
+    try:
+        return WordBlend(load_tfidf(folder), share, scores={})
+    except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"--model: the words beside the model in {folder} ({VOCABULARY}, words.safetensors) cannot be read "
+            f"({reason}); copy the whole folder anew"
+        ) from error

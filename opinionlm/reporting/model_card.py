@@ -1,0 +1,309 @@
+"""The model card that every saved model carries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from opinionlm.config.config import Config
+from opinionlm.config.method_options import MethodConfig
+from opinionlm.data.cleaning import saved_steps
+from opinionlm.data.encoding.platform_prefix import platforms_of
+from opinionlm.data.prepared import PreparedDataset
+from opinionlm.evaluation.decisions import AnswerRule
+from opinionlm.reporting.figures import score_title
+from opinionlm.tasks.base import choice_of, headline_of
+from opinionlm.tasks.label_evaluation import Fitted
+from opinionlm.training.spending import describe_cost
+from opinionlm.training.training_facts import training_rows
+from opinionlm.utils.markdown import cell
+
+
+def model_card(
+    config: Config,
+    prepared: PreparedDataset,
+    numbers: dict[str, Any],
+    validation: dict[str, Any],
+    test: dict[str, Any],
+    fitted: Fitted,
+) -> str:
+    """A Markdown card with hub metadata: what the model is, how it was made, how good it is, how to use it.
+
+    Args:
+        config: options of the run.
+        prepared: the data it was trained on.
+        numbers: the sections ``train``, ``model`` and ``cost`` of ``metrics.json``.
+        validation: scores on the validation split.
+        test: scores on the test split.
+        fitted: how labels of texts are decided, and the words beside the model; other tasks read neither.
+    """
+    headline = headline_of(prepared)
+    words = task_words(prepared, config.run_folder / "best")
+    rows = [
+        f"| {name} | {validation[name]:.4f} | {test[name]:.4f} | {interval(test, name)} |" for name in headline.shown
+    ]
+    trust = trust_section(config, fitted.rule, test) if prepared.task == "sequence" else ""
+    training, method, parameters = config.training, config.method, numbers["model"]
+    fit_rows = "\n".join(f"| {name} | {value} |" for name, value in training_rows(config, numbers["train"]))
+    # A path on the machine that trained it means nothing to others, and the hub takes only its own names.
+    is_folder = Path(config.model.model_name_or_path).is_dir()
+    name = Path(config.model.model_name_or_path).name if is_folder else config.model.model_name_or_path
+    base_model = "" if is_folder else f"base_model: {name}\n"
+    return f"""---
+library_name: transformers
+pipeline_tag: {words.pipeline}
+{base_model}tags:
+- opinionlm
+- {words.tag}
+---
+
+# {training.run_name}
+
+`{name}` fine-tuned to {words.purpose},
+on `{prepared.name}` (fingerprint `{prepared.fingerprint[:16]}`), {date.today().isoformat()}.
+{parameters["trainable_parameters"]:,} of {parameters["total_parameters"]:,} parameters were trained:
+{trained_part(method)}.
+
+## Use
+
+```python
+import opinionlm  # makes the model type known to transformers
+from transformers import pipeline
+
+{words.usage}
+```
+
+or for files of any size:
+`python predict.py --model {config.run_folder / "best"} {words.options}`
+{platform_note(config, prepared)}{cleaning_note(prepared)}{word_note(fitted)}
+## {words.outputs_title}
+
+{words.outputs}
+
+## Scores
+
+The checkpoint was chosen by validation {score_title(choice_of(prepared, config).name)}; the test split was read once.
+
+| metric | validation | test | 95 % interval (test, bootstrap) |
+| --- | --- | --- | --- |
+{chr(10).join(rows)}
+
+{f1_table(words.labels, validation, test)}{trust}## Training
+
+| option | value |
+| --- | --- |
+| adaptation | {method.adaptation} |
+| loss | {method.loss}{soft_label_note(config)} |
+| class weights | {method.class_weights} |
+{fit_rows}
+| data type, 4-bit | {config.model.dtype}, {config.model.load_in_4bit} |
+| max length | {config.data.max_length} tokens |
+| seed | {training.seed} |
+| cost | {describe_cost(numbers["cost"])} |
+
+## Limits
+
+{words.limits} Texts beyond {config.data.max_length} tokens are cut.
+Do not use the answers as the sole ground for a decision about a person.
+"""
+
+
+def soft_label_note(config: Config) -> str:
+    """How much of the target was soft labels, for the row of the loss; empty without them."""
+    robust = config.robust
+    return "" if robust.soft_labels is None else f", soft labels {robust.soft_label_share:.0%} of the target"
+
+
+def platform_note(config: Config, prepared: PreparedDataset) -> str:
+    """What to know about a model that reads platforms; nothing for any other."""
+    if not config.data.platform_prefix:
+        return ""
+    known = platforms_of(prepared.dataset["train"], config.data.dataset)
+    return (
+        f"\nThe model reads the platform in front of every text: `{known[0]}: …` in a pipeline, and predict.py takes "
+        f"`--platform_column`, or `--platform` ({', '.join(known)}).\n"
+    )
+
+
+def cleaning_note(prepared: PreparedDataset) -> str:
+    """What was done to the training texts, so that others who feed the model do it too; nothing where nothing was."""
+    steps = [name for name, _ in saved_steps(prepared.cleaning)]
+    if not steps:
+        return ""
+    return (
+        f"\nThe training texts were cleaned ({', '.join(steps)}; `cleaning` in the model's settings). predict.py does "
+        "the same to new texts; a pipeline takes them as they are.\n"
+    )
+
+
+def word_note(fitted: Fitted) -> str:
+    """What to know about a model that words stand beside; nothing for any other."""
+    if fitted.blend is None or fitted.blend.share == 0:
+        return ""
+    words = fitted.blend.words
+    return (
+        f"\nTF-IDF over {len(words.vectorizer.vocabulary_):,} words and pairs of words ({words.parameters:,} "
+        f"parameters of its own) has a share of {fitted.blend.share:g} in the answers. predict.py mixes it in; a "
+        "pipeline gives the language model alone, whose scores are not those of the table above.\n"
+    )
+
+
+def interval(scores: dict[str, Any], name: str) -> str:
+    """A score's interval as text, empty where none was computed."""
+    bounds = scores.get(f"{name}_ci95")
+    return "" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
+
+
+def f1_table(labels: Sequence[str], validation: dict[str, Any], test: dict[str, Any]) -> str:
+    """F1 per label, with a blank line behind; nothing for a task without labels."""
+    if not labels:
+        return ""
+    rows = [f"| {cell(label)} | {validation[f'f1_{label}']:.3f} | {test[f'f1_{label}']:.3f} |" for label in labels]
+    return "\n".join(["| F1 per label | validation | test |", "| --- | --- | --- |", *rows]) + "\n\n"
+
+
+def trained_part(method: MethodConfig) -> str:
+    """What trained, in words."""
+    match method.adaptation:
+        case "full":
+            return "every parameter"
+        case "head_only":
+            return "the head alone"
+        case "top_blocks":
+            return f"the top {method.trainable_blocks} block(s), the final norm and the head"
+        case "adapt":
+            return "the head, the sub-layers most sensitive to the task, and the embedding rows of its task tokens"
+        case other:
+            return f"the head and what `adaptation: {other}` trains or adds"
+
+
+def trust_section(config: Config, rule: AnswerRule, test: dict[str, Any]) -> str:
+    """Markdown with a blank line behind.
+
+    Args:
+        config: options of the run.
+        rule: fitted on validation.
+        test: scores of the test split, with those of its platforms.
+    """
+    score, coverage = config.decision.label_set_score, config.decision.label_set_coverage
+    strength = "" if rule.tau is None else f", τ {rule.tau:g}"
+    lines = [
+        "## Trust",
+        "",
+        "What is fitted here was fitted on validation; the numbers are of test.",
+        "",
+        "| what | value |",
+        "| --- | --- |",
+        f"| decision | {rule.kind}{strength} |",
+        f"| temperature | {rule.temperature:.3f} |",
+        f"| largest bias of a class | {max(rule.biases, key=abs, default=0.0):+.3f} nats |",
+        f"| calibration error (ECE) | {test['ece_uncalibrated']:.4f} before it, {test['ece']:.4f} after it; "
+        f"{test['ece_if_calibrated']:.4f} is what chance gives perfect probabilities |",
+        f"| label sets ({score}) for {coverage:.0%} | right in {test['label_set_coverage']:.1%}, "
+        f"{test['label_set_size']:.2f} labels on average |",
+        "",
+    ]
+    if test["platforms"]:
+        lines += ["| platform | texts | macro-F1 | accuracy | hierarchical F1 |", "| --- | --- | --- | --- | --- |"]
+        lines += [
+            f"| {name} | {own['rows']:,.0f} | {own['macro_f1']:.4f} | {own['accuracy']:.4f} | "
+            f"{own['hierarchical_f1']:.4f} |"
+            for name, own in test["platforms"].items()
+        ]
+        lines.append("")
+    return "\n".join(lines) + "\n"
+
+
+ANNOTATORS = "carry the judgement of its annotators, its platforms, languages and time."
+RARE = "Rare labels rest on few examples: look at their own F1 and at the intervals above before trusting them."
+
+
+@dataclass(frozen=True)
+class TaskWords:
+    """The parts of a card that depend on the task.
+
+    Attributes:
+        pipeline: the pipeline of transformers that serves the model, as the hub names it.
+        tag: a hub tag.
+        purpose: what the model was fine-tuned to do.
+        usage: Python lines that use it.
+        options: of predict.py, behind ``--model``.
+        outputs_title: heading of what it answers with.
+        outputs: a Markdown list of that.
+        labels: names whose F1 is listed.
+        limits: what to be careful about.
+    """
+
+    pipeline: str
+    tag: str
+    purpose: str
+    usage: str
+    options: str
+    outputs_title: str
+    outputs: str
+    labels: Sequence[str]
+    limits: str
+
+
+def task_words(prepared: PreparedDataset, folder: Path) -> TaskWords:
+    """The words for a data set's task.
+
+    Args:
+        prepared: the training data.
+        folder: where the model is.
+
+    Raises:
+        ValueError: a task of text to text.
+    """
+    match prepared.task:
+        case "sequence":
+            taxonomy = prepared.taxonomy
+            pairs = "text_pair" in prepared.dataset["train"].column_names
+            example = '{"text": "Gains.", "text_pair": "Why?"}' if pairs else '"Is this coin still worth holding?"'
+            return TaskWords(
+                pipeline="text-classification",
+                tag="hierarchical-text-classification",
+                purpose=f"label {'pairs of texts' if pairs else 'texts'} with the {len(taxonomy.leaves)} leaves of a "
+                "label tree",
+                usage=f'classify = pipeline("text-classification", model="{folder}")\n'
+                f"classify({example}, truncation=True)",
+                options=f"{'--pair_column text_pair ' if pairs else ''}--input posts.csv --output labels.csv",
+                outputs_title="Labels",
+                outputs="\n".join(f"- {cell(' › '.join(path))}" for path in taxonomy.paths),
+                labels=taxonomy.leaves,
+                limits=f"The labels are those of the training data and {ANNOTATORS} {RARE}",
+            )
+        case "token":
+            types = [tag.removeprefix("B-") for tag in prepared.tags if tag.startswith("B-")]
+            return TaskWords(
+                pipeline="token-classification",
+                tag="named-entity-recognition",
+                purpose=f"tag words with {len(types)} types of entities (IOB2)",
+                usage=f'tag = pipeline("token-classification", model="{folder}", aggregation_strategy="first")\n'
+                'tag("Satoshi moved to Osaka .")',
+                options="--input sentences.txt --output entities.csv",
+                outputs_title="Entity types",
+                outputs="\n".join(f"- {cell(name)}" for name in types),
+                labels=types,
+                limits=f"The entities are those of the training data and {ANNOTATORS} {RARE} An entity counts as "
+                "found when its type, its first and its last word are right.",
+            )
+        case "similarity":
+            low, high = prepared.score_range
+            return TaskWords(
+                pipeline="text-classification",
+                tag="sentence-similarity",
+                purpose="give pairs of texts a score",
+                usage=f'score = pipeline("text-classification", model="{folder}")\n'
+                'score({"text": "Prices fall.", "text_pair": "It gets cheaper."}, truncation=True)',
+                options="--pair_column text_pair --input pairs.csv --output scores.csv",
+                outputs_title="Scores",
+                outputs=f"- from {low:g} to {high:g} in the training data; answers may lie slightly outside",
+                labels=(),
+                limits=f"The scores are those of the training data and {ANNOTATORS}",
+            )
+        case task:
+            raise ValueError(f"no classifier is trained on task {task!r}")

@@ -1,0 +1,231 @@
+"""Log a run to Weights & Biases or TensorBoard without ever endangering it.
+
+Tracking is a guest of the run: whatever it raises is printed once, in one line, and tracking stops; the run goes on.
+W&B needs neither account nor network: without them it writes an offline run that ``wandb sync`` uploads later.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from opinionlm.data.prepared import PreparedDataset
+from opinionlm.evaluation.prediction_tables import Predictions
+
+# The mean loss over the whole run, which Trainer logs once, when training is over; the loss on the way is `loss`. Time
+# and speed do not tell: Trainer adds them to every log where tokens are counted.
+CLOSING = "train_loss"
+# An optimizer step and what was logged of it, named ``train/loss``, ``validation/macro_f1`` and the like.
+Point = tuple[int, Mapping[str, float]]
+
+
+class Tracker(ABC):
+    """Where a run is logged; a context manager that closes the log and marks runs that died of an exception."""
+
+    @abstractmethod
+    def begin(self, history: Sequence[Point]) -> None:
+        """Training begins.
+
+        Args:
+            history: what was logged before the checkpoint that training goes on from, in order; empty for a new run.
+        """
+
+    @abstractmethod
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Log values of one optimizer step, named ``train/loss``, ``validation/macro_f1`` and the like."""
+
+    @abstractmethod
+    def summarise(self, values: Mapping[str, Any]) -> None:
+        """Log values that belong to the run as a whole: test scores, parameter counts, cost. May be nested."""
+
+    @abstractmethod
+    def log_predictions(self, split: str, predictions: Predictions) -> None:
+        """Log the figures and tables of a split."""
+
+    @abstractmethod
+    def log_artifacts(self, prepared: PreparedDataset, best: Path) -> None:
+        """Note which data the run used and, where the folder exists, which model came of it."""
+
+    @abstractmethod
+    def finish(self, failed: bool = False) -> None:
+        """Close the log; nothing may be logged afterwards."""
+
+    def __enter__(self) -> Tracker:
+        """The tracker itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the log."""
+        self.finish(failed=error is not None)
+
+
+class NoTracking(Tracker):
+    """Logs nowhere: ``report_to: none``, and every process but the main one."""
+
+    def begin(self, history: Sequence[Point]) -> None:
+        """Do nothing."""
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Do nothing."""
+
+    def summarise(self, values: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+    def log_predictions(self, split: str, predictions: Predictions) -> None:
+        """Do nothing."""
+
+    def log_artifacts(self, prepared: PreparedDataset, best: Path) -> None:
+        """Do nothing."""
+
+    def finish(self, failed: bool = False) -> None:
+        """Do nothing."""
+
+
+class GuardedTracker(Tracker):
+    """Passes everything on to another tracker until that one raises, then says so once and logs no more.
+
+    Args:
+        inner: the tracker that may fail.
+        name: its name in the message.
+    """
+
+    def __init__(self, inner: Tracker, name: str) -> None:
+        self.inner = inner
+        self.name = name
+
+    def begin(self, history: Sequence[Point]) -> None:
+        """Pass on."""
+        self._attempt(lambda: self.inner.begin(history))
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Pass on."""
+        self._attempt(lambda: self.inner.log(metrics, step))
+
+    def summarise(self, values: Mapping[str, Any]) -> None:
+        """Pass on."""
+        self._attempt(lambda: self.inner.summarise(values))
+
+    def log_predictions(self, split: str, predictions: Predictions) -> None:
+        """Pass on."""
+        self._attempt(lambda: self.inner.log_predictions(split, predictions))
+
+    def log_artifacts(self, prepared: PreparedDataset, best: Path) -> None:
+        """Pass on."""
+        self._attempt(lambda: self.inner.log_artifacts(prepared, best))
+
+    def finish(self, failed: bool = False) -> None:
+        """Pass on."""
+        self._attempt(lambda: self.inner.finish(failed))
+
+    def _attempt(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception as error:
+            say(f"{self.name}: tracking stops here, the run goes on ({one_line(error)})")
+            broken, self.inner = self.inner, NoTracking()
+            # What was logged so far stays readable when the log is closed properly, if that is still possible.
+            with suppress(Exception):
+                broken.finish()
+
+
+class SeveralTrackers(Tracker):
+    """Passes everything on to several trackers, each of which fails for itself.
+
+    Args:
+        trackers: guarded ones.
+    """
+
+    def __init__(self, trackers: Sequence[Tracker]) -> None:
+        self.trackers = trackers
+
+    def begin(self, history: Sequence[Point]) -> None:
+        """Pass on."""
+        for tracker in self.trackers:
+            tracker.begin(history)
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Pass on."""
+        for tracker in self.trackers:
+            tracker.log(metrics, step)
+
+    def summarise(self, values: Mapping[str, Any]) -> None:
+        """Pass on."""
+        for tracker in self.trackers:
+            tracker.summarise(values)
+
+    def log_predictions(self, split: str, predictions: Predictions) -> None:
+        """Pass on."""
+        for tracker in self.trackers:
+            tracker.log_predictions(split, predictions)
+
+    def log_artifacts(self, prepared: PreparedDataset, best: Path) -> None:
+        """Pass on."""
+        for tracker in self.trackers:
+            tracker.log_artifacts(prepared, best)
+
+    def finish(self, failed: bool = False) -> None:
+        """Pass on."""
+        for tracker in self.trackers:
+            tracker.finish(failed)
+
+
+def curves(logs: Mapping[str, Any]) -> dict[str, float]:
+    """What of an engine's log belongs to curves over optimizer steps: all finite numbers, under this project's names.
+
+    An evaluation does not repeat the epoch and the tokens seen, which are curves of training.
+    """
+    if CLOSING in logs:
+        return {}
+    names = logs.keys() - {"step", "loss_steps"}
+    if evaluated := {name for name in names if name.startswith("eval_")}:
+        names = evaluated | (names & {"loss_since_evaluation"})
+    # In the order of the log, which is that of the charts.
+    return {tracked_name(name): float(logs[name]) for name in logs if name in names and is_number(logs[name])}
+
+
+def tracked_name(name: str) -> str:
+    """Trainer's name of a quantity as this project's logs call it."""
+    for prefix, split in (("eval_", "validation"), ("test_", "test")):
+        if name.startswith(prefix):
+            return f"{split}/{name.removeprefix(prefix)}"
+    return f"train/{name}"
+
+
+def is_number(value: object) -> bool:
+    """Whether a value can be plotted."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one mapping of paths: ``{"test": {"f1": 1}}`` → ``{"test/f1": 1}``."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= flatten(value, f"{prefix}{name}/") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
+
+
+def shown(path: Path) -> Path:
+    """A path as short as the user's working directory allows."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def one_line(error: BaseException) -> str:
+    """Type and message of an error in one short line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+
+
+def say(line: str) -> None:
+    """Print one line, never into a script's standard output."""
+    print(line, file=sys.stderr)
+
+
+# What trackers keep in a run folder so that a resumed run is one run there; ``wandb/`` holds W&B's own files.
+WANDB_RUN_ID, TENSORBOARD = "wandb_run_id", "tensorboard"

@@ -1,0 +1,120 @@
+"""Open the tracker that a run asks for, and forward to it what Trainer logs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from opinionlm.config.config import Config
+from opinionlm.errors import UserError
+from opinionlm.reporting.tracking.base import (
+    CLOSING,
+    TENSORBOARD,
+    GuardedTracker,
+    NoTracking,
+    SeveralTrackers,
+    Tracker,
+    curves,
+    one_line,
+    say,
+)
+
+
+def open_tracking(config: Config, run_folder: Path, environment: Mapping[str, Any]) -> Tracker:
+    """Start logging a run. To be called by the main process only; the others use `NoTracking`.
+
+    Args:
+        config: the run's options; ``report_to``, ``wandb_project``, ``wandb_group`` and ``wandb_tags`` decide where.
+        run_folder: exists; the log is written to ``wandb/`` or ``tensorboard/`` in it.
+        environment: what `opinionlm.runs.folder.environment` found.
+
+    Returns:
+        A tracker that never raises.
+
+    Raises:
+        UserError: TensorBoard was asked for and is not installed.
+    """
+    trackers: list[Tracker] = []
+    for name in config.tracking.report_to:
+        match name:
+            case "wandb":
+                trackers.append(open_wandb(config, run_folder, environment))
+            case "tensorboard":
+                trackers.append(open_tensorboard(config, run_folder, environment))
+    started = [tracker for tracker in trackers if not isinstance(tracker, NoTracking)]
+    if not started:
+        return NoTracking()
+    return started[0] if len(started) == 1 else SeveralTrackers(started)
+
+
+def open_wandb(config: Config, run_folder: Path, environment: Mapping[str, Any]) -> Tracker:
+    """Start or continue a W&B run; `NoTracking` where it is disabled or cannot be started."""
+    from opinionlm.reporting.tracking.wandb import WandbTracking, start_wandb
+
+    try:
+        run = start_wandb(config, run_folder, environment)
+        if run is None:
+            return NoTracking()
+        return GuardedTracker(WandbTracking(run, config.tracking.wandb_artifacts), "W&B")
+    except Exception as error:
+        say(f"W&B: no tracking, the run goes on ({one_line(error)})")
+        return NoTracking()
+
+
+def open_tensorboard(config: Config, run_folder: Path, environment: Mapping[str, Any]) -> Tracker:
+    """Start or continue TensorBoard's event files; `NoTracking` where they cannot be written.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # noqa: F401 — asked for here, so that the message is ours
+    except ImportError:
+        raise UserError(
+            "report_to: tensorboard is not installed; `pip install -r requirements.txt`, or use wandb or none"
+        ) from None
+    from opinionlm.reporting.tracking.tensorboard import TensorBoardTracking
+
+    folder = run_folder / TENSORBOARD
+    try:
+        tracker = TensorBoardTracking(folder)
+        tracker.describe({"config": config.flat(), "environment": dict(environment)})
+    except Exception as error:
+        say(f"TensorBoard: no tracking, the run goes on ({one_line(error)})")
+        return NoTracking()
+    say(f"TensorBoard: logging to {folder}; look at it with: tensorboard --logdir {folder}")
+    return GuardedTracker(tracker, "TensorBoard")
+
+
+class TrackingCallback(TrainerCallback):
+    """Forwards what Trainer logs: ``loss`` → ``train/loss``, ``eval_macro_f1`` → ``validation/macro_f1``.
+
+    Args:
+        tracker: where to.
+    """
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker = tracker
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Tell what an interrupted run has logged up to where it goes on."""
+        self.tracker.begin([(int(entry["step"]), points) for entry in state.log_history if (points := curves(entry))])
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Called after every logging step and evaluation, and once more by Trainer when training is over."""
+        if CLOSING in (logs or {}):
+            self.tracker.summarise({name: value for name, value in logs.items() if name.startswith("train_")})
+        elif points := curves(logs or {}):
+            self.tracker.log(points, state.global_step)

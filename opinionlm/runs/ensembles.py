@@ -1,0 +1,99 @@
+"""The models of several seeds as one: a run folder beside theirs, scored as they are."""
+
+from __future__ import annotations
+
+import copy
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from opinionlm.config.config import Config
+from opinionlm.data.encoding.texts import evaluation_texts
+from opinionlm.data.loading import load_rows
+from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.evaluation.decisions import fit_answers
+from opinionlm.evaluation.ensembles import averaged_logits, common_tilt
+from opinionlm.evaluation.metrics import weighted_log_loss
+from opinionlm.inference.saved_decision import keep_members
+from opinionlm.reporting.tracking.base import NoTracking
+from opinionlm.runs.folder import create_run, environment
+from opinionlm.runs.results import finish_run
+from opinionlm.tasks.evaluation import intervals_of
+from opinionlm.tasks.label_evaluation import Fitted, SplitResult, decision_facts, judge_classes, trust_scores
+from opinionlm.training.spending import members_cost
+
+SPLITS = ("validation", "test")
+
+
+def ensemble_seeds(config: Config, runs: Sequence[Config], metrics: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Average the probabilities of finished runs and score them: ``<run_name>-ensemble`` beside the runs.
+
+    The folder is that of a run: ``metrics.json``, ``predictions/``, ``figures/``, and ``best/``, which `predict.py`
+    takes like any other and which names the members' folders. The decision, the temperature of the average and the
+    label sets are fitted on validation before test is scored. Nothing is computed by a model: the runs' prediction
+    files have all that is needed.
+
+    Args:
+        config: the config that named the seeds.
+        runs: config of each seed.
+        metrics: their ``metrics.json``.
+
+    Returns:
+        The content of ``metrics.json``; None, with a line that says why, where there is nothing to average.
+    """
+    data = config.data
+    prepared = load_rows(data)
+    if prepared.task != "sequence" or len(runs) < 2:
+        return None
+    taxonomy = prepared.taxonomy
+    texts = {name: evaluation_texts(prepared.dataset[name], data.max_eval_samples) for name in SPLITS}
+    labels = {name: np.asarray(split["label"]) for name, split in texts.items()}
+    logits = {}
+    for name in SPLITS:
+        members = [read_probabilities(run.run_folder / "predictions" / f"{name}.csv", taxonomy) for run in runs]
+        if any(ids != list(texts[name]["id"]) for ids, _ in members):
+            print("no ensemble: the runs were not all evaluated on these texts; train them anew with overwrite: true")
+            return None
+        logits[name] = averaged_logits([probabilities for _, probabilities in members])
+    train_labels = np.asarray(prepared.dataset["train"]["label"])
+    counts = config.method.class_counts or np.bincount(train_labels, minlength=len(taxonomy.leaves)).tolist()
+    # Runs of before calibration had biases have none.
+    tilt = common_tilt([run["decision"].get("calibration_biases", ()) for run in metrics])
+    rule = fit_answers(labels["validation"], logits["validation"], counts, taxonomy, config.decision, tilt)
+    results = {}
+    for name, rows in logits.items():
+        # Plain log loss of the average: it has no loss of its own that was trained.
+        loss = weighted_log_loss(labels[name], rows, np.ones(len(taxonomy.leaves)))
+        result = judge_classes(texts[name], rows, taxonomy, rule, loss)
+        trust = trust_scores(texts[name], result.predictions, rows, rule, taxonomy, config)
+        results[name] = SplitResult(result.predictions, result.scores | intervals_of(result.predictions) | trust)
+    own = copy.deepcopy(config)
+    own.training.run_name = f"{config.training.run_name}-ensemble"
+    create_run(own, environment(own, prepared.fingerprint), taxonomy)
+    if all((run.run_folder / "best").is_dir() for run in runs):
+        keep_members(own.run_folder / "best", [run.run_folder / "best" for run in runs], rule)
+    print(f"\nThe {len(runs)} models as one, their probabilities averaged")
+    content = {
+        "train": {"members": len(runs), "steps": sum(run["train"]["steps"] for run in metrics)},
+        **{name: result.scores for name, result in results.items()},
+        "decision": decision_facts(Fitted(rule), config.decision),
+        "model": summed([run["model"] for run in metrics], ("total_parameters", "trainable_parameters")),
+        "cost": members_cost([run["cost"] for run in metrics]),
+    }
+    return finish_run(own, content, texts, results, prepared, NoTracking(), history=[])
+
+
+def summed(parts: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    """Sums over the members of some numbers."""
+    return {name: sum(part[name] for part in parts) for name in names}
+
+
+def read_probabilities(table: Path, taxonomy: Taxonomy) -> tuple[list[str], np.ndarray]:
+    """Ids and calibrated probabilities ``(rows, leaves)`` of a run's prediction file, in the file's order."""
+    with open(table, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = [f"probability_{leaf}" for leaf in taxonomy.leaves]
+    return [row["id"] for row in rows], np.array([[float(row[name]) for name in names] for row in rows])

@@ -1,0 +1,168 @@
+"""The run folder: what a run leaves behind, written so that a finished run is one that has ``metrics.json``."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from opinionlm.config.config import HARMLESS, Config
+from opinionlm.config.options import EVALUATION_SEED
+from opinionlm.config.unread import is_read
+from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.errors import UserError
+from opinionlm.reporting.tracking.base import TENSORBOARD, WANDB_RUN_ID
+from opinionlm.runs.lock import refuse_held
+from opinionlm.utils.environment import PACKAGES, git_commit, installed_version, processor_name
+from opinionlm.utils.files import clear_temporaries, write_json, write_text
+
+
+def is_finished(config: Config, is_main: bool = True) -> bool:
+    """Whether a run of this name and the same options is finished, so that nothing is left to do.
+
+    Deletes the folder first under ``overwrite``. A folder that holds neither results nor checkpoints is nobody's.
+
+    Args:
+        config: the run's options.
+        is_main: whether this process writes; the others only look, after the main one is done.
+
+    Raises:
+        UserError: the folder belongs to a run with other options, or is to be deleted and another process writes it.
+    """
+    folder = config.run_folder
+    if config.training.overwrite and folder.is_dir() and is_main:
+        refuse_held(folder)
+        shutil.rmtree(folder)
+    stored, finished = folder / "config.yaml", (folder / "metrics.json").is_file()
+    if not stored.is_file() or not (finished or any(folder.glob("checkpoints/checkpoint-*"))):
+        return False
+    # An option that is younger than the run had no effect on it, as its default has none.
+    then = Config(script=config.script).flat() | yaml.safe_load(stored.read_text(encoding="utf-8"))
+    # What the chosen way does not read was no part of it, whatever older versions let it say.
+    difference = [name for name in changed_options(then, config.flat()) if is_read(config, name)]
+    if difference:
+        raise UserError(
+            f"{folder}: holds a run with other options ({', '.join(difference)}); give another run_name, or "
+            "overwrite: true to delete it"
+        )
+    require_same_evaluation(folder, config.flat())
+    return finished
+
+
+def require_same_evaluation(folder: Path, options: dict[str, Any]) -> None:
+    """A run from when ``max_eval_samples`` drew with the run's own seed has other texts than its siblings have now.
+
+    Args:
+        folder: of a run that has begun.
+        options: that it was asked for with; only ``seed`` and ``max_eval_samples`` are read.
+
+    Raises:
+        UserError: the texts differ.
+    """
+    if options.get("max_eval_samples") is None or options.get("seed") == EVALUATION_SEED:
+        return
+    try:
+        facts = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return  # it does not tell
+    if isinstance(facts, dict) and facts.get("evaluation_seed") != EVALUATION_SEED:
+        raise UserError(
+            f"{folder}: max_eval_samples: this run drew its validation and test texts with its own seed; they are now "
+            "the same for every seed. Train it anew with overwrite: true (a table: --force), or give another run_name"
+        )
+
+
+def create_run(config: Config, facts: dict[str, Any], taxonomy: Taxonomy | None) -> None:
+    """Make the folder of a run, with its options, its environment and, where there is one, its label tree.
+
+    Called when data and model are known to be usable, so that a mistake in the config leaves nothing behind.
+
+    Raises:
+        UserError: the folder cannot be written, or holds checkpoints that were trained on something else.
+    """
+    folder = config.run_folder
+    if config.training.resume_from_checkpoint and any(folder.glob("checkpoints/checkpoint-*")):
+        require_same_start(folder, facts)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if holds_another_run(folder, config, facts):
+            forget_tracking(folder)
+        for each in (folder, folder / "predictions"):
+            clear_temporaries(each)
+        write_text(folder / "config.yaml", yaml.safe_dump(config.flat(), sort_keys=False, allow_unicode=True))
+        write_json(folder / "environment.json", facts)
+        if taxonomy is not None:
+            write_json(folder / "labels.json", taxonomy.to_lists())
+    except OSError as error:
+        raise UserError(f"output_dir: cannot write {folder}: {error.strerror}") from error
+
+
+def require_same_start(folder: Path, facts: dict[str, Any]) -> None:
+    """What is no option and yet decides what a run computes has to be what it was when the run began.
+
+    Raises:
+        UserError: the data were prepared anew with another content, or another number of processes trains.
+    """
+    try:
+        stored = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return  # the options were compared already
+    for name in ("data_fingerprint", "processes"):
+        if stored.get(name) != facts[name]:
+            raise UserError(
+                f"{folder}: its checkpoints were trained with {name} {stored.get(name)}, and this is {facts[name]}; "
+                "restore that to go on, or train anew with overwrite: true"
+            )
+
+
+def holds_another_run(folder: Path, config: Config, facts: dict[str, Any]) -> bool:
+    """Whether a folder is left over from a run with other options or data, which never came to a checkpoint."""
+    try:
+        stored = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        known = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+        then = Config(script=config.script).flat() | stored
+        return bool(changed_options(then, config.flat())) or known["data_fingerprint"] != facts["data_fingerprint"]
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+        return True
+
+
+def forget_tracking(folder: Path) -> None:
+    """Have trackers begin a new run: that of before is not this one. W&B's own files stay, to be synced for itself."""
+    (folder / WANDB_RUN_ID).unlink(missing_ok=True)
+    shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
+
+
+def changed_options(stored: dict[str, Any], current: dict[str, Any]) -> list[str]:
+    """Names of the options whose values differ between two flat configs, those without effect left out."""
+    names = (stored.keys() | current.keys()) - HARMLESS
+    return sorted(name for name in names if stored.get(name) != current.get(name))
+
+
+def environment(config: Config, data_fingerprint: str) -> dict[str, Any]:
+    """What is needed to tell why two runs differ: versions, commit, hardware, seeds, data."""
+    import torch
+
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    return {
+        "python": platform.python_version(),
+        "packages": {name: installed_version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "processor": processor_name(),
+        "cpu_count": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else device.type,
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "git_commit": git_commit(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "seed": config.training.seed,
+        "evaluation_seed": EVALUATION_SEED,
+        "data_fingerprint": data_fingerprint,
+    }

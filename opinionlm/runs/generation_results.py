@@ -1,0 +1,398 @@
+"""The end of a generative run: scores of every split, the best model, predictions, figures, metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from transformers.trainer_utils import TrainOutput
+
+from opinionlm.adaptation.methods import count_parameters
+from opinionlm.config.config import Config
+from opinionlm.data.encoding.prompts import PromptEncoder
+from opinionlm.data.loading import describe_platforms
+from opinionlm.data.prepared import PreparedDataset
+from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.evaluation.class_predictions import SplitPredictions
+from opinionlm.evaluation.decisions import AnswerRule, fit_answers
+from opinionlm.evaluation.generation import INVALID, answer_confusion
+from opinionlm.evaluation.metrics import bootstrap_intervals
+from opinionlm.evaluation.prediction_tables import split_table
+from opinionlm.inference.input_forms import save_input_forms
+from opinionlm.inference.saved_generative import SETTINGS, GenerativeSettings, save_generative
+from opinionlm.models.generative import plain_model
+from opinionlm.models.quantization import quantized_modules
+from opinionlm.models.sublayers import text_blocks
+from opinionlm.reporting.figures import (
+    confusion_figure,
+    learning_curves,
+    per_class_figure,
+    save_drift,
+    save_figure,
+    score_title,
+)
+from opinionlm.reporting.model_card import cleaning_note, trust_section
+from opinionlm.reporting.split_figures import figures_of
+from opinionlm.reporting.tracking.base import Tracker
+from opinionlm.tasks.generation import Judge, answer_choice
+from opinionlm.tasks.label_evaluation import Fitted, decision_facts, judge_classes, trust_scores
+from opinionlm.training.cost import block_flops
+from opinionlm.training.instruct_data import AnswerSplit, supervised_tokens
+from opinionlm.training.instruct_trainer import InstructSplit, InstructTrainer
+from opinionlm.training.spending import Preparation, cost_facts, describe_cost
+from opinionlm.training.training_facts import training_facts, training_rows
+from opinionlm.utils.files import partial_folder, publish, write_csv, write_json, write_text
+
+# Longer texts are cut in the file of predictions, ids tell which they are.
+SHOWN_CHARACTERS = 2_000
+
+
+@dataclass(frozen=True)
+class AnswerResult:
+    """Answers of one split and their scores.
+
+    Attributes:
+        answers: label scores, or texts, as `Judge.answer` returns them.
+        scores: plain floats, intervals as ``[low, high]``; of label scores also those of platforms and periods.
+        labels: gold labels and calibrated predictions; None where the model writes its answers.
+    """
+
+    answers: Sequence[Any]
+    scores: dict[str, Any]
+    labels: SplitPredictions | None = None
+
+
+def judge_splits(
+    trainer: InstructTrainer,
+    judge: Judge,
+    splits: dict[str, AnswerSplit],
+    readers: dict[str, InstructSplit],
+    config: Config,
+) -> tuple[dict[str, AnswerResult], AnswerRule]:
+    """Answers and scores of validation and test by the trainer's model; every process takes part.
+
+    Returns:
+        The results, and the rule for label scores; it is fitted before test is read.
+    """
+    rule, results, taxonomy = AnswerRule(), {}, judge.prepared.taxonomy
+    for name in ("validation", "test"):
+        texts = splits[name].texts
+        outcome = trainer.judge(readers[name], judge.answer)
+        if not judge.scores_labels:
+            scores = judge.scores(texts, outcome)
+            if judge.encoder.words:
+                gold, predicted = np.asarray(texts["label"]), judge.labels(outcome.predictions)
+                scores |= bootstrap_intervals(gold, predicted, len(taxonomy.leaves))
+            results[name] = AnswerResult(outcome.predictions, scores)
+            continue
+        likelihoods = judge.likelihoods(outcome.predictions)
+        if name == "validation":
+            found = np.bincount(np.asarray(splits["train"].texts["label"]), minlength=len(taxonomy.leaves)).tolist()
+            counts = config.method.class_counts or found
+            rule = fit_answers(np.asarray(texts["label"]), likelihoods, counts, taxonomy, config.decision)
+        judged = judge_classes(texts, likelihoods, taxonomy, rule, outcome.loss)
+        labels = judged.predictions
+        scores = judged.scores | bootstrap_intervals(labels.gold, labels.predicted, len(taxonomy.leaves))
+        scores |= trust_scores(texts, labels, likelihoods, rule, taxonomy, config)
+        results[name] = AnswerResult(outcome.predictions, scores, labels)
+    return results, rule
+
+
+def save_best_answers(
+    config: Config,
+    trainer: InstructTrainer,
+    encoder: PromptEncoder,
+    prepared: PreparedDataset,
+    results: dict[str, AnswerResult],
+    rule: AnswerRule,
+    numbers: dict[str, Any],
+) -> None:
+    """Write ``best/``, all at once: the model or its adapter, tokenizer, prompts, labels, answer rule and card."""
+    best, model, options = config.run_folder / "best", trainer.model, config.instruct
+    placement = config.method.adaptation
+    bottleneck = (placement, config.method.adapter_size) if placement in ("houlsby", "pfeiffer") else None
+    is_whole = bottleneck is None and plain_model(model) is model
+    settings = GenerativeSettings(
+        task=prepared.task,
+        template=encoder.template,
+        taxonomy=prepared.taxonomy,
+        max_length=config.data.max_length,
+        max_answer_length=options.max_answer_length,
+        decode=options.decode,
+        score_normalisation=options.score_normalisation,
+        calibration=options.calibration,
+        num_beams=options.num_beams,
+        base_model=None if is_whole else config.model.model_name_or_path,
+        bottleneck=bottleneck,
+        rule=rule,
+        cleaning=prepared.cleaning,
+    )
+    card = answer_card(config, prepared, encoder, numbers, results, rule)
+    with partial_folder(best) as folder:
+        save_generative(folder, model, encoder.tokenizer, settings)
+        save_input_forms(folder, prepared, encoder.template.shows_context, platforms=False)
+        write_text(folder / "README.md", card)
+        publish(folder, best, is_current=lambda: False)
+
+
+def answer_numbers(
+    config: Config,
+    trainer: InstructTrainer,
+    train_output: TrainOutput,
+    seconds: tuple[float, float],
+    splits: dict[str, AnswerSplit],
+) -> dict[str, Any]:
+    """What a trained model is and what it took: the sections ``train``, ``model`` and ``cost`` of ``metrics.json``.
+
+    Args:
+        config: the run's options.
+        trainer: holds the best model.
+        train_output: what it returned.
+        seconds: of training, and of evaluation behind it.
+        splits: as they were encoded.
+    """
+    model, state, supervised = trainer.model, trainer.state, supervised_tokens(splits)["train"]
+    tokens = state.num_input_tokens_seen
+    flops = train_flops(trainer, tokens, supervised)
+    return {
+        "train": {
+            **training_facts(config, state, trainer.plan, train_output),
+            "supervised_tokens": supervised,
+            "rejected": {name: len(split.texts) - split.encoded["reason"].count("") for name, split in splits.items()},
+        },
+        "model": count_parameters(model) | {"quantized_modules": len(quantized_modules(model))},
+        "cost": cost_facts(Preparation(), *seconds, tokens=tokens, train_flops=flops),
+    }
+
+
+def write_answer_results(
+    config: Config,
+    trainer: InstructTrainer,
+    numbers: dict[str, Any],
+    judge: Judge,
+    splits: dict[str, AnswerSplit],
+    results: dict[str, AnswerResult],
+    rule: AnswerRule,
+    tracker: Tracker,
+) -> dict[str, Any]:
+    """Write ``best/``, predictions, figures, history and, last of all, ``metrics.json``; print the summary.
+
+    Returns:
+        The content of ``metrics.json``.
+    """
+    save_best_answers(config, trainer, judge.encoder, judge.prepared, results, rule, numbers)
+    folder, state = config.run_folder, trainer.state
+    chosen = answer_choice(judge.prepared, config)
+    metrics = {
+        "train": numbers["train"],
+        "chosen_by": asdict(chosen),
+        **{name: result.scores for name, result in results.items()},
+        **({"decision": decision_facts(Fitted(rule), config.decision)} if judge.scores_labels else {}),
+        "model": numbers["model"],
+        "cost": numbers["cost"],
+    }
+    for name, result in results.items():
+        texts = splits[name].texts
+        if result.labels is None:
+            write_answers(folder, name, judge, texts, result.answers, tracker)
+            continue
+        write_label_scores(folder, name, texts, result.labels, judge.prepared.taxonomy)
+        save_drift(result.scores, folder / "figures" / f"drift_{name}.png")
+        tracker.log_predictions(name, result.labels)
+    write_json(folder / "history.json", state.log_history)
+    curves = learning_curves(state.log_history, chosen.name, chosen.greater_is_better)
+    save_figure(curves, folder / "figures" / "learning_curves.png")
+    tracker.summarise(metrics)
+    tracker.log_artifacts(judge.prepared, folder / "best")
+    write_json(folder / "metrics.json", metrics)
+    print(answer_summary(config, metrics, judge))
+    return metrics
+
+
+def write_answers(
+    folder: Path, name: str, judge: Judge, texts: Dataset, predictions: Sequence[Any], tracker: Tracker
+) -> None:
+    """Write ``predictions/<split>.csv`` and the figures that a closed label set has.
+
+    Args:
+        folder: of the run.
+        name: of the split.
+        judge: made the predictions.
+        texts: the split's prepared rows.
+        predictions: one per row, as `Judge.answer` returns them.
+        tracker: gets label scores too.
+    """
+    path, taxonomy = folder / "predictions" / f"{name}.csv", judge.prepared.taxonomy
+    if taxonomy is None:
+        header = ["id", "platform", "text", "context", "gold", "answer"]
+        write_csv(path, header, answer_rows(texts, predictions))
+        return
+    gold = np.asarray(texts["label"])
+    if judge.scores_labels:
+        pairs = texts["text_pair"] if "text_pair" in texts.column_names else None
+        found = SplitPredictions(taxonomy.leaves, texts["text"], gold, judge.probabilities(predictions), pairs)
+        write_label_scores(folder, name, texts, found, taxonomy)
+        tracker.log_predictions(name, found)
+        return
+    levels = [f"level{level}" for level in range(1, taxonomy.depth + 1)]
+    predicted = judge.labels(predictions)
+    header = ["id", "platform", "text", "gold", "predicted", *levels, "answer"]
+    write_csv(path, header, written_labels(taxonomy, texts, predicted, predictions))
+    confusion, figures = answer_confusion(gold, predicted, len(taxonomy.leaves)), folder / "figures"
+    save_figure(confusion_figure(confusion, taxonomy.leaves), figures / f"confusion_{name}.png")
+    save_figure(per_class_figure(confusion, taxonomy.leaves), figures / f"per_class_{name}.png")
+
+
+def write_label_scores(folder: Path, name: str, texts: Dataset, found: SplitPredictions, taxonomy: Taxonomy) -> None:
+    """Write ``predictions/<split>.csv`` with a probability per label, and the split's figures."""
+    table = split_table(texts["id"], texts["platform"], found, taxonomy)
+    write_csv(folder / "predictions" / f"{name}.csv", *table)
+    for kind, figure in figures_of(found).items():
+        save_figure(figure, folder / "figures" / f"{kind}_{name}.png")
+
+
+def answer_rows(texts: Dataset, answers: Sequence[str]) -> Iterator[list[str]]:
+    """One row per text with a free answer; several gold answers stand one per line."""
+    for row, answer in zip(texts, answers, strict=True):
+        text, context = row["text"][:SHOWN_CHARACTERS], (row["context"] or "")[:SHOWN_CHARACTERS]
+        yield [row["id"], row["platform"], text, context, "\n".join(row["answers"]), answer]
+
+
+def written_labels(
+    taxonomy: Taxonomy, texts: Dataset, predicted: np.ndarray, answers: Sequence[str]
+) -> Iterator[list[str]]:
+    """One row per text whose label was written; without a valid one label and levels are blank."""
+    for row, leaf, answer in zip(texts, predicted.tolist(), answers, strict=True):
+        levels = range(1, taxonomy.depth + 1)
+        names = [""] * (1 + taxonomy.depth)
+        if leaf != INVALID:
+            names = [taxonomy.leaves[leaf], *(taxonomy.label_at(leaf, level) for level in levels)]
+        yield [row["id"], row["platform"], row["text"], taxonomy.leaves[row["label"]], *names, answer]
+
+
+def train_flops(trainer: InstructTrainer, tokens: int, supervised: int) -> float:
+    """Operations of the training run: the blocks for every token, the output layer for supervised ones.
+
+    Of an encoder-decoder model both halves are counted for every token of the prompt, the long one: an upper bound.
+    """
+    base = plain_model(trainer.model)
+    embedding, head = base.get_input_embeddings().weight, base.get_output_embeddings().weight
+    per_supervised = (6 if head.requires_grad else 4) * head.numel()
+    answers = supervised * (trainer.state.epoch or 0.0)
+    recomputed = trainer.args.activation_checkpointing
+    per_token = block_flops(text_blocks(base).blocks, embedding.requires_grad, recomputed=recomputed)
+    return per_token * tokens + per_supervised * answers
+
+
+def describe_answers(
+    config: Config, prepared: PreparedDataset, encoder: PromptEncoder, splits: dict[str, AnswerSplit], model: Any
+) -> str:
+    """The lines printed before training: what is trained on what."""
+    counts, supervised = count_parameters(model), supervised_tokens(splits)
+    sizes = ", ".join(f"{name} {len(split.texts):,}" for name, split in splits.items())
+    left_out = sum(len(split.texts) - split.encoded["reason"].count("") for split in splits.values())
+    share = counts["trainable_parameters"] / counts["total_parameters"]
+    return (
+        f"run     {config.run_folder}\n"
+        f"data    {prepared.name} ({prepared.task}): {sizes} texts{describe_platforms(config.data)}\n"
+        f"answers {supervised['train']:,} supervised tokens in training; {left_out} texts left out of the loss"
+        f"{' (rejects.csv says why)' if left_out else ''}\n"
+        f"model   {config.model.model_name_or_path}: {counts['total_parameters']:,} parameters, "
+        f"{counts['trainable_parameters']:,} train ({share:.1%}, {config.method.adaptation})"
+    )
+
+
+def shown_scores(judge_task: str, depth: int) -> list[str]:
+    """The scores that the summary and the model card show."""
+    match judge_task:
+        case "sequence":
+            return ["macro_f1", "accuracy", *[f"level{level}_macro_f1" for level in range(1, depth + 1)], "loss"]
+        case "question_answering":
+            return ["f1", "exact_match", "perplexity", "loss"]
+        case "summarization":
+            return ["rouge1", "rouge2", "rougeL", "rougeLsum", "perplexity", "loss"]
+        case _:
+            return ["perplexity", "loss"]
+
+
+def answer_summary(config: Config, metrics: dict[str, Any], judge: Judge) -> str:
+    """A short table of the scores, and where everything is."""
+    taxonomy = judge.prepared.taxonomy
+    names = shown_scores(judge.prepared.task, 0 if taxonomy is None else taxonomy.depth)
+    if "invalid_rate" in metrics["test"]:
+        names.append("invalid_rate")
+    lines = [f"{'':<20}{'validation':>12}{'test':>8}   95 % interval (test)"]
+    for name in names:
+        bounds = metrics["test"].get(f"{name}_ci95")
+        shown = "" if bounds is None else f"   {bounds[0]:.3f} to {bounds[1]:.3f}"
+        lines.append(f"{name:<20}{metrics['validation'][name]:>12.3f}{metrics['test'][name]:>8.3f}{shown}")
+    lines.append(describe_cost(metrics["cost"]))
+    lines.append(f"Results are in {config.run_folder}; use the model with")
+    lines.append(f"  python predict.py --model {config.run_folder / 'best'} --input posts.csv --output answers.csv")
+    return "\n".join(lines)
+
+
+def answer_card(
+    config: Config,
+    prepared: PreparedDataset,
+    encoder: PromptEncoder,
+    numbers: dict[str, Any],
+    results: dict[str, AnswerResult],
+    rule: AnswerRule,
+) -> str:
+    """A Markdown card: what the model is, how it was made, how it is asked, how good it is."""
+    taxonomy, training, parameters = prepared.taxonomy, config.training, numbers["model"]
+    fit_rows = "\n".join(f"| {name} | {value} |" for name, value in training_rows(config, numbers["train"]))
+    names = shown_scores(prepared.task, 0 if taxonomy is None else taxonomy.depth)
+    scores = {name: result.scores for name, result in results.items()}
+    trust = "" if results["test"].labels is None else trust_section(config, rule, scores["test"])
+    rows = [f"| {name} | {scores['validation'][name]:.4f} | {scores['test'][name]:.4f} |" for name in names]
+    # A path on the machine that trained it means nothing to others.
+    name = Path(config.model.model_name_or_path).name
+    prompt = encoder.template.render("TEXT", "", (), encoder.words)
+    metric = score_title(answer_choice(prepared, config).name)
+    return f"""---
+library_name: transformers
+pipeline_tag: text-generation
+tags:
+- opinionlm
+---
+
+# {training.run_name}
+
+`{name}` taught to answer prompts on `{prepared.name}` (task {prepared.task}, fingerprint
+`{prepared.fingerprint[:16]}`) by instruction tuning with the loss on answer tokens only.
+{parameters["trainable_parameters"]:,} of {parameters["total_parameters"]:,} parameters were trained
+({config.method.adaptation}).
+
+## Use
+
+`python predict.py --model {config.run_folder / "best"} --input posts.csv --output answers.csv`
+{cleaning_note(prepared)}
+Prompts are written as in `{SETTINGS}`; for a text without examples:
+
+```
+{prompt}
+```
+
+## Scores
+
+The checkpoint was chosen by validation {metric}; the test split was read once.
+
+| metric | validation | test |
+| --- | --- | --- |
+{chr(10).join(rows)}
+
+{trust}## Training
+
+| option | value |
+| --- | --- |
+{fit_rows}
+| max length | {config.data.max_length} tokens |
+| seed | {training.seed} |
+| cost | {describe_cost(numbers["cost"])} |
+"""

@@ -1,0 +1,362 @@
+"""Labels and answers without training: everything is checked first, then the model is loaded once for all seeds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import (
+    AutoModelForSequenceClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from opinionlm.adaptation.compatibility import check_length
+from opinionlm.adaptation.methods import count_parameters
+from opinionlm.config.config import Config
+from opinionlm.config.unread import refuse_unread
+from opinionlm.data.encoding.columns import subset
+from opinionlm.data.encoding.prompts import PromptEncoder, PromptTemplate, label_words, load_template
+from opinionlm.data.encoding.texts import evaluation_texts
+from opinionlm.data.encoding.tokenizers import load_tokenizer
+from opinionlm.data.loading import describe_platforms, load_data
+from opinionlm.data.prepared import PreparedDataset
+from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.errors import UserError
+from opinionlm.evaluation.class_predictions import SplitPredictions
+from opinionlm.evaluation.entailment import entailment_id, entailment_scores
+from opinionlm.evaluation.generation import answer_scores
+from opinionlm.evaluation.generation_metrics import rouge_scores, squad_scores
+from opinionlm.evaluation.metrics import all_scores, bootstrap_intervals
+from opinionlm.evaluation.prompt_calibration import (
+    CONTENT_FREE_TEXTS,
+    batch_prior,
+    calibrated_probabilities,
+    contextual_prior,
+)
+from opinionlm.models.backbones import read_model_config, torch_dtype
+from opinionlm.models.generative import generative_class, load_generative
+from opinionlm.reporting.tracking.base import Tracker
+from opinionlm.reporting.tracking.open import open_tracking
+from opinionlm.runs.few_shot import Demonstrations, demonstrate, draw_rows
+from opinionlm.runs.folder import create_run, environment
+from opinionlm.runs.generation_results import shown_scores, write_answers, write_label_scores
+from opinionlm.tasks.generation import Judge
+from opinionlm.training.cost import peak_memory_mb, reset_peak_memory
+from opinionlm.utils.files import write_json
+
+EVALUATED = ("validation", "test")
+DEFAULT_BUDGET = 8192
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every run of a config has in common.
+
+    Attributes:
+        prepared: the data.
+        model_config: of the model.
+        tokenizer: of the model.
+        template: how prompts are written; entailment takes only the labels' words from it.
+        words: the labels' words; empty for free answers.
+    """
+
+    prepared: PreparedDataset
+    model_config: PreTrainedConfig
+    tokenizer: PreTrainedTokenizerBase
+    template: PromptTemplate
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One execution: its texts and, for a language model, how it is asked.
+
+    Attributes:
+        config: with the seed of this run.
+        texts: the evaluated rows by split.
+        demonstrations: what prompts show.
+        judge: reads the language model's answers; None for an entailment model.
+    """
+
+    config: Config
+    texts: dict[str, Dataset]
+    demonstrations: Demonstrations
+    judge: Judge | None
+
+
+def open_task(config: Config) -> Task:
+    """Read data, tokenizer and template, but no weights.
+
+    Raises:
+        UserError: they cannot be read or do not fit together.
+    """
+    model_config = read_model_config(config.model)
+    template = load_template(config.instruct.prompt_template)
+    data = config.data
+    if config.prompt.method == "entailment":
+        entailment_id(model_config)
+    else:
+        generative_class(model_config)
+    check_length(config.method, model_config, data.max_length)
+    prepared = load_data(data)
+    refuse_unread(config, task=prepared.task)
+    if prepared.task not in ("sequence", "question_answering", "summarization"):
+        raise UserError(
+            f"dataset: prompt.py takes the tasks sequence, question_answering and summarization, not {prepared.task}"
+        )
+    if prepared.taxonomy is None and config.prompt.method == "entailment":
+        raise UserError(f"method: entailment chooses among labels, and task {prepared.task} has none")
+    two_parts = {"context", "text_pair"} & set(prepared.dataset["test"].column_names)
+    if two_parts and config.prompt.method == "entailment":
+        raise UserError("method: entailment reads single texts, and these are pairs; use method: language_model")
+    if two_parts == {"text_pair"} and not template.shows_context:
+        raise UserError(
+            f"prompt_template: {template.source} shows no {{context}}, where the second text of a pair goes; write it "
+            "into its prompt"
+        )
+    tokenizer = load_tokenizer(config.model)
+    rows = model_config.get_text_config().vocab_size
+    if len(tokenizer) > rows:
+        raise UserError(
+            f"tokenizer_name_or_path: the tokenizer has {len(tokenizer):,} entries, the embedding of "
+            f"'{config.model.model_name_or_path}' {rows:,} rows; give the model's own tokenizer"
+        )
+    words = () if prepared.taxonomy is None else tuple(label_words(template, prepared.taxonomy))
+    return Task(prepared, model_config, tokenizer, template, words)
+
+
+def open_run(config: Config, task: Task) -> Run:
+    """Choose the texts and the demonstrations of one seed.
+
+    Raises:
+        UserError: too few examples in train, or prompts that do not fit.
+    """
+    data, seed, dataset = config.data, config.training.seed, task.prepared.dataset
+    texts = {name: evaluation_texts(dataset[name], data.max_eval_samples) for name in EVALUATED}
+    if config.prompt.method == "entailment":
+        return Run(config, texts, Demonstrations(), None)
+    options = config.instruct
+    encoder = PromptEncoder(
+        task.template,
+        task.tokenizer,
+        data.max_length,
+        task.words,
+        options.max_answer_length,
+        task.model_config.is_encoder_decoder,
+    )
+    train = subset(dataset["train"], data.max_train_samples, seed)
+    # Not only this run's share of a split: what another run evaluates is no demonstration either.
+    rows = draw_rows(train, [dataset[name] for name in EVALUATED], task.prepared.taxonomy, config.prompt.shots, seed)
+    shown = demonstrate(train, rows, task.words, encoder)
+    # No text weighs more than another: the scores of classes are averaged in macro-F1.
+    weights = np.ones(max(len(task.words), 1))
+    budget = data.max_tokens_per_batch or DEFAULT_BUDGET
+    return Run(config, texts, shown, Judge(options, encoder, task.prepared, weights, budget, shown.examples))
+
+
+def load_model(config: Config, task: Task) -> PreTrainedModel:
+    """The language model, or the entailment model, in evaluation mode on its device.
+
+    Raises:
+        UserError: no weights, or weights that lack the layer that answers.
+    """
+    if config.prompt.method == "entailment":
+        model = load_entailment(config, task.model_config)
+    else:
+        model = load_generative(config.model, 0, task.model_config)
+        model.generation_config.pad_token_id = task.tokenizer.pad_token_id
+    use_gpu = torch.cuda.is_available() and not config.training.use_cpu
+    # Weights in 4 bits are where they were loaded to.
+    placed = model if config.model.load_in_4bit else model.to("cuda" if use_gpu else "cpu")
+    return placed.eval()
+
+
+def load_entailment(config: Config, model_config: PreTrainedConfig) -> PreTrainedModel:
+    """A pretrained sequence classifier with its trained head.
+
+    Raises:
+        UserError: no weights, or a head that was never trained: its answers would be chance.
+    """
+    options = config.model
+    if options.attn_implementation is not None:
+        model_config._attn_implementation = options.attn_implementation
+    try:
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            options.model_name_or_path,
+            config=model_config,
+            revision=options.model_revision,
+            trust_remote_code=options.trust_remote_code,
+            use_safetensors=True,
+            dtype=torch_dtype(options.dtype),
+            output_loading_info=True,
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"model_name_or_path: '{options.model_name_or_path}' cannot be loaded as a classifier ({reason}); method: "
+            "entailment needs a model trained on natural language inference"
+        ) from error
+    if report["missing_keys"]:
+        raise UserError(
+            f"model_name_or_path: '{options.model_name_or_path}' has no trained classifier (it lacks "
+            f"{min(report['missing_keys'])}), so that its answers would be chance; give a model trained on natural "
+            "language inference"
+        )
+    return model
+
+
+def run_prompting(run: Run, task: Task, model: PreTrainedModel) -> dict[str, Any]:
+    """Answer, score and write the run folder; ``metrics.json`` last.
+
+    Returns:
+        The content of ``metrics.json``.
+    """
+    config = run.config
+    facts = environment(config, task.prepared.fingerprint)
+    create_run(config, facts, task.prepared.taxonomy)
+    print(describe(run, task))
+    with open_tracking(config, config.run_folder, facts) as tracker:
+        metrics = answer_splits(run, task, model, tracker)
+        tracker.summarise(metrics)
+        tracker.log_artifacts(task.prepared, config.run_folder / "best")
+    write_json(config.run_folder / "metrics.json", metrics)
+    print(summary(run, task, metrics))
+    return metrics
+
+
+def answer_splits(run: Run, task: Task, model: PreTrainedModel, tracker: Tracker) -> dict[str, Any]:
+    """Answer and score validation and test, and write their predictions; returns what ``metrics.json`` will hold."""
+    folder = run.config.run_folder
+    reset_peak_memory()
+    metrics: dict[str, Any] = {
+        "train": {
+            "shots": len(run.demonstrations.ids),
+            "examples": list(run.demonstrations.ids),
+            "shortened_examples": run.demonstrations.shortened,
+        }
+    }
+    seconds = 0.0
+    for name, texts in run.texts.items():
+        started = time.perf_counter()
+        if run.judge is None:
+            probabilities = entailment_probabilities(run, task, model, texts)
+            seconds += time.perf_counter() - started
+            metrics[name] = write_entailment(run, task, name, texts, probabilities, tracker)
+        else:
+            prompts = write_prompts(run.judge, texts)
+            predictions = run.judge.answer(model, run.judge.prompts([ids for ids, _ in prompts]))
+            seconds += time.perf_counter() - started
+            write_answers(folder, name, run.judge, texts, predictions, tracker)
+            metrics[name] = scores_of(run.judge, texts, predictions)
+            metrics[name]["shortened_texts"] = sum(cut for _, cut in prompts)
+    rows = sum(len(texts) for texts in run.texts.values())
+    metrics["model"] = count_parameters(model) | {"trainable_parameters": 0}
+    metrics["cost"] = {
+        "train_seconds": 0.0,
+        "predict_seconds": seconds,
+        "total_seconds": seconds,
+        "posts_per_second": rows / seconds,
+        "peak_memory_mb": peak_memory_mb(),
+    }
+    return metrics
+
+
+def write_prompts(judge: Judge, texts: Dataset) -> list[tuple[list[int], bool]]:
+    """Token ids of every row's prompt, and whether its text or context had to be cut."""
+    prompts = []
+    contexts = [name for name in ("context", "text_pair") if name in texts.column_names]
+    for row in texts:
+        context = (row[contexts[0]] or "") if contexts else ""
+        written = judge.encoder.prompt_text(row["text"], context, judge.examples)
+        # The written prompt fits already, so that it is tokenised as it is.
+        ids = judge.encoder.prompt_ids(row["text"], context, judge.examples)
+        prompts.append((ids, row["text"] not in written or context not in written))
+    return prompts
+
+
+def scores_of(judge: Judge, texts: Dataset, predictions: Sequence[Any]) -> dict[str, Any]:
+    """Scores of one split as plain floats, and intervals as ``[low, high]``."""
+    match judge.prepared.task:
+        case "question_answering":
+            return squad_scores(predictions, texts["answers"])
+        case "summarization":
+            return rouge_scores(predictions, texts["answers"])
+    gold, taxonomy = np.asarray(texts["label"]), judge.prepared.taxonomy
+    if judge.scores_labels:
+        return label_scores(gold, judge.probabilities(predictions), taxonomy)
+    return answer_scores(gold, judge.labels(predictions), taxonomy)
+
+
+def label_scores(gold: np.ndarray, probabilities: np.ndarray, taxonomy: Taxonomy) -> dict[str, Any]:
+    """Scores of label probabilities ``(rows, leaves)``, with bootstrap intervals."""
+    likelihoods = np.log(np.maximum(probabilities, np.finfo(float).tiny))
+    size = len(taxonomy.leaves)
+    scores: dict[str, Any] = all_scores(gold, likelihoods, taxonomy, np.ones(size))
+    return scores | bootstrap_intervals(gold, probabilities.argmax(axis=1), size)
+
+
+def entailment_probabilities(run: Run, task: Task, model: PreTrainedModel, texts: Dataset) -> np.ndarray:
+    """Calibrated probabilities ``(rows, leaves)`` of an entailment model."""
+    data, calibration = run.config.data, run.config.instruct.calibration
+    hypotheses = [run.config.prompt.hypothesis_template.format(label=word) for word in task.words]
+    budget = data.max_tokens_per_batch or DEFAULT_BUDGET
+
+    def scores(premises: Sequence[str]) -> np.ndarray:
+        return entailment_scores(model, task.tokenizer, premises, hypotheses, data.max_length, budget)
+
+    found = scores(texts["text"])
+    match calibration:
+        case "none":
+            prior = None
+        case "batch":
+            prior = batch_prior(found)
+        case "contextual":
+            prior = contextual_prior(scores(CONTENT_FREE_TEXTS))
+    return calibrated_probabilities(found, prior)
+
+
+def write_entailment(
+    run: Run, task: Task, name: str, texts: Dataset, probabilities: np.ndarray, tracker: Tracker
+) -> dict[str, Any]:
+    """Write one split's predictions and figures; returns its scores."""
+    gold, taxonomy = np.asarray(texts["label"]), task.prepared.taxonomy
+    found = SplitPredictions(taxonomy.leaves, texts["text"], gold, probabilities)
+    write_label_scores(run.config.run_folder, name, texts, found, taxonomy)
+    tracker.log_predictions(name, found)
+    return label_scores(gold, probabilities, taxonomy)
+
+
+def describe(run: Run, task: Task) -> str:
+    """The lines printed before the model answers."""
+    sizes = ", ".join(f"{name} {len(texts):,}" for name, texts in run.texts.items())
+    shown = run.demonstrations
+    cut = f", {shown.shortened} of them shortened to fit max_length" if shown.shortened else ""
+    return (
+        f"run     {run.config.run_folder}\n"
+        f"data    {task.prepared.name} ({task.prepared.task}): {sizes} texts{describe_platforms(run.config.data)}\n"
+        f"prompts {run.config.prompt.method}, {len(shown.examples)} examples{cut}\n"
+        f"model   {run.config.model.model_name_or_path}, not trained"
+    )
+
+
+def summary(run: Run, task: Task, metrics: dict[str, Any]) -> str:
+    """A short table of the scores, and where everything is."""
+    taxonomy = task.prepared.taxonomy
+    names = shown_scores(task.prepared.task, 0 if taxonomy is None else taxonomy.depth)
+    lines = [f"{'':<20}{'validation':>12}{'test':>8}   95 % interval (test)"]
+    for name in [*names, "invalid_rate", "shortened_texts"]:
+        if name in metrics["test"]:
+            bounds = metrics["test"].get(f"{name}_ci95")
+            shown = "" if bounds is None else f"   {bounds[0]:.3f} to {bounds[1]:.3f}"
+            lines.append(f"{name:<20}{metrics['validation'][name]:>12.3f}{metrics['test'][name]:>8.3f}{shown}")
+    cost = metrics["cost"]
+    lines.append(f"{cost['posts_per_second']:,.1f} posts/s, peak memory {cost['peak_memory_mb']:,.0f} MB")
+    lines.append(f"Results are in {run.config.run_folder}")
+    return "\n".join(lines)

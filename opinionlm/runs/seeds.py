@@ -1,0 +1,114 @@
+"""One config under several seeds: mean, spread and interval of every score."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from opinionlm.config.config import Config
+from opinionlm.utils.files import write_json
+
+SHOWN = ("entity_f1", "entity_precision", "entity_recall", "macro_f1", "accuracy")
+SHOWN += ("level1_macro_f1", "level2_macro_f1", "level3_macro_f1", "hierarchical_f1", "ece")
+SHOWN += ("pearson", "spearman", "mse", "mae")
+
+
+def seed_configs(config: Config) -> list[Config]:
+    """One config per seed, each with a run folder of its own: ``<run_name>-seed<k>``."""
+    configs = []
+    for seed in config.training.seed_list():
+        one = copy.deepcopy(config)
+        one.training.seeds = None
+        one.training.seed = seed
+        one.training.run_name = config.training.member_name(seed)
+        configs.append(one)
+    return configs
+
+
+def train_seeds(config: Config, train: Callable[[Config], dict[str, Any] | None]) -> dict[str, Any] | None:
+    """Train once, or once per seed of ``seeds``; classifiers of several seeds are also scored as one ensemble.
+
+    Returns:
+        What ``train`` returned, or the summary over seeds; None in the processes that only help.
+    """
+    if config.training.seeds is None:
+        return train(config)
+    # Only where there are several seeds: a single run does without the scores and figures of an ensemble.
+    from opinionlm.runs.ensembles import ensemble_seeds
+    from opinionlm.utils.distributed import is_main_process
+
+    runs = seed_configs(config)
+    for run in runs:
+        train(run)
+    if not is_main_process():
+        return None
+    metrics = [stored_metrics(run) for run in runs]
+    seeds = [run.training.seed for run in runs]
+    summary = summarise_seeds(config, dict(zip(seeds, metrics, strict=True)))
+    if config.script == "train_classifier":
+        ensemble_seeds(config, runs, metrics)
+    return summary
+
+
+def mean_and_interval(values: Sequence[float]) -> dict[str, Any]:
+    """Mean, sample standard deviation and 95 % t interval of the mean over runs."""
+    mean, count = float(np.mean(values)), len(values)
+    if count < 2:
+        return {"mean": mean, "std": None, "ci95": None}
+    from scipy import stats  # a second to import, for one number
+
+    std = float(np.std(values, ddof=1))
+    half = float(stats.t.ppf(0.975, count - 1)) * std / math.sqrt(count)
+    return {"mean": mean, "std": std, "ci95": [mean - half, mean + half]}
+
+
+def summarise_seeds(config: Config, runs: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """Write ``<run_name>-seeds.json`` beside the run folders and print its main lines.
+
+    Args:
+        config: the config that named the seeds.
+        runs: ``metrics.json`` of each seed.
+
+    Returns:
+        What the file holds.
+    """
+    summary: dict[str, Any] = {"seeds": list(runs)}
+    for split in ("validation", "test"):
+        names = [name for name, value in next(iter(runs.values()))[split].items() if isinstance(value, float)]
+        summary[split] = {name: mean_and_interval([run[split][name] for run in runs.values()]) for name in names}
+    summary["cost"] = costs_of([run["cost"] for run in runs.values()])
+    path = config.run_folder.with_name(f"{config.training.run_name}-seeds.json")
+    write_json(path, summary)
+    print(f"{len(runs)} seeds{'':<13}{'validation':>16}{'test':>16}   95 % interval of the mean (test)")
+    for name in SHOWN:
+        if name in summary["test"]:
+            cells = "".join(f"{shown(summary[split][name]):>16}" for split in ("validation", "test"))
+            bounds = summary["test"][name]["ci95"]
+            interval = "" if bounds is None else f"   {bounds[0]:.3f} to {bounds[1]:.3f}"
+            print(f"{name:<20}{cells}{interval}")
+    if "total_seconds" in summary["cost"]:
+        print(f"{'seconds in all':<20}{shown(summary['cost']['total_seconds'], 1):>32}")
+    print(f"The summary of all seeds is in {path}")
+    return summary
+
+
+def costs_of(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean, spread and interval of every cost that all runs have; older runs lack some, which then have none."""
+    names = [name for name in costs[0] if all(name in cost for cost in costs)]
+    return {name: mean_and_interval([cost[name] for cost in costs]) for name in names}
+
+
+def shown(entry: Mapping[str, Any], digits: int = 3) -> str:
+    """Mean ± standard deviation."""
+    mean = f"{entry['mean']:.{digits}f}"
+    return mean if entry["std"] is None else f"{mean} ± {entry['std']:.{digits}f}"
+
+
+def stored_metrics(config: Config) -> dict[str, Any]:
+    """``metrics.json`` of a finished run."""
+    return json.loads((config.run_folder / "metrics.json").read_text(encoding="utf-8"))

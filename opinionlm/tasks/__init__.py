@@ -1,0 +1,1 @@
+"""What differs between tasks: losses, evaluation, what is tabulated and drawn."""

@@ -1,0 +1,136 @@
+"""Which sub-layers train under ``adaptation: adapt``: measured on a sample, the head warmed up before."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed
+from transformers import TrainingArguments
+
+from opinionlm.adaptation.adapt.modules import sublayers_of
+from opinionlm.adaptation.adapt.selection import Selection, apply_selection, select_modules
+from opinionlm.adaptation.adapt.sensitivity import Example, measure_sensitivity, warm_up_head
+from opinionlm.adaptation.adapt.vocabulary import check_texts
+from opinionlm.config.config import Config
+from opinionlm.data.encoding.collators import PadCollator
+from opinionlm.data.prepared import PreparedDataset
+from opinionlm.models.classifier import OpinionClassifier
+from opinionlm.training.batching import EncodedTexts
+from opinionlm.training.checkpoints import latest_checkpoint
+from opinionlm.training.losses.base import ExampleLoss
+from opinionlm.training.prefix_cache_building import CPU_TOKENS, cut
+
+SELECTION_FILE = "selection.json"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen.
+
+    Attributes:
+        selection: the sub-layers and why; None under another adaptation.
+        seconds: that warm-up and measurement took.
+    """
+
+    selection: Selection | None = None
+    seconds: float = 0.0
+
+
+def choose_sublayers(
+    model: OpinionClassifier,
+    loss: ExampleLoss,
+    train: EncodedTexts,
+    pad_id: int,
+    prepared: PreparedDataset,
+    config: Config,
+    arguments: TrainingArguments,
+) -> Choice:
+    """Warm the head up, measure sensitivity, and let the chosen sub-layers train; nothing under another adaptation.
+
+    A run that goes on after a stop takes the choice that its folder holds.
+
+    Args:
+        model: with ``adaptation: adapt`` applied and rows for task tokens; its head is trained a little.
+        loss: of one item; an example counts as much as it does in training.
+        train: the training split.
+        pad_id: padding token.
+        prepared: the data.
+        config: budget, beta, sample and warm-up.
+        arguments: device, precision and processes.
+
+    Raises:
+        UserError: data that are not single texts with a label, or a budget below the smallest sub-layer.
+    """
+    if config.method.adaptation != "adapt":
+        return Choice()
+    check_texts(config, prepared)
+    started = time.perf_counter()
+    stored = config.run_folder / SELECTION_FILE
+    if latest_checkpoint(config, is_main=False) is not None and stored.is_file():
+        selection = Selection.load(stored)
+    else:
+        selection = measured_selection(model, loss, train, pad_id, config, arguments)
+    if arguments.world_size > 1:
+        # Sums over processes may round differently, and all have to train the same weights.
+        shared = [selection]
+        torch.distributed.broadcast_object_list(shared, src=0)
+        selection = shared[0]
+    apply_selection(model, selection)
+    return Choice(selection, time.perf_counter() - started)
+
+
+def measured_selection(
+    model: OpinionClassifier,
+    loss: ExampleLoss,
+    train: EncodedTexts,
+    pad_id: int,
+    config: Config,
+    arguments: TrainingArguments,
+) -> Selection:
+    """Measure on the sample and choose, in the data type of the parameters; see `choose_sublayers`."""
+    adapt = config.adapt
+    model.to(arguments.device)
+    rows = sample_rows(len(train), adapt.sensitivity_samples, config.training.seed)
+    collate = PadCollator(pad_id)
+
+    def batch_of(chosen: np.ndarray) -> Example:
+        batch = collate(train.__getitems__(chosen.tolist()))
+        return {name: tensor.to(arguments.device) for name, tensor in batch.items()}
+
+    def loss_of(classifier: OpinionClassifier, example: Example) -> torch.Tensor:
+        inputs = {name: value for name, value in example.items() if name != "labels"}
+        return loss.weighted_sum(classifier(**inputs).logits, example["labels"])
+
+    if adapt.sensitivity_warmup_steps:
+        longest_first = rows[np.argsort(-train.lengths[rows], kind="stable")]
+        batches = [batch_of(chosen) for chosen in cut(longest_first, train.lengths, CPU_TOKENS)]
+        features = pooled_features(model, batches)
+        labels = torch.cat([batch["labels"] for batch in batches])
+        rate = adapt.sensitivity_warmup_learning_rate
+        warm_up_head(model.head, features, labels, loss, adapt.sensitivity_warmup_steps, rate)
+    examples = (batch_of(rows[[index]]) for index in range(len(rows)))
+    sensitivity = measure_sensitivity(model, sublayers_of(model.backbone), examples, loss_of)
+    return select_modules(
+        model, sensitivity, adapt.sensitivity_budget, adapt.sensitivity_beta, adapt.sensitivity_standardise
+    )
+
+
+def sample_rows(total: int, size: int | None, seed: int) -> np.ndarray:
+    """Positions of the texts that are measured, ascending; all of them where ``size`` is None or not smaller."""
+    if size is None or size >= total:
+        return np.arange(total)
+    return np.sort(np.random.default_rng(seed).choice(total, size, replace=False))
+
+
+@torch.no_grad()
+def pooled_features(model: OpinionClassifier, batches: list[Example]) -> torch.Tensor:
+    """What the head gets, ``(texts, hidden)``, without dropout."""
+    training = model.training
+    model.eval()
+    inputs = ({name: value for name, value in batch.items() if name != "labels"} for batch in batches)
+    features = torch.cat([model.pooled(**one) for one in inputs])
+    model.train(training)
+    return features

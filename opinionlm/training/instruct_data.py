@@ -1,0 +1,96 @@
+"""The three splits of a generative run: prompts, answers, what cannot be learned from, and the training batches."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset
+
+from opinionlm.config.config import Config
+from opinionlm.data.encoding.columns import numbers_of
+from opinionlm.data.encoding.examples import encode_examples
+from opinionlm.data.encoding.fingerprints import tokenizer_digest
+from opinionlm.data.encoding.prompts import PromptEncoder
+from opinionlm.data.prepared import PreparedDataset
+from opinionlm.data.spec import SPLITS
+from opinionlm.errors import UserError
+from opinionlm.training.instruct_trainer import InstructTexts
+from opinionlm.training.losses.imbalance import class_weights_of
+from opinionlm.training.splits import split_texts
+from opinionlm.utils.files import write_csv
+
+
+@dataclass(frozen=True)
+class AnswerSplit:
+    """One split, as texts and as token ids, rows in the order of the prepared data set.
+
+    Attributes:
+        texts: the prepared rows.
+        encoded: as `opinionlm.data.encoding.examples.encode_examples` returns it.
+    """
+
+    texts: Dataset
+    encoded: Dataset
+
+    def learned(self, class_weights: torch.Tensor) -> InstructTexts:
+        """The rows that a loss can be counted on."""
+        return InstructTexts(self.encoded, class_weights, self.texts["id"])
+
+
+def encode_answer_splits(prepared: PreparedDataset, encoder: PromptEncoder, config: Config) -> dict[str, AnswerSplit]:
+    """Cut the splits to the sizes asked for and write prompts and answers.
+
+    Raises:
+        UserError: an answer longer than ``max_length``, or a split without a single usable answer.
+    """
+    identity, splits = tokenizer_digest(encoder.tokenizer), {}
+    for name in SPLITS:
+        texts = split_texts(prepared, name, config)
+        splits[name] = AnswerSplit(texts, encode_examples(texts, encoder, identity))
+        reasons = Counter(splits[name].encoded["reason"])
+        if not reasons[""]:
+            reason = next(iter(reasons), "it is empty")
+            raise UserError(f"{config.data.dataset}: no answer of the {name} split can be learned ({reason})")
+    return splits
+
+
+def write_rejects(path: Path, splits: dict[str, AnswerSplit]) -> None:
+    """Write split, id and reason of every row that no loss is counted on."""
+    rows = (
+        (name, identity, reason)
+        for name, split in splits.items()
+        for identity, reason in zip(split.texts["id"], split.encoded["reason"], strict=True)
+        if reason
+    )
+    write_csv(path, ("split", "id", "reason"), rows)
+
+
+def answer_weights(prepared: PreparedDataset, train: AnswerSplit, config: Config) -> torch.Tensor:
+    """Weights of the examples by label, ``(classes,)``; free answers are of one class with weight one.
+
+    Raises:
+        UserError: ``class_counts`` does not name every leaf.
+    """
+    size = 1 if prepared.taxonomy is None else len(prepared.taxonomy.leaves)
+    counts = config.method.class_counts
+    if counts is not None and len(counts) != size:
+        raise UserError(
+            f"{config.source}: class_counts: {len(counts)} numbers for {size} labels; give one per label, or leave it "
+            "out"
+        )
+    kind = "inverse_frequency" if config.method.class_weights == "auto" else config.method.class_weights
+    if size == 1 or kind == "none":
+        return torch.ones(size)
+    found = Counter(numbers_of(train.encoded, "label").tolist())
+    return class_weights_of(kind, counts or [found[label] for label in range(size)], config.method)
+
+
+def supervised_tokens(splits: dict[str, AnswerSplit]) -> dict[str, int]:
+    """Tokens that a loss is counted on, by split."""
+    return {
+        name: int(np.sum([len(answer) for answer in split.encoded["answer_ids"]])) for name, split in splits.items()
+    }

@@ -1,0 +1,1 @@
+"""Losses per example, weighted exactly over an optimizer step."""

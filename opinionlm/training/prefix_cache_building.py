@@ -1,0 +1,215 @@
+"""Fill the frozen-prefix cache, alone or as one of several processes, and hand out its states."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed
+from datasets import Dataset
+from tqdm import tqdm
+from transformers import TrainingArguments
+
+from opinionlm.config.config import Config
+from opinionlm.config.method_options import FREEZING
+from opinionlm.data.encoding.collators import PadCollator
+from opinionlm.data.encoding.columns import longest_first, numbers_of
+from opinionlm.errors import UserError
+from opinionlm.models.classifier import OpinionClassifier
+from opinionlm.models.frozen_prefix import prefix_states
+from opinionlm.models.task_embedding import task_rows
+from opinionlm.training.batching import EncodedTexts
+from opinionlm.training.prefix_cache import (
+    OFFSETS,
+    STATES,
+    DamagedCacheError,
+    PrefixStates,
+    allocate,
+    cache_key,
+    clean,
+    clear_left_overs,
+    map_states,
+    open_cache,
+    publish,
+    room_for,
+    states_size,
+    weights_digest,
+)
+
+# Padded tokens per forward pass while building, on a CPU: small batches stay in its caches.
+CPU_TOKENS = 4096
+GPU_TOKENS = 65_536
+
+
+def cached_splits(
+    model: OpinionClassifier, encoded: dict[str, Dataset], config: Config, arguments: TrainingArguments, pad_id: int
+) -> dict[str, PrefixStates] | None:
+    """States of the frozen prefix for every split, built where they are not kept yet; None without a cache.
+
+    Every process of a run calls this; they share the work.
+
+    Args:
+        model: with its adaptation applied, still without stand-ins.
+        encoded: splits with ``input_ids`` and ``length``.
+        config: ``cache_frozen``, ``cache_dir`` and ``cache_limit_gb`` say whether and where.
+        arguments: of the trainer: precision and processes.
+        pad_id: padding token.
+
+    Raises:
+        UserError: ``cache_frozen: on`` and there is no frozen prefix, or no room for the cache.
+    """
+    mode, cache_dir = config.method.cache_frozen, Path(config.method.cache_dir)
+    is_main = arguments.process_index == 0
+    if mode == "off":
+        return None
+    if model.prefix_blocks == 0:
+        if is_main and task_rows(model.backbone) is not None and config.method.adaptation in FREEZING:
+            print("cache   off: the rows of task tokens train below all blocks")
+        if mode == "on":
+            raise UserError(
+                f"{config.source}: cache_frozen: on, but adaptation: {config.method.adaptation} freezes no block "
+                "below the trained ones; use top_blocks or head_only, or cache_frozen: auto"
+            )
+        return None
+    if is_main and cache_dir.is_dir():
+        clear_left_overs(cache_dir)
+    needed, obstacle = room_for(model, list(encoded.values()), cache_dir, config.method.cache_limit_gb)
+    if obstacle:
+        if mode == "on":
+            raise UserError(f"{config.source}: cache_frozen: on, but {obstacle}; free some, or use cache_frozen: auto")
+        if is_main:
+            print(f"cache   off: {obstacle}")
+        return None
+    model.to(arguments.device)
+    digest = weights_digest(model)
+    keys = {name: cache_key(model, split, digest, arguments.bf16) for name, split in encoded.items()}
+    if is_main:
+        kept = sum((cache_dir / key).is_dir() for key in keys.values())
+        print(
+            f"cache   states of the {model.prefix_blocks} frozen blocks, {needed / 1e9:.2f} GB in {cache_dir}"
+            + (f", {kept} of {len(keys)} splits there already" if kept else "")
+        )
+    states = {
+        name: open_or_build(model, split, cache_dir / keys[name], arguments, pad_id, f"Cache ({name})")
+        for name, split in encoded.items()
+    }
+    if is_main:
+        clean(cache_dir, int(config.method.cache_limit_gb * 1e9), keep=set(keys.values()))
+    return states
+
+
+def open_or_build(
+    model: OpinionClassifier,
+    encoded: Dataset,
+    folder: Path,
+    arguments: TrainingArguments,
+    pad_id: int,
+    description: str,
+) -> PrefixStates:
+    """Open one cache, or build it first where it is missing or damaged.
+
+    Raises:
+        UserError: the disk is full or cannot be written.
+    """
+    is_main = arguments.process_index == 0
+    if is_main and folder.is_dir():
+        try:
+            opened = open_cache(folder)
+        except DamagedCacheError as damage:
+            print(f"cache   built again: {damage}")
+            shutil.rmtree(folder)
+        else:
+            if arguments.world_size == 1:
+                return opened
+    partial = folder.with_name(f".{folder.name}.{shared_token(arguments)}")
+    barrier(arguments)
+    started, built = time.perf_counter(), not folder.is_dir()
+    if built:
+        try:
+            if is_main:
+                allocate(partial, model, encoded)
+            barrier(arguments)
+            fill(model, encoded, partial, arguments, pad_id, description)
+            barrier(arguments)
+            if is_main:
+                publish(partial, folder, model, encoded)
+        except OSError as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise UserError(
+                f"cache_dir: cannot write {folder.parent} ({error.strerror}); free some space, give another "
+                "cache_dir, or set cache_frozen: off"
+            ) from error
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+    barrier(arguments)
+    opened = open_cache(folder)
+    return replace(opened, built_seconds=time.perf_counter() - started) if built else opened
+
+
+def fill(
+    model: OpinionClassifier,
+    encoded: Dataset,
+    partial: Path,
+    arguments: TrainingArguments,
+    pad_id: int,
+    description: str,
+) -> None:
+    """Compute and write the states of this process's share of the texts, longest first, under a token budget."""
+    rows, _ = states_size(model, encoded)
+    target = map_states(partial / STATES, rows, model.backbone.config.hidden_size, model.dtype, writable=True)
+    offsets = np.load(partial / OFFSETS)
+    lengths = numbers_of(encoded, "length")
+    order = longest_first(encoded)[arguments.process_index :: arguments.world_size]
+    budget = GPU_TOKENS if arguments.device.type == "cuda" else CPU_TOKENS
+    collate = PadCollator(pad_id)
+    reader = EncodedTexts(encoded, np.arange(len(encoded)))
+    autocast = torch.autocast(arguments.device.type, torch.bfloat16) if arguments.bf16 else nullcontext()
+    was_training = model.training
+    model.eval()
+    bar = tqdm(total=len(order), desc=description, unit="text", disable=None, leave=False)
+    with bar, autocast:
+        for chosen in cut(order, lengths, budget):
+            batch = {
+                name: tensor.to(arguments.device) for name, tensor in collate(reader.__getitems__(chosen)).items()
+            }
+            states = prefix_states(model, batch["input_ids"], batch["attention_mask"], batch.get("token_type_ids")).to(
+                "cpu", model.dtype
+            )
+            for index, row in enumerate(chosen):
+                begin, end = offsets[row], offsets[row + 1]
+                target[begin:end] = states[index, : end - begin]
+            bar.update(len(chosen))
+    model.train(was_training)
+
+
+def cut(order: np.ndarray, lengths: np.ndarray, budget: int) -> Iterator[np.ndarray]:
+    """Cut rows, longest first, into batches of at most ``budget`` tokens, padding included."""
+    start = 0
+    while start < len(order):
+        size = max(1, budget // int(lengths[order[start]]))
+        yield order[start : start + size]
+        start += size
+
+
+def shared_token(arguments: TrainingArguments) -> str:
+    """A name that is new for every attempt and the same in every process of a run."""
+    token = [f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"]
+    if arguments.world_size > 1:
+        torch.distributed.broadcast_object_list(token, src=0)
+    return token[0]
+
+
+def barrier(arguments: TrainingArguments) -> None:
+    """Wait for the other processes, if there are any."""
+    if arguments.world_size > 1:
+        torch.distributed.barrier()

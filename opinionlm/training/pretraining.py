@@ -1,0 +1,227 @@
+"""Training and judging a language model on plain texts: masked words of encoders, next words of decoders."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import (
+    DataCollatorForLanguageModeling,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from opinionlm.config.config import Config
+from opinionlm.data.contamination import plain_texts
+from opinionlm.data.encoding.columns import IGNORED, subset
+from opinionlm.data.prepared import PreparedDataset
+from opinionlm.errors import UserError
+from opinionlm.models.generative import gathered
+from opinionlm.training.arguments import training_arguments
+from opinionlm.training.batching import batch_plan
+from opinionlm.training.losses.token import SupervisedCrossEntropy, TokenCrossEntropy
+from opinionlm.training.trainer import OpinionTrainer
+
+# The same texts are masked in the same places before and after, whatever the seed of the training.
+MASKING_SEED = 20_240
+
+
+def training_texts(prepared: PreparedDataset, config: Config) -> tuple[list[str], list[str]]:
+    """Texts to train on and texts held out of them, both from the training split; no other split is read.
+
+    Raises:
+        UserError: data that hold no texts of this kind, or too few.
+    """
+    rows = subset(prepared.dataset["train"], config.data.max_train_samples, config.training.seed)
+    texts = plain_texts(rows, prepared.task)
+    # Equal texts on both sides would flatter the perplexity.
+    texts = list(dict.fromkeys(texts))
+    count = max(1, round(config.pretrain.held_out_share * len(texts)))
+    if len(texts) < 2:
+        raise UserError(f"{config.data.dataset}: {len(texts)} texts in the training split; two are the least")
+    order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(config.training.seed)).tolist()
+    held_out = set(order[:count])
+    return (
+        [text for row, text in enumerate(texts) if row not in held_out],
+        [text for row, text in enumerate(texts) if row in held_out],
+    )
+
+
+def require_mask(tokenizer: PreTrainedTokenizerBase, config: Config) -> None:
+    """An encoder is shown a mask where a word is to be filled in.
+
+    Raises:
+        UserError: the tokenizer has none.
+    """
+    if tokenizer.mask_token is None:
+        name = config.model.tokenizer_name_or_path or config.model.model_name_or_path
+        raise UserError(
+            f"tokenizer_name_or_path: '{name}' has no mask token, so no word can be masked; give the tokenizer that "
+            "the model was pretrained with"
+        )
+
+
+def encode_texts(texts: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[list[int]]:
+    """Token ids of texts, special tokens included, cut to a length. A text of one token teaches nothing: left out."""
+    ids = tokenizer(texts, truncation=True, max_length=max_length, verbose=False)["input_ids"]
+    return [row for row in ids if len(row) > 1]
+
+
+class TokenRows(torch.utils.data.Dataset):
+    """Encoded texts as the collator of transformers takes them; ``~i`` is a filler, see `BatchPlan`."""
+
+    def __init__(self, rows: list[list[int]]) -> None:
+        self.rows = rows
+        self.lengths = np.array([len(row) for row in rows])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def name_of(self, position: int) -> str:
+        """What a text is called in messages: its number."""
+        return str(position)
+
+    def __getitem__(self, position: int) -> dict[str, list[int]]:
+        # A first token has no label: a decoder has nothing to predict it from, an encoder's is never masked.
+        return {"input_ids": self.rows[position] if position >= 0 else self.rows[~position][:1]}
+
+
+class TextCollator(DataCollatorForLanguageModeling):
+    """That of transformers, with no label at the first token."""
+
+    def torch_call(self, examples: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+        """``input_ids``, ``attention_mask`` and ``labels``, each ``(batch, length)`` int64."""
+        batch = super().torch_call(examples)
+        batch["labels"][:, 0] = IGNORED
+        return batch
+
+
+def collator(tokenizer: PreTrainedTokenizerBase, config: Config, masks: bool, seed: int | None = None) -> TextCollator:
+    """Masks words (80 % mask, 10 % another word, 10 % the word itself; Devlin et al. 2019), or asks for all of them.
+
+    Args:
+        tokenizer: pads on the right.
+        config: the share of tokens that are masked.
+        masks: whether words are masked.
+        seed: of the masking; None draws from torch's own randomness, which checkpoints keep.
+    """
+    return TextCollator(
+        tokenizer, mlm=masks, mlm_probability=config.pretrain.mlm_probability if masks else None, seed=seed
+    )
+
+
+def summed_loss(
+    model: nn.Module, base: PreTrainedModel, batch: dict[str, torch.Tensor], masks: bool
+) -> tuple[torch.Tensor, int]:
+    """Sum of the losses of a batch's labelled tokens (nats, a float32 scalar), and their number.
+
+    The output layer sees the labelled positions only: of masked words every seventh, of a vocabulary of thousands.
+
+    Args:
+        model: what is called: ``base``, or ``base`` wrapped for several processes.
+        base: the language model itself.
+        batch: from `TextCollator`.
+        masks: whether a position's logits are about itself or about the next one.
+    """
+    wanted = batch["labels"] if masks else batch["labels"][:, 1:]
+    rows, positions = (wanted != IGNORED).nonzero(as_tuple=True)
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    with gathered(base, rows, positions, batch["labels"].shape[1]):
+        logits = model(**inputs).logits
+    return TokenCrossEntropy.apply(logits, wanted[rows, positions]).sum(), len(rows)
+
+
+class TextTrainer(OpinionTrainer):
+    """Trainer over plain texts: the loss is the mean over the labelled tokens of the whole optimizer step.
+
+    Args:
+        masks: whether words are masked.
+        arguments: passed on to `OpinionTrainer`.
+    """
+
+    def __init__(self, *, masks: bool, **arguments: Any) -> None:
+        super().__init__(loss=SupervisedCrossEntropy(), **arguments)
+        self.masks = masks
+
+    def batch_weight(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Number of labelled tokens, a float32 scalar."""
+        return (batch["labels"] != IGNORED).sum().float()
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """This batch's share of the step's mean; see `OpinionTrainer.compute_loss`."""
+        total, _ = summed_loss(model, self.model, inputs, self.masks)
+        return total / num_items_in_batch * self.args.world_size
+
+
+def text_trainer(
+    model: PreTrainedModel,
+    arguments: TrainingArguments,
+    rows: list[list[int]],
+    tokenizer: PreTrainedTokenizerBase,
+    config: Config,
+    masks: bool,
+    callbacks: list[TrainerCallback],
+) -> TextTrainer:
+    """A trainer over token ids, in batches of so many texts, or of so many tokens and similar length."""
+    texts = TokenRows(rows)
+    return TextTrainer(
+        masks=masks,
+        model=model,
+        args=arguments,
+        plan=batch_plan(texts, config, arguments),
+        train_dataset=texts,
+        data_collator=collator(tokenizer, config, masks),
+        callbacks=callbacks,
+    )
+
+
+def pretraining_arguments(config: Config) -> TrainingArguments:
+    """The trainer's arguments: a checkpoint per epoch, nothing evaluated on the way, the last weights kept.
+
+    Raises:
+        UserError: a value that TrainingArguments refuses.
+    """
+    arguments = training_arguments(config)
+    arguments.load_best_model_at_end, arguments.metric_for_best_model = False, None
+    arguments.eval_strategy, arguments.do_eval = type(arguments.eval_strategy)("no"), False
+    return arguments
+
+
+@torch.no_grad()
+def perplexity(
+    model: PreTrainedModel, rows: list[list[int]], tokenizer: PreTrainedTokenizerBase, config: Config, masks: bool
+) -> float:
+    """Exponential of the mean loss over the labelled tokens of some texts; of masked words it is a pseudo-perplexity.
+
+    Padding is no token, and the masked places are the same at every call.
+    """
+    collate = collator(tokenizer, config, masks, MASKING_SEED)
+    was_training = model.training
+    model.eval()
+    total, count = 0.0, 0
+    for chosen in batches(rows, config.training.per_device_eval_batch_size):
+        batch = {name: tensor.to(model.device) for name, tensor in collate(chosen).items()}
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=config.training.bf16):
+            loss, tokens = summed_loss(model, model, batch, masks)
+        total, count = total + loss.item(), count + tokens
+    model.train(was_training)
+    return math.exp(total / max(count, 1))
+
+
+def batches(rows: list[list[int]], size: int) -> Iterator[list[dict[str, list[int]]]]:
+    """Rows in batches, longest first: little padding."""
+    order = sorted(rows, key=len, reverse=True)
+    for start in range(0, len(order), size):
+        yield [{"input_ids": row} for row in order[start : start + size]]

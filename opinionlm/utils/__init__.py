@@ -1,0 +1,1 @@
+"""Helpers without a subject of ours: files, YAML, environment, processes, Markdown."""

@@ -1,0 +1,143 @@
+"""Folders that appear all at once: written beside their place under a hidden name, then renamed."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import glob
+import json
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+from opinionlm.errors import UserError
+
+
+@contextmanager
+def partial_folder(output_dir: Path) -> Iterator[Path]:
+    """A folder beside the output to work in, so that the final rename stays within one file system."""
+    output_dir.parent.mkdir(parents=True, exist_ok=True)
+    start = f".{output_dir.name}.partial-{socket.gethostname()}-"
+    for left_over in output_dir.parent.glob(f"{glob.escape(start)}*"):
+        if not is_running(left_over.name.removeprefix(start).split("-")[0]):
+            shutil.rmtree(left_over, ignore_errors=True)  # of a job that was killed on this machine
+    folder = output_dir.parent / f"{start}{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_running(pid: str) -> bool:
+    """Whether a process of this machine with that number is alive."""
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until everything in a folder is on disk, the names of its files included."""
+    for path in [*folder.rglob("*"), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def publish(folder: Path, output_dir: Path, is_current: Callable[[], bool]) -> None:
+    """Rename the finished folder into place.
+
+    Two processes may do so at once. A folder that already holds the same data is left alone, because the other process
+    may be reading it; anything older is moved out of the way first.
+
+    Args:
+        folder: from `partial_folder`.
+        output_dir: its final name.
+        is_current: whether what stands there now is as good as ours.
+
+    Raises:
+        UserError: other processes keep writing the same folder.
+    """
+    sync_folder(folder)
+    for _ in range(100):
+        try:
+            os.rename(folder, output_dir)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        if is_current():
+            return
+        old = output_dir.with_name(f"{folder.name}-old-{uuid.uuid4().hex[:8]}")
+        with suppress(FileNotFoundError):
+            os.rename(output_dir, old)
+        shutil.rmtree(old, ignore_errors=True)
+    raise UserError(f"output_dir: {output_dir} is being written by other processes again and again; stop them")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that readers see the old or the new content, never a part: temporary file, sync, rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def clear_temporaries(folder: Path, pattern: str = "*") -> None:
+    """Remove what `write_text` and `write_csv` left in a folder when their process was killed.
+
+    Args:
+        folder: of the files.
+        pattern: of their names.
+    """
+    for path in folder.glob(f".{pattern}.*"):
+        process = path.name.rpartition(".")[2]
+        if process.isdigit() and path.is_file() and not is_running(process):
+            path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically; nan and infinity are refused, since other readers do not know them."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a CSV file atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(LineFeeds(file), lineterminator="\r\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+    os.replace(temporary, path)
+
+
+class LineFeeds:
+    """What a CSV writer writes to, so that lines end in a line feed and a lone carriage return is quoted as well.
+
+    Before Python 3.11.9 and 3.12.3 csv quotes only what stands in its own line end (cpython #67044), and no reader
+    takes a bare return.
+
+    Args:
+        file: opened with ``newline=""``.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self.file = file
+
+    def write(self, line: str) -> None:
+        """Take a line from a writer whose line end is a return and a line feed."""
+        self.file.write(line.removesuffix("\r\n") + "\n")

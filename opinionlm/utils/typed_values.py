@@ -1,0 +1,138 @@
+"""The one converter from what a YAML file or a command line holds to the type that an option declares."""
+
+from __future__ import annotations
+
+import math
+import types
+import typing
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import yaml
+
+from opinionlm.errors import UserError
+from opinionlm.utils.yaml import load_yaml, load_yaml_texts
+
+NULLS = ("null", "Null", "NULL", "~")
+# YAML 1.1 reads these words as truth values; where a word is expected, the word was meant.
+WORDS_OF = {True: ("on", "yes", "true"), False: ("no", "off", "false")}
+
+
+@dataclass(frozen=True)
+class CommandLineText:
+    """A value as it was typed; unlike one from a YAML file it has no type yet."""
+
+    text: str | list[str]
+
+
+def read_scalar(text: str | list[str]) -> Any:
+    """Read a value from the command line as YAML would: ``true``, ``3``, ``null``, ``[1, 2]``."""
+    if isinstance(text, list) and not (len(text) == 1 and text[0].startswith("[")):
+        return [read_scalar(item) for item in text]
+    text = text[0] if isinstance(text, list) else text
+    try:
+        return load_yaml(text)
+    except yaml.YAMLError:
+        return text
+
+
+def read_typed(text: str | list[str], annotation: Any) -> Any:
+    """A command-line value as a YAML file with the right quotes would hold it: words stay words.
+
+    Args:
+        text: as it was typed; a list for options that take several values.
+        annotation: the type that the option declares.
+    """
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (types.UnionType, typing.Union):
+        typed = text[0] if isinstance(text, list) and len(text) == 1 else text
+        return None if typed in NULLS else read_typed(text, inner_type(annotation))
+    if origin is list:
+        items = text if isinstance(text, list) else [text]
+        if len(items) == 1 and items[0].startswith("[") and isinstance(flow := read_scalar(items), list):
+            texts = load_yaml_texts(items[0])
+            items = [item if isinstance(item, str) else whole for item, whole in zip(texts, flow, strict=True)]
+        return [read_typed(item, arguments[0]) if isinstance(item, str) else item for item in items]
+    if isinstance(text, list):
+        return [read_typed(item, annotation) for item in text]
+    if annotation is str:
+        return text
+    if origin is Literal:
+        read = read_scalar(text)
+        truth = text not in arguments and isinstance(read, bool) and set(WORDS_OF[read]) & set(arguments)
+        return read if truth else text
+    if annotation in (int, float):
+        # YAML 1.1 takes 010 for eight and 1e-6 for a text.
+        for read in (int, float):
+            with suppress(ValueError):
+                return read(text)
+    return read_scalar(text)
+
+
+def convert(value: Any, annotation: Any, place: str) -> Any:
+    """Convert a value to a field's type, refusing what would be guessed at.
+
+    Args:
+        value: from a YAML file, or a `CommandLineText`.
+        annotation: ``bool``, ``int``, ``float``, ``str``, ``dict``, a ``Literal`` of words, a list of those, or one
+            of them or None.
+        place: file and option, for errors.
+
+    Raises:
+        UserError: the value does not fit.
+    """
+    if isinstance(value, CommandLineText):
+        value = read_typed(value.text, annotation)
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Literal:
+        if isinstance(value, bool):
+            value = next((word for word in WORDS_OF[value] if word in arguments), value)
+        if value not in arguments or isinstance(value, bool):
+            raise UserError(f"{place}: {value!r} is not one of {', '.join(arguments)}")
+        return value
+    if origin in (types.UnionType, typing.Union):
+        return None if value is None else convert(value, inner_type(annotation), place)
+    if origin is list:
+        items = value if isinstance(value, list) else [value]
+        return [convert(item, arguments[0], place) for item in items]
+    try:
+        if annotation is bool and isinstance(value, bool):
+            return value
+        if annotation is int and not isinstance(value, bool) and float(value) == int(float(value)):
+            return value if isinstance(value, int) else int(float(value))
+        if annotation is float and not isinstance(value, bool) and not math.isnan(float(value)):
+            return float(value)
+        if annotation is str and value is not None and not isinstance(value, bool | list | dict):
+            return str(value)
+        if annotation is dict and isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+            return {key: number_or_same(item) for key, item in value.items()}
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise UserError(f"{place}: {value!r} is not {describe_value(annotation)}")
+
+
+def number_or_same(value: Any) -> Any:
+    """A text that is a number, such as YAML's ``1e-6``, as that number; everything else as it is."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def inner_type(annotation: Any) -> Any:
+    """What a type that may also be None is otherwise."""
+    (inner,) = (part for part in typing.get_args(annotation) if part is not type(None))
+    return inner
+
+
+def describe_value(annotation: Any) -> str:
+    """What a value of a type looks like, for error messages."""
+    return {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "a text (quote it)",
+        dict: "a mapping of names to values, as in {name: 1}",
+    }[annotation]

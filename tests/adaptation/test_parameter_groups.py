@@ -1,0 +1,54 @@
+"""Layer-wise learning rates, computed by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from opinionlm.adaptation.methods import apply_adaptation
+from opinionlm.adaptation.parameter_groups import parameter_groups
+from opinionlm.config.method_options import MethodConfig
+from opinionlm.config.options import TrainingConfig
+from tests.tiny import FAMILIES, tiny_classifier
+
+TRAINING = TrainingConfig(learning_rate=1.0, weight_decay=0.1)
+
+
+def groups_by_name(family: str) -> dict[str, tuple[float, float]]:
+    model, method = tiny_classifier(family, head_hidden_sizes=[8]), MethodConfig(adaptation="layerwise_lr")
+    method.layerwise_lr_decay = 0.5
+    apply_adaptation(model, method)
+    groups = parameter_groups(model, method, TRAINING)
+    placed = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    assert sum(len(group["params"]) for group in groups) == len(placed) == len(list(model.parameters()))
+    return {name: placed[id(parameter)] for name, parameter in model.named_parameters()}
+
+
+def test_bert_by_hand() -> None:
+    groups = groups_by_name("bert")
+    assert groups["head.layers.2.weight"] == (1.0, 0.1)
+    assert groups["head.layers.2.bias"] == (1.0, 0.0)
+    assert groups["head.layers.0.weight"] == (1.0, 0.0)  # the head's LayerNorm
+    assert groups["backbone.encoder.layer.3.attention.self.query.weight"] == (0.5, 0.1)
+    assert groups["backbone.encoder.layer.3.attention.output.LayerNorm.weight"] == (0.5, 0.0)
+    assert groups["backbone.encoder.layer.0.output.dense.bias"] == (0.0625, 0.0)
+    assert groups["backbone.embeddings.word_embeddings.weight"] == (0.03125, 0.1)
+    assert groups["backbone.embeddings.LayerNorm.weight"] == (0.03125, 0.0)
+
+
+def test_gemma_final_norm_learns_like_the_head() -> None:
+    groups = groups_by_name("gemma3_text")
+    assert groups["backbone.norm.weight"] == (1.0, 0.0)
+    assert groups["backbone.layers.3.self_attn.q_norm.weight"] == (0.5, 0.0)
+    assert groups["backbone.embed_tokens.weight"] == (0.03125, 0.1)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_has_a_rate_per_depth(family: str) -> None:
+    groups = groups_by_name(family)
+    assert {rate for rate, _ in groups.values()} == {0.5**depth for depth in range(6)}
+    assert {decay for name, (_, decay) in groups.items() if name.endswith(".bias")} == {0.0}
+
+
+def test_other_methods_leave_the_trainer_its_groups() -> None:
+    model = tiny_classifier()
+    assert parameter_groups(model, MethodConfig(adaptation="full"), TRAINING) is None

@@ -1,0 +1,112 @@
+"""Which row goes to which split, by hand: small labels and platforms, whole groups, time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opinionlm.data.preparation.splits import SMALL, group_split, stratified_split, time_split
+
+SHARES = [0.7, 0.2, 0.1]
+
+
+def counts(splits: np.ndarray, number: int = 3) -> list[int]:
+    return np.bincount(splits, minlength=number).tolist()
+
+
+def stratified(labels: list[int], platforms: list[int], **options) -> tuple[np.ndarray, list[str]]:
+    names = ["rare", "common", "other"]
+    return stratified_split(np.array(labels), np.array(platforms), SHARES, 1, names, **options)
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    # Ten rows are the fewest that 70/20/10 shares out exactly. Largest remainder: of 13 rows 9.1, 2.6 and 1.3.
+    [
+        (1, [1, 0, 0]),
+        (2, [1, 1, 0]),
+        (3, [1, 1, 1]),
+        (4, [2, 1, 1]),
+        (10, [7, 2, 1]),
+        (13, [9, 3, 1]),
+        (20, [14, 4, 2]),
+    ],
+)
+def test_one_label_by_hand(rows: int, expected: list[int]) -> None:
+    splits, warnings = stratified([0] * rows, [0] * rows)
+    assert counts(splits) == expected
+    assert len(warnings) == (rows < 3)
+    if rows < 3:
+        plural = "" if rows == 1 else "s"
+        assert warnings[0].startswith(f"the label 'rare' has {rows} row{plural}, too few for 3 splits")
+
+
+def test_platforms_from_ten_rows_on_are_shared_out_by_themselves() -> None:
+    assert SMALL == 10
+    labels, platforms = [1] * 40, [0] * 20 + [1] * 10 + [2] * 5 + [3] * 5
+    splits, _ = stratified(labels, platforms)
+    assert counts(splits[:20]) == [14, 4, 2] and counts(splits[20:30]) == [7, 2, 1]
+    # The two small ones together are ten rows.
+    assert counts(splits[30:]) == [7, 2, 1]
+
+
+def test_what_rounding_took_is_given_back_by_the_next_platform() -> None:
+    # Three platforms of 11: exact shares 7.7, 2.2, 1.1 each; together 23.1, 6.6, 3.3.
+    splits, _ = stratified([1] * 33, [0] * 11 + [1] * 11 + [2] * 11)
+    assert counts(splits) == [23, 7, 3]
+
+
+def test_strata_can_be_turned_off() -> None:
+    labels, platforms = [0] * 2 + [1] * 98, [0] * 50 + [1] * 50
+    splits, warnings = stratified(labels, platforms, by_label=False)
+    assert counts(splits) == [70, 20, 10] and warnings == []
+    assert counts(splits[:50]) == counts(splits[50:]) == [35, 10, 5]
+    # Thirty and seventy rows: by platform 21 of the thirty are in train, whatever the seed.
+    platforms = [0] * 30 + [1] * 70
+    together = [
+        stratified_split(np.ones(100, dtype=int), np.array(platforms), SHARES, seed, ["a", "b"], by_platform=False)[0]
+        for seed in range(5)
+    ]
+    assert all(counts(splits) == [70, 20, 10] for splits in together)
+    assert any(counts(splits[:30]) != [21, 6, 3] for splits in together)
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=40), st.integers(0, 9))
+def test_groups_stay_whole_and_no_split_is_left_without_one(sizes: list[int], seed: int) -> None:
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    splits, warnings = group_split(groups, SHARES, seed)
+    assert all(len(set(splits[groups == group].tolist())) == 1 for group in range(len(sizes)))
+    assert len(set(splits.tolist())) == min(3, len(sizes))
+    assert len(warnings) == (len(sizes) < 3)
+    if len(sizes) < 3:
+        assert warnings == [f"{len(sizes)} groups are too few for 3 splits: some splits are empty"]
+    assert (group_split(groups, SHARES, seed)[0] == splits).all()
+
+
+def test_groups_come_close_to_the_shares() -> None:
+    groups = np.repeat(np.arange(100), 10)
+    for seed in range(3):
+        assert counts(group_split(groups, SHARES, seed)[0]) == [700, 200, 100]
+    assert (group_split(groups, SHARES, 0)[0] != group_split(groups, SHARES, 1)[0]).any()
+
+
+def test_an_empty_split_gets_the_smallest_group_of_the_largest() -> None:
+    # A group of 100 rows leaves train full; 6, 5 and 4 rows go where most is missing: validation (23), its rest 17, …
+    groups = np.repeat(np.arange(4), [100, 6, 5, 4])
+    for seed in range(6):
+        splits, _ = group_split(groups, [0.9, 0.05, 0.05], seed)
+        assert set(splits.tolist()) == {0, 1, 2}
+        # Whichever order was drawn: what went to fill a split is never the group of 100.
+        assert splits[0] == 0
+
+
+def test_time_by_hand() -> None:
+    assert time_split(np.array([5, 1, 4, 2, 3]), [0.6, 0.2, 0.2]).tolist() == [2, 0, 1, 0, 0]
+    # The border after five rows falls among the threes: after seven rows is nearer than after two.
+    assert time_split(np.array([1, 2, 3, 3, 3, 3, 3, 8, 9, 9]), [0.5, 0.3, 0.2]).tolist() == [0] * 7 + [1, 2, 2]
+    # After four rows, three as far before as after: all of them are in the later split.
+    assert time_split(np.array([1, 2, 3, 3, 3, 3, 8, 8, 9, 9]), [0.4, 0.4, 0.2]).tolist() == [0, 0] + [1] * 6 + [2, 2]
+    # Shares too small for a row: no split stays empty where there are as many times as splits.
+    assert time_split(np.array([1, 2, 3]), [0.98, 0.01, 0.01]).tolist() == [0, 1, 2]

@@ -1,0 +1,224 @@
+"""predict.py reads a file as training read it, keeps its columns, and gives empty posts no answer."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+import predict
+from opinionlm.errors import UserError
+from opinionlm.inference.output import FileOutput
+from tests.classifier_runs import drawn_posts, train
+from tests.inference.test_prediction import HEADER, Stop, read_csv
+from tests.saved_classifier import save_tiny_classifier
+
+ANSWER = HEADER[2:]
+TEXTS = ["buy the coin", 'sell; now "today"', "größe € …"]
+
+
+@pytest.fixture(scope="module")
+def plain_model(tmp_path_factory) -> Path:
+    return save_tiny_classifier(tmp_path_factory.mktemp("plain"))
+
+
+def trained_on(plain_model: Path, folder: Path, **form) -> Path:
+    """The same model with what training says of its files."""
+    folder.mkdir()
+    for path in plain_model.iterdir():
+        (folder / path.name).symlink_to(path)
+    (folder / "input.json").write_text(json.dumps({"forms": [form]}))
+    return folder
+
+
+def call(model: Path, source: Path | str, output: Path, *options: str) -> list[list[str]]:
+    predict.main(["--model", str(model), "--input", str(source), "--output", str(output), "--overwrite", *options])
+    return read_csv(output)
+
+
+def table(delimiter: str = ",", names=("key", "comment", "likes"), texts=TEXTS) -> str:
+    text = io.StringIO(newline="")
+    rows = [(f"00{at}", content, at) for at, content in enumerate(texts)]
+    csv.writer(text, delimiter=delimiter).writerows([names, *rows])
+    return text.getvalue()
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8", "cp1252", "utf-16-le"])
+@pytest.mark.parametrize("delimiter", [";", "\t", ","])
+def test_a_file_like_those_of_training_needs_no_options(plain_model, tmp_path, encoding, delimiter):
+    form = {"encoding": encoding, "delimiter": delimiter, "text": "comment", "id": "key"}
+    model = trained_on(plain_model, tmp_path / "best", **form)
+    (tmp_path / "in.csv").write_bytes(table(delimiter).encode(encoding))
+    rows = call(model, tmp_path / "in.csv", tmp_path / "out.csv")
+    assert rows[0] == [*HEADER, "likes"]
+    assert [(row[0], row[1], row[-1]) for row in rows[1:]] == [
+        (f"00{at}", text, str(at)) for at, text in enumerate(TEXTS)
+    ]
+    assert all(row[2] for row in rows[1:])
+
+
+def test_options_win_and_plain_files_are_still_read(plain_model, tmp_path, capsys):
+    model = trained_on(plain_model, tmp_path / "best", encoding="cp1252", delimiter=";", text="comment")
+    (tmp_path / "plain.csv").write_text("text\ngröße\n", encoding="utf-8")
+    assert call(model, tmp_path / "plain.csv", tmp_path / "out.csv")[1][1] == "größe"
+    assert capsys.readouterr().err.count("\n") == 1
+    (tmp_path / "same.csv").write_text("comment\ngröße\n", encoding="utf-8")
+    assert call(model, tmp_path / "same.csv", tmp_path / "out.csv")[1][1] == "größe", "UTF-8 shows in its bytes"
+    assert "text column 'comment'" in capsys.readouterr().err
+    (tmp_path / "other.csv").write_bytes("a|'b'|comment\n1|\"|größe\n".encode("latin-1"))
+    options = ["--encoding", "latin-1", "--delimiter", "|", "--quoting", "none", "--text_column", "comment"]
+    assert call(model, tmp_path / "other.csv", tmp_path / "out.csv", *options)[1] == [
+        "1", "größe", *call(model, tmp_path / "other.csv", tmp_path / "out.csv", *options)[1][2:-2], "1", '"',
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [["--delimiter", "tab"], ["--delimiter", "\\t"], ["--delimiter", "\t"]])
+def test_a_tab_can_be_typed(plain_model, tmp_path, options):
+    (tmp_path / "in.csv").write_text("text\tn\nbuy\t1\n")
+    assert call(plain_model, tmp_path / "in.csv", tmp_path / "out.csv", *options)[1][1] == "buy"
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        (
+            "text;n\ncafé;1\n".encode("cp1252"),
+            ["--delimiter", ";"],
+            "in.csv:2: these bytes are no utf-8.*cp1252",
+        ),
+        (
+            b"text;n\nbuy;1\n",
+            [],
+            r"the column 'text' is not there where ',' parts .* with ';'; give --delimiter \";\"",
+        ),
+        (b"comment\nbuy\n", [], "the column 'text'.*is not there"),
+        (b"text\nbuy\n", ["--encoding", "nope"], "there is no text encoding 'nope'"),
+        (b"text\nbuy\n", ["--encoding", "base64"], "there is no text encoding 'base64'"),
+    ],
+)
+def test_what_cannot_be_read_is_told_in_one_line(plain_model, tmp_path, content, options, message):
+    (tmp_path / "in.csv").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        call(plain_model, tmp_path / "in.csv", tmp_path / "out.csv", *options)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+def test_a_file_with_a_mark_of_utf16_is_read(plain_model, tmp_path):
+    (tmp_path / "in.csv").write_bytes("text\ngröße\n".encode("utf-16"))
+    assert call(plain_model, tmp_path / "in.csv", tmp_path / "out.csv")[1][1] == "größe"
+    (tmp_path / "in.txt").write_bytes("größe\nbuy\n".encode("utf-16"))
+    assert [row[1] for row in call(plain_model, tmp_path / "in.txt", tmp_path / "out.csv")[1:]] == ["größe", "buy"]
+
+
+def test_other_columns_are_kept_and_names_that_are_taken_get_a_new_one(plain_model, tmp_path):
+    names = "id,predicted,comment,text,note,note,input_text"
+    (tmp_path / "in.csv").write_text(f"{names}\n7,old,buy now,x,a,b,y\n")
+    rows = call(plain_model, tmp_path / "in.csv", tmp_path / "out.csv", "--text_column", "comment")
+    kept = ["input_predicted", "input_text", "note", "input_note", "input_input_text"]
+    assert rows[0] == [*HEADER, *kept]
+    assert rows[1][:2] == ["7", "buy now"] and rows[1][-5:] == ["old", "x", "a", "b", "y"]
+    files = ["--input", str(tmp_path / "in.csv"), "--output", str(tmp_path / "o.jsonl")]
+    predict.main(["--model", str(plain_model), *files, "--text_column", "comment"])
+    row = json.loads((tmp_path / "o.jsonl").read_text())
+    assert list(row) == [*HEADER, *kept] and row["input_predicted"] == "old"
+
+
+def test_keys_of_json_objects_are_kept(plain_model, tmp_path):
+    lines = [
+        '{"text": "buy", "n": 1.50, "tags": ["a"], "ok": true, "gone": null}',
+        '{"text": "sell", "later": NaN, "meta": {"x": 1}, "confidence": 2}',
+    ]
+    (tmp_path / "in.jsonl").write_text("\n".join(lines))
+    model = str(plain_model)
+    predict.main(["--model", model, "--input", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "o.jsonl")])
+    first, second = map(json.loads, (tmp_path / "o.jsonl").read_text().splitlines())
+    assert [first[key] for key in ("n", "tags", "ok", "gone")] == [1.5, ["a"], True, None]
+    assert second["meta"] == {"x": 1} and second["later"] is None and second["input_confidence"] == 2
+    rows = call(plain_model, tmp_path / "in.jsonl", tmp_path / "out.csv")
+    assert rows[0][len(HEADER) :] == ["n", "tags", "ok", "gone", "later", "meta", "input_confidence"]
+    assert rows[1][len(HEADER) :] == ["1.50", '["a"]', "true", "", "", "", ""]
+    assert rows[2][len(HEADER) :] == ["", "", "", "", "", '{"x": 1}', "2"]
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "txt"])
+@pytest.mark.parametrize("answer", ["out.csv", "out.jsonl"])
+def test_an_empty_post_gets_no_answer(plain_model, tmp_path, capsys, ending, answer):
+    texts = ["buy now", "", "   ", "\u200b", "sell"]
+    content = {
+        "csv": "id,text\n" + "".join(f'c,"{text}"\n' for text in texts),
+        "tsv": "id\ttext\n" + "".join(f"c\t{text}\n" for text in texts),
+        "jsonl": "".join(json.dumps({"text": text}) + "\n" for text in texts),
+        "txt": "".join(f"{text}\n" for text in texts),
+    }[ending]
+    (tmp_path / f"in.{ending}").write_text(content)
+    output = tmp_path / answer
+    predict.main(["--model", str(plain_model), "--input", str(tmp_path / f"in.{ending}"), "--output", str(output)])
+    if answer.endswith("csv"):
+        found = [row[2:] for row in read_csv(output)[1:]]
+    else:
+        found = [[row[name] or "" for name in ANSWER] for row in map(json.loads, output.read_text().splitlines())]
+    assert len(found) == 5
+    assert [any(row) for row in found] == [True, False, False, False, True]
+    rejects = read_csv(Path(f"{output}.rejects.csv"))
+    assert [(row[1], row[2]) for row in rejects[1:]] == [("2", "empty_text"), ("3", "empty_text"), ("4", "empty_text")]
+    assert "labelled 5 rows; 3 of them without an answer" in capsys.readouterr().err
+
+
+def test_only_empty_posts(plain_model, tmp_path):
+    (tmp_path / "in.csv").write_text("text,n\n,1\n ,2\n")
+    rows = call(plain_model, tmp_path / "in.csv", tmp_path / "out.csv")
+    assert [row[2:-1] for row in rows[1:]] == [[""] * len(ANSWER)] * 2 and [row[-1] for row in rows[1:]] == ["1", "2"]
+
+
+def test_a_job_that_stopped_goes_on_with_the_same_form_and_columns(plain_model, tmp_path, monkeypatch):
+    model = trained_on(plain_model, tmp_path / "best", encoding="utf-16", delimiter=";", text="comment", id="key")
+    source = tmp_path / "in.csv"
+    source.write_bytes(table(";", texts=[*TEXTS, ""] * 10).encode("utf-16"))
+    arguments = ["--model", str(model), "--input", str(source), "--window", "7"]
+    predict.main([*arguments, "--output", str(tmp_path / "whole.csv")])
+    write, calls = FileOutput.write, []
+
+    def dying(*given):
+        calls.append(1)
+        if len(calls) == 3:
+            raise Stop
+        write(*given)
+
+    monkeypatch.setattr(FileOutput, "write", dying)
+    with pytest.raises(Stop):
+        predict.main([*arguments, "--output", str(tmp_path / "out.csv")])
+    monkeypatch.setattr(FileOutput, "write", write)
+    with pytest.raises(UserError, match="was made from another format, column or window"):
+        predict.main([*arguments, "--output", str(tmp_path / "out.csv"), "--quoting", "none"])
+    predict.main([*arguments, "--output", str(tmp_path / "out.csv")])
+    for ending in ("", ".rejects.csv"):
+        assert (tmp_path / f"out.csv{ending}").read_bytes() == (tmp_path / f"whole.csv{ending}").read_bytes()
+
+
+def test_a_trained_model_reads_its_own_file(setting, tmp_path):
+    posts = drawn_posts(120)
+    rows = [
+        f"comment;level;when\r\n{''.join(f'{text} é;{label};{at}{chr(10)}' for at, (text, label) in enumerate(posts))}"
+    ]
+    (tmp_path / "posts.csv").write_bytes(rows[0].encode("utf-16"))
+    spec = {
+        "name": "wide",
+        "tokenizer_name_or_path": setting["model_name_or_path"],
+        "files": [
+            {
+                "path": "posts.csv",
+                "encoding": "utf-16",
+                "delimiter": ";",
+                "columns": {"text": "comment", "label": "level"},
+            }
+        ],
+        "labels": ["noise", "objective", "positive", "negative"],
+    }
+    (tmp_path / "wide.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
+    options = {"dataset": str(tmp_path / "wide.yaml"), "data_dir": str(tmp_path), "output_dir": str(tmp_path / "runs")}
+    train(setting, **options, num_train_epochs=1, run_name="wide")
+    found = call(tmp_path / "runs/wide/best", tmp_path / "posts.csv", tmp_path / "out.csv")
+    assert len(found) == 121 and found[0][-2:] == ["level", "when"]
+    assert found[1][1] == f"{posts[0][0]} é"

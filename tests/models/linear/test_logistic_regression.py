@@ -1,0 +1,83 @@
+"""Logistic regression: the choice of C, absent classes, and the way back into a linear head."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+
+from opinionlm.errors import UserError
+from opinionlm.models.linear.logistic_regression import ABSENT, GRID, fit_logistic
+from opinionlm.training.batching import EncodedTexts
+from opinionlm.training.linear_probe import fit_head
+from tests.tiny import tiny_classifier
+from tests.training.test_exact_loss import examples
+
+
+def macro_f1(gold: np.ndarray, logits: np.ndarray) -> float:
+    return f1_score(gold, logits.argmax(axis=1), average="macro", zero_division=0)
+
+
+def clouds(classes: int, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, classes, rows)
+    return generator.normal(size=(rows, 6)) * 2 + np.eye(6)[labels] * 3, labels
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_the_best_c_is_scikit_learns(classes: int) -> None:
+    train, validation = clouds(classes, 120, 0), clouds(classes, 80, 1)
+    fit = fit_logistic(train, validation, classes, balanced=True, score=macro_f1)
+    assert fit.scores.keys() == set(GRID)
+    assert fit.scores[fit.c] == max(fit.scores.values())
+    assert fit.c == min(c for c in GRID if fit.scores[c] == fit.scores[fit.c])
+    oracle = LogisticRegression(C=fit.c, class_weight="balanced", max_iter=5000).fit(*train)
+    logits = fit.logits(validation[0])
+    probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(probabilities, oracle.predict_proba(validation[0]), atol=1e-9)
+
+
+def test_a_class_without_training_rows_is_never_the_answer() -> None:
+    features, labels = clouds(3, 90, 0)
+    labels = np.array([0, 2, 3])[labels]  # of four classes number 1 is absent
+    fit = fit_logistic((features, labels), (features, labels), 4, balanced=False, score=macro_f1, grid=(1.0,))
+    assert fit.bias[1] == ABSENT and not fit.weight[1].any()
+    assert 1 not in fit.logits(features).argmax(axis=1)
+
+
+def test_one_class_is_refused() -> None:
+    one = np.zeros((4, 2)), np.zeros(4, dtype=int)
+    with pytest.raises(UserError, match="two classes"):
+        fit_logistic(one, one, 2, balanced=True, score=macro_f1)
+
+
+def test_the_head_predicts_like_the_regression() -> None:
+    model = tiny_classifier("bert")
+    model.freeze_prefix(4)
+    encoded = examples(40)
+    with torch.no_grad():
+        vectors = [
+            model.pooled(torch.tensor([row["input_ids"]]), torch.ones(1, row["length"], dtype=torch.long))
+            for row in encoded
+        ]
+    readers = {name: EncodedTexts(encoded, np.arange(40)[::-1], vectors) for name in ("train", "validation")}
+    fit = fit_head(model, readers, balanced=True, score=macro_f1)
+    rows = torch.cat(vectors).double().numpy()
+    expected = fit.logits((rows - rows.mean(axis=0)) / rows.std(axis=0))
+    with torch.no_grad():
+        found = torch.cat(
+            [
+                model(torch.tensor([row["input_ids"]]), torch.ones(1, row["length"], dtype=torch.long)).logits
+                for row in encoded
+            ]
+        )
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_hidden_layers_are_refused() -> None:
+    model = tiny_classifier("bert", head_hidden_sizes=[8])
+    with pytest.raises(UserError, match="linear head"):
+        fit_head(model, {}, balanced=True, score=macro_f1)

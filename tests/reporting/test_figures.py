@@ -1,0 +1,92 @@
+"""Figures: right content, equal bytes for equal input, and no crash on the odd runs that exist."""
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.evaluation.generation import INVALID, answer_confusion, answer_scores
+from opinionlm.evaluation.metrics import expected_calibration_error
+from opinionlm.reporting.figures import (
+    confusion_figure,
+    learning_curves,
+    per_class_figure,
+    reliability_figure,
+    save_figure,
+)
+
+LABELS = ["noise", "pump & dump", "$BTC or $ETH", "Größe"]
+
+
+def texts(figure: Figure) -> list[str]:
+    return [item.get_text() for axes in figure.axes for item in axes.texts]
+
+
+def test_confusion_cells_show_counts_and_rows_are_normalised():
+    confusion = np.array([[90, 10, 0, 0], [0, 3, 1, 0], [0, 0, 0, 0], [0, 0, 0, 1200]])
+    figure = confusion_figure(confusion, LABELS)
+    assert texts(figure) == ["90", "10", "3", "1", "1,200"]
+    shares = figure.axes[0].images[0].get_array()
+    assert np.allclose(shares[1], [0, 0.75, 0.25, 0]) and np.allclose(shares[2], 0)
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()][:2] == ["noise (100)", "pump & dump (4)"]
+
+
+def test_equal_figures_are_equal_files(tmp_path):
+    confusion = np.arange(16).reshape(4, 4)
+    for name in ("a", "b"):
+        save_figure(confusion_figure(confusion, LABELS), tmp_path / "figures" / f"{name}.png")
+    first, second = ((tmp_path / "figures" / f"{name}.png").read_bytes() for name in ("a", "b"))
+    assert first == second and first.startswith(b"\x89PNG") and b"Software" not in first
+
+
+def test_per_class_bars_are_f1_with_support(tmp_path):
+    confusion = np.array([[8, 2, 0, 0], [4, 6, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]])
+    figure = per_class_figure(confusion, LABELS)
+    assert texts(figure) == [f"{2 * 8 / 22:.2f}", f"{2 * 6 / 18:.2f}", "0.00", "1.00"]
+    macro = np.mean([16 / 22, 12 / 18, 1.0])  # the class that never occurs does not count
+    assert figure.axes[0].get_title(loc="left") == f"macro-F1 {macro:.3f}"
+    save_figure(figure, tmp_path / "bars.png")
+
+
+def test_reliability_title_is_the_calibration_error():
+    generator = np.random.default_rng(0)
+    probabilities = generator.dirichlet(np.ones(4), size=300)
+    gold = generator.integers(4, size=300)
+    title = reliability_figure(gold, probabilities).axes[0].get_title(loc="left")
+    # The number of metrics.json: same bins, same definition.
+    assert title == f"Calibration: error {expected_calibration_error(gold, probabilities):.3f} over 15 bins"
+    title = reliability_figure(gold, probabilities, bins=5).axes[0].get_title(loc="left")
+    assert title == f"Calibration: error {expected_calibration_error(gold, probabilities, bins=5):.3f} over 5 bins"
+
+
+def test_answers_that_are_no_label_count_against_their_class():
+    taxonomy = Taxonomy.from_tree(["a", "b"])
+    gold, predicted = np.array([0, 0, 0, 1, 1]), np.array([0, INVALID, INVALID, 1, 0])
+    confusion = answer_confusion(gold, predicted, 2)
+    figure, scores = per_class_figure(confusion, ["a", "b"]), answer_scores(gold, predicted, taxonomy)
+    assert texts(figure) == [f"{scores['f1_a']:.2f}", f"{scores['f1_b']:.2f}"]
+    assert figure.axes[0].get_title(loc="left") == f"macro-F1 {scores['macro_f1']:.3f}"
+    matrix = confusion_figure(confusion, ["a", "b"]).axes[0]
+    assert [label.get_text() for label in matrix.get_xticklabels()] == ["a", "b", "no valid label"]
+    assert [label.get_text() for label in matrix.get_yticklabels()] == ["a (3)", "b (2)"]
+    # Where every answer is a label there is no such column.
+    valid = confusion_figure(answer_confusion(gold, gold, 2), ["a", "b"]).axes[0]
+    assert [label.get_text() for label in valid.get_xticklabels()] == ["a", "b"]
+
+
+HISTORY = [
+    {"step": 1, "epoch": 0.5, "loss": 1.0, "learning_rate": 1e-3},
+    {"step": 2, "epoch": 1.0, "loss": float("nan")},
+    {"step": 2, "epoch": 1.0, "eval_loss": 0.9, "eval_macro_f1": 0.4},
+    {"step": 4, "epoch": 2.0, "eval_loss": 0.8, "eval_macro_f1": 0.6},
+    {"step": 4, "train_runtime": 3.0},
+]
+
+
+def test_learning_curves_mark_the_best_epoch():
+    assert texts(learning_curves(HISTORY)) == ["best 0.600"]
+
+
+@pytest.mark.parametrize("history", [[], HISTORY[:1], HISTORY[2:3]], ids=["nothing", "training", "validation"])
+def test_learning_curves_of_short_runs(history, tmp_path):
+    save_figure(learning_curves(history), tmp_path / "curves.png")

@@ -1,0 +1,59 @@
+"""When a folder's run counts as the one that is asked for, and its files."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+import yaml
+
+from opinionlm.config.parser import parse_config
+from opinionlm.errors import UserError
+from opinionlm.runs.folder import is_finished
+from opinionlm.utils.files import write_csv
+
+
+def test_an_option_younger_than_the_run_counts_as_its_default(tmp_path) -> None:
+    base = ["--output_dir", str(tmp_path), "--run_name", "old", "--report_to", "none"]
+    config = parse_config(base, "test")
+    stored = config.flat()
+    del stored["rdrop_alpha"], stored["ema_decay"]
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "config.yaml").write_text(yaml.safe_dump(stored))
+    (tmp_path / "old" / "metrics.json").write_text("{}")
+    assert is_finished(config)
+    with pytest.raises(UserError, match=r"holds a run with other options \(rdrop_alpha\)"):
+        is_finished(parse_config([*base, "--rdrop_alpha", "1"], "test"))
+
+
+@pytest.mark.parametrize(
+    ("seed", "limit", "facts", "refused"),
+    [
+        ("7", "20", {"seed": 7}, True),
+        ("7", "20", {"evaluation_seed": 42}, False),
+        ("42", "20", {"seed": 42}, False),
+        ("7", None, {"seed": 7}, False),
+    ],
+)
+def test_texts_drawn_by_the_runs_own_seed_are_not_mixed_in(tmp_path, seed, limit, facts, refused) -> None:
+    options = ["--output_dir", str(tmp_path), "--run_name", "run", "--seed", seed]
+    config = parse_config(["--dataset", "configs/datasets/cryptoqa.yaml", *options], "test")
+    config.data.max_eval_samples = None if limit is None else int(limit)
+    config.run_folder.mkdir()
+    (config.run_folder / "config.yaml").write_text(yaml.safe_dump(config.flat()))
+    (config.run_folder / "environment.json").write_text(json.dumps(facts))
+    (config.run_folder / "metrics.json").write_text("{}")
+    if refused:
+        with pytest.raises(UserError, match="max_eval_samples: this run drew .* with its own seed"):
+            is_finished(config)
+    else:
+        assert is_finished(config)
+
+
+def test_a_lone_return_does_not_break_a_row(tmp_path) -> None:
+    rows = [["1", "one\rtwo"], ["2", "three\nfour"], ["3", 'a "word", and\r\nmore']]
+    write_csv(tmp_path / "rows.csv", ["id", "text"], rows)
+    assert b"\r\n1" not in (tmp_path / "rows.csv").read_bytes()
+    with open(tmp_path / "rows.csv", encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file)) == [["id", "text"], *rows]

@@ -1,0 +1,1 @@
+"""How the repository's own assets were made; not part of the installed package."""

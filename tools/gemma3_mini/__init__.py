@@ -1,0 +1,1 @@
+"""Pretrain the bundled miniature of Gemma 3."""

@@ -1,0 +1,1 @@
+"""Generate the bundled sample data."""
