@@ -173,16 +173,14 @@ def contestant(way: str, options: argparse.Namespace, steps: int, scratch: Path)
     from transformers import set_seed
 
     from opinionlm.adaptation.adapt.vocabulary import with_task_tokens
-    from opinionlm.adaptation.build import build_model
     from opinionlm.config.config import Config
     from opinionlm.data.encoding.collators import PadCollator
     from opinionlm.data.encoding.tokenizers import load_tokenizer
     from opinionlm.data.preparation.pipeline import prepare_or_load
     from opinionlm.models.backbones import read_model_config
-    from opinionlm.tasks.losses import loss_for
+    from opinionlm.tasks import task_for
     from opinionlm.training.adapt_selection import choose_sublayers
     from opinionlm.training.arguments import training_arguments
-    from opinionlm.training.splits import encode_splits
     from opinionlm.utils.distributed import quiet_libraries
 
     quiet_libraries()
@@ -202,11 +200,12 @@ def contestant(way: str, options: argparse.Namespace, steps: int, scratch: Path)
     prepared = prepare_or_load(config.data.dataset, options.data_dir if real else ROOT / "data", scratch)
     arguments, model_config = training_arguments(config), read_model_config(config.model)
     tokenizer, vocabulary = with_task_tokens(load_tokenizer(config.model), model_config, prepared, config)
-    splits = encode_splits(prepared, tokenizer, config)
+    task = task_for(prepared, config)
+    splits = task.encode(tokenizer)
     set_seed(SEED)
-    model = build_model(config, model_config, prepared, len(tokenizer), None, len(vocabulary.sequences))
+    model = task.build_model(model_config, len(tokenizer), task_tokens=len(vocabulary.sequences))
     texts = splits["train"].reader(None)
-    loss = loss_for(splits["train"], prepared, config)
+    loss = task.loss(splits["train"])
     choice = choose_sublayers(model, loss, texts, tokenizer.pad_token_id, prepared, config, arguments)
 
     collate = PadCollator(tokenizer.pad_token_id)

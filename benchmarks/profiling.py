@@ -15,7 +15,6 @@ import torch
 from transformers import TrainerCallback
 
 from benchmarks.ways import SEED, Workload, run, settings
-from opinionlm.adaptation.build import build_classifier
 from opinionlm.data.encoding.collators import PadCollator
 from opinionlm.data.encoding.columns import longest_first, numbers_of
 from opinionlm.models.backbones import read_model_config
@@ -36,7 +35,8 @@ def building_seconds(work: Workload, scratch: Path) -> tuple[float, float]:
         config = settings(work, "ours", 1, SEED, Path(cache), scratch)
         arguments = training_arguments(config)
         model = (
-            build_classifier(config, read_model_config(config.model), work.taxonomy, len(work.tokenizer))
+            work.task(config)
+            .build_model(read_model_config(config.model), len(work.tokenizer))
             .to(arguments.device)
             .eval()
         )

@@ -33,7 +33,6 @@ from transformers import (
     set_seed,
 )
 
-from opinionlm.adaptation.build import build_classifier
 from opinionlm.config.config import Config
 from opinionlm.config.options import ModelConfig
 from opinionlm.data.encoding.collators import collator_for
@@ -47,6 +46,7 @@ from opinionlm.evaluation.metrics import metric_function
 from opinionlm.models.backbones import new_backbone, read_model_config
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.frozen_prefix import PrefixStandIn
+from opinionlm.tasks.sequence import SequenceTask
 from opinionlm.training.arguments import training_arguments
 from opinionlm.training.batching import BatchPlan, EncodedTexts, batch_plan
 from opinionlm.training.losses.base import WeightedCrossEntropy
@@ -87,6 +87,11 @@ class Workload:
     dtype: str = "float32"
     load_in_4bit: bool = False
     device: str = "cpu"
+
+    def task(self, config: Config) -> SequenceTask:
+        """The task of these texts under a config."""
+        texts = {name: split.texts for name, split in self.splits.items()}
+        return SequenceTask(PreparedDataset(texts, self.taxonomy, self.name, "0" * 64, self.model), config)
 
     def tokens(self, epochs: int) -> int:
         """Tokens without padding that a run of so many epochs trains on and evaluates."""
@@ -240,7 +245,7 @@ def run(
     metrics = KeepLogits(metric_function(work.taxonomy, np.ones(len(work.taxonomy.leaves))))
     started = time.perf_counter()
     set_seed(seed)
-    model = build_classifier(config, read_model_config(config.model), work.taxonomy, len(work.tokenizer))
+    model = work.task(config).build_model(read_model_config(config.model), len(work.tokenizer))
     if way == "plain":
         trainer = plain_trainer(work, model, arguments, metrics)
         trainer.train()

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from opinionlm.evaluation.charts import Chart, ClassF1Chart, ConfusionChart, ReliabilityChart
 from opinionlm.evaluation.confusion import confusion_matrix
-from opinionlm.evaluation.metrics import f1_from_confusion
+from opinionlm.evaluation.metrics import bootstrap_intervals, f1_from_confusion
+from opinionlm.evaluation.predictions import Predictions
 from opinionlm.utils.markdown import Table
 
 # Longer texts are cut in tables that are there to be looked at.
@@ -16,7 +18,7 @@ SHOWN_CHARACTERS = 1_000
 
 
 @dataclass(frozen=True)
-class SplitPredictions:
+class SplitPredictions(Predictions):
     """Gold labels and predictions of one split.
 
     Attributes:
@@ -49,6 +51,22 @@ class SplitPredictions:
     def confusion(self) -> np.ndarray:
         """Counts ``(gold, predicted)``."""
         return confusion_matrix(self.gold, self.predicted, labels=np.arange(len(self.labels)))
+
+    def intervals(self) -> dict[str, list[float]]:
+        """See `Predictions.intervals`."""
+        return bootstrap_intervals(self.gold, self.predicted, len(self.labels))
+
+    def charts(self) -> dict[str, Chart]:
+        """See `Predictions.charts`."""
+        return {
+            "confusion": ConfusionChart(self.confusion, self.labels),
+            "per_class": ClassF1Chart(self.confusion, self.labels),
+            "reliability": ReliabilityChart(self.gold, self.probabilities),
+        }
+
+    def tables(self) -> dict[str, Table]:
+        """See `Predictions.tables`."""
+        return {"per_class": per_class_table(self), "confident_mistakes": confident_mistakes(self)}
 
 
 def per_class_table(split: SplitPredictions) -> Table:

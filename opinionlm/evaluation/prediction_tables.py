@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from opinionlm.data.taxonomy import Taxonomy
-from opinionlm.evaluation.class_predictions import SplitPredictions, confident_mistakes, per_class_table
-from opinionlm.evaluation.similarity import ScorePredictions, largest_errors
-from opinionlm.evaluation.tagging import TagPredictions, confident_tag_mistakes, per_type_table
-from opinionlm.utils.markdown import Table
+from opinionlm.evaluation.class_predictions import SplitPredictions
+from opinionlm.evaluation.similarity import ScorePredictions
+from opinionlm.evaluation.tagging import TagPredictions
 
 
 def prediction_header(taxonomy: Taxonomy) -> list[str]:
@@ -89,23 +88,3 @@ def score_table(
         for identity, platform, text, pair, gold, predicted in zip(ids, platforms, *columns, strict=True)
     )
     return ["id", "platform", "text", "text_pair", "gold", "predicted"], rows
-
-
-Predictions = SplitPredictions | TagPredictions | ScorePredictions
-
-
-def tables_of(predictions: Predictions) -> dict[str, Table]:
-    """The tables of one split by name."""
-    match predictions:
-        case SplitPredictions():
-            return {
-                "per_class": per_class_table(predictions),
-                "confident_mistakes": confident_mistakes(predictions),
-            }
-        case TagPredictions():
-            return {
-                "per_type": per_type_table(predictions),
-                "confident_mistakes": confident_tag_mistakes(predictions),
-            }
-        case ScorePredictions():
-            return {"largest_errors": largest_errors(predictions)}

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
+from opinionlm.evaluation.charts import Chart, ScoreChart
 from opinionlm.evaluation.class_predictions import SHOWN_CHARACTERS
+from opinionlm.evaluation.predictions import Predictions
 from opinionlm.utils.markdown import Table
 
 
 @dataclass(frozen=True)
-class ScorePredictions:
+class ScorePredictions(Predictions):
     """Gold and predicted scores of one split.
 
     Attributes:
@@ -27,6 +29,18 @@ class ScorePredictions:
     text_pairs: Sequence[str]
     gold: np.ndarray
     predicted: np.ndarray
+
+    def intervals(self) -> dict[str, list[float]]:
+        """See `Predictions.intervals`."""
+        return similarity_intervals(self.gold, self.predicted)
+
+    def charts(self) -> dict[str, Chart]:
+        """See `Predictions.charts`."""
+        return {"scores": ScoreChart(self.gold, self.predicted)}
+
+    def tables(self) -> dict[str, Table]:
+        """See `Predictions.tables`."""
+        return {"largest_errors": largest_errors(self)}
 
 
 # Models put out float32: scores that differ by a few of its steps are one score and its rounding.

@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from seqeval.scheme import IOB2, Entities
 
+from opinionlm.evaluation.charts import Chart, ConfusionChart, F1Chart
 from opinionlm.evaluation.class_predictions import SHOWN_CHARACTERS
+from opinionlm.evaluation.predictions import Predictions
 from opinionlm.utils.markdown import Table
 
 # Replicates of the bootstrap that are drawn at once: bounds its memory.
@@ -41,7 +43,7 @@ def token_summary(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class TagPredictions:
+class TagPredictions(Predictions):
     """Gold and predicted tags of one split, word by word.
 
     Attributes:
@@ -104,6 +106,24 @@ class TagPredictions:
         for gold, predicted in zip(self.gold, self.predicted, strict=True):
             np.add.at(confusion, (to_type[gold], to_type[predicted]), 1)
         return confusion
+
+    def intervals(self) -> dict[str, list[float]]:
+        """See `Predictions.intervals`."""
+        return tag_intervals(self)
+
+    def charts(self) -> dict[str, Chart]:
+        """Which type of word is taken for which, words outside of entities (``O``) among them; F1 per entity type."""
+        counts = self.counts.sum(axis=0)
+        overall = float(precision_recall_f1(counts.sum(axis=1))[2])
+        f1 = precision_recall_f1(counts.T)[2]
+        return {
+            "confusion": ConfusionChart(self.confusion, ["O", *self.types], unit="words"),
+            "per_type": F1Chart(f1, counts[2], self.types, overall, f"entity F1 {overall:.3f}", "entities"),
+        }
+
+    def tables(self) -> dict[str, Table]:
+        """See `Predictions.tables`."""
+        return {"per_type": per_type_table(self), "confident_mistakes": confident_tag_mistakes(self)}
 
 
 def tag_predictions(

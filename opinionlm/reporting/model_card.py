@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -11,41 +10,33 @@ from typing import Any
 from opinionlm.config.config import Config
 from opinionlm.config.method_options import MethodConfig
 from opinionlm.data.cleaning import saved_steps
-from opinionlm.data.encoding.platform_prefix import platforms_of
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.reporting.figures import score_title
-from opinionlm.tasks.base import choice_of, headline_of
-from opinionlm.tasks.label_evaluation import Fitted
+from opinionlm.tasks.base import Decision, Task
 from opinionlm.training.spending import describe_cost
 from opinionlm.training.training_facts import training_rows
 from opinionlm.utils.markdown import cell
 
 
 def model_card(
-    config: Config,
-    prepared: PreparedDataset,
-    numbers: dict[str, Any],
-    validation: dict[str, Any],
-    test: dict[str, Any],
-    fitted: Fitted,
+    task: Task, decision: Decision, numbers: dict[str, Any], scores: Mapping[str, Mapping[str, Any]]
 ) -> str:
     """A Markdown card with hub metadata: what the model is, how it was made, how good it is, how to use it.
 
     Args:
-        config: options of the run.
-        prepared: the data it was trained on.
+        task: of the run.
+        decision: fitted on validation.
         numbers: the sections ``train``, ``model`` and ``cost`` of ``metrics.json``.
-        validation: scores on the validation split.
-        test: scores on the test split.
-        fitted: how labels of texts are decided, and the words beside the model; other tasks read neither.
+        scores: of the splits validation and test.
     """
-    headline = headline_of(prepared)
-    words = task_words(prepared, config.run_folder / "best")
+    config, prepared, validation, test = task.config, task.prepared, scores["validation"], scores["test"]
+    words = task.card_text(config.run_folder / "best")
     rows = [
-        f"| {name} | {validation[name]:.4f} | {test[name]:.4f} | {interval(test, name)} |" for name in headline.shown
+        f"| {name} | {validation[name]:.4f} | {test[name]:.4f} | {interval(test, name)} |"
+        for name in task.shown_metrics
     ]
-    trust = trust_section(config, fitted.rule, test) if prepared.task == "sequence" else ""
+    trust = trust_section(config, decision.rule, test) if task.decision_facts(decision) else ""
     training, method, parameters = config.training, config.method, numbers["model"]
     fit_rows = "\n".join(f"| {name} | {value} |" for name, value in training_rows(config, numbers["train"]))
     # A path on the machine that trained it means nothing to others, and the hub takes only its own names.
@@ -78,14 +69,14 @@ from transformers import pipeline
 
 or for files of any size:
 `python predict.py --model {config.run_folder / "best"} {words.options}`
-{platform_note(config, prepared)}{cleaning_note(prepared)}{word_note(fitted)}
+{platform_note(task.platforms)}{cleaning_note(prepared)}{word_note(decision)}
 ## {words.outputs_title}
 
 {words.outputs}
 
 ## Scores
 
-The checkpoint was chosen by validation {score_title(choice_of(prepared, config).name)}; the test split was read once.
+The checkpoint was chosen by validation {score_title(task.chosen_metric().name)}; the test split was read once.
 
 | metric | validation | test | 95 % interval (test, bootstrap) |
 | --- | --- | --- | --- |
@@ -117,14 +108,13 @@ def soft_label_note(config: Config) -> str:
     return "" if robust.soft_labels is None else f", soft labels {robust.soft_label_share:.0%} of the target"
 
 
-def platform_note(config: Config, prepared: PreparedDataset) -> str:
+def platform_note(platforms: Sequence[str]) -> str:
     """What to know about a model that reads platforms; nothing for any other."""
-    if not config.data.platform_prefix:
+    if not platforms:
         return ""
-    known = platforms_of(prepared.dataset["train"], config.data.dataset)
     return (
-        f"\nThe model reads the platform in front of every text: `{known[0]}: …` in a pipeline, and predict.py takes "
-        f"`--platform_column`, or `--platform` ({', '.join(known)}).\n"
+        f"\nThe model reads the platform in front of every text: `{platforms[0]}: …` in a pipeline, and predict.py "
+        f"takes `--platform_column`, or `--platform` ({', '.join(platforms)}).\n"
     )
 
 
@@ -139,14 +129,14 @@ def cleaning_note(prepared: PreparedDataset) -> str:
     )
 
 
-def word_note(fitted: Fitted) -> str:
+def word_note(decision: Decision) -> str:
     """What to know about a model that words stand beside; nothing for any other."""
-    if fitted.blend is None or fitted.blend.share == 0:
+    if decision.blend is None or decision.blend.share == 0:
         return ""
-    words = fitted.blend.words
+    words = decision.blend.words
     return (
         f"\nTF-IDF over {len(words.vectorizer.vocabulary_):,} words and pairs of words ({words.parameters:,} "
-        f"parameters of its own) has a share of {fitted.blend.share:g} in the answers. predict.py mixes it in; a "
+        f"parameters of its own) has a share of {decision.blend.share:g} in the answers. predict.py mixes it in; a "
         "pipeline gives the language model alone, whose scores are not those of the table above.\n"
     )
 
@@ -215,95 +205,3 @@ def trust_section(config: Config, rule: AnswerRule, test: dict[str, Any]) -> str
         ]
         lines.append("")
     return "\n".join(lines) + "\n"
-
-
-ANNOTATORS = "carry the judgement of its annotators, its platforms, languages and time."
-RARE = "Rare labels rest on few examples: look at their own F1 and at the intervals above before trusting them."
-
-
-@dataclass(frozen=True)
-class TaskWords:
-    """The parts of a card that depend on the task.
-
-    Attributes:
-        pipeline: the pipeline of transformers that serves the model, as the hub names it.
-        tag: a hub tag.
-        purpose: what the model was fine-tuned to do.
-        usage: Python lines that use it.
-        options: of predict.py, behind ``--model``.
-        outputs_title: heading of what it answers with.
-        outputs: a Markdown list of that.
-        labels: names whose F1 is listed.
-        limits: what to be careful about.
-    """
-
-    pipeline: str
-    tag: str
-    purpose: str
-    usage: str
-    options: str
-    outputs_title: str
-    outputs: str
-    labels: Sequence[str]
-    limits: str
-
-
-def task_words(prepared: PreparedDataset, folder: Path) -> TaskWords:
-    """The words for a data set's task.
-
-    Args:
-        prepared: the training data.
-        folder: where the model is.
-
-    Raises:
-        ValueError: a task of text to text.
-    """
-    match prepared.task:
-        case "sequence":
-            taxonomy = prepared.taxonomy
-            pairs = "text_pair" in prepared.dataset["train"].column_names
-            example = '{"text": "Gains.", "text_pair": "Why?"}' if pairs else '"Is this coin still worth holding?"'
-            return TaskWords(
-                pipeline="text-classification",
-                tag="hierarchical-text-classification",
-                purpose=f"label {'pairs of texts' if pairs else 'texts'} with the {len(taxonomy.leaves)} leaves of a "
-                "label tree",
-                usage=f'classify = pipeline("text-classification", model="{folder}")\n'
-                f"classify({example}, truncation=True)",
-                options=f"{'--pair_column text_pair ' if pairs else ''}--input posts.csv --output labels.csv",
-                outputs_title="Labels",
-                outputs="\n".join(f"- {cell(' › '.join(path))}" for path in taxonomy.paths),
-                labels=taxonomy.leaves,
-                limits=f"The labels are those of the training data and {ANNOTATORS} {RARE}",
-            )
-        case "token":
-            types = [tag.removeprefix("B-") for tag in prepared.tags if tag.startswith("B-")]
-            return TaskWords(
-                pipeline="token-classification",
-                tag="named-entity-recognition",
-                purpose=f"tag words with {len(types)} types of entities (IOB2)",
-                usage=f'tag = pipeline("token-classification", model="{folder}", aggregation_strategy="first")\n'
-                'tag("Satoshi moved to Osaka .")',
-                options="--input sentences.txt --output entities.csv",
-                outputs_title="Entity types",
-                outputs="\n".join(f"- {cell(name)}" for name in types),
-                labels=types,
-                limits=f"The entities are those of the training data and {ANNOTATORS} {RARE} An entity counts as "
-                "found when its type, its first and its last word are right.",
-            )
-        case "similarity":
-            low, high = prepared.score_range
-            return TaskWords(
-                pipeline="text-classification",
-                tag="sentence-similarity",
-                purpose="give pairs of texts a score",
-                usage=f'score = pipeline("text-classification", model="{folder}")\n'
-                'score({"text": "Prices fall.", "text_pair": "It gets cheaper."}, truncation=True)',
-                options="--pair_column text_pair --input pairs.csv --output scores.csv",
-                outputs_title="Scores",
-                outputs=f"- from {low:g} to {high:g} in the training data; answers may lie slightly outside",
-                labels=(),
-                limits=f"The scores are those of the training data and {ANNOTATORS}",
-            )
-        case task:
-            raise ValueError(f"no classifier is trained on task {task!r}")

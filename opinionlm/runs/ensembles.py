@@ -14,15 +14,14 @@ from opinionlm.config.config import Config
 from opinionlm.data.encoding.texts import evaluation_texts
 from opinionlm.data.loading import load_rows
 from opinionlm.data.taxonomy import Taxonomy
-from opinionlm.evaluation.decisions import fit_answers
 from opinionlm.evaluation.ensembles import averaged_logits, common_tilt
 from opinionlm.evaluation.metrics import weighted_log_loss
 from opinionlm.inference.saved_decision import keep_members
 from opinionlm.reporting.tracking.base import NoTracking
 from opinionlm.runs.folder import create_run, environment
 from opinionlm.runs.results import finish_run
-from opinionlm.tasks.evaluation import intervals_of
-from opinionlm.tasks.label_evaluation import Fitted, SplitResult, decision_facts, judge_classes, trust_scores
+from opinionlm.tasks.base import Decision
+from opinionlm.tasks.sequence import SequenceTask
 from opinionlm.training.spending import members_cost
 
 SPLITS = ("validation", "test")
@@ -46,9 +45,11 @@ def ensemble_seeds(config: Config, runs: Sequence[Config], metrics: Sequence[dic
     """
     data = config.data
     prepared = load_rows(data)
-    if prepared.task != "sequence" or len(runs) < 2:
+    if prepared.taxonomy is None or len(runs) < 2:
         return None
-    taxonomy = prepared.taxonomy
+    ensemble_config = copy.deepcopy(config)
+    ensemble_config.training.run_name = f"{config.training.run_name}-ensemble"
+    task, taxonomy = SequenceTask(prepared, ensemble_config), prepared.taxonomy
     texts = {name: evaluation_texts(prepared.dataset[name], data.max_eval_samples) for name in SPLITS}
     labels = {name: np.asarray(split["label"]) for name, split in texts.items()}
     logits = {}
@@ -59,31 +60,27 @@ def ensemble_seeds(config: Config, runs: Sequence[Config], metrics: Sequence[dic
             return None
         logits[name] = averaged_logits([probabilities for _, probabilities in members])
     train_labels = np.asarray(prepared.dataset["train"]["label"])
-    counts = config.method.class_counts or np.bincount(train_labels, minlength=len(taxonomy.leaves)).tolist()
     # Runs of before calibration had biases have none.
     tilt = common_tilt([run["decision"].get("calibration_biases", ()) for run in metrics])
-    rule = fit_answers(labels["validation"], logits["validation"], counts, taxonomy, config.decision, tilt)
+    rule = task.fit_rule(labels["validation"], logits["validation"], train_labels, tilt)
     results = {}
     for name, rows in logits.items():
         # Plain log loss of the average: it has no loss of its own that was trained.
         loss = weighted_log_loss(labels[name], rows, np.ones(len(taxonomy.leaves)))
-        result = judge_classes(texts[name], rows, taxonomy, rule, loss)
-        trust = trust_scores(texts[name], result.predictions, rows, rule, taxonomy, config)
-        results[name] = SplitResult(result.predictions, result.scores | intervals_of(result.predictions) | trust)
-    own = copy.deepcopy(config)
-    own.training.run_name = f"{config.training.run_name}-ensemble"
-    create_run(own, environment(own, prepared.fingerprint), taxonomy)
+        results[name] = task.evaluate_logits(texts[name], rows, rule, loss)
+    folder = ensemble_config.run_folder
+    create_run(ensemble_config, environment(ensemble_config, prepared.fingerprint), taxonomy)
     if all((run.run_folder / "best").is_dir() for run in runs):
-        keep_members(own.run_folder / "best", [run.run_folder / "best" for run in runs], rule)
+        keep_members(folder / "best", [run.run_folder / "best" for run in runs], rule)
     print(f"\nThe {len(runs)} models as one, their probabilities averaged")
     content = {
         "train": {"members": len(runs), "steps": sum(run["train"]["steps"] for run in metrics)},
         **{name: result.scores for name, result in results.items()},
-        "decision": decision_facts(Fitted(rule), config.decision),
+        "decision": task.decision_facts(Decision(rule)),
         "model": summed([run["model"] for run in metrics], ("total_parameters", "trainable_parameters")),
         "cost": members_cost([run["cost"] for run in metrics]),
     }
-    return finish_run(own, content, texts, results, prepared, NoTracking(), history=[])
+    return finish_run(task, content, texts, results, NoTracking(), history=[])
 
 
 def summed(parts: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:

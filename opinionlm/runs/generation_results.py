@@ -18,7 +18,7 @@ from opinionlm.data.loading import describe_platforms
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.class_predictions import SplitPredictions
-from opinionlm.evaluation.decisions import AnswerRule, fit_answers
+from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.generation import INVALID, answer_confusion
 from opinionlm.evaluation.metrics import bootstrap_intervals
 from opinionlm.evaluation.prediction_tables import split_table
@@ -27,6 +27,7 @@ from opinionlm.inference.saved_generative import SETTINGS, GenerativeSettings, s
 from opinionlm.models.generative import plain_model
 from opinionlm.models.quantization import quantized_modules
 from opinionlm.models.sublayers import text_blocks
+from opinionlm.reporting.charts import draw
 from opinionlm.reporting.figures import (
     confusion_figure,
     learning_curves,
@@ -36,10 +37,11 @@ from opinionlm.reporting.figures import (
     score_title,
 )
 from opinionlm.reporting.model_card import cleaning_note, trust_section
-from opinionlm.reporting.split_figures import figures_of
 from opinionlm.reporting.tracking.base import Tracker
-from opinionlm.tasks.generation import Judge, answer_choice
-from opinionlm.tasks.label_evaluation import Fitted, decision_facts, judge_classes, trust_scores
+from opinionlm.runs.results import score_lines
+from opinionlm.tasks.base import Decision
+from opinionlm.tasks.generation import GenerationTask, answer_metric
+from opinionlm.tasks.sequence import SequenceTask
 from opinionlm.training.cost import block_flops
 from opinionlm.training.instruct_data import AnswerSplit, supervised_tokens
 from opinionlm.training.instruct_trainer import InstructSplit, InstructTrainer
@@ -56,7 +58,7 @@ class AnswerResult:
     """Answers of one split and their scores.
 
     Attributes:
-        answers: label scores, or texts, as `Judge.answer` returns them.
+        answers: label scores, or texts, as `GenerationTask.answer` returns them.
         scores: plain floats, intervals as ``[low, high]``; of label scores also those of platforms and periods.
         labels: gold labels and calibrated predictions; None where the model writes its answers.
     """
@@ -66,53 +68,62 @@ class AnswerResult:
     labels: SplitPredictions | None = None
 
 
-def judge_splits(
+@dataclass(frozen=True)
+class AnswerResults:
+    """What a trained model answers.
+
+    Attributes:
+        splits: validation and test.
+        rule: for label scores, fitted on validation before test was read.
+    """
+
+    splits: dict[str, AnswerResult]
+    rule: AnswerRule
+
+    @property
+    def scores(self) -> dict[str, dict[str, Any]]:
+        """The scores of each split."""
+        return {name: result.scores for name, result in self.splits.items()}
+
+
+def evaluate_splits(
     trainer: InstructTrainer,
-    judge: Judge,
+    task: GenerationTask,
     splits: dict[str, AnswerSplit],
     readers: dict[str, InstructSplit],
     config: Config,
-) -> tuple[dict[str, AnswerResult], AnswerRule]:
-    """Answers and scores of validation and test by the trainer's model; every process takes part.
-
-    Returns:
-        The results, and the rule for label scores; it is fitted before test is read.
-    """
-    rule, results, taxonomy = AnswerRule(), {}, judge.prepared.taxonomy
+) -> AnswerResults:
+    """Answers and scores of validation and test by the trainer's model; every process takes part."""
+    rule, results = AnswerRule(), {}
     for name in ("validation", "test"):
         texts = splits[name].texts
-        outcome = trainer.judge(readers[name], judge.answer)
-        if not judge.scores_labels:
-            scores = judge.scores(texts, outcome)
-            if judge.encoder.words:
-                gold, predicted = np.asarray(texts["label"]), judge.labels(outcome.predictions)
-                scores |= bootstrap_intervals(gold, predicted, len(taxonomy.leaves))
-            results[name] = AnswerResult(outcome.predictions, scores)
+        outcome = trainer.judge(readers[name], task.answer)
+        if task.scores_labels:
+            labels, likelihoods = SequenceTask(task.prepared, config), task.likelihoods(outcome.predictions)
+            if name == "validation":
+                train_labels = np.asarray(splits["train"].texts["label"])
+                rule = labels.fit_rule(np.asarray(texts["label"]), likelihoods, train_labels)
+            result = labels.evaluate_logits(texts, likelihoods, rule, outcome.loss)
+            results[name] = AnswerResult(outcome.predictions, result.scores, result.predictions)
             continue
-        likelihoods = judge.likelihoods(outcome.predictions)
-        if name == "validation":
-            found = np.bincount(np.asarray(splits["train"].texts["label"]), minlength=len(taxonomy.leaves)).tolist()
-            counts = config.method.class_counts or found
-            rule = fit_answers(np.asarray(texts["label"]), likelihoods, counts, taxonomy, config.decision)
-        judged = judge_classes(texts, likelihoods, taxonomy, rule, outcome.loss)
-        labels = judged.predictions
-        scores = judged.scores | bootstrap_intervals(labels.gold, labels.predicted, len(taxonomy.leaves))
-        scores |= trust_scores(texts, labels, likelihoods, rule, taxonomy, config)
-        results[name] = AnswerResult(outcome.predictions, scores, labels)
-    return results, rule
+        scores = task.scores(texts, outcome)
+        if task.encoder.words:
+            gold, predicted = np.asarray(texts["label"]), task.labels(outcome.predictions)
+            scores |= bootstrap_intervals(gold, predicted, len(task.encoder.words))
+        results[name] = AnswerResult(outcome.predictions, scores)
+    return AnswerResults(results, rule)
 
 
 def save_best_answers(
     config: Config,
     trainer: InstructTrainer,
-    encoder: PromptEncoder,
-    prepared: PreparedDataset,
-    results: dict[str, AnswerResult],
-    rule: AnswerRule,
+    task: GenerationTask,
+    results: AnswerResults,
     numbers: dict[str, Any],
 ) -> None:
     """Write ``best/``, all at once: the model or its adapter, tokenizer, prompts, labels, answer rule and card."""
     best, model, options = config.run_folder / "best", trainer.model, config.instruct
+    encoder, prepared = task.encoder, task.prepared
     placement = config.method.adaptation
     bottleneck = (placement, config.method.adapter_size) if placement in ("houlsby", "pfeiffer") else None
     is_whole = bottleneck is None and plain_model(model) is model
@@ -128,10 +139,10 @@ def save_best_answers(
         num_beams=options.num_beams,
         base_model=None if is_whole else config.model.model_name_or_path,
         bottleneck=bottleneck,
-        rule=rule,
+        rule=results.rule,
         cleaning=prepared.cleaning,
     )
-    card = answer_card(config, prepared, encoder, numbers, results, rule)
+    card = answer_card(config, task, results, numbers)
     with partial_folder(best) as folder:
         save_generative(folder, model, encoder.tokenizer, settings)
         save_input_forms(folder, prepared, encoder.template.shows_context, platforms=False)
@@ -172,11 +183,10 @@ def answer_numbers(
 def write_answer_results(
     config: Config,
     trainer: InstructTrainer,
-    numbers: dict[str, Any],
-    judge: Judge,
+    task: GenerationTask,
     splits: dict[str, AnswerSplit],
-    results: dict[str, AnswerResult],
-    rule: AnswerRule,
+    results: AnswerResults,
+    numbers: dict[str, Any],
     tracker: Tracker,
 ) -> dict[str, Any]:
     """Write ``best/``, predictions, figures, history and, last of all, ``metrics.json``; print the summary.
@@ -184,62 +194,63 @@ def write_answer_results(
     Returns:
         The content of ``metrics.json``.
     """
-    save_best_answers(config, trainer, judge.encoder, judge.prepared, results, rule, numbers)
+    save_best_answers(config, trainer, task, results, numbers)
     folder, state = config.run_folder, trainer.state
-    chosen = answer_choice(judge.prepared, config)
+    chosen = answer_metric(task.prepared, config)
+    fitted = SequenceTask(task.prepared, config).decision_facts(Decision(results.rule))
     metrics = {
         "train": numbers["train"],
         "chosen_by": asdict(chosen),
-        **{name: result.scores for name, result in results.items()},
-        **({"decision": decision_facts(Fitted(rule), config.decision)} if judge.scores_labels else {}),
+        **results.scores,
+        **({"decision": fitted} if task.scores_labels else {}),
         "model": numbers["model"],
         "cost": numbers["cost"],
     }
-    for name, result in results.items():
+    for name, result in results.splits.items():
         texts = splits[name].texts
         if result.labels is None:
-            write_answers(folder, name, judge, texts, result.answers, tracker)
+            write_answers(folder, name, task, texts, result.answers, tracker)
             continue
-        write_label_scores(folder, name, texts, result.labels, judge.prepared.taxonomy)
+        write_label_scores(folder, name, texts, result.labels, task.prepared.taxonomy)
         save_drift(result.scores, folder / "figures" / f"drift_{name}.png")
         tracker.log_predictions(name, result.labels)
     write_json(folder / "history.json", state.log_history)
     curves = learning_curves(state.log_history, chosen.name, chosen.greater_is_better)
     save_figure(curves, folder / "figures" / "learning_curves.png")
     tracker.summarise(metrics)
-    tracker.log_artifacts(judge.prepared, folder / "best")
+    tracker.log_artifacts(task.prepared, folder / "best")
     write_json(folder / "metrics.json", metrics)
-    print(answer_summary(config, metrics, judge))
+    print(answer_summary(config, metrics, task))
     return metrics
 
 
 def write_answers(
-    folder: Path, name: str, judge: Judge, texts: Dataset, predictions: Sequence[Any], tracker: Tracker
+    folder: Path, name: str, task: GenerationTask, texts: Dataset, predictions: Sequence[Any], tracker: Tracker
 ) -> None:
     """Write ``predictions/<split>.csv`` and the figures that a closed label set has.
 
     Args:
         folder: of the run.
         name: of the split.
-        judge: made the predictions.
+        task: made the predictions.
         texts: the split's prepared rows.
-        predictions: one per row, as `Judge.answer` returns them.
+        predictions: one per row, as `GenerationTask.answer` returns them.
         tracker: gets label scores too.
     """
-    path, taxonomy = folder / "predictions" / f"{name}.csv", judge.prepared.taxonomy
+    path, taxonomy = folder / "predictions" / f"{name}.csv", task.prepared.taxonomy
     if taxonomy is None:
         header = ["id", "platform", "text", "context", "gold", "answer"]
         write_csv(path, header, answer_rows(texts, predictions))
         return
     gold = np.asarray(texts["label"])
-    if judge.scores_labels:
+    if task.scores_labels:
         pairs = texts["text_pair"] if "text_pair" in texts.column_names else None
-        found = SplitPredictions(taxonomy.leaves, texts["text"], gold, judge.probabilities(predictions), pairs)
+        found = SplitPredictions(taxonomy.leaves, texts["text"], gold, task.probabilities(predictions), pairs)
         write_label_scores(folder, name, texts, found, taxonomy)
         tracker.log_predictions(name, found)
         return
     levels = [f"level{level}" for level in range(1, taxonomy.depth + 1)]
-    predicted = judge.labels(predictions)
+    predicted = task.labels(predictions)
     header = ["id", "platform", "text", "gold", "predicted", *levels, "answer"]
     write_csv(path, header, written_labels(taxonomy, texts, predicted, predictions))
     confusion, figures = answer_confusion(gold, predicted, len(taxonomy.leaves)), folder / "figures"
@@ -251,8 +262,8 @@ def write_label_scores(folder: Path, name: str, texts: Dataset, found: SplitPred
     """Write ``predictions/<split>.csv`` with a probability per label, and the split's figures."""
     table = split_table(texts["id"], texts["platform"], found, taxonomy)
     write_csv(folder / "predictions" / f"{name}.csv", *table)
-    for kind, figure in figures_of(found).items():
-        save_figure(figure, folder / "figures" / f"{kind}_{name}.png")
+    for kind, chart in found.charts().items():
+        save_figure(draw(chart), folder / "figures" / f"{kind}_{name}.png")
 
 
 def answer_rows(texts: Dataset, answers: Sequence[str]) -> Iterator[list[str]]:
@@ -306,55 +317,28 @@ def describe_answers(
     )
 
 
-def shown_scores(judge_task: str, depth: int) -> list[str]:
-    """The scores that the summary and the model card show."""
-    match judge_task:
-        case "sequence":
-            return ["macro_f1", "accuracy", *[f"level{level}_macro_f1" for level in range(1, depth + 1)], "loss"]
-        case "question_answering":
-            return ["f1", "exact_match", "perplexity", "loss"]
-        case "summarization":
-            return ["rouge1", "rouge2", "rougeL", "rougeLsum", "perplexity", "loss"]
-        case _:
-            return ["perplexity", "loss"]
-
-
-def answer_summary(config: Config, metrics: dict[str, Any], judge: Judge) -> str:
+def answer_summary(config: Config, metrics: dict[str, Any], task: GenerationTask) -> str:
     """A short table of the scores, and where everything is."""
-    taxonomy = judge.prepared.taxonomy
-    names = shown_scores(judge.prepared.task, 0 if taxonomy is None else taxonomy.depth)
-    if "invalid_rate" in metrics["test"]:
-        names.append("invalid_rate")
-    lines = [f"{'':<20}{'validation':>12}{'test':>8}   95 % interval (test)"]
-    for name in names:
-        bounds = metrics["test"].get(f"{name}_ci95")
-        shown = "" if bounds is None else f"   {bounds[0]:.3f} to {bounds[1]:.3f}"
-        lines.append(f"{name:<20}{metrics['validation'][name]:>12.3f}{metrics['test'][name]:>8.3f}{shown}")
-    lines.append(describe_cost(metrics["cost"]))
+    names = [*task.shown_metrics, *(["invalid_rate"] if "invalid_rate" in metrics["test"] else [])]
+    lines = [*score_lines(metrics, names), describe_cost(metrics["cost"])]
     lines.append(f"Results are in {config.run_folder}; use the model with")
     lines.append(f"  python predict.py --model {config.run_folder / 'best'} --input posts.csv --output answers.csv")
     return "\n".join(lines)
 
 
-def answer_card(
-    config: Config,
-    prepared: PreparedDataset,
-    encoder: PromptEncoder,
-    numbers: dict[str, Any],
-    results: dict[str, AnswerResult],
-    rule: AnswerRule,
-) -> str:
+def answer_card(config: Config, task: GenerationTask, results: AnswerResults, numbers: dict[str, Any]) -> str:
     """A Markdown card: what the model is, how it was made, how it is asked, how good it is."""
-    taxonomy, training, parameters = prepared.taxonomy, config.training, numbers["model"]
+    prepared, training, parameters = task.prepared, config.training, numbers["model"]
     fit_rows = "\n".join(f"| {name} | {value} |" for name, value in training_rows(config, numbers["train"]))
-    names = shown_scores(prepared.task, 0 if taxonomy is None else taxonomy.depth)
-    scores = {name: result.scores for name, result in results.items()}
-    trust = "" if results["test"].labels is None else trust_section(config, rule, scores["test"])
-    rows = [f"| {name} | {scores['validation'][name]:.4f} | {scores['test'][name]:.4f} |" for name in names]
+    scores = results.scores
+    trust = "" if results.splits["test"].labels is None else trust_section(config, results.rule, scores["test"])
+    rows = [
+        f"| {name} | {scores['validation'][name]:.4f} | {scores['test'][name]:.4f} |" for name in task.shown_metrics
+    ]
     # A path on the machine that trained it means nothing to others.
     name = Path(config.model.model_name_or_path).name
-    prompt = encoder.template.render("TEXT", "", (), encoder.words)
-    metric = score_title(answer_choice(prepared, config).name)
+    prompt = task.encoder.template.render("TEXT", "", (), task.encoder.words)
+    metric = score_title(answer_metric(prepared, config).name)
     return f"""---
 library_name: transformers
 pipeline_tag: text-generation

@@ -31,8 +31,6 @@ from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.evaluation.class_predictions import SplitPredictions
 from opinionlm.evaluation.entailment import entailment_id, entailment_scores
-from opinionlm.evaluation.generation import answer_scores
-from opinionlm.evaluation.generation_metrics import rouge_scores, squad_scores
 from opinionlm.evaluation.metrics import all_scores, bootstrap_intervals
 from opinionlm.evaluation.prompt_calibration import (
     CONTENT_FREE_TEXTS,
@@ -46,8 +44,9 @@ from opinionlm.reporting.tracking.base import Tracker
 from opinionlm.reporting.tracking.open import open_tracking
 from opinionlm.runs.few_shot import Demonstrations, demonstrate, draw_rows
 from opinionlm.runs.folder import create_run, environment
-from opinionlm.runs.generation_results import shown_scores, write_answers, write_label_scores
-from opinionlm.tasks.generation import Judge
+from opinionlm.runs.generation_results import write_answers, write_label_scores
+from opinionlm.runs.results import score_lines
+from opinionlm.tasks.generation import GenerationTask, shown_metrics
 from opinionlm.training.cost import peak_memory_mb, reset_peak_memory
 from opinionlm.utils.files import write_json
 
@@ -56,7 +55,7 @@ DEFAULT_BUDGET = 8192
 
 
 @dataclass(frozen=True)
-class Task:
+class PromptSetting:
     """What every run of a config has in common.
 
     Attributes:
@@ -75,23 +74,23 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Run:
+class PromptRun:
     """One execution: its texts and, for a language model, how it is asked.
 
     Attributes:
         config: with the seed of this run.
         texts: the evaluated rows by split.
         demonstrations: what prompts show.
-        judge: reads the language model's answers; None for an entailment model.
+        task: reads the language model's answers; None for an entailment model.
     """
 
     config: Config
     texts: dict[str, Dataset]
     demonstrations: Demonstrations
-    judge: Judge | None
+    task: GenerationTask | None
 
 
-def open_task(config: Config) -> Task:
+def open_task(config: Config) -> PromptSetting:
     """Read data, tokenizer and template, but no weights.
 
     Raises:
@@ -129,49 +128,53 @@ def open_task(config: Config) -> Task:
             f"'{config.model.model_name_or_path}' {rows:,} rows; give the model's own tokenizer"
         )
     words = () if prepared.taxonomy is None else tuple(label_words(template, prepared.taxonomy))
-    return Task(prepared, model_config, tokenizer, template, words)
+    return PromptSetting(prepared, model_config, tokenizer, template, words)
 
 
-def open_run(config: Config, task: Task) -> Run:
+def open_run(config: Config, setting: PromptSetting) -> PromptRun:
     """Choose the texts and the demonstrations of one seed.
 
     Raises:
         UserError: too few examples in train, or prompts that do not fit.
     """
-    data, seed, dataset = config.data, config.training.seed, task.prepared.dataset
+    data, seed, dataset = config.data, config.training.seed, setting.prepared.dataset
     texts = {name: evaluation_texts(dataset[name], data.max_eval_samples) for name in EVALUATED}
     if config.prompt.method == "entailment":
-        return Run(config, texts, Demonstrations(), None)
+        return PromptRun(config, texts, Demonstrations(), None)
     options = config.instruct
     encoder = PromptEncoder(
-        task.template,
-        task.tokenizer,
+        setting.template,
+        setting.tokenizer,
         data.max_length,
-        task.words,
+        setting.words,
         options.max_answer_length,
-        task.model_config.is_encoder_decoder,
+        setting.model_config.is_encoder_decoder,
     )
     train = subset(dataset["train"], data.max_train_samples, seed)
     # Not only this run's share of a split: what another run evaluates is no demonstration either.
-    rows = draw_rows(train, [dataset[name] for name in EVALUATED], task.prepared.taxonomy, config.prompt.shots, seed)
-    shown = demonstrate(train, rows, task.words, encoder)
+    rows = draw_rows(
+        train, [dataset[name] for name in EVALUATED], setting.prepared.taxonomy, config.prompt.shots, seed
+    )
+    shown = demonstrate(train, rows, setting.words, encoder)
     # No text weighs more than another: the scores of classes are averaged in macro-F1.
-    weights = np.ones(max(len(task.words), 1))
+    weights = np.ones(max(len(setting.words), 1))
     budget = data.max_tokens_per_batch or DEFAULT_BUDGET
-    return Run(config, texts, shown, Judge(options, encoder, task.prepared, weights, budget, shown.examples))
+    return PromptRun(
+        config, texts, shown, GenerationTask(options, encoder, setting.prepared, weights, budget, shown.examples)
+    )
 
 
-def load_model(config: Config, task: Task) -> PreTrainedModel:
+def load_model(config: Config, setting: PromptSetting) -> PreTrainedModel:
     """The language model, or the entailment model, in evaluation mode on its device.
 
     Raises:
         UserError: no weights, or weights that lack the layer that answers.
     """
     if config.prompt.method == "entailment":
-        model = load_entailment(config, task.model_config)
+        model = load_entailment(config, setting.model_config)
     else:
-        model = load_generative(config.model, 0, task.model_config)
-        model.generation_config.pad_token_id = task.tokenizer.pad_token_id
+        model = load_generative(config.model, 0, setting.model_config)
+        model.generation_config.pad_token_id = setting.tokenizer.pad_token_id
     use_gpu = torch.cuda.is_available() and not config.training.use_cpu
     # Weights in 4 bits are where they were loaded to.
     placed = model if config.model.load_in_4bit else model.to("cuda" if use_gpu else "cpu")
@@ -212,26 +215,26 @@ def load_entailment(config: Config, model_config: PreTrainedConfig) -> PreTraine
     return model
 
 
-def run_prompting(run: Run, task: Task, model: PreTrainedModel) -> dict[str, Any]:
+def run_prompting(run: PromptRun, setting: PromptSetting, model: PreTrainedModel) -> dict[str, Any]:
     """Answer, score and write the run folder; ``metrics.json`` last.
 
     Returns:
         The content of ``metrics.json``.
     """
     config = run.config
-    facts = environment(config, task.prepared.fingerprint)
-    create_run(config, facts, task.prepared.taxonomy)
-    print(describe(run, task))
+    facts = environment(config, setting.prepared.fingerprint)
+    create_run(config, facts, setting.prepared.taxonomy)
+    print(describe(run, setting))
     with open_tracking(config, config.run_folder, facts) as tracker:
-        metrics = answer_splits(run, task, model, tracker)
+        metrics = answer_splits(run, setting, model, tracker)
         tracker.summarise(metrics)
-        tracker.log_artifacts(task.prepared, config.run_folder / "best")
+        tracker.log_artifacts(setting.prepared, config.run_folder / "best")
     write_json(config.run_folder / "metrics.json", metrics)
-    print(summary(run, task, metrics))
+    print(summary(run, setting, metrics))
     return metrics
 
 
-def answer_splits(run: Run, task: Task, model: PreTrainedModel, tracker: Tracker) -> dict[str, Any]:
+def answer_splits(run: PromptRun, setting: PromptSetting, model: PreTrainedModel, tracker: Tracker) -> dict[str, Any]:
     """Answer and score validation and test, and write their predictions; returns what ``metrics.json`` will hold."""
     folder = run.config.run_folder
     reset_peak_memory()
@@ -245,16 +248,16 @@ def answer_splits(run: Run, task: Task, model: PreTrainedModel, tracker: Tracker
     seconds = 0.0
     for name, texts in run.texts.items():
         started = time.perf_counter()
-        if run.judge is None:
-            probabilities = entailment_probabilities(run, task, model, texts)
+        if run.task is None:
+            probabilities = entailment_probabilities(run, setting, model, texts)
             seconds += time.perf_counter() - started
-            metrics[name] = write_entailment(run, task, name, texts, probabilities, tracker)
+            metrics[name] = write_entailment(run, setting, name, texts, probabilities, tracker)
         else:
-            prompts = write_prompts(run.judge, texts)
-            predictions = run.judge.answer(model, run.judge.prompts([ids for ids, _ in prompts]))
+            prompts = write_prompts(run.task, texts)
+            predictions = run.task.answer(model, run.task.prompts([ids for ids, _ in prompts]))
             seconds += time.perf_counter() - started
-            write_answers(folder, name, run.judge, texts, predictions, tracker)
-            metrics[name] = scores_of(run.judge, texts, predictions)
+            write_answers(folder, name, run.task, texts, predictions, tracker)
+            metrics[name] = scores_of(run.task, texts, predictions)
             metrics[name]["shortened_texts"] = sum(cut for _, cut in prompts)
     rows = sum(len(texts) for texts in run.texts.values())
     metrics["model"] = count_parameters(model) | {"trainable_parameters": 0}
@@ -268,30 +271,24 @@ def answer_splits(run: Run, task: Task, model: PreTrainedModel, tracker: Tracker
     return metrics
 
 
-def write_prompts(judge: Judge, texts: Dataset) -> list[tuple[list[int], bool]]:
+def write_prompts(task: GenerationTask, texts: Dataset) -> list[tuple[list[int], bool]]:
     """Token ids of every row's prompt, and whether its text or context had to be cut."""
     prompts = []
     contexts = [name for name in ("context", "text_pair") if name in texts.column_names]
     for row in texts:
         context = (row[contexts[0]] or "") if contexts else ""
-        written = judge.encoder.prompt_text(row["text"], context, judge.examples)
+        written = task.encoder.prompt_text(row["text"], context, task.examples)
         # The written prompt fits already, so that it is tokenised as it is.
-        ids = judge.encoder.prompt_ids(row["text"], context, judge.examples)
+        ids = task.encoder.prompt_ids(row["text"], context, task.examples)
         prompts.append((ids, row["text"] not in written or context not in written))
     return prompts
 
 
-def scores_of(judge: Judge, texts: Dataset, predictions: Sequence[Any]) -> dict[str, Any]:
+def scores_of(task: GenerationTask, texts: Dataset, predictions: Sequence[Any]) -> dict[str, Any]:
     """Scores of one split as plain floats, and intervals as ``[low, high]``."""
-    match judge.prepared.task:
-        case "question_answering":
-            return squad_scores(predictions, texts["answers"])
-        case "summarization":
-            return rouge_scores(predictions, texts["answers"])
-    gold, taxonomy = np.asarray(texts["label"]), judge.prepared.taxonomy
-    if judge.scores_labels:
-        return label_scores(gold, judge.probabilities(predictions), taxonomy)
-    return answer_scores(gold, judge.labels(predictions), taxonomy)
+    if task.scores_labels:
+        return label_scores(np.asarray(texts["label"]), task.probabilities(predictions), task.prepared.taxonomy)
+    return task.text_scores(texts, predictions)
 
 
 def label_scores(gold: np.ndarray, probabilities: np.ndarray, taxonomy: Taxonomy) -> dict[str, Any]:
@@ -302,14 +299,16 @@ def label_scores(gold: np.ndarray, probabilities: np.ndarray, taxonomy: Taxonomy
     return scores | bootstrap_intervals(gold, probabilities.argmax(axis=1), size)
 
 
-def entailment_probabilities(run: Run, task: Task, model: PreTrainedModel, texts: Dataset) -> np.ndarray:
+def entailment_probabilities(
+    run: PromptRun, setting: PromptSetting, model: PreTrainedModel, texts: Dataset
+) -> np.ndarray:
     """Calibrated probabilities ``(rows, leaves)`` of an entailment model."""
     data, calibration = run.config.data, run.config.instruct.calibration
-    hypotheses = [run.config.prompt.hypothesis_template.format(label=word) for word in task.words]
+    hypotheses = [run.config.prompt.hypothesis_template.format(label=word) for word in setting.words]
     budget = data.max_tokens_per_batch or DEFAULT_BUDGET
 
     def scores(premises: Sequence[str]) -> np.ndarray:
-        return entailment_scores(model, task.tokenizer, premises, hypotheses, data.max_length, budget)
+        return entailment_scores(model, setting.tokenizer, premises, hypotheses, data.max_length, budget)
 
     found = scores(texts["text"])
     match calibration:
@@ -323,39 +322,33 @@ def entailment_probabilities(run: Run, task: Task, model: PreTrainedModel, texts
 
 
 def write_entailment(
-    run: Run, task: Task, name: str, texts: Dataset, probabilities: np.ndarray, tracker: Tracker
+    run: PromptRun, setting: PromptSetting, name: str, texts: Dataset, probabilities: np.ndarray, tracker: Tracker
 ) -> dict[str, Any]:
     """Write one split's predictions and figures; returns its scores."""
-    gold, taxonomy = np.asarray(texts["label"]), task.prepared.taxonomy
+    gold, taxonomy = np.asarray(texts["label"]), setting.prepared.taxonomy
     found = SplitPredictions(taxonomy.leaves, texts["text"], gold, probabilities)
     write_label_scores(run.config.run_folder, name, texts, found, taxonomy)
     tracker.log_predictions(name, found)
     return label_scores(gold, probabilities, taxonomy)
 
 
-def describe(run: Run, task: Task) -> str:
+def describe(run: PromptRun, setting: PromptSetting) -> str:
     """The lines printed before the model answers."""
     sizes = ", ".join(f"{name} {len(texts):,}" for name, texts in run.texts.items())
-    shown = run.demonstrations
+    prepared, shown = setting.prepared, run.demonstrations
     cut = f", {shown.shortened} of them shortened to fit max_length" if shown.shortened else ""
     return (
         f"run     {run.config.run_folder}\n"
-        f"data    {task.prepared.name} ({task.prepared.task}): {sizes} texts{describe_platforms(run.config.data)}\n"
+        f"data    {prepared.name} ({prepared.task}): {sizes} texts{describe_platforms(run.config.data)}\n"
         f"prompts {run.config.prompt.method}, {len(shown.examples)} examples{cut}\n"
         f"model   {run.config.model.model_name_or_path}, not trained"
     )
 
 
-def summary(run: Run, task: Task, metrics: dict[str, Any]) -> str:
+def summary(run: PromptRun, setting: PromptSetting, metrics: dict[str, Any]) -> str:
     """A short table of the scores, and where everything is."""
-    taxonomy = task.prepared.taxonomy
-    names = shown_scores(task.prepared.task, 0 if taxonomy is None else taxonomy.depth)
-    lines = [f"{'':<20}{'validation':>12}{'test':>8}   95 % interval (test)"]
-    for name in [*names, "invalid_rate", "shortened_texts"]:
-        if name in metrics["test"]:
-            bounds = metrics["test"].get(f"{name}_ci95")
-            shown = "" if bounds is None else f"   {bounds[0]:.3f} to {bounds[1]:.3f}"
-            lines.append(f"{name:<20}{metrics['validation'][name]:>12.3f}{metrics['test'][name]:>8.3f}{shown}")
+    names = [*shown_metrics(setting.prepared), "invalid_rate", "shortened_texts"]
+    lines = score_lines(metrics, [name for name in names if name in metrics["test"]])
     cost = metrics["cost"]
     lines.append(f"{cost['posts_per_second']:,.1f} posts/s, peak memory {cost['peak_memory_mb']:,.0f} MB")
     lines.append(f"Results are in {run.config.run_folder}")

@@ -1,4 +1,4 @@
-"""How a generative run reads its model's answers and scores them, for every task."""
+"""Tasks whose answers a language model writes, or chooses by their likelihood: prompts, answers and their scores."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from datasets import Dataset
 from transformers import PreTrainedModel
 
 from opinionlm.config.chosen_metric import SCORES, TASKS_OF, ChosenMetric, chosen_metric
@@ -26,10 +27,11 @@ from opinionlm.evaluation.prompt_calibration import (
     calibrated_probabilities,
     contextual_prior,
 )
+from opinionlm.tasks.sequence import SequenceTask
 from opinionlm.training.instruct_trainer import Outcome
 
 
-def answer_choice(prepared: PreparedDataset, config: Config) -> ChosenMetric:
+def answer_metric(prepared: PreparedDataset, config: Config) -> ChosenMetric:
     """The validation score that chooses the best checkpoint of a generative run.
 
     Raises:
@@ -43,18 +45,30 @@ def answer_choice(prepared: PreparedDataset, config: Config) -> ChosenMetric:
         )
     names = list(SCORES[task])
     if task == "sequence":
-        for level in range(1, prepared.taxonomy.depth + 1):
-            names += [f"level{level}_macro_f1", f"level{level}_accuracy"]
-        names += [f"f1_{leaf}" for leaf in prepared.taxonomy.leaves]
+        names = list(SequenceTask(prepared, config).metric_names())
         if config.instruct.decode == "generate":
             # Written answers have no probabilities, and need not be labels.
             names = [name for name in names if name not in ("ece", "brier")] + ["invalid_rate"]
     return chosen_metric(config, SCORES[task][0], names)
 
 
+def shown_metrics(prepared: PreparedDataset) -> list[str]:
+    """The scores of summaries and cards, whoever gave the answers."""
+    match prepared.task:
+        case "sequence":
+            depth = prepared.taxonomy.depth
+            return ["macro_f1", "accuracy", *[f"level{level}_macro_f1" for level in range(1, depth + 1)], "loss"]
+        case "question_answering":
+            return ["f1", "exact_match", "perplexity", "loss"]
+        case "summarization":
+            return ["rouge1", "rouge2", "rougeL", "rougeLsum", "perplexity", "loss"]
+        case _:
+            return ["perplexity", "loss"]
+
+
 @dataclass(frozen=True)
-class Judge:
-    """Predictions of a model and their scores.
+class GenerationTask:
+    """One task of text to text over one prepared data set: prompts, the model's answers, and their scores.
 
     Attributes:
         options: how answers are read.
@@ -86,6 +100,11 @@ class Judge:
     def scores_labels(self) -> bool:
         """Whether predictions are label scores, and not texts."""
         return self.options.decode == "score"
+
+    @property
+    def shown_metrics(self) -> list[str]:
+        """The scores of summaries and cards."""
+        return shown_metrics(self.prepared)
 
     def prompts(self, prompts: Sequence[list[int]]) -> list[list[int]]:
         """A split's prompts, and behind them those without content that contextual calibration needs."""
@@ -132,27 +151,39 @@ class Judge:
             return self.probabilities(predictions).argmax(axis=1)
         return parsed_labels(predictions, self.encoder.words)
 
-    def numbers(self, texts: Any, outcome: Outcome) -> dict[str, float]:
+    def numbers(self, texts: Dataset, outcome: Outcome) -> dict[str, float]:
         """The scores that are one number each, which is what can be logged at every evaluation."""
         return {name: value for name, value in self.scores(texts, outcome).items() if isinstance(value, float)}
 
-    def scores(self, texts: Any, outcome: Outcome) -> dict[str, Any]:
+    def scores(self, texts: Dataset, outcome: Outcome) -> dict[str, Any]:
         """Scores of a split as plain floats, and intervals as ``[low, high]``.
 
         Args:
             texts: its prepared rows.
             outcome: its predictions, and the loss on its answers.
         """
-        found: dict[str, Any] = {"loss": outcome.loss}
+        loss = {"loss": outcome.loss}
+        if self.scores_labels:
+            gold, taxonomy = np.asarray(texts["label"]), self.prepared.taxonomy
+            return all_scores(gold, self.likelihoods(outcome.predictions), taxonomy, self.class_weights) | loss
+        scores = loss | self.text_scores(texts, outcome.predictions)
+        if self.prepared.taxonomy is not None:
+            return scores
+        return scores | {"perplexity": perplexity(outcome.total_loss, round(outcome.total_weight))}
+
+    def text_scores(self, texts: Dataset, answers: Sequence[str]) -> dict[str, Any]:
+        """Scores of written answers.
+
+        Args:
+            texts: the prepared rows.
+            answers: one per row.
+        """
         match self.prepared.task:
             case "sequence":
-                gold, taxonomy = np.asarray(texts["label"]), self.prepared.taxonomy
-                if self.scores_labels:
-                    likelihoods = self.likelihoods(outcome.predictions)
-                    return all_scores(gold, likelihoods, taxonomy, self.class_weights) | found
-                return found | answer_scores(gold, self.labels(outcome.predictions), taxonomy)
+                return answer_scores(np.asarray(texts["label"]), self.labels(answers), self.prepared.taxonomy)
             case "question_answering":
-                found |= squad_scores(outcome.predictions, texts["answers"])
+                return squad_scores(answers, texts["answers"])
             case "summarization":
-                found |= rouge_scores(outcome.predictions, texts["answers"])
-        return found | {"perplexity": perplexity(outcome.total_loss, round(outcome.total_weight))}
+                return rouge_scores(answers, texts["answers"])
+            case _:
+                return {}

@@ -8,8 +8,8 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import replace
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +24,8 @@ from opinionlm.config.method_options import FREEZING
 from opinionlm.data.encoding.collators import PadCollator
 from opinionlm.data.encoding.columns import longest_first, numbers_of
 from opinionlm.errors import UserError
-from opinionlm.models.classifier import OpinionClassifier
-from opinionlm.models.frozen_prefix import prefix_states
+from opinionlm.models.classifier import OpinionClassifier, whole_backbone_frozen
+from opinionlm.models.frozen_prefix import PrefixStandIn, prefix_states
 from opinionlm.models.task_embedding import task_rows
 from opinionlm.training.batching import EncodedTexts
 from opinionlm.training.prefix_cache import (
@@ -44,10 +44,49 @@ from opinionlm.training.prefix_cache import (
     states_size,
     weights_digest,
 )
+from opinionlm.training.splits import Split
 
 # Padded tokens per forward pass while building, on a CPU: small batches stay in its caches.
 CPU_TOKENS = 4096
 GPU_TOKENS = 65_536
+
+
+@dataclass(frozen=True)
+class FrozenPrefix:
+    """The splits as training reads them, the output of frozen blocks computed where it can be.
+
+    Attributes:
+        splits: the encoded splits.
+        readers: of each.
+        states: what the frozen blocks put out, by split; None without a cache.
+    """
+
+    splits: dict[str, Split]
+    readers: dict[str, EncodedTexts]
+    states: dict[str, PrefixStates] | None
+
+
+@contextmanager
+def frozen_prefix(
+    model: OpinionClassifier, splits: dict[str, Split], config: Config, arguments: TrainingArguments, pad_id: int
+) -> Iterator[FrozenPrefix]:
+    """Compute what frozen blocks put out, and have stand-ins take their place inside a ``with`` block.
+
+    Args:
+        model: with its adaptation applied.
+        splits: encoded.
+        config: see `cached_splits`.
+        arguments: see `cached_splits`.
+        pad_id: padding token.
+
+    Raises:
+        UserError: see `cached_splits`.
+    """
+    states = cached_splits(model, {name: split.encoded for name, split in splits.items()}, config, arguments, pad_id)
+    readers = {name: split.reader(None if states is None else states[name]) for name, split in splits.items()}
+    is_whole = states is None or whole_backbone_frozen(model)
+    with nullcontext() if is_whole else PrefixStandIn(model):
+        yield FrozenPrefix(splits, readers, states)
 
 
 def cached_splits(

@@ -19,7 +19,7 @@ from opinionlm.data.encoding.collators import PadCollator
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
-from opinionlm.tasks.losses import loss_for
+from opinionlm.tasks import task_for
 from opinionlm.training.losses import base as losses
 from opinionlm.training.losses import hierarchical as tree_losses
 from opinionlm.training.losses import imbalance
@@ -56,7 +56,7 @@ def train_split() -> Split:
 
 
 def chosen(prepared: PreparedDataset | None = None, **options) -> losses.ExampleLoss:
-    return loss_for(train_split(), prepared or prepared_tree(), Config(method=MethodConfig(**options)))
+    return task_for(prepared or prepared_tree(), Config(method=MethodConfig(**options))).loss(train_split())
 
 
 def parse(*arguments: str) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,9 +16,9 @@ from opinionlm.data.encoding.columns import IGNORED
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
+from opinionlm.tasks import task_for
 from opinionlm.training.batching import BatchPlan, batch_plan, optimizer_steps
-from opinionlm.training.engines import check_task
-from opinionlm.training.splits import Split, encode_splits, label_counts, soft_targets
+from opinionlm.training.splits import Split
 from tests.tiny import tiny_tokenizer
 
 LEAVES = ["noise", "objective", "positive"]
@@ -39,7 +40,7 @@ def prepared(labels: list[int] = LABELS) -> PreparedDataset:
 
 
 def encoded(*options: str, labels: list[int] = LABELS) -> dict[str, Split]:
-    return encode_splits(prepared(labels), tiny_tokenizer(), parse_config(list(options), "test"))
+    return task_for(prepared(labels), parse_config(list(options), "test")).encode(tiny_tokenizer())
 
 
 def test_rare_labels_are_copied_in_training_and_nowhere_else() -> None:
@@ -82,9 +83,9 @@ def test_a_model_needs_two_classes_to_tell_apart(labels: list[int], is_refused: 
 
 
 def test_another_task_than_the_config_names_is_refused() -> None:
-    check_task(parse_config(["--task", "sequence"], "test"), "sequence")
+    task_for(prepared(), parse_config(["--task", "sequence"], "test"))
     with pytest.raises(UserError, match="task: 'token', but .* holds data of task 'sequence'"):
-        check_task(parse_config(["--task", "token"], "test"), "sequence")
+        task_for(prepared(), parse_config(["--task", "token"], "test"))
 
 
 def test_soft_targets_are_of_labels_only(tmp_path) -> None:
@@ -97,15 +98,16 @@ def test_soft_targets_are_of_labels_only(tmp_path) -> None:
     config = parse_config(["--soft_labels", str(soft)], "test")
     pairs = PreparedDataset(None, None, "pairs", "0" * 64, Path("pairs"), task="similarity")
     with pytest.raises(UserError, match="soft_labels: .* is not read by task: similarity"):
-        check_task(config, "similarity")
-    assert soft_targets(rows("train", [0]), pairs, parse_config([], "test")) is None
+        task_for(pairs, config)
+    assert task_for(pairs, parse_config([], "test")).soft_targets(rows("train", [0])) is None
 
 
 def test_tags_are_counted_by_token_and_labels_by_text() -> None:
     tags = Dataset.from_dict({"labels": [[IGNORED, 0, 2], [0, IGNORED]], "length": [3, 2]})
     tagged = PreparedDataset(None, None, "tags", "0" * 64, Path("tags"), task="token", tags=("O", "B-x", "I-x"))
-    assert label_counts(Split(tags, tags, np.arange(2)), tagged) == {0: 2, 2: 1}
-    assert label_counts(encoded()["train"], prepared()) == {0: 12, 1: 12, 2: 3}
+    config = parse_config([], "test")
+    assert Counter(task_for(tagged, config).labels(Split(tags, tags, np.arange(2))).tolist()) == {0: 2, 2: 1}
+    assert Counter(task_for(prepared(), config).labels(encoded()["train"]).tolist()) == {0: 12, 1: 12, 2: 3}
 
 
 def arguments(**options) -> SimpleNamespace:

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from opinionlm.data.prepared import PreparedDataset
-from opinionlm.evaluation.prediction_tables import Predictions
+from opinionlm.evaluation.predictions import Predictions
 
 # The mean loss over the whole run, which Trainer logs once, when training is over; the loss on the way is `loss`. Time
 # and speed do not tell: Trainer adds them to every log where tokens are counted.

@@ -11,8 +11,8 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from opinionlm.data.prepared import PreparedDataset
-from opinionlm.evaluation.prediction_tables import Predictions, tables_of
-from opinionlm.reporting.split_figures import figures_of
+from opinionlm.evaluation.predictions import Predictions
+from opinionlm.reporting.charts import draw
 from opinionlm.reporting.tracking.base import Point, Tracker, flatten, is_number
 from opinionlm.utils.markdown import markdown
 
@@ -64,9 +64,9 @@ class TensorBoardTracking(Tracker):
 
     def log_predictions(self, split: str, predictions: Predictions) -> None:
         """Log the figures, and the tables as text."""
-        for name, figure in figures_of(predictions).items():
-            self.writer.add_figure(f"{split}/{name}", figure, self.last_step)
-        for name, table in tables_of(predictions).items():
+        for name, chart in predictions.charts().items():
+            self.writer.add_figure(f"{split}/{name}", draw(chart), self.last_step)
+        for name, table in predictions.tables().items():
             self.writer.add_text(f"{split}/{name}", markdown(table), self.last_step)
 
     def log_artifacts(self, prepared: PreparedDataset, best: Path) -> None:

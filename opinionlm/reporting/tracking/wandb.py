@@ -23,9 +23,9 @@ from PIL import Image
 from opinionlm.config.config import Config
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.evaluation.class_predictions import SplitPredictions
-from opinionlm.evaluation.prediction_tables import Predictions, tables_of
+from opinionlm.evaluation.predictions import Predictions
+from opinionlm.reporting.charts import draw
 from opinionlm.reporting.figures import png_bytes
-from opinionlm.reporting.split_figures import figures_of
 from opinionlm.reporting.tracking.base import WANDB_RUN_ID, Point, Tracker, flatten, one_line, say, shown
 from opinionlm.utils.files import write_text
 
@@ -183,10 +183,10 @@ class WandbTracking(Tracker):
                 class_names=list(predictions.labels),
                 title=f"{split}: confusion",
             )
-        for name, figure in figures_of(predictions).items():
+        for name, chart in predictions.charts().items():
             # Drawn here: W&B would need pyplot and its global state for a figure.
-            content[f"{split}/{name}_figure"] = wandb.Image(Image.open(io.BytesIO(png_bytes(figure))))
-        for name, table in tables_of(predictions).items():
+            content[f"{split}/{name}_figure"] = wandb.Image(Image.open(io.BytesIO(png_bytes(draw(chart)))))
+        for name, table in predictions.tables().items():
             content[f"{split}/{name}"] = wandb.Table(columns=table.columns, data=table.rows)
         self.run.log(content)
 

@@ -17,7 +17,7 @@ from opinionlm.data.encoding.platform_prefix import platform_text, platforms_of,
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
-from opinionlm.training.splits import encode_splits
+from opinionlm.tasks import task_for
 from tests.classifier_runs import train
 from tests.saved_classifier import save_tiny_classifier
 from tests.tiny import tiny_tokenizer
@@ -70,7 +70,7 @@ def test_the_token_ids_are_those_of_the_prefixed_text() -> None:
     splits = {name: Dataset.from_dict(rows) for name in ("train", "validation", "test")}
     prepared = PreparedDataset(splits, Taxonomy.from_tree(["a", "b"]), "posts", "0" * 64, Path("posts"))
     config = parse_config(["--platform_prefix"], "test")
-    encoded = encode_splits(prepared, tokenizer, config)
+    encoded = task_for(prepared, config).encode(tokenizer)
     for split in encoded.values():
         expected = [tokenizer(text).input_ids for text in ("reddit: buy now", "buy now")]
         assert list(split.encoded["input_ids"]) == expected

@@ -1,0 +1,86 @@
+"""What figures show, as names and arrays; `opinionlm.reporting.charts` draws them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class ConfusionChart:
+    """A confusion matrix.
+
+    Attributes:
+        counts: ``(gold, predicted)``; a column behind those of the labels holds answers that are no label.
+        labels: names in the order of the ids.
+        unit: what is counted.
+    """
+
+    counts: np.ndarray
+    labels: Sequence[str]
+    unit: str = "texts"
+
+
+@dataclass(frozen=True)
+class ClassF1Chart:
+    """F1 per class and macro-F1, from a confusion matrix.
+
+    Attributes:
+        counts: ``(gold, predicted)``; a column behind those of the labels holds answers that are no label.
+        labels: names in the order of the ids.
+    """
+
+    counts: np.ndarray
+    labels: Sequence[str]
+
+
+@dataclass(frozen=True)
+class F1Chart:
+    """F1 per label as bars, and a line for the score of all of them.
+
+    Attributes:
+        f1: ``(labels,)``.
+        support: gold items per label ``(labels,)``.
+        labels: names.
+        overall: where the line stands.
+        title: names the line.
+        unit: what ``support`` counts.
+    """
+
+    f1: np.ndarray
+    support: np.ndarray
+    labels: Sequence[str]
+    overall: float
+    title: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class ReliabilityChart:
+    """Accuracy against confidence (Guo et al. 2017).
+
+    Attributes:
+        gold: leaf ids ``(rows,)``.
+        probabilities: ``(rows, classes)``.
+    """
+
+    gold: np.ndarray
+    probabilities: np.ndarray
+
+
+@dataclass(frozen=True)
+class ScoreChart:
+    """Predicted scores against gold ones.
+
+    Attributes:
+        gold: ``(rows,)``.
+        predicted: ``(rows,)``.
+    """
+
+    gold: np.ndarray
+    predicted: np.ndarray
+
+
+Chart = ConfusionChart | ClassF1Chart | F1Chart | ReliabilityChart | ScoreChart

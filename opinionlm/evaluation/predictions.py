@@ -1,0 +1,24 @@
+"""The predictions of one split, as all that shows them reads them; every kind of task has its own."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from opinionlm.evaluation.charts import Chart
+from opinionlm.utils.markdown import Table
+
+
+class Predictions(ABC):
+    """Gold and predicted labels, tags or scores of one split, rows in the order of its texts."""
+
+    @abstractmethod
+    def intervals(self) -> dict[str, list[float]]:
+        """95 % bootstrap intervals of the main scores, as ``<name>_ci95``."""
+
+    @abstractmethod
+    def charts(self) -> dict[str, Chart]:
+        """What figures show of the split, by name."""
+
+    @abstractmethod
+    def tables(self) -> dict[str, Table]:
+        """Small tables of the split, by name."""

@@ -1,0 +1,58 @@
+"""Draw the charts of a split's predictions."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from opinionlm.evaluation.charts import Chart, ClassF1Chart, ConfusionChart, F1Chart, ReliabilityChart, ScoreChart
+from opinionlm.evaluation.similarity import similarity_scores
+from opinionlm.reporting.figures import (
+    BLUE,
+    GREY,
+    ORANGE,
+    confusion_figure,
+    f1_bars,
+    per_class_figure,
+    reliability_figure,
+    styled,
+)
+
+
+def draw(chart: Chart) -> Figure:
+    """A chart as a figure."""
+    match chart:
+        case ConfusionChart():
+            return confusion_figure(chart.counts, chart.labels, chart.unit)
+        case ClassF1Chart():
+            return per_class_figure(chart.counts, chart.labels)
+        case F1Chart():
+            return f1_bars(chart.f1, chart.support, chart.labels, chart.overall, chart.title, chart.unit)
+        case ReliabilityChart():
+            return reliability_figure(chart.gold, chart.probabilities)
+        case ScoreChart():
+            return score_figure(chart.gold, chart.predicted)
+
+
+@styled
+def score_figure(gold: np.ndarray, predicted: np.ndarray) -> Figure:
+    """Predicted against gold scores; on the line the two agree.
+
+    Args:
+        gold: ``(rows,)``.
+        predicted: ``(rows,)``.
+    """
+    scores = similarity_scores(gold, predicted)
+    figure = Figure(figsize=(5.0, 4.8), layout="constrained")
+    axes = figure.add_subplot()
+    low, high = (float(bound(np.concatenate([gold, predicted]))) for bound in (np.min, np.max))
+    axes.plot([low, high], [low, high], color=GREY, linestyle="--", linewidth=1.2, label="gold = predicted")
+    # Many points lie over each other: the more of them, the fainter each one.
+    alpha = float(np.clip(60 / max(len(gold), 1), 0.15, 0.8))
+    axes.plot(gold, predicted, ".", color=BLUE, alpha=alpha, markeredgewidth=0)
+    axes.set_title(f"Pearson {scores['pearson']:.3f}, Spearman {scores['spearman']:.3f}", color=ORANGE)
+    axes.set_xlabel("gold score")
+    axes.set_ylabel("predicted score")
+    axes.legend(loc="upper left")
+    axes.grid(True)
+    return figure

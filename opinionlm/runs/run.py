@@ -1,0 +1,114 @@
+"""One run of a training script: its folder, its processes, and what every engine is told about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from transformers import EarlyStoppingCallback, TrainerCallback, set_seed
+
+from opinionlm.adaptation.callbacks import training_callbacks
+from opinionlm.adaptation.parameter_groups import check_schedule
+from opinionlm.config.chosen_metric import ChosenMetric
+from opinionlm.config.config import Config
+from opinionlm.data.prepared import PreparedDataset
+from opinionlm.reporting.tracking.base import NoTracking, Tracker
+from opinionlm.reporting.tracking.open import TrackingCallback, open_tracking
+from opinionlm.runs.folder import create_run, environment, is_finished
+from opinionlm.training.arguments import choose_by, training_arguments
+from opinionlm.training.batching import HasLengths, batch_plan, optimizer_steps
+from opinionlm.training.callbacks import ConsoleCallback, TrainingClock
+from opinionlm.training.checkpoints import latest_checkpoint
+
+
+class Run:
+    """One run of `train_classifier.py` or `train_instruct.py`.
+
+    Args:
+        config: the run's options.
+
+    Raises:
+        UserError: TrainingArguments refuses an option.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.folder = config.run_folder
+        self.arguments = training_arguments(config)
+        self.is_main = self.arguments.process_index == 0
+        self.clock = TrainingClock()
+
+    def main_first(self, what: str) -> AbstractContextManager[None]:
+        """Have the main process do the work of a block first; the others then find it done."""
+        return self.arguments.main_process_first(desc=what)
+
+    def is_finished(self) -> bool:
+        """Whether the folder holds this run's results already, which is printed.
+
+        Raises:
+            UserError: it holds a run with other options.
+        """
+        with self.main_first("run folder"):
+            finished = is_finished(self.config, self.is_main)
+        if finished:
+            print(f"{self.folder} is finished already; overwrite: true trains it again")
+        return finished
+
+    def choose_by(self, metric: ChosenMetric) -> None:
+        """Choose the best checkpoint by a validation score."""
+        self.metric = metric
+        choose_by(self.arguments, metric)
+
+    def seed(self) -> None:
+        """Seed every random generator with the run's seed."""
+        set_seed(self.config.training.seed)
+
+    def total_steps(self, train_texts: HasLengths) -> int:
+        """Optimizer steps of the run.
+
+        Raises:
+            UserError: the schedule does not fit their number.
+        """
+        steps = optimizer_steps(batch_plan(train_texts, self.config, self.arguments), self.arguments)
+        check_schedule(self.arguments, self.config.source, steps)
+        return steps
+
+    def create(self, prepared: PreparedDataset) -> None:
+        """Make the run folder, once data and model are known to be usable.
+
+        Raises:
+            UserError: it cannot be written, or holds checkpoints that were trained on something else.
+        """
+        self.environment = environment(self.config, prepared.fingerprint)
+        if self.is_main:
+            create_run(self.config, self.environment, prepared.taxonomy)
+
+    def tracker(self) -> Tracker:
+        """Where the run is logged; nowhere in the processes that only help."""
+        return open_tracking(self.config, self.folder, self.environment) if self.is_main else NoTracking()
+
+    def callbacks(
+        self, tracker: Tracker, model: Any, total_steps: int, shown_metrics: Sequence[str] = ()
+    ) -> list[TrainerCallback]:
+        """What an engine tells about its steps: the terminal, the tracker, the clock, and what the adaptation needs.
+
+        Args:
+            tracker: of the run.
+            model: with its adaptation applied.
+            total_steps: optimizer steps of the run.
+            shown_metrics: printed after every evaluation beside the score that chooses the checkpoint.
+        """
+        # Seconds of training count from here.
+        self.clock = TrainingClock()
+        console = ConsoleCallback([self.metric.name, *shown_metrics], self.metric.greater_is_better)
+        callbacks = [console, TrackingCallback(tracker), self.clock]
+        callbacks += training_callbacks(model, self.config.method, total_steps)
+        if self.config.training.early_stopping_patience is not None:
+            callbacks.append(EarlyStoppingCallback(self.config.training.early_stopping_patience))
+        return callbacks
+
+    def latest_checkpoint(self) -> str | None:
+        """Where an interrupted run goes on; None for a new one."""
+        with self.main_first("checkpoint"):
+            return latest_checkpoint(self.config, self.is_main)

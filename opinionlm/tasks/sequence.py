@@ -1,0 +1,328 @@
+"""Labels of texts: one leaf of a label tree per text or pair of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from opinionlm.config.task_checks import TREE_LOSSES
+from opinionlm.config.unread import ADJUSTING_LOSSES
+from opinionlm.data.encoding.augmentation import copies_per_label, with_copies
+from opinionlm.data.encoding.columns import numbers_of
+from opinionlm.data.encoding.platform_prefix import platforms_of, with_platforms
+from opinionlm.data.encoding.soft_labels import mixed_targets, read_soft_labels
+from opinionlm.data.encoding.texts import encode_texts
+from opinionlm.errors import UserError
+from opinionlm.evaluation.class_predictions import SplitPredictions
+from opinionlm.evaluation.conformal import set_scores
+from opinionlm.evaluation.decisions import AnswerRule, fit_answers
+from opinionlm.evaluation.drift import period_scores
+from opinionlm.evaluation.metrics import (
+    calibration_scores,
+    classification_scores,
+    ece_if_calibrated,
+    platform_scores,
+    softmax,
+)
+from opinionlm.evaluation.prediction_tables import split_table
+from opinionlm.models.classifier import OpinionClassifier
+from opinionlm.models.linear.interpolation import check_words, fit_word_blend
+from opinionlm.models.linear.tfidf import word_texts
+from opinionlm.tasks.base import ANNOTATORS, RARE, CardText, Decision, SplitResult, Task
+from opinionlm.training.losses.base import ExampleLoss, SoftTargetCrossEntropy, WeightedCrossEntropy, split_loss
+from opinionlm.training.losses.hierarchical import (
+    ConditionalTreeCrossEntropy,
+    MarginalTreeCrossEntropy,
+    SoftTreeCrossEntropy,
+)
+from opinionlm.training.losses.imbalance import (
+    FocalLoss,
+    LogitAdjustedCrossEntropy,
+    MarginLoss,
+    SmoothedCrossEntropy,
+    class_weights_of,
+)
+from opinionlm.training.splits import Split
+from opinionlm.utils.markdown import cell
+
+
+class SequenceTask(Task):
+    """Classification over the leaves of a label tree, compared by macro-F1, the opinion paper's measure.
+
+    Rare labels count as much as frequent ones in it. A flat list of labels is a tree of one level.
+    """
+
+    item = "class"
+    primary_metric = "macro_f1"
+
+    @property
+    def shown_metrics(self) -> tuple[str, ...]:
+        """See `Task.shown_metrics`."""
+        levels = [f"level{level}_macro_f1" for level in range(1, self.prepared.taxonomy.depth + 1)]
+        return ("macro_f1", "accuracy", "weighted_f1", *levels, "hierarchical_f1", "ece")
+
+    def metric_names(self) -> tuple[str, ...]:
+        """See `Task.metric_names`."""
+        taxonomy = self.prepared.taxonomy
+        levels = [f"level{n}_{score}" for n in range(1, taxonomy.depth + 1) for score in ("macro_f1", "accuracy")]
+        return super().metric_names() + tuple(levels) + tuple(f"f1_{leaf}" for leaf in taxonomy.leaves)
+
+    # Data
+
+    def encode(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Split]:
+        """See `Task.encode`.
+
+        Raises:
+            UserError: as there; or ``blend_words`` is set and no two training texts share a word.
+        """
+        check_words(self.prepared, self.config)
+        return super().encode(tokenizer)
+
+    def training_texts(self) -> Dataset:
+        """The rows that training reads, with perturbed copies of those of rare labels where they are asked for."""
+        texts, share = super().training_texts(), self.config.robust.augment_rare
+        return with_copies(texts, share, self.config.training.seed) if share > 0 else texts
+
+    def encode_texts(self, texts: Dataset, tokenizer: PreTrainedTokenizerBase, identity: str) -> Dataset:
+        """See `Task.encode_texts`."""
+        read = with_platforms(texts) if self.config.data.platform_prefix else texts
+        return encode_texts(read, tokenizer, self.config.data.max_length, identity=identity)
+
+    def labels(self, split: Split) -> np.ndarray:
+        """The leaf of every text."""
+        return numbers_of(split.encoded, "labels")
+
+    def soft_targets(self, texts: Dataset) -> np.ndarray | None:
+        """Targets from labels and ``soft_labels``, ``(rows, leaves)``; None without those.
+
+        Raises:
+            UserError: see `read_soft_labels`.
+        """
+        robust = self.config.robust
+        if robust.soft_labels is None:
+            return None
+        soft = read_soft_labels(Path(robust.soft_labels), list(texts["id"]), self.prepared.taxonomy)
+        return mixed_targets(np.asarray(texts["label"]), soft, robust.soft_label_share)
+
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """See `Task.platforms`."""
+        data = self.config.data
+        return platforms_of(self.prepared.dataset["train"], data.dataset) if data.platform_prefix else ()
+
+    # Model and loss
+
+    def add_head(self, backbone: PreTrainedModel) -> OpinionClassifier:
+        """A head with one output per leaf.
+
+        Raises:
+            UserError: ``platform_prefix`` without platforms.
+        """
+        options, taxonomy = self.config.model, self.prepared.taxonomy
+        model = OpinionClassifier.from_backbone(
+            backbone,
+            taxonomy.leaves,
+            head_hidden_sizes=options.head_hidden_sizes,
+            head_bias=options.head_bias,
+            pooling=options.pooling,
+            classifier_dropout=options.classifier_dropout,
+            # Not as a mapping: config.json is written with sorted keys.
+            label_tree=taxonomy.to_lists(),
+            max_length=self.config.data.max_length,
+        )
+        model.config.text_pairs = self.reads_pairs
+        if self.config.data.platform_prefix:
+            model.config.platforms = self.platforms
+        return model
+
+    def loss(self, train: Split) -> ExampleLoss:
+        """The loss over the leaves.
+
+        Raises:
+            UserError: a loss over a label tree where there is none, or ``class_counts`` that do not name every leaf.
+        """
+        method, taxonomy = self.config.method, self.prepared.taxonomy
+        if method.loss in TREE_LOSSES and taxonomy.depth == 1:
+            raise UserError(
+                f"{self.config.source}: loss: {method.loss!r} needs a label tree, and the labels of "
+                f"{self.prepared.name} are flat; use cross_entropy or logit_adjusted"
+            )
+        counts = self.class_counts(self.labels(train), taxonomy.leaves)
+        weights = class_weights_of(self.weight_kind, counts, method)
+        match method.loss:
+            case "cross_entropy" if self.config.robust.soft_labels is not None:
+                return SoftTargetCrossEntropy(weights)
+            case "cross_entropy" if method.label_smoothing > 0:
+                return SmoothedCrossEntropy(weights, method.label_smoothing)
+            case "cross_entropy":
+                return WeightedCrossEntropy(weights)
+            case "logit_adjusted":
+                return LogitAdjustedCrossEntropy(weights, counts, method.logit_adjustment_tau)
+            case "focal":
+                return FocalLoss(weights, method.focal_gamma)
+            case "ldam":
+                return MarginLoss(weights, counts, method.ldam_margin, method.ldam_scale)
+            case "tree_conditional":
+                return ConditionalTreeCrossEntropy(weights, taxonomy, counts, method.logit_adjustment_tau)
+            case "tree_marginal":
+                return MarginalTreeCrossEntropy(weights, taxonomy)
+            case "tree_soft":
+                return SoftTreeCrossEntropy(weights, taxonomy, method.tree_beta)
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether a model is trained to treat rare classes as frequent ones, by weights or by its loss."""
+        return self.weight_kind != "none" or self.config.method.loss in ADJUSTING_LOSSES
+
+    # Evaluation: of a trained model
+
+    def score(self, split: Split, outputs: np.ndarray, loss: ExampleLoss) -> SplitResult:
+        """See `Task.score`."""
+        logits = split.in_text_order(outputs)
+        return self.score_logits(split.texts, logits, AnswerRule(), self._mean_loss(split, logits, loss))
+
+    def fit_decision(self, splits: dict[str, Split], outputs: np.ndarray) -> Decision:
+        """Fit TF-IDF beside the model, where it is asked for, and the rule by which labels follow from logits."""
+        validation = splits["validation"]
+        gold, logits = np.asarray(validation.texts["label"]), validation.in_text_order(outputs)
+        blend = None
+        if self.config.robust.blend_words:
+            train = splits["train"].texts
+            words = self._words(validation.texts)
+            blend = fit_word_blend(
+                (self._words(train), np.asarray(train["label"])),
+                (words, gold),
+                logits,
+                self.is_balanced,
+                self.primary_score,
+                self.platforms,
+            )
+            logits = blend.logits(logits, words)
+        return Decision(self.fit_rule(gold, logits, self.labels(splits["train"])), blend)
+
+    def evaluate(self, split: Split, outputs: np.ndarray, loss: ExampleLoss, decision: Decision) -> SplitResult:
+        """Final predictions of a split by what was fitted on validation; arguments as in `Task.score`."""
+        logits, model_alone = split.in_text_order(outputs), {}
+        if decision.blend is not None:
+            gold = np.asarray(split.texts["label"])
+            model_alone = {"macro_f1_without_words": self.primary_score(gold, logits)}
+            logits = decision.blend.logits(logits, self._words(split.texts))
+        result = self.evaluate_logits(split.texts, logits, decision.rule, self._mean_loss(split, logits, loss))
+        return SplitResult(result.predictions, result.scores | model_alone)
+
+    def _mean_loss(self, split: Split, logits: np.ndarray, loss: ExampleLoss) -> float:
+        return split_loss(loss, torch.from_numpy(logits.astype(np.float32)), torch.tensor(split.texts["label"]))
+
+    def _words(self, texts: Dataset) -> list[str]:
+        return word_texts(texts, self.config.data.platform_prefix)
+
+    # Evaluation: of logits, whoever made them
+
+    def primary_score(self, gold: np.ndarray, logits: np.ndarray) -> float:
+        """Macro-F1 of the likeliest leaves, from gold ids ``(rows,)`` and logits ``(rows, leaves)``."""
+        return classification_scores(gold, logits.argmax(axis=1), self.prepared.taxonomy)[self.primary_metric]
+
+    def fit_rule(
+        self, gold: np.ndarray, logits: np.ndarray, train_labels: np.ndarray, tilt: Sequence[float] = ()
+    ) -> AnswerRule:
+        """How labels follow from logits, fitted on validation.
+
+        Args:
+            gold: leaf ids of the validation texts ``(rows,)``.
+            logits: of them, ``(rows, leaves)``.
+            train_labels: leaf ids of the training texts, which tell how frequent each leaf is.
+            tilt: see `fit_answers`.
+        """
+        taxonomy = self.prepared.taxonomy
+        counts = self.class_counts(train_labels, taxonomy.leaves)
+        return fit_answers(gold, logits, counts, taxonomy, self.config.decision, tilt)
+
+    def score_logits(self, texts: Dataset, logits: np.ndarray, rule: AnswerRule, loss: float) -> SplitResult:
+        """Predictions and scores of a split, without intervals.
+
+        Args:
+            texts: the prepared rows.
+            logits: ``(rows, leaves)``, raw.
+            rule: how labels follow.
+            loss: of the split.
+        """
+        taxonomy, gold, probabilities = self.prepared.taxonomy, np.asarray(texts["label"]), rule.probabilities(logits)
+        pairs = texts["text_pair"] if "text_pair" in texts.column_names else None
+        decided = rule.decide(probabilities, taxonomy)
+        predictions = SplitPredictions(taxonomy.leaves, texts["text"], gold, probabilities, pairs, decided)
+        scores = classification_scores(gold, decided, taxonomy) | calibration_scores(gold, probabilities)
+        return SplitResult(predictions, {"loss": loss} | scores)
+
+    def evaluate_logits(self, texts: Dataset, logits: np.ndarray, rule: AnswerRule, loss: float) -> SplitResult:
+        """The same with intervals, what calibration changed, label sets, and the scores of platforms and periods."""
+        taxonomy, result = self.prepared.taxonomy, self.score_logits(texts, logits, rule, loss)
+        predictions = result.predictions
+        gold, predicted, platforms = predictions.gold, predictions.predicted, texts["platform"]
+        uncalibrated = calibration_scores(gold, softmax(logits))
+        members = rule.label_sets.members(predictions.probabilities, self.config.decision.label_set_coverage)
+        scores = {
+            **result.scores,
+            **predictions.intervals(),
+            **{f"{name}_uncalibrated": value for name, value in uncalibrated.items()},
+            "ece_if_calibrated": ece_if_calibrated(predictions.probabilities),
+            **set_scores(gold, members),
+            "platforms": platform_scores(gold, predicted, platforms, taxonomy),
+        }
+        if "time" in texts.column_names:
+            scores["periods"] = period_scores(gold, predicted, list(texts["time"]), taxonomy)
+        return SplitResult(predictions, scores)
+
+    def decision_facts(self, decision: Decision) -> dict[str, Any]:
+        """What was fitted on validation, and the coverage that label sets were asked for."""
+        rule, blend = decision.rule, decision.blend
+        facts = {"temperature": rule.temperature, "label_set_coverage_asked": self.config.decision.label_set_coverage}
+        if rule.biases:
+            facts["calibration_biases"] = list(rule.biases)
+        if rule.tau is not None:
+            facts["tau"] = rule.tau
+        if blend is not None:
+            facts |= {"word_share": blend.share, "macro_f1_without_words": blend.scores[0.0]}
+        return facts
+
+    # What people read
+
+    def copies(self, split: Split) -> dict[str, int]:
+        """See `Task.copies`."""
+        counts = copies_per_label(split.texts["id"], split.texts["label"])
+        return {self.prepared.taxonomy.leaves[label]: count for label, count in sorted(counts.items())}
+
+    def prediction_table(self, texts: Dataset, predictions: SplitPredictions) -> tuple[list[str], Iterator[list[str]]]:
+        """See `Task.prediction_table`."""
+        return split_table(texts["id"], texts["platform"], predictions, self.prepared.taxonomy)
+
+    def describe(self, splits: dict[str, Split]) -> str:
+        """Also which labels have copies among the training texts."""
+        copies = self.copies(splits["train"])
+        made = f"; {sum(copies.values()):,} of train are copies, of {', '.join(copies)}" if copies else ""
+        if self.config.robust.augment_rare > 0 and not copies:
+            made = "; no label is rare enough for augment_rare to copy"
+        return f"{'pairs' if self.reads_pairs else 'texts'}, {len(self.prepared.taxonomy.leaves)} labels{made}"
+
+    def card_text(self, folder: Path) -> CardText:
+        """See `Task.card_text`."""
+        taxonomy, pairs = self.prepared.taxonomy, self.reads_pairs
+        example = '{"text": "Gains.", "text_pair": "Why?"}' if pairs else '"Is this coin still worth holding?"'
+        return CardText(
+            pipeline="text-classification",
+            tag="hierarchical-text-classification",
+            purpose=f"label {'pairs of texts' if pairs else 'texts'} with the {len(taxonomy.leaves)} leaves of a "
+            "label tree",
+            usage=f'classify = pipeline("text-classification", model="{folder}")\n'
+            f"classify({example}, truncation=True)",
+            options=f"{'--pair_column text_pair ' if pairs else ''}--input posts.csv --output labels.csv",
+            outputs_title="Labels",
+            outputs="\n".join(f"- {cell(' › '.join(path))}" for path in taxonomy.paths),
+            labels=taxonomy.leaves,
+            limits=f"The labels are those of the training data and {ANNOTATORS} {RARE}",
+        )

@@ -1,0 +1,92 @@
+"""Similarity: one score per pair of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from opinionlm.data.encoding.columns import numbers_of
+from opinionlm.data.encoding.texts import encode_texts
+from opinionlm.evaluation.prediction_tables import score_table
+from opinionlm.evaluation.similarity import ScorePredictions, similarity_scores
+from opinionlm.models.classifier import OpinionClassifier
+from opinionlm.tasks.base import ANNOTATORS, CardText, SplitResult, Task
+from opinionlm.training.losses.base import ExampleLoss, MeanSquaredError
+from opinionlm.training.splits import Split
+
+
+class SimilarityTask(Task):
+    """Regression of a score, compared by Pearson's correlation."""
+
+    item = "score"
+    primary_metric = "pearson"
+
+    @property
+    def shown_metrics(self) -> tuple[str, ...]:
+        """See `Task.shown_metrics`."""
+        return ("pearson", "spearman", "mse", "mae")
+
+    def encode_texts(self, texts: Dataset, tokenizer: PreTrainedTokenizerBase, identity: str) -> Dataset:
+        """See `Task.encode_texts`."""
+        return encode_texts(texts, tokenizer, self.config.data.max_length, target="score", identity=identity)
+
+    def labels(self, split: Split) -> np.ndarray:
+        """The score of every pair."""
+        return numbers_of(split.encoded, "labels")
+
+    def add_head(self, backbone: PreTrainedModel) -> OpinionClassifier:
+        """A head with a single output."""
+        options = self.config.model
+        model = OpinionClassifier.from_backbone(
+            backbone,
+            ["score"],
+            head_hidden_sizes=options.head_hidden_sizes,
+            head_bias=options.head_bias,
+            pooling=options.pooling,
+            classifier_dropout=options.classifier_dropout,
+            max_length=self.config.data.max_length,
+            problem_type="regression",
+        )
+        model.config.text_pairs = True
+        return model
+
+    def loss(self, train: Split) -> ExampleLoss:
+        """The mean squared error."""
+        return MeanSquaredError()
+
+    def score(self, split: Split, outputs: np.ndarray, loss: ExampleLoss) -> SplitResult:
+        """See `Task.score`."""
+        texts = split.texts
+        predicted = split.in_text_order(outputs)[:, 0].astype(np.float64)
+        predictions = ScorePredictions(texts["text"], texts["text_pair"], np.asarray(texts["score"]), predicted)
+        scores = similarity_scores(predictions.gold, predictions.predicted)
+        return SplitResult(predictions, {"loss": scores["mse"]} | scores)
+
+    def prediction_table(self, texts: Dataset, predictions: ScorePredictions) -> tuple[list[str], Iterator[list[str]]]:
+        """See `Task.prediction_table`."""
+        return score_table(texts["id"], texts["platform"], predictions)
+
+    def describe(self, splits: dict[str, Split]) -> str:
+        """See `Task.describe`."""
+        low, high = self.prepared.score_range
+        return f"pairs, scores from {low:g} to {high:g}"
+
+    def card_text(self, folder: Path) -> CardText:
+        """See `Task.card_text`."""
+        low, high = self.prepared.score_range
+        return CardText(
+            pipeline="text-classification",
+            tag="sentence-similarity",
+            purpose="give pairs of texts a score",
+            usage=f'score = pipeline("text-classification", model="{folder}")\n'
+            'score({"text": "Prices fall.", "text_pair": "It gets cheaper."}, truncation=True)',
+            options="--pair_column text_pair --input pairs.csv --output scores.csv",
+            outputs_title="Scores",
+            outputs=f"- from {low:g} to {high:g} in the training data; answers may lie slightly outside",
+            labels=(),
+            limits=f"The scores are those of the training data and {ANNOTATORS}",
+        )
