@@ -100,13 +100,13 @@ def test_what_cannot_be_served_is_refused(model_folder, tmp_path) -> None:
 
 
 def test_a_run_fits_on_validation_alone(setting, tmp_path, monkeypatch) -> None:
-    from opinionlm.tasks import evaluation as split_results
+    from opinionlm.tasks import sequence
     from opinionlm.training.trainer import OpinionTrainer
 
     events: list[object] = []
-    outputs, fit = OpinionTrainer.outputs, split_results.fit_answers
+    outputs, fit = OpinionTrainer.outputs, sequence.fit_answers
     monkeypatch.setattr(OpinionTrainer, "outputs", lambda self, texts: events.append(texts) or outputs(self, texts))
-    monkeypatch.setattr(split_results, "fit_answers", lambda *given: events.append(given[0]) or fit(*given))
+    monkeypatch.setattr(sequence, "fit_answers", lambda *given: events.append(given[0]) or fit(*given))
 
     options = {"decision": "thresholds", "label_set_coverage": 0.8, "loss": "tree_conditional"}
     metrics = train(setting, output_dir=tmp_path, run_name="whole", **options)

@@ -1,6 +1,6 @@
 """The page about the fields of TrainingArguments, written from the tables that decide them.
 
-OPINIONLM_WITHOUT_MODELS=1 python -m opinionlm.config.trainer_reference > docs/trainer_arguments.md
+python -m opinionlm.config.trainer_reference > docs/trainer_arguments.md
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import subprocess
 import sys
 from dataclasses import MISSING, fields
@@ -248,7 +247,6 @@ def test_mistakes_are_answered_without_transformers(tmp_path) -> None:
         done = subprocess.run(
             [sys.executable, "-c", program],
             cwd=ROOT,
-            env=os.environ | {"OPINIONLM_WITHOUT_MODELS": "1"},
             capture_output=True,
             text=True,
         )

@@ -271,7 +271,7 @@ with locked(Path({str(tmp_path)!r}) / "grid", wait=True, inherited=True) as lock
     subprocess.Popen(["sh", "-c", "sleep 4; touch {tmp_path}/done"], pass_fds=[lock])
     os.kill(os.getpid(), signal.SIGKILL)
 """
-    killed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"OPINIONLM_WITHOUT_MODELS": "1"})
+    killed = subprocess.run([sys.executable, "-c", code], cwd=ROOT)
     assert killed.returncode == -signal.SIGKILL and not (tmp_path / "done").exists()
     with locked(tmp_path / "grid", wait=True):
         assert (tmp_path / "done").exists()

@@ -72,8 +72,8 @@ def importing_tests(root: Path, path: str) -> list[str]:
 
 def mirrored_tests(root: Path, path: str) -> list[str]:
     """The test files of a module: that of its name first, then those beside it that import the module."""
-    folder = f"tests/{Path(path).parts[1]}/"
-    named = [file for file in test_files(root) if file == f"{folder}test_{Path(path).name}"]
+    folder, beside_it = f"tests/{Path(path).parts[1]}/", "/".join(Path(path).parts[1:-1])
+    named = [file for file in test_files(root) if file == f"tests/{beside_it}/test_{Path(path).name}"]
     beside = [file for file in importing_tests(root, path) if file.startswith(folder)]
     return list(dict.fromkeys([*named, *beside]))
 

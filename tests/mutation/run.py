@@ -2,7 +2,7 @@
 
     python -m tests.mutation.run --count 60 --seed 1
     python -m tests.mutation.run --count 60 --seed 1 --results outputs/mutants-1.jsonl     # again: goes on there
-    python -m tests.mutation.run --count 20 --seed 2 --only "*/losses.py" --mirrored-only
+    python -m tests.mutation.run --count 20 --seed 2 --only "*/losses/*" --mirrored-only
 
 Every change is made in a copy of the checkout, which is thrown away. The test files that mirror the changed module
 run first, then the rest of the fast tests, up to the first failure; a test counts only if it passes on the
@@ -39,7 +39,8 @@ SUBJECTS = {
         "training/losses/hierarchical.py",
         "training/losses/imbalance.py",
         "training/losses/rdrop.py",
-        "tasks/losses.py",
+        "tasks/sequence.py",
+        "tasks/token.py",
         "training/losses/token.py",
         "models/linear/logistic_regression.py",
     ],
@@ -69,7 +70,6 @@ SUBJECTS = {
     "cleaning": [
         "data/cleaning.py",
         "data/preparation/clean_rows.py",
-        "data/preparation/deduplication.py",
         "data/preparation/deduplication.py",
         "data/contamination.py",
     ],

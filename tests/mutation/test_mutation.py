@@ -126,9 +126,7 @@ def test_draws_follow_the_seed_and_take_subjects_in_turn(repository: Path) -> No
     assert subjects == list(SUBJECTS) * 3
     places = [(mutant.path, mutant.change.start) for mutant in draw(repository, 400, seed=5)]
     assert len(set(places)) == len(places) == 400
-    assert {mutant.path for mutant in draw(repository, 9, 5, only="*/losses.py")} == {
-        "opinionlm/training/losses/base.py"
-    }
+    assert {mutant.path for mutant in draw(repository, 9, 5, only="*/ema.py")} == {"opinionlm/training/ema.py"}
 
 
 def test_noticed_and_missed_are_told_apart(tmp_path: Path, repository: Path) -> None:

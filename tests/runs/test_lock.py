@@ -28,7 +28,6 @@ from opinionlm.runs.lock import Held, folders_of, lock_of, locked, process_start
 from tests.classifier_runs import train
 
 ROOT = Path(__file__).resolve().parents[2]
-LIGHT = os.environ | {"OPINIONLM_WITHOUT_MODELS": "1"}
 HOLD = """
 import sys, time
 from pathlib import Path
@@ -43,7 +42,7 @@ with locked(Path(sys.argv[1])):
 def another_run(folder: Path) -> Iterator[subprocess.Popen]:
     """A process that holds the lock of a folder."""
     command = [sys.executable, "-c", HOLD, str(folder)]
-    process = subprocess.Popen(command, cwd=ROOT, env=LIGHT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == "held\n"
         yield process
@@ -174,7 +173,7 @@ def test_of_many_at_once_one_wins(tmp_path) -> None:
     code = """
 import sys, time
 from pathlib import Path
-from opinionlm.training import run_lock
+from opinionlm.runs import lock as run_lock
 from opinionlm.runs.lock import Held, locked
 folder = Path(sys.argv[1])
 print("ready", flush=True)
@@ -192,7 +191,7 @@ except Held:
             write_lock(folder, started="1")
         command = [sys.executable, "-c", code, str(folder)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        children = [subprocess.Popen(command, cwd=ROOT, env=LIGHT, **pipes) for _ in range(6)]
+        children = [subprocess.Popen(command, cwd=ROOT, **pipes) for _ in range(6)]
         for child in children:
             assert child.stdout.readline() == "ready\n"
         for child in children:
@@ -285,6 +284,6 @@ def test_a_link_to_a_folder_is_that_folder(tmp_path) -> None:
 def test_the_exit_code_is_two(tmp_path) -> None:
     write_lock(tmp_path / "r", process=1, started=process_start(1))
     command = [sys.executable, "train_classifier.py", "--output_dir", str(tmp_path), "--run_name", "r"]
-    done = subprocess.run(command, cwd=ROOT, env=LIGHT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and done.stderr.startswith(f"error: {tmp_path / 'r'}: is written by process 1")

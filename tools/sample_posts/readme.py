@@ -10,7 +10,7 @@ from collections import Counter
 TEMPLATE = """# Sample posts
 
 Three files in exactly the raw form of the CryptOQA training files (FIRE 2025, task 1), a fifth of their length, for
-tests and the quickstart. **Every post is synthetic**: derived from a grammar (`opinionlm/data/sample_words.yaml`)
+tests and the quickstart. **Every post is synthetic**: derived from a grammar (`tools/sample_posts/sample_words.yaml`)
 that was written for this project; names, handles, companies and links are invented or stand for no one, and no post
 of any data set was copied. Licence: Apache-2.0, like the repository. They say nothing about crypto, people, or how
 good a model is on real posts.

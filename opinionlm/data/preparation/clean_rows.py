@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -24,7 +23,6 @@ import numpy as np
 import pyarrow as pa
 from tokenizers import Tokenizer
 
-from opinionlm.__init__ import WITHOUT_MODELS
 from opinionlm.data.cleaning import Cleaning, Step, clean_text, judge, text_steps
 from opinionlm.data.preparation.tokens import row_digest, unknown_id
 from opinionlm.data.preparation.word_cache import WordCache
@@ -110,7 +108,7 @@ def _results(
     setup = (worker.names, worker.cleaning, str(tokenizer_file), worker.noise)
     pool = ProcessPoolExecutor(processes, context, initializer=_start_worker, initargs=setup)
     try:
-        with _without_models(), pool:
+        with pool:
             under_way: deque[Future] = deque()
             for batch in chain(first, batches):
                 under_way.append(pool.submit(_clean_in_worker, batch))
@@ -125,18 +123,6 @@ def _results(
         ) from None
     finally:
         tokenizer_file.unlink()
-
-
-@contextmanager
-def _without_models() -> Iterator[None]:
-    """Let processes that start now import this package without torch."""
-    before = os.environ.get(WITHOUT_MODELS)
-    os.environ[WITHOUT_MODELS] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[WITHOUT_MODELS]
 
 
 class _Worker:

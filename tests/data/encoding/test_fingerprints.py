@@ -103,7 +103,8 @@ def test_another_process_finds_the_same_name(tmp_path: Path) -> None:
     posts().save_to_disk(tmp_path / "posts")
     program = (
         "import sys\nfrom datasets import load_from_disk\nfrom opinionlm.config.config import ModelConfig\n"
-        "from opinionlm.data.encoding.texts import encode_texts, load_tokenizer\n"
+        "from opinionlm.data.encoding.texts import encode_texts\n"
+        "from opinionlm.data.encoding.tokenizers import load_tokenizer\n"
         "tokenizer = load_tokenizer(ModelConfig(model_name_or_path=sys.argv[1]))\n"
         "print(encode_texts(load_from_disk(sys.argv[2]), tokenizer, 16)._fingerprint)"
     )

@@ -107,5 +107,5 @@ def test_whatever_could_look_beyond_a_word_is_noticed(change: str) -> None:
 def test_cleaning_processes_do_without_torch() -> None:
     """Every one of them would pay for the import: four seconds and half a gigabyte."""
     check = "import sys, opinionlm.data.preparation.pipeline; sys.exit('torch' in sys.modules)"
-    environment = {"OPINIONLM_WITHOUT_MODELS": "1", "PYTHONPATH": str(ROOT), "PATH": ""}
+    environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
     assert subprocess.run([sys.executable, "-c", check], env=environment, cwd=ROOT, check=False).returncode == 0

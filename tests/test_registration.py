@@ -1,0 +1,60 @@
+"""`import opinionlm` costs next to nothing, and the Auto classes find its saved models all the same."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.saved_classifier import save_tiny_classifier
+
+AUTO = "from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer"
+
+
+def run(program: str, *arguments: str, root: Path) -> str:
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=root, check=True).stdout
+
+
+def test_the_import_is_light(repository: Path) -> None:
+    loaded = run("import sys, opinionlm; print(*sys.modules)", root=repository).split()
+    assert not {"torch", "transformers", "numpy", "datasets"} & set(loaded)
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        f"import opinionlm\n{AUTO}",
+        f"{AUTO}\nimport opinionlm",
+        "import transformers, transformers.models.auto.modeling_auto\nimport opinionlm\n" + AUTO,
+        "import opinionlm, opinionlm.models.tagger\n" + AUTO,
+        f"import opinionlm\nfrom transformers import Trainer, pipeline\n{AUTO}",
+    ],
+    ids=["before", "after", "after a part", "our classes first", "through the trainer"],
+)
+def test_the_auto_classes_find_a_saved_model(repository: Path, tmp_path: Path, imports: str) -> None:
+    folder = save_tiny_classifier(tmp_path / "model")
+    program = f"""
+import sys
+{imports}
+assert "opinionlm_classifier" in __import__("transformers").CONFIG_MAPPING
+config = AutoConfig.from_pretrained(sys.argv[1])
+model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1])
+print(type(config).__name__, type(model).__name__, "no such type" in __import__("transformers").CONFIG_MAPPING)
+"""
+    assert run(program, str(folder), root=repository).split() == [
+        "OpinionClassifierConfig",
+        "OpinionClassifier",
+        "False",
+    ]
+
+
+def test_the_tokenizer_of_task_tokens_is_found_by_its_name(repository: Path) -> None:
+    program = """
+import opinionlm
+from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
+print(tokenizer_class_from_name("TaskTokenTokenizer").__module__)
+"""
+    assert run(program, root=repository).split() == ["opinionlm.adaptation.adapt.tokenizer"]
