@@ -10,8 +10,15 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from opinionlm.errors import UserError
+
+if TYPE_CHECKING:
+    from opinionlm.api import compare, load, prepare, prompt, train, train_instruct
 
 __version__ = "0.1.0"
+__all__ = ["UserError", "compare", "load", "prepare", "prompt", "train", "train_instruct"]
 
 # bitsandbytes warns on every CPU import that an optional kernel package is absent; nobody can act on it.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
@@ -37,3 +44,12 @@ if not ({"-h", "--help"} & set(sys.argv) or _cleans_posts):
     register_task_token_tokenizer()
     if _collects:
         gc.enable()
+
+
+def __getattr__(name: str) -> Any:
+    """The functions of `opinionlm.api`, loaded when the first of them is asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from opinionlm import api
+
+    return getattr(api, name)

@@ -50,6 +50,7 @@ from opinionlm.runs.generation_results import shown_scores, write_answers, write
 from opinionlm.tasks.generation import Judge
 from opinionlm.training.cost import peak_memory_mb, reset_peak_memory
 from opinionlm.utils.files import write_json
+from opinionlm.utils.shipped import find_shipped
 
 EVALUATED = ("validation", "test")
 DEFAULT_BUDGET = 8192
@@ -189,7 +190,7 @@ def load_entailment(config: Config, model_config: PreTrainedConfig) -> PreTraine
         model_config._attn_implementation = options.attn_implementation
     try:
         model, report = AutoModelForSequenceClassification.from_pretrained(
-            options.model_name_or_path,
+            str(find_shipped(options.model_name_or_path)),
             config=model_config,
             revision=options.model_revision,
             trust_remote_code=options.trust_remote_code,

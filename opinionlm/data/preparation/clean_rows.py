@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 from tokenizers import Tokenizer
 
-from opinionlm.__init__ import WITHOUT_MODELS
+from opinionlm import WITHOUT_MODELS
 from opinionlm.data.cleaning import Cleaning, Step, clean_text, judge, text_steps
 from opinionlm.data.preparation.tokens import row_digest, unknown_id
 from opinionlm.data.preparation.word_cache import WordCache
