@@ -3,90 +3,13 @@
     python reproduce.py configs/tables/methods_bert_emotion.yaml --scale small --data_dir ../shared/data
     python reproduce.py configs/tables/methods_bert_emotion.yaml --scale smoke --dry_run
 
-A table is a base config × axes × seeds (see opinionlm/experiments/grid.py). Every run has its own process and its own
-folder; what is finished is not run again, so the same command continues an interrupted grid. `paper` names the hub
-models and full data, `small` fits two CPU cores, `smoke` takes minutes and is comparable with nothing. Further
---option value pairs go to every run, as to train_classifier.py.
+What it does stands in opinionlm/scripts/reproduce.py.
 """
 
-from __future__ import annotations
-
-import argparse
 import sys
-from pathlib import Path
 
-from opinionlm.errors import UserError, run_script
-
-
-def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """Read the command line; what is not ours are options of the runs."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("table", type=Path, metavar="TABLE", help="YAML in configs/tables/")
-    parser.add_argument("--scale", default="small", metavar="smoke|small|paper", help="[small]")
-    parser.add_argument(
-        "--output_dir", type=Path, default=Path("outputs/tables"), metavar="FOLDER", help="[%(default)s]"
-    )
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time [1]")
-    parser.add_argument("--dry_run", action="store_true", help="show the runs and what they may cost; run nothing")
-    parser.add_argument("--force", action="store_true", help="run again what is there, replacing it")
-    return parser.parse_known_args(argv)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run a table.
-
-    Returns:
-        0, or 1 when a run failed.
-    """
-    arguments, rest = parse_arguments(argv)
-    if arguments.jobs < 1:
-        raise UserError(f"--jobs: {arguments.jobs} must be at least 1")
-    from opinionlm.config.parser import pair_up
-    from opinionlm.experiments.data_tables import is_data_table, load_data_table, write_data_table
-    from opinionlm.experiments.grid import load_table
-    from opinionlm.experiments.grid_runner import (
-        account_for_data,
-        check_options,
-        plan_text,
-        require_same_options,
-        run_all,
-        runs_of,
-    )
-    from opinionlm.experiments.table_figures import write_figures
-    from opinionlm.experiments.tables import collect, markdown, write_comparisons, write_table
-    from opinionlm.utils.typed_values import read_scalar
-
-    overrides = {name: read_scalar(value) for name, value in pair_up(rest).items()}
-    if arguments.scale == "smoke" and overrides.pop("data_dir", None) is not None:
-        print("smoke runs on the bundled samples: --data_dir is not used")
-    folder = arguments.output_dir / arguments.table.stem / arguments.scale
-    if is_data_table(arguments.table):
-        data_table = load_data_table(arguments.table, arguments.scale)
-        print(f"{data_table.title} ({data_table.source}), scale {data_table.scale}: {data_table.dataset}, no runs")
-        if not arguments.dry_run:
-            paths = write_data_table(data_table, folder, overrides)
-            print(paths[0].read_text(encoding="utf-8") + f"Written: {', '.join(map(str, paths))}")
-        return 0
-    table = load_table(arguments.table, arguments.scale, overrides)
-    runs = runs_of(table, folder)
-    check_options(runs, arguments.table)
-    require_same_options(runs, arguments.force)
-    print(plan_text(table, runs, arguments.jobs), flush=True)
-    if arguments.dry_run:
-        return 0
-    account_for_data(runs, arguments.force)
-    failed = run_all(runs, arguments.jobs, arguments.force)
-    results = collect(table, runs)
-    print(markdown(table, results))
-    paths = write_table(folder, table, results) + write_figures(folder, table, results)
-    paths += write_comparisons(folder, table, runs)
-    print(f"Written: {', '.join(str(path) for path in paths)}; the runs are in {folder / 'runs'}")
-    for name, error in failed.items():
-        print(f"failed: {name}: {error}")
-    return 1 if failed else 0
-
+from opinionlm.errors import run_script
+from opinionlm.scripts.reproduce import main
 
 if __name__ == "__main__":
     run_script(lambda: sys.exit(main()))

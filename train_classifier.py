@@ -3,33 +3,11 @@
     python train_classifier.py --config configs/quickstart.yaml
     accelerate launch train_classifier.py --config configs/gemma1b.yaml --learning_rate 3e-5
 
-The YAML holds any of the options below; options on the command line win. The run folder output_dir/run_name gets
-config.yaml, environment.json, predictions/, figures/, checkpoints/, best/ and, last of all, metrics.json.
+What it does stands in opinionlm/scripts/train_classifier.py.
 """
 
-from __future__ import annotations
-
-from typing import Any
-
-from opinionlm.config.parser import parse_config
 from opinionlm.errors import run_script
-from opinionlm.runs.lock import locked_run
-
-
-def main(argv: list[str] | None = None) -> dict[str, Any] | None:
-    """Run a config, once or once per seed; returns what `opinionlm.runs.seeds.train_seeds` does."""
-    config = parse_config(argv, description=__doc__)
-    with locked_run(config):
-        # Imported late, so that --help and config errors answer at once.
-        from opinionlm.runs.seeds import train_seeds
-        from opinionlm.runs.train_classifier import train
-        from opinionlm.utils.distributed import leave, quiet_libraries
-
-        quiet_libraries()
-        result = train_seeds(config, train)
-    leave()
-    return result
-
+from opinionlm.scripts.train_classifier import main
 
 if __name__ == "__main__":
     run_script(main)

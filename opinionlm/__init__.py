@@ -5,13 +5,28 @@ and saved taggers with ``AutoModelForTokenClassification``; torch and transforme
 """
 
 import os
+from typing import TYPE_CHECKING, Any
 
+from opinionlm.errors import UserError
 from opinionlm.registration import register_on_demand
 
+if TYPE_CHECKING:
+    from opinionlm.api import compare, load, prepare, prompt, train, train_instruct
+
 __version__ = "0.1.0"
+__all__ = ["UserError", "compare", "load", "prepare", "prompt", "train", "train_instruct"]
 
 # Large tensors in large pages: on a Linux CPU every step takes fresh memory for its gradients, and with small pages a
 # sixth of its time goes into page faults. torch reads this once, when it is imported; elsewhere it means nothing.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 register_on_demand()
+
+
+def __getattr__(name: str) -> Any:
+    """The functions of `opinionlm.api`, loaded when the first of them is asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from opinionlm import api
+
+    return getattr(api, name)

@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 import predict
+import pretrain
 import prompt
 import reproduce
 import train_instruct
 from opinionlm.data.accounting import account_lines
-from opinionlm.experiments import pretrain_domain
 from tests.classifier_runs import train
 from tests.tiny import save_generative_model
 
@@ -109,7 +109,7 @@ def test_instructions_and_prompts_say_it(reviews, generative, tmp_path, capsys) 
 
 def test_pretraining_says_it(reviews, generative, tmp_path, capsys) -> None:
     setting = {name: value for name, value in generative.items() if name not in ("prompt_template", "report_to")}
-    pretrain_domain.main(arguments(setting, output_dir=tmp_path, run_name="d", max_steps=1))
+    pretrain.main(arguments(setting, output_dir=tmp_path, run_name="d", max_steps=1))
     assert said(capsys, reviews)
 
 

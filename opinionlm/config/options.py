@@ -232,7 +232,7 @@ class InstructConfig:
 
 @dataclass
 class PretrainConfig:
-    """Pretraining on the training texts (opinionlm/experiments/pretrain_domain.py)."""
+    """Pretraining on the training texts (pretrain.py)."""
 
     scripts: ClassVar[tuple[Script, ...]] = ("pretrain",)
 

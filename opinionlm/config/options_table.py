@@ -25,7 +25,7 @@ What `auto` or the data decide is checked again when the data are read. Where th
 `prepared_dir`) may be said even where nothing comes to lie there.
 
 Scripts: classifier (`train_classifier.py`, and `opinionlm.experiments.cross_fit`), instruct (`train_instruct.py`),
-prompt (`prompt.py`), pretrain (`opinionlm.experiments.pretrain_domain`), mining (`opinionlm.adaptation.adapt.mining`,
+prompt (`prompt.py`), pretrain (`pretrain.py`), mining (`opinionlm.adaptation.adapt.mining`,
 which takes the YAML of a classifier and reads its own options there). Other fields of
 `transformers.TrainingArguments`: docs/trainer_arguments.md.
 """

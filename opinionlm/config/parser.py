@@ -22,6 +22,7 @@ from opinionlm.config.options import DataConfig
 from opinionlm.config.trainer_arguments import OLD_NAMES, TRAINER_FIELDS, stated_value
 from opinionlm.config.unread import is_read, leave_out, read_by
 from opinionlm.errors import UserError
+from opinionlm.utils.shipped import find_shipped, shipped_root
 from opinionlm.utils.typed_values import CommandLineText, convert, read_scalar
 from opinionlm.utils.yaml import load_yaml
 
@@ -60,19 +61,33 @@ def parse_config(
         known, rest = parser.parse_known_args(argv)
     except argparse.ArgumentError as error:
         raise UserError(f"the command line: {error}; --help lists the options") from None
-    file = known.config
-    in_file = {} if file is None else read_yaml(Path(file))
     given = {key: value for key, value in vars(known).items() if key not in not_ours and value is not None}
     typed = {key: CommandLineText(value) for key, value in (given | pair_up(rest)).items()}
-    layers = [Layer("the command line", typed)]
+    return new_config(known.config, Layer("the command line", typed), script)
+
+
+def new_config(file: str | Path | None, given: Layer, script: Script) -> Config:
+    """Build a validated config from a YAML file and options that win over it.
+
+    Args:
+        file: the user's, or the name of a shipped one; None for the defaults.
+        given: the options, from the command line or a call.
+        script: whose options are known.
+
+    Raises:
+        UserError: as `parse_config`.
+    """
+    layers, in_file = [given], {}
     if file is not None:
+        file = find_shipped(file, "configs")
+        in_file = read_yaml(file)
         layers.insert(0, Layer(str(file), in_file))
     config, stated = combine(layers, script)
     left_out = leave_out(config, stated, [layer.place for layer in layers])
     if left_out and os.environ.get("RANK", "0") == "0":
         print("\n".join(left_out))
     if not config.training.run_name:
-        stem = "run" if file is None else Path(file).stem
+        stem = "run" if file is None else file.stem
         usual = str(in_file.get("dataset", DataConfig().dataset))
         config.training.run_name = default_run_name(stem, usual, config)
     validate(config)
@@ -221,7 +236,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"--config: no such file: {path}; the shipped ones are in configs/") from None
+        raise UserError(
+            f"--config: no such file: {path}; the shipped ones are in {shipped_root() / 'configs'}"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--config: cannot read {path}: {error}") from error
     except yaml.YAMLError as error:
@@ -252,8 +269,7 @@ def set_option(config: Config, key: str, value: Any, place: str) -> None:
         config.training.extra |= stated_value(key, value, place)
         return
     if elsewhere:
-        module = "opinionlm.experiments.pretrain_domain" if elsewhere[0] == "pretrain" else f"{elsewhere[0]}.py"
-        hint = f"it belongs to {module}; leave it out here"
+        hint = f"it belongs to {elsewhere[0]}.py; leave it out here"
     elif key in OLD_NAMES:
         hint = OLD_NAMES[key]
     else:

@@ -22,7 +22,7 @@ from opinionlm.config.trainer_arguments import FIXED, HONOURED, OWN_FIELDS, REFU
 
 INTRODUCTION = """# The fields of TrainingArguments
 
-`train_classifier.py`, `train_instruct.py` and pretraining (`python -m opinionlm.experiments.pretrain_domain`) take
+`train_classifier.py`, `train_instruct.py` and pretraining (`python pretrain.py`) take
 fields of `transformers.TrainingArguments` from a YAML file or the command line, typed by the field: `1e-6` is a
 number, `no` is a word, mappings are written `{num_cycles: 2}`. Every field of the installed class is in one of the
 four lists below; a test fails on one that is in none. What cannot be honoured is refused in one line before anything

@@ -25,6 +25,7 @@ from opinionlm.data.spec_checks import check_spec
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.data.yaml_text import require_written_text
 from opinionlm.errors import UserError
+from opinionlm.utils.shipped import find_shipped
 from opinionlm.utils.yaml import as_list, build, check_keys, convert, is_folder_name, load_yaml
 
 
@@ -42,7 +43,7 @@ def load_spec(
         UserError: no such file, not YAML, unknown or missing keys, values of the wrong kind, or settings that
             contradict each other. The message names the file and the key.
     """
-    path = Path(path)
+    path = find_shipped(path, "configs/datasets")
     raw = _read(path)
     if "base" in raw:
         base = _read(path.parent / str(raw["base"]))

@@ -28,13 +28,13 @@ from opinionlm.config.method_options import RobustConfig
 from opinionlm.config.parser import parse_config
 from opinionlm.errors import UserError, run_script
 from opinionlm.runs.lock import locked
+from opinionlm.utils.shipped import script_environment
 
 if TYPE_CHECKING:
     import numpy as np
 
     from opinionlm.data.taxonomy import Taxonomy
 
-ROOT = Path(__file__).resolve().parents[2]
 SOFT_LABELS = "soft_labels.csv"
 
 
@@ -160,7 +160,8 @@ def train(path: Path) -> None:
     Raises:
         UserError: it failed; what it printed says why.
     """
-    code = subprocess.run([sys.executable, str(ROOT / "train_classifier.py"), "--config", str(path)]).returncode
+    command = [sys.executable, "-m", "opinionlm", "train_classifier", "--config", str(path)]
+    code = subprocess.run(command, env=script_environment()).returncode
     if code != 0:
         raise UserError(f"{path}: training ended with exit code {code}, see above; give the command again to go on")
 

@@ -29,8 +29,7 @@ from opinionlm.experiments.grid import Cell, Table
 from opinionlm.runs.folder import require_same_evaluation
 from opinionlm.runs.lock import locked
 from opinionlm.utils.files import write_text
-
-ROOT = Path(__file__).resolve().parents[2]
+from opinionlm.utils.shipped import script_environment
 
 
 @dataclass(frozen=True)
@@ -175,7 +174,8 @@ def run_all(runs: Sequence[Run], jobs: int, force: bool) -> dict[str, str]:
     """
     folder = runs[0].folder.parent.parent
     folder.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads_per_job(jobs)))}
+    threads = os.environ.get("OMP_NUM_THREADS", str(threads_per_job(jobs)))
+    environment = script_environment() | {"OMP_NUM_THREADS": threads}
     failed: dict[str, str] = {}
     # Waits for another call, and for runs that outlived a killed one: they have inherited the lock.
     with locked(folder / "grid", wait=True, inherited=True) as lock, ThreadPoolExecutor(jobs) as pool:
@@ -251,7 +251,8 @@ class Children:
         run.log_file.parent.mkdir(parents=True, exist_ok=True)
         content = yaml.safe_dump(run.options() | ({"overwrite": True} if force else {}), sort_keys=False)
         write_text(run.config_file, f"# python {run.cell.script} --config {run.config_file}\n{content}")
-        command = [sys.executable, str(ROOT / run.cell.script), "--config", str(run.config_file.resolve())]
+        command = [sys.executable, "-m", "opinionlm", run.cell.script.removesuffix(".py")]
+        command += ["--config", str(run.config_file.resolve())]
         self.progress.started(run.folder.name, run.log_file)
         started = time.monotonic()
         with open(run.log_file, "wb") as log:

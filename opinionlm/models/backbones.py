@@ -25,6 +25,7 @@ from transformers import (
 
 from opinionlm.errors import UserError
 from opinionlm.models.quantization import disable_avx512_packing, nf4_config
+from opinionlm.utils.shipped import find_shipped
 
 if TYPE_CHECKING:
     from opinionlm.config.options import ModelConfig
@@ -124,7 +125,7 @@ def read_model_config(model: ModelConfig) -> PreTrainedConfig:
     Raises:
         UserError: neither a directory with a ``config.json`` nor a model that the hub (or its cache) has.
     """
-    name = model.model_name_or_path
+    name = str(find_shipped(model.model_name_or_path))
     if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
         raise UserError(f"model_name_or_path: {name} has no config.json; give a directory written by save_pretrained")
     try:
@@ -274,7 +275,7 @@ def load_what_is_there(
     """
     try:
         loaded, report = auto_class.from_pretrained(
-            model.model_name_or_path,
+            str(find_shipped(model.model_name_or_path)),
             config=config,
             revision=model.model_revision,
             trust_remote_code=model.trust_remote_code,

@@ -71,7 +71,7 @@ class Holder:
 
 def this_process() -> Holder:
     """This process as a holder."""
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    command = f"{Path(sys.argv[0]).name} {shlex.join(sys.argv[1:])}"
     number, now = os.getpid(), f"{datetime.now():%Y-%m-%d %H:%M:%S}"
     return Holder(socket.gethostname(), machine_identity(), number, process_start(number), now, command)
 

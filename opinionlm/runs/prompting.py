@@ -49,6 +49,7 @@ from opinionlm.runs.results import score_lines
 from opinionlm.tasks.generation import GenerationTask, shown_metrics
 from opinionlm.training.cost import peak_memory_mb, reset_peak_memory
 from opinionlm.utils.files import write_json
+from opinionlm.utils.shipped import find_shipped
 
 EVALUATED = ("validation", "test")
 DEFAULT_BUDGET = 8192
@@ -192,7 +193,7 @@ def load_entailment(config: Config, model_config: PreTrainedConfig) -> PreTraine
         model_config._attn_implementation = options.attn_implementation
     try:
         model, report = AutoModelForSequenceClassification.from_pretrained(
-            options.model_name_or_path,
+            str(find_shipped(options.model_name_or_path)),
             config=model_config,
             revision=options.model_revision,
             trust_remote_code=options.trust_remote_code,

@@ -42,6 +42,8 @@ def processor_name() -> str:
 def git_commit() -> str | None:
     """Commit of this checkout, with ``-dirty`` when files differ from it; None outside git."""
     repository = Path(__file__).resolve().parents[2]
+    if not (repository / ".git").exists():
+        return None  # an installed package may lie below somebody else's repository
     try:
         answer = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40"],

@@ -22,10 +22,10 @@ from transformers import (
 )
 
 import predict
+import pretrain
 import train_classifier
 import train_instruct
 from opinionlm.evaluation.decisions import AnswerRule
-from opinionlm.experiments import pretrain_domain
 from opinionlm.inference.saved_decision import keep_members
 from tests.classifier_runs import drawn_posts, write_posts
 from tests.task_data import write_prepared
@@ -213,8 +213,8 @@ def main() -> None:
         ),
         "instruct_t5",
     )
-    pretrain = {k: v for k, v in encoder.items() if k not in ("report_to", "cache_dir")}
-    shutil.copytree(run(pretrain_domain.main, **pretrain, run_name="domain") / "model", SAVED / "pretrained")
+    options = {k: v for k, v in encoder.items() if k not in ("report_to", "cache_dir")}
+    shutil.copytree(run(pretrain.main, **options, run_name="domain") / "model", SAVED / "pretrained")
 
     next((SAVED / "prepared").iterdir()).rename(SAVED / "prepared_posts")
     resumable(decoder | instruct, encoder, decoder)

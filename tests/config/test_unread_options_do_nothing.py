@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 import prompt
-import train_classifier
 import train_instruct
 from opinionlm.config.config import GROUPS, Config, declared, default_of, scripts_of
 from opinionlm.config.parser import parse_config
@@ -70,7 +69,7 @@ def config_of(kind: str, options: dict[str, Any], setting: dict[str, str], outpu
 def run(config: Config) -> dict[str, Any]:
     match config.script:
         case "train_classifier":
-            return train_classifier.train(config)
+            return train_one(config)
         case "train_instruct":
             return train_instruct.train(config)
     from opinionlm.runs.prompting import load_model, open_run, open_task, run_prompting

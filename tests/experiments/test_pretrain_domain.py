@@ -15,8 +15,8 @@ from transformers import AutoModel, AutoModelForMaskedLM
 from opinionlm.config.parser import parse_config
 from opinionlm.data.prepared import PreparedDataset, load_prepared
 from opinionlm.errors import UserError
-from opinionlm.experiments.pretrain_domain import main
 from opinionlm.models.generative import generative_class
+from opinionlm.scripts.pretrain import main
 from opinionlm.training.pretraining import (
     TextCollator,
     encode_texts,

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import pytest
 
+import pretrain
 import prompt
 import train_classifier
 import train_instruct
 from opinionlm.config.parser import parse_config
 from opinionlm.errors import UserError
-from opinionlm.experiments import cross_fit, pretrain_domain
+from opinionlm.experiments import cross_fit
 from opinionlm.runs import lock as run_lock
 from opinionlm.runs.folder import is_finished
 from opinionlm.runs.lock import Held, folders_of, lock_of, locked, process_start, this_process
@@ -78,7 +79,7 @@ def test_the_second_start_is_refused_and_changes_nothing(setting, tmp_path) -> N
     [
         (train_instruct.main, "r"),
         (prompt.main, "r"),
-        (pretrain_domain.main, "r"),
+        (pretrain.main, "r"),
         (cross_fit.main, "r-crossfit"),
         (train_classifier.main, "r"),
     ],

@@ -19,6 +19,7 @@ import yaml
 
 from opinionlm.data.encoding.special_tokens import PromptPieces, from_data, plain
 from opinionlm.errors import UserError
+from opinionlm.utils.shipped import find_shipped
 from opinionlm.utils.yaml import load_yaml
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def load_template(path: str | Path) -> PromptTemplate:
     Raises:
         UserError: no such file, not YAML, an unknown key, a value of the wrong kind, or a field missing or unknown.
     """
-    place = Path(path)
+    place = find_shipped(path, "configs/prompts")
     try:
         content = load_yaml(place.read_text(encoding="utf-8"))
     except FileNotFoundError:

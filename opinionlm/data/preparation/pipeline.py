@@ -25,7 +25,15 @@ from opinionlm.data.preparation.deduplication import drop_copies, drop_leaks
 from opinionlm.data.preparation.empty_splits import require_split_rows
 from opinionlm.data.preparation.ledger import Ledger
 from opinionlm.data.preparation.report import write_report
-from opinionlm.data.preparation.rows import RejectWriter, RowReader, Source, find_sources, given_splits, split_numbers
+from opinionlm.data.preparation.rows import (
+    RejectWriter,
+    RowReader,
+    Source,
+    find_data,
+    find_sources,
+    given_splits,
+    split_numbers,
+)
 from opinionlm.data.preparation.split_files import SplitFiles
 from opinionlm.data.preparation.splits import share_warnings, stratified_split, tie_problem, time_split
 from opinionlm.data.preparation.task_pipeline import fill_task
@@ -64,7 +72,7 @@ def prepare(
     Raises:
         UserError: the data or the settings cannot be used, or the folder cannot be written.
     """
-    data_dir, output_dir = Path(data_dir), Path(output_dir)
+    data_dir, output_dir = find_data(spec, data_dir), Path(output_dir)
     sources = find_sources(spec, data_dir)
     fingerprint = fingerprint_of(spec, data_dir)
     if not force and is_current(output_dir, fingerprint):
@@ -121,6 +129,7 @@ def fingerprint_of(spec: DatasetSpec, data_dir: Path) -> str:
     """A hash of everything that decides the output: settings, file contents, tokenizer and code version."""
     settings = {k: v for k, v in spec.to_dict().items() if k not in ("description", "licence")}
     parts: dict[str, object] = {"version": PIPELINE_VERSION, "ftfy": version("ftfy"), "spec": settings}
+    data_dir = find_data(spec, data_dir)
     sources = find_sources(spec, data_dir)
     paths = [data_dir / source.name for source in sources if not source.from_hub]
     if not paths and spec.hub is not None and Path(spec.hub.path).is_dir():

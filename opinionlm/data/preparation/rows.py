@@ -26,6 +26,7 @@ from opinionlm.data.readers.records import Record, Reject, SourceNotes, read_fil
 from opinionlm.data.readers.timestamps import epoch_seconds, is_date
 from opinionlm.data.spec import SPLITS, DatasetSpec
 from opinionlm.errors import UserError
+from opinionlm.utils.shipped import shipped_root
 
 BATCH_ROWS = 1_000
 BATCH_CHARACTERS = 4_000_000
@@ -100,6 +101,14 @@ class RejectWriter:
     def close(self) -> None:
         """Flush and close the file."""
         self._file.close()
+
+
+def find_data(spec: DatasetSpec, data_dir: str | Path) -> Path:
+    """The folder of a data set's files: the given one, or, where ``data`` has none of them, that of bundled posts."""
+    place, shipped = Path(data_dir), shipped_root() / "data"
+    if place == Path("data") and not any((place / file.path).exists() for file in spec.files):
+        return shipped if any((shipped / file.path).exists() for file in spec.files) else place
+    return place
 
 
 def find_sources(spec: DatasetSpec, data_dir: Path) -> list[Source]:

@@ -17,19 +17,17 @@ from tokenizers import Tokenizer
 
 from opinionlm.data.encoding.special_tokens import read_backend_as_text
 from opinionlm.errors import UserError
+from opinionlm.utils.shipped import find_shipped, shipped_root
 
-REPOSITORY = Path(__file__).resolve().parents[3]
 DIGEST_BYTES = 16
 # Between the parts of a row where they count as one; the id is beyond every vocabulary.
 SEPARATOR, SEPARATOR_ID = "\x1f", 2**32 - 1
 
 
 def find_tokenizer(name_or_path: str) -> Path | None:
-    """The local folder of a tokenizer (relative to the working folder or to the repository); None for a hub name."""
-    for folder in (Path(name_or_path), REPOSITORY / name_or_path):
-        if folder.is_dir():
-            return folder
-    return None
+    """The folder of a tokenizer, the user's or a shipped one; None for a hub name."""
+    folder = find_shipped(name_or_path)
+    return folder if folder.is_dir() else None
 
 
 def load_tokenizer(name_or_path: str) -> Tokenizer:
@@ -42,7 +40,7 @@ def load_tokenizer(name_or_path: str) -> Tokenizer:
     is_path = name_or_path.count("/") > 1 or name_or_path.startswith(("models/", "outputs/", ".", "/"))
     if folder is None and is_path:
         raise UserError(
-            f"tokenizer_name_or_path: there is no folder {name_or_path} here or in {REPOSITORY}; give "
+            f"tokenizer_name_or_path: there is no folder {name_or_path} here or in {shipped_root()}; give "
             "another one with --tokenizer_name_or_path"
         )
     try:

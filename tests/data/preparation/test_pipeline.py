@@ -373,12 +373,13 @@ def test_help_is_quick_and_lists_every_step(repository):
     from dataclasses import fields
 
     from opinionlm.data.cleaning import Cleaning
+    from opinionlm.scripts.preprocess import build_parser
 
-    code = "import sys; sys.argv.append('--help'); import preprocess; "
-    code += "preprocess.build_parser().format_help(); print(*sys.modules)"
+    code = "import sys; sys.argv.append('--help'); from opinionlm.scripts.preprocess import build_parser; "
+    code += "build_parser().format_help(); print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=repository, check=True)
     assert not {"torch", "transformers", "datasets", "pyarrow", "matplotlib"} & set(run.stdout.split())
-    text = preprocess.build_parser().format_help()
+    text = build_parser().format_help()
     for item in fields(Cleaning):
         assert f"--{item.name}" in text
 

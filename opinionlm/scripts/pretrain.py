@@ -1,6 +1,6 @@
 """Go on with a model's pretraining on the texts of a training split, without their labels, before it is fine-tuned.
 
-    python -m opinionlm.experiments.pretrain_domain --config configs/pretrain_cryptoqa.yaml
+    python pretrain.py --config configs/pretrain_cryptoqa.yaml
     python train_classifier.py --dataset <the same YAML> --model_name_or_path outputs/pretrain_cryptoqa-seed42/model …
 
 Encoders (BERT, RoBERTa, ModernBERT, MiniLM) fill in masked words, causal models (GPT-2, Llama, Gemma) write the next
@@ -16,7 +16,6 @@ from typing import Any
 
 from opinionlm.config.config import Config
 from opinionlm.config.parser import parse_config
-from opinionlm.errors import run_script
 from opinionlm.runs.lock import locked_run
 
 
@@ -122,7 +121,3 @@ def pretrain(config: Config) -> dict[str, Any] | None:
         f"  python train_classifier.py --dataset {data.dataset} --model_name_or_path {folder} …"
     )
     return metrics
-
-
-if __name__ == "__main__":
-    run_script(main)

@@ -1,0 +1,128 @@
+"""The public functions of the package on models that were saved before and on small runs."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import opinionlm
+import predict
+from opinionlm import UserError
+from opinionlm.inference.predictions import ScorePrediction, TagPrediction
+from opinionlm.utils.shipped import script_environment
+
+SAVED = Path(__file__).resolve().parent / "assets" / "saved"
+TEXTS = ["Is this coin still worth holding?", "", "good good"]
+
+
+def rows_of_predict(folder: Path, tmp_path: Path, *options: str) -> list[dict[str, str]]:
+    """What predict.py writes for `TEXTS`."""
+    with open(tmp_path / "in.csv", "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["id", "text"], *enumerate(TEXTS)])
+    arguments = ["--model", str(folder), "--input", str(tmp_path / "in.csv"), "--output", str(tmp_path / "out.csv")]
+    predict.main([*arguments, "--device", "cpu", "--text_column", "text", *options])
+    with open(tmp_path / "out.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("name", ["classifier", "classifier_lora", "instruct", "instruct_t5"])
+def test_predictions_are_those_of_predict_py(name: str, tmp_path: Path) -> None:
+    found = opinionlm.load(SAVED / name, device="cpu").predict(TEXTS)
+    expected = rows_of_predict(SAVED / name, tmp_path)
+    assert found[1] is None and expected[1]["predicted"] == ""
+    for one, row in zip(found[::2], expected[::2], strict=True):
+        assert (one.label or "") == row["predicted"]
+        assert list(one.levels) == [row[column] for column in row if column.startswith("level") and row[column]]
+        if "confidence" in row:
+            assert one.confidence == float(row["confidence"])
+            assert one.probabilities == {
+                column.removeprefix("probability_"): float(row[column])
+                for column in row
+                if column.startswith("probability_")
+            }
+        else:
+            assert one.answer == row["answer"] and one.confidence is None and one.probabilities is None
+
+
+def test_several_models_are_averaged(tmp_path: Path) -> None:
+    (found,) = opinionlm.load(SAVED / "ensemble", device="cpu").predict(TEXTS[:1])
+    row = rows_of_predict(SAVED / "ensemble", tmp_path)[0]
+    assert found.label == row["predicted"] and found.confidence == float(row["confidence"])
+
+
+def test_label_sets_and_abstention() -> None:
+    predictor = opinionlm.load(SAVED / "classifier", device="cpu", label_sets=0.9, abstain_below=1.0)
+    (found,) = predictor.predict(TEXTS[:1])
+    assert found.label is None and found.levels == () and set(found.label_set) <= set(found.probabilities)
+
+
+def test_tags_and_scores() -> None:
+    (tagged,) = opinionlm.load(SAVED / "token", device="cpu").predict(["Anna lives in Rome"])
+    assert isinstance(tagged, TagPrediction) and len(tagged.tags) == 4 and tagged.unread_words == 0
+    predictor = opinionlm.load(SAVED / "similarity", device="cpu")
+    (scored,) = predictor.predict(["a cat"], pairs=["a dog"])
+    assert isinstance(scored, ScorePrediction) and isinstance(scored.score, float)
+    for options, said in [({}, "reads pairs of texts"), ({"pairs": ["a", "b"]}, "2 for 1 texts")]:
+        with pytest.raises(UserError, match=said):
+            predictor.predict(["a cat"], **options)
+
+
+def test_platforms() -> None:
+    predictor = opinionlm.load(SAVED / "classifier_platforms", device="cpu")
+    platform = predictor.labeller.platforms[0]
+    (found,) = predictor.predict(TEXTS[:1], platforms=[platform])
+    assert found.label
+    with pytest.raises(UserError, match="'nowhere' is none of"):
+        predictor.predict(TEXTS[:1], platforms=["nowhere"])
+    with pytest.raises(UserError, match="platform"):
+        predictor.predict(TEXTS[:1])
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: opinionlm.load(), "no folder was given"),
+        (lambda: opinionlm.load("nowhere"), "no such folder: nowhere"),
+        (lambda: opinionlm.train("nowhere.yaml"), "no such file: nowhere.yaml"),
+        (lambda: opinionlm.train("quickstart", lerning_rate=1), "lerning_rate: unknown option; did you mean"),
+        (lambda: opinionlm.train(learning_rate="fast"), "the call: learning_rate"),
+        (lambda: opinionlm.prompt(shots="ten"), "the call: shots"),
+        (lambda: opinionlm.compare(["one"]), "at least two folders"),
+        (lambda: opinionlm.prepare("nowhere.yaml"), "nowhere.yaml"),
+    ],
+)
+def test_mistakes_are_user_errors(call, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        call()
+
+
+def test_one_string_is_no_list() -> None:
+    with pytest.raises(UserError, match="give a list of texts"):
+        opinionlm.load(SAVED / "classifier", device="cpu").predict("one text")
+
+
+def test_train_twice_and_compare(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = opinionlm.prepare("sample", num_proc=1)
+    assert data.folder == Path("outputs/data/sample") and set(data.dataset) == {"train", "validation", "test"}
+    assert data.report["name"] == "sample" and len(data.dataset["train"]) > len(data.dataset["test"]) > 0
+    options = {"dataset": str(data.folder), "engine": "tfidf", "report_to": "none"}
+    first = opinionlm.train(run_name="a", **options)
+    assert opinionlm.train(run_name="a", **options) == first and 0 < first["test"]["macro_f1"] < 1
+    opinionlm.train(run_name="b", class_weights="none", **options)
+    found = opinionlm.compare(["outputs/a", "outputs/b"])
+    assert "macro-F1" in found.text and all(len(row) == len(found.columns) for row in found.rows)
+
+
+def test_the_import_loads_no_library_for_the_public_names() -> None:
+    code = "import opinionlm; print(sorted(opinionlm.__all__)); print(opinionlm.load.__name__)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=script_environment(), capture_output=True, text=True, check=True
+    )
+    assert "'compare', 'load', 'prepare', 'prompt', 'train', 'train_instruct'" in done.stdout
+    with pytest.raises(AttributeError):
+        opinionlm.nothing  # noqa: B018
