@@ -1,4 +1,4 @@
-"""Everything the tests share: no network, no W&B account, few threads."""
+"""Everything the tests share: no network, no W&B account, few threads, no pixels without need."""
 
 import os
 
@@ -7,10 +7,16 @@ os.environ["WANDB_MODE"] = "offline"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import gc
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
+
+# Imports and collection make a million objects that stay: looking for garbage among them takes a third of their time.
+gc.disable()
 
 # A busy machine is no failure.
 hypothesis.settings.register_profile("patient", deadline=None)
@@ -18,6 +24,38 @@ hypothesis.settings.load_profile("patient")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of every later search for garbage: Trainer searches at each start."""
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep neighbours in one process, which shares what they prepare; who is done first takes tests from the other."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log) if config.option.dist == "load" else None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def undrawn_figures() -> Iterator[None]:
+    """Leave figures undrawn, but in tests that use `drawn_figures` or `tests.drawing.drawn`."""
+    from tests.drawing import figures_saved_by, leave_a_pixel
+
+    with figures_saved_by(leave_a_pixel):
+        yield
+
+
+@pytest.fixture
+def drawn_figures(undrawn_figures: None) -> Iterator[None]:
+    """Figures are drawn in this test."""
+    from tests.drawing import drawn
+
+    with drawn():
+        yield
 
 
 @pytest.fixture(scope="session")

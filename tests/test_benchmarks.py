@@ -35,6 +35,7 @@ def test_values_that_have_to_agree() -> None:
     assert not agree("macro-F1", 0.5, 0.6, "macro-F1", tolerance=1e-3).holds
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_report_is_written_and_a_missed_goal_ends_with_one(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     good, bad = compare("good", 10.0, 4.0, "s", goal=2.0), compare("bad", 10.0, 20.0, "s", goal=2.0)
     facts = environment(threads=1, device="cpu")

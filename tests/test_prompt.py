@@ -56,6 +56,7 @@ def ask(setting: dict[str, str], **options: object) -> dict | None:
     return prompt.main([part for name, value in (setting | options).items() for part in (f"--{name}", str(value))])
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_executions_with_different_seeds(setting, tmp_path) -> None:
     options = {"output_dir": tmp_path, "run_name": "shots", "shots": 4, "seeds": "0..1", "calibration": "contextual"}
     summary = ask(setting, **options)

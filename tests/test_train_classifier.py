@@ -17,14 +17,17 @@ from sklearn.metrics import f1_score
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import predict
+import train_classifier
 from opinionlm.errors import UserError
 from opinionlm.evaluation.calibration import calibrated
 from opinionlm.training.checkpoints import seal
 from tests.classifier_runs import WORDS, command_line, train
+from tests.processes import in_two_processes
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_run_folder(setting, tmp_path, capsys) -> None:
     metrics = train(setting, output_dir=tmp_path, run_name="full_run", report_to="wandb")
     folder = tmp_path / "full_run"
@@ -190,22 +193,27 @@ def test_four_bit_recipe_end_to_end(setting, tmp_path) -> None:
     assert len(quantized_modules(loaded)) == 21
 
 
-def test_two_processes_equal_one(setting, tmp_path) -> None:
-    # accelerate's own launcher; the launch file is the shipped one. Batches of 8 in each process against 16.
+@pytest.mark.parametrize("launched", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_two_processes_equal_one(launched, setting, tmp_path) -> None:
+    # Batches of 8 in each process against 16.
     one = train(setting, output_dir=tmp_path, run_name="one", cache_frozen="off", classifier_dropout=0)
     options = {"output_dir": tmp_path, "run_name": "two", "per_device_train_batch_size": 8, "classifier_dropout": 0}
     options |= {"cache_frozen": "on", "cache_dir": tmp_path / "cache"}  # built by both processes together
-    launch = [str(Path(sys.executable).parent / "accelerate"), "launch"]
-    launch += ["--config_file", "configs/accelerate/two_cpu_processes.yaml", "--main_process_port", "0"]
-    done = subprocess.run(
-        [*launch, "train_classifier.py", *command_line(setting, **options)],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    if launched:
+        # accelerate's own launcher; the launch file is the shipped one.
+        launch = [str(Path(sys.executable).parent / "accelerate"), "launch"]
+        launch += ["--config_file", "configs/accelerate/two_cpu_processes.yaml", "--main_process_port", "0"]
+        done = subprocess.run(
+            [*launch, "train_classifier.py", *command_line(setting, **options)],
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    else:
+        in_two_processes(tmp_path, train_classifier.main, command_line(setting, **options))
     two = json.loads((tmp_path / "two" / "metrics.json").read_text())
     assert json.loads((tmp_path / "two" / "environment.json").read_text())["processes"] == 2
     assert len([folder for folder in (tmp_path / "cache").iterdir() if not folder.name.startswith(".")]) == 3

@@ -18,6 +18,7 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 import train_classifier
 from opinionlm.errors import UserError
 from tests.classifier_runs import command_line
+from tests.drawing import drawn
 from tests.task_data import TAGS, write_prepared
 from tests.tiny import save_pretrained_model, wordpiece_tokenizer
 
@@ -58,7 +59,8 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 @pytest.fixture(scope="module")
 def tagger_run(setting, tmp_path_factory) -> tuple[Path, dict]:
     output = tmp_path_factory.mktemp("tagger")
-    return output / "tags", train(setting, "token", output, "tags", num_train_epochs=6)
+    with drawn():
+        return output / "tags", train(setting, "token", output, "tags", num_train_epochs=6)
 
 
 def test_tagging_run_folder(tagger_run) -> None:
@@ -118,6 +120,7 @@ def test_cache_changes_nothing(setting, tmp_path, task, adaptation) -> None:
             assert runs["on"][split][name] == pytest.approx(value, abs=1e-5), name
 
 
+@pytest.mark.usefixtures("drawn_figures")
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
 def test_similarity_run_folder(setting, tmp_path, family) -> None:
     options = {"model_name_or_path": f"{setting['folder']}/{family}", "num_train_epochs": 5}

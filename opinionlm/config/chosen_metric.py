@@ -129,3 +129,11 @@ def chosen_metric(config: Config, primary: str, available: Collection[str]) -> C
     if training.greater_is_better is not None and (found := contradiction(name, training.greater_is_better)):
         raise UserError(f"{config.source}: {found[0]}")
     return ChosenMetric(name, direction(name) == "higher")
+
+
+def score_title(name: str) -> str:
+    """A score's name as figures and sentences write it: ``macro_f1`` → ``macro-F1``."""
+    if OF_LABEL.match(name):
+        kind, label = name.split("_", 1)
+        return f"{'F1' if kind == 'f1' else kind} of {label}"
+    return name.replace("_f1", "-F1").replace("_", " ")

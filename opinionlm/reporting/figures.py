@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from opinionlm.config.chosen_metric import OF_LABEL
+from opinionlm.config.chosen_metric import score_title
 from opinionlm.evaluation.metrics import (
     CALIBRATION_BINS,
     confidence_bin,
@@ -311,11 +311,3 @@ def drift_figure(periods: Mapping[str, Mapping[str, Any]]) -> Figure:
     axes.grid(axis="y")
     axes.legend()
     return figure
-
-
-def score_title(name: str) -> str:
-    """A score's name as figures and sentences write it: ``macro_f1`` → ``macro-F1``."""
-    if OF_LABEL.match(name):
-        kind, label = name.split("_", 1)
-        return f"{'F1' if kind == 'f1' else kind} of {label}"
-    return name.replace("_f1", "-F1").replace("_", " ")

@@ -7,12 +7,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from opinionlm.config.chosen_metric import score_title
 from opinionlm.config.config import Config
 from opinionlm.config.method_options import MethodConfig
 from opinionlm.data.cleaning import saved_steps
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.evaluation.decisions import AnswerRule
-from opinionlm.reporting.figures import score_title
 from opinionlm.tasks.base import Decision, Task
 from opinionlm.training.spending import describe_cost
 from opinionlm.training.training_facts import training_rows

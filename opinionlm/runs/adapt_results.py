@@ -13,8 +13,6 @@ from opinionlm.data.encoding.columns import flat_ids
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.quantization import weight_count
 from opinionlm.models.task_embedding import task_rows
-from opinionlm.reporting.figures import save_figure
-from opinionlm.reporting.sensitivity_figure import sensitivity_figure
 from opinionlm.training.adapt_selection import SELECTION_FILE, Choice
 from opinionlm.training.splits import Split
 
@@ -35,6 +33,9 @@ def save_preparation(
         print(table(vocabulary.sequences[:SHOWN_SEQUENCES], backend))
     if choice.selection is not None:
         choice.selection.save(folder / SELECTION_FILE)
+        from opinionlm.reporting.figures import save_figure
+        from opinionlm.reporting.sensitivity_figure import sensitivity_figure
+
         save_figure(sensitivity_figure(choice.selection), folder / "figures" / "sensitivity.png")
         texts = choice.selection.examples
         print(f"modules by sensitivity, measured on {texts:,} texts in {choice.seconds:.1f} s")

@@ -12,6 +12,7 @@ from datasets import Dataset
 from transformers.trainer_utils import TrainOutput
 
 from opinionlm.adaptation.methods import count_parameters
+from opinionlm.config.chosen_metric import score_title
 from opinionlm.config.config import Config
 from opinionlm.data.encoding.prompts import PromptEncoder
 from opinionlm.data.loading import describe_platforms
@@ -34,7 +35,6 @@ from opinionlm.reporting.figures import (
     per_class_figure,
     save_drift,
     save_figure,
-    score_title,
 )
 from opinionlm.reporting.model_card import cleaning_note, trust_section
 from opinionlm.reporting.tracking.base import Tracker

@@ -18,8 +18,6 @@ from opinionlm.inference.input_forms import save_input_forms
 from opinionlm.inference.saved_decision import keep_rule
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.quantization import quantized_modules
-from opinionlm.reporting.charts import draw
-from opinionlm.reporting.figures import learning_curves, save_drift, save_figure
 from opinionlm.reporting.model_card import model_card
 from opinionlm.reporting.tracking.base import Tracker
 from opinionlm.runs.adapt_results import adapt_parameters, tokens_per_text
@@ -188,6 +186,10 @@ def finish_run(
     Returns:
         The content of ``metrics.json``.
     """
+    # Imported here, at the end: the start of a run does not wait for matplotlib.
+    from opinionlm.reporting.charts import draw
+    from opinionlm.reporting.figures import learning_curves, save_drift, save_figure
+
     folder = task.config.run_folder
     for name, result in results.items():
         write_csv(folder / "predictions" / f"{name}.csv", *task.prediction_table(texts[name], result.predictions))

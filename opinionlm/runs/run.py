@@ -102,7 +102,7 @@ class Run:
         # Seconds of training count from here.
         self.clock = TrainingClock()
         console = ConsoleCallback([self.metric.name, *shown_metrics], self.metric.greater_is_better)
-        callbacks = [console, TrackingCallback(tracker), self.clock]
+        callbacks = [console, TrackingCallback(tracker, self.clock), self.clock]
         callbacks += training_callbacks(model, self.config.method, total_steps)
         if self.config.training.early_stopping_patience is not None:
             callbacks.append(EarlyStoppingCallback(self.config.training.early_stopping_patience))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,15 @@ class TrainingClock(TrainerCallback):
     def seconds(self) -> float:
         """Since the clock was made, and what a continued run took before."""
         return self.earlier + time.perf_counter() - self.started
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Within it no time passes: what is done there is not training."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.started += time.perf_counter() - begun
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

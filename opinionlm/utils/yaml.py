@@ -45,10 +45,12 @@ def _load(text: str, loader: type[yaml.SafeLoader] | type[yaml.BaseLoader]) -> A
     if len(text) > MAX_YAML_CHARACTERS:
         raise YamlTooLarge(f"longer than {MAX_YAML_CHARACTERS:,} characters")
     try:
-        _measure(yaml.compose(text, Loader=loader), {}, frozenset())
         constructor = loader(text)
         try:
-            return constructor.get_single_data()
+            # Reading takes nearly all the time, so what is measured is not read again.
+            node = constructor.get_single_node()
+            _measure(node, {}, frozenset())
+            return None if node is None else constructor.construct_document(node)
         finally:
             constructor.dispose()
     except RecursionError:

@@ -190,3 +190,49 @@ def test_expected_cost_has_no_offsets_and_the_others_have_one_per_leaf() -> None
         "expected_cost": 0,
     }
     assert AnswerRule() == AnswerRule(1.0, "argmax", (), None, None, ())
+
+
+def ascent_by_trial(gold: np.ndarray, probabilities: np.ndarray, penalty: float) -> np.ndarray:
+    """What the docstring of `fit_offsets` says, every candidate tried by labelling all rows anew."""
+    scores = np.log(probabilities)
+    leaves = scores.shape[1]
+    offsets, nearest = np.zeros(leaves), sorted(OFFSETS.tolist(), key=abs)
+
+    def value(shifts: np.ndarray) -> float:
+        return macro_f1(gold, (scores + shifts).argmax(axis=1), leaves) - penalty * np.abs(shifts).mean()
+
+    for _ in range(20):
+        before = offsets
+        for leaf in range(leaves):
+            for candidate in nearest:
+                trial = np.where(np.arange(leaves) == leaf, candidate, offsets)
+                if value(trial) > value(offsets) + 1e-9:
+                    offsets = trial
+        if (offsets == before).all():
+            return offsets
+    return offsets
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    # Few different probabilities, so that leaves tie, and win or lose by the order they have.
+    rows=st.lists(
+        st.tuples(st.integers(0, 2), st.lists(st.integers(1, 4), min_size=3, max_size=3)), min_size=2, max_size=9
+    ),
+    penalty=st.sampled_from([0.0, 0.01, 0.1]),
+)
+def test_offsets_are_those_of_labelling_all_rows_anew(rows: list[tuple[int, list[int]]], penalty: float) -> None:
+    gold = np.array([label for label, _ in rows])
+    weights = np.array([weights for _, weights in rows], dtype=float)
+    probabilities = weights / weights.sum(axis=1, keepdims=True)
+    found = fit_offsets(gold, probabilities, penalty)
+    np.testing.assert_allclose(found, ascent_by_trial(gold, probabilities, penalty), atol=1e-12)
+
+
+def test_of_equal_scores_the_first_leaf_wins_while_offsets_are_sought() -> None:
+    # Both leaves of row 0 are equally likely, and its label is the first one: nothing is to be gained.
+    even = np.array([[0.5, 0.5], [0.1, 0.9]])
+    assert (fit_offsets(np.array([0, 1]), even, penalty=0.0) == 0).all()
+    # Its label is the second one: the smallest step from the tie is enough.
+    offsets = fit_offsets(np.array([1, 0]), np.array([[0.5, 0.5], [0.9, 0.1]]), penalty=0.0)
+    assert np.abs(offsets).tolist() == pytest.approx([0.1, 0.0])

@@ -16,6 +16,7 @@ from opinionlm.evaluation.metrics import (
     all_scores,
     bootstrap_intervals,
     classification_scores,
+    confidence_bin,
     ece_if_calibrated,
     expected_calibration_error,
     level_scores,
@@ -199,3 +200,18 @@ def test_answers_that_name_no_leaf_are_wrong_at_every_level() -> None:
         scores = level_scores(gold, predicted, OPINIONS, level)
         assert scores[f"level{level}_macro_f1"] == pytest.approx(macro)
         assert scores[f"level{level}_accuracy"] == pytest.approx(accuracy)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_logits_of_any_size_have_probabilities_and_a_loss(dtype: type) -> None:
+    logits = np.array([[0.0, -2000.0, 0.0], [5000.0, 3000.0, 3000.0], [-9e4, -9e4, -9e4]], dtype=dtype)
+    np.testing.assert_array_equal(softmax(logits), [[0.5, 0, 0.5], [1, 0, 0], [1 / 3, 1 / 3, 1 / 3]])
+    # Of the second row 2,000 nats, of the others log 2 and log 3; the last one counts twice.
+    loss = weighted_log_loss(np.array([0, 1, 2]), logits, np.array([1.0, 1.0, 2.0]))
+    assert loss == pytest.approx((np.log(2) + 2000 + 2 * np.log(3)) / 4)
+
+
+def test_bins_by_hand() -> None:
+    confidences = np.array([0.0, 1e-9, 0.25, 0.2500001, 0.5, 0.75, 0.7500001, 1.0, 1.0000001])
+    assert confidence_bin(confidences, 4).tolist() == [0, 0, 0, 1, 1, 2, 3, 3, 3]
+    assert confidence_bin(np.array([0.0, 0.3, 1.0]), 1).tolist() == [0, 0, 0]

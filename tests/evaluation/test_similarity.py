@@ -78,3 +78,12 @@ def test_fifty_errors_unless_told() -> None:
     gold = np.arange(60.0)
     names = [str(at) for at in range(60)]
     assert len(largest_errors(ScorePredictions(names, names, gold, np.zeros(60))).rows) == 50
+
+
+def test_eight_steps_of_float32_are_one_score() -> None:
+    """Just below 1 float32 has steps of 2^-24, half its eps: sixteen of them are rounding, seventeen an order."""
+    gold = np.arange(4.0)
+    for steps, correlation in ((16, 0.0), (17, 1.0)):
+        predicted = 1.0 - 2.0**-24 * np.array([steps, steps / 2, steps / 4, 0])
+        scores = similarity_scores(gold, predicted)
+        assert scores["spearman"] == pytest.approx(correlation) and (scores["pearson"] > 0.9) == bool(correlation)

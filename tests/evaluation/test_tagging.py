@@ -126,3 +126,13 @@ def test_fifty_mistakes_at_most_the_surest_first() -> None:
         confidence[0] = (at * 7 % 60) / 60
     shown = [row[3] for row in confident_tag_mistakes(split).rows]
     assert len(shown) == 50 and shown == sorted(shown, reverse=True) and shown[0] == pytest.approx(59 / 60)
+
+
+def test_tokenizers_that_put_nothing_before_the_first_word() -> None:
+    """GPT-2's first token is a word's: position 0 is read like any other."""
+    summaries = np.zeros((2, 3, 3))
+    summaries[0, :, 0], summaries[0, :, 1] = [1, 2, 3], [0.7, 0.8, 0.9]
+    result = tag_predictions(TAGS, [["a", "b"], ["c"]], [[1, 2], [0]], [np.array([0, 1]), np.array([-1])], summaries)
+    assert [row.tolist() for row in result.predicted] == [[1, 2], [0]]
+    assert [row.tolist() for row in result.confidence] == [[0.7, 0.8], [0.0]]
+    assert [row.tolist() for row in result.unread] == [[False, False], [True]] and result.unread_words == 1

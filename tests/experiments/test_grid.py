@@ -230,6 +230,7 @@ def test_an_unknown_scale_is_named(tmp_path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("drawn_figures")
 def test_a_killed_grid_goes_on_where_it_was(tmp_path, capsys) -> None:
     axes = {"Rate": {"one": {"learning_rate": 1e-4}, "two": {"learning_rate": 1e-3}}}
     options = SPEC["options"] | {"prepared_dir": str(tmp_path / "data"), "cache_dir": str(tmp_path / "cache")}

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wandb.sdk.launch.sweeps.utils import load_sweep_config
 
 from opinionlm.config.parser import parse_config
 from opinionlm.reporting.tracking.wandb import wandb_run_id
@@ -33,6 +32,9 @@ def extremes(parameter: dict[str, Any]) -> list[Any]:
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_a_sweep_file(path: Path, monkeypatch) -> None:
+    # Imported late: it brings W&B's whole launcher with it, two seconds for every process that collects the tests.
+    from wandb.sdk.launch.sweeps.utils import load_sweep_config
+
     monkeypatch.chdir(ROOT)
     sweep = load_sweep_config(str(path))
     assert sweep is not None and sweep.keys() <= KEYS and {"program", "method", "metric", "parameters"} <= sweep.keys()

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.processes import CONTEXT
+
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree", "os.link", "os.symlink"}
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.faults.preloaded"])
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def run(job: Job, kill_at: int = 0, kill_after: float = 0.0, signal_at: int = 0,
     Returns:
         The exit code, negative for the signal that ended it.
     """
-    child = _CONTEXT.Process(target=_child, args=(job, kill_at, kill_after, signal_at, number))
+    child = CONTEXT.Process(target=_child, args=(job, kill_at, kill_after, signal_at, number))
     child.start()
     child.join(240)
     if child.exitcode is None:
@@ -79,6 +79,10 @@ def picked(found: Sequence[str], part: str, count: int, seed: int) -> list[int]:
 
 
 def _child(job: Job, kill_at: int, kill_after: float, signal_at: int, number: int) -> None:
+    from matplotlib.figure import Figure
+
+    from tests.drawing import leave_a_pixel
+
     os.setsid()
     # Shells start what runs in the background with Ctrl-C ignored, and so would the tests' children.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -89,6 +93,7 @@ def _child(job: Job, kill_at: int, kill_after: float, signal_at: int, number: in
     os.dup2(log, 2)
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115 — the child's own, until it ends
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+    Figure.savefig = leave_a_pixel
     for name in job.patches:
         getattr(importlib.import_module("tests.faults.patches"), name)()
     _Watch(job, kill_at, kill_after, signal_at, number).start()

@@ -16,6 +16,7 @@ from opinionlm.reporting.figures import (
 )
 
 LABELS = ["noise", "pump & dump", "$BTC or $ETH", "Größe"]
+pytestmark = pytest.mark.usefixtures("drawn_figures")
 
 
 def texts(figure: Figure) -> list[str]:

@@ -19,8 +19,10 @@ from opinionlm.config.config import Config
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.errors import UserError
 from opinionlm.evaluation.class_predictions import SplitPredictions, confident_mistakes, per_class_table
+from opinionlm.reporting.tracking import wandb as tracking_wandb
 from opinionlm.reporting.tracking.base import GuardedTracker, NoTracking
 from opinionlm.reporting.tracking.open import TrackingCallback, open_tracking
+from opinionlm.training.callbacks import TrainingClock
 from opinionlm.utils.markdown import markdown
 
 LABELS = ["noise", "buy", "sell"]
@@ -65,7 +67,7 @@ class State:
 
 def log_a_run(tracker) -> None:
     """What Trainer and the training script log in a run of two epochs."""
-    callback, state = TrackingCallback(tracker), State()
+    callback, state = TrackingCallback(tracker, TrainingClock()), State()
     for step, logs in (
         (10, {"loss": 1.5, "learning_rate": 5e-5, "grad_norm": 1.0, "epoch": 0.5, "train_runtime": 3.0}),
         (20, {"eval_macro_f1": 0.25, "eval_loss": 1.4, "epoch": 1.0}),
@@ -293,12 +295,24 @@ def test_of_two_trackers_the_one_that_works_goes_on(folder, monkeypatch, capfd) 
 def test_a_tracker_that_cannot_start_leaves_the_other(folder, monkeypatch, capfd) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
     (folder / "tensorboard").write_text("in the way")
-    assert isinstance(open_tracking(config(folder, "wandb", "tensorboard"), folder, ENVIRONMENT), NoTracking)
-    assert "TensorBoard: no tracking, the run goes on (" in capfd.readouterr().err
+    log_a_run(open_tracking(config(folder, "wandb", "tensorboard"), folder, ENVIRONMENT))
+    assert capfd.readouterr().err.count("TensorBoard: no tracking, the run goes on (") == 1
     (folder / "tensorboard").unlink()
-    tracker = open_tracking(config(folder, "wandb", "tensorboard"), folder, ENVIRONMENT)
-    assert isinstance(tracker, GuardedTracker) and tracker.name == "TensorBoard"
-    tracker.finish()
+    log_a_run(open_tracking(config(folder, "wandb", "tensorboard"), folder, ENVIRONMENT))
+    assert not (folder / "wandb").exists() and len(list((folder / "tensorboard").iterdir())) == 1
+
+
+def test_wandb_starts_with_the_first_log_and_off_the_clock(folder, monkeypatch, capfd) -> None:
+    """Nothing of it stands before the first step, and its start is no time of training."""
+    monkeypatch.setattr(tracking_wandb, "start_wandb", lambda *_: time.sleep(0.3))
+    clock = TrainingClock()
+    tracker = open_tracking(config(folder), folder, ENVIRONMENT)
+    callback, state = TrackingCallback(tracker, clock), State()
+    state.log_history = []
+    callback.on_train_begin(None, state, None)
+    assert tracker.inner is None
+    callback.on_log(None, state, None, {"loss": 1.5})
+    assert tracker.inner is not None and clock.seconds < 0.2
 
 
 def test_a_resumed_run_gets_what_is_missing_and_nothing_twice(folder, capfd) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from opinionlm.errors import UserError
 from opinionlm.training.losses.chunked import chunked_cross_entropy
 from tools.gemma3_mini import __main__ as pretrain_miniature
+from tools.gemma3_mini import card as miniature_card
 from tools.gemma3_mini.corpus import SOURCES, clean, detokenise, load_corpus
 from tools.gemma3_mini.tokenizer import train_tokenizer
 from tools.gemma3_mini.training import document_losses, encode, learning_rate_at, pack
@@ -270,6 +271,13 @@ def small_run(data, output, *more):
     pretrain_miniature.main(arguments)
 
 
+@pytest.fixture
+def one_sample(monkeypatch):
+    """Models continue one prompt instead of all, one token at a time."""
+    monkeypatch.setattr(miniature_card, "PROMPTS", miniature_card.PROMPTS[:1])
+
+
+@pytest.mark.usefixtures("drawn_figures", "one_sample")
 def test_script_trains_resumes_exactly_and_writes_a_card(tiny_data, tmp_path):
     from safetensors.torch import load_file
 
@@ -296,6 +304,7 @@ def test_random_weights_option_writes_the_same_architecture(folder, tmp_path):
     }
 
 
+@pytest.mark.usefixtures("one_sample")
 def test_user_mistakes_are_one_line(tmp_path, tiny_data):
     with pytest.raises(UserError, match="--data_dir"):
         pretrain_miniature.main(["--output_dir", str(tmp_path / "x")])

@@ -204,6 +204,20 @@ def test_rotation_deletes_nothing_below_the_limit(tmp_path) -> None:
     assert {path.name for path in folder.iterdir()} == {"checkpoint-4", "checkpoint-6"}
 
 
+@pytest.mark.parametrize("best", [None, 1, 4, 7])
+@pytest.mark.parametrize("limit", range(1, 10))
+def test_as_many_checkpoints_stay_as_asked_for(limit: int, best: int | None, tmp_path) -> None:
+    for step in range(1, 8):
+        write(tmp_path, step, best or 0)
+    folder = tmp_path / "r" / "checkpoints"
+    rotate(folder, limit, best)
+    left = sorted(int(path.name.split("-")[1]) for path in folder.iterdir())
+    # The newest ones, of which the oldest makes room for the best one where that is older still.
+    newest = list(range(8 - min(limit, 7), 8))
+    expected = newest if best is None or best in newest else sorted([best, *(newest[1:] or [7])])
+    assert left == expected
+
+
 def test_sealing_again_takes_in_what_came_since(tmp_path) -> None:
     path = write(tmp_path, 4, 4)
     (path / "later").write_text("x")

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +14,7 @@ from opinionlm.data.encoding.collators import PadCollator
 from opinionlm.training.batching import BatchPlan, EncodedTexts
 from opinionlm.training.losses.base import ExampleLoss, WeightedCrossEntropy, inverse_frequency_weights
 from opinionlm.training.trainer import OpinionTrainer
+from tests.processes import in_two_processes
 from tests.tiny import tiny_classifier
 
 WEIGHTS = torch.tensor([0.2, 0.9, 2.4, 0.5])
@@ -111,36 +108,21 @@ def test_accumulation_equals_one_big_batch(batch: int, accumulation: int, count:
     assert_same(first_step(tmp_path, batch, accumulation, count), reference(count))
 
 
+def shared_step(*arguments) -> tuple[float, dict[str, torch.Tensor], int]:
+    """What `first_step` gives in one of several processes, and their number."""
+    return *first_step(*arguments), torch.distributed.get_world_size()
+
+
 # 13 examples leave one process with a filler: every example still counts exactly once.
 @pytest.mark.parametrize(
     ("batch", "accumulation", "count"),
-    [pytest.param(8, 1, 16, marks=pytest.mark.slow), pytest.param(4, 2, 16, marks=pytest.mark.slow), (2, 4, 13)],
+    [(8, 1, 16), (4, 2, 16), (2, 4, 13)],
 )
 def test_two_processes_equal_one_big_batch(batch: int, accumulation: int, count: int, tmp_path) -> None:
-    script = tmp_path / "two.py"
-    script.write_text(
-        f"""
-import json, os, sys, torch, torch.distributed as dist
-sys.path.insert(0, {str(Path(__file__).resolve().parents[2])!r})
-from pathlib import Path
-from tests.training.test_exact_loss import first_step
-loss, gradients = first_step(Path({str(tmp_path)!r}), {batch}, {accumulation}, {count})
-if os.environ["RANK"] == "0":
-    torch.save(gradients, {str(tmp_path / "gradients.pt")!r})
-    json.dump({{"loss": loss, "world": dist.get_world_size()}}, open({str(tmp_path / "loss.json")!r}, "w"))
-dist.barrier()
-os._exit(0)
-"""
-    )
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-3000:]
-    answer = json.loads((tmp_path / "loss.json").read_text())
-    assert answer["world"] == 2
-    gradients = torch.load(tmp_path / "gradients.pt", weights_only=True)
+    loss, gradients, world = in_two_processes(tmp_path, shared_step, tmp_path, batch, accumulation, count)
+    assert world == 2
     gradients = {name.removeprefix("module."): gradient for name, gradient in gradients.items()}
-    assert_same((answer["loss"], gradients), reference(count))
+    assert_same((loss, gradients), reference(count))
 
 
 def test_weights_by_hand() -> None:

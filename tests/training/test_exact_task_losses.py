@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +15,7 @@ from opinionlm.data.encoding.collators import PadCollator
 from opinionlm.training.batching import BatchPlan, EncodedTexts, ignored_label
 from opinionlm.training.losses.base import ExampleLoss, MeanSquaredError, WeightedCrossEntropy
 from opinionlm.training.trainer import OpinionTrainer
+from tests.processes import in_two_processes
 from tests.tiny import TAGS, tiny_scorer, tiny_tagger
 from tests.training.test_exact_loss import Spy, assert_same
 
@@ -110,28 +108,16 @@ def test_accumulation_equals_one_big_batch(task: Task, batch: int, accumulation:
     assert_same(first_step(tmp_path, task, batch, accumulation, count), reference(task, count))
 
 
+def shared_steps(folder: Path) -> tuple[dict[str, tuple[float, dict]], int]:
+    """What `first_step` gives for both tasks in one of several processes, and their number."""
+    steps = {task: first_step(folder, task, 2, 4, 13) for task in ("token", "similarity")}
+    return steps, torch.distributed.get_world_size()
+
+
 def test_two_processes_equal_one_big_batch(tmp_path) -> None:
     # 13 examples leave one process with a filler: every label still counts exactly once.
-    script = tmp_path / "two.py"
-    script.write_text(
-        f"""
-import os, sys, torch, torch.distributed as dist
-sys.path.insert(0, {str(Path(__file__).resolve().parents[2])!r})
-from pathlib import Path
-from tests.training.test_exact_task_losses import first_step
-steps = {{task: first_step(Path({str(tmp_path)!r}), task, 2, 4, 13) for task in ("token", "similarity")}}
-if os.environ["RANK"] == "0":
-    torch.save(steps | {{"world": dist.get_world_size()}}, {str(tmp_path / "steps.pt")!r})
-dist.barrier()
-os._exit(0)
-"""
-    )
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-3000:]
-    steps = torch.load(tmp_path / "steps.pt", weights_only=True)
-    assert steps.pop("world") == 2
+    steps, world = in_two_processes(tmp_path, shared_steps, tmp_path)
+    assert world == 2
     for task, (loss, gradients) in steps.items():
         gradients = {name.removeprefix("module."): gradient for name, gradient in gradients.items()}
         assert_same((loss, gradients), reference(task, 13))

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +18,7 @@ from opinionlm.models.generative import generative_class
 from opinionlm.training.batching import BatchPlan
 from opinionlm.training.instruct_trainer import InstructSplit, InstructTexts, InstructTrainer
 from opinionlm.training.losses.token import SupervisedCrossEntropy, TokenCrossEntropy
+from tests.processes import in_two_processes
 from tests.tiny import tiny_config
 from tests.training.test_exact_loss import Spy, assert_same
 
@@ -120,39 +118,24 @@ def test_accumulation_equals_one_big_batch(family: str, batch: int, accumulation
     assert_same(first_step(tmp_path, family, batch, accumulation, 14), reference(family, 14))
 
 
-@pytest.mark.parametrize("family", ["gemma3_text", pytest.param("t5", marks=pytest.mark.slow)])
+def shared_step(folder: Path, family: str) -> tuple[float, dict, list, float, int]:
+    """What a step and an evaluation give in one of several processes, and their number."""
+    loss, gradients = first_step(folder, family, 2, 4, 14)
+    trainer = trainer_of(folder, family, 2, 4, 14, [])
+    judged = trainer.judge(trainer.eval_dataset, trainer.predict_answers)
+    return loss, gradients, judged.predictions, judged.loss, torch.distributed.get_world_size()
+
+
+@pytest.mark.parametrize("family", ["gemma3_text", "t5"])
 def test_two_processes_equal_one_big_batch(family: str, tmp_path) -> None:
     # 14 examples of which 13 can be learned leave one process with a filler.
-    script = tmp_path / "two.py"
-    script.write_text(
-        f"""
-import json, os, sys, torch, torch.distributed as dist
-sys.path.insert(0, {str(Path(__file__).resolve().parents[2])!r})
-from pathlib import Path
-from tests.training.test_instruct_trainer import first_step, trainer_of
-loss, gradients = first_step(Path({str(tmp_path)!r}), {family!r}, 2, 4, 14)
-trainer = trainer_of(Path({str(tmp_path)!r}), {family!r}, 2, 4, 14, [])
-judged = trainer.judge(trainer.eval_dataset, trainer.predict_answers)
-if os.environ["RANK"] == "0":
-    torch.save(gradients, {str(tmp_path / "gradients.pt")!r})
-    answer = {{"loss": loss, "predictions": judged.predictions, "validation": judged.loss}}
-    json.dump(answer | {{"world": dist.get_world_size()}}, open({str(tmp_path / "loss.json")!r}, "w"))
-dist.barrier()
-os._exit(0)
-"""
-    )
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-3000:]
-    answer = json.loads((tmp_path / "loss.json").read_text())
-    assert answer["world"] == 2
-    gradients = torch.load(tmp_path / "gradients.pt", weights_only=True)
+    loss, gradients, predictions, validation, world = in_two_processes(tmp_path, shared_step, tmp_path, family)
+    assert world == 2
     gradients = {name.removeprefix("module."): gradient for name, gradient in gradients.items()}
-    assert_same((answer["loss"], gradients), reference(family, 14))
+    assert_same((loss, gradients), reference(family, 14))
     # Every process judges a share of the split, and gets the whole.
-    assert answer["predictions"] == [sum(prompt) for prompt in examples(14)["prompt_ids"]]
-    assert answer["validation"] == pytest.approx(reference(family, 14)[0], abs=1e-5)
+    assert predictions == [sum(prompt) for prompt in examples(14)["prompt_ids"]]
+    assert validation == pytest.approx(reference(family, 14)[0], abs=1e-5)
 
 
 def test_validation_loss_is_that_of_the_whole_split(tmp_path) -> None:

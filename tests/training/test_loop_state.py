@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import random
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -74,3 +76,24 @@ def test_callbacks_remember_and_whether_training_was_to_end() -> None:
     control.should_training_stop = True
     keep_callbacks(state, [waiting, control])
     assert has_stopped(state)
+
+
+@dataclass
+class Planted:
+    """Makes a file when it is unpickled by something that runs what a file says."""
+
+    path: str
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+@pytest.mark.parametrize("name", ["loop_state.pt", "random_0.pt"])
+def test_a_checkpoint_runs_no_code(name: str, tmp_path) -> None:
+    optimizer, scheduler = optimizer_after(1)
+    save_progress(tmp_path, optimizer, scheduler, TrainerState(global_step=1), process=0)
+    content = torch.load(tmp_path / name, weights_only=True)
+    torch.save(content | {"more": Planted(str(tmp_path / "planted"))}, tmp_path / name)
+    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        load_progress(tmp_path, optimizer, scheduler, process=0)
+    assert not (tmp_path / "planted").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -165,3 +166,16 @@ def test_steps_are_as_many_as_asked_for_and_the_plan_holds_their_epochs() -> Non
 def test_steps_of_a_run(epochs: float, accumulation: int, max_steps: int, steps: int) -> None:
     told = arguments(num_train_epochs=epochs, gradient_accumulation_steps=accumulation, max_steps=max_steps)
     assert optimizer_steps(planned(), told) == steps
+
+
+@pytest.mark.parametrize(("steps", "accumulation"), [(50, 1), (25, 2), (41, 1), (1, 1), (13, 4)])
+def test_no_epoch_of_a_run_has_more_batches_than_its_plan(steps: int, accumulation: int, monkeypatch) -> None:
+    """Of five epochs the last one has a batch more: a plan that had not looked at it would come out too short."""
+    whole = [np.array([at]) for at in range(11)]
+    monkeypatch.setattr(BatchPlan, "cut", lambda self, epoch: whole[: 11 if epoch == 4 else 10])
+    plan = planned(
+        *("--max_tokens_per_batch", "60", "--max_steps", str(steps)),
+        *("--gradient_accumulation_steps", str(accumulation)),
+    )
+    for epoch in range(math.ceil(steps / math.ceil(len(plan) / accumulation))):
+        assert len(plan.batches(epoch)) == len(plan)

@@ -15,6 +15,7 @@ from opinionlm.utils import figure_text
 from opinionlm.utils.figure_text import make_readable, spelled
 
 LABELS = ["正面", "负面", "🚀 up", "محايد", "Ünïcode ₿", "ขึ้น"]
+pytestmark = pytest.mark.usefixtures("drawn_figures")
 
 
 @pytest.fixture(autouse=True)

@@ -2,25 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from opinionlm.config.config import Config
+from opinionlm.data.prepared import PreparedDataset
 from opinionlm.errors import UserError
+from opinionlm.evaluation.predictions import Predictions
 from opinionlm.reporting.tracking.base import (
     CLOSING,
     TENSORBOARD,
     GuardedTracker,
     NoTracking,
+    Point,
     SeveralTrackers,
     Tracker,
     curves,
     one_line,
     say,
 )
+from opinionlm.training.callbacks import TrainingClock
+
+
+class LateTracker(Tracker):
+    """Opens a tracker when there is something to log: its start does not stand before the first optimizer step.
+
+    Args:
+        open_tracker: opens it; called once.
+    """
+
+    def __init__(self, open_tracker: Callable[[], Tracker]) -> None:
+        self.open_tracker = open_tracker
+        self.inner: Tracker | None = None
+        self.history: Sequence[Point] | None = None
+
+    def opened(self) -> Tracker:
+        """The tracker, opened now if it was not; it is told of the beginning of training that it missed."""
+        if self.inner is None:
+            self.inner = self.open_tracker()
+            if self.history is not None:
+                self.inner.begin(self.history)
+        return self.inner
+
+    def begin(self, history: Sequence[Point]) -> None:
+        """Keep for later."""
+        self.history = history
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Pass on."""
+        self.opened().log(metrics, step)
+
+    def summarise(self, values: Mapping[str, Any]) -> None:
+        """Pass on."""
+        self.opened().summarise(values)
+
+    def log_predictions(self, split: str, predictions: Predictions) -> None:
+        """Pass on."""
+        self.opened().log_predictions(split, predictions)
+
+    def log_artifacts(self, prepared: PreparedDataset, best: Path) -> None:
+        """Pass on."""
+        self.opened().log_artifacts(prepared, best)
+
+    def finish(self, failed: bool = False) -> None:
+        """Pass on; a run that failed before anything was logged is a failed run there too."""
+        self.opened().finish(failed)
 
 
 def open_tracking(config: Config, run_folder: Path, environment: Mapping[str, Any]) -> Tracker:
@@ -41,7 +91,8 @@ def open_tracking(config: Config, run_folder: Path, environment: Mapping[str, An
     for name in config.tracking.report_to:
         match name:
             case "wandb":
-                trackers.append(open_wandb(config, run_folder, environment))
+                # Its start takes seconds.
+                trackers.append(LateTracker(partial(open_wandb, config, run_folder, environment)))
             case "tensorboard":
                 trackers.append(open_tensorboard(config, run_folder, environment))
     started = [tracker for tracker in trackers if not isinstance(tracker, NoTracking)]
@@ -94,16 +145,18 @@ class TrackingCallback(TrainerCallback):
 
     Args:
         tracker: where to.
+        clock: of the training, which stands still meanwhile.
     """
 
-    def __init__(self, tracker: Tracker) -> None:
-        self.tracker = tracker
+    def __init__(self, tracker: Tracker, clock: TrainingClock) -> None:
+        self.tracker, self.clock = tracker, clock
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Tell what an interrupted run has logged up to where it goes on."""
-        self.tracker.begin([(int(entry["step"]), points) for entry in state.log_history if (points := curves(entry))])
+        with self.clock.stopped():
+            self.tracker.begin([(int(each["step"]), points) for each in state.log_history if (points := curves(each))])
 
     def on_log(
         self,
@@ -114,7 +167,8 @@ class TrackingCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Called after every logging step and evaluation, and once more by Trainer when training is over."""
-        if CLOSING in (logs or {}):
-            self.tracker.summarise({name: value for name, value in logs.items() if name.startswith("train_")})
-        elif points := curves(logs or {}):
-            self.tracker.log(points, state.global_step)
+        with self.clock.stopped():
+            if CLOSING in (logs or {}):
+                self.tracker.summarise({name: value for name, value in logs.items() if name.startswith("train_")})
+            elif points := curves(logs or {}):
+                self.tracker.log(points, state.global_step)

@@ -12,7 +12,6 @@ from torch.utils.tensorboard import SummaryWriter
 
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.evaluation.predictions import Predictions
-from opinionlm.reporting.charts import draw
 from opinionlm.reporting.tracking.base import Point, Tracker, flatten, is_number
 from opinionlm.utils.markdown import markdown
 
@@ -64,6 +63,9 @@ class TensorBoardTracking(Tracker):
 
     def log_predictions(self, split: str, predictions: Predictions) -> None:
         """Log the figures, and the tables as text."""
+        # Imported here, at the end: the start of a run does not wait for matplotlib.
+        from opinionlm.reporting.charts import draw
+
         for name, chart in predictions.charts().items():
             self.writer.add_figure(f"{split}/{name}", draw(chart), self.last_step)
         for name, table in predictions.tables().items():

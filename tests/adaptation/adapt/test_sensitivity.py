@@ -176,6 +176,7 @@ def test_equal_scores_go_to_the_lower_block() -> None:
     assert [module.rank for module in selection.modules] == list(range(1, count + 1))
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_selection_is_reproducible_and_saved(tmp_path: Path) -> None:
     first, second = (
         select_modules(model, measured(model), 0.4) for model in (tiny_classifier("bert"), tiny_classifier("bert"))

@@ -59,6 +59,7 @@ def assert_no_text_in_two_places(data) -> None:
     assert len(set(texts)) == len(texts)
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_the_whole_way(raw_spec, tmp_path):
     bad = ('"open quote,0,,', "a,b", "unknown,9,,", "deep,0,1,", "shallow,2,,", " ,0,,", "half,2,0,")
     write_posts(tmp_path / "reddit.csv", 300, 1)
@@ -144,7 +145,10 @@ def test_processes_that_die_while_starting_end_in_an_error(raw_spec, tmp_path):
         f"folder = Path({str(tmp_path)!r})\n"
         "prepare(load_spec(folder / 'posts.yaml'), folder, folder / 'out', num_proc=2)\n"
     )
-    done = subprocess.run([sys.executable, "-"], input=script, capture_output=True, text=True, timeout=120)
+    environment = os.environ | {"OPINIONLM_WITHOUT_MODELS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-"], input=script, capture_output=True, text=True, timeout=120, env=environment
+    )
     assert done.returncode == 1
     assert "UserError: a cleaning process died" in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["posts.yaml", "reddit.csv"]

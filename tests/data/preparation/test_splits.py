@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opinionlm.data.preparation.splits import SMALL, group_split, stratified_split, time_split
+from opinionlm.data.preparation.splits import (
+    SMALL,
+    group_split,
+    share_warnings,
+    stratified_split,
+    tie_problem,
+    time_split,
+)
 
 SHARES = [0.7, 0.2, 0.1]
 
@@ -110,3 +117,51 @@ def test_time_by_hand() -> None:
     assert time_split(np.array([1, 2, 3, 3, 3, 3, 8, 8, 9, 9]), [0.4, 0.4, 0.2]).tolist() == [0, 0] + [1] * 6 + [2, 2]
     # Shares too small for a row: no split stays empty where there are as many times as splits.
     assert time_split(np.array([1, 2, 3]), [0.98, 0.01, 0.01]).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("rows", "warned"),
+    # Of 40 rows 16, 16 and 8 are asked for. From half of that to twice of that is as asked for.
+    [
+        ([16, 16, 8], []),
+        ([8, 16, 16], []),
+        ([7, 17, 16], ["train has 18% of the rows instead of 40%: why"]),
+        ([15, 8, 17], ["test has 42% of the rows instead of 20%: why"]),
+        ([32, 4, 4], ["validation has 10% of the rows instead of 40%: why"]),
+        (
+            [33, 3, 4],
+            ["train has 82% of the rows instead of 40%: why", "validation has 8% of the rows instead of 40%: why"],
+        ),
+        # An empty split is told elsewhere.
+        ([20, 20, 0], []),
+        ([40, 0, 0], ["train has 100% of the rows instead of 40%: why"]),
+    ],
+)
+def test_splits_that_are_far_from_their_shares(rows: list[int], warned: list[str]) -> None:
+    assigned = np.repeat(np.arange(3), rows)
+    assert share_warnings(assigned, ["train", "validation", "test"], [0.4, 0.4, 0.2], "why") == warned
+
+
+def test_no_rows_are_far_from_nothing() -> None:
+    assert share_warnings(np.array([], dtype=int), ["train", "test"], [0.9, 0.1], "why") == []
+
+
+def test_times_that_are_too_few() -> None:
+    day = 86_400
+    assert tie_problem(np.array([0, day, 2 * day]), 3) == tie_problem(np.array([0, 0, day]), 2) == ""
+    assert tie_problem(np.array([0, 0, 0]), 2) == (
+        "3 rows have the time 1970-01-01T00:00:00Z; rows of one time stay together, "
+        "so that one time cannot fill 2 splits"
+    )
+    assert tie_problem(np.array([day, 0, 0]), 3) == (
+        "2 rows have the time 1970-01-01T00:00:00Z and 1 rows have the time 1970-01-02T00:00:00Z; "
+        "rows of one time stay together, so that 2 times cannot fill 3 splits"
+    )
+
+
+@pytest.mark.parametrize("shares", [[0.7, 0.2, 0.1], [0.2, 0.3, 0.5], [0.1, 0.1, 0.8], [1 / 3, 1 / 3, 1 / 3]])
+def test_the_first_splits_are_filled_first_whatever_the_shares(shares: list[float]) -> None:
+    for rows, expected in ((1, [1, 0, 0]), (2, [1, 1, 0]), (3, [1, 1, 1])):
+        labels = np.zeros(rows, dtype=int)
+        for seed in range(3):
+            assert counts(stratified_split(labels, labels, shares, seed, ["rare"])[0]) == expected

@@ -161,6 +161,7 @@ def test_periods_are_as_short_as_rows_allow() -> None:
     assert periods(january + march[:1], 3) == {}
 
 
+@pytest.mark.usefixtures("drawn_figures")
 def test_scores_of_a_period_are_those_of_its_rows() -> None:
     taxonomy = Taxonomy.from_tree({"noise": None, "subjective": ["positive", "negative"]})
     gold, predicted = np.random.default_rng(0).integers(0, 3, (2, 120))

@@ -81,3 +81,28 @@ def test_hidden_layers_are_refused() -> None:
     model = tiny_classifier("bert", head_hidden_sizes=[8])
     with pytest.raises(UserError, match="linear head"):
         fit_head(model, {}, balanced=True, score=macro_f1)
+
+
+def test_thirteen_half_decades_are_tried() -> None:
+    assert len(GRID) == 13 and GRID[0] == pytest.approx(1e-3) and GRID[6] == 1.0 and GRID[-1] == pytest.approx(1e3)
+    assert (np.array(GRID[1:]) / GRID[:-1]).tolist() == pytest.approx([10**0.5] * 12)
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+def test_classes_are_balanced_where_asked_for(balanced: bool) -> None:
+    """At its optimum an unpenalised regression gives each class as much probability as its rows have weight."""
+    features, labels = clouds(2, 400, 3)
+    keep = (labels == 0) | (np.arange(400) % 4 == 0)
+    features, labels = features[keep], labels[keep]
+    fit = fit_logistic((features, labels), (features, labels), 2, balanced, macro_f1, grid=(1e4,))
+    logits = fit.logits(features)
+    rare = 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
+    weights = (
+        np.where(labels == 1, (labels == 0).sum() / (labels == 1).sum(), 1.0) if balanced else np.ones(len(labels))
+    )
+    assert (weights * rare).sum() == pytest.approx((weights * (labels == 1)).sum(), rel=1e-3)
+
+
+def test_no_bias_reaches_a_class_without_training_rows() -> None:
+    # Lower than any logit of a trained class, and a number that bfloat16 holds exactly enough to stay finite.
+    assert ABSENT < -1e3 and np.isfinite(torch.tensor(ABSENT).bfloat16().float().item())

@@ -89,6 +89,10 @@ def test_effective_numbers_by_hand() -> None:
     assert effective_number_weights([1, 2, 10], 0.9).tolist() == pytest.approx(weights / weights.sum() * 3)
     assert effective_number_weights([4, 0, 4], 0.9).tolist() == pytest.approx([1.5, 0, 1.5])
     assert effective_number_weights([3, 7], 0.0).tolist() == pytest.approx([1, 1])
+    # By default 1,000 examples bring as much news as (1 - 0.999^1000) / 0.001, some 632.
+    one, thousand = effective_number_weights([1, 1000]).tolist()
+    assert one / thousand == pytest.approx((1 - math.exp(1000 * math.log(0.999))) * 1000, rel=1e-5)
+    assert one + thousand == pytest.approx(2)
 
 
 def test_values_by_hand() -> None:

@@ -148,3 +148,20 @@ def test_what_makes_no_sense_is_refused(arguments: list[str], message: str) -> N
     with pytest.raises(UserError) as caught:
         parse_config(arguments, "test")
     assert message in str(caught.value)
+
+
+def test_a_batch_is_read_once_unless_told() -> None:
+    loss, logits, labels = (
+        WeightedCrossEntropy(torch.ones(2)),
+        torch.tensor([[1.0, 0.0], [0.0, 2.0]]),
+        torch.tensor([0, 1]),
+    )
+
+    class Once(nn.Module):
+        def forward(self, input_ids: torch.Tensor) -> SequenceClassifierOutput:
+            assert input_ids.tolist() == [0, 1]
+            return SequenceClassifierOutput(logits=logits)
+
+    value, outputs = batch_sum(Once(), {"input_ids": torch.arange(2)}, labels, loss)
+    assert value.item() == pytest.approx(math.log(1 + math.exp(-1)) + math.log(1 + math.exp(-2)))
+    assert outputs.logits is logits

@@ -32,3 +32,14 @@ def test_value_and_gradient_are_those_of_torch(dtype: torch.dtype, chunk: int, m
     loss.backward()
     expected.backward()
     torch.testing.assert_close(logits.grad, again.grad)
+
+
+def test_sixty_four_megabytes_in_float32_at_a_time() -> None:
+    # Of Gemma's 262,144 tokens 64 rows are 2^24 numbers of four bytes; one row is taken however long it is.
+    assert [(part.start, part.stop) for part in parts(torch.empty(130, 2**18, device="meta"))] == [
+        (0, 64),
+        (64, 128),
+        (128, 192),
+    ]
+    assert len(parts(torch.empty(3, 2**24 + 1, device="meta"))) == 3
+    assert parts(torch.empty(0, 5)) == []
