@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, TrainerCallback, TrainerControl, Train
 from opinionlm.adaptation.methods import adapted_part, peft_part
 from opinionlm.config.method_options import MethodConfig
 from opinionlm.errors import UserError
-from opinionlm.models.sublayers import text_blocks
+from opinionlm.models.backbones import anatomy_of
 
 ALLOCATION = "adalora.safetensors"
 
@@ -138,7 +138,7 @@ class BlockSampling(TrainerCallback):
     """
 
     def __init__(self, model: PreTrainedModel, method: MethodConfig) -> None:
-        self.blocks = text_blocks(adapted_part(model)).blocks
+        self.blocks = anatomy_of(adapted_part(model)).blocks
         self.count, self.interval = method.lisa_blocks, method.lisa_interval
 
     def drawn(self, seed: int, interval: int) -> list[int]:

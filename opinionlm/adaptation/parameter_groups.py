@@ -14,7 +14,8 @@ from opinionlm.adaptation.methods import adapted_part
 from opinionlm.config.method_options import MethodConfig
 from opinionlm.config.options import TrainingConfig
 from opinionlm.errors import UserError
-from opinionlm.models.sublayers import normalisation_layers, text_blocks
+from opinionlm.models.backbones import anatomy_of
+from opinionlm.models.sublayers import normalisation_layers
 
 
 def parameter_groups(
@@ -32,7 +33,7 @@ def parameter_groups(
     if method.adaptation != "layerwise_lr":
         return None
     part = adapted_part(model)
-    anatomy = text_blocks(part)
+    anatomy = anatomy_of(part)
     depth: dict[nn.Parameter, int] = {}
     for place, block in enumerate(reversed(anatomy.blocks), start=1):
         depth |= dict.fromkeys(block.parameters(), place)

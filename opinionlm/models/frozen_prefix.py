@@ -14,6 +14,7 @@ from torch import nn
 
 from opinionlm.models.backbones import anatomy_of
 from opinionlm.models.classifier import stores_pooled, whole_backbone_frozen
+from opinionlm.models.families import family_of
 from opinionlm.models.stand_ins import stand_ins
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class PrefixStandIn:
 
     def __enter__(self) -> PrefixStandIn:
         """Put the stand-ins in place."""
-        first, others = stand_ins(self.model.backbone.config.model_type, self.originals)
+        first, others = stand_ins(family_of(self.model.backbone.config), self.originals)
         self.model.stored_states = first
         for index, block in enumerate([first, *others]):
             self.blocks[index] = block

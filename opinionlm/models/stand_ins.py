@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from opinionlm.models.families import Family
+
 
 class StoredStates(nn.Module):
     """Stands in for the lowest block: hands out the states set before, whatever comes in."""
@@ -77,23 +79,22 @@ class PassThroughInPair(nn.Module):
         return hidden_states, None
 
 
-def stand_ins(family: str, frozen: Sequence[nn.Module]) -> tuple[StoredStates, list[nn.Module]]:
+def stand_ins(family: Family, frozen: Sequence[nn.Module]) -> tuple[StoredStates, list[nn.Module]]:
     """What takes the place of the frozen blocks: one that hands out states, and one per other block.
 
     Args:
-        family: ``model_type`` of the backbone.
+        family: of the backbone.
         frozen: its frozen blocks, lowest first.
     """
-    match family:
-        case "t5":
-            return StoredStatesT5(frozen[0]), [PassThroughT5() for _ in frozen[1:]]
-        case "mpnet" | "deberta-v2":
-            return StoredStatesInPair(), [PassThroughInPair() for _ in frozen[1:]]
-        case "modernbert":
-            # The model asks every block which of its two masks it wants.
-            first, others = StoredStates(), [PassThrough() for _ in frozen[1:]]
-            for block, stand_in in zip(frozen, (first, *others), strict=True):
-                stand_in.attention_type = block.attention_type
-            return first, others
-        case _:
-            return StoredStates(), [PassThrough() for _ in frozen[1:]]
+    others: list[nn.Module]
+    match family.block_output:
+        case "states":
+            lowest, others = StoredStates(), [PassThrough() for _ in frozen[1:]]
+        case "pair":
+            lowest, others = StoredStatesInPair(), [PassThroughInPair() for _ in frozen[1:]]
+        case "position_bias":
+            lowest, others = StoredStatesT5(frozen[0]), [PassThroughT5() for _ in frozen[1:]]
+    for block, stand_in in zip(frozen, (lowest, *others), strict=True):
+        for name in family.block_attributes:
+            setattr(stand_in, name, getattr(block, name))
+    return lowest, others

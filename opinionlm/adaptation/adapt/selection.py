@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from opinionlm.adaptation.adapt.modules import Kind, Sublayer, sublayers_of
 from opinionlm.adaptation.adapt.sensitivity import Sensitivity
 from opinionlm.errors import UserError
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.quantization import weight_count
+from opinionlm.models.sublayers import Kind, Sublayer, sublayers_of
 from opinionlm.models.task_embedding import task_rows
 
 

@@ -12,8 +12,8 @@ from torch import nn
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from opinionlm.adaptation.adapt.modules import Sublayer
 from opinionlm.errors import UserError
+from opinionlm.models.sublayers import Sublayer
 
 Example = dict[str, torch.Tensor]
 
