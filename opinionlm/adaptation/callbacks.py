@@ -54,15 +54,6 @@ def auxiliary_loss(model: PreTrainedModel | PeftModel) -> torch.Tensor | None:
     return wrapped.active_peft_config.orth_reg_weight * torch.stack(penalties).mean()
 
 
-def current_ranks(model: PreTrainedModel | PeftModel) -> dict[str, int]:
-    """Singular values of every AdaLoRA update that are not pruned, by the name of the adapted layer."""
-    return {
-        name.split(".lora_E")[0]: int(parameter.count_nonzero())
-        for name, parameter in peft_part(model).named_parameters()
-        if name.split(".")[-2] == "lora_E"
-    }
-
-
 class RankAllocation(TrainerCallback):
     """Moves AdaLoRA's ranks to the layers that need them; without it they would never fall.
 

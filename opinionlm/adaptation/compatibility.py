@@ -19,7 +19,7 @@ def check_family(method: MethodConfig, model_config: PreTrainedConfig, generativ
         generative: whether the model writes its answer instead of having a head.
 
     Raises:
-        UserError: the method, the family, why, and what to use instead.
+        UserError: if the method cannot work on the family; says why, and what to use instead.
     """
     config = model_config.get_text_config()
     family, name = family_of(config), method.adaptation
@@ -45,7 +45,7 @@ def check_quantized(method: MethodConfig, model: PreTrainedModel) -> None:
     """Refuse DoRA on transposed weights in 4 bits, whose norms PEFT 0.21 takes along the wrong side.
 
     Raises:
-        UserError: with what works instead.
+        UserError: if both come together, with what works instead.
     """
     if method.adaptation == "dora" and family_of(model.config).transposed_weights and quantized_modules(model):
         raise UserError(
@@ -58,7 +58,7 @@ def check_length(method: MethodConfig, model_config: PreTrainedConfig, max_lengt
     """Refuse texts that, with the virtual tokens in front, may be longer than a table of learned positions.
 
     Raises:
-        UserError: with the greatest ``max_length`` that fits.
+        UserError: if they may be, with the greatest ``max_length`` that fits.
     """
     config = model_config.get_text_config()
     family = family_of(config)

@@ -38,7 +38,7 @@ def merge_adapters(model: OpinionClassifier) -> OpinionClassifier:
         A plain model without adapter and without 4-bit weights, in evaluation mode.
 
     Raises:
-        UserError: no adapter, or one that is no change of weights.
+        UserError: if there is no adapter, or one that is no change of weights.
     """
     adapter = model.config.adapter
     if adapter is None:
@@ -96,7 +96,7 @@ def merge_model_folder(source: Path, target: Path) -> None:
         target: must not exist yet.
 
     Raises:
-        UserError: the target exists, or the model cannot be merged.
+        UserError: if the target exists, or the model cannot be merged.
     """
     if target.exists():
         raise UserError(f"--merge: {target} exists already; give a new folder")

@@ -25,7 +25,7 @@ def trained_blocks(method: MethodConfig, num_blocks: int) -> int:
     """Number of top blocks whose own weights train, and which therefore are never quantised.
 
     Raises:
-        UserError: more blocks are to train, or to stay frozen, than there are.
+        UserError: if more blocks are to train, or to stay frozen, than there are.
     """
     match method.adaptation:
         case "full" | "layerwise_lr" | "adapt":
@@ -70,7 +70,7 @@ def apply_adaptation(model: OpinionClassifier, method: MethodConfig, total_steps
         total_steps: optimizer steps of the run; only AdaLoRA needs them.
 
     Raises:
-        UserError: the method cannot work on this model.
+        UserError: if the method cannot work on this model.
     """
     check_family(method, model.config.text_config, generative=False)
     check_quantized(method, model.backbone)
@@ -117,7 +117,7 @@ def adapt_generative(
         The model, wrapped by PEFT where the method is PEFT's.
 
     Raises:
-        UserError: the method cannot work on this model.
+        UserError: if the method cannot work on this model.
     """
     check_family(method, model.config, generative=True)
     check_quantized(method, model)

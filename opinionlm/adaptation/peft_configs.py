@@ -37,7 +37,7 @@ def describe_adapter(
 
     Raises:
         UserError: if the family is not known.
-        ValueError: AdaLoRA without ``total_steps``, or a method that adds nothing.
+        ValueError: if AdaLoRA lacks ``total_steps``, or the method adds nothing.
     """
     config = model_config.get_text_config()
     family = family_of(config)

@@ -101,7 +101,7 @@ def read_model_config(model: ModelConfig) -> PreTrainedConfig:
     """Read a model's configuration from a local directory or the hub, without its weights.
 
     Raises:
-        UserError: neither a directory with a ``config.json`` nor a model that the hub (or its cache) has.
+        UserError: if there is no ``config.json`` in the directory, nor such a model in the hub or its cache.
     """
     name = model.model_name_or_path
     if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
@@ -132,7 +132,7 @@ def new_backbone(
         with_pooler: keep BERT's own dense layer over the first token.
 
     Raises:
-        UserError: a pooler is asked for and the family has none.
+        UserError: if a pooler is asked for and the family has none.
     """
     text_config = config.get_text_config()
     if with_pooler:
@@ -150,7 +150,7 @@ def require_pooler(config: PreTrainedConfig) -> None:
     """Refuse ``pooling: pooler`` for a family without a pooler of its own.
 
     Raises:
-        UserError: with the poolings that every family has.
+        UserError: if the family has none, with the poolings that every family has.
     """
     if not family_of(config).pooler:
         raise UserError(
@@ -171,8 +171,8 @@ def load_backbone(model: ModelConfig, trained_blocks: int, config: PreTrainedCon
         The text backbone; parameters in ``model.dtype``, frozen linear layers in NF4 with ``load_in_4bit``.
 
     Raises:
-        UserError: no weights found, unknown family, a pooler that it does not have, or 4-bit loading that
-            bitsandbytes cannot serve.
+        UserError: if weights are missing, the family is not known or lacks the pooler asked for, or bitsandbytes
+            cannot load the model in 4 bits.
     """
     config = config if config is not None else read_model_config(model)
     with_pooler = model.pooling == "pooler"
@@ -219,7 +219,7 @@ def load_weights(
         remedy: what to do where weights are missing.
 
     Raises:
-        UserError: no weights found, some of them missing, or 4-bit loading that bitsandbytes cannot serve.
+        UserError: if weights are missing, or bitsandbytes cannot load the model in 4 bits.
     """
     loaded, missing = load_what_is_there(auto_class, model, config, dtype, extra)
     if missing:
@@ -243,7 +243,7 @@ def load_what_is_there(
         The model, and the sorted names of the weights that its folder lacks, which are random.
 
     Raises:
-        UserError: no weights found, or 4-bit loading that bitsandbytes cannot serve.
+        UserError: if no weights are there, or bitsandbytes cannot load the model in 4 bits.
     """
     try:
         loaded, report = auto_class.from_pretrained(

@@ -143,7 +143,7 @@ class OpinionClassifier(PreTrainedModel):
         problem_type: str | None = None,
     ) -> OpinionClassifier:
         """Put a new head on a loaded backbone; the arguments are those of `OpinionClassifierConfig`."""
-        # Where the weights lay on the machine that trained them is nobody else's business.
+        # The path of the weights on the training machine is not published.
         backbone.config.name_or_path = ""
         config = cls.config_class(
             text_config=backbone.config,

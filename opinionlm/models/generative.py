@@ -42,7 +42,7 @@ def load_generative(model: ModelConfig, trained_blocks: int, config: PreTrainedC
         ``model.dtype``, frozen linear layers in NF4 with ``load_in_4bit``; the output layer is never quantised.
 
     Raises:
-        UserError: an encoder-only model, no weights found, or 4-bit loading that bitsandbytes cannot serve.
+        UserError: if the model is encoder-only, has no weights, or bitsandbytes cannot load it in 4 bits.
     """
     auto_class = generative_class(config)
     dtype = torch_dtype(model.dtype)

@@ -24,7 +24,7 @@ def fills_gaps(config: PreTrainedConfig) -> bool:
     """Whether a model was pretrained on masked words (BERT and its like), not on next words.
 
     Raises:
-        UserError: an encoder-decoder, whose pretraining is neither.
+        UserError: if it is an encoder-decoder, whose pretraining is neither.
     """
     family = family_of(config)
     if family.decoder is not None:
@@ -45,7 +45,7 @@ def load_language_model(model: ModelConfig, config: PreTrainedConfig) -> tuple[P
         The model, and whether its output layer is new.
 
     Raises:
-        UserError: no weights, or some of the backbone's missing.
+        UserError: if the weights, or some of the backbone's, are missing.
     """
     if not fills_gaps(config):
         return load_generative(model, 0, config), False

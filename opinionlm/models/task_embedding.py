@@ -50,8 +50,8 @@ def add_task_rows(backbone: PreTrainedModel, count: int) -> TaskEmbedding:
     backbone.set_input_embeddings(embedding)
     if family.embedding_names is not None:
         # Saving has to know of both.
-        tied, own = family.embedding_names
-        backbone._tied_weights_keys = {f"{tied}.{part}": f"{own}.{part}" for part in ("old.weight", "rows")}
+        alias, name = family.embedding_names
+        backbone._tied_weights_keys = {f"{alias}.{part}": f"{name}.{part}" for part in ("old.weight", "rows")}
         backbone.all_tied_weights_keys = backbone.get_expanded_tied_weights_keys(all_submodels=False)
     return embedding
 

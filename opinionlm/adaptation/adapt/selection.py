@@ -135,7 +135,7 @@ def select_modules(
         standardise: whether the two measures are standardised first.
 
     Raises:
-        UserError: a budget out of range, or below the smallest sub-layer.
+        UserError: if the budget is out of range, or below the smallest sub-layer.
     """
     if not 0 < budget <= 1:
         raise UserError(

@@ -75,7 +75,7 @@ def measure_sensitivity(
         epsilon: keeps dimensions with a mean near 0 from deciding alone.
 
     Raises:
-        UserError: fewer than two examples.
+        UserError: if there are fewer than two examples.
     """
     outputs: dict[int, torch.Tensor] = {}
 
