@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, TrainerCallback, TrainerControl, Train
 from opinionlm.adaptation.methods import adapted_part, peft_part
 from opinionlm.config.method_options import MethodConfig
 from opinionlm.errors import UserError
-from opinionlm.models.sublayers import text_blocks
+from opinionlm.models.backbones import anatomy_of
 
 ALLOCATION = "adalora.safetensors"
 
@@ -52,15 +52,6 @@ def auxiliary_loss(model: PreTrainedModel | PeftModel) -> torch.Tensor | None:
             product = parameter @ parameter.T if kind == "lora_A" else parameter.T @ parameter
             penalties.append(torch.linalg.matrix_norm(product - torch.eye(len(product)).to(product)))
     return wrapped.active_peft_config.orth_reg_weight * torch.stack(penalties).mean()
-
-
-def current_ranks(model: PreTrainedModel | PeftModel) -> dict[str, int]:
-    """Singular values of every AdaLoRA update that are not pruned, by the name of the adapted layer."""
-    return {
-        name.split(".lora_E")[0]: int(parameter.count_nonzero())
-        for name, parameter in peft_part(model).named_parameters()
-        if name.split(".")[-2] == "lora_E"
-    }
 
 
 class RankAllocation(TrainerCallback):
@@ -138,7 +129,7 @@ class BlockSampling(TrainerCallback):
     """
 
     def __init__(self, model: PreTrainedModel, method: MethodConfig) -> None:
-        self.blocks = text_blocks(adapted_part(model)).blocks
+        self.blocks = anatomy_of(adapted_part(model)).blocks
         self.count, self.interval = method.lisa_blocks, method.lisa_interval
 
     def drawn(self, seed: int, interval: int) -> list[int]:

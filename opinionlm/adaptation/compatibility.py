@@ -6,6 +6,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from opinionlm.config.method_options import MethodConfig
 from opinionlm.errors import UserError
+from opinionlm.models.families import family_of
 from opinionlm.models.quantization import quantized_modules
 
 
@@ -18,22 +19,22 @@ def check_family(method: MethodConfig, model_config: PreTrainedConfig, generativ
         generative: whether the model writes its answer instead of having a head.
 
     Raises:
-        UserError: the method, the family, why, and what to use instead.
+        UserError: if the method cannot work on the family; says why, and what to use instead.
     """
     config = model_config.get_text_config()
-    family, name = config.model_type, method.adaptation
+    family, name = family_of(config), method.adaptation
 
     def refuse(reason: str, remedy: str) -> None:
-        raise UserError(f"adaptation: {name!r} cannot work on a '{family}' model: {reason}; use {remedy}")
+        raise UserError(f"adaptation: {name!r} cannot work on a '{config.model_type}' model: {reason}; use {remedy}")
 
     match name:
         case "prefix" | "p_tuning_v2":
-            if family in ("deberta-v2", "distilbert", "mpnet", "modernbert"):
+            if family.key_values is None:
                 refuse("its attention takes no keys and values from outside", "prompt, p_tuning or lora")
-            if family == "t5" and not generative:
+            if family.decoder is not None and not generative:
                 refuse("its encoder takes no keys and values from outside", "prompt, p_tuning or lora")
         case "bitfit":
-            if not has_biases(config):
+            if not family.biases:
                 refuse("it has no biases", "layernorm or ia3")
         case "head_only":
             if generative:
@@ -41,52 +42,29 @@ def check_family(method: MethodConfig, model_config: PreTrainedConfig, generativ
 
 
 def check_quantized(method: MethodConfig, model: PreTrainedModel) -> None:
-    """Refuse DoRA on a GPT-2 in 4 bits, whose transposed weights PEFT 0.21 takes the norms of along the wrong side.
+    """Refuse DoRA on transposed weights in 4 bits, whose norms PEFT 0.21 takes along the wrong side.
 
     Raises:
-        UserError: with what works instead.
+        UserError: if both come together, with what works instead.
     """
-    if method.adaptation == "dora" and model.config.model_type == "gpt2" and quantized_modules(model):
+    if method.adaptation == "dora" and family_of(model.config).transposed_weights and quantized_modules(model):
         raise UserError(
-            "load_in_4bit: adaptation 'dora' cannot work on a 4-bit 'gpt2' model, whose weights are stored "
-            "transposed; use qlora, or set load_in_4bit: false"
+            f"load_in_4bit: adaptation 'dora' cannot work on a 4-bit '{model.config.model_type}' model, whose weights "
+            "are stored transposed; use qlora, or set load_in_4bit: false"
         )
-
-
-def has_biases(config: PreTrainedConfig) -> bool:
-    """Whether a family's blocks have biases."""
-    match config.model_type:
-        case "bert" | "roberta" | "xlm-roberta" | "mpnet" | "deberta-v2" | "distilbert" | "gpt2" | "qwen2":
-            return True
-        case "llama":
-            return config.attention_bias or config.mlp_bias
-        case "modernbert":
-            return config.attention_bias or config.mlp_bias or config.norm_bias
-        case "qwen3" | "gemma2" | "gemma3_text":
-            return config.attention_bias
-        case _:
-            return False
 
 
 def check_length(method: MethodConfig, model_config: PreTrainedConfig, max_length: int) -> None:
     """Refuse texts that, with the virtual tokens in front, may be longer than a table of learned positions.
 
     Raises:
-        UserError: with the greatest ``max_length`` that fits.
+        UserError: if they may be, with the greatest ``max_length`` that fits.
     """
     config = model_config.get_text_config()
-    match config.model_type:
-        case "bert" | "distilbert" | "gpt2":
-            places = config.max_position_embeddings
-        case "roberta" | "xlm-roberta":
-            places = config.max_position_embeddings - config.pad_token_id - 1
-        case "deberta-v2" if config.position_biased_input:
-            places = config.max_position_embeddings
-        case "mpnet":
-            # It counts positions from 2, whatever its padding token is.
-            places = config.max_position_embeddings - 2
-        case _:
-            return
+    family = family_of(config)
+    if family.position_embeddings is None:
+        return
+    places = family.position_embeddings - (family.first_position or 0)
     if max_length > places:
         raise UserError(
             f"max_length: {max_length} tokens exceed the {places} positions of a '{config.model_type}' model; give at "

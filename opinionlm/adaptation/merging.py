@@ -19,6 +19,7 @@ from transformers.pytorch_utils import Conv1D
 from opinionlm.data.contamination import SEEN_TEXTS
 from opinionlm.errors import UserError
 from opinionlm.models.classifier import WORD_FILES, OpinionClassifier
+from opinionlm.models.families import family_of
 from opinionlm.models.quantization import quantized_modules
 from opinionlm.models.tagger import OpinionTagger, OpinionTaggerConfig
 from opinionlm.utils.files import partial_folder, publish
@@ -37,7 +38,7 @@ def merge_adapters(model: OpinionClassifier) -> OpinionClassifier:
         A plain model without adapter and without 4-bit weights, in evaluation mode.
 
     Raises:
-        UserError: no adapter, or one that is no change of weights.
+        UserError: if there is no adapter, or one that is no change of weights.
     """
     adapter = model.config.adapter
     if adapter is None:
@@ -50,7 +51,7 @@ def merge_adapters(model: OpinionClassifier) -> OpinionClassifier:
     wrapped: PeftModel = model.backbone
     base = wrapped.get_base_model()
     if quantized_modules(model):
-        expand_quantized(base, conv1d=base.config.model_type == "gpt2")
+        expand_quantized(base, transposed=family_of(base.config).transposed_weights)
         # PEFT wraps 4-bit layers in classes of their own, which would quantise what they merge.
         weights = model.state_dict()
         del model.config.quantization_config
@@ -63,19 +64,19 @@ def merge_adapters(model: OpinionClassifier) -> OpinionClassifier:
     return model.eval()
 
 
-def expand_quantized(model: nn.Module, conv1d: bool) -> None:
+def expand_quantized(model: nn.Module, transposed: bool) -> None:
     """Replace every 4-bit layer by a plain one with the same weights, in the data type that it computes in.
 
     Args:
         model: changed in place.
-        conv1d: GPT-2's layers, which store their weights transposed.
+        transposed: whether the plain layers are ``Conv1D``, which store their weights as ``(in, out)``.
     """
     quantized = set(quantized_modules(model))
     for name, layer in list(model.named_modules()):
         if name not in quantized:
             continue
         weight = dequantize_module_weight(layer)
-        if conv1d:
+        if transposed:
             plain: nn.Module = Conv1D(layer.out_features, layer.in_features)
             weight = weight.T
         else:
@@ -95,7 +96,7 @@ def merge_model_folder(source: Path, target: Path) -> None:
         target: must not exist yet.
 
     Raises:
-        UserError: the target exists, or the model cannot be merged.
+        UserError: if the target exists, or the model cannot be merged.
     """
     if target.exists():
         raise UserError(f"--merge: {target} exists already; give a new folder")

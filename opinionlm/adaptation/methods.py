@@ -17,7 +17,7 @@ from opinionlm.models.adapters import add_adapter
 from opinionlm.models.backbones import anatomy_of, plain_backbone
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.quantization import weight_count
-from opinionlm.models.sublayers import normalisation_layers, text_blocks
+from opinionlm.models.sublayers import normalisation_layers
 from opinionlm.models.task_embedding import task_rows
 
 
@@ -25,7 +25,7 @@ def trained_blocks(method: MethodConfig, num_blocks: int) -> int:
     """Number of top blocks whose own weights train, and which therefore are never quantised.
 
     Raises:
-        UserError: more blocks are to train, or to stay frozen, than there are.
+        UserError: if more blocks are to train, or to stay frozen, than there are.
     """
     match method.adaptation:
         case "full" | "layerwise_lr" | "adapt":
@@ -70,7 +70,7 @@ def apply_adaptation(model: OpinionClassifier, method: MethodConfig, total_steps
         total_steps: optimizer steps of the run; only AdaLoRA needs them.
 
     Raises:
-        UserError: the method cannot work on this model.
+        UserError: if the method cannot work on this model.
     """
     check_family(method, model.config.text_config, generative=False)
     check_quantized(method, model.backbone)
@@ -117,13 +117,13 @@ def adapt_generative(
         The model, wrapped by PEFT where the method is PEFT's.
 
     Raises:
-        UserError: the method cannot work on this model.
+        UserError: if the method cannot work on this model.
     """
     check_family(method, model.config, generative=True)
     check_quantized(method, model)
     match method.adaptation:
         case "top_blocks" | "bottom_frozen":
-            train_top_blocks(model, trained_blocks(method, len(text_blocks(model).blocks)))
+            train_top_blocks(model, trained_blocks(method, len(anatomy_of(model).blocks)))
         case "full" | "layerwise_lr" | "lisa" | "bitfit" | "layernorm":
             train_own_parameters(model, method)
         case _:
@@ -136,7 +136,7 @@ def adapt_generative(
 
 def train_top_blocks(model: PreTrainedModel, count: int) -> None:
     """The last blocks and the final norm train (opinion paper, section 11), nothing else does."""
-    parts = text_blocks(model)
+    parts = anatomy_of(model)
     model.requires_grad_(False)
     for block in parts.blocks[len(parts.blocks) - count :]:
         block.requires_grad_(True)

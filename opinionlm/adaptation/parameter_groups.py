@@ -14,7 +14,8 @@ from opinionlm.adaptation.methods import adapted_part
 from opinionlm.config.method_options import MethodConfig
 from opinionlm.config.options import TrainingConfig
 from opinionlm.errors import UserError
-from opinionlm.models.sublayers import normalisation_layers, text_blocks
+from opinionlm.models.backbones import anatomy_of
+from opinionlm.models.sublayers import normalisation_layers
 
 
 def parameter_groups(
@@ -32,7 +33,7 @@ def parameter_groups(
     if method.adaptation != "layerwise_lr":
         return None
     part = adapted_part(model)
-    anatomy = text_blocks(part)
+    anatomy = anatomy_of(part)
     depth: dict[nn.Parameter, int] = {}
     for place, block in enumerate(reversed(anatomy.blocks), start=1):
         depth |= dict.fromkeys(block.parameters(), place)
@@ -91,7 +92,7 @@ def check_optimizer(arguments: TrainingArguments, source: str) -> None:
         source: of the options, for errors.
 
     Raises:
-        UserError: a package, a processor or a valid value is missing.
+        UserError: if a package, a processor or a valid value is missing.
     """
     layer = nn.Linear(DUMMY_WIDTH, DUMMY_WIDTH, device=arguments.device)
     try:
@@ -121,7 +122,7 @@ def check_schedule(arguments: TrainingArguments, source: str, total_steps: int |
         total_steps: optimizer steps of the run, once they are known.
 
     Raises:
-        UserError: arguments that the schedule does not take, rates that are no numbers, or a decay that does not fit
+        UserError: if the schedule does not take the arguments, rates are no numbers, or a decay does not fit
             into the steps.
     """
     name, known = (
@@ -174,7 +175,7 @@ def check_compiler(arguments: TrainingArguments, source: str) -> None:
     """Compile a dummy layer where the model is to be compiled.
 
     Raises:
-        UserError: backend, mode or compiler are not there.
+        UserError: if backend, mode or compiler are not there.
     """
     if not arguments.torch_compile:
         return

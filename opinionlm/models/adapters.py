@@ -43,7 +43,7 @@ def add_adapter(
         type, like the head.
 
     Raises:
-        UserError: the model has no such layers.
+        UserError: if the model has no such layers.
     """
     model.requires_grad_(False)
     if adapter["method"] in ("houlsby", "pfeiffer"):

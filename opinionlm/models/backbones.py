@@ -1,8 +1,4 @@
-"""Load a backbone of any family and answer for its anatomy: blocks, final norm, embedding, width.
-
-Everything is asked of the model's own accessors (``get_decoder()``, ``config.get_text_config()``); no name of a
-module is ever matched by substring.
-"""
+"""Load a backbone of any family, and find its blocks and norms where `opinionlm.models.families` says they are."""
 
 from __future__ import annotations
 
@@ -24,37 +20,35 @@ from transformers import (
 )
 
 from opinionlm.errors import UserError
+from opinionlm.models.families import SublayerPaths, family_of
 from opinionlm.models.quantization import disable_avx512_packing, nf4_config
 from opinionlm.utils.shipped import find_shipped
 
 if TYPE_CHECKING:
     from opinionlm.config.options import ModelConfig
 
-FAMILIES = (
-    "bert, roberta, xlm-roberta, mpnet, deberta-v2, distilbert, modernbert, gpt2, llama, mistral, qwen2, qwen3, phi3, "
-    "gemma2, gemma3 (text or multimodal), t5"
-)
-
-# Families whose model can be built with a pooler of its own, a dense layer over the first token.
-WITH_POOLER = ("bert", "roberta", "xlm-roberta", "mpnet")
-
 
 @dataclass(frozen=True)
 class Anatomy:
-    """The parts of a backbone that the project works with.
+    """The parts of a text model that the project works with.
 
     Attributes:
-        blocks: the transformer blocks, lowest first.
+        blocks: the transformer blocks in the order in which a text passes them; of an encoder-decoder the encoder's,
+            then the decoder's.
+        layouts: where the sub-layers of each lie.
         before_blocks: what turns token ids into the first block's input, dropout included.
         final_norm: the normalisation after the last block, None for families that have none there.
+        norms: normalisation layers outside the blocks: of the embedding and after the last block.
         embedding: the input embedding.
         hidden_size: width of the hidden states.
         causal: whether a token sees only those before it (then the last token is the one to pool).
     """
 
     blocks: nn.ModuleList
+    layouts: tuple[tuple[SublayerPaths, ...], ...]
     before_blocks: tuple[nn.Module, ...]
     final_norm: nn.Module | None
+    norms: tuple[nn.Module, ...]
     embedding: nn.Module
     hidden_size: int
     causal: bool
@@ -65,65 +59,50 @@ def plain_backbone(backbone: PreTrainedModel | PeftModel) -> PreTrainedModel:
     return backbone.get_base_model() if isinstance(backbone, PeftModel) else backbone
 
 
-def anatomy_of(backbone: PreTrainedModel | PeftModel) -> Anatomy:
-    """Find blocks, final norm and embedding of a backbone.
+def anatomy_of(model: PreTrainedModel | PeftModel) -> Anatomy:
+    """Find blocks, norms and what lies below the blocks.
 
     Args:
-        backbone: a text model as `load_backbone` returns it, without any output layer; PEFT may have wrapped it.
+        model: a backbone as `load_backbone` returns it, or a language model with its output layer; PEFT may have
+            wrapped either.
 
     Raises:
-        UserError: the family is not known here.
+        UserError: if the family is not known.
     """
-    backbone = plain_backbone(backbone)
-    family, width = backbone.config.model_type, backbone.config.hidden_size
-    embedding = backbone.get_input_embeddings()
-    match family:
-        case "bert" | "roberta" | "xlm-roberta":
-            parts = Anatomy(backbone.encoder.layer, (backbone.embeddings,), None, embedding, width, causal=False)
-        case "mpnet":
-            # One table of relative positions serves every block, so it has to stay as it is wherever a block does.
-            before = (backbone.embeddings, backbone.encoder.relative_attention_bias)
-            parts = Anatomy(backbone.encoder.layer, before, None, embedding, width, causal=False)
-        case "distilbert":
-            parts = Anatomy(backbone.transformer.layer, (backbone.embeddings,), None, embedding, width, causal=False)
-        case "deberta-v2":
-            encoder = backbone.encoder
-            if encoder.conv is not None:
-                raise UserError(
-                    "model_name_or_path: this DeBERTa has a convolution beside its lowest block (conv_kernel_size), "
-                    "as the xlarge models of version 2 have; give one without, such as microsoft/deberta-v3-base"
-                )
-            # As in MPNet, one table of relative positions (and its norm) serves every block.
-            shared = (encoder.rel_embeddings,) if encoder.relative_attention else ()
-            shared += (encoder.LayerNorm,) if "layer_norm" in encoder.norm_rel_ebd else ()
-            before = (backbone.embeddings, *shared)
-            parts = Anatomy(encoder.layer, before, None, embedding, width, causal=False)
-        case "modernbert":
-            before = (backbone.embeddings,)
-            parts = Anatomy(backbone.layers, before, backbone.final_norm, embedding, width, causal=False)
-        case "gpt2":
-            before = (embedding, backbone.wpe, backbone.drop)
-            parts = Anatomy(backbone.h, before, backbone.ln_f, embedding, width, causal=True)
-        case "llama" | "mistral" | "qwen2" | "qwen3" | "phi3" | "gemma2" | "gemma3_text":
-            parts = Anatomy(backbone.layers, (embedding,), backbone.norm, embedding, width, causal=True)
-        case "t5":
-            # T5 has one dropout module for the input of its first block and the output of its last.
-            encoder = backbone.encoder
-            before = (embedding, encoder.dropout)
-            parts = Anatomy(encoder.block, before, encoder.final_layer_norm, embedding, width, causal=False)
-        case _:
-            raise UserError(
-                f"model_name_or_path: the model type '{family}' ({type(backbone).__name__}) is not known; looked for "
-                f"one of {FAMILIES}. Add a case to opinionlm/models/backbones.py that names its list of blocks"
-            )
-    return parts
+    model = plain_backbone(model)
+    family = family_of(model.config)
+    # A backbone without an output layer is its own decoder; an encoder has none.
+    encodes_alone = model.get_output_embeddings() is None or model.config.is_encoder_decoder
+    backbone = model if encodes_alone else model.get_decoder()
+    blocks: nn.ModuleList = backbone.get_submodule(family.blocks)
+    layouts = (family.block,) * len(blocks)
+    norms = [backbone.get_submodule(path) for path in family.embedding_norms]
+    final_norm = None if family.final_norm is None else backbone.get_submodule(family.final_norm)
+    if final_norm is not None:
+        norms.append(final_norm)
+    if family.decoder is not None and model.config.is_encoder_decoder:
+        decoder_blocks = model.get_submodule(family.decoder.blocks)
+        blocks = nn.ModuleList([*blocks, *decoder_blocks])
+        layouts += (family.decoder.block,) * len(decoder_blocks)
+        final_norm = model.get_submodule(family.decoder.final_norm)
+        norms.append(final_norm)
+    return Anatomy(
+        blocks,
+        layouts,
+        tuple(backbone.get_submodule(path) for path in family.before_blocks),
+        final_norm,
+        tuple(norms),
+        model.get_input_embeddings(),
+        model.config.get_text_config().hidden_size,
+        family.causal,
+    )
 
 
 def read_model_config(model: ModelConfig) -> PreTrainedConfig:
     """Read a model's configuration from a local directory or the hub, without its weights.
 
     Raises:
-        UserError: neither a directory with a ``config.json`` nor a model that the hub (or its cache) has.
+        UserError: if there is no ``config.json`` in the directory, nor such a model in the hub or its cache.
     """
     name = str(find_shipped(model.model_name_or_path))
     if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
@@ -154,27 +133,27 @@ def new_backbone(
         with_pooler: keep BERT's own dense layer over the first token.
 
     Raises:
-        UserError: a pooler is asked for and the family has none.
+        UserError: if a pooler is asked for and the family has none.
     """
     text_config = config.get_text_config()
     if with_pooler:
         require_pooler(text_config)
-    match text_config.model_type:
-        case "t5":
-            return AutoModelForTextEncoding.from_config(text_config, dtype=dtype)
-        case family if family in WITH_POOLER:
-            return AutoModel.from_config(text_config, dtype=dtype, add_pooling_layer=with_pooler)
-        case _:
-            return AutoModel.from_config(text_config, dtype=dtype)
+    pooler = {"add_pooling_layer": with_pooler} if family_of(text_config).pooler else {}
+    return backbone_class(text_config).from_config(text_config, dtype=dtype, **pooler)
+
+
+def backbone_class(config: PreTrainedConfig) -> type[AutoModel] | type[AutoModelForTextEncoding]:
+    """The Auto class that loads a model without its output layer; an encoder-decoder without its decoder."""
+    return AutoModel if family_of(config).decoder is None else AutoModelForTextEncoding
 
 
 def require_pooler(config: PreTrainedConfig) -> None:
     """Refuse ``pooling: pooler`` for a family without a pooler of its own.
 
     Raises:
-        UserError: with the poolings that every family has.
+        UserError: if the family has none, with the poolings that every family has.
     """
-    if config.model_type not in WITH_POOLER:
+    if not family_of(config).pooler:
         raise UserError(
             f"pooling: 'pooler' is a layer of bert, roberta and mpnet; a model of type '{config.model_type}' has "
             "none; use first, last or mean, or leave it out"
@@ -193,8 +172,8 @@ def load_backbone(model: ModelConfig, trained_blocks: int, config: PreTrainedCon
         The text backbone; parameters in ``model.dtype``, frozen linear layers in NF4 with ``load_in_4bit``.
 
     Raises:
-        UserError: no weights found, unknown family, a pooler that it does not have, or 4-bit loading that
-            bitsandbytes cannot serve.
+        UserError: if weights are missing, the family is not known or lacks the pooler asked for, or bitsandbytes
+            cannot load the model in 4 bits.
     """
     config = config if config is not None else read_model_config(model)
     with_pooler = model.pooling == "pooler"
@@ -206,17 +185,12 @@ def load_backbone(model: ModelConfig, trained_blocks: int, config: PreTrainedCon
     if model.random_weights:
         return new_backbone(config, dtype if isinstance(dtype, torch.dtype) else None, with_pooler)
     is_wrapper = config.get_text_config() is not config
-    auto_class = AutoModel
-    extra: dict[str, object] = {}
-    match config.model_type:
-        case "t5":
-            auto_class = AutoModelForTextEncoding
-        case family if family in WITH_POOLER:
-            extra["add_pooling_layer"] = with_pooler
+    extra: dict[str, object] = {"add_pooling_layer": with_pooler} if family_of(config).pooler else {}
     if model.load_in_4bit:
         skipped = [*trained_block_names(config, trained_blocks), *(["pooler"] if with_pooler else [])]
         extra["quantization_config"] = nf4_config(model, skip_modules=skipped)
-    backbone = load_weights(auto_class, model, config, dtype, extra, "is its config.json the one of these weights?")
+    remedy = "is its config.json the one of these weights?"
+    backbone = load_weights(backbone_class(config), model, config, dtype, extra, remedy)
     if is_wrapper:
         # Text-only work needs no vision tower: keeping the decoder alone saves its memory and its dead gradients.
         wrapper_config, backbone = backbone.config, backbone.get_decoder()
@@ -224,7 +198,6 @@ def load_backbone(model: ModelConfig, trained_blocks: int, config: PreTrainedCon
             backbone.config.quantization_config = wrapper_config.quantization_config
     if model.load_in_4bit:
         disable_avx512_packing(backbone)
-    anatomy_of(backbone)
     return backbone
 
 
@@ -247,7 +220,7 @@ def load_weights(
         remedy: what to do where weights are missing.
 
     Raises:
-        UserError: no weights found, some of them missing, or 4-bit loading that bitsandbytes cannot serve.
+        UserError: if weights are missing, or bitsandbytes cannot load the model in 4 bits.
     """
     loaded, missing = load_what_is_there(auto_class, model, config, dtype, extra)
     if missing:
@@ -271,7 +244,7 @@ def load_what_is_there(
         The model, and the sorted names of the weights that its folder lacks, which are random.
 
     Raises:
-        UserError: no weights found, or 4-bit loading that bitsandbytes cannot serve.
+        UserError: if no weights are there, or bitsandbytes cannot load the model in 4 bits.
     """
     try:
         loaded, report = auto_class.from_pretrained(
@@ -307,8 +280,7 @@ def trained_block_names(config: PreTrainedConfig, trained_blocks: int) -> list[s
     (``layers.25``) and the multimodal wrapper (``language_model.layers.33``); a wrong path quantises silently.
     """
     with torch.device("meta"):
-        auto_class = AutoModelForTextEncoding if config.model_type == "t5" else AutoModel
-        root = auto_class.from_config(config)
+        root = backbone_class(config).from_config(config)
         blocks = anatomy_of(root.get_decoder()).blocks
     trained = {id(block) for block in list(blocks)[len(blocks) - trained_blocks :]}
     return [name for name, module in root.named_modules() if id(module) in trained]

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from opinionlm.models.sublayers import sublayers_of, text_blocks
+from opinionlm.models.sublayers import sublayers_of
 
 Placement = Literal["houlsby", "pfeiffer"]
 
@@ -55,16 +55,13 @@ def insert_bottlenecks(model: PreTrainedModel, placement: Placement, size: int) 
     """
     text_config = model.config.get_text_config()
     adapters = []
-    for block in text_blocks(model).blocks:
-        parts = sublayers_of(text_config.model_type, block)
-        ends = [parts.feed_forward_end]
-        if placement == "houlsby":
-            ends = [*parts.attention_ends, parts.feed_forward_end]
-        for end in ends:
+    for sublayer in sublayers_of(model):
+        if placement == "houlsby" or sublayer.kind == "feed_forward":
             activation = nn.GELU() if placement == "houlsby" else nn.ReLU()
-            end.adapter = Bottleneck(text_config.hidden_size, size, activation).to(model.device, model.dtype)
-            end.register_forward_hook(adapt_output)
-            adapters.append(end.adapter)
+            adapter = Bottleneck(text_config.hidden_size, size, activation).to(model.device, model.dtype)
+            sublayer.adapter_site.adapter = adapter
+            sublayer.adapter_site.register_forward_hook(adapt_output)
+            adapters.append(adapter)
     return adapters
 
 

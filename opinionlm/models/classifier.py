@@ -21,7 +21,7 @@ from opinionlm.models.quantization import (
     name_unquantized_modules,
     quantized_modules,
 )
-from opinionlm.models.stand_ins import StoredStates
+from opinionlm.models.stand_ins import StandIn
 from opinionlm.models.task_embedding import add_task_rows
 
 # The words beside a model lie in its folder: `opinionlm.models.linear.tfidf` writes and reads them.
@@ -103,7 +103,7 @@ class OpinionClassifier(PreTrainedModel):
     def __init__(self, config: OpinionClassifierConfig, backbone: PreTrainedModel | None = None) -> None:
         super().__init__(config)
         self.prefix_blocks = 0
-        self.stored_states: StoredStates | None = None
+        self.stored_states: StandIn | None = None
         is_new = backbone is None
         if is_new:
             backbone = new_backbone(config.text_config, with_pooler=config.pooling == "pooler")
@@ -143,7 +143,7 @@ class OpinionClassifier(PreTrainedModel):
         problem_type: str | None = None,
     ) -> OpinionClassifier:
         """Put a new head on a loaded backbone; the arguments are those of `OpinionClassifierConfig`."""
-        # Where the weights lay on the machine that trained them is nobody else's business.
+        # The path of the weights on the training machine is not published.
         backbone.config.name_or_path = ""
         config = cls.config_class(
             text_config=backbone.config,

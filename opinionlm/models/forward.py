@@ -8,7 +8,8 @@ import torch
 from peft import PeftModel, PeftType
 from transformers import PreTrainedModel
 
-from opinionlm.models.backbones import anatomy_of, plain_backbone
+from opinionlm.models.backbones import plain_backbone
+from opinionlm.models.families import family_of
 
 
 def hidden_states(
@@ -25,7 +26,7 @@ def hidden_states(
         backbone: a text backbone, plain or adapted by PEFT.
         input_ids: token ids ``(batch, length)``, padded on either side.
         attention_mask: ``(batch, length)``, 1 at tokens and 0 at padding.
-        token_type_ids: segments ``(batch, length)``; only BERT has embeddings for them, the others ignore them.
+        token_type_ids: segments ``(batch, length)``; families without embeddings for them ignore them.
 
     Returns:
         ``(batch, length, hidden)``; what stands at padding means nothing.
@@ -89,26 +90,19 @@ def position_arguments(backbone: PreTrainedModel, attention_mask: torch.Tensor) 
     Returns:
         ``{"position_ids": (batch, length)}``, empty for families with relative positions only.
     """
-    positions = (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
-    match backbone.config.model_type:
-        case "t5":
-            return {}
-        case "roberta" | "xlm-roberta":
-            return {"position_ids": positions + backbone.config.pad_token_id + 1}
-        case "mpnet":
-            # Its padding index is 1 whatever the configuration says.
-            return {"position_ids": positions + 2}
-        case _:
-            return {"position_ids": positions}
+    first = family_of(backbone.config).first_position
+    if first is None:
+        return {}
+    return {"position_ids": (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0) + first}
 
 
 def segment_arguments(backbone: PreTrainedModel, token_type_ids: torch.Tensor | None) -> dict[str, torch.Tensor]:
-    """``{"token_type_ids": …}`` for BERT, whose embeddings tell the texts of a pair apart; empty for the others."""
-    if token_type_ids is None or backbone.config.model_type != "bert":
+    """``{"token_type_ids": …}`` for families whose embeddings tell the texts of a pair apart, empty for the others."""
+    if token_type_ids is None or not family_of(backbone.config).segments:
         return {}
     return {"token_type_ids": token_type_ids}
 
 
 def cache_arguments(backbone: PreTrainedModel) -> dict[str, bool]:
-    """Keep decoders from collecting keys and values that nobody will read."""
-    return {"use_cache": False} if anatomy_of(backbone).causal else {}
+    """Keep decoders from collecting keys and values that are never read."""
+    return {"use_cache": False} if family_of(backbone.config).causal else {}

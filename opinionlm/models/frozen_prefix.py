@@ -14,7 +14,8 @@ from torch import nn
 
 from opinionlm.models.backbones import anatomy_of
 from opinionlm.models.classifier import stores_pooled, whole_backbone_frozen
-from opinionlm.models.stand_ins import stand_ins
+from opinionlm.models.families import family_of
+from opinionlm.models.stand_ins import StandIn
 
 if TYPE_CHECKING:
     from opinionlm.models.classifier import OpinionClassifier
@@ -83,10 +84,10 @@ class PrefixStandIn:
 
     def __enter__(self) -> PrefixStandIn:
         """Put the stand-ins in place."""
-        first, others = stand_ins(self.model.backbone.config.model_type, self.originals)
-        self.model.stored_states = first
-        for index, block in enumerate([first, *others]):
-            self.blocks[index] = block
+        family = family_of(self.model.backbone.config)
+        for index, block in enumerate(self.originals):
+            self.blocks[index] = StandIn(family, block)
+        self.model.stored_states = self.blocks[0]
         return self
 
     def __exit__(self, *exception: object) -> None:

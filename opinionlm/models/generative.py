@@ -18,23 +18,15 @@ from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
-    Gemma3ForCausalLM,
     PreTrainedConfig,
     PreTrainedModel,
-)
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
 )
 
 from opinionlm.config.options import ModelConfig
 from opinionlm.errors import UserError
-from opinionlm.models.backbones import load_weights, torch_dtype
+from opinionlm.models.backbones import anatomy_of, load_weights, torch_dtype
+from opinionlm.models.families import family_of
 from opinionlm.models.quantization import disable_avx512_packing, nf4_config, quantized_modules
-from opinionlm.models.sublayers import text_blocks
-
-# Families whose class for causal models is meant for a decoder half of something else: they see both sides.
-ENCODER_ONLY = frozenset({"bert", "roberta", "xlm-roberta", "mpnet", "deberta-v2", "distilbert", "modernbert"})
 
 
 def load_generative(model: ModelConfig, trained_blocks: int, config: PreTrainedConfig) -> PreTrainedModel:
@@ -50,7 +42,7 @@ def load_generative(model: ModelConfig, trained_blocks: int, config: PreTrainedC
         ``model.dtype``, frozen linear layers in NF4 with ``load_in_4bit``; the output layer is never quantised.
 
     Raises:
-        UserError: an encoder-only model, no weights found, or 4-bit loading that bitsandbytes cannot serve.
+        UserError: if the model is encoder-only, has no weights, or bitsandbytes cannot load it in 4 bits.
     """
     auto_class = generative_class(config)
     dtype = torch_dtype(model.dtype)
@@ -77,16 +69,21 @@ def generative_class(config: PreTrainedConfig) -> type[AutoModelForCausalLM] | t
     """The Auto class that loads a model with its output layer.
 
     Raises:
-        UserError: an encoder-only model, which writes nothing.
+        UserError: if the family is not known, or an encoder-only one, which writes nothing.
     """
-    family = config.model_type
-    if config.is_encoder_decoder and family in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+    family = family_of(config)
+    if is_multimodal(config) and config.model_type != family.wrapper:
+        raise UserError(
+            f"model_name_or_path: '{config.model_type}' is no text model, nor a multimodal one that is known; give a "
+            "text model"
+        )
+    if family.decoder is not None and config.is_encoder_decoder:
         return AutoModelForSeq2SeqLM
-    if family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and family not in ENCODER_ONLY:
+    if family.causal:
         return AutoModelForCausalLM
     raise UserError(
-        f"model_name_or_path: '{family}' is an encoder-only model and writes no answers; give a causal model (gpt2, "
-        "llama, mistral, qwen, phi3, gemma) or T5, or train it with train_classifier.py"
+        f"model_name_or_path: '{config.model_type}' is an encoder-only model and writes no answers; give a "
+        "causal model (gpt2, llama, mistral, qwen, phi3, gemma) or T5, or train it with train_classifier.py"
     )
 
 
@@ -96,18 +93,9 @@ def is_multimodal(config: PreTrainedConfig) -> bool:
 
 
 def text_model_of(wrapper: PreTrainedModel) -> PreTrainedModel:
-    """The text model in a multimodal Gemma 3, with its output layer and without the vision tower.
-
-    Raises:
-        UserError: another multimodal family.
-    """
-    text_config = wrapper.config.get_text_config()
-    if text_config.model_type != "gemma3_text":
-        raise UserError(
-            f"model_name_or_path: the multimodal '{wrapper.config.model_type}' is not known; give a text model"
-        )
+    """The text model in a multimodal one, with its output layer and without the vision tower."""
     with torch.device("meta"):
-        model = Gemma3ForCausalLM(text_config)
+        model = AutoModelForCausalLM.from_config(wrapper.config.get_text_config())
     model.model, model.lm_head = wrapper.get_decoder(), wrapper.lm_head
     model.generation_config = wrapper.generation_config
     if quantized := set(quantized_modules(model)):
@@ -127,7 +115,7 @@ def unquantized_names(config: PreTrainedConfig, trained_blocks: int) -> list[str
     """
     with torch.device("meta"):
         root = generative_class(config).from_config(config)
-    blocks = text_blocks(root).blocks
+    blocks = list(anatomy_of(root).blocks)
     kept = {id(module) for module in [*blocks[len(blocks) - trained_blocks :], output_layer(root)]}
     return [name for name, module in root.named_modules() if id(module) in kept]
 
@@ -135,7 +123,7 @@ def unquantized_names(config: PreTrainedConfig, trained_blocks: int) -> list[str
 def count_blocks(config: PreTrainedConfig) -> int:
     """Number of blocks of a model that is not loaded yet, an encoder's and a decoder's together."""
     with torch.device("meta"):
-        return len(text_blocks(generative_class(config).from_config(config)).blocks)
+        return len(anatomy_of(generative_class(config).from_config(config)).blocks)
 
 
 def plain_model(model: PreTrainedModel | PeftModel) -> PreTrainedModel:

@@ -12,27 +12,27 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from opinionlm.config.options import ModelConfig
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import load_what_is_there, torch_dtype
-from opinionlm.models.generative import load_generative
+from opinionlm.models.families import family_of
+from opinionlm.models.generative import is_multimodal, load_generative
 
 
 def fills_gaps(config: PreTrainedConfig) -> bool:
     """Whether a model was pretrained on masked words (BERT and its like), not on next words.
 
     Raises:
-        UserError: an encoder-decoder, whose pretraining is neither.
+        UserError: if it is an encoder-decoder, whose pretraining is neither.
     """
-    # A T5 encoder alone calls itself no encoder-decoder.
-    if config.is_encoder_decoder or config.model_type == "t5":
+    family = family_of(config)
+    if family.decoder is not None:
         raise UserError(
             f"model_name_or_path: '{config.model_type}' was pretrained on spans, which is not done here; give an "
             "encoder (bert, roberta, mpnet, modernbert) or a causal model (gpt2, llama, gemma)"
         )
-    return config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return not family.causal and not is_multimodal(config)
 
 
 def load_language_model(model: ModelConfig, config: PreTrainedConfig) -> tuple[PreTrainedModel, bool]:
@@ -45,7 +45,7 @@ def load_language_model(model: ModelConfig, config: PreTrainedConfig) -> tuple[P
         The model, and whether its output layer is new.
 
     Raises:
-        UserError: no weights, or some of the backbone's missing.
+        UserError: if the weights, or some of the backbone's, are missing.
     """
     if not fills_gaps(config):
         return load_generative(model, 0, config), False

@@ -25,7 +25,7 @@ def nf4_config(model: ModelConfig, skip_modules: list[str]) -> BitsAndBytesConfi
         skip_modules: full paths of modules that are not quantised, from the root that is loaded.
 
     Raises:
-        UserError: bitsandbytes is missing.
+        UserError: if bitsandbytes is not installed.
     """
     from transformers import BitsAndBytesConfig
 

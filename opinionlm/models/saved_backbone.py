@@ -21,7 +21,7 @@ def saved_backbone(model: ModelConfig, config: OpinionClassifierConfig) -> PreTr
         config: its configuration.
 
     Raises:
-        UserError: the weights are missing or damaged; or the backbone is not a plain one: adapters, task tokens or
+        UserError: if the weights are missing or damaged; or the backbone is not a plain one: adapters, task tokens or
             4-bit weights were added to it; or a pooler is asked for that it lacks.
     """
     name = model.model_name_or_path

@@ -1,61 +1,31 @@
-"""Modules that stand in for the frozen blocks of a model, one kind per calling convention of the families."""
+"""A module that stands in for a frozen block of a model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from opinionlm.models.families import Family
 
-class StoredStates(nn.Module):
-    """Stands in for the lowest block: hands out the states set before, whatever comes in."""
 
-    def __init__(self) -> None:
+class StandIn(nn.Module):
+    """Stands in for a frozen block: passes its input through; the lowest hands out states that were computed before.
+
+    Args:
+        family: says what a block returns.
+        block: the block.
+    """
+
+    def __init__(self, family: Family, block: nn.Module) -> None:
         super().__init__()
         self.states: torch.Tensor | None = None
-
-    def forward(self, hidden_states: torch.Tensor, *arguments: Any, **named: Any) -> torch.Tensor:
-        """Stored states ``(batch, length, hidden)`` in place of computed ones."""
-        return self.states
-
-
-class StoredStatesT5(StoredStates):
-    """T5's lowest block also hands on the position bias that it alone has a table for."""
-
-    def __init__(self, block: nn.Module) -> None:
-        super().__init__()
-        # In a tuple, so that the table does not become a parameter of this module.
-        self.attention = (block.layer[0].SelfAttention,)
-
-    def forward(
-        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, *arguments: Any, **named: Any
-    ) -> tuple[torch.Tensor, torch.Tensor, None]:
-        """Stored states, the position bias as the block itself makes it, no cross attention."""
-        length = hidden_states.shape[1]
-        bias = self.attention[0].compute_bias(length, length, device=hidden_states.device)
-        return self.states, bias, None
-
-
-class StoredStatesInPair(StoredStates):
-    """Blocks of MPNet and DeBERTa give their attention weights too, or None in their place."""
-
-    def forward(self, hidden_states: torch.Tensor, *arguments: Any, **named: Any) -> tuple[torch.Tensor, None]:
-        """Stored states and no attention weights."""
-        return self.states, None
-
-
-class PassThrough(nn.Module):
-    """Stands in for the other blocks of the prefix."""
-
-    def forward(self, hidden_states: torch.Tensor, *arguments: Any, **named: Any) -> torch.Tensor:
-        """The input, unchanged."""
-        return hidden_states
-
-
-class PassThroughT5(nn.Module):
-    """The same with T5's signature."""
+        self.block_output = family.block_output
+        # In a tuple, so that the block's parameters do not become this module's.
+        self.block = (block,)
+        for name in family.block_attributes:
+            setattr(self, name, getattr(block, name))
 
     def forward(
         self,
@@ -64,36 +34,17 @@ class PassThroughT5(nn.Module):
         position_bias: torch.Tensor | None = None,
         *arguments: Any,
         **named: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor | None, None]:
-        """The input and its position bias, unchanged."""
-        return hidden_states, position_bias, None
-
-
-class PassThroughInPair(nn.Module):
-    """The same for MPNet and DeBERTa."""
-
-    def forward(self, hidden_states: torch.Tensor, *arguments: Any, **named: Any) -> tuple[torch.Tensor, None]:
-        """The input, unchanged, and no attention weights."""
-        return hidden_states, None
-
-
-def stand_ins(family: str, frozen: Sequence[nn.Module]) -> tuple[StoredStates, list[nn.Module]]:
-    """What takes the place of the frozen blocks: one that hands out states, and one per other block.
-
-    Args:
-        family: ``model_type`` of the backbone.
-        frozen: its frozen blocks, lowest first.
-    """
-    match family:
-        case "t5":
-            return StoredStatesT5(frozen[0]), [PassThroughT5() for _ in frozen[1:]]
-        case "mpnet" | "deberta-v2":
-            return StoredStatesInPair(), [PassThroughInPair() for _ in frozen[1:]]
-        case "modernbert":
-            # The model asks every block which of its two masks it wants.
-            first, others = StoredStates(), [PassThrough() for _ in frozen[1:]]
-            for block, stand_in in zip(frozen, (first, *others), strict=True):
-                stand_in.attention_type = block.attention_type
-            return first, others
-        case _:
-            return StoredStates(), [PassThrough() for _ in frozen[1:]]
+    ) -> torch.Tensor | tuple[torch.Tensor | None, ...]:
+        """Stored states ``(batch, length, hidden)`` or the input, as the block itself would return them."""
+        states = hidden_states if self.states is None else self.states
+        match self.block_output:
+            case "states":
+                return states
+            case "pair":
+                return states, None
+            case "position_bias":
+                if position_bias is None:
+                    # The lowest block makes the bias of all.
+                    attention, length = self.block[0].layer[0].SelfAttention, hidden_states.shape[1]
+                    position_bias = attention.compute_bias(length, length, device=hidden_states.device)
+                return states, position_bias, None

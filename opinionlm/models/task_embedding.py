@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.models.gemma3.modeling_gemma3 import Gemma3TextScaledWordEmbedding
+
+from opinionlm.models.families import family_of
 
 # AdaPT says "randomly initialize"; this is how the pretrained families initialise their embeddings.
 STANDARD_DEVIATION = 0.02
@@ -20,10 +21,12 @@ class TaskEmbedding(nn.Module):
     Args:
         old: the model's own embedding; it trains or not as before.
         count: number of rows to add, N(0, 0.02) from torch's global generator.
+        scaled: whether the old embedding multiplies its rows by its ``embed_scale``.
     """
 
-    def __init__(self, old: nn.Embedding, count: int) -> None:
+    def __init__(self, old: nn.Embedding, count: int, scaled: bool = False) -> None:
         super().__init__()
+        self.scaled = scaled
         self.old = old
         self.first_id = old.num_embeddings
         weight = old.weight
@@ -35,19 +38,20 @@ class TaskEmbedding(nn.Module):
         is_new = input_ids >= self.first_id
         embedded = self.old(input_ids.masked_fill(is_new, 0))
         added = nn.functional.embedding((input_ids - self.first_id).clamp(min=0), self.rows)
-        if isinstance(self.old, Gemma3TextScaledWordEmbedding):
+        if self.scaled:
             added = added * self.old.embed_scale.to(added.dtype)
         return torch.where(is_new.unsqueeze(-1), added, embedded)
 
 
 def add_task_rows(backbone: PreTrainedModel, count: int) -> TaskEmbedding:
     """Give a backbone embedding rows for ``count`` task tokens, whose ids begin where its own rows end."""
-    embedding = TaskEmbedding(backbone.get_input_embeddings(), count)
+    family = family_of(backbone.config)
+    embedding = TaskEmbedding(backbone.get_input_embeddings(), count, family.embedding_scaled)
     backbone.set_input_embeddings(embedding)
-    if backbone.config.model_type == "t5":
-        # Its embedding has two names, which saving has to know of.
-        parts = ("old.weight", "rows")
-        backbone._tied_weights_keys = {f"encoder.embed_tokens.{part}": f"shared.{part}" for part in parts}
+    if family.embedding_names is not None:
+        # Saving has to know of both.
+        alias, name = family.embedding_names
+        backbone._tied_weights_keys = {f"{alias}.{part}": f"{name}.{part}" for part in ("old.weight", "rows")}
         backbone.all_tied_weights_keys = backbone.get_expanded_tied_weights_keys(all_submodels=False)
     return embedding
 

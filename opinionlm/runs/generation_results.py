@@ -25,9 +25,9 @@ from opinionlm.evaluation.metrics import bootstrap_intervals
 from opinionlm.evaluation.prediction_tables import split_table
 from opinionlm.inference.input_forms import save_input_forms
 from opinionlm.inference.saved_generative import SETTINGS, GenerativeSettings, save_generative
+from opinionlm.models.backbones import anatomy_of
 from opinionlm.models.generative import plain_model
 from opinionlm.models.quantization import quantized_modules
-from opinionlm.models.sublayers import text_blocks
 from opinionlm.reporting.charts import draw
 from opinionlm.reporting.figures import (
     confusion_figure,
@@ -295,7 +295,7 @@ def train_flops(trainer: InstructTrainer, tokens: int, supervised: int) -> float
     per_supervised = (6 if head.requires_grad else 4) * head.numel()
     answers = supervised * (trainer.state.epoch or 0.0)
     recomputed = trainer.args.activation_checkpointing
-    per_token = block_flops(text_blocks(base).blocks, embedding.requires_grad, recomputed=recomputed)
+    per_token = block_flops(anatomy_of(base).blocks, embedding.requires_grad, recomputed=recomputed)
     return per_token * tokens + per_supervised * answers
 
 

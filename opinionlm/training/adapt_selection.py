@@ -10,7 +10,6 @@ import torch
 import torch.distributed
 from transformers import TrainingArguments
 
-from opinionlm.adaptation.adapt.modules import sublayers_of
 from opinionlm.adaptation.adapt.selection import Selection, apply_selection, select_modules
 from opinionlm.adaptation.adapt.sensitivity import Example, measure_sensitivity, warm_up_head
 from opinionlm.adaptation.adapt.vocabulary import check_texts
@@ -18,6 +17,7 @@ from opinionlm.config.config import Config
 from opinionlm.data.encoding.collators import PadCollator
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.models.classifier import OpinionClassifier
+from opinionlm.models.sublayers import sublayers_of
 from opinionlm.training.batching import EncodedTexts
 from opinionlm.training.checkpoints import latest_checkpoint
 from opinionlm.training.losses.base import ExampleLoss

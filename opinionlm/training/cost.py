@@ -9,11 +9,11 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from opinionlm.adaptation.adapt.modules import Sublayer, sublayers_of
 from opinionlm.config.method_options import MethodConfig
 from opinionlm.models.backbones import anatomy_of, plain_backbone
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.quantization import weight_count
+from opinionlm.models.sublayers import Sublayer, sublayers_of
 
 
 def train_flops(

@@ -16,10 +16,9 @@ from opinionlm.config.method_options import MethodConfig
 from opinionlm.config.options import ModelConfig, TrainingConfig
 from opinionlm.config.parser import parse_config
 from opinionlm.errors import UserError
-from opinionlm.models.backbones import load_backbone
+from opinionlm.models.backbones import anatomy_of, load_backbone
 from opinionlm.models.bottleneck import Bottleneck
 from opinionlm.models.classifier import OpinionClassifier
-from opinionlm.models.sublayers import text_blocks
 from tests.adaptation.matrix import METHODS, batch_of, method_config, tiny_model
 from tests.tiny import FAMILIES, LABELS, save_pretrained_model, tiny_config
 
@@ -72,7 +71,7 @@ def test_generative_models(method: str) -> None:
             with pytest.raises(UserError, match=f"'{method}' cannot work on a '{family}' model"):
                 adapt_generative(model, method_config(method), total_steps=10)
             continue
-        blocks = len(text_blocks(model).blocks)
+        blocks = len(anatomy_of(model).blocks)
         output = model.get_output_embeddings().weight
         adapted = adapt_generative(model, method_config(method), total_steps=10)
         ids = torch.tensor([[2, 11, 12, 13]])

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from opinionlm.adaptation.callbacks import auxiliary_loss, current_ranks, training_callbacks
-from opinionlm.adaptation.methods import apply_adaptation, trained_parameters
+from opinionlm.adaptation.callbacks import auxiliary_loss, training_callbacks
+from opinionlm.adaptation.methods import apply_adaptation, peft_part, trained_parameters
 from opinionlm.config.method_options import MethodConfig
 from opinionlm.models.backbones import anatomy_of
 from opinionlm.models.classifier import OpinionClassifier
@@ -18,6 +18,17 @@ from tests.tiny import padded, tiny_classifier
 
 BATCH = padded([[2, 11, 12, 13], [2, 30, 31], [2, 40, 41, 42]], 4, "right")
 LABELS = torch.tensor([0, 3, 1])
+
+
+def current_ranks(model: OpinionClassifier) -> dict[str, int]:
+    """Singular values of every AdaLoRA update that are not pruned, by the name of the adapted layer."""
+    return {
+        name.split(".lora_E")[0]: int(parameter.count_nonzero())
+        for name, parameter in peft_part(model).named_parameters()
+        if name.split(".")[-2] == "lora_E"
+    }
+
+
 STEPS = 20
 ADALORA = MethodConfig(adaptation="adalora", adalora_init_r=4, adalora_target_r=1)
 LISA = MethodConfig(adaptation="lisa", lisa_blocks=1, lisa_interval=3)

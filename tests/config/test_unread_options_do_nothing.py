@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 import prompt
-import train_instruct
 from opinionlm.config.config import GROUPS, Config, declared, default_of, scripts_of
 from opinionlm.config.parser import parse_config
 from opinionlm.config.unread import is_given, missing_choices
+from opinionlm.runs import train_classifier, train_instruct
 from tests.classifier_runs import command_line, write_setting
 from tests.config.test_unread import other_value
 from tests.task_data import write_prepared
@@ -69,7 +69,7 @@ def config_of(kind: str, options: dict[str, Any], setting: dict[str, str], outpu
 def run(config: Config) -> dict[str, Any]:
     match config.script:
         case "train_classifier":
-            return train_one(config)
+            return train_classifier.train(config)
         case "train_instruct":
             return train_instruct.train(config)
     from opinionlm.runs.prompting import load_model, open_run, open_task, run_prompting

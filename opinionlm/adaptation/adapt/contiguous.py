@@ -38,7 +38,7 @@ def closed_contiguous(
     places = np.flatnonzero(node != BLANK)
     first[node[places[::-1]]] = places[::-1]
     support = corpus.supports
-    found: list[Sequences] = []
+    closed_sequences: list[Sequences] = []
     for length in range(1, max_length + 1):
         progress(length, len(support))
         # A frequent (n+1)-gram is made of two frequent n-grams; n-grams never reach over the blank between texts.
@@ -58,11 +58,11 @@ def closed_contiguous(
             closed[part[longer_support == support[part]]] = False
         if length >= min_length and closed.any():
             begin = first[closed]
-            found.append((corpus.items[begin[:, None] + np.arange(length)], support[closed]))
+            closed_sequences.append((corpus.items[begin[:, None] + np.arange(length)], support[closed]))
 
         node = np.full(size, BLANK, np.int64)
         node[ordered] = np.where(kept, np.cumsum(kept) - 1, BLANK)[group]
         first, support = longer_first, longer_support
         if len(support) == 0:
             break
-    return found
+    return closed_sequences

@@ -97,14 +97,14 @@ class Corpus:
     def _shifted(
         self, positions: np.ndarray, distances: range, wanted: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        sources, found = [], []
+        sources, targets = [], []
         for distance in distances:
             # A negative place of the first text is read from the blanks behind the last one.
             places = positions + distance
             items = self.items[places]
             sources.append(np.flatnonzero(items != BLANK if wanted is None else items == wanted))
-            found.append(places[sources[-1]])
-        return np.concatenate(sources), np.concatenate(found)
+            targets.append(places[sources[-1]])
+        return np.concatenate(sources), np.concatenate(targets)
 
 
 def build_corpus(rows: Sequence[Sequence[int]], max_gap: int | None, min_support: int) -> Corpus:

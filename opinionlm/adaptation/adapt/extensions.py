@@ -104,21 +104,21 @@ def reach(
     length = sequences.shape[1]
     slots = range(length - 1, -1, -1) if backward else range(length)
     keys, offsets, positions = corpus.postings
-    found = []
+    occurrences = []
     for slot in slots:
         wanted = sequences[:, slot]
-        if not found:
+        if not occurrences:
             key = wanted.astype(np.int64) * corpus.documents + texts
             posting = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
             held = np.flatnonzero(keys[posting] == key)
             source, place = ragged_ranges(offsets[posting[held]], offsets[posting[held] + 1])
             pair, place = held[source], positions[place]
         else:
-            pair, place = found[-1]
+            pair, place = occurrences[-1]
             source, place = (corpus.before if backward else corpus.after)(place, wanted[pair])
             pair, place = _unique_pairs(corpus, pair[source], place)
-        found.append((pair, place))
-    return found[::-1] if backward else found
+        occurrences.append((pair, place))
+    return occurrences[::-1] if backward else occurrences
 
 
 def _between(corpus: Corpus, sequences: np.ndarray, texts: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -177,7 +177,7 @@ def _insertions(
     """
     asked = np.bincount(owner, minlength=len(sequences))
     between = _between_unlimited if corpus.window is None else _between
-    found = []
+    per_slot = []
     for slot, (pair, middle) in enumerate(between(corpus, sequences[owner], texts)):
         item = corpus.items[middle]
         pair, item = _unique_pairs(corpus, pair, item)
@@ -185,8 +185,8 @@ def _insertions(
         starts = run_starts(together)
         row, item = np.divmod(together[starts], len(corpus.token_ids))
         everywhere = np.diff(np.append(starts, len(together))) == asked[row]
-        found.append((row[everywhere], np.full(everywhere.sum(), slot), item[everywhere]))
-    return tuple(np.concatenate(column) for column in zip(*found, strict=True))
+        per_slot.append((row[everywhere], np.full(everywhere.sum(), slot), item[everywhere]))
+    return tuple(np.concatenate(column) for column in zip(*per_slot, strict=True))
 
 
 def _key(corpus: Corpus, pair: np.ndarray, place: np.ndarray) -> np.ndarray:

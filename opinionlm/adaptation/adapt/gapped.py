@@ -104,7 +104,7 @@ def closed_gapped(
     """
     fingerprints = Fingerprints(corpus, max_length + 1)
     level = single_items(corpus)
-    found: list[Sequences] = []
+    closed_sequences: list[Sequences] = []
     for length in range(1, max_length + 1):
         progress(length, len(level.support))
         longer = grow(corpus, level, min_support, max_bytes - level.nbytes)
@@ -119,11 +119,11 @@ def closed_gapped(
             compare = fingerprints.comparison(candidates, longer_texts)
             extended = extended_backward(corpus, candidates.items, candidates.nodes(), candidates.ends, compare)
             if not extended.all():
-                found.append((candidates.items[~extended], candidates.support[~extended]))
+                closed_sequences.append((candidates.items[~extended], candidates.support[~extended]))
         level = longer.rows(np.flatnonzero(~pruned[longer.parent]))
         if len(level.support) == 0:
             break
-    return found
+    return closed_sequences
 
 
 def single_items(corpus: Corpus) -> Level:
@@ -244,15 +244,15 @@ class Fingerprints:
         It takes rows and ``(m, length + 1)`` items and returns 1 for equal and 0 for different ends, -1 where the
         longer sequence is not in ``longer``.
         """
-        own = self.of_items(longer.items)
-        order = np.argsort(own)
-        own = own[order]
+        keys = self.of_items(longer.items)
+        order = np.argsort(keys)
+        keys = keys[order]
 
         def compare(rows: np.ndarray, sequences: np.ndarray) -> np.ndarray:
             result = np.full(len(rows), -1)
-            if len(own):
+            if len(keys):
                 wanted = self.of_items(sequences)
-                place = order[np.minimum(np.searchsorted(own, wanted), len(own) - 1)]
+                place = order[np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)]
                 there = np.flatnonzero((longer.items[place] == sequences).all(axis=1))
                 result[there] = _equal_ends(longer, place[there], level, rows[there])
             return result
@@ -285,23 +285,23 @@ def coincident(fingerprints: Fingerprints, level: Level, longer: Level) -> np.nd
     Returns:
         ``(n,)`` truth values for the sequences of ``level``.
     """
-    found = np.zeros(len(level.support), bool)
+    coincide = np.zeros(len(level.support), bool)
     if len(longer.support) == 0:
-        return found
-    own = fingerprints.of(level)
-    order = np.argsort(own)
-    own = own[order]
+        return coincide
+    keys = fingerprints.of(level)
+    order = np.argsort(keys)
+    keys = keys[order]
     # The last slot is left out: a sequence less its last token is its parent, and has other ends.
     for slot, wanted in enumerate(fingerprints.without_one(longer).T[:-1]):
-        place = np.minimum(np.searchsorted(own, wanted), len(own) - 1)
-        rows = np.flatnonzero(own[place] == wanted)
+        place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        rows = np.flatnonzero(keys[place] == wanted)
         shorter = order[place[rows]]
-        new = ~found[shorter]
+        new = ~coincide[shorter]
         rows, shorter = rows[new], shorter[new]
         same = (np.delete(longer.items[rows], slot, axis=1) == level.items[shorter]).all(axis=1)
         same &= _equal_ends(longer, rows, level, shorter)
-        found[shorter[same]] = True
-    return found
+        coincide[shorter[same]] = True
+    return coincide
 
 
 def _equal_ends(one: Level, rows: np.ndarray, other: Level, other_rows: np.ndarray) -> np.ndarray:

@@ -72,15 +72,15 @@ class SequenceMatcher:
         node = self.root[tokens]
         start = end = np.flatnonzero(node >= 0)
         node = node[start]
-        found = []
+        occurrences = []
         while len(node):
             number = self.ending[node]
             done = number >= 0
-            found.append((number[done], start[done], end[done]))
+            occurrences.append((number[done], start[done], end[done]))
             node, start, end = self._step(tokens, node, start, end, window)
-        if not found:
+        if not occurrences:
             return (np.empty(0, np.int64),) * 3
-        number, start, end = (np.concatenate(column) for column in zip(*found, strict=True))
+        number, start, end = (np.concatenate(column) for column in zip(*occurrences, strict=True))
         number, start = _leftmost(number, start, end)
         order = np.lexsort((number, start))
         number, start = number[order], start[order]

@@ -76,7 +76,7 @@ def write_csv(path: Path, sequences: Sequence[MinedSequence], tokenizer: Tokeniz
     """Write sequences as a CSV file with the columns `COLUMNS`.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: if the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,10 +104,10 @@ def table(sequences: Sequence[MinedSequence], tokenizer: Tokenizer) -> str:
     """Sequences as lines to read; those that end inside a character, as bytes of an emoji do, by their tokens."""
     lines = [f"{'support':>8}  {'perplexity':>10}  sequence"]
     for one in sequences:
-        shown = " ".join(text(one, tokenizer).split())
-        shown = pieces(one, tokenizer) if "\ufffd" in shown else shown
-        shown = shown if len(shown) <= 80 else shown[:79] + "…"
-        lines.append(f"{one.support:8,}  {one.perplexity:10.3f}  {shown}")
+        preview = " ".join(text(one, tokenizer).split())
+        preview = pieces(one, tokenizer) if "\ufffd" in preview else preview
+        preview = preview if len(preview) <= 80 else preview[:79] + "…"
+        lines.append(f"{one.support:8,}  {one.perplexity:10.3f}  {preview}")
     return "\n".join(lines)
 
 

@@ -67,9 +67,9 @@ def pair_counts(corpus: Corpus, pairs: np.ndarray) -> np.ndarray:
         seen = np.sort(source * items + corpus.items[following])
         source, second = np.divmod(seen[run_starts(seen)], items)
         first = corpus.items[places[begin:stop]][source].astype(np.int64)
-        found, number = np.unique(first * items + second, return_counts=True)
-        at = np.minimum(np.searchsorted(pairs, found), len(pairs) - 1)
-        wanted = pairs[at] == found
+        pairs_seen, number = np.unique(first * items + second, return_counts=True)
+        at = np.minimum(np.searchsorted(pairs, pairs_seen), len(pairs) - 1)
+        wanted = pairs[at] == pairs_seen
         counts[at[wanted]] += number[wanted]
         begin = stop
     return counts

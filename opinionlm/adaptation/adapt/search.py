@@ -57,7 +57,7 @@ def mine(rows: Sequence[Sequence[int]], options: AdaptConfig) -> list[MinedSeque
         The sequences, most frequent first, equally frequent ones in the order of their token ids.
 
     Raises:
-        UserError: an option that is out of range, or a search that outgrows ``sequence_memory_mb``.
+        UserError: if an option is out of range, or the search outgrows ``sequence_memory_mb``.
     """
     check(options)
     shortest, longest = options.sequence_min_length, options.sequence_max_length
@@ -69,17 +69,21 @@ def mine(rows: Sequence[Sequence[int]], options: AdaptConfig) -> list[MinedSeque
             bar.update()
 
         if options.sequence_max_gap == 0:
-            found = closed_contiguous(corpus, shortest, longest, options.sequence_min_frequency, progress)
+            closed_sequences = closed_contiguous(corpus, shortest, longest, options.sequence_min_frequency, progress)
         else:
             memory = options.sequence_memory_mb * 10**6
             try:
-                found = closed_gapped(corpus, shortest, longest, options.sequence_min_frequency, memory, progress)
+                closed_sequences = closed_gapped(
+                    corpus, shortest, longest, options.sequence_min_frequency, memory, progress
+                )
             except SearchExplodedError as exploded:
                 raise UserError(explosion(options, exploded.length)) from None
     unigram = options.sequence_perplexity == "unigram_normalised"
     mined: list[MinedSequence] = []
-    scored = perplexities(corpus, [sequences for sequences, _ in found], options.sequence_smoothing, unigram)
-    for (sequences, supports), scores in zip(found, scored, strict=True):
+    scored = perplexities(
+        corpus, [sequences for sequences, _ in closed_sequences], options.sequence_smoothing, unigram
+    )
+    for (sequences, supports), scores in zip(closed_sequences, scored, strict=True):
         tokens = map(tuple, corpus.token_ids[sequences].tolist())
         mined += map(MinedSequence, tokens, supports.tolist(), scores.tolist())
     return sorted(mined, key=lambda sequence: (-sequence.support, sequence.tokens))

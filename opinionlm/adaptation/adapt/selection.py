@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from opinionlm.adaptation.adapt.modules import Kind, Sublayer, sublayers_of
 from opinionlm.adaptation.adapt.sensitivity import Sensitivity
 from opinionlm.errors import UserError
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.quantization import weight_count
+from opinionlm.models.sublayers import Kind, Sublayer, sublayers_of
 from opinionlm.models.task_embedding import task_rows
 
 
@@ -135,7 +135,7 @@ def select_modules(
         standardise: whether the two measures are standardised first.
 
     Raises:
-        UserError: a budget out of range, or below the smallest sub-layer.
+        UserError: if the budget is out of range, or below the smallest sub-layer.
     """
     if not 0 < budget <= 1:
         raise UserError(

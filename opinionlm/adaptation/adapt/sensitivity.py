@@ -12,8 +12,8 @@ from torch import nn
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from opinionlm.adaptation.adapt.modules import Sublayer
 from opinionlm.errors import UserError
+from opinionlm.models.sublayers import Sublayer
 
 Example = dict[str, torch.Tensor]
 
@@ -75,7 +75,7 @@ def measure_sensitivity(
         epsilon: keeps dimensions with a mean near 0 from deciding alone.
 
     Raises:
-        UserError: fewer than two examples.
+        UserError: if there are fewer than two examples.
     """
     outputs: dict[int, torch.Tensor] = {}
 

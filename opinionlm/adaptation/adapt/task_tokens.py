@@ -77,7 +77,7 @@ class TaskTokens:
         """Read what `save` wrote.
 
         Raises:
-            UserError: there is none, or it is damaged.
+            UserError: if there is none, or it is damaged.
         """
         path = folder / FILE_NAME
         try:

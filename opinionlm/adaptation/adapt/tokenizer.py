@@ -48,7 +48,7 @@ class TaskTokenTokenizer(PreTrainedTokenizerFast):
         """Load what was saved.
 
         Raises:
-            UserError: the file of task tokens is missing or damaged.
+            UserError: if the file of task tokens is missing or damaged.
         """
         tokenizer = super().from_pretrained(*args, **kwargs)
         file = tokenizer.init_kwargs.get("task_tokens_file")
@@ -78,7 +78,7 @@ class TaskTokenTokenizer(PreTrainedTokenizerFast):
         """What calling the tokenizer does; ``input_ids`` and ``attention_mask`` come back.
 
         Raises:
-            UserError: asked for what an inserted token has not: a place between texts, a word, offsets.
+            UserError: if asked for what an inserted token lacks: a place between texts, a word, offsets.
         """
         asked = [name for name in UNSERVED if kwargs.get(name)] + ([] if text_pair is None else ["text_pair"])
         if asked:

@@ -44,7 +44,7 @@ def with_task_tokens(
         config: the run's options.
 
     Raises:
-        UserError: data that are not single texts with a label, nothing found, or a search that outgrows its memory.
+        UserError: if the data are not single texts with a label, hold no sequence, or the search outgrows its memory.
     """
     if not uses_task_tokens(config):
         return tokenizer, TaskVocabulary()
@@ -71,9 +71,9 @@ def check_texts(config: Config, prepared: PreparedDataset) -> None:
     """AdaPT reads one text and gives it one label.
 
     Raises:
-        UserError: the data are of another kind.
+        UserError: if the data are of another kind.
     """
     pairs = "text_pair" in prepared.dataset["train"].column_names
     if prepared.task != "sequence" or pairs:
-        found = "pairs of texts" if pairs else f"data of task {prepared.task!r}"
-        raise UserError(f"{config.source}: {single_text_problem(config, found)}")
+        given_data = "pairs of texts" if pairs else f"data of task {prepared.task!r}"
+        raise UserError(f"{config.source}: {single_text_problem(config, given_data)}")

@@ -95,7 +95,7 @@ def check_words(prepared: PreparedDataset, config: Config) -> None:
     """Whether words beside a model can be counted at all, before the model is trained.
 
     Raises:
-        UserError: ``blend_words`` is set and no two training texts share a word.
+        UserError: if ``blend_words`` is set and no two training texts share a word.
     """
     if not config.robust.blend_words:
         return
@@ -111,7 +111,7 @@ def load_word_blend(folder: Path, share: float) -> WordBlend | None:
         share: from its configuration; 0 for a model alone.
 
     Raises:
-        UserError: they are missing or damaged.
+        UserError: if they are missing or damaged.
     """
     if share == 0:
         return None

@@ -1,6 +1,6 @@
 """Logistic regression with its regularisation chosen on validation: the first route of the IMDB report.
 
-On features of a frozen backbone it is the cheapest way to use a language model, on TF-IDF the floor that any language
+On features of a frozen backbone it is the cheapest way to use a language model, on TF-IDF the baseline that a language
 model has to beat. It is scikit-learn's; what is ours is the choice of C and the way back into a linear layer.
 """
 
@@ -64,7 +64,7 @@ def fit_logistic(
         grid: values of C.
 
     Raises:
-        UserError: fewer than two classes among the training rows.
+        UserError: if there are fewer than two classes among the training rows.
     """
     if len(np.unique(train[1])) < 2:
         raise UserError("engine: logistic regression needs at least two classes among the training texts")

@@ -1,4 +1,4 @@
-"""TF-IDF and logistic regression: the honest floor of every table of results, and a second opinion beside a model."""
+"""TF-IDF and logistic regression: the baseline of every table of results, and a model to interpolate with."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def require_shared_words(texts: Iterable[str], option: str) -> None:
         option: that asks for words, for the message.
 
     Raises:
-        UserError: no word or symbol occurs in two of them.
+        UserError: if no word or symbol occurs in two of them.
     """
     analyze, seen = new_vectorizer().build_analyzer(), set()
     for text in texts:
@@ -60,11 +60,11 @@ def require_shared_words(texts: Iterable[str], option: str) -> None:
             return
         seen |= terms
     if seen:
-        found = "every word occurs in one text only"
+        reason = "every word occurs in one text only"
     else:
-        found = "they hold no word of two letters, no emoji and no character of an unspaced script"
+        reason = "they hold no word of two letters, no emoji and no character of an unspaced script"
     raise UserError(
-        f"{option}: finds nothing that two training texts share ({found}); leave it out, or give more texts"
+        f"{option}: finds nothing that two training texts share ({reason}); leave it out, or give more texts"
     )
 
 
@@ -116,7 +116,7 @@ class TfidfClassifier:
             classes: number of labels.
 
         Raises:
-            UserError: no word occurs in two training texts, or fewer than two classes do.
+            UserError: if no word occurs in two training texts, or fewer than two classes do.
         """
         try:
             self.vectorizer.fit(train[0])

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from opinionlm.adaptation.adapt.modules import Sublayer, sublayers_of
 from opinionlm.adaptation.adapt.selection import Selection, apply_selection, select_modules, selected_sublayers
 from opinionlm.adaptation.adapt.sensitivity import Sensitivity, measure_sensitivity, warm_up_head
 from opinionlm.config.method_options import MethodConfig
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import anatomy_of, new_backbone
 from opinionlm.models.classifier import OpinionClassifier
+from opinionlm.models.sublayers import Sublayer, sublayers_of
 from opinionlm.models.task_embedding import add_task_rows, task_rows
 from opinionlm.reporting.figures import save_figure
 from opinionlm.reporting.sensitivity_figure import sensitivity_figure
