@@ -189,7 +189,7 @@ def test_the_installed_package_works_in_another_folder(installed: Path, tmp_path
     assert "macro-F1" in call([console, "compare", run_folder, tmp_path / "outputs" / "quickstart-seed7"], tmp_path)
     assert "2 finished runs" in call([console, "dashboard", "outputs"], tmp_path)
     dry = call([console, "reproduce", "methods_bert_emotion", "--scale", "smoke", "--dry_run"], tmp_path)
-    assert "LoRA" in dry
+    assert "lora-seed0" in dry
 
     code = (
         "import opinionlm\n"
