@@ -1,6 +1,6 @@
 # make quickstart   environment, then the main job on bundled posts with the bundled model
 # make test         the fast tests          make test-all   all of them
-# make lint         ruff                    make clean      forget the environment and the outputs
+# make lint         ruff, mypy              make clean      forget the environment and the outputs
 # make fuzz         10,000 cases per reader make audit      known holes in the dependencies (asks the network)
 # make licences     docs/licences.md anew          make mutants  60 changes of the program, of which the tests notice 54
 PYTHON ?= python3
@@ -40,6 +40,7 @@ test-all: $(VENV)/.development
 lint: $(VENV)/.development
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: $(VENV)/.development
 	$(BIN)/ruff check --fix .

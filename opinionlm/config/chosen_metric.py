@@ -25,8 +25,10 @@ HIGHER_IS_BETTER = re.compile(
     r"(^|_)(f1|accuracy|precision|recall|pearson|spearman|match|rouge\w*|bleu|kappa|mcc|auc|second)(_|$)"
 )
 
-LABELS = ("macro_f1", "accuracy", "weighted_f1", "hierarchical_precision", "hierarchical_recall", "hierarchical_f1")
-LABELS += ("mistake_severity", "ece", "brier", "loss")
+LABELS = (
+    *("macro_f1", "accuracy", "weighted_f1", "hierarchical_precision", "hierarchical_recall", "hierarchical_f1"),
+    *("mistake_severity", "ece", "brier", "loss"),
+)
 # The scores of a validation split by task, those of single labels and levels aside; the first chooses by default.
 SCORES = {
     "sequence": LABELS,

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import field
 from enum import Enum
 from typing import Any, Literal
@@ -22,8 +21,8 @@ class Presence(Enum):
 
 GIVEN, ABSENT = Presence.GIVEN, Presence.ABSENT
 
-# The name of a choice, and which of its values read the option. All conditions have to hold.
-Conditions = Mapping[str, tuple[Any, ...] | Presence]
+# The name of a choice, and a tuple of its values that read the option, or a `Presence`. All conditions have to hold.
+Conditions = dict[str, Any]
 
 # Scripts that share options.
 CLASSIFIER: tuple[Script, ...] = ("train_classifier",)
@@ -34,7 +33,8 @@ RUNS: tuple[Script, ...] = (*TRAINING, "prompt")
 EVERYWHERE: tuple[Script, ...] = (*RUNS, "mining")
 
 # Conditions of many options.
-GRADIENT_STEPS: Conditions = {"engine": ("trainer", "loop")}
+GRADIENT_ENGINES = ("trainer", "loop")
+GRADIENT_STEPS: Conditions = {"engine": GRADIENT_ENGINES}
 LANGUAGE_MODEL: Conditions = {"engine": ("trainer", "loop", "sklearn")}
 LABELS_OF_TEXTS: Conditions = {"task": ("sequence",)}
 

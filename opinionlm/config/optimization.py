@@ -6,7 +6,7 @@ Tests compare the names and arguments with the installed classes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ OTHER_OPTIMIZERS = {
 WAVES = {"num_cycles": float}
 SHAPE = Literal["linear", "cosine", "1-sqrt"]
 # The arguments of each schedule, with their types.
-SCHEDULES: dict[str, dict[str, type]] = {
+SCHEDULES: dict[str, dict[str, Any]] = {
     "linear": {},
     "cosine": WAVES,
     "cosine_with_restarts": {"num_cycles": int},

@@ -64,8 +64,8 @@ def page() -> str:
     lines.append("\n### Optimizers\n\n| `optim` | reads | `optim_args` |\n| --- | --- | --- |\n")
     for name, facts in OPTIMIZERS.items():
         adam = ", ".join(f"`{field}`" for field in facts.adam) or "none"
-        arguments = ", ".join(f"`{argument}`: {type_name(kind)}" for argument, kind in facts.arguments) or "none"
-        lines.append(f"| `{name}` | {adam} | {arguments} |\n")
+        reads = ", ".join(f"`{argument}`: {type_name(kind)}" for argument, kind in facts.arguments) or "none"
+        lines.append(f"| `{name}` | {adam} | {reads} |\n")
     for reason in dict.fromkeys(OTHER_OPTIMIZERS.values()):
         names = ", ".join(f"`{name}`" for name, each in OTHER_OPTIMIZERS.items() if each == reason)
         lines.append(f"\nRefused, because it {reason}: {names}.\n")

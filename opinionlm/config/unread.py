@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from opinionlm.config.conditions import DECIDED_BY, GRADIENT_STEPS, Conditions, Presence, Script
+from opinionlm.config.conditions import DECIDED_BY, GRADIENT_ENGINES, Conditions, Presence, Script
 from opinionlm.config.config import declared, default_of, scripts_of
 from opinionlm.config.trainer_arguments import HONOURED
 from opinionlm.errors import UserError
@@ -137,7 +137,7 @@ def automatic_weights(config: Config, task: Any) -> Any:
     is tagged ``O``, which would then count for next to nothing; and so are losses that adjust logits by the priors,
     which is the same medicine again. Logistic regression has no weights unless they are asked for.
     """
-    if config.training.engine not in GRADIENT_STEPS["engine"] or config.method.loss in ADJUSTING_LOSSES:
+    if config.training.engine not in GRADIENT_ENGINES or config.method.loss in ADJUSTING_LOSSES:
         return "none"
     return UNKNOWN if task is UNKNOWN else "inverse_frequency" if task == "sequence" else "none"
 
@@ -196,7 +196,7 @@ def is_read(config: Config, name: str) -> bool:
 
 def engines_of(name: str) -> tuple[str, ...]:
     """The engines that read a field of TrainingArguments."""
-    return HONOURED[name].engines if name in HONOURED else GRADIENT_STEPS["engine"]
+    return HONOURED[name].engines if name in HONOURED else GRADIENT_ENGINES
 
 
 def unread_options(config: Config, known: Mapping[str, Any] | None = None) -> list[Unread]:

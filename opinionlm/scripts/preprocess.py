@@ -14,7 +14,7 @@ import json
 import time
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from opinionlm.data.cleaning import PROFILES, Cleaning
 from opinionlm.data.spec_parsing import load_spec
@@ -24,7 +24,7 @@ from opinionlm.errors import UserError
 class _Parser(argparse.ArgumentParser):
     """Reports a wrong command line as every other mistake: one line, exit code 2."""
 
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         raise UserError(f"command line: {message}; see --help")
 
 

@@ -110,7 +110,8 @@ def spelled(text: str, families: Iterable[str]) -> str:
     Signs that only join or vary others go; they have no shape of their own.
     """
     known = letters_of(ORDINARY).union(*map(letters_of, families))
-    shown, unknown = "", []
+    shown = ""
+    unknown: list[str] = []
 
     def spell() -> str:
         codes = " ".join(f"U+{ord(char):04X}" for char in unknown[:MOST_SPELLED])

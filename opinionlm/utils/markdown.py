@@ -42,5 +42,5 @@ def markdown(table: Table) -> str:
         text = f"{value:.3f}" if isinstance(value, float) else str(value)
         return " ".join(text.replace("|", "\\|").split())
 
-    lines = [table.columns, ["---"] * len(table.columns), *table.rows]
+    lines: list[Sequence[str | int | float]] = [table.columns, ["---"] * len(table.columns), *table.rows]
     return "\n".join(f"| {' | '.join(map(cell, line))} |" for line in lines)

@@ -174,7 +174,6 @@ def test_of_many_at_once_one_wins(tmp_path) -> None:
     code = """
 import sys, time
 from pathlib import Path
-from opinionlm.runs import lock as run_lock
 from opinionlm.runs.lock import Held, locked
 folder = Path(sys.argv[1])
 print("ready", flush=True)

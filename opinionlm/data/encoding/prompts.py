@@ -1,8 +1,7 @@
 """Prompts and answers as text: templates from files, labels as words, the text cut where it must be.
 
-A template says how an example becomes a prompt and how its answer continues it. Two rules hold everywhere: whatever
-is too long, only the example's own text is cut, never the template and never the answer; and nothing of an example's
-label enters its prompt, so that prompts are the same whatever the label.
+Two rules hold everywhere: whatever is too long, only the example's own text is cut, never the template and never the
+answer; and nothing of an example's label enters its prompt, so that prompts are the same whatever the label.
 """
 
 from __future__ import annotations

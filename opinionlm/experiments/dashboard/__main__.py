@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import NoReturn
 
 from opinionlm.errors import UserError, run_script
 
@@ -18,7 +19,7 @@ from opinionlm.errors import UserError, run_script
 class _Parser(argparse.ArgumentParser):
     """Reports a wrong command line as every other mistake: one line, exit code 2."""
 
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         raise UserError(f"command line: {message}; see --help")
 
 
