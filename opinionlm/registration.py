@@ -67,7 +67,8 @@ def put_on_demand(module: ModuleType) -> None:
     if module.__name__ == CONFIGURATIONS:
         module.CONFIG_MAPPING._extra_content = OnDemand(module.CONFIG_MAPPING._extra_content)
     else:
-        module.REGISTERED_TOKENIZER_CLASSES = OnDemand(module.REGISTERED_TOKENIZER_CLASSES)
+        names = vars(module)
+        names["REGISTERED_TOKENIZER_CLASSES"] = OnDemand(names["REGISTERED_TOKENIZER_CLASSES"])
 
 
 def register() -> None:

@@ -57,10 +57,13 @@ def insert_bottlenecks(model: PreTrainedModel, placement: Placement, size: int) 
     adapters = []
     for sublayer in sublayers_of(model):
         if placement == "houlsby" or sublayer.kind == "feed_forward":
+            site = sublayer.adapter_site
+            if site is None:
+                raise ValueError(f"sub-layer {sublayer.name} has no place for an adapter")
             activation = nn.GELU() if placement == "houlsby" else nn.ReLU()
             adapter = Bottleneck(text_config.hidden_size, size, activation).to(model.device, model.dtype)
-            sublayer.adapter_site.adapter = adapter
-            sublayer.adapter_site.register_forward_hook(adapt_output)
+            site.adapter = adapter
+            site.register_forward_hook(adapt_output)
             adapters.append(adapter)
     return adapters
 

@@ -20,7 +20,7 @@ from opinionlm.utils.markdown import cell
 
 
 def model_card(
-    task: Task, decision: Decision, numbers: dict[str, Any], scores: Mapping[str, Mapping[str, Any]]
+    task: Task[Any], decision: Decision, numbers: dict[str, Any], scores: Mapping[str, Mapping[str, Any]]
 ) -> str:
     """A Markdown card with hub metadata: what the model is, how it was made, how good it is, how to use it.
 

@@ -53,7 +53,7 @@ class Training:
     choice: Choice
 
 
-def describe_run(task: Task, splits: dict[str, Split], model: OpinionClassifier, total_steps: int) -> str:
+def describe_run(task: Task[Any], splits: dict[str, Split], model: OpinionClassifier, total_steps: int) -> str:
     """The lines printed before training: what is trained on what."""
     config, counts = task.config, count_parameters(model)
     decay = config.robust.ema_decay
@@ -69,7 +69,7 @@ def describe_run(task: Task, splits: dict[str, Split], model: OpinionClassifier,
 
 
 def run_numbers(
-    task: Task, engine: Engine, training: Training, splits: dict[str, Split], decision: Decision
+    task: Task[Any], engine: Engine, training: Training, splits: dict[str, Split], decision: Decision
 ) -> dict[str, Any]:
     """What a trained model is and what it took: the sections ``train``, ``model`` and ``cost`` of ``metrics.json``.
 
@@ -117,9 +117,9 @@ def run_numbers(
 def save_best(
     model: OpinionClassifier,
     tokenizer: PreTrainedTokenizerBase,
-    task: Task,
+    task: Task[Any],
     decision: Decision,
-    results: dict[str, SplitResult],
+    results: dict[str, SplitResult[Any]],
     numbers: dict[str, Any],
 ) -> None:
     """Write ``best/``, all at once: weights, TF-IDF beside them, configuration with rule, tokenizer and model card."""
@@ -143,7 +143,7 @@ def save_best(
 
 
 def run_metrics(
-    task: Task, numbers: dict[str, Any], results: dict[str, SplitResult], decision: Decision
+    task: Task[Any], numbers: dict[str, Any], results: dict[str, SplitResult[Any]], decision: Decision
 ) -> dict[str, Any]:
     """What ``metrics.json`` holds.
 
@@ -166,10 +166,10 @@ def run_metrics(
 
 
 def finish_run(
-    task: Task,
+    task: Task[Any],
     metrics: dict[str, Any],
     texts: dict[str, Dataset],
-    results: dict[str, SplitResult],
+    results: dict[str, SplitResult[Any]],
     tracker: Tracker,
     history: list[dict[str, Any]],
 ) -> dict[str, Any]:
@@ -209,7 +209,7 @@ def finish_run(
     return metrics
 
 
-def summary(task: Task, metrics: dict[str, Any]) -> str:
+def summary(task: Task[Any], metrics: dict[str, Any]) -> str:
     """A short table of the scores, and where everything is."""
     folder = task.config.run_folder
     lines = [*score_lines(metrics, task.shown_metrics), describe_cost(metrics["cost"])]

@@ -23,6 +23,7 @@ from opinionlm.runs.run import Run
 from opinionlm.runs.tfidf_baseline import train_tfidf
 from opinionlm.tasks import task_for
 from opinionlm.tasks.base import Task
+from opinionlm.tasks.sequence import SequenceTask
 from opinionlm.training.adapt_selection import choose_sublayers
 from opinionlm.training.batching import batch_plan
 from opinionlm.training.cost import reset_peak_memory
@@ -53,7 +54,7 @@ def train(config: Config) -> dict[str, Any] | None:
         prepared = load_data(config.data)
     task = task_for(prepared, config)
     if config.training.engine == "tfidf":
-        return train_tfidf(task) if run.is_main else None
+        return train_tfidf(SequenceTask(prepared, config)) if run.is_main else None
     refuse_seen_texts(config.model.model_name_or_path, prepared)
     run.choose_by(task.chosen_metric())
     model_config = read_model_config(config.model)
@@ -106,7 +107,7 @@ def train(config: Config) -> dict[str, Any] | None:
 
 def build_engine(
     run: Run,
-    task: Task,
+    task: Task[Any],
     model: OpinionClassifier,
     loss: ExampleLoss,
     prefix: FrozenPrefix,

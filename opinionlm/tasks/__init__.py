@@ -1,5 +1,7 @@
 """What differs between the tasks of `train_classifier.py`, as the methods of one object per task."""
 
+from typing import Any
+
 from opinionlm.config.checks import other_task_problems
 from opinionlm.config.config import Config
 from opinionlm.config.unread import refuse_unread
@@ -11,7 +13,7 @@ from opinionlm.tasks.similarity import SimilarityTask
 from opinionlm.tasks.token import TokenTask
 
 
-def task_for(prepared: PreparedDataset, config: Config) -> Task:
+def task_for(prepared: PreparedDataset, config: Config) -> Task[Any]:
     """The task of a prepared data set, once the options are known to fit it.
 
     Args:
@@ -29,7 +31,7 @@ def task_for(prepared: PreparedDataset, config: Config) -> Task:
         )
     match prepared.task:
         case "sequence":
-            task: Task = SequenceTask(prepared, config)
+            task: Task[Any] = SequenceTask(prepared, config)
         case "token":
             task = TokenTask(prepared, config)
         case "similarity":

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ from opinionlm.training.losses.base import ExampleLoss
 from opinionlm.training.losses.imbalance import WeightKind
 from opinionlm.training.splits import Split, split_texts
 
+# The predictions of a task.
+P = TypeVar("P", bound=Predictions)
 ANNOTATORS = "carry the judgement of its annotators, its platforms, languages and time."
 RARE = "Rare labels rest on few examples: look at their own F1 and at the intervals above before trusting them."
 
@@ -49,7 +51,7 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class SplitResult:
+class SplitResult(Generic[P]):
     """Predictions of one split, rows in the order of its texts, and their scores.
 
     Attributes:
@@ -58,7 +60,7 @@ class SplitResult:
             data say when texts were written, ``periods``: the scores over time.
     """
 
-    predictions: Predictions
+    predictions: P
     scores: dict[str, Any]
 
 
@@ -89,7 +91,7 @@ class CardText:
     limits: str
 
 
-class Task(ABC):
+class Task(ABC, Generic[P]):
     """One task over one prepared data set; `opinionlm.tasks.task_for` picks it.
 
     Args:
@@ -239,7 +241,7 @@ class Task(ABC):
         return None
 
     @abstractmethod
-    def score(self, split: Split, outputs: np.ndarray, loss: ExampleLoss) -> SplitResult:
+    def score(self, split: Split, outputs: np.ndarray, loss: ExampleLoss) -> SplitResult[P]:
         """Predictions and scores as checkpoints are compared by: without intervals, nothing fitted on validation.
 
         Args:
@@ -269,7 +271,7 @@ class Task(ABC):
         """
         return Decision()
 
-    def evaluate(self, split: Split, outputs: np.ndarray, loss: ExampleLoss, decision: Decision) -> SplitResult:
+    def evaluate(self, split: Split, outputs: np.ndarray, loss: ExampleLoss, decision: Decision) -> SplitResult[P]:
         """Final predictions of a split, and their scores with intervals; arguments as in `score`."""
         result = self.score(split, outputs, loss)
         return SplitResult(result.predictions, result.scores | result.predictions.intervals())
@@ -290,12 +292,12 @@ class Task(ABC):
         return "text_pair" in self.prepared.dataset["train"].column_names
 
     @property
-    def platforms(self) -> tuple[str, ...]:
+    def platforms(self) -> list[str]:
         """The platforms that the model is told of, in front of every text."""
-        return ()
+        return []
 
     @abstractmethod
-    def prediction_table(self, texts: Dataset, predictions: Predictions) -> tuple[list[str], Iterator[list[str]]]:
+    def prediction_table(self, texts: Dataset, predictions: P) -> tuple[list[str], Iterator[list[str]]]:
         """Header and rows of ``predictions/<split>.csv``."""
 
     @abstractmethod

@@ -18,6 +18,7 @@ from opinionlm.data.encoding.columns import numbers_of
 from opinionlm.data.encoding.platform_prefix import platforms_of, with_platforms
 from opinionlm.data.encoding.soft_labels import mixed_targets, read_soft_labels
 from opinionlm.data.encoding.texts import encode_texts
+from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.evaluation.class_predictions import SplitPredictions
 from opinionlm.evaluation.conformal import set_scores
@@ -52,7 +53,7 @@ from opinionlm.training.splits import Split
 from opinionlm.utils.markdown import cell
 
 
-class SequenceTask(Task):
+class SequenceTask(Task[SplitPredictions]):
     """Classification over the leaves of a label tree, compared by macro-F1, the opinion paper's measure.
 
     Rare labels count as much as frequent ones in it. A flat list of labels is a tree of one level.
@@ -62,14 +63,25 @@ class SequenceTask(Task):
     primary_metric = "macro_f1"
 
     @property
+    def taxonomy(self) -> Taxonomy:
+        """The label tree.
+
+        Raises:
+            ValueError: the data set has none.
+        """
+        if self.prepared.taxonomy is None:
+            raise ValueError(f"{self.prepared.name} has no labels of texts")
+        return self.prepared.taxonomy
+
+    @property
     def shown_metrics(self) -> tuple[str, ...]:
         """See `Task.shown_metrics`."""
-        levels = [f"level{level}_macro_f1" for level in range(1, self.prepared.taxonomy.depth + 1)]
+        levels = [f"level{level}_macro_f1" for level in range(1, self.taxonomy.depth + 1)]
         return ("macro_f1", "accuracy", "weighted_f1", *levels, "hierarchical_f1", "ece")
 
     def metric_names(self) -> tuple[str, ...]:
         """See `Task.metric_names`."""
-        taxonomy = self.prepared.taxonomy
+        taxonomy = self.taxonomy
         levels = [f"level{n}_{score}" for n in range(1, taxonomy.depth + 1) for score in ("macro_f1", "accuracy")]
         return super().metric_names() + tuple(levels) + tuple(f"f1_{leaf}" for leaf in taxonomy.leaves)
 
@@ -107,14 +119,14 @@ class SequenceTask(Task):
         robust = self.config.robust
         if robust.soft_labels is None:
             return None
-        soft = read_soft_labels(Path(robust.soft_labels), list(texts["id"]), self.prepared.taxonomy)
+        soft = read_soft_labels(Path(robust.soft_labels), list(texts["id"]), self.taxonomy)
         return mixed_targets(np.asarray(texts["label"]), soft, robust.soft_label_share)
 
     @property
-    def platforms(self) -> tuple[str, ...]:
+    def platforms(self) -> list[str]:
         """See `Task.platforms`."""
         data = self.config.data
-        return platforms_of(self.prepared.dataset["train"], data.dataset) if data.platform_prefix else ()
+        return platforms_of(self.prepared.dataset["train"], data.dataset) if data.platform_prefix else []
 
     # Model and loss
 
@@ -124,7 +136,7 @@ class SequenceTask(Task):
         Raises:
             UserError: ``platform_prefix`` without platforms.
         """
-        options, taxonomy = self.config.model, self.prepared.taxonomy
+        options, taxonomy = self.config.model, self.taxonomy
         model = OpinionClassifier.from_backbone(
             backbone,
             taxonomy.leaves,
@@ -147,7 +159,7 @@ class SequenceTask(Task):
         Raises:
             UserError: a loss over a label tree where there is none, or ``class_counts`` that do not name every leaf.
         """
-        method, taxonomy = self.config.method, self.prepared.taxonomy
+        method, taxonomy = self.config.method, self.taxonomy
         if method.loss in TREE_LOSSES and taxonomy.depth == 1:
             raise UserError(
                 f"{self.config.source}: loss: {method.loss!r} needs a label tree, and the labels of "
@@ -182,7 +194,7 @@ class SequenceTask(Task):
 
     # Evaluation: of a trained model
 
-    def score(self, split: Split, outputs: np.ndarray, loss: ExampleLoss) -> SplitResult:
+    def score(self, split: Split, outputs: np.ndarray, loss: ExampleLoss) -> SplitResult[SplitPredictions]:
         """See `Task.score`."""
         logits = split.in_text_order(outputs)
         return self.score_logits(split.texts, logits, AnswerRule(), self._mean_loss(split, logits, loss))
@@ -206,7 +218,9 @@ class SequenceTask(Task):
             logits = blend.logits(logits, words)
         return Decision(self.fit_rule(gold, logits, self.labels(splits["train"])), blend)
 
-    def evaluate(self, split: Split, outputs: np.ndarray, loss: ExampleLoss, decision: Decision) -> SplitResult:
+    def evaluate(
+        self, split: Split, outputs: np.ndarray, loss: ExampleLoss, decision: Decision
+    ) -> SplitResult[SplitPredictions]:
         """Final predictions of a split by what was fitted on validation; arguments as in `Task.score`."""
         logits, model_alone = split.in_text_order(outputs), {}
         if decision.blend is not None:
@@ -226,7 +240,7 @@ class SequenceTask(Task):
 
     def primary_score(self, gold: np.ndarray, logits: np.ndarray) -> float:
         """Macro-F1 of the likeliest leaves, from gold ids ``(rows,)`` and logits ``(rows, leaves)``."""
-        return classification_scores(gold, logits.argmax(axis=1), self.prepared.taxonomy)[self.primary_metric]
+        return classification_scores(gold, logits.argmax(axis=1), self.taxonomy)[self.primary_metric]
 
     def fit_rule(
         self, gold: np.ndarray, logits: np.ndarray, train_labels: np.ndarray, tilt: Sequence[float] = ()
@@ -239,11 +253,13 @@ class SequenceTask(Task):
             train_labels: leaf ids of the training texts, which tell how frequent each leaf is.
             tilt: see `fit_answers`.
         """
-        taxonomy = self.prepared.taxonomy
+        taxonomy = self.taxonomy
         counts = self.class_counts(train_labels, taxonomy.leaves)
         return fit_answers(gold, logits, counts, taxonomy, self.config.decision, tilt)
 
-    def score_logits(self, texts: Dataset, logits: np.ndarray, rule: AnswerRule, loss: float) -> SplitResult:
+    def score_logits(
+        self, texts: Dataset, logits: np.ndarray, rule: AnswerRule, loss: float
+    ) -> SplitResult[SplitPredictions]:
         """Predictions and scores of a split, without intervals.
 
         Args:
@@ -252,16 +268,20 @@ class SequenceTask(Task):
             rule: how labels follow.
             loss: of the split.
         """
-        taxonomy, gold, probabilities = self.prepared.taxonomy, np.asarray(texts["label"]), rule.probabilities(logits)
+        taxonomy, gold, probabilities = self.taxonomy, np.asarray(texts["label"]), rule.probabilities(logits)
         pairs = texts["text_pair"] if "text_pair" in texts.column_names else None
         decided = rule.decide(probabilities, taxonomy)
         predictions = SplitPredictions(taxonomy.leaves, texts["text"], gold, probabilities, pairs, decided)
         scores = classification_scores(gold, decided, taxonomy) | calibration_scores(gold, probabilities)
         return SplitResult(predictions, {"loss": loss} | scores)
 
-    def evaluate_logits(self, texts: Dataset, logits: np.ndarray, rule: AnswerRule, loss: float) -> SplitResult:
+    def evaluate_logits(
+        self, texts: Dataset, logits: np.ndarray, rule: AnswerRule, loss: float
+    ) -> SplitResult[SplitPredictions]:
         """The same with intervals, what calibration changed, label sets, and the scores of platforms and periods."""
-        taxonomy, result = self.prepared.taxonomy, self.score_logits(texts, logits, rule, loss)
+        if rule.label_sets is None:
+            raise ValueError("the rule was not fitted on validation")
+        taxonomy, result = self.taxonomy, self.score_logits(texts, logits, rule, loss)
         predictions = result.predictions
         gold, predicted, platforms = predictions.gold, predictions.predicted, texts["platform"]
         uncalibrated = calibration_scores(gold, softmax(logits))
@@ -281,7 +301,8 @@ class SequenceTask(Task):
     def decision_facts(self, decision: Decision) -> dict[str, Any]:
         """What was fitted on validation, and the coverage that label sets were asked for."""
         rule, blend = decision.rule, decision.blend
-        facts = {"temperature": rule.temperature, "label_set_coverage_asked": self.config.decision.label_set_coverage}
+        coverage = self.config.decision.label_set_coverage
+        facts: dict[str, Any] = {"temperature": rule.temperature, "label_set_coverage_asked": coverage}
         if rule.biases:
             facts["calibration_biases"] = list(rule.biases)
         if rule.tau is not None:
@@ -295,11 +316,11 @@ class SequenceTask(Task):
     def copies(self, split: Split) -> dict[str, int]:
         """See `Task.copies`."""
         counts = copies_per_label(split.texts["id"], split.texts["label"])
-        return {self.prepared.taxonomy.leaves[label]: count for label, count in sorted(counts.items())}
+        return {self.taxonomy.leaves[label]: count for label, count in sorted(counts.items())}
 
     def prediction_table(self, texts: Dataset, predictions: SplitPredictions) -> tuple[list[str], Iterator[list[str]]]:
         """See `Task.prediction_table`."""
-        return split_table(texts["id"], texts["platform"], predictions, self.prepared.taxonomy)
+        return split_table(texts["id"], texts["platform"], predictions, self.taxonomy)
 
     def describe(self, splits: dict[str, Split]) -> str:
         """Also which labels have copies among the training texts."""
@@ -307,11 +328,11 @@ class SequenceTask(Task):
         made = f"; {sum(copies.values()):,} of train are copies, of {', '.join(copies)}" if copies else ""
         if self.config.robust.augment_rare > 0 and not copies:
             made = "; no label is rare enough for augment_rare to copy"
-        return f"{'pairs' if self.reads_pairs else 'texts'}, {len(self.prepared.taxonomy.leaves)} labels{made}"
+        return f"{'pairs' if self.reads_pairs else 'texts'}, {len(self.taxonomy.leaves)} labels{made}"
 
     def card_text(self, folder: Path) -> CardText:
         """See `Task.card_text`."""
-        taxonomy, pairs = self.prepared.taxonomy, self.reads_pairs
+        taxonomy, pairs = self.taxonomy, self.reads_pairs
         example = '{"text": "Gains.", "text_pair": "Why?"}' if pairs else '"Is this coin still worth holding?"'
         return CardText(
             pipeline="text-classification",

@@ -19,7 +19,7 @@ from opinionlm.training.losses.base import ExampleLoss, MeanSquaredError
 from opinionlm.training.splits import Split
 
 
-class SimilarityTask(Task):
+class SimilarityTask(Task[ScorePredictions]):
     """Regression of a score, compared by Pearson's correlation."""
 
     item = "score"
@@ -29,6 +29,17 @@ class SimilarityTask(Task):
     def shown_metrics(self) -> tuple[str, ...]:
         """See `Task.shown_metrics`."""
         return ("pearson", "spearman", "mse", "mae")
+
+    @property
+    def score_range(self) -> tuple[float, float]:
+        """The lowest and the highest score.
+
+        Raises:
+            ValueError: the data set has no scores.
+        """
+        if self.prepared.score_range is None:
+            raise ValueError(f"{self.prepared.name} has no scores")
+        return self.prepared.score_range
 
     def encode_texts(self, texts: Dataset, tokenizer: PreTrainedTokenizerBase, identity: str) -> Dataset:
         """See `Task.encode_texts`."""
@@ -58,7 +69,7 @@ class SimilarityTask(Task):
         """The mean squared error."""
         return MeanSquaredError()
 
-    def score(self, split: Split, outputs: np.ndarray, loss: ExampleLoss) -> SplitResult:
+    def score(self, split: Split, outputs: np.ndarray, loss: ExampleLoss) -> SplitResult[ScorePredictions]:
         """See `Task.score`."""
         texts = split.texts
         predicted = split.in_text_order(outputs)[:, 0].astype(np.float64)
@@ -72,12 +83,12 @@ class SimilarityTask(Task):
 
     def describe(self, splits: dict[str, Split]) -> str:
         """See `Task.describe`."""
-        low, high = self.prepared.score_range
+        low, high = self.score_range
         return f"pairs, scores from {low:g} to {high:g}"
 
     def card_text(self, folder: Path) -> CardText:
         """See `Task.card_text`."""
-        low, high = self.prepared.score_range
+        low, high = self.score_range
         return CardText(
             pipeline="text-classification",
             tag="sentence-similarity",

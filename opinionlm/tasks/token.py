@@ -22,7 +22,7 @@ from opinionlm.training.splits import Split
 from opinionlm.utils.markdown import cell
 
 
-class TokenTask(Task):
+class TokenTask(Task[TagPredictions]):
     """Named entities, compared by micro F1 over entities."""
 
     item = "tag"
@@ -75,7 +75,7 @@ class TokenTask(Task):
         """Tag, confidence and loss of every token, instead of all logits."""
         return token_summary
 
-    def score(self, split: Split, outputs: np.ndarray, loss: ExampleLoss) -> SplitResult:
+    def score(self, split: Split, outputs: np.ndarray, loss: ExampleLoss) -> SplitResult[TagPredictions]:
         """See `Task.score`."""
         rows, texts = split.in_text_order(outputs), split.texts
         positions = split.encoded["word_positions"]
