@@ -179,3 +179,10 @@ def test_no_epoch_of_a_run_has_more_batches_than_its_plan(steps: int, accumulati
     )
     for epoch in range(math.ceil(steps / math.ceil(len(plan) / accumulation))):
         assert len(plan.batches(epoch)) == len(plan)
+
+
+@pytest.mark.parametrize(("epochs", "begun"), [("0.1", 1), ("1", 1), ("1.1", 2), ("2", 2), ("4.5", 5)])
+def test_only_epochs_that_are_begun_are_looked_at(epochs: str, begun: int, monkeypatch) -> None:
+    # Every epoch has a batch more than the one before it: the first has ten.
+    monkeypatch.setattr(BatchPlan, "cut", lambda self, epoch: [np.array([at]) for at in range(10 + epoch)])
+    assert len(planned("--max_tokens_per_batch", "60", "--num_train_epochs", epochs)) == 9 + begun
