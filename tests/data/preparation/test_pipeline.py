@@ -140,7 +140,7 @@ def test_processes_that_die_while_starting_end_in_an_error(raw_spec, tmp_path):
     script = (
         "from pathlib import Path\n"
         "from opinionlm.data.preparation.pipeline import prepare\n"
-        "from opinionlm.data.spec import load_spec\n"
+        "from opinionlm.data.spec_parsing import load_spec\n"
         f"folder = Path({str(tmp_path)!r})\n"
         "prepare(load_spec(folder / 'posts.yaml'), folder, folder / 'out', num_proc=2)\n"
     )
