@@ -11,7 +11,7 @@ from opinionlm.adaptation.parameter_groups import parameter_groups
 from opinionlm.config.config import Config
 from opinionlm.config.unread import refuse_unread
 from opinionlm.data.contamination import refuse_seen_texts
-from opinionlm.data.encoding.collators import InstructCollator
+from opinionlm.data.encoding.collators import InstructCollator, fixed_length
 from opinionlm.data.encoding.prompts import PromptEncoder, label_words, load_template
 from opinionlm.data.encoding.tokenizers import load_tokenizer
 from opinionlm.data.loading import load_data
@@ -71,7 +71,6 @@ def train(config: Config) -> dict[str, Any] | None:
         print(describe_answers(config, prepared, encoder, splits, model))
 
     with run.tracker() as tracker:
-        pad_to = config.data.max_length if config.data.pad_to_max else None
         trainer = InstructTrainer(
             model=model,
             args=run.arguments,
@@ -80,7 +79,9 @@ def train(config: Config) -> dict[str, Any] | None:
             plan=batch_plan(texts["train"], config, run.arguments),
             train_dataset=texts["train"],
             eval_dataset=readers["validation"],
-            data_collator=InstructCollator(encoder.tokenizer.pad_token_id, model_config.is_encoder_decoder, pad_to),
+            data_collator=InstructCollator(
+                encoder.tokenizer.pad_token_id, model_config.is_encoder_decoder, fixed_length(config.data)
+            ),
             callbacks=run.callbacks(tracker, model, total_steps),
             parameter_groups=parameter_groups(model, config.method, config.training),
             auxiliary_loss=partial(auxiliary_loss, model),

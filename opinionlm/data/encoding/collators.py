@@ -82,7 +82,12 @@ def pad_states(states: list[torch.Tensor], length: int) -> torch.Tensor:
 
 def collator_for(data: DataConfig, tokenizer: PreTrainedTokenizerBase) -> PadCollator:
     """The collator that a config asks for."""
-    return PadCollator(tokenizer.pad_token_id, data.max_length if data.pad_to_max else None)
+    return PadCollator(tokenizer.pad_token_id, fixed_length(data))
+
+
+def fixed_length(data: DataConfig) -> int | None:
+    """The length that every batch is padded to; None for that of its longest text, as with a token budget."""
+    return data.max_length if data.pad_to_max and data.max_tokens_per_batch is None else None
 
 
 @dataclass(frozen=True)
