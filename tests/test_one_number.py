@@ -22,7 +22,7 @@ import train_classifier
 from opinionlm.experiments import group_report
 from opinionlm.experiments.dashboard.collect import collect
 from opinionlm.experiments.dashboard.payload import build_payload
-from opinionlm.runs import results
+from opinionlm.reporting import figures
 from opinionlm.training.trainer import OpinionTrainer
 from tests.classifier_runs import command_line, write_setting
 
@@ -59,7 +59,7 @@ class Shown:
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     folder = tmp_path_factory.mktemp("one")
     outputs, titles, texts = folder / "outputs", {}, []
-    save, fetch = results.save_figure, OpinionTrainer.get_batch_samples
+    save, fetch = figures.save_figure, OpinionTrainer.get_batch_samples
 
     def saved(figure, path: Path) -> None:
         titles["/".join(path.parts[-3:])] = figure.axes[0].get_title(loc="left")
@@ -74,7 +74,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     options = {"seeds": "1..2", "max_steps": STEPS, "max_tokens_per_batch": BUDGET, "gradient_accumulation_steps": 2}
     options |= {"eval_strategy": "steps", "eval_steps": STEPS, "save_steps": STEPS, "ema_decay": 0.9}
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed:
-        patch.setattr(results, "save_figure", saved)
+        patch.setattr(figures, "save_figure", saved)
         patch.setattr(OpinionTrainer, "get_batch_samples", fetched)
         train_classifier.main(command_line(setting, **options))
     with redirect_stdout(io.StringIO()) as report:

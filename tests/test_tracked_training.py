@@ -186,7 +186,7 @@ def test_a_killed_run_goes_on_as_one(case, setting, tmp_path) -> None:
 def test_a_folder_of_another_run_begins_anew(setting, tmp_path) -> None:
     """What a run without a checkpoint left behind is no earlier part of one with other options."""
     job = training("trainer", setting, tmp_path / "a", report_to=BOTH, logging_steps=1)
-    assert run(replace(job, patches=["killed_in_the_first_step"])) == -signal.SIGKILL
+    assert run(replace(job, patches=["killed_in_the_second_step"])) == -signal.SIGKILL
     folder = job.folder / "out" / "r"
     before = (folder / "wandb_run_id").read_text()
     other = training("trainer", setting, tmp_path / "a", report_to=BOTH, logging_steps=1, learning_rate="2e-3")

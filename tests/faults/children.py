@@ -86,6 +86,8 @@ def _child(job: Job, kill_at: int, kill_after: float, signal_at: int, number: in
     os.setsid()
     # Shells start what runs in the background with Ctrl-C ignored, and so would the tests' children.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A run that was tracked in the tests' own process has left W&B's service there, which no kill of this one ends.
+    os.environ.pop("WANDB_SERVICE", None)
     # As in a script that was started by its name; here it would be the fork server.
     multiprocessing.set_start_method("fork", force=True)
     log = os.open(job.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)

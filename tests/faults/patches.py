@@ -60,13 +60,18 @@ def killed_in_the_first_step() -> None:
     _kill_in_step(1)
 
 
+def killed_in_the_second_step() -> None:
+    """The same, when W&B, which opens after the first step, has written its file."""
+    _kill_in_step(2)
+
+
 def killed_in_the_seventh_step() -> None:
-    """The same, later, when W&B has written its file."""
+    """The same, later."""
     _kill_in_step(7)
 
 
 def _await_wandb_file() -> None:
-    """W&B starts with the first log, and another process writes its file some time later."""
+    """Another process writes W&B's file, some time after the run was opened."""
     import wandb
 
     file, deadline = Path(wandb.run.settings.sync_file), time.monotonic() + 60

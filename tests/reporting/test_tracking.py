@@ -1,5 +1,6 @@
 """Tracking: what W&B and TensorBoard hold afterwards, and that no failure of theirs reaches the run."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -63,6 +64,9 @@ def no_credentials(monkeypatch, tmp_path):
 
 class State:
     global_step = 0
+
+    def __init__(self) -> None:
+        self.log_history = []
 
 
 def log_a_run(tracker) -> None:
@@ -143,6 +147,7 @@ def test_data_and_model_are_artifacts_with_their_lineage(folder, kind, tmp_path,
     options.tracking.wandb_artifacts = kind
     prepared = PreparedDataset(DatasetDict(), None, "posts & more", "f1" * 32, data, "sequence", (), None)
     with open_tracking(options, folder, ENVIRONMENT) as tracker:
+        tracker.begin([])
         capfd.readouterr()
         tracker.log_artifacts(prepared, best)
         assert capfd.readouterr() == ("", "")
@@ -187,15 +192,16 @@ def test_an_unreachable_server_falls_back_quickly(folder, monkeypatch, capfd):
     assert [record["exit_code"] for record in offline_records(folder)["exit"]] == [0]
 
 
-def test_disabled_means_no_tracking(folder, monkeypatch):
+def test_disabled_means_no_tracking(folder, monkeypatch, capfd):
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert isinstance(open_tracking(config(folder), folder, ENVIRONMENT), NoTracking)
-    assert not (folder / "wandb").exists()
+    log_a_run(open_tracking(config(folder), folder, ENVIRONMENT))
+    assert list(folder.iterdir()) == [] and capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("boom\nand more"), OSError(28, "No space left on device")])
 def test_an_exception_in_wandb_never_propagates(folder, monkeypatch, capfd, error):
     tracker = open_tracking(config(folder), folder, ENVIRONMENT)
+    tracker.begin([])
     capfd.readouterr()
 
     def explode(*args, **kwargs):
@@ -212,12 +218,13 @@ def test_wandb_init_that_always_fails_leaves_no_tracking(folder, monkeypatch, ca
         raise wandb.errors.UsageError("no")
 
     monkeypatch.setattr(wandb, "init", explode)
-    assert isinstance(open_tracking(config(folder), folder, ENVIRONMENT), NoTracking)
-    assert "W&B: no tracking, the run goes on (UsageError: no)" in capfd.readouterr().err
+    log_a_run(open_tracking(config(folder), folder, ENVIRONMENT))
+    assert capfd.readouterr() == ("", "W&B: no tracking, the run goes on (UsageError: no)\n")
 
 
 def test_the_death_of_wandbs_process_does_not_stop_the_run(folder, capfd):
     tracker = open_tracking(config(folder), folder, ENVIRONMENT)
+    tracker.begin([])
     for child in psutil.Process().children():
         if "wandb-core" in child.name():
             os.kill(child.pid, signal.SIGKILL)
@@ -228,6 +235,7 @@ def test_the_death_of_wandbs_process_does_not_stop_the_run(folder, capfd):
 
 def test_uploads_that_never_end_are_left_to_wandb_sync(folder, monkeypatch, capfd):
     tracker = open_tracking(config(folder), folder, ENVIRONMENT)
+    tracker.begin([])
     finish = wandb.Run.finish
 
     def too_slow(run, exit_code=None):
@@ -278,6 +286,7 @@ def test_tables():
 def test_of_two_trackers_the_one_that_works_goes_on(folder, monkeypatch, capfd) -> None:
     event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     tracker = open_tracking(config(folder, "wandb", "tensorboard"), folder, ENVIRONMENT)
+    tracker.begin([])
     capfd.readouterr()
 
     def explode(*args, **kwargs):
@@ -302,17 +311,50 @@ def test_a_tracker_that_cannot_start_leaves_the_other(folder, monkeypatch, capfd
     assert not (folder / "wandb").exists() and len(list((folder / "tensorboard").iterdir())) == 1
 
 
-def test_wandb_starts_with_the_first_log_and_off_the_clock(folder, monkeypatch, capfd) -> None:
-    """Nothing of it stands before the first step, and its start is no time of training."""
-    monkeypatch.setattr(tracking_wandb, "start_wandb", lambda *_: time.sleep(0.3))
+def test_wandb_opens_after_the_first_step_and_off_the_clock(folder, monkeypatch) -> None:
+    """Nothing of it stands before the first step; opening it is no time of training, and happens once."""
+    opened = []
+
+    def start(*_):
+        opened.append(time.sleep(0.3))
+
+    monkeypatch.setattr(tracking_wandb, "start_wandb", start)
     clock = TrainingClock()
-    tracker = open_tracking(config(folder), folder, ENVIRONMENT)
-    callback, state = TrackingCallback(tracker, clock), State()
-    state.log_history = []
+    callback, state = TrackingCallback(open_tracking(config(folder), folder, ENVIRONMENT), clock), State()
     callback.on_train_begin(None, state, None)
-    assert tracker.inner is None
-    callback.on_log(None, state, None, {"loss": 1.5})
-    assert tracker.inner is not None and clock.seconds < 0.2
+    assert not opened
+    for step in (1, 2):
+        state.global_step = step
+        callback.on_step_end(None, state, None)
+        callback.on_log(None, state, None, {"loss": 1.5})
+    assert len(opened) == 1 and clock.seconds < 0.2
+
+
+@pytest.mark.parametrize("event", ["on_step_end", "on_log", "on_train_end"])
+def test_what_was_logged_before_is_told_once_and_first(folder, event) -> None:
+    """Whichever comes first: a step, a log before any step, or the end of a run without a step left."""
+    told = []
+
+    class Listener(NoTracking):
+        def begin(self, history):
+            told.append(list(history))
+
+        def log(self, metrics, step):
+            told.append(step)
+
+    callback, state = TrackingCallback(Listener(), TrainingClock()), State()
+    state.log_history = [{"loss": 1.0, "step": 1}]
+    callback.on_train_begin(None, state, None)
+    state.log_history.append({"loss": 0.5, "step": 2})
+    getattr(callback, event)(None, state, None)
+    callback.on_log(None, state, None, {"loss": 0.5})
+    assert told == [[(1, {"train/loss": 1.0})], 0]
+
+
+def test_wandb_that_is_not_installed_is_said_before_training(folder, monkeypatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="report_to: wandb is not installed"):
+        open_tracking(config(folder), folder, ENVIRONMENT)
 
 
 def test_a_resumed_run_gets_what_is_missing_and_nothing_twice(folder, capfd) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,48 +30,45 @@ from opinionlm.training.callbacks import TrainingClock
 
 
 class LateTracker(Tracker):
-    """Opens a tracker when there is something to log: its start does not stand before the first optimizer step.
+    """Opens a tracker when it is used first: a start that takes seconds does not stand before the first step.
+
+    A run that fails before that is opened too, and closed as failed.
 
     Args:
-        open_tracker: opens it; called once.
+        open_tracker: opens it and never raises; called once.
     """
 
     def __init__(self, open_tracker: Callable[[], Tracker]) -> None:
         self.open_tracker = open_tracker
-        self.inner: Tracker | None = None
-        self.history: Sequence[Point] | None = None
 
-    def opened(self) -> Tracker:
-        """The tracker, opened now if it was not; it is told of the beginning of training that it missed."""
-        if self.inner is None:
-            self.inner = self.open_tracker()
-            if self.history is not None:
-                self.inner.begin(self.history)
-        return self.inner
+    @cached_property
+    def inner(self) -> Tracker:
+        """The tracker, opened by the first look at it."""
+        return self.open_tracker()
 
     def begin(self, history: Sequence[Point]) -> None:
-        """Keep for later."""
-        self.history = history
+        """Pass on."""
+        self.inner.begin(history)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Pass on."""
-        self.opened().log(metrics, step)
+        self.inner.log(metrics, step)
 
     def summarise(self, values: Mapping[str, Any]) -> None:
         """Pass on."""
-        self.opened().summarise(values)
+        self.inner.summarise(values)
 
     def log_predictions(self, split: str, predictions: Predictions) -> None:
         """Pass on."""
-        self.opened().log_predictions(split, predictions)
+        self.inner.log_predictions(split, predictions)
 
     def log_artifacts(self, prepared: PreparedDataset, best: Path) -> None:
         """Pass on."""
-        self.opened().log_artifacts(prepared, best)
+        self.inner.log_artifacts(prepared, best)
 
     def finish(self, failed: bool = False) -> None:
-        """Pass on; a run that failed before anything was logged is a failed run there too."""
-        self.opened().finish(failed)
+        """Pass on."""
+        self.inner.finish(failed)
 
 
 def open_tracking(config: Config, run_folder: Path, environment: Mapping[str, Any]) -> Tracker:
@@ -85,13 +83,17 @@ def open_tracking(config: Config, run_folder: Path, environment: Mapping[str, An
         A tracker that never raises.
 
     Raises:
-        UserError: TensorBoard was asked for and is not installed.
+        UserError: a tracker was asked for and is not installed.
     """
     trackers: list[Tracker] = []
     for name in config.tracking.report_to:
         match name:
             case "wandb":
-                # Its start takes seconds.
+                if importlib.util.find_spec("wandb") is None:
+                    raise UserError(
+                        "report_to: wandb is not installed; `pip install -r requirements.txt`, or use "
+                        "tensorboard or none"
+                    )
                 trackers.append(LateTracker(partial(open_wandb, config, run_folder, environment)))
             case "tensorboard":
                 trackers.append(open_tensorboard(config, run_folder, environment))
@@ -103,9 +105,9 @@ def open_tracking(config: Config, run_folder: Path, environment: Mapping[str, An
 
 def open_wandb(config: Config, run_folder: Path, environment: Mapping[str, Any]) -> Tracker:
     """Start or continue a W&B run; `NoTracking` where it is disabled or cannot be started."""
-    from opinionlm.reporting.tracking.wandb import WandbTracking, start_wandb
-
     try:
+        from opinionlm.reporting.tracking.wandb import WandbTracking, start_wandb
+
         run = start_wandb(config, run_folder, environment)
         if run is None:
             return NoTracking()
@@ -143,20 +145,30 @@ def open_tensorboard(config: Config, run_folder: Path, environment: Mapping[str,
 class TrackingCallback(TrainerCallback):
     """Forwards what Trainer logs: ``loss`` → ``train/loss``, ``eval_macro_f1`` → ``validation/macro_f1``.
 
+    The tracker learns that training begins after the first optimizer step, or before the first log if that comes
+    earlier: a tracker may take seconds to open, and what cannot train should fail before.
+
     Args:
         tracker: where to.
-        clock: of the training, which stands still meanwhile.
+        clock: of the training, which stands still while the tracker opens.
     """
 
     def __init__(self, tracker: Tracker, clock: TrainingClock) -> None:
         self.tracker, self.clock = tracker, clock
+        # What an interrupted run has logged up to where it goes on; None once the tracker knows.
+        self.history: list[Point] | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Tell what an interrupted run has logged up to where it goes on."""
-        with self.clock.stopped():
-            self.tracker.begin([(int(each["step"]), points) for each in state.log_history if (points := curves(each))])
+        """Keep what was logged before; the state's list grows from here on."""
+        self.history = [(int(entry["step"]), points) for entry in state.log_history if (points := curves(entry))]
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """After the first step, begin."""
+        self._begin()
 
     def on_log(
         self,
@@ -167,8 +179,20 @@ class TrackingCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Called after every logging step and evaluation, and once more by Trainer when training is over."""
-        with self.clock.stopped():
-            if CLOSING in (logs or {}):
-                self.tracker.summarise({name: value for name, value in logs.items() if name.startswith("train_")})
-            elif points := curves(logs or {}):
-                self.tracker.log(points, state.global_step)
+        self._begin()
+        if CLOSING in (logs or {}):
+            self.tracker.summarise({name: value for name, value in logs.items() if name.startswith("train_")})
+        elif points := curves(logs or {}):
+            self.tracker.log(points, state.global_step)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Begin even where no step was left to make: an earlier part may have lost what it logged last."""
+        self._begin()
+
+    def _begin(self) -> None:
+        if self.history is not None:
+            with self.clock.stopped():
+                self.tracker.begin(self.history)
+            self.history = None
