@@ -65,13 +65,7 @@ def test_an_unknown_command_names_the_nearest(given: str, near: str) -> None:
         run(["xyzzy"])
 
 
-LAZY = pytest.mark.xfail(reason="`import opinionlm` still registers the models at once unless --help is asked for")
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [["--help"], *(pytest.param(one, marks=LAZY) for one in ([], ["--version"], ["label_suspect"]))],
-)
+@pytest.mark.parametrize("arguments", [["--help"], [], ["--version"], ["label_suspect"]])
 def test_the_console_answers_at_once(arguments: list[str], tmp_path: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-m", "opinionlm", *arguments]
