@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
 
 from opinionlm.evaluation.charts import Chart, ScoreChart
 from opinionlm.evaluation.class_predictions import SHOWN_CHARACTERS
@@ -79,6 +78,8 @@ def similarity_scores(gold: np.ndarray, predicted: np.ndarray) -> dict[str, floa
         gold: ``(rows,)``.
         predicted: ``(rows,)``.
     """
+    from scipy.stats import rankdata  # most of a second to import, for one score
+
     gold, predicted = gold.astype(np.float64), predicted.astype(np.float64)
     # Ranks would take rounding for an order.
     defined = varies(gold) and varies(predicted, MODEL_STEPS)

@@ -22,11 +22,9 @@ from typing import Any
 
 from opinionlm.config.parser import read_yaml
 from opinionlm.data.accounting import print_account
-from opinionlm.data.preparation.pipeline import prepare_or_load
 from opinionlm.data.spec import SPLITS
 from opinionlm.errors import UserError
 from opinionlm.experiments.grid import check_keys
-from opinionlm.experiments.table_figures import class_count_figure, save_both
 from opinionlm.experiments.tables import SMOKE, latex_table, number
 from opinionlm.utils.files import write_csv, write_text
 from opinionlm.utils.markdown import pipe_table
@@ -103,6 +101,10 @@ def write_data_table(table: DataTable, folder: Path, options: Mapping[str, Any])
     for name in options:
         if name not in OPTIONS:
             raise UserError(f"--{name}: a table about data takes only {', '.join(OPTIONS)}{nearest(name, OPTIONS)}")
+    # Loaded behind the check, so that a mistake is answered at once.
+    from opinionlm.data.preparation.pipeline import prepare_or_load
+    from opinionlm.experiments.table_figures import class_count_figure, save_both
+
     data_dir = Path(options.get("data_dir", "data"))
     prepared = prepare_or_load(table.dataset, data_dir, Path(options.get("prepared_dir", "outputs/data")))
     print_account(prepared.path)

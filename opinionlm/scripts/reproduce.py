@@ -55,7 +55,6 @@ def main(argv: list[str] | None = None) -> int:
         run_all,
         runs_of,
     )
-    from opinionlm.experiments.table_figures import write_figures
     from opinionlm.experiments.tables import collect, markdown, write_comparisons, write_table
     from opinionlm.utils.typed_values import read_scalar
 
@@ -77,6 +76,8 @@ def main(argv: list[str] | None = None) -> int:
     print(plan_text(table, runs, arguments.jobs), flush=True)
     if arguments.dry_run:
         return 0
+    from opinionlm.experiments.table_figures import write_figures
+
     account_for_data(runs, arguments.force)
     failed = run_all(runs, arguments.jobs, arguments.force)
     results = collect(table, runs)

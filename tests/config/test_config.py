@@ -304,21 +304,38 @@ def test_every_option_is_read_somewhere() -> None:
     assert options - read == set(), "options that nothing reads"
 
 
-@pytest.mark.parametrize(
-    "script",
-    [
-        *sorted(path.name for path in ROOT.glob("*.py")),
-        *(f"-mopinionlm.experiments.{name}" for name in ("compare", "dashboard", "group_report", "label_suspects")),
-    ],
-)
-def test_help_is_quick(script: str) -> None:
-    # Seconds of the processor, which other work on the machine does not lengthen.
+SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
+TOOLS = ("compare", "cross_fit", "dashboard", "group_report", "label_suspects")
+# What has to be given before a mistake can be one.
+NEEDED_FIRST = {
+    "preprocess.py": ["--config", "configs/datasets/sample.yaml"],
+    "reproduce.py": ["configs/tables/methods_bert_emotion.yaml"],
+    "train_classifier.py": ["--config", "configs/quickstart.yaml"],
+}
+
+
+def answered_at_once(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """What a command says, which takes less than a second of the processor; other work does not lengthen that."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
+    return done
+
+
+@pytest.mark.parametrize("command", [*SCRIPTS, *(f"-mopinionlm.experiments.{name}" for name in TOOLS)])
+def test_help_is_quick(command: str) -> None:
+    done = answered_at_once([command, "--help"])
     assert done.returncode == 0 and "usage:" in done.stdout
-    assert seconds < 1.0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [*SCRIPTS, *(f"-mopinionlm.experiments.{name}" for name in TOOLS), "-mopinionlm.adaptation.adapt.mining"],
+)
+def test_a_mistyped_option_is_answered_at_once(command: str) -> None:
+    done = answered_at_once([command, *NEEDED_FIRST.get(command, []), "--lerning_rate", "1"])
+    assert done.returncode == 2 and "error: " in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

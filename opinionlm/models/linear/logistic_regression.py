@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.sparse import csr_matrix
-from sklearn.linear_model import LogisticRegression
 from tqdm import tqdm
 
 from opinionlm.errors import UserError
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 # Inverse strength of the L2 penalty: half-decades around scikit-learn's default of 1.
 GRID = tuple(float(c) for c in 10.0 ** np.arange(-3, 3.5, 0.5))
@@ -66,6 +69,9 @@ def fit_logistic(
     Raises:
         UserError: if there are fewer than two classes among the training rows.
     """
+    # Loaded by those who fit one: most of a second, which every run would wait for.
+    from sklearn.linear_model import LogisticRegression
+
     if len(np.unique(train[1])) < 2:
         raise UserError("engine: logistic regression needs at least two classes among the training texts")
     fits: dict[float, LogisticFit] = {}

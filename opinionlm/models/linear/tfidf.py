@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from datasets import Dataset
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_matrix, diags, hstack
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from opinionlm.data.encoding.platform_prefix import platform_of, platform_text
 from opinionlm.errors import UserError
 from opinionlm.models.classifier import WORD_FILES
 from opinionlm.models.linear.logistic_regression import GRID, LogisticFit, fit_logistic
+
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
 VOCABULARY, WEIGHTS = WORD_FILES
 
@@ -38,6 +41,9 @@ WORDS_ALONE = r"(?u)\b\w\w+\b"
 
 def new_vectorizer(vocabulary: Sequence[str] | None = None, pattern: str = TOKEN_PATTERN) -> TfidfVectorizer:
     """Words, symbols and pairs of them; one that a single training text has tells nothing about another."""
+    # Loaded by those who count words: a second, which every run would wait for.
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     return TfidfVectorizer(
         ngram_range=(1, 2), min_df=2, sublinear_tf=True, vocabulary=vocabulary, token_pattern=pattern
     )
