@@ -69,9 +69,8 @@ def run_script(main: Callable[[], object]) -> None:
         main: the script's entry point, reading ``sys.argv`` when called without arguments.
     """
     signal.signal(signal.SIGTERM, raise_interrupted)
-    # What the libraries and a large tokenizer consist of stays to the end. With Python's own limits, a quarter of the
-    # time to the first step went into looking for garbage among it.
-    gc.freeze()
+    # A large tokenizer stays to the end, as the libraries do (`opinionlm.utils.loading`): with Python's own limits
+    # much of the time to the first step would go into looking for garbage among it.
     gc.set_threshold(*GARBAGE_LIMITS)
     try:
         main()

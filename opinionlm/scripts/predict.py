@@ -25,6 +25,7 @@ from pathlib import Path
 
 from opinionlm.errors import Interrupted, UserError
 from opinionlm.inference.arguments import parse_arguments
+from opinionlm.utils.loading import libraries_loading
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -57,10 +58,11 @@ def predict(arguments: argparse.Namespace) -> None:
     if arguments.input != "-" and not Path(arguments.input).is_file():
         raise UserError(f"--input: no such file: {arguments.input}")
     # The imports take seconds; help and a wrong command line need not wait for them.
-    from opinionlm.inference.ensemble import load_models, member_folders
-    from opinionlm.inference.files import Request, predict_file
-    from opinionlm.inference.input_files import input_form
-    from opinionlm.inference.loading import TrustOptions, model_fingerprint
+    with libraries_loading():
+        from opinionlm.inference.ensemble import load_models, member_folders
+        from opinionlm.inference.files import Request, predict_file
+        from opinionlm.inference.input_files import input_form
+        from opinionlm.inference.loading import TrustOptions, model_fingerprint
 
     members, _ = member_folders(arguments.model)
     trust = TrustOptions(arguments.label_sets, arguments.abstain_below)

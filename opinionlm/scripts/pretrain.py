@@ -17,6 +17,7 @@ from typing import Any
 from opinionlm.config.config import Config
 from opinionlm.config.parser import parse_config
 from opinionlm.runs.lock import locked_run
+from opinionlm.utils.loading import libraries_loading
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any] | None:
@@ -35,28 +36,29 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
 
 def pretrain(config: Config) -> dict[str, Any] | None:
     """From raw or prepared data to an adapted model."""
-    from transformers import set_seed
+    with libraries_loading():
+        from transformers import set_seed
 
-    from opinionlm.adaptation.compatibility import check_length
-    from opinionlm.config.unread import refuse_unread
-    from opinionlm.data.accounting import print_account
-    from opinionlm.data.contamination import save_seen_texts
-    from opinionlm.data.encoding.tokenizers import load_tokenizer
-    from opinionlm.data.preparation.pipeline import prepare_or_load
-    from opinionlm.models.backbones import read_model_config
-    from opinionlm.models.pretraining import fills_gaps, load_language_model, save_language_model
-    from opinionlm.runs.folder import create_run, environment, is_finished
-    from opinionlm.training.callbacks import ConsoleCallback, TrainingClock
-    from opinionlm.training.checkpoints import latest_checkpoint
-    from opinionlm.training.pretraining import (
-        encode_texts,
-        perplexity,
-        pretraining_arguments,
-        require_mask,
-        text_trainer,
-        training_texts,
-    )
-    from opinionlm.utils.files import write_json
+        from opinionlm.adaptation.compatibility import check_length
+        from opinionlm.config.unread import refuse_unread
+        from opinionlm.data.accounting import print_account
+        from opinionlm.data.contamination import save_seen_texts
+        from opinionlm.data.encoding.tokenizers import load_tokenizer
+        from opinionlm.data.preparation.pipeline import prepare_or_load
+        from opinionlm.models.backbones import read_model_config
+        from opinionlm.models.pretraining import fills_gaps, load_language_model, save_language_model
+        from opinionlm.runs.folder import create_run, environment, is_finished
+        from opinionlm.training.callbacks import ConsoleCallback, TrainingClock
+        from opinionlm.training.checkpoints import latest_checkpoint
+        from opinionlm.training.pretraining import (
+            encode_texts,
+            perplexity,
+            pretraining_arguments,
+            require_mask,
+            text_trainer,
+            training_texts,
+        )
+        from opinionlm.utils.files import write_json
 
     arguments = pretraining_arguments(config)
     is_main, data = arguments.process_index == 0, config.data

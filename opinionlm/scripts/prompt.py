@@ -16,6 +16,7 @@ from typing import Any
 from opinionlm.config.config import Config
 from opinionlm.config.parser import parse_config
 from opinionlm.runs.lock import locked_run
+from opinionlm.utils.loading import libraries_loading
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any] | None:
@@ -33,10 +34,11 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
 def ask(config: Config) -> dict[str, Any] | None:
     """Run a config whose run folders are this process's; returns what `main` does."""
     # Imported late, so that --help and config errors answer at once.
-    from opinionlm.runs.folder import is_finished
-    from opinionlm.runs.prompting import load_model, open_run, open_task, run_prompting
-    from opinionlm.runs.seeds import seed_configs, stored_metrics, summarise_seeds
-    from opinionlm.utils.distributed import quiet_libraries
+    with libraries_loading():
+        from opinionlm.runs.folder import is_finished
+        from opinionlm.runs.prompting import load_model, open_run, open_task, run_prompting
+        from opinionlm.runs.seeds import seed_configs, stored_metrics, summarise_seeds
+        from opinionlm.utils.distributed import quiet_libraries
 
     quiet_libraries()
     configs = [config] if config.training.seeds is None else seed_configs(config)

@@ -13,6 +13,7 @@ from typing import Any
 
 from opinionlm.config.parser import parse_config
 from opinionlm.runs.lock import locked_run
+from opinionlm.utils.loading import libraries_loading
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any] | None:
@@ -20,9 +21,10 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     config = parse_config(argv, description=__doc__)
     with locked_run(config):
         # Imported late, so that --help and config errors answer at once.
-        from opinionlm.runs.seeds import train_seeds
-        from opinionlm.runs.train_classifier import train
-        from opinionlm.utils.distributed import leave, quiet_libraries
+        with libraries_loading():
+            from opinionlm.runs.seeds import train_seeds
+            from opinionlm.runs.train_classifier import train
+            from opinionlm.utils.distributed import leave, quiet_libraries
 
         quiet_libraries()
         result = train_seeds(config, train)

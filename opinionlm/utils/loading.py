@@ -1,0 +1,26 @@
+"""Load libraries without looking for garbage among what they consist of."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def libraries_loading() -> Iterator[None]:
+    """A block of imports: millions of objects are made, and all of them stay to the end of the process.
+
+    Python would look through them again and again, a quarter of the time to the first step. Within the block it does
+    not; after the first such block of a process it leaves alone what is there, later too. Only the first one: what
+    comes later may be a model that is to be freed.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if gc.get_freeze_count() == 0:
+            gc.freeze()
+        if collects:
+            gc.enable()

@@ -1,0 +1,45 @@
+"""Python does not look for garbage while libraries load, and does again afterwards."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+from opinionlm.utils.loading import libraries_loading
+
+
+@pytest.fixture
+def frozen(monkeypatch) -> list[int]:
+    """How often everything was frozen; nothing truly is."""
+    calls: list[int] = []
+    monkeypatch.setattr(gc, "freeze", lambda: calls.append(1))
+    monkeypatch.setattr(gc, "get_freeze_count", lambda: len(calls))
+    return calls
+
+
+def test_within_the_block_nobody_looks(frozen) -> None:
+    assert gc.isenabled()
+    with libraries_loading():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+
+
+def test_only_the_first_block_freezes(frozen) -> None:
+    for _ in range(3):
+        with libraries_loading():
+            pass
+    assert len(frozen) == 1
+
+
+def test_what_was_off_stays_off_and_an_import_that_fails_changes_nothing(frozen) -> None:
+    with pytest.raises(ImportError), libraries_loading():
+        raise ImportError
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with libraries_loading():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
