@@ -6,7 +6,7 @@ Each does what the script of that name does, in this process, and raises `UserEr
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -73,6 +73,9 @@ def load(
         label_sets: also give sets of labels that hold the right one so often, such as 0.9.
         abstain_below: give no label where its probability is lower.
 
+    Returns:
+        The model, whose ``predict`` takes a list of texts.
+
     Raises:
         UserError: no saved model, parts of it missing or damaged, or it cannot give what is asked for.
     """
@@ -103,6 +106,9 @@ def prepare(
         num_proc: at most so many processes, by default one per core.
         force: prepare again even if nothing changed.
 
+    Returns:
+        The splits, the report, and the folder they lie in.
+
     Raises:
         UserError: the YAML or the data cannot be used, or the folder cannot be written.
     """
@@ -129,16 +135,12 @@ def train(config: str | Path | None = None, **options: Any) -> Metrics:
     Raises:
         UserError: options or data cannot be used, or the run folder is another process's.
     """
-    from opinionlm.runs.train_classifier import train as train_one
-
-    return _train(_configured(config, options, "train_classifier"), train_one)
+    return _train(_configured(config, options, "train_classifier"))
 
 
 def train_instruct(config: str | Path | None = None, **options: Any) -> Metrics:
     """Teach a language model to write its answers; see `train_instruct.py`. Otherwise as `train`."""
-    from opinionlm.runs.train_instruct import train as train_one
-
-    return _train(_configured(config, options, "train_instruct"), train_one)
+    return _train(_configured(config, options, "train_instruct"))
 
 
 def prompt(config: str | Path | None = None, **options: Any) -> Metrics:
@@ -158,6 +160,9 @@ def compare(folders: Sequence[str | Path], split: Literal["validation", "test"] 
         folders: two or more run folders whose runs were evaluated on the same texts.
         split: which one's predictions are compared.
 
+    Returns:
+        The comparison as Markdown, and its table.
+
     Raises:
         UserError: fewer than two folders, one without a finished run, or runs on different texts.
     """
@@ -174,15 +179,11 @@ def _configured(file: str | Path | None, options: dict[str, Any], script: Script
     return new_config(file, Layer("the call", options), script)
 
 
-def _train(config: Config, train_one: Callable[[Config], Metrics | None]) -> Metrics:
-    """Train under the locks of the config's run folders."""
-    from opinionlm.runs.lock import locked_run
-    from opinionlm.runs.seeds import train_seeds
-    from opinionlm.utils.distributed import quiet_libraries
+def _train(config: Config) -> Metrics:
+    """Train; of a run that is finished already, what it has stored."""
+    from opinionlm.runs.launch import launch
 
-    with locked_run(config):
-        quiet_libraries()
-        return train_seeds(config, train_one) or _finished(config)
+    return launch(config) or _finished(config)
 
 
 def _finished(config: Config) -> Metrics:

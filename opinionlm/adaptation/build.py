@@ -16,11 +16,17 @@ from opinionlm.models.generative import count_blocks, load_generative
 from opinionlm.models.saved_backbone import saved_backbone
 
 
-def load_checked_backbone(config: Config, model_config: PreTrainedConfig, vocabulary: int) -> PreTrainedModel:
-    """The backbone, once it is known to fit the tokenizer and the adaptation.
+def check_fit(config: Config, model_config: PreTrainedConfig, vocabulary: int, generative: bool) -> None:
+    """Whether model, tokenizer and adaptation fit each other, before weights are loaded.
+
+    Args:
+        config: the run's options.
+        model_config: the pretrained model's own configuration.
+        vocabulary: entries of the tokenizer, which the embedding must have rows for.
+        generative: whether a language model is trained, or a head on a backbone.
 
     Raises:
-        UserError: the model cannot be loaded, has fewer blocks than are to train, or belongs to another tokenizer.
+        UserError: they do not.
     """
     rows = model_config.get_text_config().vocab_size
     if vocabulary > rows:
@@ -28,8 +34,22 @@ def load_checked_backbone(config: Config, model_config: PreTrainedConfig, vocabu
             f"tokenizer_name_or_path: the tokenizer has {vocabulary:,} entries, the embedding of "
             f"'{config.model.model_name_or_path}' {rows:,} rows; give the model's own tokenizer"
         )
-    check_family(config.method, model_config, generative=False)
+    check_family(config.method, model_config, generative)
     check_length(config.method, model_config, config.data.max_length)
+
+
+def load_checked_backbone(config: Config, model_config: PreTrainedConfig, vocabulary: int) -> PreTrainedModel:
+    """The backbone, once it is known to fit the tokenizer and the adaptation.
+
+    Args:
+        config: the run's options.
+        model_config: the pretrained model's own configuration, from `read_model_config`.
+        vocabulary: entries of the tokenizer.
+
+    Raises:
+        UserError: the model cannot be loaded, has fewer blocks than are to train, or belongs to another tokenizer.
+    """
+    check_fit(config, model_config, vocabulary, generative=False)
     if isinstance(model_config, OpinionClassifierConfig):
         return saved_backbone(config.model, model_config)
     blocks = trained_blocks(config.method, model_config.get_text_config().num_hidden_layers)
@@ -50,17 +70,10 @@ def build_generative(
     Raises:
         UserError: the model cannot be loaded or adapted, is encoder-only, or belongs to another tokenizer.
     """
-    rows, vocabulary = model_config.get_text_config().vocab_size, len(encoder.tokenizer)
-    if vocabulary > rows:
-        raise UserError(
-            f"tokenizer_name_or_path: the tokenizer has {vocabulary:,} entries, the embedding of "
-            f"'{config.model.model_name_or_path}' {rows:,} rows; give the model's own tokenizer"
-        )
-    check_family(config.method, model_config, generative=True)
-    check_length(config.method, model_config, config.data.max_length)
+    check_fit(config, model_config, len(encoder.tokenizer), generative=True)
     blocks = trained_blocks(config.method, count_blocks(model_config))
     model = load_generative(config.model, blocks, model_config)
-    # Where the weights lay on the machine that trained them is nobody else's business.
+    # A saved model does not tell in which folder of which machine its weights lay.
     model.config.name_or_path = ""
     settings = model.generation_config
     settings.pad_token_id = encoder.tokenizer.pad_token_id

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from opinionlm.data.encoding.prompts import PromptEncoder
 from opinionlm.data.loading import describe_platforms
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.evaluation.charts import ClassF1Chart, ConfusionChart
 from opinionlm.evaluation.class_predictions import SplitPredictions
 from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.generation import INVALID, answer_confusion
@@ -28,16 +29,9 @@ from opinionlm.inference.saved_generative import SETTINGS, GenerativeSettings, s
 from opinionlm.models.backbones import anatomy_of
 from opinionlm.models.generative import plain_model
 from opinionlm.models.quantization import quantized_modules
-from opinionlm.reporting.charts import draw
-from opinionlm.reporting.figures import (
-    confusion_figure,
-    learning_curves,
-    per_class_figure,
-    save_drift,
-    save_figure,
-)
 from opinionlm.reporting.model_card import cleaning_note, trust_section
 from opinionlm.reporting.tracking.base import Tracker
+from opinionlm.runs.files import write_history, write_metrics, write_split
 from opinionlm.runs.results import score_lines
 from opinionlm.tasks.base import Decision
 from opinionlm.tasks.generation import GenerationTask, answer_metric
@@ -47,7 +41,7 @@ from opinionlm.training.instruct_data import AnswerSplit, supervised_tokens
 from opinionlm.training.instruct_trainer import InstructSplit, InstructTrainer
 from opinionlm.training.spending import Preparation, cost_facts, describe_cost
 from opinionlm.training.training_facts import training_facts, training_rows
-from opinionlm.utils.files import partial_folder, publish, write_csv, write_json, write_text
+from opinionlm.utils.files import partial_folder, publish, write_text
 
 # Longer texts are cut in the file of predictions, ids tell which they are.
 SHOWN_CHARACTERS = 2_000
@@ -195,7 +189,7 @@ def write_answer_results(
         The content of ``metrics.json``.
     """
     save_best_answers(config, trainer, task, results, numbers)
-    folder, state = config.run_folder, trainer.state
+    folder, state, taxonomy = config.run_folder, trainer.state, task.prepared.taxonomy
     chosen = answer_metric(task.prepared, config)
     fitted = SequenceTask(task.prepared, config).decision_facts(Decision(results.rule))
     metrics = {
@@ -207,19 +201,12 @@ def write_answer_results(
         "cost": numbers["cost"],
     }
     for name, result in results.splits.items():
-        texts = splits[name].texts
         if result.labels is None:
-            write_answers(folder, name, task, texts, result.answers, tracker)
-            continue
-        write_label_scores(folder, name, texts, result.labels, task.prepared.taxonomy)
-        save_drift(result.scores, folder / "figures" / f"drift_{name}.png")
-        tracker.log_predictions(name, result.labels)
-    write_json(folder / "history.json", state.log_history)
-    curves = learning_curves(state.log_history, chosen.name, chosen.greater_is_better)
-    save_figure(curves, folder / "figures" / "learning_curves.png")
-    tracker.summarise(metrics)
-    tracker.log_artifacts(task.prepared, folder / "best")
-    write_json(folder / "metrics.json", metrics)
+            write_answers(folder, name, task, splits[name].texts, result.answers, tracker)
+        else:
+            write_label_scores(folder, name, splits[name].texts, result.labels, taxonomy, tracker, result.scores)
+    write_history(folder, state.log_history, chosen)
+    write_metrics(folder, metrics, task.prepared, tracker)
     print(answer_summary(config, metrics, task))
     return metrics
 
@@ -237,33 +224,51 @@ def write_answers(
         predictions: one per row, as `GenerationTask.answer` returns them.
         tracker: gets label scores too.
     """
-    path, taxonomy = folder / "predictions" / f"{name}.csv", task.prepared.taxonomy
+    taxonomy = task.prepared.taxonomy
     if taxonomy is None:
         header = ["id", "platform", "text", "context", "gold", "answer"]
-        write_csv(path, header, answer_rows(texts, predictions))
+        write_split(folder, name, (header, answer_rows(texts, predictions)), charts={})
         return
     gold = np.asarray(texts["label"])
     if task.scores_labels:
         pairs = texts["text_pair"] if "text_pair" in texts.column_names else None
-        found = SplitPredictions(taxonomy.leaves, texts["text"], gold, task.probabilities(predictions), pairs)
-        write_label_scores(folder, name, texts, found, taxonomy)
-        tracker.log_predictions(name, found)
+        labels = SplitPredictions(taxonomy.leaves, texts["text"], gold, task.probabilities(predictions), pairs)
+        write_label_scores(folder, name, texts, labels, taxonomy, tracker)
         return
     levels = [f"level{level}" for level in range(1, taxonomy.depth + 1)]
     predicted = task.labels(predictions)
     header = ["id", "platform", "text", "gold", "predicted", *levels, "answer"]
-    write_csv(path, header, written_labels(taxonomy, texts, predicted, predictions))
-    confusion, figures = answer_confusion(gold, predicted, len(taxonomy.leaves)), folder / "figures"
-    save_figure(confusion_figure(confusion, taxonomy.leaves), figures / f"confusion_{name}.png")
-    save_figure(per_class_figure(confusion, taxonomy.leaves), figures / f"per_class_{name}.png")
+    confusion = answer_confusion(gold, predicted, len(taxonomy.leaves))
+    charts = {
+        "confusion": ConfusionChart(confusion, taxonomy.leaves),
+        "per_class": ClassF1Chart(confusion, taxonomy.leaves),
+    }
+    write_split(folder, name, (header, written_labels(taxonomy, texts, predicted, predictions)), charts)
 
 
-def write_label_scores(folder: Path, name: str, texts: Dataset, found: SplitPredictions, taxonomy: Taxonomy) -> None:
-    """Write ``predictions/<split>.csv`` with a probability per label, and the split's figures."""
-    table = split_table(texts["id"], texts["platform"], found, taxonomy)
-    write_csv(folder / "predictions" / f"{name}.csv", *table)
-    for kind, chart in found.charts().items():
-        save_figure(draw(chart), folder / "figures" / f"{kind}_{name}.png")
+def write_label_scores(
+    folder: Path,
+    name: str,
+    texts: Dataset,
+    labels: SplitPredictions,
+    taxonomy: Taxonomy,
+    tracker: Tracker,
+    scores: Mapping[str, Any] | None = None,
+) -> None:
+    """Write and log predictions that have a probability per label.
+
+    Args:
+        folder: of the run.
+        name: of the split.
+        texts: the split's prepared rows.
+        labels: gold and predicted ones.
+        taxonomy: the label tree.
+        tracker: of the run.
+        scores: of the split, with those over time where there are some.
+    """
+    table = split_table(texts["id"], texts["platform"], labels, taxonomy)
+    write_split(folder, name, table, labels.charts(), scores)
+    tracker.log_predictions(name, labels)
 
 
 def answer_rows(texts: Dataset, answers: Sequence[str]) -> Iterator[list[str]]:

@@ -43,12 +43,12 @@ from opinionlm.models.generative import generative_class, load_generative
 from opinionlm.reporting.tracking.base import Tracker
 from opinionlm.reporting.tracking.open import open_tracking
 from opinionlm.runs.few_shot import Demonstrations, demonstrate, draw_rows
+from opinionlm.runs.files import write_metrics
 from opinionlm.runs.folder import create_run, environment
 from opinionlm.runs.generation_results import write_answers, write_label_scores
 from opinionlm.runs.results import score_lines
 from opinionlm.tasks.generation import GenerationTask, shown_metrics
 from opinionlm.training.cost import peak_memory_mb, reset_peak_memory
-from opinionlm.utils.files import write_json
 from opinionlm.utils.shipped import find_shipped
 
 EVALUATED = ("validation", "test")
@@ -228,9 +228,7 @@ def run_prompting(run: PromptRun, setting: PromptSetting, model: PreTrainedModel
     print(describe(run, setting))
     with open_tracking(config, config.run_folder, facts) as tracker:
         metrics = answer_splits(run, setting, model, tracker)
-        tracker.summarise(metrics)
-        tracker.log_artifacts(setting.prepared, config.run_folder / "best")
-    write_json(config.run_folder / "metrics.json", metrics)
+        write_metrics(config.run_folder, metrics, setting.prepared, tracker)
     print(summary(run, setting, metrics))
     return metrics
 
@@ -328,8 +326,7 @@ def write_entailment(
     """Write one split's predictions and figures; returns its scores."""
     gold, taxonomy = np.asarray(texts["label"]), setting.prepared.taxonomy
     found = SplitPredictions(taxonomy.leaves, texts["text"], gold, probabilities)
-    write_label_scores(run.config.run_folder, name, texts, found, taxonomy)
-    tracker.log_predictions(name, found)
+    write_label_scores(run.config.run_folder, name, texts, found, taxonomy, tracker)
     return label_scores(gold, probabilities, taxonomy)
 
 

@@ -21,6 +21,7 @@ from opinionlm.models.quantization import quantized_modules
 from opinionlm.reporting.model_card import model_card
 from opinionlm.reporting.tracking.base import Tracker
 from opinionlm.runs.adapt_results import adapt_parameters, tokens_per_text
+from opinionlm.runs.files import write_history, write_metrics, write_split
 from opinionlm.tasks.base import Decision, SplitResult, Task
 from opinionlm.training.adapt_selection import Choice
 from opinionlm.training.cost import train_flops
@@ -29,7 +30,7 @@ from opinionlm.training.engines import Engine
 from opinionlm.training.spending import Preparation, cost_facts, describe_cost
 from opinionlm.training.splits import Split
 from opinionlm.training.training_facts import training_facts
-from opinionlm.utils.files import partial_folder, publish, write_csv, write_json, write_text
+from opinionlm.utils.files import partial_folder, publish, write_text
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,14 @@ class Training:
 
 
 def describe_run(task: Task[Any], splits: dict[str, Split], model: OpinionClassifier, total_steps: int) -> str:
-    """The lines printed before training: what is trained on what."""
+    """The lines printed before training: what is trained on what.
+
+    Args:
+        task: of the run.
+        splits: encoded.
+        model: with its adaptation applied.
+        total_steps: optimizer steps of the run.
+    """
     config, counts = task.config, count_parameters(model)
     decay = config.robust.ema_decay
     average = "" if decay is None else f"\n{describe_average(decay, total_steps)}"
@@ -186,25 +194,13 @@ def finish_run(
     Returns:
         The content of ``metrics.json``.
     """
-    # Imported here, at the end: the start of a run does not wait for matplotlib.
-    from opinionlm.reporting.charts import draw
-    from opinionlm.reporting.figures import learning_curves, save_drift, save_figure
-
     folder = task.config.run_folder
     for name, result in results.items():
-        write_csv(folder / "predictions" / f"{name}.csv", *task.prediction_table(texts[name], result.predictions))
-        for kind, chart in result.predictions.charts().items():
-            save_figure(draw(chart), folder / "figures" / f"{kind}_{name}.png")
-        save_drift(result.scores, folder / "figures" / f"drift_{name}.png")
+        table = task.prediction_table(texts[name], result.predictions)
+        write_split(folder, name, table, result.predictions.charts(), result.scores)
         tracker.log_predictions(name, result.predictions)
-    write_json(folder / "history.json", history)
-    if any("eval_loss" in entry for entry in history):
-        chosen = task.chosen_metric()
-        curves = learning_curves(history, chosen.name, chosen.greater_is_better)
-        save_figure(curves, folder / "figures" / "learning_curves.png")
-    tracker.summarise(metrics)
-    tracker.log_artifacts(task.prepared, folder / "best")
-    write_json(folder / "metrics.json", metrics)
+    write_history(folder, history, task.chosen_metric())
+    write_metrics(folder, metrics, task.prepared, tracker)
     print(summary(task, metrics))
     return metrics
 

@@ -28,16 +28,26 @@ class Run:
     Args:
         config: the run's options.
 
+    Attributes:
+        arguments: of the trainer.
+        is_main: whether this process writes.
+        metric: the validation score that chooses the checkpoint, from `choose_by` on.
+        environment: what tells two runs apart, from `create` on.
+        clock: seconds of training, from `callbacks` on.
+
     Raises:
         UserError: TrainingArguments refuses an option.
     """
+
+    metric: ChosenMetric
+    environment: dict[str, Any]
+    clock: TrainingClock
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.folder = config.run_folder
         self.arguments = training_arguments(config)
         self.is_main = self.arguments.process_index == 0
-        self.clock = TrainingClock()
 
     def main_first(self, what: str) -> AbstractContextManager[None]:
         """Have the main process do the work of a block first; the others then find it done."""

@@ -12,21 +12,14 @@ from __future__ import annotations
 from typing import Any
 
 from opinionlm.config.parser import parse_config
-from opinionlm.runs.lock import locked_run
-from opinionlm.utils.loading import libraries_loading
+from opinionlm.runs.launch import launch
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any] | None:
-    """Run a config, once or once per seed; returns what `opinionlm.runs.seeds.train_seeds` does."""
-    config = parse_config(argv, description=__doc__)
-    with locked_run(config):
-        # Imported late, so that --help and config errors answer at once.
-        with libraries_loading():
-            from opinionlm.runs.seeds import train_seeds
-            from opinionlm.runs.train_classifier import train
-            from opinionlm.utils.distributed import leave, quiet_libraries
+    """Run a config, once or once per seed; returns what `launch` does."""
+    result = launch(parse_config(argv, description=__doc__))
+    # Imported late, so that --help and config errors answer at once.
+    from opinionlm.utils.distributed import leave
 
-        quiet_libraries()
-        result = train_seeds(config, train)
     leave()
     return result

@@ -208,31 +208,6 @@ class Task(ABC, Generic[P]):
             UserError: it does not fit the labels.
         """
 
-    @property
-    def weight_kind(self) -> WeightKind:
-        """How classes are weighed, with ``class_weights: auto`` decided."""
-        return choice(self.config, "class_weights", {"task": self.prepared.task})
-
-    def class_counts(self, labels: np.ndarray, names: Sequence[str]) -> list[int]:
-        """Training examples per class: those of the config, or else those that are there.
-
-        Args:
-            labels: of the training examples.
-            names: of the classes.
-
-        Raises:
-            UserError: ``class_counts`` does not name every class.
-        """
-        given = self.config.method.class_counts
-        if given is None:
-            return np.bincount(labels, minlength=len(names)).tolist()
-        if len(given) != len(names):
-            raise UserError(
-                f"{self.config.source}: class_counts: {len(given)} numbers for {len(names)} labels; give one per "
-                f"label in the order {', '.join(names)}"
-            )
-        return given
-
     # Evaluation
 
     @property
@@ -311,3 +286,32 @@ class Task(ABC, Generic[P]):
         Args:
             folder: where the model is.
         """
+
+
+class ClassTask(Task[P]):
+    """A task whose items belong to classes of unequal frequency."""
+
+    @property
+    def weight_kind(self) -> WeightKind:
+        """How classes are weighed, with ``class_weights: auto`` decided."""
+        return choice(self.config, "class_weights", {"task": self.prepared.task})
+
+    def class_counts(self, labels: np.ndarray, names: Sequence[str]) -> list[int]:
+        """Training examples per class: those of the config, or else those that are there.
+
+        Args:
+            labels: of the training examples.
+            names: of the classes.
+
+        Raises:
+            UserError: ``class_counts`` does not name every class.
+        """
+        given = self.config.method.class_counts
+        if given is None:
+            return np.bincount(labels, minlength=len(names)).tolist()
+        if len(given) != len(names):
+            raise UserError(
+                f"{self.config.source}: class_counts: {len(given)} numbers for {len(names)} labels; give one per "
+                f"label in the order {', '.join(names)}"
+            )
+        return given

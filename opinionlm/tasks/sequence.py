@@ -35,7 +35,7 @@ from opinionlm.evaluation.prediction_tables import split_table
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.linear.interpolation import check_words, fit_word_blend
 from opinionlm.models.linear.tfidf import word_texts
-from opinionlm.tasks.base import ANNOTATORS, RARE, CardText, Decision, SplitResult, Task
+from opinionlm.tasks.base import ANNOTATORS, RARE, CardText, ClassTask, Decision, SplitResult
 from opinionlm.training.losses.base import ExampleLoss, SoftTargetCrossEntropy, WeightedCrossEntropy, split_loss
 from opinionlm.training.losses.hierarchical import (
     ConditionalTreeCrossEntropy,
@@ -53,7 +53,7 @@ from opinionlm.training.splits import Split
 from opinionlm.utils.markdown import cell
 
 
-class SequenceTask(Task[SplitPredictions]):
+class SequenceTask(ClassTask[SplitPredictions]):
     """Classification over the leaves of a label tree, compared by macro-F1, the opinion paper's measure.
 
     Rare labels count as much as frequent ones in it. A flat list of labels is a tree of one level.

@@ -84,8 +84,9 @@ def frozen_prefix(
     """
     states = cached_splits(model, {name: split.encoded for name, split in splits.items()}, config, arguments, pad_id)
     readers = {name: split.reader(None if states is None else states[name]) for name, split in splits.items()}
-    is_whole = states is None or whole_backbone_frozen(model)
-    with nullcontext() if is_whole else PrefixStandIn(model):
+    # Where the whole backbone is frozen, no block runs and none is in the way.
+    has_stand_ins = states is not None and not whole_backbone_frozen(model)
+    with PrefixStandIn(model) if has_stand_ins else nullcontext():
         yield FrozenPrefix(splits, readers, states)
 
 

@@ -1,0 +1,33 @@
+"""Start a training from a config: the locks of its run folders, the imports, its seeds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from opinionlm.config.config import Config
+from opinionlm.runs.lock import locked_run
+from opinionlm.utils.loading import libraries_loading
+
+
+def launch(config: Config) -> dict[str, Any] | None:
+    """Train a config of `train_classifier.py` or `train_instruct.py`, once or once per seed of ``seeds``.
+
+    Returns:
+        The content of ``metrics.json``, or of the summary over seeds; None where the run was finished already, and in
+        the processes that only help.
+
+    Raises:
+        UserError: another process holds a run folder, or options, data or model cannot be used.
+    """
+    with locked_run(config):
+        # Imported late, so that a held folder is answered at once.
+        with libraries_loading():
+            from opinionlm.runs.seeds import train_seeds
+            from opinionlm.utils.distributed import quiet_libraries
+
+            if config.script == "train_instruct":
+                from opinionlm.runs.train_instruct import train
+            else:
+                from opinionlm.runs.train_classifier import train
+        quiet_libraries()
+        return train_seeds(config, train)
