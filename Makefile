@@ -20,11 +20,10 @@ $(VENV)/.runtime: requirements.txt
 	@$(COMPILE)
 	@touch $@
 
-# requirements-dev.txt holds requirements.txt.
 $(VENV)/.development: requirements-dev.txt requirements.txt
-	@echo "Installing requirements-dev.txt into $(VENV) (about two minutes)"
+	@echo "Installing requirements.txt and requirements-dev.txt into $(VENV) (about two minutes)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) -r requirements-dev.txt
+	@$(PIP) -r requirements.txt -r requirements-dev.txt
 	@$(COMPILE)
 	@touch $(VENV)/.runtime $@
 
