@@ -26,6 +26,7 @@ from tests.tiny import save_generative_model
 pytestmark = pytest.mark.slow
 # Not read, and refused where another value of them comes by: a file that must exist, a number per label, and so on.
 LEFT_ALONE = {"eval_strategy", "report_to", "optim", "bf16", "soft_labels", "class_counts", "task_tokens"}
+LEFT_ALONE |= {"metric_for_best_model", "blend_words"}
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "tfidf": ("sequence", {"engine": "tfidf"}),
     "sklearn": ("sequence", {"engine": "sklearn", "adaptation": "head_only", "head_hidden_sizes": "[]"}),
@@ -33,9 +34,12 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "lora": ("sequence", {"adaptation": "lora", "loss": "focal", "max_steps": 2}),
     "top_blocks": ("sequence", {"engine": "loop", "max_tokens_per_batch": 200, "decision": "thresholds"}),
     "tagging": ("token", {"adaptation": "prefix", "cache_frozen": "off"}),
-    "pairs": ("similarity", {"adaptation": "bitfit", "lr_scheduler_type": "constant"}),
+    "pairs": ("similarity", {"adaptation": "layernorm", "lr_scheduler_type": "constant"}),
     "score": ("instruct", {"adaptation": "lora"}),
-    "generate": ("instruct", {"adaptation": "top_blocks", "decode": "generate", "num_beams": 1}),
+    "generate": (
+        "instruct",
+        {"adaptation": "top_blocks", "decode": "generate", "num_beams": 1, "max_answer_length": 8},
+    ),
     "prompt": ("prompt", {}),
 }
 
@@ -106,8 +110,8 @@ def watched(config: Config) -> Iterator[set[str]]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_unread_options_change_nothing_and_read_ones_are_looked_at(way, setting, tmp_path, monkeypatch) -> None:
-    for module in ("opinionlm.training.engines", "opinionlm.runs.prompting", "opinionlm.config.unread"):
-        monkeypatch.setattr(f"{module}.refuse_unread", lambda config, **known: None)
+    for module in ("tasks", "runs.train_instruct", "runs.prompting", "config.unread"):
+        monkeypatch.setattr(f"opinionlm.{module}.refuse_unread", lambda config, **known: None)
     kind, options = WAYS[way]
     config = config_of(kind, options, setting, tmp_path, "plain")
     with watched(config) as seen:
