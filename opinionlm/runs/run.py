@@ -12,6 +12,8 @@ from opinionlm.adaptation.callbacks import training_callbacks
 from opinionlm.adaptation.parameter_groups import check_schedule
 from opinionlm.config.chosen_metric import ChosenMetric
 from opinionlm.config.config import Config
+from opinionlm.data.contamination import refuse_seen_texts
+from opinionlm.data.loading import load_data
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.reporting.tracking.base import NoTracking, Tracker
 from opinionlm.reporting.tracking.open import TrackingCallback, open_tracking
@@ -20,6 +22,7 @@ from opinionlm.training.arguments import choose_by, training_arguments
 from opinionlm.training.batching import HasLengths, batch_plan, optimizer_steps
 from opinionlm.training.callbacks import ConsoleCallback, TrainingClock
 from opinionlm.training.checkpoints import latest_checkpoint
+from opinionlm.training.spending import Preparation, add_preparation
 
 
 class Run:
@@ -65,6 +68,18 @@ class Run:
             print(f"{self.folder} is finished already; overwrite: true trains it again")
         return finished
 
+    def load_data(self) -> PreparedDataset:
+        """The data set, raw files prepared by the main process; every process reads the same folder.
+
+        Raises:
+            UserError: it cannot be used, or the model has read its validation or test texts.
+        """
+        with self.main_first("data"):
+            prepared = load_data(self.config.data)
+        if self.config.training.engine != "tfidf":
+            refuse_seen_texts(self.config.model.model_name_or_path, prepared)
+        return prepared
+
     def choose_by(self, metric: ChosenMetric) -> None:
         """Choose the best checkpoint by a validation score."""
         self.metric = metric
@@ -93,6 +108,10 @@ class Run:
         self.environment = environment(self.config, prepared.fingerprint)
         if self.is_main:
             create_run(self.config, self.environment, prepared.taxonomy)
+
+    def total_preparation(self, now: Preparation) -> Preparation:
+        """What all parts of the run spent before training, this one included; noted in the run folder."""
+        return add_preparation(self.config, self.environment["data_fingerprint"], now) if self.is_main else now
 
     def tracker(self) -> Tracker:
         """Where the run is logged; nowhere in the processes that only help."""

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from opinionlm.config.config import Config
+from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.spec import SPLITS
 from opinionlm.evaluation.metrics import weighted_log_loss
 from opinionlm.models.linear.tfidf import TfidfClassifier, require_shared_words, word_texts
@@ -19,18 +21,18 @@ from opinionlm.training.spending import Preparation, cost_facts
 from opinionlm.training.splits import split_texts
 
 
-def train_tfidf(task: SequenceTask) -> dict[str, Any]:
+def train_tfidf(prepared: PreparedDataset, config: Config) -> dict[str, Any]:
     """Fit, evaluate and write a run under ``engine: tfidf``; no model is loaded, and none is saved.
 
     Raises:
         UserError: fewer than two classes among the training texts, or no word that two of them share.
     """
-    config, prepared = task.config, task.prepared
+    task = SequenceTask(prepared, config)
     texts = {name: split_texts(prepared, name, config) for name in SPLITS}
     labels = {name: np.asarray(split["label"]) for name, split in texts.items()}
     words = {name: word_texts(split, config.data.platform_prefix) for name, split in texts.items()}
     require_shared_words(words["train"], f"{config.source}: engine: tfidf")
-    classes = len(prepared.taxonomy.leaves)
+    classes = len(task.taxonomy.leaves)
     started = time.perf_counter()
     balanced = config.method.class_weights == "inverse_frequency"
     model = TfidfClassifier(balanced, task.primary_score).fit(

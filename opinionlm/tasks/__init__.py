@@ -7,13 +7,13 @@ from opinionlm.config.config import Config
 from opinionlm.config.unread import refuse_unread
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.errors import UserError
-from opinionlm.tasks.base import Task
+from opinionlm.tasks.head import HeadTask
 from opinionlm.tasks.sequence import SequenceTask
 from opinionlm.tasks.similarity import SimilarityTask
 from opinionlm.tasks.token import TokenTask
 
 
-def task_for(prepared: PreparedDataset, config: Config) -> Task[Any]:
+def task_for(prepared: PreparedDataset, config: Config) -> HeadTask[Any]:
     """The task of a prepared data set, once the options are known to fit it.
 
     Args:
@@ -31,7 +31,7 @@ def task_for(prepared: PreparedDataset, config: Config) -> Task[Any]:
         )
     match prepared.task:
         case "sequence":
-            task: Task[Any] = SequenceTask(prepared, config)
+            task: HeadTask[Any] = SequenceTask(prepared, config)
         case "token":
             task = TokenTask(prepared, config)
         case "similarity":

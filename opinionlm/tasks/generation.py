@@ -2,99 +2,144 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from datasets import Dataset
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from opinionlm.config.chosen_metric import SCORES, TASKS_OF, ChosenMetric, chosen_metric
+from opinionlm.config.chosen_metric import SCORES, TASKS_OF
 from opinionlm.config.config import Config
-from opinionlm.config.options import InstructConfig
-from opinionlm.data.encoding.prompts import Example, PromptEncoder
+from opinionlm.config.unread import refuse_unread
+from opinionlm.data.encoding.prompts import Example, PromptEncoder, PromptTemplate, label_words, load_template
+from opinionlm.data.encoding.tokenizers import load_tokenizer
 from opinionlm.data.prepared import PreparedDataset
+from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
+from opinionlm.evaluation.class_predictions import SplitPredictions
 from opinionlm.evaluation.decisions import log
-from opinionlm.evaluation.generation import answer_scores, generate_answers, parsed_labels
+from opinionlm.evaluation.generation import INVALID, answer_scores, generate_answers, parsed_labels
 from opinionlm.evaluation.generation_metrics import perplexity, rouge_scores, squad_scores
 from opinionlm.evaluation.label_scoring import score_labels, scored_ids
 from opinionlm.evaluation.metrics import all_scores
+from opinionlm.evaluation.predictions import Predictions
 from opinionlm.evaluation.prompt_calibration import (
     CONTENT_FREE_TEXTS,
     batch_prior,
     calibrated_probabilities,
     contextual_prior,
 )
+from opinionlm.evaluation.written_predictions import FreeAnswers, WrittenLabels
+from opinionlm.models.backbones import read_model_config
+from opinionlm.models.generative import generative_class
+from opinionlm.tasks.base import Decision, SplitResult, Task
 from opinionlm.tasks.sequence import SequenceTask
-from opinionlm.training.instruct_trainer import Outcome
+from opinionlm.training.instruct_data import AnswerSplit, answer_weights, encode_answer_splits, supervised_tokens
+from opinionlm.training.instruct_trainer import InstructSplit, Outcome
+
+TOKEN_BUDGET = 8192
+# Longer texts are cut in the file of predictions, ids tell which they are.
+SHOWN_CHARACTERS = 2_000
 
 
-def answer_metric(prepared: PreparedDataset, config: Config) -> ChosenMetric:
-    """The validation score that chooses the best checkpoint of a generative run.
+def prompt_encoder(
+    prepared: PreparedDataset,
+    config: Config,
+    template: PromptTemplate,
+    tokenizer: PreTrainedTokenizerBase,
+    model_config: PreTrainedConfig,
+) -> PromptEncoder:
+    """What writes the prompts of a data set.
+
+    Args:
+        prepared: the data; its label tree closes the set of answers.
+        config: lengths of prompts and answers.
+        template: how prompts are written.
+        tokenizer: of the model.
+        model_config: whether the model has an encoder.
+    """
+    words = () if prepared.taxonomy is None else tuple(label_words(template, prepared.taxonomy))
+    return PromptEncoder(
+        template,
+        tokenizer,
+        config.data.max_length,
+        words,
+        config.instruct.max_answer_length,
+        model_config.is_encoder_decoder,
+    )
+
+
+def answer_task(prepared: PreparedDataset, config: Config) -> GenerationTask:
+    """The task of a prepared data set for `train_instruct.py`, once the options are known to fit it.
 
     Raises:
-        UserError: a task whose answers are no text, or a score that it has not.
+        UserError: a task whose answers are no text, an option is for another task, or template, tokenizer or model
+            cannot be read.
     """
-    task = prepared.task
-    if task not in TASKS_OF["train_instruct"]:
+    model_config = read_model_config(config.model)
+    generative_class(model_config)
+    refuse_unread(config, task=prepared.task)
+    if prepared.task not in TASKS_OF["train_instruct"]:
         raise UserError(
-            f"dataset: task {task!r} has no answers in words; train_classifier.py takes it, train_instruct.py "
-            f"takes {', '.join(TASKS_OF['train_instruct'][:-1])} and {TASKS_OF['train_instruct'][-1]}"
+            f"dataset: task {prepared.task!r} has no answers in words; train_classifier.py takes it, "
+            f"train_instruct.py takes {', '.join(TASKS_OF['train_instruct'][:-1])} and {TASKS_OF['train_instruct'][-1]}"
         )
-    names = list(SCORES[task])
-    if task == "sequence":
-        names = list(SequenceTask(prepared, config).metric_names())
-        if config.instruct.decode == "generate":
-            # Written answers have no probabilities, and need not be labels.
-            names = [name for name in names if name not in ("ece", "brier")] + ["invalid_rate"]
-    return chosen_metric(config, SCORES[task][0], names)
+    template = load_template(config.instruct.prompt_template)
+    encoder = prompt_encoder(prepared, config, template, load_tokenizer(config.model), model_config)
+    return GenerationTask(prepared, config, encoder)
 
 
-def shown_metrics(prepared: PreparedDataset) -> list[str]:
-    """The scores of summaries and cards, whoever gave the answers."""
-    match prepared.task:
-        case "sequence":
-            depth = prepared.taxonomy.depth
-            return ["macro_f1", "accuracy", *[f"level{level}_macro_f1" for level in range(1, depth + 1)], "loss"]
-        case "question_answering":
-            return ["f1", "exact_match", "perplexity", "loss"]
-        case "summarization":
-            return ["rouge1", "rouge2", "rougeL", "rougeLsum", "perplexity", "loss"]
-        case _:
-            return ["perplexity", "loss"]
-
-
-@dataclass(frozen=True)
-class GenerationTask:
+class GenerationTask(Task[Predictions]):
     """One task of text to text over one prepared data set: prompts, the model's answers, and their scores.
 
-    Attributes:
-        options: how answers are read.
-        encoder: of the prompts.
+    Args:
         prepared: the data; its label tree closes the set of answers of task sequence.
-        class_weights: ``(classes,)``, for task sequence.
-        budget: tokens computed at once.
+        config: of the run.
+        encoder: of the prompts.
         examples: shown in every prompt.
+        budget: tokens computed at once.
+
+    Attributes:
+        class_weights: of the labels, ``(classes,)``; equal until `encode` knows the training texts.
 
     Raises:
         UserError: free answers cannot be scored as labels.
     """
 
-    options: InstructConfig
-    encoder: PromptEncoder
-    prepared: PreparedDataset
-    class_weights: np.ndarray
-    budget: int = 8192
-    examples: tuple[Example, ...] = ()
+    answers: ClassVar[str] = "answers"
 
-    def __post_init__(self) -> None:
-        if not self.encoder.words and self.options.decode == "score":
+    def __init__(
+        self,
+        prepared: PreparedDataset,
+        config: Config,
+        encoder: PromptEncoder,
+        examples: tuple[Example, ...] = (),
+        budget: int = TOKEN_BUDGET,
+    ) -> None:
+        super().__init__(prepared, config)
+        if not encoder.words and config.instruct.decode == "score":
             raise UserError(
-                f"decode: 'score' needs a closed set of labels, and task {self.prepared.task} has free answers; set "
+                f"decode: 'score' needs a closed set of labels, and task {prepared.task} has free answers; set "
                 "decode: generate"
             )
+        self.options = config.instruct
+        self.encoder = encoder
+        self.examples = examples
+        self.budget = budget
+        self.class_weights = torch.ones(max(len(encoder.words), 1))
+        # Label scores are evaluated as the logits of a head are.
+        self.labels_task = SequenceTask(prepared, config)
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """The label tree.
+
+        Raises:
+            ValueError: the data set has none.
+        """
+        return self.labels_task.taxonomy
 
     @property
     def scores_labels(self) -> bool:
@@ -102,9 +147,53 @@ class GenerationTask:
         return self.options.decode == "score"
 
     @property
-    def shown_metrics(self) -> list[str]:
-        """The scores of summaries and cards."""
-        return shown_metrics(self.prepared)
+    def primary_metric(self) -> str:
+        """See `Task.primary_metric`."""
+        return SCORES[self.prepared.task][0]
+
+    @property
+    def shown_metrics(self) -> tuple[str, ...]:
+        """See `Task.shown_metrics`."""
+        match self.prepared.task:
+            case "sequence":
+                levels = [f"level{level}_macro_f1" for level in range(1, self.taxonomy.depth + 1)]
+                return ("macro_f1", "accuracy", *levels, "loss")
+            case "question_answering":
+                return ("f1", "exact_match", "perplexity", "loss")
+            case "summarization":
+                return ("rouge1", "rouge2", "rougeL", "rougeLsum", "perplexity", "loss")
+            case _:
+                return ("perplexity", "loss")
+
+    def metric_names(self) -> tuple[str, ...]:
+        """See `Task.metric_names`."""
+        if self.prepared.task != "sequence":
+            return super().metric_names()
+        names = self.labels_task.metric_names()
+        if self.scores_labels:
+            return names
+        # Written answers have no probabilities, and need not be labels.
+        return (*(name for name in names if name not in ("ece", "brier")), "invalid_rate")
+
+    # Prompts and answers
+
+    def encode(self) -> dict[str, AnswerSplit]:
+        """The splits, cut to the sizes asked for, as token ids; their labels give the class weights.
+
+        Raises:
+            UserError: an answer longer than ``max_length``, a split without a single usable answer, or
+                ``class_counts`` that do not name every label.
+        """
+        splits = encode_answer_splits(self.prepared, self.encoder, self.config)
+        self.class_weights = answer_weights(self.prepared, splits["train"], self.config)
+        return splits
+
+    def readers(self, splits: dict[str, AnswerSplit]) -> dict[str, InstructSplit]:
+        """The splits as the trainer reads them: prompts to answer, and what can be learned from."""
+        return {
+            name: InstructSplit(self.prompts(split.encoded["prompt_ids"]), split.learned(self.class_weights))
+            for name, split in splits.items()
+        }
 
     def prompts(self, prompts: Sequence[list[int]]) -> list[list[int]]:
         """A split's prompts, and behind them those without content that contextual calibration needs."""
@@ -164,8 +253,10 @@ class GenerationTask:
         """
         loss = {"loss": outcome.loss}
         if self.scores_labels:
-            gold, taxonomy = np.asarray(texts["label"]), self.prepared.taxonomy
-            return all_scores(gold, self.likelihoods(outcome.predictions), taxonomy, self.class_weights) | loss
+            likelihoods = self.likelihoods(outcome.predictions)
+            return (
+                all_scores(np.asarray(texts["label"]), likelihoods, self.taxonomy, self.class_weights.numpy()) | loss
+            )
         scores = loss | self.text_scores(texts, outcome.predictions)
         if self.prepared.taxonomy is not None:
             return scores
@@ -180,10 +271,102 @@ class GenerationTask:
         """
         match self.prepared.task:
             case "sequence":
-                return answer_scores(np.asarray(texts["label"]), self.labels(answers), self.prepared.taxonomy)
+                return answer_scores(np.asarray(texts["label"]), self.labels(answers), self.taxonomy)
             case "question_answering":
                 return squad_scores(answers, texts["answers"])
             case "summarization":
                 return rouge_scores(answers, texts["answers"])
             case _:
                 return {}
+
+    # Evaluation
+
+    def predictions(self, texts: Dataset, answers: Sequence[Any]) -> Predictions:
+        """What was answered, beside what is right.
+
+        Args:
+            texts: the prepared rows of a split.
+            answers: as `answer` returns them, to `prompts` of these texts.
+        """
+        if self.prepared.taxonomy is None:
+            return FreeAnswers(answers)
+        gold, leaves = np.asarray(texts["label"]), self.taxonomy.leaves
+        if self.scores_labels:
+            pairs = texts["text_pair"] if "text_pair" in texts.column_names else None
+            return SplitPredictions(leaves, texts["text"], gold, self.probabilities(answers), pairs)
+        return WrittenLabels(leaves, gold, self.labels(answers), answers)
+
+    def fit_decision(self, splits: dict[str, AnswerSplit], outcome: Outcome) -> Decision:
+        """Fit on validation how labels follow from their scores; written answers need nothing of the kind.
+
+        Args:
+            splits: their training and validation texts are read.
+            outcome: of the model on validation.
+        """
+        if not self.scores_labels:
+            return Decision()
+        gold, train_labels = (np.asarray(splits[name].texts["label"]) for name in ("validation", "train"))
+        return Decision(self.labels_task.fit_rule(gold, self.likelihoods(outcome.predictions), train_labels))
+
+    def evaluate(self, texts: Dataset, outcome: Outcome, decision: Decision) -> SplitResult[Any]:
+        """Final predictions of a split, and their scores with intervals.
+
+        Args:
+            texts: the prepared rows.
+            outcome: its answers, and the loss on those that are right.
+            decision: fitted on validation.
+        """
+        if self.scores_labels:
+            likelihoods = self.likelihoods(outcome.predictions)
+            return self.labels_task.evaluate_logits(texts, likelihoods, decision.rule, outcome.loss)
+        predictions = self.predictions(texts, outcome.predictions)
+        return SplitResult(predictions, self.scores(texts, outcome) | predictions.intervals())
+
+    def decision_facts(self, decision: Decision) -> dict[str, Any]:
+        """See `Task.decision_facts`."""
+        return self.labels_task.decision_facts(decision) if self.scores_labels else {}
+
+    # What people read
+
+    def describe(self, splits: dict[str, AnswerSplit]) -> str:
+        """What is answered, in a few words for the terminal."""
+        return f"texts of task {self.prepared.task}"
+
+    def notes(self, splits: dict[str, AnswerSplit]) -> list[str]:
+        """Lines about what a loss is counted on."""
+        left_out = sum(len(split.texts) - split.encoded["reason"].count("") for split in splits.values())
+        where = " (rejects.csv says why)" if left_out else ""
+        return [
+            f"answers {supervised_tokens(splits)['train']:,} supervised tokens in training; {left_out} texts left out "
+            f"of the loss{where}"
+        ]
+
+    def prediction_table(self, texts: Dataset, predictions: Predictions) -> tuple[list[str], Iterator[list[str]]]:
+        """See `Task.prediction_table`."""
+        match predictions:
+            case SplitPredictions():
+                return self.labels_task.prediction_table(texts, predictions)
+            case WrittenLabels():
+                levels = [f"level{level}" for level in range(1, self.taxonomy.depth + 1)]
+                header = ["id", "platform", "text", "gold", "predicted", *levels, "answer"]
+                return header, written_labels(self.taxonomy, texts, predictions)
+            case FreeAnswers():
+                return ["id", "platform", "text", "context", "gold", "answer"], free_answers(texts, predictions)
+        raise ValueError(f"no predictions of task {self.prepared.task}: {type(predictions).__name__}")
+
+
+def free_answers(texts: Dataset, predictions: FreeAnswers) -> Iterator[list[str]]:
+    """One row per text with a free answer; several gold answers stand one per line."""
+    for row, answer in zip(texts, predictions.answers, strict=True):
+        text, context = row["text"][:SHOWN_CHARACTERS], (row["context"] or "")[:SHOWN_CHARACTERS]
+        yield [row["id"], row["platform"], text, context, "\n".join(row["answers"]), answer]
+
+
+def written_labels(taxonomy: Taxonomy, texts: Dataset, predictions: WrittenLabels) -> Iterator[list[str]]:
+    """One row per text whose label was written; without a valid one label and levels are blank."""
+    for row, leaf, answer in zip(texts, predictions.predicted.tolist(), predictions.answers, strict=True):
+        levels = range(1, taxonomy.depth + 1)
+        names = [""] * (1 + taxonomy.depth)
+        if leaf != INVALID:
+            names = [taxonomy.leaves[leaf], *(taxonomy.label_at(leaf, level) for level in levels)]
+        yield [row["id"], row["platform"], row["text"], taxonomy.leaves[row["label"]], *names, answer]

@@ -35,7 +35,8 @@ from opinionlm.evaluation.prediction_tables import split_table
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.linear.interpolation import check_words, fit_word_blend
 from opinionlm.models.linear.tfidf import word_texts
-from opinionlm.tasks.base import ANNOTATORS, RARE, CardText, ClassTask, Decision, SplitResult
+from opinionlm.tasks.base import Decision, SplitResult
+from opinionlm.tasks.head import ANNOTATORS, RARE, CardText, ClassTask
 from opinionlm.training.losses.base import ExampleLoss, SoftTargetCrossEntropy, WeightedCrossEntropy, split_loss
 from opinionlm.training.losses.hierarchical import (
     ConditionalTreeCrossEntropy,

@@ -14,12 +14,13 @@ from opinionlm.data.encoding.texts import encode_texts
 from opinionlm.evaluation.prediction_tables import score_table
 from opinionlm.evaluation.similarity import ScorePredictions, similarity_scores
 from opinionlm.models.classifier import OpinionClassifier
-from opinionlm.tasks.base import ANNOTATORS, CardText, SplitResult, Task
+from opinionlm.tasks.base import SplitResult
+from opinionlm.tasks.head import ANNOTATORS, CardText, HeadTask
 from opinionlm.training.losses.base import ExampleLoss, MeanSquaredError
 from opinionlm.training.splits import Split
 
 
-class SimilarityTask(Task[ScorePredictions]):
+class SimilarityTask(HeadTask[ScorePredictions]):
     """Regression of a score, compared by Pearson's correlation."""
 
     item = "score"

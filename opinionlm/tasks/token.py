@@ -15,7 +15,8 @@ from opinionlm.data.encoding.word_alignment import encode_words
 from opinionlm.evaluation.prediction_tables import tag_table
 from opinionlm.evaluation.tagging import TagPredictions, tag_predictions, tag_scores, token_summary
 from opinionlm.models.tagger import OpinionTagger
-from opinionlm.tasks.base import ANNOTATORS, RARE, CardText, ClassTask, SplitResult
+from opinionlm.tasks.base import SplitResult
+from opinionlm.tasks.head import ANNOTATORS, RARE, CardText, ClassTask
 from opinionlm.training.losses.base import ExampleLoss, WeightedCrossEntropy
 from opinionlm.training.losses.imbalance import class_weights_of
 from opinionlm.training.splits import Split

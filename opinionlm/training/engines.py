@@ -9,6 +9,7 @@ from transformers.trainer_utils import TrainOutput
 
 from opinionlm.config.config import Config
 from opinionlm.training.batching import EncodedTexts
+from opinionlm.training.cost import reset_peak_memory
 from opinionlm.training.linear_probe import fit_head
 from opinionlm.training.loop import TrainingLoop
 from opinionlm.training.trainer import OpinionTrainer
@@ -26,12 +27,13 @@ def fit(
     """Fit the engine's model; afterwards it is the best one by validation.
 
     Args:
-        engine: from `new_engine`.
+        engine: from `opinionlm.tasks.engines.build_engine`.
         config: the run's options.
         readers: the splits, with the pooled states of the frozen backbone under ``engine: sklearn``.
         checkpoint: where an interrupted run continues.
         score: of gold ids and logits; what logistic regression chooses C by, on validation.
     """
+    reset_peak_memory()
     if config.training.engine != "sklearn":
         return engine.train(resume_from_checkpoint=checkpoint)
     chosen = fit_head(engine.model, readers, config.method.class_weights == "inverse_frequency", score)

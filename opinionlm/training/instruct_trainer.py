@@ -1,4 +1,4 @@
-"""A trainer that teaches a language model to write answers, and judges it by what it answers."""
+"""A trainer that teaches a language model to write answers, and evaluates it by what it answers."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class InstructTexts(Dataset):
 
 @dataclass(frozen=True)
 class InstructSplit:
-    """What a split is judged by.
+    """What a model is evaluated by on a split.
 
     Attributes:
         prompts: token ids of every row's prompt, in the order of the split.
@@ -182,13 +182,13 @@ class InstructTrainer(OpinionTrainer):
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """Loss and scores of the validation split, logged and told to the callbacks."""
-        outcome = self.judge(self.eval_dataset if eval_dataset is None else eval_dataset, self.predict_answers)
+        outcome = self.outcome(self.eval_dataset if eval_dataset is None else eval_dataset, self.predict_answers)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.score(outcome).items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def judge(self, split: InstructSplit, predict: Predict) -> Outcome:
+    def outcome(self, split: InstructSplit, predict: Predict) -> Outcome:
         """Predictions and loss of a split; every process works on its share and gets the whole."""
         rank, processes = self.args.process_index, self.args.world_size
         was_training = self.model.training

@@ -44,6 +44,7 @@ from opinionlm.training.prefix_cache import (
     states_size,
     weights_digest,
 )
+from opinionlm.training.spending import Preparation, preparation_of
 from opinionlm.training.splits import Split
 
 # Padded tokens per forward pass while building, on a CPU: small batches stay in its caches.
@@ -64,6 +65,16 @@ class FrozenPrefix:
     splits: dict[str, Split]
     readers: dict[str, EncodedTexts]
     states: dict[str, PrefixStates] | None
+
+    def preparation(self, mining_seconds: float, selection_seconds: float) -> Preparation:
+        """What this process spent before training.
+
+        Args:
+            mining_seconds: of AdaPT.
+            selection_seconds: of AdaPT.
+        """
+        tokens = int(self.readers["train"].lengths.sum())
+        return preparation_of(mining_seconds, selection_seconds, self.states, tokens)
 
 
 @contextmanager

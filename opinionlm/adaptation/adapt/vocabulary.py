@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from opinionlm.adaptation.adapt.search import MinedSequence, keep_best, mine
 from opinionlm.adaptation.adapt.task_tokens import TaskTokens
@@ -13,8 +13,10 @@ from opinionlm.adaptation.adapt.tokenizer import TaskTokenTokenizer
 from opinionlm.config.checks import single_text_problem, uses_task_tokens
 from opinionlm.config.config import Config
 from opinionlm.data.encoding.columns import subset
+from opinionlm.data.encoding.tokenizers import load_tokenizer
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.errors import UserError
+from opinionlm.models.backbones import read_model_config
 
 
 @dataclass(frozen=True)
@@ -30,22 +32,21 @@ class TaskVocabulary:
     seconds: float = 0.0
 
 
-def with_task_tokens(
-    tokenizer: PreTrainedTokenizerBase, model_config: PreTrainedConfig, prepared: PreparedDataset, config: Config
-) -> tuple[PreTrainedTokenizerBase, TaskVocabulary]:
-    """Mine the training texts and extend a tokenizer, where the config asks for it.
+def build_tokenizer(prepared: PreparedDataset, config: Config) -> tuple[PreTrainedTokenizerBase, TaskVocabulary]:
+    """Load the model's tokenizer and, where the config asks for it, mine the training texts and extend it.
 
     Equal texts and options give equal sequences, so a run that goes on after a stop finds the same again.
 
     Args:
-        tokenizer: of the model.
-        model_config: its embedding's rows are counted; the ids of task tokens begin behind them.
         prepared: the data; of the training split only what the run trains on is read.
         config: the run's options.
 
     Raises:
-        UserError: if the data are not single texts with a label, hold no sequence, or the search outgrows its memory.
+        UserError: no tokenizer or model; or data that are not single texts with a label or hold no sequence, or a
+            search that outgrows its memory.
     """
+    model_config = read_model_config(config.model)
+    tokenizer = load_tokenizer(config.model)
     if not uses_task_tokens(config):
         return tokenizer, TaskVocabulary()
     check_texts(config, prepared)
@@ -61,6 +62,7 @@ def with_task_tokens(
             f"{adapt.sequence_min_frequency} of the {len(rows):,} training texts; lower sequence_min_frequency or "
             "sequence_min_length, or set task_tokens: off"
         )
+    # Behind the rows of the embedding.
     first_id = model_config.get_text_config().vocab_size
     tokens = TaskTokens(tuple(one.tokens for one in kept), config.adapt.sequence_max_gap, first_id)
     extended = TaskTokenTokenizer.extend(tokenizer, tokens)

@@ -1,0 +1,123 @@
+"""A trained classifier, tagger or scorer of pairs: what it is and took, and the folder it is saved in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+from transformers.trainer_utils import TrainOutput
+
+from opinionlm.adaptation.methods import count_parameters
+from opinionlm.data.contamination import plain_texts, save_seen_texts
+from opinionlm.data.encoding.tokenizers import save_tokenizer
+from opinionlm.inference.input_forms import save_input_forms
+from opinionlm.inference.saved_decision import keep_rule
+from opinionlm.models.classifier import OpinionClassifier
+from opinionlm.models.quantization import quantized_modules
+from opinionlm.reporting.model_card import model_card
+from opinionlm.runs.adapt_results import adapt_parameters, tokens_per_text
+from opinionlm.tasks.base import Decision, SplitResult
+from opinionlm.tasks.head import HeadTask
+from opinionlm.training.adapt_selection import Choice
+from opinionlm.training.cost import train_flops
+from opinionlm.training.engines import Engine
+from opinionlm.training.spending import Preparation, cost_facts
+from opinionlm.training.splits import Split
+from opinionlm.training.training_facts import training_facts
+from opinionlm.utils.files import partial_folder, publish, write_text
+
+
+@dataclass(frozen=True)
+class Training:
+    """What training took and gave, beside the model itself.
+
+    Attributes:
+        output: what the engine returned.
+        preparation: what was spent before training.
+        seconds: of training.
+        evaluation_seconds: of validation and test at the end.
+        is_cached: whether training read stored states of frozen blocks.
+        choice: of AdaPT.
+    """
+
+    output: TrainOutput
+    preparation: Preparation
+    seconds: float
+    evaluation_seconds: float
+    is_cached: bool
+    choice: Choice
+
+
+def run_numbers(
+    task: HeadTask[Any], engine: Engine, training: Training, splits: dict[str, Split], decision: Decision
+) -> dict[str, Any]:
+    """What a trained model is and what it took: the sections ``train``, ``model`` and ``cost`` of ``metrics.json``.
+
+    Args:
+        task: of the run.
+        engine: holds the best model, its frozen blocks in place.
+        training: what training took and gave.
+        splits: as they were encoded.
+        decision: fitted on validation.
+    """
+    config, state, model = task.config, engine.state, engine.model
+    train = training_facts(config, state, engine.plan, training.output)
+    copies = task.copies(splits["train"])
+    flops = train_flops(
+        model,
+        config.method,
+        tokens=state.num_input_tokens_seen,
+        cached=training.is_cached,
+        cached_tokens=training.preparation.cache_train_tokens,
+        recomputed=config.training.activation_checkpointing,
+        # R-Drop computes every token twice.
+        passes=2 if config.robust.rdrop_alpha > 0 else 1,
+    )
+    cost = cost_facts(
+        training.preparation,
+        training.seconds,
+        training.evaluation_seconds,
+        tokens=state.num_input_tokens_seen,
+        train_flops=flops,
+    )
+    if train.get("epochs"):
+        cost["train_tflops_per_epoch"] = flops / train["epochs"] / 1e12
+    return {
+        "train": train | ({"copies": copies} if copies else {}),
+        "model": {
+            **count_parameters(model),
+            **({} if decision.blend is None else {"word_parameters": decision.blend.words.parameters}),
+            "quantized_modules": len(quantized_modules(model)),
+            **adapt_parameters(model, training.choice),
+        },
+        "cost": cost | tokens_per_text(model, splits["test"]),
+    }
+
+
+def save_best(
+    model: OpinionClassifier,
+    tokenizer: PreTrainedTokenizerBase,
+    task: HeadTask[Any],
+    decision: Decision,
+    results: dict[str, SplitResult[Any]],
+    numbers: dict[str, Any],
+) -> None:
+    """Write ``best/``, all at once: weights, TF-IDF beside them, configuration with rule, tokenizer and model card."""
+    config, prepared, blend = task.config, task.prepared, decision.blend
+    model.config.cleaning = prepared.cleaning
+    if task.decision_facts(decision):
+        keep_rule(model.config, decision.rule)
+        model.config.word_share = 0.0 if blend is None else blend.share
+    card = model_card(task, decision, numbers, {name: result.scores for name, result in results.items()})
+    best = config.run_folder / "best"
+    with partial_folder(best) as folder:
+        model.save_pretrained(folder)
+        if blend is not None and blend.share > 0:
+            blend.words.save(folder)
+        texts = plain_texts(prepared.dataset["train"], prepared.task)
+        save_seen_texts(folder, config.model.model_name_or_path, texts)
+        save_tokenizer(tokenizer, folder, config.data.max_length)
+        save_input_forms(folder, prepared, task.reads_pairs, bool(task.platforms))
+        write_text(folder / "README.md", card)
+        publish(folder, best, is_current=lambda: False)
