@@ -72,7 +72,7 @@ def run_numbers(
         cached_tokens=training.preparation.cache_train_tokens,
         recomputed=config.training.activation_checkpointing,
         # R-Drop computes every token twice.
-        passes=2 if config.robust.rdrop_alpha > 0 else 1,
+        passes=2 if task.rdrop_alpha > 0 else 1,
     )
     cost = cost_facts(
         training.preparation,

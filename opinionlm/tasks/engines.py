@@ -58,7 +58,7 @@ def build_engine(
     """
     config, train, validation = task.config, prefix.readers["train"], prefix.readers["validation"]
     collator = collator_for(config.data, tokenizer)
-    if config.robust.rdrop_alpha > 0:
+    if task.rdrop_alpha > 0:
         require_dropout(model, collator([train[0]]), config.source)
     engine = TrainingLoop if config.training.engine == "loop" else OpinionTrainer
     decay = config.robust.ema_decay
@@ -75,7 +75,7 @@ def build_engine(
         callbacks=[*callbacks, *loss_callbacks(loss, config)],
         parameter_groups=parameter_groups(model, config.method, config.training),
         auxiliary_loss=partial(auxiliary_loss, model),
-        rdrop_alpha=config.robust.rdrop_alpha,
+        rdrop_alpha=task.rdrop_alpha,
         average=None if decay is None else WeightAverage(model, decay),
         max_nonfinite_steps=config.training.max_nonfinite_steps,
     )

@@ -84,7 +84,7 @@ def answer_task(prepared: PreparedDataset, config: Config) -> GenerationTask:
     if prepared.task not in TASKS_OF["train_instruct"]:
         raise UserError(
             f"dataset: task {prepared.task!r} has no answers in words; train_classifier.py takes it, "
-            f"train_instruct.py takes {', '.join(TASKS_OF['train_instruct'][:-1])} and {TASKS_OF['train_instruct'][-1]}"
+            f"train_instruct.py takes {', '.join(TASKS_OF['train_instruct'])}"
         )
     template = load_template(config.instruct.prompt_template)
     encoder = prompt_encoder(prepared, config, template, load_tokenizer(config.model), model_config)
@@ -197,7 +197,7 @@ class GenerationTask(Task[Predictions]):
 
     def prompts(self, prompts: Sequence[list[int]]) -> list[list[int]]:
         """A split's prompts, and behind them those without content that contextual calibration needs."""
-        if self.options.calibration != "contextual":
+        if not self.scores_labels or self.options.calibration != "contextual":
             return list(prompts)
         return [*prompts, *(self.encoder.prompt_ids(text, examples=self.examples) for text in CONTENT_FREE_TEXTS)]
 

@@ -134,6 +134,11 @@ class HeadTask(Task[P]):
         apply_adaptation(model, self.config.method, total_steps)
         return model
 
+    @property
+    def rdrop_alpha(self) -> float:
+        """Weight of the divergence between two passes (Liang et al. 2021), which are distributions over classes."""
+        return 0.0
+
     @abstractmethod
     def loss(self, train: Split) -> ExampleLoss:
         """The loss that the config asks for, with its class weights.
@@ -220,6 +225,11 @@ class HeadTask(Task[P]):
 
 class ClassTask(HeadTask[P]):
     """A task whose items belong to classes of unequal frequency."""
+
+    @property
+    def rdrop_alpha(self) -> float:
+        """See `HeadTask.rdrop_alpha`."""
+        return self.config.robust.rdrop_alpha
 
     @property
     def weight_kind(self) -> WeightKind:
