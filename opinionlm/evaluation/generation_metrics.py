@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from rouge_score.rouge_scorer import RougeScorer
 
 from opinionlm.errors import UserError
 
@@ -78,6 +77,9 @@ def rouge_scores(predictions: Sequence[str], golds: Sequence[Sequence[str]]) -> 
     Raises:
         UserError: numbers of rows differ, there are none, or a row has no reference.
     """
+    # It imports scikit-learn and SciPy, for which only summaries wait.
+    from rouge_score.rouge_scorer import RougeScorer
+
     check_rows(predictions, golds)
     scorer = RougeScorer(ROUGE_TYPES, use_stemmer=True)
     rows = [

@@ -15,15 +15,13 @@ from opinionlm.data.loading import describe_platforms
 from opinionlm.reporting.tracking.base import Tracker
 from opinionlm.runs.files import write_history, write_metrics, write_split
 from opinionlm.tasks.base import Decision, SplitResult, Task
-from opinionlm.tasks.generation import GenerationTask
-from opinionlm.tasks.head import HeadTask
 from opinionlm.training.ema import describe_average
 from opinionlm.training.spending import describe_cost
 
 
 def describe_run(
-    task: HeadTask[Any] | GenerationTask,
-    splits: dict[str, Any],
+    task: Task[Any],
+    splits: Mapping[str, Any],
     model: PreTrainedModel | PeftModel,
     total_steps: int,
 ) -> str:

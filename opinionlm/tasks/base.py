@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -47,6 +47,10 @@ class SplitResult(Generic[P]):
     scores: dict[str, Any]
 
 
+# Of validation and test.
+Results = dict[str, SplitResult[Any]]
+
+
 class Task(ABC, Generic[P]):
     """One task over one prepared data set.
 
@@ -87,6 +91,14 @@ class Task(ABC, Generic[P]):
     def decision_facts(self, decision: Decision) -> dict[str, Any]:
         """What was fitted, for ``metrics.json``; empty where nothing was."""
         return {}
+
+    @abstractmethod
+    def describe(self, splits: Mapping[str, Any]) -> str:
+        """What is predicted, in a few words for the terminal; of splits that the task encoded."""
+
+    def notes(self, splits: Mapping[str, Any]) -> list[str]:
+        """Further lines about the splits, for the terminal."""
+        return []
 
     @abstractmethod
     def prediction_table(self, texts: Dataset, predictions: P) -> tuple[list[str], Iterator[list[str]]]:

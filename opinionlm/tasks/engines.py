@@ -5,30 +5,24 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
+from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 
 from opinionlm.adaptation.callbacks import auxiliary_loss
 from opinionlm.adaptation.parameter_groups import parameter_groups
-from opinionlm.data.encoding.collators import InstructCollator, collator_for, fixed_length
+from opinionlm.data.encoding.collators import collator_for
 from opinionlm.models.classifier import OpinionClassifier
-from opinionlm.tasks.base import Decision, SplitResult
-from opinionlm.tasks.generation import GenerationTask
+from opinionlm.tasks.base import Decision, Results
 from opinionlm.tasks.head import HeadTask
 from opinionlm.training.batching import batch_plan
 from opinionlm.training.ema import WeightAverage
 from opinionlm.training.engines import Engine
 from opinionlm.training.fsdp import gather_weights
-from opinionlm.training.instruct_data import AnswerSplit
-from opinionlm.training.instruct_trainer import InstructSplit, InstructTrainer
 from opinionlm.training.loop import TrainingLoop
 from opinionlm.training.losses.base import ExampleLoss
 from opinionlm.training.losses.deferred_weighting import loss_callbacks
 from opinionlm.training.losses.rdrop import require_dropout
 from opinionlm.training.prefix_cache_building import FrozenPrefix
 from opinionlm.training.trainer import OpinionTrainer
-
-Results = dict[str, SplitResult[Any]]
 
 
 def build_engine(
@@ -98,56 +92,4 @@ def evaluate(task: HeadTask[Any], engine: Engine, prefix: FrozenPrefix, loss: Ex
     outputs = engine.outputs(prefix.readers["test"])
     results["test"] = task.evaluate(prefix.splits["test"], outputs, loss, decision)
     gather_weights(engine.model)
-    return decision, results
-
-
-def build_instruct_trainer(
-    task: GenerationTask,
-    model: PreTrainedModel | PeftModel,
-    splits: dict[str, AnswerSplit],
-    readers: dict[str, InstructSplit],
-    arguments: TrainingArguments,
-    callbacks: list[TrainerCallback],
-) -> InstructTrainer:
-    """The trainer of a language model whose adaptation is applied.
-
-    Args:
-        task: asks the model, and scores its answers.
-        model: with or without PEFT.
-        splits: their validation texts are scored.
-        readers: the splits as they are read.
-        arguments: of the trainer.
-        callbacks: told about every step.
-    """
-    config, tokenizer, train = task.config, task.encoder.tokenizer, readers["train"].learned
-    return InstructTrainer(
-        model=model,
-        args=arguments,
-        predict=task.predict,
-        score=lambda outcome: task.numbers(splits["validation"].texts, outcome),
-        plan=batch_plan(train, config, arguments),
-        train_dataset=train,
-        eval_dataset=readers["validation"],
-        data_collator=InstructCollator(
-            tokenizer.pad_token_id, model.config.is_encoder_decoder, fixed_length(config.data)
-        ),
-        callbacks=callbacks,
-        parameter_groups=parameter_groups(model, config.method, config.training),
-        auxiliary_loss=partial(auxiliary_loss, model),
-        max_nonfinite_steps=config.training.max_nonfinite_steps,
-    )
-
-
-def evaluate_answers(
-    task: GenerationTask,
-    trainer: InstructTrainer,
-    splits: dict[str, AnswerSplit],
-    readers: dict[str, InstructSplit],
-) -> tuple[Decision, Results]:
-    """The same for a language model that answers; see `evaluate`."""
-    outcome = trainer.outcome(readers["validation"], task.answer)
-    decision = task.fit_decision(splits, outcome)
-    results = {"validation": task.evaluate(splits["validation"].texts, outcome, decision)}
-    outcome = trainer.outcome(readers["test"], task.answer)
-    results["test"] = task.evaluate(splits["test"].texts, outcome, decision)
     return decision, results

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -328,11 +328,11 @@ class GenerationTask(Task[Predictions]):
 
     # What people read
 
-    def describe(self, splits: dict[str, AnswerSplit]) -> str:
+    def describe(self, splits: Mapping[str, AnswerSplit]) -> str:
         """What is answered, in a few words for the terminal."""
         return f"texts of task {self.prepared.task}"
 
-    def notes(self, splits: dict[str, AnswerSplit]) -> list[str]:
+    def notes(self, splits: Mapping[str, AnswerSplit]) -> list[str]:
         """Lines about what a loss is counted on."""
         left_out = sum(len(split.texts) - split.encoded["reason"].count("") for split in splits.values())
         where = " (rejects.csv says why)" if left_out else ""

@@ -207,14 +207,6 @@ class HeadTask(Task[P]):
         return []
 
     @abstractmethod
-    def describe(self, splits: dict[str, Split]) -> str:
-        """What is predicted, in a few words for the terminal."""
-
-    def notes(self, splits: dict[str, Split]) -> list[str]:
-        """Further lines about the splits, for the terminal."""
-        return []
-
-    @abstractmethod
     def card_text(self, folder: Path) -> CardText:
         """The task's parts of the model card.
 

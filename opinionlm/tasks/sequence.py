@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -323,7 +323,7 @@ class SequenceTask(ClassTask[SplitPredictions]):
         """See `Task.prediction_table`."""
         return split_table(texts["id"], texts["platform"], predictions, self.taxonomy)
 
-    def describe(self, splits: dict[str, Split]) -> str:
+    def describe(self, splits: Mapping[str, Split]) -> str:
         """Also which labels have copies among the training texts."""
         copies = self.copies(splits["train"])
         made = f"; {sum(copies.values()):,} of train are copies, of {', '.join(copies)}" if copies else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +82,7 @@ class SimilarityTask(HeadTask[ScorePredictions]):
         """See `Task.prediction_table`."""
         return score_table(texts["id"], texts["platform"], predictions)
 
-    def describe(self, splits: dict[str, Split]) -> str:
+    def describe(self, splits: Mapping[str, Split]) -> str:
         """See `Task.describe`."""
         low, high = self.score_range
         return f"pairs, scores from {low:g} to {high:g}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +87,7 @@ class TokenTask(ClassTask[TagPredictions]):
         """See `Task.prediction_table`."""
         return tag_table(texts["id"], texts["platform"], predictions)
 
-    def describe(self, splits: dict[str, Split]) -> str:
+    def describe(self, splits: Mapping[str, Split]) -> str:
         """Also how many words max_length keeps from the model."""
         positions = [place for split in splits.values() for row in split.encoded["word_positions"] for place in row]
         unread = sum(place < 0 for place in positions)
