@@ -41,12 +41,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def undrawn_figures() -> Iterator[None]:
+def undrawn_figures() -> None:
     """Leave figures undrawn, but in tests that use `drawn_figures` or `tests.drawing.drawn`."""
-    from tests.drawing import figures_saved_by, leave_a_pixel
+    from tests.drawing import draw_nothing
 
-    with figures_saved_by(leave_a_pixel):
-        yield
+    draw_nothing()
 
 
 @pytest.fixture

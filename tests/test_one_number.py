@@ -25,6 +25,7 @@ from opinionlm.experiments.dashboard.payload import build_payload
 from opinionlm.reporting import figures
 from opinionlm.training.trainer import OpinionTrainer
 from tests.classifier_runs import command_line, write_setting
+from tests.drawing import drawn
 
 NAMES = ("many-seed1", "many-seed2")
 STEPS, BUDGET = 5, 120
@@ -73,7 +74,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     setting = write_setting(folder) | {"output_dir": str(outputs), "run_name": "many", "wandb_group": "mine"}
     options = {"seeds": "1..2", "max_steps": STEPS, "max_tokens_per_batch": BUDGET, "gradient_accumulation_steps": 2}
     options |= {"eval_strategy": "steps", "eval_steps": STEPS, "save_steps": STEPS, "ema_decay": 0.9}
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed:
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed, drawn():
         patch.setattr(figures, "save_figure", saved)
         patch.setattr(OpinionTrainer, "get_batch_samples", fetched)
         train_classifier.main(command_line(setting, **options))

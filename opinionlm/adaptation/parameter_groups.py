@@ -133,10 +133,11 @@ def check_schedule(arguments: TrainingArguments, source: str, total_steps: int |
     try:
         optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=arguments.learning_rate)
         schedule = new_schedule(arguments, optimizer, total)
+        # torch warns of a schedule whose optimizer never steps; once is enough.
+        optimizer.step()
         rates = []
         for _ in range(0 if name in PLATEAU else min(total, NOMINAL_STEPS)):
             rates.append(optimizer.param_groups[0]["lr"])
-            optimizer.step()
             schedule.step()
     except Exception as error:
         raise UserError(

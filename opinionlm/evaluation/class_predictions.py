@@ -50,7 +50,7 @@ class SplitPredictions(Predictions):
     @property
     def confusion(self) -> np.ndarray:
         """Counts ``(gold, predicted)``."""
-        return confusion_matrix(self.gold, self.predicted, labels=np.arange(len(self.labels)))
+        return confusion_matrix(self.gold, self.predicted, len(self.labels))
 
     def intervals(self) -> dict[str, list[float]]:
         """See `Predictions.intervals`."""

@@ -115,7 +115,7 @@ def parsed_labels(texts: Sequence[str], words: Sequence[str]) -> np.ndarray:
 def answer_confusion(gold: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
     """Counts ``(gold, predicted)`` with one more column for answers that are no label: ``(classes, classes + 1)``."""
     columns = np.where(predicted == INVALID, classes, predicted)
-    return confusion_matrix(gold, columns, labels=np.arange(classes + 1))[:classes]
+    return confusion_matrix(gold, columns, classes + 1)[:classes]
 
 
 def answer_scores(gold: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy) -> dict[str, float]:

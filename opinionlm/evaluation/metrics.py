@@ -72,8 +72,7 @@ def classification_scores(gold: np.ndarray, predicted: np.ndarray, taxonomy: Tax
         ``level<i>_accuracy`` per level, ``hierarchical_precision/recall/f1`` (Kiritchenko et al. 2006),
         ``mistake_severity`` (mean height of the lowest common ancestor over mistakes, Bertinetto et al. 2020).
     """
-    labels = np.arange(len(taxonomy.leaves))
-    confusion = confusion_matrix(gold, predicted, labels=labels)
+    confusion = confusion_matrix(gold, predicted, len(taxonomy.leaves))
     f1, support = f1_from_confusion(confusion), confusion.sum(axis=1)
     scores = {
         "accuracy": float(np.trace(confusion) / confusion.sum()),
@@ -119,7 +118,7 @@ def level_confusion(gold: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy,
     classes = len(taxonomy.level_labels(level))
     of_leaf = np.array(taxonomy.leaf_to_level(level))
     to_level = np.append(np.where(of_leaf < 0, classes, of_leaf), classes + 1)
-    return confusion_matrix(to_level[gold], to_level[predicted], labels=np.arange(classes + 2))
+    return confusion_matrix(to_level[gold], to_level[predicted], classes + 2)
 
 
 def expected_calibration_error(gold: np.ndarray, probabilities: np.ndarray, bins: int = CALIBRATION_BINS) -> float:
@@ -214,7 +213,7 @@ def bootstrap_intervals(
         seed: of the drawing.
     """
     # The last row is empty, the last column holds what is no label.
-    confusion = confusion_matrix(gold, np.where(predicted < 0, classes, predicted), labels=np.arange(classes + 1))
+    confusion = confusion_matrix(gold, np.where(predicted < 0, classes, predicted), classes + 1)
     rows = int(confusion.sum())
     draws = np.random.default_rng(seed).multinomial(rows, confusion.ravel() / rows, size=replicates)
     draws = draws.reshape(replicates, classes + 1, classes + 1)

@@ -133,7 +133,7 @@ def markdown(runs: Sequence[RunPredictions], rows: Sequence[Sequence[str | int |
 def score_line(run: RunPredictions) -> str:
     """The main scores of a run over all posts."""
     leaves = len(run.taxonomy.leaves)
-    confusion = confusion_matrix(run.gold, run.predicted, labels=np.arange(leaves + 1))
+    confusion = confusion_matrix(run.gold, run.predicted, leaves + 1)
     macro = float(f1_from_confusion(confusion)[:leaves][present_classes(confusion)[:leaves]].mean())
     accuracy = float((run.gold == run.predicted).mean())
     levels = ", ".join(

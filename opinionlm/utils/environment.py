@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -21,6 +22,7 @@ PACKAGES = (
 )
 
 
+@cache
 def installed_version(package: str) -> str | None:
     """Version of an installed package, None when it is absent."""
     try:

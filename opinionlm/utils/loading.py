@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 
 @contextmanager
@@ -20,7 +21,12 @@ def libraries_loading() -> Iterator[None]:
     try:
         yield
     finally:
-        if gc.get_freeze_count() == 0:
-            gc.freeze()
+        freeze_once()
         if collects:
             gc.enable()
+
+
+@cache
+def freeze_once() -> None:
+    """Leave what is there now out of every later search. To ask Python whether that is done takes a search itself."""
+    gc.freeze()

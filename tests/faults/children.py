@@ -79,9 +79,7 @@ def picked(found: Sequence[str], part: str, count: int, seed: int) -> list[int]:
 
 
 def _child(job: Job, kill_at: int, kill_after: float, signal_at: int, number: int) -> None:
-    from matplotlib.figure import Figure
-
-    from tests.drawing import leave_a_pixel
+    from tests.drawing import draw_nothing
 
     os.setsid()
     # Shells start what runs in the background with Ctrl-C ignored, and so would the tests' children.
@@ -95,7 +93,7 @@ def _child(job: Job, kill_at: int, kill_after: float, signal_at: int, number: in
     os.dup2(log, 2)
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115 — the child's own, until it ends
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
-    Figure.savefig = leave_a_pixel
+    draw_nothing()
     for name in job.patches:
         getattr(importlib.import_module("tests.faults.patches"), name)()
     _Watch(job, kill_at, kill_after, signal_at, number).start()

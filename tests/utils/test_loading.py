@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from opinionlm.utils.loading import libraries_loading
+from opinionlm.utils.loading import freeze_once, libraries_loading
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def frozen(monkeypatch) -> list[int]:
     """How often everything was frozen; nothing truly is."""
     calls: list[int] = []
     monkeypatch.setattr(gc, "freeze", lambda: calls.append(1))
-    monkeypatch.setattr(gc, "get_freeze_count", lambda: len(calls))
+    freeze_once.cache_clear()
     return calls
 
 
