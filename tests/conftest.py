@@ -6,8 +6,11 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Without compiled files every process that a test starts would compile the whole package once more.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import gc
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,8 @@ import pytest
 
 # Imports and collection make a million objects that stay: looking for garbage among them takes a third of their time.
 gc.disable()
+
+sys.dont_write_bytecode = False
 
 # A busy machine is no failure.
 hypothesis.settings.register_profile("patient", deadline=None)

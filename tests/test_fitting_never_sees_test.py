@@ -36,7 +36,8 @@ def folders(setting, tmp_path_factory) -> list[Path]:
     return [prepared.path, folder]
 
 
-@pytest.mark.parametrize("blend_words", [False, True])
+# With words blended in, everything else is fitted too.
+@pytest.mark.parametrize("blend_words", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_of_a_classifier(setting, folders, tmp_path, blend_words: bool) -> None:
     options = FITTED | {"blend_words": blend_words, "run_name": "run"}
     runs = [train(setting, dataset=folder, output_dir=tmp_path / str(at), **options)
@@ -52,7 +53,7 @@ def test_of_a_classifier(setting, folders, tmp_path, blend_words: bool) -> None:
     assert runs[0]["test"]["brier"] != runs[1]["test"]["brier"]
 
 
-@pytest.mark.parametrize("decision", ["logit_adjusted", "expected_cost"])
+@pytest.mark.parametrize("decision", ["logit_adjusted", pytest.param("expected_cost", marks=pytest.mark.slow)])
 def test_of_the_floor(setting, folders, tmp_path, decision: str) -> None:
     options = {"decision": decision, "label_set_coverage": 0.8, "engine": "tfidf", "run_name": "run"}
     runs = [train(setting, dataset=folder, output_dir=tmp_path / str(at), **options)

@@ -10,6 +10,7 @@ import pytest
 
 from tests.saved_classifier import save_tiny_classifier
 
+slow = pytest.mark.slow
 AUTO = "from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer"
 
 
@@ -23,16 +24,22 @@ def test_the_import_is_light(repository: Path) -> None:
     assert not {"torch", "transformers", "numpy", "datasets"} & set(loaded)
 
 
+# Each imports everything in a process of its own: two of the five orders are enough for every day.
 @pytest.mark.parametrize(
     "imports",
     [
-        f"import opinionlm\n{AUTO}",
-        f"{AUTO}\nimport opinionlm",
-        "import transformers, transformers.models.auto.modeling_auto\nimport opinionlm\n" + AUTO,
-        "import opinionlm, opinionlm.models.tagger\n" + AUTO,
-        f"import opinionlm\nfrom transformers import Trainer, pipeline\n{AUTO}",
+        pytest.param(f"{AUTO}\nimport opinionlm", id="after"),
+        pytest.param(
+            f"import opinionlm\nfrom transformers import Trainer, pipeline\n{AUTO}", id="through the trainer"
+        ),
+        pytest.param(f"import opinionlm\n{AUTO}", id="before", marks=slow),
+        pytest.param(
+            f"import transformers, transformers.models.auto.modeling_auto\nimport opinionlm\n{AUTO}",
+            id="after a part",
+            marks=slow,
+        ),
+        pytest.param(f"import opinionlm, opinionlm.models.tagger\n{AUTO}", id="our classes first", marks=slow),
     ],
-    ids=["before", "after", "after a part", "our classes first", "through the trainer"],
 )
 def test_the_auto_classes_find_a_saved_model(repository: Path, tmp_path: Path, imports: str) -> None:
     folder = save_tiny_classifier(tmp_path / "model")

@@ -24,6 +24,7 @@ import train_instruct
 from tests.classifier_runs import command_line, train
 from tests.faults.children import run
 from tests.faults.runs import training
+from tests.wandb_records import records
 
 Curves = dict[str, list[tuple[int, float]]]
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,12 +35,7 @@ BESIDE_LOSS = ("learning_rate", "grad_norm", "epoch", "num_input_tokens_seen")
 
 def wandb_parts(folder: Path) -> list[list[dict[str, Any]]]:
     """The records of every part of a run, oldest part first."""
-    parts = []
-    for file in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
-        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
-        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-        parts.append([json.loads(line) for line in lines])
-    return parts
+    return [records(file) for file in sorted(folder.glob("wandb/offline-run-*/*.wandb"))]
 
 
 def wandb_curves(folder: Path) -> tuple[Curves, dict[str, Any]]:

@@ -176,7 +176,11 @@ def test_without_task_tokens_frozen_blocks_are_cached(setting, tmp_path, capsys)
 
 @pytest.mark.parametrize(
     "adaptation",
-    ["full", "lora", "adalora", "top_blocks", "p_tuning_v2", "prompt", "lisa", "head_only", "houlsby"],
+    [
+        *("full", "lora", "adalora", "prompt", "head_only"),
+        # As full, prompt and lora: some of the weights, virtual tokens, added layers.
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("top_blocks", "lisa", "p_tuning_v2", "houlsby")),
+    ],
 )
 def test_task_tokens_with_other_methods(setting, tmp_path, adaptation) -> None:
     options = {"adaptation": adaptation, "task_tokens": "on", "sequence_max_gap": 0, "num_train_epochs": 1}

@@ -22,6 +22,7 @@ from opinionlm.errors import UserError
 from opinionlm.evaluation.calibration import calibrated
 from opinionlm.training.checkpoints import seal
 from tests.classifier_runs import WORDS, command_line, train
+from tests.faults.children import Job, run
 from tests.processes import in_two_processes
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -173,7 +174,9 @@ def test_tfidf_is_a_run_like_any_other(setting, tmp_path, capsys) -> None:
 
 
 def test_seeds_share_one_cache(setting, tmp_path, capsys) -> None:
-    summary = train(setting, output_dir=tmp_path, run_name="many", seeds="3..5", cache_dir=tmp_path / "cache")
+    summary = train(
+        setting, output_dir=tmp_path, run_name="many", seeds="3..5", cache_dir=tmp_path / "cache", num_train_epochs=1
+    )
     runs = [json.loads((tmp_path / f"many-seed{seed}" / "metrics.json").read_text()) for seed in (3, 4, 5)]
     values = [run["test"]["macro_f1"] for run in runs]
     entry = summary["test"]["macro_f1"]
@@ -243,8 +246,7 @@ def test_bad_input_is_named(setting, tmp_path, options, message) -> None:
 
 def test_an_error_is_one_line_and_exit_code_2(setting, tmp_path) -> None:
     options = {"output_dir": str(tmp_path), "run_name": "bad", "class_counts": "[1, 2]"}
-    command = [sys.executable, "train_classifier.py", *command_line(setting, **options)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2, done.stderr[-2000:]
-    (line,) = done.stderr.strip().splitlines()
-    assert line.startswith("error: ") and "2 numbers for 4 labels" in line
+    job = Job("train_classifier", command_line(setting, **options), tmp_path, tmp_path / "log")
+    assert run(job) == 2, job.log.read_text()
+    (line,) = [line for line in job.log.read_text().splitlines() if "2 numbers for 4 labels" in line]
+    assert line.startswith("error: ") and job.log.read_text().endswith(f"{line}\n")

@@ -92,11 +92,11 @@ def test_what_cannot_be_cross_fitted(arguments: list[str], message: str, tmp_pat
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_failing_fold_is_named(setting, tmp_path, capfd) -> None:
-    command = command_line(setting, output_dir=tmp_path, tokenizer_name_or_path=tmp_path / "nowhere")
+def test_a_failing_fold_is_named(tmp_path, capfd) -> None:
+    (tmp_path / "fold0.yaml").write_text("learning_rate: fast\n")
     with pytest.raises(UserError, match="fold0.yaml: training ended with exit code 2"):
-        cross_fit.main(command)
-    assert "tokenizer_name_or_path: no tokenizer in" in capfd.readouterr().err
+        cross_fit.train(tmp_path / "fold0.yaml")
+    assert "learning_rate" in capfd.readouterr().err
 
 
 def test_a_model_that_learned_labels_is_refused(tmp_path) -> None:

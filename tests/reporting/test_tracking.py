@@ -4,7 +4,6 @@ import importlib.util
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -25,6 +24,7 @@ from opinionlm.reporting.tracking.base import GuardedTracker, NoTracking
 from opinionlm.reporting.tracking.open import TrackingCallback, open_tracking
 from opinionlm.training.callbacks import TrainingClock
 from opinionlm.utils.markdown import markdown
+from tests.wandb_records import records
 
 LABELS = ["noise", "buy", "sell"]
 ENVIRONMENT = {"python": "3.11", "packages": {"torch": "2.13.0"}, "git_commit": None}
@@ -89,12 +89,10 @@ def log_a_run(tracker) -> None:
 def offline_records(folder: Path) -> dict[str, list[dict]]:
     """The records of the newest offline file, by type."""
     file = max(folder.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime_ns)
-    command = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(file)]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    records: dict[str, list[dict]] = {}
-    for line in map(json.loads, lines):
-        records.setdefault(line["type"], []).append(line[line["type"]])
-    return records
+    found: dict[str, list[dict]] = {}
+    for record in records(file):
+        found.setdefault(record["type"], []).append(record[record["type"]])
+    return found
 
 
 def test_offline_file_holds_the_whole_run(folder, capfd):
@@ -104,8 +102,8 @@ def test_offline_file_holds_the_whole_run(folder, capfd):
     assert err.count("\n") == 1 and err.startswith("W&B: offline (") and "wandb sync " in err
     assert Path(err.split("wandb sync ")[1].strip()).is_dir()
 
-    records = offline_records(folder)
-    run = records["run"][0]
+    written = offline_records(folder)
+    run = written["run"][0]
     assert run["run_id"] == (folder / "wandb_run_id").read_text().strip()
     assert (run["project"], run["run_group"], run["tags"]) == ("opinionlm", "table-1", ["gemma", "top1"])
     assert run["display_name"] == "run-seed1"
@@ -113,13 +111,13 @@ def test_offline_file_holds_the_whole_run(folder, capfd):
     assert update["learning_rate"] == 5e-5 and update["wandb_tags"] == ["gemma", "top1"]
     assert update["environment"]["packages"]["torch"] == "2.13.0"
 
-    history = [item["item"] for item in records["history"]]
+    history = [item["item"] for item in written["history"]]
     curve = {row["step"]: row["validation/macro_f1"] for row in history if "validation/macro_f1" in row}
     assert curve == {20: 0.25, 40: 0.5}
     assert [row["train/loss"] for row in history if "train/loss" in row] == [1.5]
     assert [row["train/learning_rate"] for row in history if "train/learning_rate" in row] == [5e-5, 3e-5]
 
-    summary = {key: value for item in records["summary"] for key, value in item["update"].items()}
+    summary = {key: value for item in written["summary"] for key, value in item["update"].items()}
     assert summary["test/macro_f1"] == 0.45 and summary["train_runtime"] == 12
     assert summary["model/trainable_parameters"] == 10 and summary["model/total_parameters"] == 100
 
@@ -133,7 +131,7 @@ def test_offline_file_holds_the_whole_run(folder, capfd):
     confusion = next(table for table in content if "nPredictions" in table["columns"])
     assert ["sell", "buy", 1] in confusion["data"]
     assert list(files.rglob("*confusion_figure*.png"))
-    visualised = [key for item in records["config"] for key in item["update"]]
+    visualised = [key for item in written["config"] for key in item["update"]]
     assert "_wandb.visualize.test/confusion" in visualised
 
 
