@@ -110,7 +110,7 @@ def test_train_twice_and_compare(tmp_path: Path, monkeypatch) -> None:
     data = opinionlm.prepare("sample", num_proc=1)
     assert data.folder == Path("outputs/data/sample") and set(data.dataset) == {"train", "validation", "test"}
     assert data.report["name"] == "sample" and len(data.dataset["train"]) > len(data.dataset["test"]) > 0
-    options = {"dataset": str(data.folder), "engine": "tfidf", "report_to": "none"}
+    options = {"dataset": str(data.folder), "engine": "tfidf", "report_to": "none", "max_train_samples": 200}
     first = opinionlm.train(run_name="a", **options)
     assert opinionlm.train(run_name="a", **options) == first and 0 < first["test"]["macro_f1"] < 1
     opinionlm.train(run_name="b", class_weights="none", **options)

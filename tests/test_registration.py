@@ -12,6 +12,12 @@ from tests.saved_classifier import save_tiny_classifier
 
 slow = pytest.mark.slow
 AUTO = "from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer"
+# Task tokens' tokenizer is found by its name, before anything else has asked for a class of ours.
+TOKENIZER = """
+from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
+found = tokenizer_class_from_name("TaskTokenTokenizer").__module__
+assert found == "opinionlm.adaptation.adapt.tokenizer", found
+"""
 
 
 def run(program: str, *arguments: str, root: Path) -> str:
@@ -24,15 +30,16 @@ def test_the_import_is_light(repository: Path) -> None:
     assert not {"torch", "transformers", "numpy", "datasets"} & set(loaded)
 
 
-# Each imports everything in a process of its own: two of the five orders are enough for every day.
+# Each imports everything in a process of its own: two of the six orders are enough for every day.
 @pytest.mark.parametrize(
     "imports",
     [
-        pytest.param(f"{AUTO}\nimport opinionlm", id="after"),
+        pytest.param(f"{AUTO}\nimport opinionlm\n{TOKENIZER}", id="after, its tokenizer first"),
         pytest.param(
             f"import opinionlm\nfrom transformers import Trainer, pipeline\n{AUTO}", id="through the trainer"
         ),
         pytest.param(f"import opinionlm\n{AUTO}", id="before", marks=slow),
+        pytest.param(f"{AUTO}\nimport opinionlm", id="after", marks=slow),
         pytest.param(
             f"import transformers, transformers.models.auto.modeling_auto\nimport opinionlm\n{AUTO}",
             id="after a part",
@@ -54,12 +61,3 @@ print(type(config).__name__, type(model).__name__, "no such type" in __import__(
     # The last line: transformers says before it in which mode W&B runs.
     (answer,) = run(program, str(folder), root=repository).splitlines()[-1:]
     assert answer.split() == ["OpinionClassifierConfig", "OpinionClassifier", "False"]
-
-
-def test_the_tokenizer_of_task_tokens_is_found_by_its_name(repository: Path) -> None:
-    program = """
-import opinionlm
-from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
-print(tokenizer_class_from_name("TaskTokenTokenizer").__module__)
-"""
-    assert run(program, root=repository).split() == ["opinionlm.adaptation.adapt.tokenizer"]

@@ -111,6 +111,8 @@ def test_every_curve_is_there(engine, setting, tmp_path, capsys) -> None:
     assert capsys.readouterr().err.count("wandb sync") == 1
 
 
+# As above, whose evaluations lie between the logs too, with steps instead of epochs.
+@pytest.mark.slow
 def test_evaluations_between_the_logs(setting, tmp_path) -> None:
     options = {"logging_steps": 5, "eval_strategy": "steps", "eval_steps": 3}
     train(setting, output_dir=tmp_path, run_name="r", report_to=BOTH, **options)
@@ -179,6 +181,8 @@ def test_a_killed_run_goes_on_as_one(case, setting, tmp_path) -> None:
     assert "Would sync 2 run(s)" in said.stdout + said.stderr
 
 
+# Slow: two processes with W&B's own; tests/reporting/test_tracking.py has the ids of runs without them.
+@pytest.mark.slow
 def test_a_folder_of_another_run_begins_anew(setting, tmp_path) -> None:
     """What a run without a checkpoint left behind is no earlier part of one with other options."""
     job = training("trainer", setting, tmp_path / "a", report_to=BOTH, logging_steps=1)

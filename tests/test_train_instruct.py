@@ -243,7 +243,7 @@ def test_free_answers(setting, task: str, family: str, adaptation: str, metric: 
         run_name="free",
         adaptation=adaptation,
         decode="generate",
-        num_beams=2,
+        num_beams=1 if room > 100 else 2,
         max_length=125,
         max_answer_length=room,
         max_train_samples=32,

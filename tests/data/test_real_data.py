@@ -138,6 +138,8 @@ def test_the_tidy_split_passes_untouched(prepare_real, shared_data):
         ]
 
 
+# Slow: 54,000 rows are prepared.
+@pytest.mark.slow
 def test_goemotions_is_the_tree_of_its_hierarchy_file(prepare_real, shared_data):
     data = prepare_real("goemotions")
     with (shared_data / "goemotions" / "hierarchy.csv").open(encoding="utf-8") as file:
@@ -163,6 +165,8 @@ def test_published_evaluation_splits_lose_nothing_but_leaks(prepare_real, name, 
     assert not splits["validation"] & splits["test"]
 
 
+# Slow: long texts.
+@pytest.mark.slow
 def test_imdb_gets_a_validation_split(prepare_real):
     data = prepare_real("imdb")
     assert abs(len(data.dataset["validation"]) - 400) <= 1

@@ -18,8 +18,18 @@ def settings(tmp_path_factory) -> dict[str, dict[str, str]]:
     return write_settings(tmp_path_factory.mktemp("settings"))
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize(("metric", "smaller"), [("eval_loss", True), ("accuracy", False)])
+@pytest.mark.parametrize(
+    ("metric", "smaller", "way"),
+    [
+        ("eval_loss", True, "trainer"),
+        ("accuracy", False, "loop"),
+        ("eval_loss", True, "instruct"),
+        # Each way and each direction is above.
+        pytest.param("accuracy", False, "trainer", marks=pytest.mark.slow),
+        pytest.param("eval_loss", True, "loop", marks=pytest.mark.slow),
+        pytest.param("accuracy", False, "instruct", marks=pytest.mark.slow),
+    ],
+)
 def test_the_score_that_is_asked_for_chooses(way, metric, smaller, settings, tmp_path, capsys) -> None:
     # Rates that diverge, so that the first evaluations are the better ones by one score and not by the other.
     options = {"eval_strategy": "steps", "eval_steps": 1, "max_steps": 5, "learning_rate": "3e-2"}
