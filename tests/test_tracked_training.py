@@ -181,7 +181,7 @@ def test_a_killed_run_goes_on_as_one(case, setting, tmp_path) -> None:
     assert "Would sync 2 run(s)" in said.stdout + said.stderr
 
 
-# Slow: two processes with W&B's own; tests/reporting/test_tracking.py has the ids of runs without them.
+# Slow: two processes with W&B's own; tests/runs/test_folder.py shows what makes the second run begin anew.
 @pytest.mark.slow
 def test_a_folder_of_another_run_begins_anew(setting, tmp_path) -> None:
     """What a run without a checkpoint left behind is no earlier part of one with other options."""

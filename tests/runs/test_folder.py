@@ -10,7 +10,7 @@ import yaml
 
 from opinionlm.config.parser import parse_config
 from opinionlm.errors import UserError
-from opinionlm.runs.folder import is_finished
+from opinionlm.runs.folder import create_run, is_finished
 from opinionlm.utils.files import write_csv
 
 
@@ -49,6 +49,17 @@ def test_texts_drawn_by_the_runs_own_seed_are_not_mixed_in(tmp_path, seed, limit
             is_finished(config)
     else:
         assert is_finished(config)
+
+
+@pytest.mark.parametrize(("rate", "stays"), [("1e-3", True), ("2e-3", False)])
+def test_what_a_run_with_other_options_left_behind_is_not_tracked_on(tmp_path, rate, stays) -> None:
+    options = ["--output_dir", str(tmp_path), "--run_name", "r", "--learning_rate"]
+    facts = {"data_fingerprint": "a", "processes": 1}
+    create_run(parse_config([*options, "1e-3"], "test"), facts, None)
+    (tmp_path / "r" / "wandb_run_id").write_text("of the first\n")
+    (tmp_path / "r" / "tensorboard").mkdir()
+    create_run(parse_config([*options, rate], "test"), facts, None)
+    assert (tmp_path / "r" / "wandb_run_id").exists() == (tmp_path / "r" / "tensorboard").exists() == stays
 
 
 def test_a_lone_return_does_not_break_a_row(tmp_path) -> None:
