@@ -11,7 +11,8 @@ from opinionlm.data.preparation.pipeline import prepare
 from opinionlm.data.prepared import PreparedDataset, load_prepared
 from opinionlm.data.spec_parsing import load_spec
 
-CRYPTO = ("cryptoqa", "cryptoqa_paper")
+# Slow: the same files once more; the steps of the paper's profile are tested one by one in test_cleaning.py.
+CRYPTO = ("cryptoqa", pytest.param("cryptoqa_paper", marks=pytest.mark.slow))
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +119,7 @@ def test_every_split_has_every_class_at_its_share(prepare_real):
             assert abs(count - share * sum(counts)) < 2
 
 
+@pytest.mark.slow
 def test_the_papers_profile(prepare_real):
     data = prepare_real("cryptoqa_paper")
     assert report_of(data)["rejected"]["too_short"] > 500
