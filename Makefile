@@ -62,4 +62,5 @@ licences: $(VENV)/.runtime
 	$(BIN)/python -m tools.licences > docs/licences.md
 
 clean:
-	rm -rf $(VENV) outputs/*
+	rm -rf $(VENV)
+	find outputs -mindepth 1 -maxdepth 1 ! -name models ! -name .gitkeep -exec rm -rf {} +

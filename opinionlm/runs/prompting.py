@@ -50,7 +50,7 @@ from opinionlm.tasks.base import SplitResult
 from opinionlm.tasks.generation import TOKEN_BUDGET, GenerationTask, prompt_encoder
 from opinionlm.tasks.sequence import SequenceTask
 from opinionlm.training.cost import peak_memory_mb, reset_peak_memory
-from opinionlm.utils.shipped import find_shipped
+from opinionlm.utils.shipped import find_model
 
 EVALUATED = ("validation", "test")
 
@@ -182,7 +182,7 @@ def load_entailment(config: Config, model_config: PreTrainedConfig) -> PreTraine
         model_config._attn_implementation = options.attn_implementation
     try:
         model, report = AutoModelForSequenceClassification.from_pretrained(
-            str(find_shipped(options.model_name_or_path)),
+            str(find_model(options.model_name_or_path)),
             config=model_config,
             revision=options.model_revision,
             trust_remote_code=options.trust_remote_code,
