@@ -20,6 +20,7 @@ from opinionlm.models.backbones import load_backbone, read_model_config
 from opinionlm.models.generative import load_generative
 from opinionlm.models.gguf import require_converted
 from opinionlm.models.gguf_header import read_header
+from tests.classifier_runs import train
 from tests.gguf_files import ARCHITECTURES, CHAT_TEMPLATE, write_gguf
 
 TEXTS = ["is this coin any good ?", "buy now!  the price fell again", "<bos> naïve 🚀\n\nnew\tline", ""]
@@ -162,3 +163,19 @@ def test_no_package_and_no_room_are_told(working_folder: Path, monkeypatch: pyte
         with pytest.raises(ZeroDivisionError):
             require_converted("model.gguf")
     assert [path.name for path in COPY.parent.iterdir()] == [".model.lock"]
+
+
+def test_a_run_takes_the_file(setting: dict[str, str], working_folder: Path) -> None:
+    write_gguf(Path("model.gguf"), "llama")
+    options = {"model_name_or_path": "model.gguf", "num_train_epochs": "1", "max_train_samples": "32"}
+    metrics = train(setting | {"output_dir": "runs", "run_name": "one"} | options)
+    assert metrics is not None and 0 <= metrics["test"]["macro_f1"] <= 1
+    card = Path("runs/one/best/README.md").read_text()
+    assert "`model.gguf` fine-tuned" in card and "base_model" not in card
+
+
+def test_a_damaged_file_is_told_before_anything_is_written(setting: dict[str, str], working_folder: Path) -> None:
+    Path("model.gguf").write_bytes(b"GGUF\x03")
+    with pytest.raises(UserError, match="no whole GGUF file"):
+        train(setting | {"output_dir": "runs", "prepared_dir": "prepared", "model_name_or_path": "model.gguf"})
+    assert sorted(path.name for path in Path().iterdir()) == ["model.gguf"]
