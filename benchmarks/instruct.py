@@ -22,17 +22,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.classifier import in_new_process
 from benchmarks.report import Row, agree, compare, environment, finish
 
+if TYPE_CHECKING:
+    from transformers import Gemma3TextConfig
+
 Way = Literal["trl", "ours"]
 WAYS: tuple[Way, Way] = ("trl", "ours")
 VOCABULARY = 262_144
 SEED = 11
+# Of the two losses of a step. bfloat16 keeps 8 bits of a number.
+LARGEST_DIFFERENCE = {"float32": 1e-4, "bfloat16": 0.05}
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class Size:
         repetitions: runs of each way.
         scored: posts whose labels are scored.
         scoring_repetitions: of each way of scoring.
+        device: ``cpu`` or ``cuda``.
+        dtype: of the parameters.
     """
 
     steps: int
@@ -56,6 +63,8 @@ class Size:
     repetitions: int
     scored: int
     scoring_repetitions: int
+    device: str = "cpu"
+    dtype: str = "float32"
 
 
 QUICK = Size(steps=3, batch=4, max_length=96, hidden=32, repetitions=1, scored=16, scoring_repetitions=1)
@@ -98,12 +107,19 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def write_inputs(options: argparse.Namespace, size: Size, scratch: Path) -> str:
-    """Write model and encoded posts, so that no measured process has to; says which posts they are."""
-    import torch
-    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+def write_inputs(options: argparse.Namespace, size: Size, scratch: Path, shape: Gemma3TextConfig | None = None) -> str:
+    """Write model and encoded posts, so that no measured process has to; says which posts they are.
 
-    from benchmarks.ways import ROOT, TOKENIZER, layer_types, load_posts
+    Args:
+        options: where the posts are.
+        size: how much is measured.
+        scratch: gets both.
+        shape: of the model; by default four blocks as wide as ``size`` says.
+    """
+    import torch
+    from transformers import Gemma3ForCausalLM
+
+    from benchmarks.ways import ROOT, TOKENIZER, load_posts, narrow_gemma
     from opinionlm.config.options import ModelConfig
     from opinionlm.data.encoding.columns import subset
     from opinionlm.data.encoding.examples import encode_examples
@@ -119,20 +135,9 @@ def write_inputs(options: argparse.Namespace, size: Size, scratch: Path) -> str:
     texts = subset(posts.dataset["train"], size.steps * size.batch, SEED)
     encode_examples(texts, encoder).save_to_disk(scratch / "encoded")
     torch.manual_seed(SEED)
-    config = Gemma3TextConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=size.hidden,
-        intermediate_size=4 * size.hidden,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=32,
-        query_pre_attn_scalar=32,
-        sliding_window=128,
-        max_position_embeddings=2048,
-        layer_types=layer_types(4),
-    )
-    Gemma3ForCausalLM(config).save_pretrained(scratch / "model")
+    with torch.device(size.device):
+        model = Gemma3ForCausalLM(narrow_gemma(VOCABULARY, 4, size.hidden) if shape is None else shape)
+    model.to(getattr(torch, size.dtype)).save_pretrained(scratch / "model")
     tokenizer.save_pretrained(scratch / "model")
     return "real CryptoQA posts" if posts.name.startswith("cryptoqa") else "bundled sample posts"
 
@@ -154,7 +159,7 @@ def training_rows(options: argparse.Namespace, size: Size, scratch: Path) -> tup
             print(f"  {way}: {median(wall for wall, _ in times[1:]):.2f} s per step", file=sys.stderr)
     encoded = load_from_disk(scratch / "encoded")
     facts = environment(
-        device="cpu",
+        device=size.device,
         threads=torch.get_num_threads(),
         vocabulary=VOCABULARY,
         steps=size.steps,
@@ -168,7 +173,11 @@ def training_rows(options: argparse.Namespace, size: Size, scratch: Path) -> tup
         pair = [median(times[number] for times in seconds[way]) for way in WAYS]
         rows.append(compare(f"{clock} per optimizer step", *pair, "s", 1 / 0.75))
     apart = max(abs(one - other) for one, other in zip(losses["trl"], losses["ours"], strict=True))
-    rows.append(agree(f"largest difference of the loss in {size.steps} steps", 0.0, apart, "nats", 1e-4))
+    rows.append(
+        agree(
+            f"largest difference of the loss in {size.steps} steps", 0.0, apart, "nats", LARGEST_DIFFERENCE[size.dtype]
+        )
+    )
     return rows, facts
 
 
@@ -210,7 +219,7 @@ def train(way: Way, size: Size, scratch: Path) -> tuple[list[float], list[tuple[
 
     quiet_libraries()
     set_seed(SEED)
-    chosen = ModelConfig(model_name_or_path=str(scratch / "model"))
+    chosen = ModelConfig(model_name_or_path=str(scratch / "model"), dtype=size.dtype)
     model = load_generative(chosen, 1, read_model_config(chosen))
     model = adapt_generative(model, MethodConfig(adaptation="top_blocks", trainable_blocks=1))
     encoded = load_from_disk(scratch / "encoded")
@@ -223,7 +232,7 @@ def train(way: Way, size: Size, scratch: Path) -> tuple[list[float], list[tuple[
         "logging_steps": 1,
         "save_strategy": "no",
         "report_to": "none",
-        "use_cpu": True,
+        "use_cpu": size.device == "cpu",
         "bf16": False,
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
@@ -317,13 +326,17 @@ class StepClock:
         """The trainer's view of this clock."""
         from transformers import TrainerCallback
 
+        from benchmarks.profiling import synchronise
+
         clock = self
 
         class Steps(TrainerCallback):
             def on_step_begin(self, args, state, control, **kwargs) -> None:
+                synchronise(args.device.type)
                 clock.started = (time.perf_counter(), time.process_time())
 
             def on_step_end(self, args, state, control, **kwargs) -> None:
+                synchronise(args.device.type)
                 wall, processor = clock.started
                 clock.seconds.append((time.perf_counter() - wall, time.process_time() - processor))
 

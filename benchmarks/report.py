@@ -13,11 +13,12 @@ import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "transformers", "datasets", "accelerate", "bitsandbytes", "numpy")
+from opinionlm.utils.environment import installed_version, processor_name
+
+PACKAGES = ("torch", "transformers", "datasets", "accelerate", "peft", "trl", "bitsandbytes", "numpy")
 # Of scores and counts there is nothing to see in a chart of factors.
 DRAWN_UNITS = ("s", "tokens/s", "MB")
 
@@ -87,19 +88,9 @@ def environment(**facts: Any) -> dict[str, Any]:
         "cores": os.cpu_count(),
         # More than the cores' number means that others were using them: ratios stay fair, seconds do not.
         "load_average_at_the_start": [round(load, 2) for load in os.getloadavg()],
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {name: installed_version(name) for name in PACKAGES},
         **facts,
     }
-
-
-def processor_name() -> str:
-    """The processor's name, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -149,6 +149,23 @@ def gemma_1b() -> Gemma3TextConfig:
     )
 
 
+def narrow_gemma(vocabulary: int, blocks: int, hidden: int) -> Gemma3TextConfig:
+    """A Gemma 3 of few narrow blocks: what matters is the size of its vocabulary."""
+    return Gemma3TextConfig(
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        intermediate_size=4 * hidden,
+        num_hidden_layers=blocks,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=32,
+        query_pre_attn_scalar=32,
+        sliding_window=128,
+        max_position_embeddings=2048,
+        layer_types=layer_types(blocks),
+    )
+
+
 def layer_types(blocks: int) -> list[str]:
     """Gemma 3's pattern: five sliding blocks, then one that sees everything."""
     return ["full_attention" if (block + 1) % 6 == 0 else "sliding_attention" for block in range(blocks)]
