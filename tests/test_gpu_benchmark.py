@@ -111,7 +111,7 @@ def test_old_versions_and_no_gpu_end_with_one_line(
     monkeypatch.setenv("PATH", str(tmp_path))
     assert main(["--output_dir", str(tmp_path / "out")]) == 2
     assert "--dry" in capsys.readouterr().err and not (tmp_path / "out").exists()
-    monkeypatch.setattr("benchmarks.gpu.installed_version", lambda name: {"torch": "2.10.1"}.get(name))
+    monkeypatch.setattr("benchmarks.gpu.installed_version", {"torch": "2.10.1"}.get)
     assert what_is_missing(dry=True) == "torch 2.10.1: 2.11 or newer is needed"
 
 
