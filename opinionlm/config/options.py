@@ -155,8 +155,10 @@ class ModelConfig:
     trust_remote_code: bool = option(
         False, "run Python code that a hub repository carries (read it first)", when=LANGUAGE_MODEL
     )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
-        "float32", "data type of the parameters", when=LANGUAGE_MODEL
+    dtype: Literal["auto", "fastest", "float32", "bfloat16", "float16"] = option(
+        "float32",
+        "data type of the parameters; fastest: bfloat16 where GPU or processor compute in it, else float32",
+        when=LANGUAGE_MODEL,
     )
     attn_implementation: str | None = option(
         None, "eager, sdpa or flash_attention_2; the model's best by default", when=LANGUAGE_MODEL

@@ -22,6 +22,7 @@ from transformers import (
 from opinionlm.errors import UserError
 from opinionlm.models.families import SublayerPaths, family_of
 from opinionlm.models.gguf import require_converted
+from opinionlm.models.precision import torch_dtype
 from opinionlm.models.quantization import disable_avx512_packing, nf4_config
 from opinionlm.utils.shipped import find_model
 
@@ -290,18 +291,3 @@ def trained_block_names(config: PreTrainedConfig, trained_blocks: int) -> list[s
         blocks = anatomy_of(root.get_decoder()).blocks
     trained = {id(block) for block in list(blocks)[len(blocks) - trained_blocks :]}
     return [name for name, module in root.named_modules() if id(module) in trained]
-
-
-def torch_dtype(name: str) -> torch.dtype | str:
-    """The torch data type for a config value; ``auto`` stays the checkpoint's own."""
-    match name:
-        case "float32":
-            return torch.float32
-        case "bfloat16":
-            return torch.bfloat16
-        case "float16":
-            return torch.float16
-        case "auto":
-            return "auto"
-        case _:
-            raise UserError(f"dtype: '{name}' is not one of auto, float32, bfloat16, float16")

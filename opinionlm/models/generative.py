@@ -24,8 +24,9 @@ from transformers import (
 
 from opinionlm.config.options import ModelConfig
 from opinionlm.errors import UserError
-from opinionlm.models.backbones import anatomy_of, load_weights, torch_dtype
+from opinionlm.models.backbones import anatomy_of, load_weights
 from opinionlm.models.families import family_of
+from opinionlm.models.precision import torch_dtype
 from opinionlm.models.quantization import disable_avx512_packing, nf4_config, quantized_modules
 
 

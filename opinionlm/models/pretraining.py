@@ -15,9 +15,10 @@ from transformers import (
 
 from opinionlm.config.options import ModelConfig
 from opinionlm.errors import UserError
-from opinionlm.models.backbones import load_what_is_there, torch_dtype
+from opinionlm.models.backbones import load_what_is_there
 from opinionlm.models.families import family_of
 from opinionlm.models.generative import is_multimodal, load_generative
+from opinionlm.models.precision import torch_dtype
 
 
 def fills_gaps(config: PreTrainedConfig) -> bool:

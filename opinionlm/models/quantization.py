@@ -10,6 +10,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from opinionlm.errors import UserError
+from opinionlm.models.precision import torch_dtype
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedModel
@@ -33,7 +34,7 @@ def nf4_config(model: ModelConfig, skip_modules: list[str]) -> BitsAndBytesConfi
         raise UserError(
             "load_in_4bit: bitsandbytes is not installed; run `pip install -r requirements.txt`, or set it to false"
         )
-    compute = torch.float32 if model.dtype == "float32" else torch.bfloat16
+    compute = torch.float32 if torch_dtype(model.dtype) == torch.float32 else torch.bfloat16
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=model.bnb_4bit_quant_type,

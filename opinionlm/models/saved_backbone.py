@@ -6,8 +6,9 @@ from transformers import PreTrainedModel
 
 from opinionlm.config.options import ModelConfig
 from opinionlm.errors import UserError
-from opinionlm.models.backbones import load_what_is_there, require_pooler, torch_dtype
+from opinionlm.models.backbones import load_what_is_there, require_pooler
 from opinionlm.models.classifier import OpinionClassifier, OpinionClassifierConfig
+from opinionlm.models.precision import torch_dtype
 from opinionlm.models.tagger import OpinionTagger, OpinionTaggerConfig
 
 

@@ -13,6 +13,7 @@ from opinionlm.config.method_options import MethodConfig
 from opinionlm.data.cleaning import saved_steps
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.evaluation.decisions import AnswerRule
+from opinionlm.models.precision import describe_dtype
 from opinionlm.tasks.base import Decision, Task
 from opinionlm.training.spending import describe_cost
 from opinionlm.training.training_facts import training_rows
@@ -90,7 +91,7 @@ The checkpoint was chosen by validation {score_title(task.chosen_metric().name)}
 | loss | {method.loss}{soft_label_note(config)} |
 | class weights | {method.class_weights} |
 {fit_rows}
-| data type, 4-bit | {config.model.dtype}, {config.model.load_in_4bit} |
+| data type, 4-bit | {describe_dtype(config.model.dtype)}, {config.model.load_in_4bit} |
 | max length | {config.data.max_length} tokens |
 | seed | {training.seed} |
 | cost | {describe_cost(numbers["cost"])} |

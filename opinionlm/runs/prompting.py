@@ -38,8 +38,9 @@ from opinionlm.evaluation.prompt_calibration import (
     calibrated_probabilities,
     contextual_prior,
 )
-from opinionlm.models.backbones import read_model_config, torch_dtype
+from opinionlm.models.backbones import read_model_config
 from opinionlm.models.generative import generative_class, load_generative
+from opinionlm.models.precision import torch_dtype
 from opinionlm.reporting.tracking.base import Tracker
 from opinionlm.reporting.tracking.open import open_tracking
 from opinionlm.runs.few_shot import Demonstrations, demonstrate, draw_rows

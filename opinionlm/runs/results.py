@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from opinionlm.adaptation.methods import count_parameters
 from opinionlm.data.loading import describe_platforms
+from opinionlm.models.precision import describe_dtype
 from opinionlm.reporting.tracking.base import Tracker
 from opinionlm.runs.files import write_history, write_metrics, write_split
 from opinionlm.tasks.base import Decision, SplitResult, Task
@@ -37,12 +38,13 @@ def describe_run(
     decay = config.robust.ema_decay
     sizes = ", ".join(f"{name} {len(split.texts):,}" for name, split in splits.items())
     share = counts["trainable_parameters"] / counts["total_parameters"]
+    dtype = f", dtype {describe_dtype(config.model.dtype)}" if config.model.dtype == "fastest" else ""
     lines = [
         f"run     {config.run_folder}",
         f"data    {task.prepared.name}: {sizes} {task.describe(splits)}{describe_platforms(config.data)}",
         *task.notes(splits),
         f"model   {config.model.model_name_or_path}: {counts['total_parameters']:,} parameters, "
-        f"{counts['trainable_parameters']:,} train ({share:.1%}, {config.method.adaptation})",
+        f"{counts['trainable_parameters']:,} train ({share:.1%}, {config.method.adaptation}){dtype}",
         *([] if decay is None else [describe_average(decay, total_steps)]),
     ]
     return "\n".join(lines)

@@ -1,0 +1,39 @@
+"""Data types of parameters: what a config calls them, and which one a machine computes fastest in."""
+
+from __future__ import annotations
+
+import torch
+
+from opinionlm.errors import UserError
+
+
+def computes_in_bfloat16() -> bool:
+    """Whether this machine's GPU, or else its processor, has instructions for bfloat16.
+
+    A processor without them converts every number to float32 and back, which takes several times as long as float32.
+    """
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return any(present for name, present in torch.cpu.get_capabilities().items() if "bf16" in name)
+
+
+def torch_dtype(name: str) -> torch.dtype | str:
+    """The torch data type for a config value; ``auto`` stays the checkpoint's own."""
+    match name:
+        case "float32":
+            return torch.float32
+        case "bfloat16":
+            return torch.bfloat16
+        case "float16":
+            return torch.float16
+        case "auto":
+            return "auto"
+        case "fastest":
+            return torch.bfloat16 if computes_in_bfloat16() else torch.float32
+        case _:
+            raise UserError(f"dtype: '{name}' is not one of auto, fastest, float32, bfloat16, float16")
+
+
+def describe_dtype(name: str) -> str:
+    """A config value as users read it: beside ``fastest`` what that is on this machine."""
+    return f"fastest ({str(torch_dtype(name)).removeprefix('torch.')})" if name == "fastest" else name

@@ -1,0 +1,49 @@
+"""Which data type `dtype: fastest` stands for, and what is said of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from opinionlm.config.options import ModelConfig
+from opinionlm.errors import UserError
+from opinionlm.models.backbones import load_backbone
+from opinionlm.models.precision import computes_in_bfloat16, describe_dtype, torch_dtype
+from opinionlm.models.quantization import nf4_config
+from tests.tiny import save_pretrained_model
+
+
+@pytest.fixture(params=[("avx2", False), ("avx512_bf16", True), ("amx_bf16", True)], ids=lambda value: value[0])
+def processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """A machine without a GPU; whether its processor has instructions for bfloat16."""
+    instruction, native = request.param
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False, instruction: True})
+    return native
+
+
+def test_fastest_follows_the_processor(processor: bool, tmp_path: Path) -> None:
+    assert computes_in_bfloat16() is processor
+    expected = torch.bfloat16 if processor else torch.float32
+    assert torch_dtype("fastest") == expected
+    name = "bfloat16" if processor else "float32"
+    assert describe_dtype("fastest") == f"fastest ({name})" and describe_dtype("bfloat16") == "bfloat16"
+    save_pretrained_model(tmp_path, dtype=torch.bfloat16)
+    chosen = ModelConfig(model_name_or_path=str(tmp_path), dtype="fastest")
+    assert {parameter.dtype for parameter in load_backbone(chosen, 1).parameters()} == {expected}
+    # Frozen blocks in 4 bits are computed in it too.
+    assert nf4_config(chosen, []).bnb_4bit_compute_dtype == expected
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_gpu_decides_where_there_is_one(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
+    assert computes_in_bfloat16() is native
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(UserError, match="fastest"):
+        torch_dtype("int3")
