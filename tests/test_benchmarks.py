@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModel
 
+from benchmarks.gemma import phases, step_rows, step_seconds
 from benchmarks.report import agree, compare, environment, finish
 from benchmarks.start import earlier_version, large_vocabulary, start_rows
 from benchmarks.ways import gemma_1b, layer_types
@@ -132,3 +133,18 @@ def test_quick_benchmark_of_adapt(repository: Path, tmp_path: Path) -> None:
     assert rows["AdaPT without task tokens: tokens per step"]["ratio"] == 1.0
     assert rows["AdaPT: tokens per step"]["ours"] > rows["AdaPT: tokens per step"]["baseline"]
     assert rows["AdaPT without task tokens: peak memory of the steps"]["ratio"] > 1.2
+
+
+def test_times_of_a_run_become_phases_and_rows() -> None:
+    """What benchmarks/phases.py writes of a run whose steps take a second, the first three of them ten."""
+    clock, steps = 100.0, []
+    for number in range(8):
+        clock += 10.0 if number < 4 else 1.0
+        steps.append([clock, clock / 2])
+    times = {"started": 50.0, "fills": [[80.0, 90.0, 4.0], [91.0, 92.0, 1.0]], "steps": steps, "ended": clock + 7}
+    times["peak_mb"] = 900.0
+    assert step_seconds(times) == (1.0, 0.5)
+    assert list(phases(times).values()) == [30.0, 5.0, 34.0, 7.0]
+    slow = times | {"steps": [[wall * 2, used * 2] for wall, used in steps], "peak_mb": 1000.0}
+    rows = step_rows({"baseline": [slow], "ours": [times]}, lambda value: value)
+    assert [row.ratio for row in rows] == [2.0, 2.0, pytest.approx(10 / 9)] and all(row.holds for row in rows)
