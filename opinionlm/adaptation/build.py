@@ -8,7 +8,9 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from opinionlm.adaptation.compatibility import check_family, check_length
 from opinionlm.adaptation.methods import adapt_generative, trained_blocks
 from opinionlm.config.config import Config
+from opinionlm.config.options import ModelConfig
 from opinionlm.data.encoding.prompts import PromptEncoder
+from opinionlm.data.encoding.tokenizers import entries_of_texts
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import load_backbone, read_model_config
 from opinionlm.models.classifier import OpinionClassifierConfig
@@ -28,14 +30,28 @@ def check_fit(config: Config, model_config: PreTrainedConfig, vocabulary: int, g
     Raises:
         UserError: they do not.
     """
+    check_vocabulary(config.model, model_config, vocabulary)
+    check_family(config.method, model_config, generative)
+    check_length(config.method, model_config, config.data.max_length)
+
+
+def check_vocabulary(model: ModelConfig, model_config: PreTrainedConfig, vocabulary: int) -> None:
+    """Whether the embedding has a row for every entry that a text can hold.
+
+    Args:
+        model: its name is told in the message.
+        model_config: the pretrained model's own configuration.
+        vocabulary: from `entries_of_texts`.
+
+    Raises:
+        UserError: it has not.
+    """
     rows = model_config.get_text_config().vocab_size
     if vocabulary > rows:
         raise UserError(
             f"tokenizer_name_or_path: the tokenizer has {vocabulary:,} entries, the embedding of "
-            f"'{config.model.model_name_or_path}' {rows:,} rows; give the model's own tokenizer"
+            f"'{model.model_name_or_path}' {rows:,} rows; give the model's own tokenizer"
         )
-    check_family(config.method, model_config, generative)
-    check_length(config.method, model_config, config.data.max_length)
 
 
 def load_checked_backbone(config: Config, model_config: PreTrainedConfig, vocabulary: int) -> PreTrainedModel:
@@ -68,7 +84,7 @@ def build_generative(config: Config, encoder: PromptEncoder, total_steps: int) -
         UserError: the model cannot be loaded or adapted, is encoder-only, or belongs to another tokenizer.
     """
     model_config = read_model_config(config.model)
-    check_fit(config, model_config, len(encoder.tokenizer), generative=True)
+    check_fit(config, model_config, entries_of_texts(encoder.tokenizer), generative=True)
     blocks = trained_blocks(config.method, count_blocks(model_config))
     model = load_generative(config.model, blocks, model_config)
     # A saved model does not tell in which folder of which machine its weights lay.
