@@ -13,7 +13,7 @@ import sys
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -101,20 +101,23 @@ def prepare(
     return output_dir
 
 
-def prepare_or_load(dataset: str, data_dir: Path, cache_dir: Path) -> PreparedDataset:
+def prepare_or_load(
+    dataset: str, data_dir: Path, cache_dir: Path, source: Literal["auto", "hub", "files"] = "auto"
+) -> PreparedDataset:
     """Load a prepared folder, or prepare a dataset YAML once and load it.
 
     Args:
         dataset: a prepared folder or the path of a dataset YAML.
         data_dir: where the YAML's files lie.
         cache_dir: prepared data sets are kept here as ``<name>-<fingerprint>``.
+        source: which of the YAML's sources is read.
 
     Raises:
         UserError: as for `load_spec`, `prepare` and `load_prepared`.
     """
     if Path(dataset).is_dir():
         return load_prepared(dataset)
-    spec = load_spec(dataset)
+    spec = load_spec(dataset).read_from(source)
     folder = Path(cache_dir) / f"{spec.name}-{fingerprint_of(spec, Path(data_dir))[:12]}"
     return load_prepared(prepare(spec, data_dir, folder))
 

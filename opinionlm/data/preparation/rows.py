@@ -124,9 +124,10 @@ def find_sources(spec: DatasetSpec, data_dir: Path) -> list[Source]:
         given = spec.hub.given_splits
         platform = spec.hub.platform
         return [Source(hub, platform, ours if ours in given else None, True) for ours, hub in spec.hub.splits.items()]
+    origin = f"; they are to be had from {spec.origin}" if spec.origin else ""
     raise UserError(
         f"{spec.source}: files: {', '.join(missing)} not found in {data_dir}; give the folder that holds them with "
-        "--data_dir, or correct `files`"
+        f"--data_dir, or correct `files`{origin}"
     )
 
 
