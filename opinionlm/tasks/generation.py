@@ -80,15 +80,49 @@ def answer_task(prepared: PreparedDataset, config: Config) -> GenerationTask:
     """
     model_config = read_model_config(config.model)
     generative_class(model_config)
+    check_answers(prepared, config)
+    template = load_template(config.instruct.prompt_template)
+    encoder = prompt_encoder(prepared, config, template, load_tokenizer(config.model), model_config)
+    return GenerationTask(prepared, config, encoder)
+
+
+def check_answers(prepared: PreparedDataset, config: Config) -> None:
+    """Whether the answers of a data set are of a kind that can be learned, and read as the options say.
+
+    Raises:
+        UserError: a task whose answers are no text, or an option that is for another task.
+    """
     refuse_unread(config, task=prepared.task)
     if prepared.task not in TASKS_OF["train_instruct"]:
         raise UserError(
             f"dataset: task {prepared.task!r} has no answers in words; train_classifier.py takes it, "
             f"train_instruct.py takes {', '.join(TASKS_OF['train_instruct'])}"
         )
-    template = load_template(config.instruct.prompt_template)
-    encoder = prompt_encoder(prepared, config, template, load_tokenizer(config.model), model_config)
-    return GenerationTask(prepared, config, encoder)
+    check_decode(prepared, config)
+
+
+def check_decode(prepared: PreparedDataset, config: Config) -> None:
+    """Whether there are labels to score.
+
+    Raises:
+        UserError: free answers cannot be scored as labels.
+    """
+    if prepared.taxonomy is None and config.instruct.decode == "score":
+        raise UserError(
+            f"decode: 'score' needs a closed set of labels, and task {prepared.task} has free answers; set "
+            "decode: generate"
+        )
+
+
+def answer_metric_names(prepared: PreparedDataset, config: Config) -> tuple[str, ...]:
+    """Every score of a validation split while a language model learns to answer."""
+    if prepared.task != "sequence":
+        return SCORES[prepared.task]
+    names = SequenceTask(prepared, config).metric_names()
+    if config.instruct.decode == "score":
+        return names
+    # Written answers have no probabilities, and need not be labels.
+    return (*(name for name in names if name not in ("ece", "brier")), "invalid_rate")
 
 
 class GenerationTask(Task[Predictions]):
@@ -119,11 +153,7 @@ class GenerationTask(Task[Predictions]):
         budget: int = TOKEN_BUDGET,
     ) -> None:
         super().__init__(prepared, config)
-        if not encoder.words and config.instruct.decode == "score":
-            raise UserError(
-                f"decode: 'score' needs a closed set of labels, and task {prepared.task} has free answers; set "
-                "decode: generate"
-            )
+        check_decode(prepared, config)
         self.options = config.instruct
         self.encoder = encoder
         self.examples = examples
@@ -167,13 +197,7 @@ class GenerationTask(Task[Predictions]):
 
     def metric_names(self) -> tuple[str, ...]:
         """See `Task.metric_names`."""
-        if self.prepared.task != "sequence":
-            return super().metric_names()
-        names = self.labels_task.metric_names()
-        if self.scores_labels:
-            return names
-        # Written answers have no probabilities, and need not be labels.
-        return (*(name for name in names if name not in ("ece", "brier")), "invalid_rate")
+        return answer_metric_names(self.prepared, self.config)
 
     # Prompts and answers
 
