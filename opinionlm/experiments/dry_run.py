@@ -77,7 +77,8 @@ def cell_lines(table: Table, rehearsed: Mapping[str, Rehearsal]) -> list[str]:
         parts = [f"{name} {count:,}" for name, count in found.rows.items()] or ["rows unknown until the data are read"]
         if found.parameters:
             trainable, total = found.parameters["trainable_parameters"], found.parameters["total_parameters"]
-            parts.append(f"trains {trainable:,} of {total:,}{published_text(table, cell, trainable)}")
+            part = f" {found.part}" if found.part else ""
+            parts.append(f"trains {trainable:,} of {total:,}{part}{published_text(table, cell, trainable)}")
         lines.append(f"  {cell.name}: {', '.join(parts)}")
     remarks = dict.fromkeys(remark for found in rehearsed.values() for remark in found.remarks)
     return lines + [f"note    {remark}" for remark in remarks]

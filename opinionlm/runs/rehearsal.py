@@ -49,11 +49,13 @@ class Rehearsal:
     Attributes:
         rows: rows by split that the run reads, before any is removed; empty where nobody has counted them.
         parameters: all and the trainable ones, task tokens aside; empty where no model is trained by gradients.
+        part: what trains at a time, or is chosen later, where the trainable ones do not tell.
         remarks: what a reader has to know: a model that another command makes first, facts that are not confirmed.
     """
 
     rows: Mapping[str, int]
     parameters: Mapping[str, int]
+    part: str = ""
     remarks: tuple[str, ...] = ()
 
 
@@ -77,7 +79,18 @@ def rehearse(config: Config) -> Rehearsal:
         remarks.append(f"made first by: {facts.made_by}")
     if facts is not None and not facts.confirmed:
         remarks.append(f"not confirmed: {config.model.model_name_or_path} ({facts.source})")
-    return Rehearsal(rows, parameters, tuple(remarks))
+    return Rehearsal(rows, parameters, part_of(config) if parameters else "", tuple(remarks))
+
+
+def part_of(config: Config) -> str:
+    """What of a model trains at a time, or is chosen when the data are read."""
+    match config.method.adaptation:
+        case "adapt":
+            return f"and sub-layers of up to {config.adapt.sensitivity_budget:.0%} of the backbone"
+        case "lisa":
+            return f"of them {config.method.lisa_blocks} blocks at a time"
+        case _:
+            return ""
 
 
 def rehearse_classifier(config: Config, prepared: PreparedDataset) -> dict[str, int]:
