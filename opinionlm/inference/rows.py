@@ -13,8 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from opinionlm.data.cleaning import Step, clean_text
-from opinionlm.data.preparation.rows import is_blank
+from opinionlm.data.cleaning import Step, clean_text, is_blank
 from opinionlm.data.readers.json_values import NotTextError, load_row, value_text
 from opinionlm.data.readers.records import Record, Reject, SourceNotes
 from opinionlm.errors import UserError
