@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
 from opinionlm.evaluation.metrics import softmax
 
-Calibration = Literal["none", "contextual", "batch"]
 # Texts that say nothing: Zhao et al. 2021, "Calibrate Before Use" (section 5).
 CONTENT_FREE_TEXTS = ("N/A", "", "[MASK]")
 
