@@ -48,11 +48,11 @@ class Row:
 class RowKind:
     """How records of one data set become rows, and what is compared, counted and written of them.
 
-    What stands here suits rows that are clean once they are parsed; their numbers are those of their outcomes, in the
-    order of reading. Task sequence has classes instead, and cleans and judges its rows afterwards.
+    What stands here suits rows that are clean once they are parsed, whose outcomes are numbered in the order of
+    reading. Task sequence has classes instead, and cleans and judges its rows afterwards.
 
     Attributes:
-        names: what a row's number stands for.
+        names: of the outcomes, or of the classes.
         evidence: the column of the rows as read that rejects.csv shows.
     """
 
@@ -90,8 +90,8 @@ class RowKind:
         """Own columns of a row as read."""
         return pa.schema([*self.features().arrow_schema, ("raw", pa.string())])
 
-    def number(self, row: Row) -> int:
-        """The class or outcome of a row, as an index into `names`; the steps that changed it are noted beside it."""
+    def note(self, row: Row) -> int:
+        """Note the outcome of a row and the steps that changed it; returns the outcome as an index into `names`."""
         key = digest(row.outcome, None, None)
         if key not in self._outcomes:
             self._outcomes[key] = len(self._outcomes)

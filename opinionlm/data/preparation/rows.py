@@ -121,7 +121,7 @@ class RowReader:
         """Keep the numbers of a row of a source."""
         platform = record.fields.get("platform", self._sources[index].platform).strip()
         number = self._platforms.setdefault(platform, len(self._platforms))
-        values = (index, record.line, record.number, self._kind.number(row), number, row.time)
+        values = (index, record.line, record.number, self._kind.note(row), number, row.time)
         for column, value in zip(self._columns, values, strict=True):
             column.append(value)
         if self._spec.split.group_by is not None:

@@ -68,7 +68,7 @@ class SequenceRows(RowKind):
         values["label"] = label
         return Row(values, time=time)
 
-    def number(self, row: Row) -> int:
+    def note(self, row: Row) -> int:
         """The class id."""
         return row.values["label"]
 
