@@ -5,7 +5,7 @@ from __future__ import annotations
 from peft import PeftModel
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from opinionlm.adaptation.compatibility import check_family, check_length
+from opinionlm.adaptation.compatibility import check_family, check_length, check_vocabulary
 from opinionlm.adaptation.methods import adapt_generative, trained_blocks
 from opinionlm.config.config import Config
 from opinionlm.config.options import ModelConfig
@@ -35,12 +35,7 @@ def check_fit(config: Config, model_config: PreTrainedConfig, vocabulary: int, g
     Raises:
         UserError: they do not.
     """
-    rows = model_config.get_text_config().vocab_size
-    if vocabulary > rows:
-        raise UserError(
-            f"tokenizer_name_or_path: the tokenizer has {vocabulary:,} entries, the embedding of "
-            f"'{config.model.model_name_or_path}' {rows:,} rows; give the model's own tokenizer"
-        )
+    check_vocabulary(config.model, model_config, vocabulary)
     check_family(config.method, model_config, generative)
     check_length(config.method, model_config, config.data.max_length)
 

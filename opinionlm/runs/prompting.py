@@ -17,7 +17,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from opinionlm.adaptation.compatibility import check_length
+from opinionlm.adaptation.compatibility import check_length, check_vocabulary
 from opinionlm.adaptation.methods import count_parameters
 from opinionlm.config.config import Config
 from opinionlm.config.unread import refuse_unread
@@ -32,12 +32,7 @@ from opinionlm.evaluation.class_predictions import SplitPredictions
 from opinionlm.evaluation.entailment import entailment_id, entailment_scores
 from opinionlm.evaluation.metrics import all_scores
 from opinionlm.evaluation.predictions import Predictions
-from opinionlm.evaluation.prompt_calibration import (
-    CONTENT_FREE_TEXTS,
-    batch_prior,
-    calibrated_probabilities,
-    contextual_prior,
-)
+from opinionlm.evaluation.prompt_calibration import CONTENT_FREE_TEXTS, calibrated
 from opinionlm.models.backbones import read_model_config, torch_dtype
 from opinionlm.models.generative import generative_class, load_generative
 from opinionlm.reporting.tracking.base import Tracker
@@ -122,12 +117,7 @@ def open_task(config: Config) -> PromptSetting:
             "into its prompt"
         )
     tokenizer = load_tokenizer(config.model)
-    rows = model_config.get_text_config().vocab_size
-    if len(tokenizer) > rows:
-        raise UserError(
-            f"tokenizer_name_or_path: the tokenizer has {len(tokenizer):,} entries, the embedding of "
-            f"'{config.model.model_name_or_path}' {rows:,} rows; give the model's own tokenizer"
-        )
+    check_vocabulary(config.model, model_config, len(tokenizer))
     words = () if prepared.taxonomy is None else tuple(label_words(template, prepared.taxonomy))
     return PromptSetting(prepared, model_config, tokenizer, template, words)
 
@@ -293,16 +283,9 @@ def entailment_predictions(
     def scores(premises: Sequence[str]) -> np.ndarray:
         return entailment_scores(model, setting.tokenizer, premises, hypotheses, data.max_length, budget)
 
-    found = scores(texts["text"])
-    match config.instruct.calibration:
-        case "none":
-            prior = None
-        case "batch":
-            prior = batch_prior(found)
-        case "contextual":
-            prior = contextual_prior(scores(CONTENT_FREE_TEXTS))
+    found = calibrated(scores(texts["text"]), config.instruct.calibration, lambda: scores(CONTENT_FREE_TEXTS))
     gold = np.asarray(texts["label"])
-    return SplitPredictions(task.taxonomy.leaves, texts["text"], gold, calibrated_probabilities(found, prior))
+    return SplitPredictions(task.taxonomy.leaves, texts["text"], gold, found)
 
 
 def describe(run: PromptRun, setting: PromptSetting) -> str:
