@@ -354,8 +354,5 @@ def free_answers(texts: Dataset, predictions: FreeAnswers) -> Iterator[list[str]
 def written_labels(taxonomy: Taxonomy, texts: Dataset, predictions: WrittenLabels) -> Iterator[list[str]]:
     """One row per text whose label was written; without a valid one label and levels are blank."""
     for row, leaf, answer in zip(texts, predictions.predicted.tolist(), predictions.answers, strict=True):
-        levels = range(1, taxonomy.depth + 1)
-        names = [""] * (1 + taxonomy.depth)
-        if leaf != INVALID:
-            names = [taxonomy.leaves[leaf], *(taxonomy.label_at(leaf, level) for level in levels)]
+        names = [""] * (1 + taxonomy.depth) if leaf == INVALID else taxonomy.names_of(leaf)
         yield [row["id"], row["platform"], row["text"], taxonomy.leaves[row["label"]], *names, answer]
