@@ -147,7 +147,7 @@ class ModelConfig:
 
     model_name_or_path: str = option(
         "models/gemma3-mini",
-        "local directory or hub name; best/ of a run of train_classifier.py gives its backbone",
+        "local directory, GGUF file or hub name; best/ of a run of train_classifier.py gives its backbone",
         when=LANGUAGE_MODEL,
         scripts=EVERYWHERE,
     )

@@ -121,7 +121,7 @@ def choice(config: Config, name: str, known: Mapping[str, Any]) -> Any:
             return UNKNOWN
         case "model_source":
             names = (config.model.model_name_or_path, config.model.tokenizer_name_or_path)
-            return "folder" if all(name is None or Path(name).is_dir() for name in names) else "hub"
+            return "folder" if all(name is None or Path(name).exists() for name in names) else "hub"
         case "task_tokens" if config.adapt.task_tokens == "auto":
             return "on" if config.method.adaptation == "adapt" else "off"
         case "class_weights" if config.method.class_weights == "auto":

@@ -13,7 +13,7 @@ from datasets import DatasetDict
 from opinionlm.config.options import DataConfig
 from opinionlm.data.accounting import print_account
 from opinionlm.data.preparation.pipeline import prepare_or_load
-from opinionlm.data.preparation.rows import find_data, find_sources
+from opinionlm.data.preparation.sources import find_data, find_sources
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.spec_parsing import load_spec
 from opinionlm.errors import UserError
@@ -52,7 +52,7 @@ def source_of(data: DataConfig) -> str:
         return "a prepared folder"
     spec = load_spec(data.dataset).read_from(data.data_source)
     sources = find_sources(spec, find_data(spec, data.data_dir))
-    if spec.hub is not None and all(source.from_hub for source in sources):
+    if spec.hub is not None and all(source.file is None for source in sources):
         revision = "" if spec.hub.revision is None else f" at {spec.hub.revision}"
         place = f"hub {spec.hub.path}{revision}"
     else:

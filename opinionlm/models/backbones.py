@@ -21,8 +21,9 @@ from transformers import (
 
 from opinionlm.errors import UserError
 from opinionlm.models.families import SublayerPaths, family_of
+from opinionlm.models.gguf import require_converted
 from opinionlm.models.quantization import disable_avx512_packing, nf4_config
-from opinionlm.utils.shipped import find_shipped
+from opinionlm.utils.shipped import find_model
 
 if TYPE_CHECKING:
     from opinionlm.config.options import ModelConfig
@@ -101,10 +102,15 @@ def anatomy_of(model: PreTrainedModel | PeftModel) -> Anatomy:
 def read_model_config(model: ModelConfig) -> PreTrainedConfig:
     """Read a model's configuration from a local directory or the hub, without its weights.
 
+    GGUF files, of the model and of the tokenizer, are converted first, so this comes before `load_tokenizer`.
+
     Raises:
-        UserError: if there is no ``config.json`` in the directory, nor such a model in the hub or its cache.
+        UserError: if a GGUF file cannot be read; if there is no ``config.json`` in the directory, nor such a model in
+            the hub or its cache.
     """
-    name = str(find_shipped(model.model_name_or_path))
+    for given in filter(None, (model.model_name_or_path, model.tokenizer_name_or_path)):
+        require_converted(given)
+    name = str(find_model(model.model_name_or_path))
     if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
         raise UserError(f"model_name_or_path: {name} has no config.json; give a directory written by save_pretrained")
     try:
@@ -248,7 +254,7 @@ def load_what_is_there(
     """
     try:
         loaded, report = auto_class.from_pretrained(
-            str(find_shipped(model.model_name_or_path)),
+            str(find_model(model.model_name_or_path)),
             config=config,
             revision=model.model_revision,
             trust_remote_code=model.trust_remote_code,

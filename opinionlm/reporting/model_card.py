@@ -40,9 +40,9 @@ def model_card(
     training, method, parameters = config.training, config.method, numbers["model"]
     fit_rows = "\n".join(f"| {name} | {value} |" for name, value in training_rows(config, numbers["train"]))
     # A path on the machine that trained it means nothing to others, and the hub takes only its own names.
-    is_folder = Path(config.model.model_name_or_path).is_dir()
-    name = Path(config.model.model_name_or_path).name if is_folder else config.model.model_name_or_path
-    base_model = "" if is_folder else f"base_model: {name}\n"
+    is_local = Path(config.model.model_name_or_path).exists()
+    name = Path(config.model.model_name_or_path).name if is_local else config.model.model_name_or_path
+    base_model = "" if is_local else f"base_model: {name}\n"
     return f"""---
 library_name: transformers
 pipeline_tag: {words.pipeline}

@@ -17,8 +17,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from opinionlm.adaptation.build import check_vocabulary
-from opinionlm.adaptation.compatibility import check_length
+from opinionlm.adaptation.compatibility import check_length, check_vocabulary
 from opinionlm.adaptation.methods import count_parameters
 from opinionlm.config.config import Config
 from opinionlm.config.unread import refuse_unread
@@ -33,12 +32,7 @@ from opinionlm.evaluation.class_predictions import SplitPredictions
 from opinionlm.evaluation.entailment import entailment_id, entailment_scores
 from opinionlm.evaluation.metrics import all_scores
 from opinionlm.evaluation.predictions import Predictions
-from opinionlm.evaluation.prompt_calibration import (
-    CONTENT_FREE_TEXTS,
-    batch_prior,
-    calibrated_probabilities,
-    contextual_prior,
-)
+from opinionlm.evaluation.prompt_calibration import CONTENT_FREE_TEXTS, calibrated
 from opinionlm.models.backbones import read_model_config, torch_dtype
 from opinionlm.models.generative import generative_class, load_generative
 from opinionlm.reporting.tracking.base import Tracker
@@ -51,7 +45,7 @@ from opinionlm.tasks.base import SplitResult
 from opinionlm.tasks.generation import TOKEN_BUDGET, GenerationTask, prompt_encoder
 from opinionlm.tasks.sequence import SequenceTask
 from opinionlm.training.cost import peak_memory_mb, reset_peak_memory
-from opinionlm.utils.shipped import find_shipped
+from opinionlm.utils.shipped import find_model
 
 EVALUATED = ("validation", "test")
 
@@ -198,7 +192,7 @@ def load_entailment(config: Config, model_config: PreTrainedConfig) -> PreTraine
         model_config._attn_implementation = options.attn_implementation
     try:
         model, report = AutoModelForSequenceClassification.from_pretrained(
-            str(find_shipped(options.model_name_or_path)),
+            str(find_model(options.model_name_or_path)),
             config=model_config,
             revision=options.model_revision,
             trust_remote_code=options.trust_remote_code,
@@ -309,16 +303,9 @@ def entailment_predictions(
     def scores(premises: Sequence[str]) -> np.ndarray:
         return entailment_scores(model, setting.tokenizer, premises, hypotheses, data.max_length, budget)
 
-    found = scores(texts["text"])
-    match config.instruct.calibration:
-        case "none":
-            prior = None
-        case "batch":
-            prior = batch_prior(found)
-        case "contextual":
-            prior = contextual_prior(scores(CONTENT_FREE_TEXTS))
+    found = calibrated(scores(texts["text"]), config.instruct.calibration, lambda: scores(CONTENT_FREE_TEXTS))
     gold = np.asarray(texts["label"])
-    return SplitPredictions(task.taxonomy.leaves, texts["text"], gold, calibrated_probabilities(found, prior))
+    return SplitPredictions(task.taxonomy.leaves, texts["text"], gold, found)
 
 
 def describe(run: PromptRun, setting: PromptSetting) -> str:

@@ -17,7 +17,8 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from opinionlm.adaptation.adapt.vocabulary import check_texts
-from opinionlm.adaptation.build import check_fit, check_vocabulary
+from opinionlm.adaptation.build import check_fit
+from opinionlm.adaptation.compatibility import check_vocabulary
 from opinionlm.adaptation.methods import adapt_generative, apply_adaptation, count_parameters, trained_blocks
 from opinionlm.config.checks import uses_task_tokens
 from opinionlm.config.chosen_metric import SCORES, chosen_metric

@@ -15,6 +15,7 @@ from opinionlm.config.config import Config
 from opinionlm.data.contamination import refuse_seen_texts
 from opinionlm.data.loading import load_data
 from opinionlm.data.prepared import PreparedDataset
+from opinionlm.models.gguf import require_converted
 from opinionlm.reporting.tracking.base import NoTracking, Tracker
 from opinionlm.reporting.tracking.open import TrackingCallback, open_tracking
 from opinionlm.runs.folder import create_run, environment, is_finished
@@ -72,12 +73,16 @@ class Run:
         """The data set, raw files prepared by the main process; every process reads the same folder.
 
         Raises:
-            UserError: it cannot be used, or the model has read its validation or test texts.
+            UserError: it cannot be used, or the model has read its validation or test texts, or is a GGUF file that
+                cannot be read, which is told before data are prepared.
         """
+        has_model, model = self.config.training.engine != "tfidf", self.config.model.model_name_or_path
+        if has_model:
+            require_converted(model)
         with self.main_first("data"):
             prepared = load_data(self.config.data)
-        if self.config.training.engine != "tfidf":
-            refuse_seen_texts(self.config.model.model_name_or_path, prepared)
+        if has_model:
+            refuse_seen_texts(model, prepared)
         return prepared
 
     def choose_by(self, metric: ChosenMetric) -> None:

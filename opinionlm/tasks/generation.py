@@ -25,12 +25,7 @@ from opinionlm.evaluation.generation_metrics import perplexity, rouge_scores, sq
 from opinionlm.evaluation.label_scoring import score_labels, scored_ids
 from opinionlm.evaluation.metrics import all_scores
 from opinionlm.evaluation.predictions import Predictions
-from opinionlm.evaluation.prompt_calibration import (
-    CONTENT_FREE_TEXTS,
-    batch_prior,
-    calibrated_probabilities,
-    contextual_prior,
-)
+from opinionlm.evaluation.prompt_calibration import CONTENT_FREE_TEXTS, calibrated
 from opinionlm.evaluation.written_predictions import FreeAnswers, WrittenLabels
 from opinionlm.models.backbones import read_model_config
 from opinionlm.models.generative import generative_class
@@ -245,14 +240,8 @@ class GenerationTask(Task[Predictions]):
     def probabilities(self, predictions: Sequence[np.ndarray]) -> np.ndarray:
         """Label probabilities ``(rows, labels)`` from label scores, those of `prompts` included; not tempered."""
         scores = np.stack(predictions)
-        match self.options.calibration:
-            case "none":
-                return calibrated_probabilities(scores)
-            case "batch":
-                return calibrated_probabilities(scores, batch_prior(scores))
-            case "contextual":
-                extra = len(CONTENT_FREE_TEXTS)
-                return calibrated_probabilities(scores[:-extra], contextual_prior(scores[-extra:]))
+        rows = len(scores) - (len(CONTENT_FREE_TEXTS) if self.options.calibration == "contextual" else 0)
+        return calibrated(scores[:rows], self.options.calibration, lambda: scores[rows:])
 
     def likelihoods(self, predictions: Sequence[np.ndarray]) -> np.ndarray:
         """Log-probabilities ``(rows, labels)`` of label scores: the logits that a temperature divides."""
@@ -389,8 +378,5 @@ def free_answers(texts: Dataset, predictions: FreeAnswers) -> Iterator[list[str]
 def written_labels(taxonomy: Taxonomy, texts: Dataset, predictions: WrittenLabels) -> Iterator[list[str]]:
     """One row per text whose label was written; without a valid one label and levels are blank."""
     for row, leaf, answer in zip(texts, predictions.predicted.tolist(), predictions.answers, strict=True):
-        levels = range(1, taxonomy.depth + 1)
-        names = [""] * (1 + taxonomy.depth)
-        if leaf != INVALID:
-            names = [taxonomy.leaves[leaf], *(taxonomy.label_at(leaf, level) for level in levels)]
+        names = [""] * (1 + taxonomy.depth) if leaf == INVALID else taxonomy.names_of(leaf)
         yield [row["id"], row["platform"], row["text"], taxonomy.leaves[row["label"]], *names, answer]

@@ -1,11 +1,15 @@
-"""What is shipped beside the code, found from every working folder: configs, bundled posts, bundled models."""
+"""What is shipped beside the code, found from every working folder: configs, bundled posts, models."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from opinionlm.errors import UserError
+
 PACKAGE = Path(__file__).resolve().parents[1]
+# Where GGUF files are converted to (`opinionlm.models.gguf`), as seen from the working folder.
+CONVERTED = Path("outputs/models")
 
 
 def shipped_root() -> Path:
@@ -29,6 +33,32 @@ def find_shipped(name: str | Path, folder: str = "") -> Path:
         return path
     named = [shipped_root() / folder / path, shipped_root() / folder / f"{path}.yaml"] if folder else []
     return next((found for found in (shipped_root() / path, *named) if found.exists()), path)
+
+
+def find_model(name: str | Path) -> Path:
+    """The folder of a model, the user's or a shipped one; of a GGUF file, that of its converted copy.
+
+    Raises:
+        UserError: a folder holds several GGUF files.
+    """
+    path = find_shipped(name)
+    source = gguf_source(path)
+    return path if source is None else CONVERTED / source.stem
+
+
+def gguf_source(path: Path) -> Path | None:
+    """The GGUF file that a path is, or that a folder without ``config.json`` holds; None for every other model.
+
+    Raises:
+        UserError: the folder holds several.
+    """
+    if not path.is_dir():
+        return path if path.suffix.lower() == ".gguf" else None
+    files = [] if (path / "config.json").is_file() else sorted(path.glob("*.gguf"))
+    if len(files) > 1:
+        names = ", ".join(file.name for file in files)
+        raise UserError(f"model_name_or_path: {path} holds several GGUF files ({names}); give one of them")
+    return files[0] if files else None
 
 
 def script_environment() -> dict[str, str]:

@@ -44,7 +44,9 @@ def main(argv: list[str] | None = None) -> None:
     # Imported late, so that --help and config errors answer at once.
     from opinionlm.adaptation.adapt.search import keep_best, mine
     from opinionlm.data.preparation.tokens import load_tokenizer
+    from opinionlm.models.gguf import require_converted
 
+    require_converted(config.model.tokenizer_name_or_path or config.model.model_name_or_path)
     tokenizer = load_tokenizer(config.model.tokenizer_name_or_path or config.model.model_name_or_path)
     rows = training_token_ids(config, tokenizer)
     started = time.perf_counter()

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from opinionlm.config.options import ModelConfig
 from opinionlm.data.encoding.special_tokens import read_as_text
 from opinionlm.errors import UserError
-from opinionlm.utils.shipped import find_shipped
+from opinionlm.utils.shipped import find_model
 
 
 def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase:
@@ -23,7 +23,7 @@ def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase:
     Raises:
         UserError: no tokenizer found, or neither a padding nor an end token.
     """
-    name = str(find_shipped(model.tokenizer_name_or_path or model.model_name_or_path))
+    name = str(find_model(model.tokenizer_name_or_path or model.model_name_or_path))
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             name, revision=model.model_revision, trust_remote_code=model.trust_remote_code

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 
 from opinionlm.data.encoding.special_tokens import read_backend_as_text
 from opinionlm.errors import UserError
-from opinionlm.utils.shipped import find_shipped, shipped_root
+from opinionlm.utils.shipped import find_model, gguf_source, shipped_root
 
 DIGEST_BYTES = 16
 # Between the parts of a row where they count as one; the id is beyond every vocabulary.
@@ -26,7 +26,7 @@ SEPARATOR, SEPARATOR_ID = "\x1f", 2**32 - 1
 
 def find_tokenizer(name_or_path: str) -> Path | None:
     """The folder of a tokenizer, the user's or a shipped one; None for a hub name."""
-    folder = find_shipped(name_or_path)
+    folder = find_model(name_or_path)
     return folder if folder.is_dir() else None
 
 
@@ -37,6 +37,11 @@ def load_tokenizer(name_or_path: str) -> Tokenizer:
         UserError: there is none, or it cannot be had offline.
     """
     folder = find_tokenizer(name_or_path)
+    if folder is None and gguf_source(Path(name_or_path)) is not None:
+        raise UserError(
+            f"tokenizer_name_or_path: {name_or_path} is a GGUF file that is not converted yet; first run python -m "
+            f"opinionlm.models.gguf {name_or_path}"
+        )
     is_path = name_or_path.count("/") > 1 or name_or_path.startswith(("models/", "outputs/", ".", "/"))
     if folder is None and is_path:
         raise UserError(
