@@ -81,6 +81,7 @@ FAMILIES: dict[str, dict] = {
     "qwen2": DECODER,
     "qwen3": DECODER | {"head_dim": 16},
     "phi3": DECODER,
+    "gemma": DECODER | {"head_dim": 16},
     "gemma2": DECODER | {"head_dim": 16, "sliding_window": 8},
     "gemma3_text": GEMMA3,
     "gemma3": {

@@ -5,15 +5,23 @@ from __future__ import annotations
 from peft import PeftModel
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from opinionlm.adaptation.compatibility import check_family, check_length
+from opinionlm.adaptation.compatibility import check_family, check_length, check_vocabulary
 from opinionlm.adaptation.methods import adapt_generative, trained_blocks
 from opinionlm.config.config import Config
+from opinionlm.config.options import ModelConfig
 from opinionlm.data.encoding.prompts import PromptEncoder
+from opinionlm.data.encoding.tokenizers import entries_of_texts
 from opinionlm.errors import UserError
-from opinionlm.models.backbones import load_backbone, read_model_config
-from opinionlm.models.classifier import OpinionClassifierConfig
+from opinionlm.models.backbones import (
+    load_backbone,
+    load_what_is_there,
+    read_model_config,
+    require_pooler,
+)
+from opinionlm.models.classifier import OpinionClassifier, OpinionClassifierConfig
 from opinionlm.models.generative import count_blocks, load_generative
-from opinionlm.models.saved_backbone import saved_backbone
+from opinionlm.models.precision import torch_dtype
+from opinionlm.models.tagger import OpinionTagger, OpinionTaggerConfig
 
 
 def check_fit(config: Config, model_config: PreTrainedConfig, vocabulary: int, generative: bool) -> None:
@@ -28,12 +36,7 @@ def check_fit(config: Config, model_config: PreTrainedConfig, vocabulary: int, g
     Raises:
         UserError: they do not.
     """
-    rows = model_config.get_text_config().vocab_size
-    if vocabulary > rows:
-        raise UserError(
-            f"tokenizer_name_or_path: the tokenizer has {vocabulary:,} entries, the embedding of "
-            f"'{config.model.model_name_or_path}' {rows:,} rows; give the model's own tokenizer"
-        )
+    check_vocabulary(config.model, model_config, vocabulary)
     check_family(config.method, model_config, generative)
     check_length(config.method, model_config, config.data.max_length)
 
@@ -68,7 +71,7 @@ def build_generative(config: Config, encoder: PromptEncoder, total_steps: int) -
         UserError: the model cannot be loaded or adapted, is encoder-only, or belongs to another tokenizer.
     """
     model_config = read_model_config(config.model)
-    check_fit(config, model_config, len(encoder.tokenizer), generative=True)
+    check_fit(config, model_config, entries_of_texts(encoder.tokenizer), generative=True)
     blocks = trained_blocks(config.method, count_blocks(model_config))
     model = load_generative(config.model, blocks, model_config)
     # A saved model does not tell in which folder of which machine its weights lay.
@@ -77,3 +80,50 @@ def build_generative(config: Config, encoder: PromptEncoder, total_steps: int) -
     settings.pad_token_id = encoder.tokenizer.pad_token_id
     settings.eos_token_id = sorted({encoder.tokenizer.eos_token_id, *encoder.end_ids})
     return adapt_generative(model, config.method, total_steps)
+
+
+def saved_backbone(model: ModelConfig, config: OpinionClassifierConfig) -> PreTrainedModel:
+    """The backbone of ``best/`` of a finished run: training on one task before the task that counts.
+
+    What a model learns from a larger data set of a kindred task helps where the own one is small (Phang et al. 2018).
+
+    Args:
+        model: ``model_name_or_path`` is the folder.
+        config: its configuration.
+
+    Raises:
+        UserError: if the weights are missing or damaged; or the backbone is not a plain one: adapters, task tokens or
+            4-bit weights were added to it; or a pooler is asked for that it lacks.
+    """
+    name = model.model_name_or_path
+    if config.adapter is not None:
+        raise UserError(
+            f"model_name_or_path: the backbone of '{name}' carries an adapter; merge it first: python predict.py "
+            f"--model {name} --merge <new folder>"
+        )
+    if config.task_tokens:
+        raise UserError(
+            f"model_name_or_path: the backbone of '{name}' has {config.task_tokens:,} task tokens of its own data; "
+            "train it with task_tokens: off to go on from it"
+        )
+    if model.load_in_4bit or model.random_weights:
+        raise UserError(
+            f"load_in_4bit, random_weights: neither suits '{name}', a trained classifier; set them to false"
+        )
+    if model.attn_implementation is not None:
+        config._attn_implementation = model.attn_implementation
+    model_class = OpinionTagger if isinstance(config, OpinionTaggerConfig) else OpinionClassifier
+    loaded, missing = load_what_is_there(model_class, model, config, torch_dtype(model.dtype), {})
+    if missing:
+        raise UserError(f"model_name_or_path: the weights in '{name}' are incomplete (no {missing[0]}); copy it anew")
+    backbone = loaded.backbone
+    if model.pooling == "pooler":
+        require_pooler(backbone.config)
+        if backbone.pooler is None:
+            raise UserError(
+                f"pooling: pooler: '{name}' was trained with pooling: {config.pooling} and kept no pooler; use mean"
+            )
+    elif config.pooling == "pooler":
+        # An unused trainable layer would stop distributed training.
+        backbone.pooler = None
+    return backbone

@@ -5,6 +5,7 @@ from __future__ import annotations
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from opinionlm.config.method_options import MethodConfig
+from opinionlm.config.options import ModelConfig
 from opinionlm.errors import UserError
 from opinionlm.models.families import family_of
 from opinionlm.models.quantization import quantized_modules
@@ -51,6 +52,20 @@ def check_quantized(method: MethodConfig, model: PreTrainedModel) -> None:
         raise UserError(
             f"load_in_4bit: adaptation 'dora' cannot work on a 4-bit '{model.config.model_type}' model, whose weights "
             "are stored transposed; use qlora, or set load_in_4bit: false"
+        )
+
+
+def check_vocabulary(model: ModelConfig, model_config: PreTrainedConfig, vocabulary: int) -> None:
+    """Refuse a tokenizer with more entries than the embedding has rows.
+
+    Raises:
+        UserError: it has.
+    """
+    rows = model_config.get_text_config().vocab_size
+    if vocabulary > rows:
+        raise UserError(
+            f"tokenizer_name_or_path: the tokenizer has {vocabulary:,} entries, the embedding of "
+            f"'{model.model_name_or_path}' {rows:,} rows; give the model's own tokenizer"
         )
 
 

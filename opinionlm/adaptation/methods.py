@@ -148,6 +148,9 @@ def train_own_parameters(model: PreTrainedModel, method: MethodConfig) -> None:
     """Methods that train some or all of the model's own parameters, wherever they are."""
     everything = method.adaptation in ("full", "layerwise_lr", "lisa")
     model.requires_grad_(everything)
+    if method.adaptation == "lisa" and not method.lisa_embedding:
+        for part in anatomy_of(model).before_blocks:
+            part.requires_grad_(False)
     if method.adaptation == "bitfit":
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name.rsplit(".", 1)[-1] == "bias")

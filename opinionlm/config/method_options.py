@@ -71,6 +71,11 @@ class MethodConfig:
     )
     lisa_blocks: int = option(2, "blocks that train at a time", when={"adaptation": ("lisa",)})
     lisa_interval: int = option(20, "optimizer steps until other blocks are drawn", when={"adaptation": ("lisa",)})
+    lisa_embedding: bool = option(
+        True,
+        "the embedding trains all the time, as LISA has it; false leaves it alone",
+        when={"adaptation": ("lisa",)},
+    )
     target_modules: list[str] | None = option(
         None, "adapted layers by name; by default the family's preset", when={"adaptation": (*LOW_RANK, "ia3")}
     )
@@ -204,6 +209,11 @@ class RobustConfig:
         0.0,
         "perturbed copies bring labels below the median count up to this times the median, e.g. 1; 0 for none",
         when=LABELS_OF_TEXTS | LANGUAGE_MODEL,
+    )
+    oversample_to: int | None = option(
+        None,
+        "training texts of labels with fewer than this many are read again, in turn, until the label has so many",
+        when=LABELS_OF_TEXTS | GRADIENT_STEPS,
     )
     soft_labels: str | None = option(
         None,

@@ -77,6 +77,11 @@ class DataConfig:
         "configs/datasets/sample.yaml", "dataset YAML, or a folder written by preprocess.py", scripts=EVERYWHERE
     )
     data_dir: str = option("data", "folder that the files of the dataset YAML are relative to", scripts=EVERYWHERE)
+    data_source: Literal["auto", "hub", "files"] = option(
+        "auto",
+        "which of the sources of the dataset YAML is read; auto: its files if they are there, else the hub",
+        scripts=EVERYWHERE,
+    )
     prepared_dir: str = option("outputs/data", "where raw files are prepared, once per content", scripts=EVERYWHERE)
     train_platforms: list[str] | None = option(
         None,

@@ -77,6 +77,8 @@ def robust_problems(config: Config) -> list[str]:
         )
     alpha = robust.rdrop_alpha
     require(alpha >= 0, "rdrop_alpha", alpha, "must not be negative")
+    least = robust.oversample_to
+    require(least is None or least >= 1, "oversample_to", least, "must be at least 1, or null for no oversampling")
     share = robust.augment_rare
     require(0 <= share <= 1, "augment_rare", share, "must be from 0 (none) to 1 (up to the median count)")
     weight = robust.soft_label_share

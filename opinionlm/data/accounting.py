@@ -38,11 +38,17 @@ def warning_lines(report: dict[str, Any]) -> list[str]:
     return [f"warning: {warning}" for warning in report["warnings"]]
 
 
-def print_account(folder: Path) -> None:
-    """Print `account_lines`; of several processes only the main one does."""
+def print_account(folder: Path, source: str = "") -> None:
+    """Print `account_lines`; of several processes only the main one does.
+
+    Args:
+        folder: a prepared data set.
+        source: which source was read, and the rows that its publisher counts.
+    """
     if distributed() and sys.modules["torch.distributed"].get_rank() != 0:
         return
-    print("\n".join(account_lines(folder)), flush=True)
+    lines = [f"source  {source}"] if source else []
+    print("\n".join([*lines, *account_lines(folder)]), flush=True)
 
 
 def _report(folder: Path) -> dict[str, Any] | None:

@@ -195,6 +195,11 @@ def text_steps(cleaning: Cleaning) -> list[Step]:
     return steps
 
 
+def is_blank(text: str) -> bool:
+    """Whether nothing of a text can be seen."""
+    return not text.strip("\0\ufeff \t\r\n\v\f\u00a0\u200b")
+
+
 def clean_text(text: str, steps: list[Step]) -> tuple[str, list[str]]:
     """Apply `text_steps` to one text.
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 SEEN_TEXTS = "seen_texts.npy"
+# What `train_classifier.py` trains.
+TRAINED_TASKS: tuple[Task, ...] = ("sequence", "token", "similarity")
 
 
 def plain_texts(rows: Dataset, task: Task) -> list[str]:
@@ -25,14 +27,11 @@ def plain_texts(rows: Dataset, task: Task) -> list[str]:
     Raises:
         UserError: a task that `train_classifier.py` does not train.
     """
-    match task:
-        case "sequence" | "similarity":
-            second = list(rows["text_pair"]) if "text_pair" in rows.column_names else []
-            return list(rows["text"]) + second
-        case "token":
-            return [" ".join(words) for words in rows["tokens"]]
-        case _:
-            raise UserError(f"task {task!r} is text to text; give data of task sequence, token or similarity")
+    if task not in TRAINED_TASKS:
+        raise UserError(f"task {task!r} is text to text; give data of task sequence, token or similarity")
+    if "tokens" in rows.column_names:
+        return [" ".join(words) for words in rows["tokens"]]
+    return [text for name in ("text", "text_pair") if name in rows.column_names for text in rows[name]]
 
 
 def save_seen_texts(folder: Path, source: str, texts: Iterable[str]) -> None:
@@ -60,7 +59,7 @@ def refuse_seen_texts(model_name_or_path: str, prepared: PreparedDataset) -> Non
         UserError: some of them were seen, or the note is damaged.
     """
     seen = _seen(model_name_or_path)
-    if not len(seen) or prepared.task not in ("sequence", "token", "similarity"):
+    if not len(seen) or prepared.task not in TRAINED_TASKS:
         return
     # Short sentences recur in natural data; what the training split holds itself, a model may have seen.
     own = _hashes(plain_texts(prepared.dataset["train"], prepared.task))

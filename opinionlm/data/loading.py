@@ -13,7 +13,9 @@ from datasets import DatasetDict
 from opinionlm.config.options import DataConfig
 from opinionlm.data.accounting import print_account
 from opinionlm.data.preparation.pipeline import prepare_or_load
+from opinionlm.data.preparation.sources import find_data, find_sources
 from opinionlm.data.prepared import PreparedDataset
+from opinionlm.data.spec_parsing import load_spec
 from opinionlm.errors import UserError
 from opinionlm.utils.yaml import closest
 
@@ -21,7 +23,7 @@ from opinionlm.utils.yaml import closest
 def load_data(data: DataConfig) -> PreparedDataset:
     """`load_rows`, once the main process has said what became of the records that the data were made from."""
     prepared = load_rows(data)
-    print_account(prepared.path)
+    print_account(prepared.path, source_of(data))
     return prepared
 
 
@@ -31,13 +33,35 @@ def load_rows(data: DataConfig) -> PreparedDataset:
     Raises:
         UserError: as for `prepare_or_load` and `choose_platforms`.
     """
-    prepared = prepare_or_load(data.dataset, Path(data.data_dir), Path(data.prepared_dir))
+    prepared = prepare_or_load(data.dataset, Path(data.data_dir), Path(data.prepared_dir), data.data_source)
     if empty := [name for name, split in prepared.dataset.items() if not len(split)]:
         raise UserError(
             f"{data.dataset}: the {empty[0]} split of {prepared.path} is empty; prepare the data again with "
             "preprocess.py --force, which says why"
         )
     return choose_platforms(prepared, data.train_platforms, data.eval_platforms)
+
+
+def source_of(data: DataConfig) -> str:
+    """Which source a run reads, and the rows that its publisher counts.
+
+    Raises:
+        UserError: files that are not there.
+    """
+    if Path(data.dataset).is_dir():
+        return "a prepared folder"
+    spec = load_spec(data.dataset).read_from(data.data_source)
+    sources = find_sources(spec, find_data(spec, data.data_dir))
+    if spec.hub is not None and all(source.file is None for source in sources):
+        revision = "" if spec.hub.revision is None else f" at {spec.hub.revision}"
+        place = f"hub {spec.hub.path}{revision}"
+    else:
+        place = f"{len(sources)} files in {data.data_dir}"
+    facts = spec.published
+    if facts is None:
+        return place
+    counts = (("train", facts.train), ("validation", facts.validation), ("test", facts.test))
+    return f"{place}; published {', '.join(f'{name} {count:,}' for name, count in counts if count)}"
 
 
 def choose_platforms(

@@ -6,11 +6,12 @@ Everything is checked here, before a single record is read: unknown keys are err
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from opinionlm.data.cleaning import PROFILES, Cleaning
 from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 DEFAULT_TOKENIZER = "models/gemma3-mini"
@@ -126,6 +127,23 @@ class BalanceSpec:
 
 
 @dataclass(frozen=True)
+class PublishedFacts:
+    """What the publisher says of a data set: plans are made with it (``--dry_run``), nothing is prepared by it.
+
+    Attributes:
+        train: rows of the training split, before anything is removed.
+        validation: rows of the validation split; 0 where there is none.
+        test: rows of the test split; 0 where there is none.
+        tags: of task token, in IOB2.
+    """
+
+    train: int
+    validation: int = 0
+    test: int = 0
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class DatasetSpec:
     """A whole dataset YAML, checked.
 
@@ -136,6 +154,8 @@ class DatasetSpec:
         balance: keep only so many rows, equally many of every label; only of task sequence.
         labels_may_be_absent: labels or codes that the files need not hold although they hold values that are not
             declared; without it that is taken for a misspelling. Only of task sequence.
+        origin: where the files are to be had, for the message that they are missing.
+        published: what its publisher says of it.
     """
 
     name: str
@@ -153,6 +173,8 @@ class DatasetSpec:
     empty_values: tuple[str, ...] = _later(())
     balance: BalanceSpec | None = _later(None)
     labels_may_be_absent: tuple[str, ...] = _later(())
+    origin: str = ""
+    published: PublishedFacts | None = None
     source: str = "dataset YAML"
 
     @property
@@ -170,10 +192,31 @@ class DatasetSpec:
         maps = [file.columns for file in self.files] + ([self.hub.columns] if self.hub else [])
         return any(name in columns for columns in maps)
 
+    def read_from(self, source: Literal["auto", "hub", "files"]) -> DatasetSpec:
+        """The same data set with one source alone; with ``auto`` it keeps both.
+
+        Raises:
+            UserError: it has no such source.
+        """
+        match source:
+            case "hub" if self.hub is None:
+                raise UserError(
+                    f"{self.source}: data_source: hub, but no hub data set is named; leave data_source out"
+                )
+            case "files" if not self.files:
+                raise UserError(f"{self.source}: data_source: files, but no files are named; leave data_source out")
+            case "hub":
+                return replace(self, files=())
+            case "files":
+                return replace(self, hub=None)
+            case _:
+                return self
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: everything that decides the output, so that a fingerprint can be taken of it."""
         plain = _plain(self)
-        del plain["source"]
+        for name in ("source", "origin", "published"):
+            del plain[name]
         return plain
 
 
@@ -185,7 +228,7 @@ def normal_code(value: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, DatasetSpec | FileSpec | HubSpec | SplitSpec | BalanceSpec | Cleaning):
+    if isinstance(value, DatasetSpec | FileSpec | HubSpec | SplitSpec | BalanceSpec | PublishedFacts | Cleaning):
         items = [
             item
             for item in fields(value)

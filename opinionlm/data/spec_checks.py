@@ -7,6 +7,8 @@ from opinionlm.data.spec import SPLITS, DatasetSpec
 from opinionlm.errors import UserError
 from opinionlm.utils.yaml import nearest
 
+# Columns that rows of no task have to have.
+OPTIONAL = ("id", "sentences", "context", "group", "platform")
 CONLL_ENDINGS = (".conll", ".txt", ".conll.gz", ".txt.gz")
 
 
@@ -32,21 +34,16 @@ def column_problems(spec: DatasetSpec) -> list[str]:
         for name in columns:
             if name not in canonical:
                 problems.append(f"{where}.columns: unknown column {name!r}{nearest(name, canonical)}")
-        match spec.task:
-            case "sequence":
-                if "text" not in columns:
-                    problems.append(f"{where}.columns: text is missing; say which column holds the posts")
-                if "label" not in columns and "level1" not in columns:
-                    problems.append(
-                        f"{where}.columns: neither label nor level1 is named; say which columns hold the labels"
-                    )
-                continue
-            case "token":
-                required = ["tokens", "tags"]
-            case "similarity":
-                required = ["text", "text_pair", "score"]
-            case "question_answering" | "summarization" | "instruction":
-                required = ["answers"] if "sentences" in columns else ["text", "answers"]
+        if spec.task == "sequence":
+            if "text" not in columns:
+                problems.append(f"{where}.columns: text is missing; say which column holds the posts")
+            if "label" not in columns and "level1" not in columns:
+                problems.append(
+                    f"{where}.columns: neither label nor level1 is named; say which columns hold the labels"
+                )
+            continue
+        joined = "sentences" in columns and "sentences" in canonical
+        required = [name for name in canonical if name not in OPTIONAL and not (joined and name == "text")]
         for name in required:
             if name not in columns:
                 problems.append(f"{where}.columns: {name} is missing; task {spec.task} needs {', '.join(required)}")

@@ -17,6 +17,7 @@ from opinionlm.data.spec import (
     DatasetSpec,
     FileSpec,
     HubSpec,
+    PublishedFacts,
     SplitSpec,
     Task,
     normal_code,
@@ -95,11 +96,13 @@ def spec_from_dict(
         "cleaning": _cleaning(raw.get("cleaning") or {}, cleaning or {}, task, f"{source}: cleaning"),
         "split": build(SplitSpec, raw.get("split") or {}, f"{source}: split"),
         "balance": build(BalanceSpec, raw["balance"], f"{source}: balance") if raw.get("balance") else None,
+        "published": build(PublishedFacts, raw["published"], f"{source}: published") if raw.get("published") else None,
         "source": source,
     }
     for key in (
         "task",
         "description",
+        "origin",
         "licence",
         "tokenizer_name_or_path",
         "score_range",

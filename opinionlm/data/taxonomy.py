@@ -146,6 +146,10 @@ class Taxonomy:
             return self.leaves[leaf_id]
         return path[level - 1] if len(path) > level else ""
 
+    def names_of(self, leaf_id: int) -> list[str]:
+        """The name of a leaf, and that of every level above it as `label_at` gives it."""
+        return [self.leaves[leaf_id], *(self.label_at(leaf_id, level) for level in range(1, self.depth + 1))]
+
     def leaf_to_level(self, level: int) -> list[int]:
         """For each leaf the index of its name in `level_labels`, or -1 where the leaf lies above that level."""
         labels = self.level_labels(level)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from opinionlm.errors import UserError
+from opinionlm.evaluation.metrics import interval
 
 ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -144,11 +145,6 @@ def bootstrap_counts(rows: int, replicates: int, seed: int) -> np.ndarray:
     draws = np.random.default_rng(seed).integers(rows, size=(replicates, rows), dtype=np.int32)
     flat = draws + np.arange(replicates, dtype=np.int64)[:, None] * rows
     return np.bincount(flat.ravel(), minlength=replicates * rows).reshape(replicates, rows)
-
-
-def interval(draws: np.ndarray) -> list[float]:
-    """The middle 95 % of bootstrap values."""
-    return [float(value) for value in np.percentile(draws, [2.5, 97.5])]
 
 
 def check_rows(predictions: Sequence[str], golds: Sequence[Sequence[str]]) -> None:

@@ -220,8 +220,12 @@ def bootstrap_intervals(
     present = np.flatnonzero(present_classes(confusion)[:classes])
     macro = f1_from_confusion(draws)[:, present].mean(axis=1)
     accuracy = np.trace(draws, axis1=1, axis2=2) / rows
-    interval = {"accuracy_ci95": accuracy, "macro_f1_ci95": macro}
-    return {name: [float(value) for value in np.percentile(draw, [2.5, 97.5])] for name, draw in interval.items()}
+    return {"accuracy_ci95": interval(accuracy), "macro_f1_ci95": interval(macro)}
+
+
+def interval(draws: np.ndarray | Sequence[float]) -> list[float]:
+    """The middle 95 % of bootstrap values."""
+    return [float(value) for value in np.percentile(draws, [2.5, 97.5])]
 
 
 def all_scores(

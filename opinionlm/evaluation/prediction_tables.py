@@ -33,8 +33,8 @@ def prediction_rows(
     for row, leaf in zip(
         probabilities, (probabilities.argmax(axis=1) if decided is None else decided).tolist(), strict=True
     ):
-        levels = [taxonomy.label_at(leaf, level) for level in range(1, taxonomy.depth + 1)]
-        yield [taxonomy.leaves[leaf], f"{row[leaf]:.6f}", *levels, *[f"{value:.6f}" for value in row]]
+        name, *levels = taxonomy.names_of(leaf)
+        yield [name, f"{row[leaf]:.6f}", *levels, *[f"{value:.6f}" for value in row]]
 
 
 def split_table(

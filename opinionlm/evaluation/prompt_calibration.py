@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
 
 import numpy as np
 
 from opinionlm.evaluation.metrics import softmax
 
-Calibration = Literal["none", "contextual", "batch"]
 # Texts that say nothing: Zhao et al. 2021, "Calibrate Before Use" (section 5).
 CONTENT_FREE_TEXTS = ("N/A", "", "[MASK]")
+CALIBRATIONS = ("none", "contextual", "batch")
 
 
 def contextual_prior(content_free_scores: np.ndarray) -> np.ndarray:
@@ -45,3 +45,20 @@ def calibrated_probabilities(scores: np.ndarray, log_prior: np.ndarray | None = 
         log_prior: from `contextual_prior` or `batch_prior`; None leaves the scores as they are.
     """
     return softmax(scores if log_prior is None else scores - log_prior)
+
+
+def calibrated(scores: np.ndarray, calibration: str, content_free_scores: Callable[[], np.ndarray]) -> np.ndarray:
+    """Probabilities over the labels ``(texts, labels)`` by one of `CALIBRATIONS`.
+
+    Args:
+        scores: as for `calibrated_probabilities`.
+        calibration: which prior is taken out.
+        content_free_scores: those of `contextual_prior`, asked for where they are needed.
+    """
+    match calibration:
+        case "batch":
+            return calibrated_probabilities(scores, batch_prior(scores))
+        case "contextual":
+            return calibrated_probabilities(scores, contextual_prior(content_free_scores()))
+        case _:
+            return calibrated_probabilities(scores)

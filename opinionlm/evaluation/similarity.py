@@ -9,6 +9,7 @@ import numpy as np
 
 from opinionlm.evaluation.charts import Chart, ScoreChart
 from opinionlm.evaluation.class_predictions import SHOWN_CHARACTERS
+from opinionlm.evaluation.metrics import interval
 from opinionlm.evaluation.predictions import Predictions
 from opinionlm.utils.markdown import Table
 
@@ -107,10 +108,7 @@ def similarity_intervals(
     for _ in range(replicates):
         rows = generator.integers(len(gold), size=len(gold))
         draws.append(similarity_scores(gold[rows], predicted[rows]))
-    return {
-        f"{name}_ci95": [float(bound) for bound in np.percentile([draw[name] for draw in draws], [2.5, 97.5])]
-        for name in draws[0]
-    }
+    return {f"{name}_ci95": interval([draw[name] for draw in draws]) for name in draws[0]}
 
 
 def largest_errors(predictions: ScorePredictions, limit: int = 50) -> Table:

@@ -17,6 +17,7 @@ from seqeval.scheme import IOB2, Entities
 
 from opinionlm.evaluation.charts import Chart, ConfusionChart, F1Chart
 from opinionlm.evaluation.class_predictions import SHOWN_CHARACTERS
+from opinionlm.evaluation.metrics import interval
 from opinionlm.evaluation.predictions import Predictions
 from opinionlm.utils.markdown import Table
 
@@ -217,12 +218,7 @@ def tag_intervals(predictions: TagPredictions, replicates: int = 2000, seed: int
         times = generator.multinomial(size, np.full(size, 1 / size), size=min(CHUNK, replicates - start))
         summed = (times @ counts.reshape(size, -1)).reshape(len(times), *counts.shape[1:])
         draws.append(overall_scores(summed, times @ words, present))
-    return {
-        f"{name}_ci95": [
-            float(bound) for bound in np.percentile(np.concatenate([d[name] for d in draws]), [2.5, 97.5])
-        ]
-        for name in draws[0]
-    }
+    return {f"{name}_ci95": interval(np.concatenate([draw[name] for draw in draws])) for name in draws[0]}
 
 
 def per_type_table(predictions: TagPredictions) -> Table:

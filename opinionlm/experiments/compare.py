@@ -24,6 +24,7 @@ from opinionlm.evaluation.confusion import confusion_matrix
 from opinionlm.evaluation.metrics import f1_from_confusion, level_confusion, level_scores, present_classes
 from opinionlm.evaluation.significance import mcnemar, paired_bootstrap
 from opinionlm.utils.files import write_csv, write_text
+from opinionlm.utils.markdown import pipe_table
 
 COLUMNS = ["platform", "posts", "level", "class", "gold"]
 
@@ -118,12 +119,11 @@ def shares(counts: np.ndarray) -> list[float]:
 def markdown(runs: Sequence[RunPredictions], rows: Sequence[Sequence[str | int | float]]) -> str:
     """The table and the tests as Markdown."""
     header = [*COLUMNS, *[title for run in runs for title in (f"{run.name} share", f"{run.name} F1")]]
-    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    table = []
     for platform, posts, level, name, gold, *cells in rows:
         shown = [f"{cell:.1%}" if index % 2 == 0 else f"{cell:.3f}" for index, cell in enumerate(cells)]
-        lines.append(
-            "| " + " | ".join([str(platform), str(posts), str(level), str(name), f"{gold:.1%}", *shown]) + " |"
-        )
+        table.append([platform, posts, level, name, f"{gold:.1%}", *shown])
+    lines = pipe_table(header, table)
     lines += ["", *[score_line(run) for run in runs]]
     for other in runs[1:]:
         lines.append(difference_line(runs[0], other))

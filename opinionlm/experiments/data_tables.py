@@ -24,13 +24,14 @@ from opinionlm.config.parser import read_yaml
 from opinionlm.data.accounting import print_account
 from opinionlm.data.spec import SPLITS
 from opinionlm.errors import UserError
+from opinionlm.experiments.differences import difference_line, shown, stated_differences
 from opinionlm.experiments.grid import check_keys
 from opinionlm.experiments.tables import SMOKE, latex_table, number
 from opinionlm.utils.files import write_csv, write_text
 from opinionlm.utils.markdown import pipe_table
 from opinionlm.utils.yaml import nearest
 
-KEYS = {"kind", "title", "source", "note", "scales", "published"}
+KEYS = {"kind", "title", "source", "note", "scales", "published", "differs"}
 STATISTICS = ("count", "mean", "std", "min", "25%", "50%", "75%", "max")
 OPTIONS = ("data_dir", "prepared_dir")
 
@@ -47,6 +48,7 @@ class DataTable:
         scale: which scale.
         dataset: dataset YAML or prepared folder.
         published: platform → statistic of tokens → value.
+        differences: what its numbers differ from the paper's in.
     """
 
     name: str
@@ -56,6 +58,7 @@ class DataTable:
     scale: str
     dataset: str
     published: Mapping[str, Mapping[str, float]]
+    differences: tuple[str, ...] = ()
 
 
 def is_data_table(path: Path) -> bool:
@@ -77,11 +80,23 @@ def load_data_table(path: Path, scale: str) -> DataTable:
     if scale not in raw["scales"]:
         raise UserError(f"{path}: has no scale {scale!r}, only {', '.join(raw['scales'])}")
     chosen = raw["scales"][scale]
-    check_keys(chosen, {"dataset"}, f"{path}: scales.{scale}")
+    check_keys(chosen, {"dataset", "differs"}, f"{path}: scales.{scale}")
     published = raw.get("published") or {}
     for platform, values in published.items():
         check_keys(values, set(STATISTICS), f"{path}: published.{platform}")
-    return DataTable(path.stem, raw["title"], raw["source"], raw.get("note", ""), scale, chosen["dataset"], published)
+    differences = stated_differences(raw, scale)
+    if scale != "paper" and "paper" in raw["scales"]:
+        differences.append(f"data {shown(chosen['dataset'])} instead of {shown(raw['scales']['paper']['dataset'])}")
+    return DataTable(
+        path.stem,
+        raw["title"],
+        raw["source"],
+        raw.get("note", ""),
+        scale,
+        chosen["dataset"],
+        published,
+        tuple(differences),
+    )
 
 
 def write_data_table(table: DataTable, folder: Path, options: Mapping[str, Any]) -> list[Path]:
@@ -124,6 +139,8 @@ def write_data_table(table: DataTable, folder: Path, options: Mapping[str, Any])
         "**Posts per class**",
         "",
         *pipe_table(*classes),
+        "",
+        difference_line(table.source, table.differences),
     ]
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"table.{ending}" for ending in ("md", "csv", "tex")]

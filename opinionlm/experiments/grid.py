@@ -15,6 +15,7 @@ A table YAML holds::
       small: {seeds: 0..2, minutes: 4, options: {…}, axes: {…}}
     published:
       - {Strategy: LoRA, Accuracy: 0.922}
+    differs: [no such row in the paper]  # ends the table; what a scale changes of the paper's is added by itself
     figures: [bars]                      # bars, heatmap, curves (over the last axis, whose labels are numbers)
     compare: Strategy                    # axis along which predictions are compared post by post
 
@@ -39,6 +40,7 @@ from opinionlm.config.options import TrainingConfig
 from opinionlm.config.parser import Layer, combine, read_yaml
 from opinionlm.config.unread import unread_options
 from opinionlm.errors import UserError
+from opinionlm.experiments.differences import scale_differences, seed_difference, stated_differences
 from opinionlm.utils.yaml import nearest
 
 Scale = Literal["smoke", "small", "paper"]
@@ -46,8 +48,8 @@ SCALES: tuple[Scale, ...] = ("smoke", "small", "paper")
 SCRIPTS = ("train_classifier.py", "train_instruct.py", "prompt.py")
 FigureKind = Literal["bars", "heatmap", "curves"]
 KEYS = {"title", "source", "script", "measures", "options", "axes", "scales", "published", "layout", "note"}
-KEYS |= {"figures", "compare"}
-SCALE_KEYS = {"options", "seeds", "axes", "note", "minutes"}
+KEYS |= {"figures", "compare", "differs"}
+SCALE_KEYS = {"options", "seeds", "axes", "note", "minutes", "differs"}
 # A grid decides these itself.
 RESERVED = {"output_dir", "run_name", "seed", "seeds", "overwrite"}
 
@@ -95,6 +97,7 @@ class Table:
         figures: what is drawn of it.
         compare: the axis along which runs are compared post by post.
         minutes: what one run takes by experience, None where nobody knows.
+        differences: what its numbers differ from the paper's in.
     """
 
     name: str
@@ -110,6 +113,7 @@ class Table:
     figures: tuple[FigureKind, ...] = ("bars",)
     compare: str | None = None
     minutes: float | None = None
+    differences: tuple[str, ...] = ()
 
     @property
     def comparable(self) -> bool:
@@ -144,6 +148,13 @@ def load_table(path: Path, scale: Scale, overrides: Mapping[str, Any]) -> Table:
     axes, cells = cells_of(path, raw, scale, overrides)
     check_cells(path, cells, raw)
     check_all_read(path, raw, scale, overrides, cells)
+    seeds = read_seeds(chosen.get("seeds", 42), path)
+    differences = stated_differences(raw, scale)
+    if scale != "paper" and "paper" in raw["scales"]:
+        paper_seeds = read_seeds((raw["scales"]["paper"] or {}).get("seeds", 42), path)
+        paper_cells = cells_of(path, raw, "paper", {})[1]
+        differences += scale_differences([cell.options for cell in cells], [cell.options for cell in paper_cells])
+        differences += seed_difference(seeds, paper_seeds)
     return Table(
         name=path.stem,
         title=str(raw["title"]),
@@ -153,11 +164,12 @@ def load_table(path: Path, scale: Scale, overrides: Mapping[str, Any]) -> Table:
         measures=raw["measures"],
         axes=tuple(axes),
         cells=cells,
-        seeds=read_seeds(chosen.get("seeds", 42), path),
+        seeds=seeds,
         layout=raw.get("layout", "rows"),
         figures=read_figures(raw, axes, path),
         compare=raw.get("compare"),
         minutes=chosen.get("minutes"),
+        differences=tuple(differences),
     )
 
 

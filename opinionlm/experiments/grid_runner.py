@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import numpy as np
 import yaml
 from tqdm import tqdm
 
-from opinionlm.config.config import HARMLESS
+from opinionlm.config.config import HARMLESS, Config
 from opinionlm.config.options import DataConfig, TrackingConfig
 from opinionlm.config.parser import parse_config
 from opinionlm.errors import UserError
@@ -42,6 +42,7 @@ class Run:
         folder: the run folder that the script writes.
         group: the table and its scale, what the table's runs share at W&B.
         tags: at W&B: paper, scale and the cell's labels.
+        offline: whether W&B keeps its files here: a smoke test has nothing that others should see.
     """
 
     cell: Cell
@@ -49,6 +50,7 @@ class Run:
     folder: Path
     group: str
     tags: tuple[str, ...]
+    offline: bool
 
     @property
     def config_file(self) -> Path:
@@ -98,6 +100,7 @@ def runs_of(table: Table, folder: Path) -> list[Run]:
             table.group,
             # W&B takes tags of at most 64 characters.
             tuple(dict.fromkeys(tag[:64] for tag in (paper, table.scale, *cell.labels.values()))),
+            not table.comparable,
         )
         for cell in table.cells
         for seed in table.seeds
@@ -141,17 +144,16 @@ def account_for_data(runs: Sequence[Run], force: bool) -> None:
     The runs say the same, into their log files. Data that cannot be prepared are named here; their runs will fail with
     the same words.
     """
-    from opinionlm.data.accounting import print_account
-    from opinionlm.data.preparation.pipeline import prepare_or_load
+    from opinionlm.data.loading import load_data
 
     defaults = DataConfig()
-    names = ("dataset", "data_dir", "prepared_dir")
+    names = ("dataset", "data_dir", "prepared_dir", "data_source")
     pending = [run.options() for run in runs if run.metrics is None or force]
     for options in dict.fromkeys(tuple(str(o.get(n, getattr(defaults, n))) for n in names) for o in pending):
-        dataset, data_dir, prepared_dir = options
-        print(f"data    {dataset}")
+        data = replace(defaults, **dict(zip(names, options, strict=True)))
+        print(f"data    {data.dataset}")
         try:
-            print_account(prepare_or_load(dataset, Path(data_dir), Path(prepared_dir)).path)
+            load_data(data)
         except UserError as error:
             print(f"error: {error}", flush=True)
 
@@ -255,9 +257,10 @@ class Children:
         command += ["--config", str(run.config_file.resolve())]
         self.progress.started(run.folder.name, run.log_file)
         started = time.monotonic()
+        own = dict(environment) | ({"WANDB_MODE": "offline"} if run.offline else {})
         with open(run.log_file, "wb") as log:
             process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, env=environment, pass_fds=[self.grid_lock]
+                command, stdout=log, stderr=subprocess.STDOUT, env=own, pass_fds=[self.grid_lock]
             )
             with self.lock:
                 self.processes.add(process)
@@ -282,12 +285,13 @@ class Children:
                 process.terminate()
 
 
-def check_options(runs: Sequence[Run], source: Path) -> None:
-    """Parse the config of every cell, as its script will.
+def check_options(runs: Sequence[Run], source: Path) -> dict[str, Config]:
+    """Parse the config of every cell, as its script will; returns them by the cells' names.
 
     Raises:
         UserError: an option that the script does not know, or a config it refuses; with the cell's name.
     """
+    configs = {}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "cell.yaml"
         # Seeds of a cell have the same options.
@@ -295,10 +299,11 @@ def check_options(runs: Sequence[Run], source: Path) -> None:
             file.write_text(yaml.safe_dump(run.options()), encoding="utf-8")
             script = run.cell.script.removesuffix(".py")
             try:
-                parse_config(["--config", str(file)], description="", script=script)
+                configs[run.cell.name] = parse_config(["--config", str(file)], description="", script=script)
             except UserError as error:
                 reason = str(error).replace(f"{file}: ", "")
                 raise UserError(f"{source}: cell {run.cell.name!r}: {reason}") from None
+    return configs
 
 
 def plan_text(table: Table, runs: Sequence[Run], jobs: int = 1) -> str:

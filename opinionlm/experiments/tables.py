@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from opinionlm.experiments.compare import compare_folders, write_comparison
+from opinionlm.experiments.differences import difference_line
 from opinionlm.experiments.grid import Cell, Table
 from opinionlm.experiments.grid_runner import Run
 from opinionlm.experiments.run_numbers import number_at
@@ -111,10 +112,10 @@ def markdown(table: Table, results: Sequence[Result]) -> str:
         lines += ["", table.note]
     lines.append("")
     if table.layout == "matrix":
-        lines += matrix(table, results)
+        lines += matrix(table, results)[:-1]
     else:
         lines += pipe_table(header(table), body(table, results))
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", difference_line(table.source, table.differences)]) + "\n"
 
 
 def matrix(table: Table, results: Sequence[Result]) -> list[str]:

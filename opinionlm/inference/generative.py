@@ -24,12 +24,7 @@ from opinionlm.errors import UserError
 from opinionlm.evaluation.decisions import log
 from opinionlm.evaluation.generation import generate_answers, parse_label
 from opinionlm.evaluation.label_scoring import score_labels, scored_ids
-from opinionlm.evaluation.prompt_calibration import (
-    CONTENT_FREE_TEXTS,
-    batch_prior,
-    calibrated_probabilities,
-    contextual_prior,
-)
+from opinionlm.evaluation.prompt_calibration import CALIBRATIONS, CONTENT_FREE_TEXTS, calibrated
 from opinionlm.inference.predictors import Item, LabelAnswers, Labeller, no_progress
 from opinionlm.inference.saved_generative import SETTINGS, GenerativeSettings, read_settings, save_generative
 from opinionlm.models.backbones import read_model_config
@@ -91,20 +86,15 @@ class Answerer(Labeller):
         if not prompts:
             return np.zeros((0, len(self.encoder.words)))
         scores = np.concatenate([self.scores(part) for part in reported(prompts, progress)])
-        match self.settings.calibration:
-            case "none":
-                return calibrated_probabilities(scores)
-            case "batch":
-                return calibrated_probabilities(scores, batch_prior(scores))
-            case "contextual":
-                return calibrated_probabilities(scores, self.content_free_prior)
-            case unknown:
-                raise UserError(f"--model: {SETTINGS} names the calibration {unknown!r}, which is not known here")
+        if self.settings.calibration not in CALIBRATIONS:
+            name = self.settings.calibration
+            raise UserError(f"--model: {SETTINGS} names the calibration {name!r}, which is not known here")
+        return calibrated(scores, self.settings.calibration, lambda: self.content_free_scores)
 
     @cached_property
-    def content_free_prior(self) -> np.ndarray:
-        """What the model makes of texts that say nothing ``(leaves,)``."""
-        return contextual_prior(self.scores([self.encoder.prompt_ids(text) for text in CONTENT_FREE_TEXTS]))
+    def content_free_scores(self) -> np.ndarray:
+        """What the model makes of texts that say nothing ``(texts, leaves)``."""
+        return self.scores([self.encoder.prompt_ids(text) for text in CONTENT_FREE_TEXTS])
 
     def scores(self, prompts: list[list[int]]) -> np.ndarray:
         """Label log-probabilities ``(rows, leaves)``; equal prompts run once, since posts are copied a lot."""
@@ -149,11 +139,7 @@ class Answerer(Labeller):
                 yield [answer]
                 continue
             leaf = parse_label(answer, self.encoder.words)
-            names = [""] * (1 + taxonomy.depth)
-            if leaf is not None:
-                levels = range(1, taxonomy.depth + 1)
-                names = [taxonomy.leaves[leaf], *(taxonomy.label_at(leaf, level) for level in levels)]
-            yield [*names, answer]
+            yield [*([""] * (1 + taxonomy.depth) if leaf is None else taxonomy.names_of(leaf)), answer]
 
 
 def reported(prompts: list[list[int]], progress: Callable[[int], object]) -> Iterator[list[list[int]]]:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from opinionlm.data.cleaning import Step, clean_text
-from opinionlm.data.preparation.rows import is_blank
+from opinionlm.data.cleaning import Step, clean_text, is_blank
 from opinionlm.data.readers.json_values import NotTextError, load_row, value_text
 from opinionlm.data.readers.records import Record, Reject, SourceNotes
 from opinionlm.errors import UserError
@@ -168,21 +167,7 @@ def json_lines(
     has_pairs: bool,
 ) -> bytes:
     """One object per row; the cells of a blank answer are null."""
-    names = own_names(labeller, has_pairs)
-    return "".join(
-        json.dumps(row, ensure_ascii=False) + "\n"
-        for row in _objects(records, answers, labeller, others, names, has_pairs)
-    ).encode()
-
-
-def _objects(
-    records: Sequence[Record],
-    answers: Sequence[list[str]],
-    labeller: Labeller,
-    others: OtherColumns,
-    names: list[str],
-    has_pairs: bool,
-) -> Iterator[dict[str, Any]]:
+    names, lines = own_names(labeller, has_pairs), []
     first = len(names) - len(labeller.columns)
     for record, cells in zip(records, answers, strict=True):
         row: dict[str, Any] = dict(zip(names[:first], own_cells(record, has_pairs), strict=True))
@@ -195,7 +180,8 @@ def _objects(
         )
         for name, value in kept:
             row[free_name(name, row)] = value
-        yield row
+        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    return "".join(lines).encode()
 
 
 def conll_lines(items: Sequence[Item | None], answers: Sequence[list[str]], labeller: Labeller) -> bytes:

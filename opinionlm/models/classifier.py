@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.configuration_utils import SubConfigSpec
-from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.modeling_outputs import SequenceClassifierOutput, TokenClassifierOutput
 
 from opinionlm.models.adapters import add_adapter
 from opinionlm.models.backbones import anatomy_of, new_backbone, plain_backbone
@@ -99,6 +99,7 @@ class OpinionClassifier(PreTrainedModel):
     accepts_loss_kwargs = False
     # Whether the head reads one pooled vector per text, or (a tagger) the state of every token.
     pools = True
+    output_class: type[SequenceClassifierOutput] | type[TokenClassifierOutput] = SequenceClassifierOutput
 
     def __init__(self, config: OpinionClassifierConfig, backbone: PreTrainedModel | None = None) -> None:
         super().__init__(config)
@@ -266,33 +267,35 @@ class OpinionClassifier(PreTrainedModel):
         token_type_ids: torch.Tensor | None = None,
         prefix_states: torch.Tensor | None = None,
         return_dict: bool | None = None,
-    ) -> SequenceClassifierOutput | tuple[torch.Tensor, ...]:
-        """Classify, or score, a batch of texts or pairs of texts.
+    ) -> SequenceClassifierOutput | TokenClassifierOutput | tuple[torch.Tensor, ...]:
+        """Classify, or score, a batch of texts or pairs of texts; of a tagger every token.
 
         Args:
             input_ids: token ids ``(batch, length)``, padded on either side.
             attention_mask: ``(batch, length)``; without it every position counts as a token.
-            labels: leaf ids ``(batch,)``, or scores when ``problem_type`` is regression. With them the output carries
-                the plain mean loss; training uses the losses of `opinionlm.training.losses.base` on the logits
-                instead.
+            labels: leaf ids ``(batch,)``, scores when ``problem_type`` is regression, or tag ids ``(batch, length)``,
+                -100 where none counts. With them the output carries the plain mean loss; training uses the losses of
+                `opinionlm.training.losses.base` on the logits instead.
             token_type_ids: which text of a pair a token belongs to; see `hidden_states`.
             prefix_states: stored output of the frozen prefix, see `token_states`.
             return_dict: as in every transformers model.
 
         Returns:
-            Logits ``(batch, num_labels)`` in float32, and the loss when labels are given.
+            Logits ``(batch, num_labels)``, of a tagger ``(batch, length, num_labels)``, in float32, and the loss when
+            labels are given.
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        logits = self.head(self.pooled(input_ids, attention_mask, prefix_states, token_type_ids)).float()
+        read = self.pooled if self.pools else self.token_states
+        logits = self.head(read(input_ids, attention_mask, prefix_states, token_type_ids)).float()
         loss = None
         if labels is not None and self.config.problem_type == "regression":
             loss = nn.functional.mse_loss(logits.squeeze(-1), labels.float())
         elif labels is not None:
-            loss = nn.functional.cross_entropy(logits, labels)
+            loss = nn.functional.cross_entropy(logits.flatten(0, -2), labels if self.pools else labels.flatten())
         if return_dict is False:
             return (logits,) if loss is None else (loss, logits)
-        return SequenceClassifierOutput(loss=loss, logits=logits)
+        return self.output_class(loss=loss, logits=logits)
 
     @classmethod
     def from_pretrained(cls, *args, **kwargs) -> OpinionClassifier:

@@ -304,29 +304,25 @@ def phi3(config: PreTrainedConfig) -> Family:
     return replace(mistral(config), low_rank_layers=("qkv_proj",), key_value_layers=("qkv_proj",))
 
 
+def gemma(config: PreTrainedConfig) -> Family:
+    """The first Gemma: Mistral's blocks, and an embedding that is scaled."""
+    return replace(mistral(config), biases=config.attention_bias, embedding_scaled=True)
+
+
 def gemma2(config: PreTrainedConfig) -> Family:
     """Gemma 2: normalises once more in front of the residual."""
-    before_attention, after_attention = "input_layernorm", "post_attention_layernorm"
-    before_mlp, after_mlp = "pre_feedforward_layernorm", "post_feedforward_layernorm"
-    return replace(
-        mistral(config),
-        block=(
-            SublayerPaths(
-                "attention",
-                (before_attention, "self_attn", after_attention),
-                (before_attention, after_attention),
-                after_attention,
-                "self_attn",
-            ),
-            SublayerPaths("feed_forward", (before_mlp, "mlp", after_mlp), (before_mlp, after_mlp), after_mlp, "mlp"),
-        ),
-        biases=config.attention_bias,
+    attention_norms = ("input_layernorm", "post_attention_layernorm")
+    mlp_norms = ("pre_feedforward_layernorm", "post_feedforward_layernorm")
+    block = (
+        SublayerPaths("attention", ("self_attn", *attention_norms), attention_norms, attention_norms[1], "self_attn"),
+        SublayerPaths("feed_forward", ("mlp", *mlp_norms), mlp_norms, mlp_norms[1], "mlp"),
     )
+    return replace(gemma(config), block=block)
 
 
 def gemma3(config: PreTrainedConfig) -> Family:
     """Gemma 3, the text model: queries and keys are normalised too."""
-    return replace(with_query_key_norms(gemma2(config)), embedding_scaled=True, wrapper="gemma3")
+    return replace(with_query_key_norms(gemma2(config)), wrapper="gemma3")
 
 
 def with_query_key_norms(family: Family) -> Family:
@@ -376,6 +372,7 @@ FAMILIES: dict[str, Callable[[PreTrainedConfig], Family]] = {
     "qwen2": qwen2,
     "qwen3": qwen3,
     "phi3": phi3,
+    "gemma": gemma,
     "gemma2": gemma2,
     "gemma3_text": gemma3,
     "t5": t5,

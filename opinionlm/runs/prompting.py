@@ -17,14 +17,14 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from opinionlm.adaptation.compatibility import check_length
+from opinionlm.adaptation.compatibility import check_length, check_vocabulary
 from opinionlm.adaptation.methods import count_parameters
 from opinionlm.config.config import Config
 from opinionlm.config.unread import refuse_unread
 from opinionlm.data.encoding.columns import subset
 from opinionlm.data.encoding.prompts import PromptTemplate, label_words, load_template
 from opinionlm.data.encoding.texts import evaluation_texts
-from opinionlm.data.encoding.tokenizers import load_tokenizer
+from opinionlm.data.encoding.tokenizers import entries_of_texts, load_tokenizer
 from opinionlm.data.loading import describe_platforms, load_data
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.errors import UserError
@@ -32,12 +32,7 @@ from opinionlm.evaluation.class_predictions import SplitPredictions
 from opinionlm.evaluation.entailment import entailment_id, entailment_scores
 from opinionlm.evaluation.metrics import all_scores
 from opinionlm.evaluation.predictions import Predictions
-from opinionlm.evaluation.prompt_calibration import (
-    CONTENT_FREE_TEXTS,
-    batch_prior,
-    calibrated_probabilities,
-    contextual_prior,
-)
+from opinionlm.evaluation.prompt_calibration import CONTENT_FREE_TEXTS, calibrated
 from opinionlm.models.backbones import read_model_config
 from opinionlm.models.generative import generative_class, load_generative
 from opinionlm.models.precision import torch_dtype
@@ -100,13 +95,36 @@ def open_task(config: Config) -> PromptSetting:
     """
     model_config = read_model_config(config.model)
     template = load_template(config.instruct.prompt_template)
-    data = config.data
+    check_model(config, model_config)
+    prepared = load_data(config.data)
+    words = check_data(config, template, prepared)
+    tokenizer = load_tokenizer(config.model)
+    check_vocabulary(config.model, model_config, entries_of_texts(tokenizer))
+    return PromptSetting(prepared, model_config, tokenizer, template, words)
+
+
+def check_model(config: Config, model_config: PreTrainedConfig) -> None:
+    """Whether a model can be asked, before data are read.
+
+    Raises:
+        UserError: it has no output layer of the kind that answers, or too few positions.
+    """
     if config.prompt.method == "entailment":
         entailment_id(model_config)
     else:
         generative_class(model_config)
-    check_length(config.method, model_config, data.max_length)
-    prepared = load_data(data)
+    check_length(config.method, model_config, config.data.max_length)
+
+
+def check_data(config: Config, template: PromptTemplate, prepared: PreparedDataset) -> tuple[str, ...]:
+    """Whether data can be asked about with a template; only their kind and their columns count.
+
+    Returns:
+        The labels' words; none for free answers.
+
+    Raises:
+        UserError: a task without answers in words, pairs that the template does not show, labels without words.
+    """
     refuse_unread(config, task=prepared.task)
     if prepared.task not in ("sequence", "question_answering", "summarization"):
         raise UserError(
@@ -122,15 +140,7 @@ def open_task(config: Config) -> PromptSetting:
             f"prompt_template: {template.source} shows no {{context}}, where the second text of a pair goes; write it "
             "into its prompt"
         )
-    tokenizer = load_tokenizer(config.model)
-    rows = model_config.get_text_config().vocab_size
-    if len(tokenizer) > rows:
-        raise UserError(
-            f"tokenizer_name_or_path: the tokenizer has {len(tokenizer):,} entries, the embedding of "
-            f"'{config.model.model_name_or_path}' {rows:,} rows; give the model's own tokenizer"
-        )
-    words = () if prepared.taxonomy is None else tuple(label_words(template, prepared.taxonomy))
-    return PromptSetting(prepared, model_config, tokenizer, template, words)
+    return () if prepared.taxonomy is None else tuple(label_words(template, prepared.taxonomy))
 
 
 def open_run(config: Config, setting: PromptSetting) -> PromptRun:
@@ -294,16 +304,9 @@ def entailment_predictions(
     def scores(premises: Sequence[str]) -> np.ndarray:
         return entailment_scores(model, setting.tokenizer, premises, hypotheses, data.max_length, budget)
 
-    found = scores(texts["text"])
-    match config.instruct.calibration:
-        case "none":
-            prior = None
-        case "batch":
-            prior = batch_prior(found)
-        case "contextual":
-            prior = contextual_prior(scores(CONTENT_FREE_TEXTS))
+    found = calibrated(scores(texts["text"]), config.instruct.calibration, lambda: scores(CONTENT_FREE_TEXTS))
     gold = np.asarray(texts["label"])
-    return SplitPredictions(task.taxonomy.leaves, texts["text"], gold, calibrated_probabilities(found, prior))
+    return SplitPredictions(task.taxonomy.leaves, texts["text"], gold, found)
 
 
 def describe(run: PromptRun, setting: PromptSetting) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from opinionlm.adaptation.adapt.vocabulary import build_tokenizer
 from opinionlm.config.config import Config
+from opinionlm.data.encoding.tokenizers import entries_of_texts
 from opinionlm.runs.adapt_results import save_preparation
 from opinionlm.runs.classifier_results import Training, run_numbers, save_best
 from opinionlm.runs.results import describe_run, finish_run, run_metrics
@@ -42,7 +43,7 @@ def train(config: Config) -> dict[str, Any] | None:
     # Model: seeded before the head's weights are drawn.
     run.seed()
     total_steps = run.total_steps(train_texts)
-    model = task.build_model(len(tokenizer), total_steps, len(vocabulary.sequences))
+    model = task.build_model(entries_of_texts(tokenizer), total_steps, len(vocabulary.sequences))
     choice = choose_sublayers(model, loss, train_texts, tokenizer.pad_token_id, prepared, config, run.arguments)
     run.create(prepared)
     if run.is_main:

@@ -89,7 +89,6 @@ def main(argv: list[str] | None = None) -> None:
     from opinionlm.data.accounting import warning_lines
     from opinionlm.data.preparation.pipeline import fingerprint_of, is_current, prepare
     from opinionlm.data.preparation.report import summary
-    from opinionlm.data.preparation.task_report import task_summary
 
     started = time.perf_counter()
     data_dir = Path(arguments.data_dir)
@@ -97,7 +96,7 @@ def main(argv: list[str] | None = None) -> None:
     if not unchanged:
         prepare(spec, data_dir, output_dir, arguments.num_proc, arguments.force)
     report = json.loads((output_dir / "report.json").read_text(encoding="utf-8"))
-    print(summary(report) if spec.task == "sequence" else task_summary(report))
+    print(summary(report))
     print("\n".join(warning_lines(report)), end="\n" * bool(report["warnings"]))
     if unchanged:
         print(f"\nnothing changed since {output_dir} was made, so it was left as it is (--force makes it again)")

@@ -67,7 +67,7 @@ def pretrain(config: Config) -> dict[str, Any] | None:
             print(f"{config.run_folder} is finished already; overwrite: true trains it again")
             return None
     with arguments.main_process_first(desc="data"):
-        prepared = prepare_or_load(data.dataset, Path(data.data_dir), Path(data.prepared_dir))
+        prepared = prepare_or_load(data.dataset, Path(data.data_dir), Path(data.prepared_dir), data.data_source)
         print_account(prepared.path)
     texts, held_out = training_texts(prepared, config)
     model_config = read_model_config(config.model)

@@ -12,7 +12,9 @@ models and full data, `small` fits two CPU cores, `smoke` takes minutes and is c
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from opinionlm.errors import UserError
 from opinionlm.utils.shipped import find_shipped
@@ -29,7 +31,11 @@ def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[st
         "--output_dir", type=Path, default=Path("outputs/tables"), metavar="FOLDER", help="[%(default)s]"
     )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time [1]")
-    parser.add_argument("--dry_run", action="store_true", help="show the runs and what they may cost; run nothing")
+    parser.add_argument(
+        "--dry_run",
+        action="store_true",
+        help="check every run and show its data and parameters, without a network; run nothing",
+    )
     parser.add_argument("--force", action="store_true", help="run again what is there, replacing it")
     return parser.parse_known_args(argv)
 
@@ -45,7 +51,48 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.jobs < 1:
         raise UserError(f"--jobs: {arguments.jobs} must be at least 1")
     from opinionlm.config.parser import pair_up
-    from opinionlm.experiments.data_tables import is_data_table, load_data_table, write_data_table
+    from opinionlm.experiments.data_tables import is_data_table
+    from opinionlm.utils.typed_values import read_scalar
+
+    overrides = {name: read_scalar(value) for name, value in pair_up(rest).items()}
+    if arguments.scale == "smoke" and overrides.pop("data_dir", None) is not None:
+        print("smoke runs on the bundled samples: --data_dir is not used")
+    folder = arguments.output_dir / arguments.table.stem / arguments.scale
+    make = show_data if is_data_table(arguments.table) else run_cells
+    return make(arguments, folder, overrides)
+
+
+def show_data(arguments: argparse.Namespace, folder: Path, overrides: Mapping[str, Any]) -> int:
+    """A table about data instead of runs; arguments and result as of `run_cells`."""
+    from opinionlm.experiments.data_tables import load_data_table, write_data_table
+
+    table = load_data_table(arguments.table, arguments.scale)
+    print(f"{table.title} ({table.source}), scale {table.scale}: {table.dataset}, no runs")
+    if arguments.dry_run:
+        from opinionlm.config.options import DataConfig
+        from opinionlm.data.loading import source_of
+        from opinionlm.experiments.differences import difference_line
+
+        data_dir = str(overrides.get("data_dir", DataConfig.data_dir))
+        print(f"data    {table.dataset}: {source_of(DataConfig(dataset=table.dataset, data_dir=data_dir))}")
+        print(difference_line(table.source, table.differences))
+        return 0
+    paths = write_data_table(table, folder, overrides)
+    print(paths[0].read_text(encoding="utf-8") + f"Written: {', '.join(map(str, paths))}")
+    return 0
+
+
+def run_cells(arguments: argparse.Namespace, folder: Path, overrides: Mapping[str, Any]) -> int:
+    """A table of runs.
+
+    Args:
+        arguments: of the command line.
+        folder: gets the table and its runs.
+        overrides: options for every run.
+
+    Returns:
+        0, or 1 when a run failed.
+    """
     from opinionlm.experiments.grid import load_table
     from opinionlm.experiments.grid_runner import (
         account_for_data,
@@ -56,25 +103,17 @@ def main(argv: list[str] | None = None) -> int:
         runs_of,
     )
     from opinionlm.experiments.tables import collect, markdown, write_comparisons, write_table
-    from opinionlm.utils.typed_values import read_scalar
 
-    overrides = {name: read_scalar(value) for name, value in pair_up(rest).items()}
-    if arguments.scale == "smoke" and overrides.pop("data_dir", None) is not None:
-        print("smoke runs on the bundled samples: --data_dir is not used")
-    folder = arguments.output_dir / arguments.table.stem / arguments.scale
-    if is_data_table(arguments.table):
-        data_table = load_data_table(arguments.table, arguments.scale)
-        print(f"{data_table.title} ({data_table.source}), scale {data_table.scale}: {data_table.dataset}, no runs")
-        if not arguments.dry_run:
-            paths = write_data_table(data_table, folder, overrides)
-            print(paths[0].read_text(encoding="utf-8") + f"Written: {', '.join(map(str, paths))}")
-        return 0
     table = load_table(arguments.table, arguments.scale, overrides)
     runs = runs_of(table, folder)
-    check_options(runs, arguments.table)
+    configs = check_options(runs, arguments.table)
     require_same_options(runs, arguments.force)
     print(plan_text(table, runs, arguments.jobs), flush=True)
     if arguments.dry_run:
+        # Loaded late: it builds models.
+        from opinionlm.experiments.dry_run import dry_run_text
+
+        print(dry_run_text(table, configs, arguments.table))
         return 0
     from opinionlm.experiments.table_figures import write_figures
 

@@ -19,7 +19,7 @@ from opinionlm.training.engines import Engine
 from opinionlm.training.fsdp import gather_weights
 from opinionlm.training.loop import TrainingLoop
 from opinionlm.training.losses.base import ExampleLoss
-from opinionlm.training.losses.deferred_weighting import loss_callbacks
+from opinionlm.training.losses.imbalance import loss_callbacks
 from opinionlm.training.losses.rdrop import require_dropout
 from opinionlm.training.prefix_cache_building import FrozenPrefix
 from opinionlm.training.trainer import OpinionTrainer

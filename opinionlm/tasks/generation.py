@@ -25,12 +25,7 @@ from opinionlm.evaluation.generation_metrics import perplexity, rouge_scores, sq
 from opinionlm.evaluation.label_scoring import score_labels, scored_ids
 from opinionlm.evaluation.metrics import all_scores
 from opinionlm.evaluation.predictions import Predictions
-from opinionlm.evaluation.prompt_calibration import (
-    CONTENT_FREE_TEXTS,
-    batch_prior,
-    calibrated_probabilities,
-    contextual_prior,
-)
+from opinionlm.evaluation.prompt_calibration import CONTENT_FREE_TEXTS, calibrated
 from opinionlm.evaluation.written_predictions import FreeAnswers, WrittenLabels
 from opinionlm.models.backbones import read_model_config
 from opinionlm.models.generative import generative_class
@@ -80,15 +75,49 @@ def answer_task(prepared: PreparedDataset, config: Config) -> GenerationTask:
     """
     model_config = read_model_config(config.model)
     generative_class(model_config)
+    check_answers(prepared, config)
+    template = load_template(config.instruct.prompt_template)
+    encoder = prompt_encoder(prepared, config, template, load_tokenizer(config.model), model_config)
+    return GenerationTask(prepared, config, encoder)
+
+
+def check_answers(prepared: PreparedDataset, config: Config) -> None:
+    """Whether the answers of a data set are of a kind that can be learned, and read as the options say.
+
+    Raises:
+        UserError: a task whose answers are no text, or an option that is for another task.
+    """
     refuse_unread(config, task=prepared.task)
     if prepared.task not in TASKS_OF["train_instruct"]:
         raise UserError(
             f"dataset: task {prepared.task!r} has no answers in words; train_classifier.py takes it, "
             f"train_instruct.py takes {', '.join(TASKS_OF['train_instruct'])}"
         )
-    template = load_template(config.instruct.prompt_template)
-    encoder = prompt_encoder(prepared, config, template, load_tokenizer(config.model), model_config)
-    return GenerationTask(prepared, config, encoder)
+    check_decode(prepared, config)
+
+
+def check_decode(prepared: PreparedDataset, config: Config) -> None:
+    """Whether there are labels to score.
+
+    Raises:
+        UserError: free answers cannot be scored as labels.
+    """
+    if prepared.taxonomy is None and config.instruct.decode == "score":
+        raise UserError(
+            f"decode: 'score' needs a closed set of labels, and task {prepared.task} has free answers; set "
+            "decode: generate"
+        )
+
+
+def answer_metric_names(prepared: PreparedDataset, config: Config) -> tuple[str, ...]:
+    """Every score of a validation split while a language model learns to answer."""
+    if prepared.task != "sequence":
+        return SCORES[prepared.task]
+    names = SequenceTask(prepared, config).metric_names()
+    if config.instruct.decode == "score":
+        return names
+    # Written answers have no probabilities, and need not be labels.
+    return (*(name for name in names if name not in ("ece", "brier")), "invalid_rate")
 
 
 class GenerationTask(Task[Predictions]):
@@ -119,11 +148,7 @@ class GenerationTask(Task[Predictions]):
         budget: int = TOKEN_BUDGET,
     ) -> None:
         super().__init__(prepared, config)
-        if not encoder.words and config.instruct.decode == "score":
-            raise UserError(
-                f"decode: 'score' needs a closed set of labels, and task {prepared.task} has free answers; set "
-                "decode: generate"
-            )
+        check_decode(prepared, config)
         self.options = config.instruct
         self.encoder = encoder
         self.examples = examples
@@ -167,13 +192,7 @@ class GenerationTask(Task[Predictions]):
 
     def metric_names(self) -> tuple[str, ...]:
         """See `Task.metric_names`."""
-        if self.prepared.task != "sequence":
-            return super().metric_names()
-        names = self.labels_task.metric_names()
-        if self.scores_labels:
-            return names
-        # Written answers have no probabilities, and need not be labels.
-        return (*(name for name in names if name not in ("ece", "brier")), "invalid_rate")
+        return answer_metric_names(self.prepared, self.config)
 
     # Prompts and answers
 
@@ -221,14 +240,8 @@ class GenerationTask(Task[Predictions]):
     def probabilities(self, predictions: Sequence[np.ndarray]) -> np.ndarray:
         """Label probabilities ``(rows, labels)`` from label scores, those of `prompts` included; not tempered."""
         scores = np.stack(predictions)
-        match self.options.calibration:
-            case "none":
-                return calibrated_probabilities(scores)
-            case "batch":
-                return calibrated_probabilities(scores, batch_prior(scores))
-            case "contextual":
-                extra = len(CONTENT_FREE_TEXTS)
-                return calibrated_probabilities(scores[:-extra], contextual_prior(scores[-extra:]))
+        rows = len(scores) - (len(CONTENT_FREE_TEXTS) if self.options.calibration == "contextual" else 0)
+        return calibrated(scores[:rows], self.options.calibration, lambda: scores[rows:])
 
     def likelihoods(self, predictions: Sequence[np.ndarray]) -> np.ndarray:
         """Log-probabilities ``(rows, labels)`` of label scores: the logits that a temperature divides."""
@@ -365,8 +378,5 @@ def free_answers(texts: Dataset, predictions: FreeAnswers) -> Iterator[list[str]
 def written_labels(taxonomy: Taxonomy, texts: Dataset, predictions: WrittenLabels) -> Iterator[list[str]]:
     """One row per text whose label was written; without a valid one label and levels are blank."""
     for row, leaf, answer in zip(texts, predictions.predicted.tolist(), predictions.answers, strict=True):
-        levels = range(1, taxonomy.depth + 1)
-        names = [""] * (1 + taxonomy.depth)
-        if leaf != INVALID:
-            names = [taxonomy.leaves[leaf], *(taxonomy.label_at(leaf, level) for level in levels)]
+        names = [""] * (1 + taxonomy.depth) if leaf == INVALID else taxonomy.names_of(leaf)
         yield [row["id"], row["platform"], row["text"], taxonomy.leaves[row["label"]], *names, answer]

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from opinionlm.config.task_checks import TREE_LOSSES
 from opinionlm.config.unread import ADJUSTING_LOSSES
-from opinionlm.data.encoding.augmentation import copies_per_label, with_copies
+from opinionlm.data.encoding.augmentation import copies_per_label, oversampled, with_copies
 from opinionlm.data.encoding.columns import numbers_of
 from opinionlm.data.encoding.platform_prefix import platforms_of, with_platforms
 from opinionlm.data.encoding.soft_labels import mixed_targets, read_soft_labels
@@ -98,9 +98,11 @@ class SequenceTask(ClassTask[SplitPredictions]):
         return super().encode(tokenizer)
 
     def training_texts(self) -> Dataset:
-        """The rows that training reads, with perturbed copies of those of rare labels where they are asked for."""
-        texts, share = super().training_texts(), self.config.robust.augment_rare
-        return with_copies(texts, share, self.config.training.seed) if share > 0 else texts
+        """The rows that training reads; those of rare labels again, and perturbed copies, where they are asked for."""
+        texts, robust, seed = super().training_texts(), self.config.robust, self.config.training.seed
+        if robust.oversample_to is not None:
+            texts = oversampled(texts, robust.oversample_to, seed)
+        return with_copies(texts, robust.augment_rare, seed) if robust.augment_rare > 0 else texts
 
     def encode_texts(self, texts: Dataset, tokenizer: PreTrainedTokenizerBase, identity: str) -> Dataset:
         """See `Task.encode_texts`."""

@@ -161,20 +161,6 @@ class InstructTrainer(OpinionTrainer):
         found = supervised_logits(model, self.model, texts, inputs["labels"])
         return self.loss(found.logits, found.targets, found.rows, inputs["weights"])
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, torch.Tensor],
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """This batch's share of the step's weighted mean; see `OpinionTrainer.compute_loss`."""
-        normaliser = self.batch_weight(inputs) if num_items_in_batch is None else num_items_in_batch
-        processes = 1 if num_items_in_batch is None else self.args.world_size
-        loss = self.weighted_sum(model, inputs) / normaliser * processes
-        extra = None if self.auxiliary_loss is None else self.auxiliary_loss()
-        return loss if extra is None else loss + extra / self.passes_of_step
-
     def evaluate(
         self,
         eval_dataset: InstructSplit | None = None,

@@ -153,16 +153,9 @@ class TextTrainer(OpinionTrainer):
         """Number of labelled tokens, a float32 scalar."""
         return (batch["labels"] != IGNORED).sum().float()
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, torch.Tensor],
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """This batch's share of the step's mean; see `OpinionTrainer.compute_loss`."""
-        total, _ = summed_loss(model, self.model, inputs, self.masks)
-        return total / num_items_in_batch * self.args.world_size
+    def weighted_sum(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Sum over a batch's labelled tokens of their losses, a float32 scalar."""
+        return summed_loss(model, self.model, inputs, self.masks)[0]
 
 
 def text_trainer(

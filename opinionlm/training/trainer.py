@@ -238,33 +238,38 @@ class OpinionTrainer(Trainer):
         """
         return self.loss.example_weights(batch["labels"]).sum()
 
+    def weighted_sum(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Sum over a batch's items of weight times loss, a float32 scalar.
+
+        Args:
+            model: the model, possibly wrapped for distribution.
+            inputs: a batch with ``labels``.
+        """
+        labels = inputs.pop("labels")
+        return batch_sum(model, inputs, labels, self.loss, self.rdrop_alpha if model.training else 0.0)[0]
+
     def compute_loss(
         self,
         model: nn.Module,
         inputs: dict[str, torch.Tensor],
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | None = None,
-    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
+    ) -> torch.Tensor:
         """This batch's share of the step's weighted mean.
 
         Args:
-            model: the classifier, possibly wrapped for distribution.
+            model: the model, possibly wrapped for distribution.
             inputs: a batch with ``labels``.
-            return_outputs: also return the model's outputs.
+            return_outputs: not asked for, since `prediction_step` and `evaluate` are our own.
             num_items_in_batch: sum of the example weights of the whole step, from `get_batch_samples`.
         """
         normaliser = self.batch_weight(inputs) if num_items_in_batch is None else num_items_in_batch
-        labels = inputs.pop("labels")
-        alpha = self.rdrop_alpha if model.training else 0.0
-        weighted_sum, outputs = batch_sum(model, inputs, labels, self.loss, alpha)
         # Distributed training averages the gradients over the processes; the share is one of a sum.
         processes = 1 if num_items_in_batch is None else self.args.world_size
-        loss = weighted_sum / normaliser * processes
+        loss = self.weighted_sum(model, inputs) / normaliser * processes
         extra = None if self.auxiliary_loss is None else self.auxiliary_loss()
-        if extra is not None:
-            # Once per step, whatever the accumulation.
-            loss = loss + extra / self.passes_of_step
-        return (loss, outputs) if return_outputs else loss
+        # Once per step, whatever the accumulation.
+        return loss if extra is None else loss + extra / self.passes_of_step
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Trainer's, with the means of `Counters` as training losses.

@@ -37,6 +37,12 @@ def test_exact_trainable_sets(family: str) -> None:
     assert not names_of(model, anatomy.embedding) & trainable(model)
 
 
+def test_lisa_may_leave_the_embedding_alone() -> None:
+    model = tiny_classifier("bert")
+    apply_adaptation(model, MethodConfig(adaptation="lisa", lisa_embedding=False))
+    assert trainable(model) == names_of(model, model.head, *anatomy_of(model.backbone).blocks)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_trainable_parameter_gets_a_gradient(family: str) -> None:
     # A trainable parameter without gradient stops distributed training (and hides a wrong set).

@@ -29,9 +29,9 @@ from opinionlm.config.optimization import (
 from opinionlm.config.options import TrackingConfig, TrainingConfig
 from opinionlm.config.parser import all_options, parse_config
 from opinionlm.config.trainer_arguments import FIXED, HONOURED, OLD_NAMES, OWN_FIELDS, REFUSED, TRAINER_FIELDS
-from opinionlm.config.trainer_reference import page
 from opinionlm.errors import UserError
 from opinionlm.training.arguments import choose_by, training_arguments
+from tools.trainer_reference import page
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTALLED = {field.name: field for field in fields(TrainingArguments)}
@@ -371,6 +371,4 @@ def test_a_schedule_that_follows_a_score_follows_its_direction(tmp_path) -> None
 
 
 def test_the_page_is_written_from_the_tables() -> None:
-    assert (ROOT / "docs" / "trainer_arguments.md").read_text() == page(), (
-        "python -m opinionlm.config.trainer_reference"
-    )
+    assert (ROOT / "docs" / "trainer_arguments.md").read_text() == page(), "python -m tools.trainer_reference"

@@ -15,13 +15,13 @@ from opinionlm.adaptation.adapt.mining import training_token_ids
 from opinionlm.config.conditions import Presence
 from opinionlm.config.config import GROUPS, Config, declared, default_of, scripts_of
 from opinionlm.config.options import WITH_WARMUP
-from opinionlm.config.options_table import table
 from opinionlm.config.parser import annotations_of, parse_config
 from opinionlm.config.unread import refuse_unread, unread_options
 from opinionlm.errors import UserError
 from opinionlm.experiments.grid import load_table
 from opinionlm.experiments.grid_runner import check_options, plan_text, runs_of
 from opinionlm.runs.folder import create_run, is_finished
+from tools.options_table import table
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKENS, PAIRS = "configs/datasets/sample_token.yaml", "configs/datasets/sample_similarity.yaml"
@@ -332,6 +332,4 @@ def test_what_no_cell_reads_is_refused(changes, overrides, message, tmp_path, mo
 
 
 def test_the_page_of_options_is_up_to_date() -> None:
-    assert (ROOT / "docs" / "options.md").read_text() == table(), (
-        "python -m opinionlm.config.options_table > docs/options.md"
-    )
+    assert (ROOT / "docs" / "options.md").read_text() == table(), "python -m tools.options_table > docs/options.md"

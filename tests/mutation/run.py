@@ -64,7 +64,7 @@ SUBJECTS = {
         "data/preparation/splits.py",
         "data/preparation/split_files.py",
         "data/preparation/folds.py",
-        "data/preparation/balance.py",
+        "data/preparation/split_assignment.py",
         "training/splits.py",
     ],
     "cleaning": [

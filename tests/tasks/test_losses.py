@@ -24,7 +24,7 @@ from opinionlm.training.losses import base as losses
 from opinionlm.training.losses import hierarchical as tree_losses
 from opinionlm.training.losses import imbalance
 from opinionlm.training.losses.base import split_loss
-from opinionlm.training.losses.deferred_weighting import DeferredWeighting, loss_callbacks
+from opinionlm.training.losses.imbalance import DeferredWeighting, loss_callbacks
 from opinionlm.training.splits import Split
 from tests.saved_classifier import LEAVES, TREE
 from tests.tiny import tiny_classifier

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opinionlm.errors import UserError
-from opinionlm.training.losses.chunked import chunked_cross_entropy
 from tools.gemma3_mini import __main__ as pretrain_miniature
 from tools.gemma3_mini import card as miniature_card
+from tools.gemma3_mini.chunked import chunked_cross_entropy
 from tools.gemma3_mini.corpus import SOURCES, clean, detokenise, load_corpus
 from tools.gemma3_mini.tokenizer import train_tokenizer
 from tools.gemma3_mini.training import document_losses, encode, learning_rate_at, pack

@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy, dropout
 from tqdm import tqdm
 
 from opinionlm.errors import UserError
-from opinionlm.training.losses.chunked import chunked_cross_entropy
+from tools.gemma3_mini.chunked import chunked_cross_entropy
 
 if TYPE_CHECKING:
     from transformers import Gemma3ForCausalLM, PreTrainedTokenizerBase

@@ -1,4 +1,4 @@
-"""Perturbed copies of the texts of rare labels, for training only (after EDA, Wei and Zou 2019, no thesaurus).
+"""More rows of rare labels, for training only: the same again, or perturbed (EDA, Wei and Zou 2019, no thesaurus).
 
 Own code: a copy changes a tenth of a text's words by one of three operations, for which no dependency is worth it.
 """
@@ -56,6 +56,24 @@ def with_copies(texts: Dataset, share: float, seed: int) -> Dataset:
         return texts
     columns = texts.select(chosen).to_dict() | {"id": ids, "text": copies}
     return concatenate_datasets([texts, Dataset.from_dict(columns, features=texts.features)])
+
+
+def oversampled(texts: Dataset, least: int, seed: int) -> Dataset:
+    """Training rows, and behind them rows of rare labels again until each label has ``least`` (AdaPT, section 8.1).
+
+    The rows of a label are taken in turn, in an order drawn with the seed.
+
+    Args:
+        texts: the training split, with ``label``.
+        least: rows that every label shall have.
+        seed: of the run.
+    """
+    labels = np.asarray(texts["label"])
+    rows = [np.arange(len(labels))]
+    for label, count in sorted(Counter(labels.tolist()).items()):
+        order = np.random.default_rng([seed, label]).permutation(np.flatnonzero(labels == label))
+        rows.append(np.resize(order, max(least - count, 0)))
+    return texts.select(np.concatenate(rows))
 
 
 def copies_per_label(ids: Sequence[str], labels: Sequence[int]) -> Counter[int]:

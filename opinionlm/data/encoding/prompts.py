@@ -41,11 +41,6 @@ class Example:
     answer: str
     context: str = ""
 
-    def marked(self, free_answer: bool) -> Example:
-        """With marks around what comes from data; the words of a label are the template's own."""
-        answer = from_data(self.answer) if free_answer else self.answer
-        return Example(from_data(self.text), answer, from_data(self.context))
-
 
 @dataclass(frozen=True)
 class PromptTemplate:

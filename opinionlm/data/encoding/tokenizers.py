@@ -45,6 +45,23 @@ def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def entries_of_texts(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Entries of a tokenizer up to the last one that an encoded text can hold; the embedding needs a row for each.
+
+    Gemma 3's tokenizer of 262,145 entries ends with one that stands for an image, for which its text models of 262,144
+    rows have none (transformers #37011). No text becomes it, since texts are never read for special tokens.
+    """
+    added = tokenizer.added_tokens_decoder
+    used = {
+        *(tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id, tokenizer.pad_token_id),
+        *(tokenizer.sep_token_id, tokenizer.cls_token_id, tokenizer.mask_token_id),
+    }
+    last = len(tokenizer) - 1
+    while last in added and added[last].special and last not in used:
+        last -= 1
+    return last + 1
+
+
 def separate_pairs(tokenizer: PreTrainedTokenizerBase) -> None:
     """Have a tokenizer put its end token between the texts of a pair, where it would let them run together.
 

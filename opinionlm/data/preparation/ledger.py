@@ -11,10 +11,34 @@ import numpy as np
 
 from opinionlm.data.cleaning import text_steps
 from opinionlm.data.preparation.clean_rows import Cleaned
-from opinionlm.data.preparation.rows import LABEL_REASONS, NULL_REASONS, READER_REASONS, RejectWriter, Source, Table
-from opinionlm.data.spec import DatasetSpec
+from opinionlm.data.preparation.sources import RejectWriter, Source
+from opinionlm.data.spec import SPLITS, DatasetSpec
 
 CONFLICT_EXAMPLES = 20
+# Why a record is rejected while it is read: as a record, by its labels, tags or score, for want of a text.
+READER_REASONS = (
+    "bad_quoting",
+    "too_many_fields",
+    "too_few_fields",
+    "oversized_record",
+    "invalid_json",
+    "missing_field",
+    "not_text",
+    "bad_time",
+)
+PARSING_REASONS = (
+    "missing_label",
+    "unknown_code",
+    "ambiguous_label",
+    "several_labels",
+    "incomplete_label",
+    "contradictory_label",
+    "unequal_lists",
+    "bad_tag",
+    "bad_score",
+    "score_out_of_range",
+)
+BLANK_REASONS = ("empty_text", "no_tokens", "no_answer")
 # One sentence per reason code, for people; `detail` in rejects.csv adds what is particular to a record.
 EXPLANATIONS = {
     "bad_quoting": "quotes open and do not close, or close in the middle of a field",
@@ -68,7 +92,23 @@ class LedgerStep:
     relabelled: int = 0
 
 
-READING_STEPS = (("reading", READER_REASONS), ("label tree", LABEL_REASONS), ("null texts", NULL_REASONS))
+@dataclass
+class Table:
+    """Numbers per readable row, of shape (rows,), in the order of the sources; `platform` indexes `platforms`.
+
+    ``label`` is a class or an outcome: what copies of a row have to agree in. ``time`` holds seconds since 1970 in
+    UTC; None where the data do not say when posts were written. ``group`` is equal for rows that have to stay
+    together; empty where nothing has to.
+    """
+
+    source: np.ndarray
+    line: np.ndarray
+    number: np.ndarray
+    label: np.ndarray
+    platform: np.ndarray
+    platforms: list[str]
+    time: np.ndarray | None
+    group: np.ndarray
 
 
 class Ledger:
@@ -76,7 +116,8 @@ class Ledger:
 
     Attributes:
         kept: (rows,) of bool.
-        label: (rows,) class ids, as relabelled so far.
+        label: (rows,) classes or outcomes, as relabelled so far.
+        names: what they stand for.
         steps: what was done, in order.
         warnings: for the user.
     """
@@ -87,13 +128,12 @@ class Ledger:
         sources: list[Source],
         table: Table,
         findings: Cleaned,
-        reading_steps: Sequence[tuple[str, Sequence[str]]] = READING_STEPS,
+        names: Sequence[str],
     ) -> None:
-        """Start with everything that could be read; `reading_steps` sort the reasons of what could not."""
-        self.spec, self.sources, self.table, self.findings = spec, sources, table, findings
+        """Start with everything that could be read; `names` are what the labels of the table stand for."""
+        self.spec, self.sources, self.table, self.findings, self.names = spec, sources, table, findings, names
         self.kept = np.ones(len(table.label), dtype=bool)
         self.label = table.label.copy()
-        self.text_steps = [name for name, _ in text_steps(spec.cleaning)]
         self.steps: list[LedgerStep] = []
         self.warnings: list[str] = []
         self.conflicts: dict[bytes, dict[str, Any]] = {}
@@ -102,7 +142,8 @@ class Ledger:
         self._partner = np.full(len(table.label), -1, dtype=np.int64)
         rejected: Counter[str] = sum((source.rejected for source in sources), Counter())
         rows = sum(source.records for source in sources)
-        for name, codes in reading_steps:
+        parsing = f"task {spec.task}" if spec.labels is None else "label tree"
+        for name, codes in (("reading", READER_REASONS), (parsing, PARSING_REASONS), ("null texts", BLANK_REASONS)):
             removed = {code: rejected[code] for code in codes if rejected[code]}
             self.steps.append(LedgerStep(name, rows, rows - sum(removed.values()), removed))
             rows -= sum(removed.values())
@@ -125,10 +166,12 @@ class Ledger:
         """How many of some rows, given as a mask, went for which reason."""
         return Counter(self._reasons[number] for number in self._reason[rows & ~self.kept])
 
-    def note_changed(self, step: str, changed: np.ndarray) -> None:
-        """Record how many of the kept posts a text step changed."""
+    def note_text_steps(self) -> None:
+        """Record how many of the kept rows each text step changed."""
         rows = int(self.kept.sum())
-        self.steps.append(LedgerStep(step, rows, rows, changed=int(changed[self.kept].sum())))
+        for bit, (name, _) in enumerate(text_steps(self.spec.cleaning)):
+            changed = (self.findings.changed >> bit) & 1
+            self.steps.append(LedgerStep(name, rows, rows, changed=int(changed[self.kept].sum())))
 
     def relabel(self, reason: str, mask: np.ndarray, label: int | None) -> None:
         """Give the rows under the mask another label."""
@@ -145,15 +188,13 @@ class Ledger:
         detail = EXPLANATIONS[reason]
         partner = self._partner[row]
         if partner >= 0:
-            where = f"{self.sources[self.table.source[partner]].name}:{self.table.line[partner]}"
-            detail += f": see {where}{self.describe(partner)}"
+            detail += f": see {self.sources[self.table.source[partner]].name}:{self.table.line[partner]}"
+            name = self.names[self.label[partner]]
+            says = "which says" if self.spec.labels is None else "labelled"
+            detail += f", {says} {name}" if name else ""
         if reason.startswith("conflicting"):
             self._note_conflict(row, text)
         return reason, detail
-
-    def describe(self, row: int) -> str:
-        """What a row says that another one may contradict, as the end of a sentence."""
-        return f", labelled {self.label_name(row)}"
 
     def write_reject(self, row: int, raw: str, rejects: RejectWriter) -> None:
         """Write a row that went into ``rejects.csv``, with what it looked like."""
@@ -161,14 +202,14 @@ class Ledger:
         line, number = int(self.table.line[row]), int(self.table.number[row])
         rejects.write(self.sources[self.table.source[row]], line, number, reason, detail, raw)
 
-    def label_name(self, row: int) -> str:
-        """The label of a row."""
-        assert self.spec.labels is not None
-        return self.spec.labels.leaves[self.label[row]]
-
     def _note_conflict(self, row: int, text: str) -> None:
         key = self.findings.digest[row]
         if key in self.conflicts or len(self.conflicts) < CONFLICT_EXAMPLES:
             entry = self.conflicts.setdefault(key, {"text": text[:200], "labels": {}})
-            label = self.label_name(row)
+            label = self.names[self.label[row]]
             entry["labels"][label] = entry["labels"].get(label, 0) + 1
+
+
+def split_numbers(sources: list[Source], table: Table) -> np.ndarray:
+    """(rows,) the split each row comes with: 0 train, 1 validation, 2 test; all 0 where the sources have none."""
+    return np.array([SPLITS.index(source.split or "train") for source in sources], dtype=np.int8)[table.source]

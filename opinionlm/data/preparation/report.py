@@ -17,42 +17,38 @@ from opinionlm.data.preparation.ledger import EXPLANATIONS, Ledger
 from opinionlm.data.spec import SPLITS
 from opinionlm.errors import UserError
 from opinionlm.utils.figure_text import make_readable
-from opinionlm.utils.markdown import cell, table
+from opinionlm.utils.markdown import cell, pipe_table
+
+# Title → row → split → number.
+Statistics = dict[str, dict[str, dict[str, float]]]
 
 
-def write_report(folder: Path, ledger: Ledger, splits: np.ndarray, fingerprint: str) -> None:
+def write_report(folder: Path, ledger: Ledger, statistics: dict[str, Any], fingerprint: str) -> None:
     """Write report.json, report.md and token_lengths.png.
+
+    Args:
+        folder: to write to.
+        ledger: after the last step.
+        statistics: what the report says of the rows of this task: ``classes``, or ``statistics`` and ``details``.
+        fingerprint: of the data set.
 
     Raises:
         UserError: the counts do not add up, which would be an error of ours and must never pass in silence.
     """
-    report = build_report(ledger, splits, fingerprint)
-    save_report(folder, ledger, report, render_report(report))
-
-
-def save_report(folder: Path, ledger: Ledger, report: dict[str, Any], markdown: str) -> None:
-    """Write a report in both forms and the figure; the errors are those of `write_report`."""
+    report = build_report(ledger, fingerprint) | statistics
+    report |= {"conflicts": list(ledger.conflicts.values()), "warnings": ledger.warnings}
     totals = report["totals"]
     if totals["in"] != totals["kept"] + totals["rejected"] or any(
         source["records"] != source["kept"] + sum(source["rejected"].values()) for source in report["files"]
     ):
         raise UserError(f"{ledger.spec.source}: the counts do not add up ({totals}); please report this as a bug")
     (folder / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (folder / "report.md").write_text(markdown, encoding="utf-8")
+    (folder / "report.md").write_text(render_report(report), encoding="utf-8")
     draw_token_lengths(folder / "token_lengths.png", _tokens_by_platform(ledger))
 
 
-def build_report(ledger: Ledger, splits: np.ndarray, fingerprint: str) -> dict[str, Any]:
-    """Everything worth knowing about a prepared data set, as plain values."""
-    return common_report(ledger, fingerprint) | {
-        "classes": _class_counts(ledger, splits),
-        "conflicts": list(ledger.conflicts.values()),
-        "warnings": ledger.warnings,
-    }
-
-
-def common_report(ledger: Ledger, fingerprint: str) -> dict[str, Any]:
-    """What a report of any task holds: files, steps, reasons, lengths."""
+def build_report(ledger: Ledger, fingerprint: str) -> dict[str, Any]:
+    """What a report of any task holds, as plain values: files, steps, reasons, lengths."""
     spec, table, kept = ledger.spec, ledger.table, ledger.kept
     files = [
         {
@@ -105,42 +101,48 @@ def token_statistics(tokens: np.ndarray) -> dict[str, float]:
     }
 
 
-def _class_counts(ledger: Ledger, splits: np.ndarray) -> dict[str, dict[str, dict[str, dict[str, int]]]]:
-    """Platform → split → level → label → posts; the platform ``all`` sums up."""
-    taxonomy, counts = ledger.spec.labels, {}
-    masks = {name or "all": ledger.table.platform == index for index, name in enumerate(ledger.table.platforms)}
-    for platform, mask in (masks | {"all": np.ones_like(ledger.kept)}).items():
-        counts[platform] = {}
-        for number, split in enumerate(SPLITS):
-            leaves = np.bincount(ledger.label[ledger.kept & mask & (splits == number)], minlength=len(taxonomy.leaves))
-            levels = {"label": dict(zip(taxonomy.leaves, leaves.tolist(), strict=True))}
-            for level in range(1, taxonomy.depth + 1):
-                names, places = taxonomy.level_labels(level), np.array(taxonomy.leaf_to_level(level))
-                levels[f"level{level}"] = {n: int(leaves[places == i].sum()) for i, n in enumerate(names)}
-            counts[platform][split] = levels
-    return counts
+def _table(columns: list[str], rows: list[list[Any]]) -> list[str]:
+    return pipe_table(columns, rows, cell)
 
 
 def render_report(report: dict[str, Any]) -> str:
     """The report as Markdown."""
-    lines = [*render_steps(report), "", "## Classes", ""]
-    for platform, splits in report["classes"].items():
+    lines = render_steps(report)
+    if "classes" in report:
+        lines += render_classes(report["classes"])
+    else:
+        lines += render_statistics(report["details"], report["statistics"])
+    if report["conflicts"]:
+        rows = [[conflict["text"], _pairs(conflict["labels"])] for conflict in report["conflicts"]]
+        lines += ["", "## Examples of contradictory labels", ""]
+        lines += _table(["text", "labels of the copies that went"], rows)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def render_classes(classes: dict[str, Any]) -> list[str]:
+    """Posts of every label by platform and split, as Markdown lines."""
+    lines = ["", "## Classes"]
+    for platform, splits in classes.items():
         levels = next(iter(splits.values()))
         rows = [
             [level, label, *(splits[split][level][label] for split in SPLITS)]
             for level in levels
             for label in levels[level]
         ]
-        lines += [f"### {cell(platform)}", "", *table(["level", "label", *SPLITS], rows), ""]
-    return "\n".join(lines + render_conflicts(report)).rstrip() + "\n"
+        lines += ["", f"### {cell(platform)}", "", *_table(["level", "label", *SPLITS], rows)]
+    return lines
 
 
-def render_conflicts(report: dict[str, Any]) -> list[str]:
-    """The section with examples of contradictions, as Markdown lines."""
-    if not report["conflicts"]:
-        return []
-    rows = [[conflict["text"], _pairs(conflict["labels"])] for conflict in report["conflicts"]]
-    return ["## Examples of contradictory labels", "", *table(["text", "labels of the copies that went"], rows)]
+def render_statistics(details: dict[str, dict[str, int]], statistics: Statistics) -> list[str]:
+    """What was found on the way, and the tables of a task without classes, as Markdown lines."""
+    lines: list[str] = []
+    if notes := sorted({name for found in details.values() for name in found}):
+        lines += ["", "## What was found on the way", ""]
+        lines += _table(["file", *notes], [[f, *(d.get(n, 0) for n in notes)] for f, d in details.items()])
+    for title, rows in statistics.items():
+        lines += ["", f"## {title[0].upper()}{title[1:]}", ""]
+        lines += _table(["", *SPLITS], [[name, *(values[split] for split in SPLITS)] for name, values in rows.items()])
+    return lines
 
 
 def render_steps(report: dict[str, Any]) -> list[str]:
@@ -150,7 +152,7 @@ def render_steps(report: dict[str, Any]) -> list[str]:
     lines += [f"{totals['in']:,} records in = {totals['kept']:,} kept + {totals['rejected']:,} rejected.", ""]
     lines += [f"- warning: {warning}" for warning in report["warnings"]] + [""] * bool(report["warnings"])
     lines += ["## Every step", ""]
-    lines += table(
+    lines += _table(
         ["step", "in", "changed", "relabelled", "removed", "out", "reasons"],
         [
             [
@@ -166,7 +168,7 @@ def render_steps(report: dict[str, Any]) -> list[str]:
         ],
     )
     lines += ["", "## Every file", ""]
-    lines += table(
+    lines += _table(
         ["file", "records", "kept", "rejected", "blank lines", "undecodable", "columns not used"],
         [
             [
@@ -182,7 +184,7 @@ def render_steps(report: dict[str, Any]) -> list[str]:
         ],
     )
     lines += ["", "## Rejected by reason", "", "All of them are in `rejects.csv`.", ""]
-    lines += table(
+    lines += _table(
         ["reason", "meaning", *(f["path"].rsplit("/")[-1] for f in report["files"]), "total"],
         [
             [reason, EXPLANATIONS[reason], *(f["rejected"].get(reason, 0) for f in report["files"]), total]
@@ -191,21 +193,26 @@ def render_steps(report: dict[str, Any]) -> list[str]:
     )
     lines += ["", "## Length in tokens", "", f"Of the cleaned posts, by `{report['tokenizer']}`.", ""]
     names = ["count", "mean", "std", "min", "25%", "50%", "75%", "max"]
-    lines += table(["platform", *names], [[p, *(s[n] for n in names)] for p, s in report["tokens"].items()])
+    lines += _table(["platform", *names], [[p, *(s[n] for n in names)] for p, s in report["tokens"].items()])
     return [*lines, "", "![Histogram of lengths per platform](token_lengths.png)"]
 
 
 def summary(report: dict[str, Any]) -> str:
     """The few lines that `preprocess.py` ends with."""
-    classes = report["classes"]["all"]
+    tables: Statistics = report["statistics"] if "statistics" in report else {"label": _label_totals(report)}
     lines = rejected_lines(report)
-    labels = list(classes["train"]["label"])
-    width = max(len(label) for label in [*labels, "total"])
-    lines += ["", f"{'label':<{width}} " + "".join(f"{split:>12}" for split in SPLITS)]
-    for label in labels:
-        lines.append(f"{label:<{width}} " + "".join(f"{classes[split]['label'][label]:>12,}" for split in SPLITS))
-    lines.append(f"{'total':<{width}} " + "".join(f"{sum(classes[split]['label'].values()):>12,}" for split in SPLITS))
+    for title, rows in tables.items():
+        width = max(len(name) for name in [*rows, title])
+        lines += ["", f"{title:<{width}} " + "".join(f"{split:>12}" for split in SPLITS)]
+        lines += [f"{name:<{width}} " + "".join(f"{v[s]:>12,}" for s in SPLITS) for name, v in rows.items()]
     return "\n".join(lines)
+
+
+def _label_totals(report: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Posts of every label in every split, and of all labels together."""
+    counts = {split: levels["label"] for split, levels in report["classes"]["all"].items()}
+    rows = {label: {split: counts[split][label] for split in SPLITS} for label in counts["train"]}
+    return rows | {"total": {split: sum(counts[split].values()) for split in SPLITS}}
 
 
 def rejected_lines(report: dict[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,3 +54,11 @@ class SplitFiles:
         for path in self._paths.values():
             path.unlink()
         return counts
+
+
+def stored_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """The batches of an Arrow file, one after the other, memory-mapped."""
+    with pa.memory_map(str(path)) as source:
+        file = pa.ipc.open_file(source)
+        for index in range(file.num_record_batches):
+            yield file.get_batch(index)

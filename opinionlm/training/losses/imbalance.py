@@ -7,14 +7,17 @@ a larger margin (LDAM), look away from what is easy (focal), or count examples b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from opinionlm.config.config import Config
 from opinionlm.config.method_options import MethodConfig
-from opinionlm.training.losses.base import WeightedCrossEntropy, inverse_frequency_weights
+from opinionlm.training.losses.base import ExampleLoss, WeightedCrossEntropy, inverse_frequency_weights
 
 WeightKind = Literal["none", "inverse_frequency", "effective_number"]
 
@@ -161,3 +164,39 @@ class MarginLoss(WeightedCrossEntropy):
         own = nn.functional.one_hot(labels.clamp(min=0), logits.shape[-1])
         shifted = logits.float() - own * self.margins.to(logits.device)
         return super().example_losses(self.scale * shifted, labels)
+
+
+class DeferredWeighting(TrainerCallback):
+    """Lets class weights count from a share of training on (LDAM-DRW, Cao et al. 2019, section 3.3).
+
+    It acts between optimizer steps, so that the denominator of a step's weighted mean and its losses always have the
+    same weights. Whether they count depends on the number of the step alone, so a resumed run goes on the same way.
+
+    Args:
+        loss: whose weights wait.
+        share: of all optimizer steps, from 0 to 1.
+    """
+
+    def __init__(self, loss: MarginLoss, share: float) -> None:
+        self.loss, self.share = loss, share
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Where a run goes on behind that step, or begins there, they count at once."""
+        self._start_if_due(state)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """After each optimizer step: does the next one count them?"""
+        self._start_if_due(state)
+
+    def _start_if_due(self, state: TrainerState) -> None:
+        if self.share < 1 and state.global_step >= math.ceil(self.share * state.max_steps):
+            self.loss.start_weighting()
+
+
+def loss_callbacks(loss: ExampleLoss, config: Config) -> list[TrainerCallback]:
+    """Callbacks that a loss needs while it trains; most need none."""
+    return [DeferredWeighting(loss, config.method.ldam_reweight_from)] if isinstance(loss, MarginLoss) else []

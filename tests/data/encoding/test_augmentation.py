@@ -17,6 +17,7 @@ from opinionlm.data.encoding.augmentation import (
     NEIGHBOURS,
     copies_per_label,
     mistyped,
+    oversampled,
     perturbed,
     with_copies,
 )
@@ -42,6 +43,16 @@ def test_counts_by_hand() -> None:
     assert copies_per_label(*(with_copies(rows(), 0.75, seed=1)[name] for name in ("id", "label"))) == {2: 3, 3: 12}
     even = rows().select([row for row, label in enumerate(rows()["label"]) if label == 0])
     assert with_copies(even, 1.0, seed=1) is even
+
+
+def test_oversampling_by_hand() -> None:
+    texts = Dataset.from_dict({"id": list("abcdefg"), "label": [0, 0, 0, 0, 1, 1, 2]})
+    again = oversampled(texts, 3, seed=5)
+    assert again["id"][:7] == texts["id"]
+    # Label 0 has enough; the others' rows are taken in turn.
+    assert Counter(again["label"]) == {0: 4, 1: 3, 2: 3}
+    assert Counter(again["id"])["g"] == 3 and sorted(Counter(again["id"])[name] for name in "ef") == [1, 2]
+    assert oversampled(texts, 3, seed=5)["id"] == again["id"]
 
 
 def test_copies_are_marked_and_of_their_texts() -> None:

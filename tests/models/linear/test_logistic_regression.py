@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score
 from opinionlm.errors import UserError
 from opinionlm.models.linear.logistic_regression import ABSENT, GRID, fit_logistic
 from opinionlm.training.batching import EncodedTexts
-from opinionlm.training.linear_probe import fit_head
+from opinionlm.training.engines import fit_head
 from tests.tiny import tiny_classifier
 from tests.training.test_exact_loss import examples
 

@@ -1,6 +1,6 @@
 """The table of all options for docs/options.md.
 
-python -m opinionlm.config.options_table > docs/options.md
+python -m tools.options_table > docs/options.md
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from opinionlm.config.unread import read_by
 SHORT = {"train_classifier": "classifier", "train_instruct": "instruct"}
 HEAD = """# Options
 
-Made by `python -m opinionlm.config.options_table > docs/options.md` from the declarations in
+Made by `python -m tools.options_table > docs/options.md` from the declarations in
 `opinionlm/config/options.py` and `opinionlm/config/method_options.py`; a test compares the two. Names are those of the
 YAML files and of the command line.
 

@@ -1,6 +1,6 @@
 """The page about the fields of TrainingArguments, written from the tables that decide them.
 
-python -m opinionlm.config.trainer_reference > docs/trainer_arguments.md
+python -m tools.trainer_reference > docs/trainer_arguments.md
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ fields of `transformers.TrainingArguments` from a YAML file or the command line,
 number, `no` is a word, mappings are written `{num_cycles: 2}`. Every field of the installed class is in one of the
 four lists below; a test fails on one that is in none. What cannot be honoured is refused in one line before anything
 is loaded, and what optimizers, schedules and compilers need is tried on a few dummy parameters before data are read.
-This page is written by `python -m opinionlm.config.trainer_reference`.
+This page is written by `python -m tools.trainer_reference`.
 
 ## Options of ours
 
