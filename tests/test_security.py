@@ -27,7 +27,8 @@ from opinionlm.data.spec_parsing import load_spec
 from opinionlm.errors import UserError
 from opinionlm.inference.output import csv_bytes
 from opinionlm.utils.markdown import cell
-from opinionlm.utils.yaml import YamlTooLarge, is_folder_name, load_yaml
+from opinionlm.utils.names import is_folder_name
+from opinionlm.utils.yaml import YamlTooLarge, load_yaml
 from tests.saved_classifier import save_tiny_classifier
 from tests.tiny import ENCODER
 

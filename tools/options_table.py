@@ -5,7 +5,7 @@ python -m tools.options_table > docs/options.md
 
 from __future__ import annotations
 
-from opinionlm.config.config import GROUPS, declared, default_of, scripts_of
+from opinionlm.config.config import SCRIPTS, default_of, options_in, subject_of
 from opinionlm.config.unread import read_by
 
 SHORT = {"train_classifier": "classifier", "train_instruct": "instruct"}
@@ -32,22 +32,21 @@ which takes the YAML of a classifier and reads its own options there). Other fie
 
 
 def table() -> str:
-    """The page: a section per group, a row per option."""
+    """The page: a section per subject, a row per option."""
     lines = [HEAD]
-    for group, kind in GROUPS.items():
-        lines += [f"## {group}", "", (kind.__doc__ or "").splitlines()[0], ""]
-        lines += ["| option | default | scripts | read by | |", "| --- | --- | --- | --- | --- |"]
-        for name, (owner, entry) in declared().items():
-            if owner != group or name == "extra":
-                continue
-            scripts = ", ".join(SHORT.get(script, script) for script in scripts_of(name))
-            words = {SHORT.get(script, script): read_by(name, script) for script in scripts_of(name)}
+    for kind in dict.fromkeys(kind for kinds in SCRIPTS.values() for kind in kinds):
+        scripts = [script for script, kinds in SCRIPTS.items() if kind in kinds]
+        names = ", ".join(SHORT.get(script, script) for script in scripts)
+        lines += [f"## {subject_of(kind)}", "", f"Scripts: {names}.", ""]
+        lines += ["| option | default | range | read by | |", "| --- | --- | --- | --- | --- |"]
+        for entry in options_in(kind):
+            words = {SHORT.get(script, script): read_by(entry.name, script) for script in scripts}
             found = [one for one in dict.fromkeys(words.values()) if one]
             if len({*words.values()}) > 1:
                 found = [f"{', '.join(script for script in words if words[script] == one)}: {one}" for one in found]
-            when = "; ".join(found)
-            meaning = entry.metadata["help"].replace("|", "\\|")
-            lines.append(f"| `{name}` | `{default_of(name)!r}` | {scripts} | {when} | {meaning} |")
+            cells = [f"`{entry.name}`", f"`{default_of(entry.name)!r}`", entry.metadata["bounds"].words()]
+            cells += ["; ".join(found), entry.metadata["help"].replace("|", "\\|")]
+            lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)
 

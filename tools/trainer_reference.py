@@ -16,7 +16,7 @@ from opinionlm.config.optimization import (
     OTHER_OPTIMIZERS,
     OTHER_SCHEDULES,
     SCHEDULES,
-    WITHOUT_WARMUP,
+    WITH_WARMUP,
 )
 from opinionlm.config.trainer_arguments import FIXED, HONOURED, OWN_FIELDS, REFUSED, Decided
 
@@ -58,7 +58,7 @@ def page() -> str:
     for name, arguments in SCHEDULES.items():
         notes = [", ".join(f"`{argument}`: {type_name(kind)}" for argument, kind in arguments.items()) or "none"]
         notes += [f"{' or '.join(f'`{each}`' for each in NEEDED[name])} is needed"] if name in NEEDED else []
-        notes += ["no `warmup_steps`"] if name in WITHOUT_WARMUP else []
+        notes += ["no `warmup_steps`"] if name not in WITH_WARMUP else []
         lines.append(f"| `{name}` | {'; '.join(notes)} |\n")
     lines += [f"| `{name}` | refused: {reason} |\n" for name, reason in OTHER_SCHEDULES.items()]
     lines.append("\n### Optimizers\n\n| `optim` | reads | `optim_args` |\n| --- | --- | --- |\n")

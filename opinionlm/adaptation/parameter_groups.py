@@ -12,7 +12,7 @@ from transformers.trainer_utils import SchedulerType
 
 from opinionlm.adaptation.methods import adapted_part
 from opinionlm.config.method_options import MethodConfig
-from opinionlm.config.options import TrainingConfig
+from opinionlm.config.training_options import TrainingConfig
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import anatomy_of
 from opinionlm.models.sublayers import normalisation_layers

@@ -1,17 +1,17 @@
-"""Rules for the options of an adaptation, checked before a model or data are loaded."""
+"""Rules across options, checked before a model or data are loaded; what one number may be stands beside its option."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from opinionlm.config.config import Config, declared
-from opinionlm.config.method_options import FREEZING, LOW_RANK, AdaptConfig
-from opinionlm.config.task_checks import loss_problems, robust_problems
+from opinionlm.config.config import Config, declared, options_of
+from opinionlm.config.method_options import FREEZING
 from opinionlm.config.trainer_checks import trainer_problems
 from opinionlm.config.unread import UNKNOWN, choice, refusals, unread_options
 from opinionlm.errors import UserError
-from opinionlm.utils.yaml import is_folder_name
+from opinionlm.utils.names import is_folder_name
 
 
 def method_problems(config: Config) -> list[str]:
@@ -24,41 +24,14 @@ def method_problems(config: Config) -> list[str]:
         if not holds:
             problems.append(f"{option_name}: {value!r} {reason}")
 
-    match name:
-        case "top_blocks":
-            require(method.trainable_blocks >= 1, "trainable_blocks", method.trainable_blocks, "must be at least 1")
-        case "bottom_frozen":
-            require(
-                method.frozen_blocks >= 1,
-                "frozen_blocks",
-                method.frozen_blocks,
-                "must be at least 1; adaptation: full freezes none",
-            )
-        case "layerwise_lr":
-            decay = method.layerwise_lr_decay
-            require(0 < decay <= 1, "layerwise_lr_decay", decay, "must be above 0 and at most 1")
-        case "lisa":
-            require(method.lisa_blocks >= 1, "lisa_blocks", method.lisa_blocks, "must be at least 1")
-            require(method.lisa_interval >= 1, "lisa_interval", method.lisa_interval, "must be at least 1 step")
-        case "lora" | "qlora" | "dora":
-            require(method.lora_r >= 1, "lora_r", method.lora_r, "must be at least 1")
-        case "adalora":
-            require(method.adalora_target_r >= 1, "adalora_target_r", method.adalora_target_r, "must be at least 1")
-            require(
-                method.adalora_target_r < method.adalora_init_r,
-                "adalora_target_r",
-                method.adalora_target_r,
-                f"must be below adalora_init_r ({method.adalora_init_r}), or no rank ever falls; lower it, or use "
-                "adaptation: lora",
-            )
-        case "houlsby" | "pfeiffer":
-            require(method.adapter_size >= 1, "adapter_size", method.adapter_size, "must be at least 1")
-        case "prefix" | "p_tuning_v2" | "prompt" | "p_tuning":
-            tokens = method.num_virtual_tokens
-            require(tokens >= 1, "num_virtual_tokens", tokens, "must be at least 1")
-    if name in LOW_RANK:
-        require(method.lora_alpha > 0, "lora_alpha", method.lora_alpha, "must be positive")
-        require(0 <= method.lora_dropout < 1, "lora_dropout", method.lora_dropout, "must be in [0, 1)")
+    if name == "adalora":
+        require(
+            method.adalora_target_r < method.adalora_init_r,
+            "adalora_target_r",
+            method.adalora_target_r,
+            f"must be below adalora_init_r ({method.adalora_init_r}), or no rank ever falls; lower it, or use "
+            "adaptation: lora",
+        )
     require(
         method.target_modules != [],
         "target_modules",
@@ -107,6 +80,73 @@ def engine_problems(config: Config) -> list[str]:
     return problems
 
 
+def loss_problems(config: Config) -> list[str]:
+    """What is wrong with the options of the loss, as far as no data have to be known for it."""
+    method, engine = config.method, config.training.engine
+    problems: list[str] = []
+
+    def require(holds: bool, name: str, value: object, reason: str) -> None:
+        if not holds:
+            problems.append(f"{name}: {value!r} {reason}")
+
+    start = method.ldam_reweight_from
+    if method.loss == "ldam":
+        weighted = method.class_weights in ("inverse_frequency", "effective_number")
+        require(
+            start == 1 or method.class_weights != "none",
+            "class_weights",
+            "none",
+            "leaves nothing to count by from ldam_reweight_from on; set that to 1, or give class_weights",
+        )
+        require(
+            start < 1 or not weighted,
+            "class_weights",
+            method.class_weights,
+            "never count with ldam_reweight_from: 1; set class_weights: none, or an earlier start",
+        )
+    if engine in ("sklearn", "tfidf"):
+        require(
+            method.class_weights != "effective_number",
+            "class_weights",
+            method.class_weights,
+            f"is nothing that engine: {engine} knows; use inverse_frequency",
+        )
+    return problems
+
+
+def robust_problems(config: Config) -> list[str]:
+    """What is wrong with these options, as far as no data have to be known for it."""
+    robust = config.robust
+    problems: list[str] = []
+
+    def require(holds: bool, name: str, value: object, reason: str) -> None:
+        if not holds:
+            problems.append(f"{name}: {value!r} {reason}")
+
+    if robust.ema_decay is not None:
+        require(
+            config.method.adaptation != "adalora",
+            "ema_decay",
+            robust.ema_decay,
+            "would bring back the ranks that adaptation: adalora prunes; leave it out, or use lora",
+        )
+    if robust.soft_labels is not None:
+        method = config.method
+        require(
+            method.loss == "cross_entropy" and method.label_smoothing == 0,
+            "soft_labels",
+            robust.soft_labels,
+            "are targets of plain cross entropy; leave out loss and label_smoothing",
+        )
+        require(
+            robust.augment_rare <= 0,
+            "augment_rare",
+            robust.augment_rare,
+            "makes copies that soft_labels say nothing of; leave one of the two out",
+        )
+    return problems
+
+
 def uses_task_tokens(config: Config) -> bool:
     """Whether sequences of the training texts become tokens: by default with ``adaptation: adapt`` alone."""
     return choice(config, "task_tokens", {}) == "on"
@@ -137,26 +177,14 @@ def single_text_problem(config: Config, found: str) -> str:
 def adapt_problems(config: Config) -> list[str]:
     """What is wrong with the options of AdaPT, as far as neither model nor data have to be known for it."""
     adapt, method, training = config.adapt, config.method, config.training
-    problems = sequence_problems(adapt)
+    problems: list[str] = []
 
     def require(holds: bool, name: str, value: object, reason: str) -> None:
         if not holds:
             problems.append(f"{name}: {value!r} {reason}")
 
-    budget, samples = adapt.sensitivity_budget, adapt.sensitivity_samples
-    require(
-        0 < budget <= 1,
-        "sensitivity_budget",
-        budget,
-        "must be above 0 and at most 1; 0.2 trains 20 % of the parameters",
-    )
-    require(adapt.sensitivity_beta >= 0, "sensitivity_beta", adapt.sensitivity_beta, "must not be negative")
-    require(
-        samples is None or samples >= 2, "sensitivity_samples", samples, "must be at least 2 for a variance, or null"
-    )
-    steps, rate = adapt.sensitivity_warmup_steps, adapt.sensitivity_warmup_learning_rate
-    require(steps >= 0, "sensitivity_warmup_steps", steps, "must not be negative; 0 leaves the head as it was drawn")
-    require(rate > 0, "sensitivity_warmup_learning_rate", rate, "must be positive")
+    longest, shortest = adapt.sequence_max_length, adapt.sequence_min_length
+    require(longest >= shortest, "sequence_max_length", longest, "must not be below sequence_min_length")
     if method.adaptation == "adapt":
         require(
             config.script != "train_instruct",
@@ -181,149 +209,93 @@ def adapt_problems(config: Config) -> list[str]:
     return problems
 
 
-def sequence_problems(adapt: AdaptConfig) -> list[str]:
-    """What is wrong with the options of mining."""
-    shortest, gap = adapt.sequence_min_length, adapt.sequence_max_gap
-    rules = (
-        (shortest >= 1, "sequence_min_length", "must be at least 1 token"),
-        (adapt.sequence_max_length >= shortest, "sequence_max_length", "must not be below sequence_min_length"),
-        (adapt.sequence_min_frequency >= 1, "sequence_min_frequency", "must be at least 1 text"),
-        (gap is None or gap >= 0, "sequence_max_gap", "must not be negative; 0 means contiguous, null no limit"),
-        (adapt.sequence_memory_mb >= 1, "sequence_memory_mb", "must be at least 1 MB"),
-        (adapt.sequence_smoothing >= 0, "sequence_smoothing", "must not be negative; 0 means none"),
-        (adapt.sequence_top_k is None or adapt.sequence_top_k >= 0, "sequence_top_k", "must not be negative"),
-        (0 <= adapt.sequence_vocabulary_share <= 1, "sequence_vocabulary_share", "must be between 0 and 1"),
-    )
-    return [f"{name}: {vars(adapt)[name]!r} {reason}" for holds, name, reason in rules if not holds]
+def bound_problems(config: Config, places: Mapping[str, str]) -> list[str]:
+    """Numbers that are outside of what their options may hold."""
+    return [
+        problem
+        for name in options_of(config.script)
+        for problem in declared()[name][1]
+        .metadata["bounds"]
+        .problem(places.get(name, f"{config.source}: {name}"), config.value(name))
+    ]
 
 
-def validate(config: Config) -> None:
+def validate(config: Config, places: Mapping[str, str] | None = None) -> None:
     """Check everything that can be known before a model or data are loaded.
+
+    Args:
+        config: the options.
+        places: where the options stand that are stated, for messages; the names last.
 
     Raises:
         UserError: every problem found, in one line: field, value, reason and remedy.
     """
-    data, model, method, training = config.data, config.model, config.method, config.training
     problems = other_task_problems(config, choice(config, "task", {}))
     unread = unread_options(config)
+    outside = bound_problems(config, places or {})
     if problems:
         # The task is the cause; that it reads no options of AdaPT either says nothing more.
         unread = [one for one in unread if declared()[one.name][0] != "adapt"]
-
-    def require(holds: bool, name: str, value: object, reason: str) -> None:
-        if not holds:
-            problems.append(f"{name}: {value!r} {reason}")
-
-    for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
-        require(getattr(training, name) >= 1, name, getattr(training, name), "must be at least 1")
-    require(training.learning_rate > 0, "learning_rate", training.learning_rate, "must be positive")
-    require(training.weight_decay >= 0, "weight_decay", training.weight_decay, "must not be negative")
-    require(training.max_grad_norm > 0, "max_grad_norm", training.max_grad_norm, "must be positive")
-    require(training.warmup_steps >= 0, "warmup_steps", training.warmup_steps, "must not be negative")
-    if training.max_steps <= 0:
-        require(
-            training.num_train_epochs > 0,
-            "num_train_epochs",
-            training.num_train_epochs,
-            "must be positive, or give max_steps",
-        )
-    try:
-        training.seed_list()
-    except ValueError:
-        require(False, "seeds", training.seeds, "must name different whole numbers, as in `0..9` or `1 2 3`")
-    require(data.max_length >= 2, "max_length", data.max_length, "must be at least 2 tokens")
-    require(training.save_total_limit >= 1, "save_total_limit", training.save_total_limit, "must be at least 1")
-    require(
-        training.max_nonfinite_steps >= 0, "max_nonfinite_steps", training.max_nonfinite_steps, "must not be negative"
-    )
-    if training.eval_strategy == "steps":
-        require(
-            training.eval_steps is not None and training.eval_steps >= 1,
-            "eval_steps",
-            training.eval_steps,
-            "must be at least 1 with eval_strategy: steps",
-        )
-    if training.early_stopping_patience is not None:
-        patience = training.early_stopping_patience
-        require(patience >= 1, "early_stopping_patience", patience, "must be at least 1, or left out")
-    require(method.cache_limit_gb > 0, "cache_limit_gb", method.cache_limit_gb, "must be positive")
-    for name in ("max_train_samples", "max_eval_samples", "max_tokens_per_batch"):
-        value = getattr(data, name)
-        require(value is None or value >= 1, name, value, "must be at least 1, or left out")
-    for name in ("train_platforms", "eval_platforms"):
-        names = getattr(data, name)
-        distinct = names is None or 0 < len(names) == len(set(names))
-        require(distinct, name, names, "must name different platforms, or be left out")
-    require(0 <= model.classifier_dropout < 1, "classifier_dropout", model.classifier_dropout, "must be in [0, 1)")
-    require(
-        all(size >= 1 for size in model.head_hidden_sizes),
-        "head_hidden_sizes",
-        model.head_hidden_sizes,
-        "must hold positive widths",
-    )
-    # Of other fields of TrainingArguments `trainer_problems` speaks.
-    problems += refusals(one for one in unread if one.name not in training.extra)
+    problems += list_problems(config)
+    problems += refusals(unread)
     # Without training there is no adaptation that could be wrong.
     if config.script != "prompt":
         problems += method_problems(config) + engine_problems(config) + loss_problems(config)
-        problems += robust_problems(config) + adapt_problems(config) + trainer_problems(config)
-    require(
-        not (model.load_in_4bit and model.random_weights),
-        "random_weights",
-        model.random_weights,
-        "leaves nothing to quantise; set load_in_4bit: false",
-    )
-    require(
-        model.dtype != "float16",
-        "dtype",
-        model.dtype,
-        "overflows in Gemma 3 and gives nan losses (transformers #39972); use bfloat16 or float32",
-    )
-    if method.class_counts is not None:
-        require(
-            all(count >= 1 for count in method.class_counts),
-            "class_counts",
-            method.class_counts,
-            "must be positive counts, one per label",
+        problems += robust_problems(config) + adapt_problems(config) + trainer_problems(config, places or {})
+    problems += model_problems(config) + instruct_problems(config)
+    rules = [f"{config.source}: {'; '.join(problems)}"] if problems else []
+    if outside or rules:
+        raise UserError("; ".join([*outside, *rules]))
+
+
+def list_problems(config: Config) -> list[str]:
+    """Lists of names, and names that become folders."""
+    data, training, trackers = config.data, config.training, config.tracking.report_to
+    problems = []
+    try:
+        training.seed_list()
+    except ValueError:
+        problems.append(f"seeds: {training.seeds!r} must name different whole numbers, as in `0..9` or `1 2 3`")
+    for name, names in (("train_platforms", data.train_platforms), ("eval_platforms", data.eval_platforms)):
+        if names is not None and not 0 < len(names) == len(set(names)):
+            problems.append(f"{name}: {names!r} must name different platforms, or be left out")
+    if not 0 < len(trackers) == len(set(trackers)) or ("none" in trackers and len(trackers) > 1):
+        problems.append(f"report_to: {trackers!r} must be none, or name wandb and tensorboard at most once each")
+    if "tensorboard" in trackers and find_spec("tensorboard") is None:
+        problems.append(
+            f"report_to: {trackers!r} needs the package tensorboard; `pip install -r requirements.txt`, or leave it "
+            "out"
         )
-    trackers = config.tracking.report_to
-    require(
-        0 < len(trackers) == len(set(trackers)) and ("none" not in trackers or len(trackers) == 1),
-        "report_to",
-        trackers,
-        "must be none, or name wandb and tensorboard at most once each",
-    )
-    require(
-        "tensorboard" not in trackers or find_spec("tensorboard") is not None,
-        "report_to",
-        trackers,
-        "needs the package tensorboard; `pip install -r requirements.txt`, or leave it out",
-    )
-    require(
-        is_folder_name(training.run_name),
-        "run_name",
-        training.run_name,
-        "must be a plain folder name: no separators, no control characters, not only dots, at most 200 bytes",
-    )
-    instruct = config.instruct
-    require(instruct.num_beams >= 1, "num_beams", instruct.num_beams, "must be at least 1")
-    require(
-        instruct.decode == "score" or 1 < instruct.max_answer_length < data.max_length,
-        "max_answer_length",
-        instruct.max_answer_length,
-        f"must be at least 2 tokens and leave room for a prompt in max_length ({data.max_length})",
-    )
-    pretrain = config.pretrain
-    require(0 < pretrain.mlm_probability < 1, "mlm_probability", pretrain.mlm_probability, "must be between 0 and 1")
-    share = pretrain.held_out_share
-    require(0 < share <= 0.5, "held_out_share", share, "must be above 0 and at most 0.5")
-    prompt = config.prompt
-    require(prompt.shots >= 0, "shots", prompt.shots, "must not be negative")
-    require(
-        prompt.hypothesis_template.count("{label}") == 1,
-        "hypothesis_template",
-        prompt.hypothesis_template,
-        "must hold {label} once, where the label's words go",
-    )
-    if problems:
-        raise UserError(f"{config.source}: " + "; ".join(problems))
+    if not is_folder_name(training.run_name):
+        problems.append(
+            f"run_name: {training.run_name!r} must be a plain folder name: no separators, no control characters, not "
+            "only dots, at most 200 bytes"
+        )
+    return problems
+
+
+def model_problems(config: Config) -> list[str]:
+    """What cannot be loaded."""
+    model = config.model
+    problems = []
+    if model.load_in_4bit and model.random_weights:
+        problems.append("random_weights: True leaves nothing to quantise; set load_in_4bit: false")
+    if model.dtype == "float16":
+        problems.append(
+            "dtype: 'float16' overflows in Gemma 3 and gives nan losses (transformers #39972); use bfloat16 or float32"
+        )
+    return problems
+
+
+def instruct_problems(config: Config) -> list[str]:
+    """What a language model cannot be asked."""
+    instruct, longest, template = config.instruct, config.data.max_length, config.prompt.hypothesis_template
+    problems = []
+    if instruct.decode == "generate" and not 1 < instruct.max_answer_length < longest:
+        problems.append(
+            f"max_answer_length: {instruct.max_answer_length} must be at least 2 tokens and leave room for a prompt "
+            f"in max_length ({longest})"
+        )
+    if template.count("{label}") != 1:
+        problems.append(f"hypothesis_template: {template!r} must hold {{label}} once, where the label's words go")
+    return problems

@@ -12,7 +12,7 @@ from opinionlm.errors import UserError
 
 if TYPE_CHECKING:
     from opinionlm.config.config import Config
-    from opinionlm.config.options import TrainingConfig
+    from opinionlm.config.training_options import TrainingConfig
 
 # Of a label or an entity type, whatever its name says.
 OF_LABEL = re.compile(r"^(f1|precision|recall)_.")

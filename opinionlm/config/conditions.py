@@ -9,6 +9,8 @@ from dataclasses import field
 from enum import Enum
 from typing import Any, Literal
 
+from opinionlm.config.bounds import Bounds
+
 Script = Literal["train_classifier", "train_instruct", "prompt", "mining", "pretrain"]
 
 
@@ -24,18 +26,11 @@ GIVEN, ABSENT = Presence.GIVEN, Presence.ABSENT
 # The name of a choice, and a tuple of its values that read the option, or a `Presence`. All conditions have to hold.
 Conditions = dict[str, Any]
 
-# Scripts that share options.
-CLASSIFIER: tuple[Script, ...] = ("train_classifier",)
-FINE_TUNING: tuple[Script, ...] = ("train_classifier", "train_instruct")
-TRAINING: tuple[Script, ...] = (*FINE_TUNING, "pretrain")
-EVALUATION: tuple[Script, ...] = (*FINE_TUNING, "prompt")
-RUNS: tuple[Script, ...] = (*TRAINING, "prompt")
-EVERYWHERE: tuple[Script, ...] = (*RUNS, "mining")
-
 # Conditions of many options.
 GRADIENT_ENGINES = ("trainer", "loop")
 GRADIENT_STEPS: Conditions = {"engine": GRADIENT_ENGINES}
 LANGUAGE_MODEL: Conditions = {"engine": ("trainer", "loop", "sklearn")}
+FIXED_BATCHES: Conditions = GRADIENT_STEPS | {"max_tokens_per_batch": ABSENT}
 LABELS_OF_TEXTS: Conditions = {"task": ("sequence",)}
 
 
@@ -48,7 +43,11 @@ def option(
     default: Any,
     help: str,
     when: Conditions | tuple[Conditions, ...] = (),
-    scripts: tuple[Script, ...] | None = None,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    below: float | None = None,
+    at_most: float | None = None,
 ) -> Any:
     """A dataclass field with a help text; mutable defaults are copied for every instance.
 
@@ -57,9 +56,13 @@ def option(
         help: what it is.
         when: the choices under which it is read; of several sets of conditions one has to hold. By default always.
             Choices are options of any group, and those of `opinionlm.config.unread.FACTS`.
-        scripts: that have it; by default those of its group.
+        above: a number, or every number of a list, is larger.
+        at_least: it is not smaller.
+        below: it is smaller.
+        at_most: it is not larger.
     """
-    metadata = {"help": help, "when": when if isinstance(when, tuple) else (when,), "scripts": scripts}
+    bounds = Bounds(above, at_least, below, at_most)
+    metadata = {"help": help, "when": when if isinstance(when, tuple) else (when,), "bounds": bounds}
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)

@@ -6,27 +6,74 @@ line; `opinionlm.config.checks.validate` collects every error before anything is
 
 from __future__ import annotations
 
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from opinionlm.config.conditions import Script
-from opinionlm.config.method_options import AdaptConfig, DecisionConfig, MethodConfig, RobustConfig
+from opinionlm.config.method_options import (
+    AdaptationConfig,
+    AdaptConfig,
+    CacheConfig,
+    ClassWeightsConfig,
+    DecisionConfig,
+    LossConfig,
+    MethodConfig,
+    RobustConfig,
+    SensitivityConfig,
+    SequencesConfig,
+)
 from opinionlm.config.options import (
+    BackboneConfig,
     DataConfig,
+    DatasetConfig,
+    EvaluationTextsConfig,
+    HeadConfig,
     InstructConfig,
+    LengthConfig,
+    LoadingConfig,
     ModelConfig,
+    OrderConfig,
+    PaddingConfig,
     PretrainConfig,
     PromptConfig,
+    TaskConfig,
+    TrainPlatformsConfig,
+    WeightsConfig,
+)
+from opinionlm.config.training_options import (
+    BatchConfig,
+    CheckpointConfig,
+    EngineConfig,
+    EvaluationConfig,
+    OptimizationConfig,
+    RunConfig,
+    SeedConfig,
+    SeedsConfig,
     TrackingConfig,
     TrainingConfig,
 )
 
+# What every run has; what is evaluated, what takes gradient steps, and what learns labels have beside it.
+RUN = (DatasetConfig, LengthConfig, BackboneConfig, LoadingConfig, RunConfig, SeedConfig)
+EVALUATED = (TrainPlatformsConfig, EvaluationTextsConfig, WeightsConfig, SeedsConfig, TrackingConfig)
+TRAINED = (OrderConfig, OptimizationConfig, BatchConfig, CheckpointConfig)
+LABELLED = (PaddingConfig, AdaptationConfig, ClassWeightsConfig, DecisionConfig, EvaluationConfig)
+CLASSIFIER = (TaskConfig, EngineConfig, HeadConfig, LossConfig, CacheConfig, RobustConfig, SensitivityConfig)
+# The options of every script.
+SCRIPTS: dict[Script, tuple[type, ...]] = {
+    "train_classifier": (*RUN, *EVALUATED, *TRAINED, *LABELLED, *CLASSIFIER, SequencesConfig),
+    "train_instruct": (*RUN, *EVALUATED, *TRAINED, *LABELLED, InstructConfig),
+    "prompt": (*RUN, *EVALUATED, InstructConfig, PromptConfig),
+    "mining": (DatasetConfig, TrainPlatformsConfig, BackboneConfig, SeedConfig, SequencesConfig),
+    "pretrain": (*RUN, *TRAINED, PretrainConfig),
+}
+
 
 @dataclass
 class Config:
-    """All options of one run of a script; each script knows its own (`option_names`)."""
+    """All options of one run; its script knows those of `SCRIPTS`, the others keep their defaults."""
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -44,10 +91,15 @@ class Config:
 
     def flat(self) -> dict[str, Any]:
         """Every option of the script as one flat mapping, as a YAML file holds them."""
-        values: dict[str, Any] = {}
-        for name, group in GROUPS.items():
-            values |= {option: getattr(getattr(self, name), option) for option in option_names(group, self.script)}
-        return values | self.training.extra
+        return {name: self.value(name) for name in options_of(self.script)} | self.training.extra
+
+    def value(self, name: str) -> Any:
+        """The value of an option of any group."""
+        return getattr(getattr(self, declared()[name][0]), name)
+
+    def set(self, name: str, value: Any) -> None:
+        """Give an option of any group a value of its type."""
+        setattr(getattr(self, declared()[name][0]), name, value)
 
     @property
     def run_folder(self) -> Path:
@@ -55,43 +107,55 @@ class Config:
         return Path(self.training.output_dir) / self.training.run_name
 
 
-def option_names(group: type, script: Script) -> list[str]:
-    """The options of a group that a script has; the group is a dataclass of `opinionlm.config.options`."""
-    return [entry.name for entry in fields(group) if entry.name != "extra" and script in scripts_of(entry.name)]
-
-
 # Options that do not change what a run computes.
 HARMLESS = {"overwrite", "seeds", "resume_from_checkpoint", "report_to", "dataloader_num_workers"}
 HARMLESS |= {"max_nonfinite_steps", "save_total_limit", "disable_tqdm", "ddp_timeout", "torch_empty_cache_steps"}
 HARMLESS |= {"wandb_project", "wandb_group", "wandb_tags", "wandb_artifacts"}
-GROUPS = {
-    "data": DataConfig,
-    "model": ModelConfig,
-    "method": MethodConfig,
-    "decision": DecisionConfig,
-    "robust": RobustConfig,
-    "instruct": InstructConfig,
-    "prompt": PromptConfig,
-    "pretrain": PretrainConfig,
-    "adapt": AdaptConfig,
-    "training": TrainingConfig,
-    "tracking": TrackingConfig,
-}
+# The attributes of a config that hold options, and their classes.
+GROUPS: dict[str, type] = {name: kind for name, kind in get_type_hints(Config).items() if is_dataclass(kind)}
+
+
+def options_in(kind: type) -> list[Field[Any]]:
+    """The options of a class, apart from what else it holds."""
+    return [entry for entry in fields(kind) if "help" in entry.metadata]
+
+
+def subject_of(kind: type) -> str:
+    """What the options of a class are about, as a title."""
+    return (kind.__doc__ or "").splitlines()[0].rstrip(".")
 
 
 @cache
 def declared() -> dict[str, tuple[str, Field[Any]]]:
-    """Every option by its name: its group and its field."""
-    return {entry.name: (group, entry) for group, kind in GROUPS.items() for entry in fields(kind)}
+    """Every option by its name: the attribute of a config that holds it, and its field."""
+    groups = {entry.name: name for name, kind in GROUPS.items() for entry in fields(kind)}
+    kinds = dict.fromkeys(kind for script in SCRIPTS.values() for kind in script)
+    return {entry.name: (groups[entry.name], entry) for kind in kinds for entry in options_in(kind)}
+
+
+@cache
+def options_of(script: Script) -> tuple[str, ...]:
+    """The names of all options of a script."""
+    return tuple(entry.name for kind in SCRIPTS[script] for entry in options_in(kind))
+
+
+def takes_trainer_fields(script: Script) -> bool:
+    """Whether a script takes other fields of TrainingArguments beside its options."""
+    return OptimizationConfig in SCRIPTS[script]
 
 
 def scripts_of(name: str) -> tuple[Script, ...]:
     """The scripts that have an option."""
-    group, entry = declared()[name]
-    return entry.metadata["scripts"] or GROUPS[group].scripts
+    return tuple(script for script in SCRIPTS if name in options_of(script))
 
 
 def default_of(name: str) -> Any:
     """An option's default."""
     entry = declared()[name][1]
     return entry.default if entry.default_factory is MISSING else entry.default_factory()
+
+
+@cache
+def type_of(name: str) -> Any:
+    """The type of an option's value."""
+    return get_type_hints(GROUPS[declared()[name][0]])[name]

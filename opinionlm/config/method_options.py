@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from opinionlm.config.conditions import (
-    CLASSIFIER,
-    FINE_TUNING,
     GIVEN,
     GRADIENT_STEPS,
     LABELS_OF_TEXTS,
     LANGUAGE_MODEL,
-    Script,
     option,
 )
 
@@ -50,27 +47,38 @@ LOW_RANK = ("lora", "qlora", "dora", "adalora")
 FREEZING = ("top_blocks", "bottom_frozen", "head_only", "adapt")
 # The losses that read how often each class occurs, beside those that are given class weights.
 COUNTING_LOSSES = ("logit_adjusted", "ldam", "tree_conditional")
+# The losses that read the label tree.
+TREE_LOSSES = ("tree_conditional", "tree_marginal", "tree_soft")
 TASK_TOKENS = ({"task_tokens": ("on",)}, {"script": ("mining",)})
 
 
 @dataclass
-class MethodConfig:
-    """What trains, and against which loss."""
-
-    scripts: ClassVar[tuple[Script, ...]] = FINE_TUNING
+class AdaptationConfig:
+    """Which parameters train, or are added."""
 
     adaptation: Adaptation = option(
         "full", "which parameters train, or are added; see docs/methods.md", when=LANGUAGE_MODEL
     )
-    trainable_blocks: int = option(1, "number of top blocks that train", when={"adaptation": ("top_blocks",)})
+    trainable_blocks: int = option(
+        1, "number of top blocks that train", when={"adaptation": ("top_blocks",)}, at_least=1
+    )
     frozen_blocks: int = option(
-        1, "number of lowest blocks that stay as they are, embedding included", when={"adaptation": ("bottom_frozen",)}
+        1,
+        "number of lowest blocks that stay as they are, embedding included",
+        when={"adaptation": ("bottom_frozen",)},
+        at_least=1,
     )
     layerwise_lr_decay: float = option(
-        0.95, "learning rate of a block over that of the block above it", when={"adaptation": ("layerwise_lr",)}
+        0.95,
+        "learning rate of a block over that of the block above it",
+        when={"adaptation": ("layerwise_lr",)},
+        above=0,
+        at_most=1,
     )
-    lisa_blocks: int = option(2, "blocks that train at a time", when={"adaptation": ("lisa",)})
-    lisa_interval: int = option(20, "optimizer steps until other blocks are drawn", when={"adaptation": ("lisa",)})
+    lisa_blocks: int = option(2, "blocks that train at a time", when={"adaptation": ("lisa",)}, at_least=1)
+    lisa_interval: int = option(
+        20, "optimizer steps until other blocks are drawn", when={"adaptation": ("lisa",)}, at_least=1
+    )
     lisa_embedding: bool = option(
         True,
         "the embedding trains all the time, as LISA has it; false leaves it alone",
@@ -79,24 +87,31 @@ class MethodConfig:
     target_modules: list[str] | None = option(
         None, "adapted layers by name; by default the family's preset", when={"adaptation": (*LOW_RANK, "ia3")}
     )
-    lora_r: int = option(8, "rank of the updates", when={"adaptation": ("lora", "qlora", "dora")})
-    lora_alpha: float = option(16, "updates are scaled by alpha / rank", when={"adaptation": LOW_RANK})
-    lora_dropout: float = option(0.0, "dropout before the low-rank update", when={"adaptation": LOW_RANK})
+    lora_r: int = option(8, "rank of the updates", when={"adaptation": ("lora", "qlora", "dora")}, at_least=1)
+    lora_alpha: float = option(16, "updates are scaled by alpha / rank", when={"adaptation": LOW_RANK}, above=0)
+    lora_dropout: float = option(
+        0.0, "dropout before the low-rank update", when={"adaptation": LOW_RANK}, at_least=0, below=1
+    )
     adalora_init_r: int = option(12, "rank of every update at the start", when={"adaptation": ("adalora",)})
-    adalora_target_r: int = option(8, "average rank that the budget ends at", when={"adaptation": ("adalora",)})
-    adapter_size: int = option(64, "width of the bottleneck", when={"adaptation": ("houlsby", "pfeiffer")})
+    adalora_target_r: int = option(
+        8, "average rank that the budget ends at", when={"adaptation": ("adalora",)}, at_least=1
+    )
+    adapter_size: int = option(64, "width of the bottleneck", when={"adaptation": ("houlsby", "pfeiffer")}, at_least=1)
     num_virtual_tokens: int = option(
-        20, "length of the learned prefix", when={"adaptation": ("prefix", "p_tuning_v2", "prompt", "p_tuning")}
+        20,
+        "length of the learned prefix",
+        when={"adaptation": ("prefix", "p_tuning_v2", "prompt", "p_tuning")},
+        at_least=1,
     )
     prefix_projection: bool = option(
         False, "learn the prefix through a two-layer network (Li and Liang)", when={"adaptation": ("prefix",)}
     )
-    loss: Loss = option(
-        "cross_entropy",
-        "what training minimises; see docs/trust.md",
-        when=LABELS_OF_TEXTS | GRADIENT_STEPS,
-        scripts=CLASSIFIER,
-    )
+
+
+@dataclass
+class ClassWeightsConfig:
+    """How much each class counts."""
+
     class_weights: ClassWeights = option(
         "auto",
         "inverse_frequency: 1/count normalised to sum to the number of classes (opinion paper, Algorithm 4); "
@@ -105,43 +120,7 @@ class MethodConfig:
         when={"task": ("sequence", "token")},
     )
     effective_number_beta: float = option(
-        0.999, "towards 1, inverse frequency", when={"class_weights": ("effective_number",)}
-    )
-    label_smoothing: float = option(
-        0.0,
-        "share of the target that is spread over all classes, each with its class weight",
-        when={"loss": ("cross_entropy",)},
-        scripts=CLASSIFIER,
-    )
-    logit_adjustment_tau: float = option(
-        1.0,
-        "log priors are added times this; 1 is the balanced softmax",
-        when={"loss": ("logit_adjusted", "tree_conditional")},
-        scripts=CLASSIFIER,
-    )
-    focal_gamma: float = option(
-        2.0, "the larger, the less an easy example counts", when={"loss": ("focal",)}, scripts=CLASSIFIER
-    )
-    ldam_margin: float = option(
-        0.5, "margin of the rarest class, in logits", when={"loss": ("ldam",)}, scripts=CLASSIFIER
-    )
-    ldam_scale: float = option(
-        1.0,
-        "multiplies logits and margins in the loss; 30 is the paper's, whose logits are cosines",
-        when={"loss": ("ldam",)},
-        scripts=CLASSIFIER,
-    )
-    ldam_reweight_from: float = option(
-        0.8,
-        "share of training after which class weights count (deferred re-weighting); 1 for never",
-        when={"loss": ("ldam",)},
-        scripts=CLASSIFIER,
-    )
-    tree_beta: float = option(
-        4.0,
-        "how steeply soft labels fall with the distance in the label tree",
-        when={"loss": ("tree_soft",)},
-        scripts=CLASSIFIER,
+        0.999, "towards 1, inverse frequency", when={"class_weights": ("effective_number",)}, at_least=0, below=1
     )
     class_counts: list[int] | None = option(
         None,
@@ -151,26 +130,76 @@ class MethodConfig:
             {"loss": COUNTING_LOSSES},
             {"decision": ("logit_adjusted",)},
         ),
+        at_least=1,
     )
+
+
+@dataclass
+class LossConfig:
+    """What a classifier's training minimises."""
+
+    loss: Loss = option(
+        "cross_entropy", "what training minimises; see docs/trust.md", when=LABELS_OF_TEXTS | GRADIENT_STEPS
+    )
+    label_smoothing: float = option(
+        0.0,
+        "share of the target that is spread over all classes, each with its class weight",
+        when={"loss": ("cross_entropy",)},
+        at_least=0,
+        below=1,
+    )
+    logit_adjustment_tau: float = option(
+        1.0,
+        "log priors are added times this; 1 is the balanced softmax",
+        when={"loss": ("logit_adjusted", "tree_conditional")},
+        at_least=0,
+    )
+    focal_gamma: float = option(
+        2.0, "the larger, the less an easy example counts", when={"loss": ("focal",)}, at_least=0
+    )
+    ldam_margin: float = option(0.5, "margin of the rarest class, in logits", when={"loss": ("ldam",)}, at_least=0)
+    ldam_scale: float = option(
+        1.0,
+        "multiplies logits and margins in the loss; 30 is the paper's, whose logits are cosines",
+        when={"loss": ("ldam",)},
+        above=0,
+    )
+    ldam_reweight_from: float = option(
+        0.8,
+        "share of training after which class weights count (deferred re-weighting); 1 for never",
+        when={"loss": ("ldam",)},
+        at_least=0,
+        at_most=1,
+    )
+    tree_beta: float = option(
+        4.0, "how steeply soft labels fall with the distance in the label tree", when={"loss": ("tree_soft",)}, above=0
+    )
+
+
+@dataclass
+class CacheConfig:
+    """What frozen blocks compute, kept (docs/caching.md)."""
+
     cache_frozen: Literal["auto", "on", "off"] = option(
-        "auto", "keep what frozen blocks compute, see docs/caching.md", when=LANGUAGE_MODEL, scripts=CLASSIFIER
+        "auto", "keep what frozen blocks compute, see docs/caching.md", when=LANGUAGE_MODEL
     )
-    cache_dir: str = option(
-        "outputs/cache", "where it is kept; runs share it", when={"cache_frozen": ("auto", "on")}, scripts=CLASSIFIER
-    )
+    cache_dir: str = option("outputs/cache", "where it is kept; runs share it", when={"cache_frozen": ("auto", "on")})
     cache_limit_gb: float = option(
         20.0,
         "size of the cache; what was used longest ago goes first",
         when={"cache_frozen": ("auto", "on"), "adaptation": FREEZING},
-        scripts=CLASSIFIER,
+        above=0,
     )
+
+
+@dataclass
+class MethodConfig(AdaptationConfig, ClassWeightsConfig, LossConfig, CacheConfig):
+    """What trains, and against which loss."""
 
 
 @dataclass
 class DecisionConfig:
     """How labels follow from logits; whatever is fitted for it is fitted on validation."""
-
-    scripts: ClassVar[tuple[Script, ...]] = FINE_TUNING
 
     decision: DecisionKind = option(
         "argmax",
@@ -184,7 +213,7 @@ class DecisionConfig:
         when=LABEL_SCORES,
     )
     label_set_coverage: float = option(
-        0.9, "coverage of the label sets that metrics.json reports on", when=LABEL_SCORES
+        0.9, "coverage of the label sets that metrics.json reports on", when=LABEL_SCORES, at_least=0.5, at_most=0.99
     )
 
 
@@ -192,28 +221,32 @@ class DecisionConfig:
 class RobustConfig:
     """What makes training steadier (docs/trust.md, "Robustness")."""
 
-    scripts: ClassVar[tuple[Script, ...]] = CLASSIFIER
-
     ema_decay: float | None = option(
         None,
         "judge and save an exponential moving average of the trained weights with this decay, e.g. 0.999; after step "
         "t it is at most (1 + t) / (10 + t), which only runs of some 9,000 steps bring to 0.999",
         when=GRADIENT_STEPS,
+        above=0,
+        below=1,
     )
     rdrop_alpha: float = option(
         0.0,
         "R-Drop: read every batch twice, and add this times the divergence of the two predictions; 0 for none",
         when={"task": ("sequence", "token")} | GRADIENT_STEPS,
+        at_least=0,
     )
     augment_rare: float = option(
         0.0,
         "perturbed copies bring labels below the median count up to this times the median, e.g. 1; 0 for none",
         when=LABELS_OF_TEXTS | LANGUAGE_MODEL,
+        at_least=0,
+        at_most=1,
     )
     oversample_to: int | None = option(
         None,
         "training texts of labels with fewer than this many are read again, in turn, until the label has so many",
         when=LABELS_OF_TEXTS | GRADIENT_STEPS,
+        at_least=1,
     )
     soft_labels: str | None = option(
         None,
@@ -221,7 +254,7 @@ class RobustConfig:
         when=LABELS_OF_TEXTS | GRADIENT_STEPS,
     )
     soft_label_share: float = option(
-        0.5, "their share of the target; the label has the rest", when={"soft_labels": GIVEN}
+        0.5, "their share of the target; the label has the rest", when={"soft_labels": GIVEN}, above=0, at_most=1
     )
     blend_words: bool = option(
         False,
@@ -231,38 +264,24 @@ class RobustConfig:
 
 
 @dataclass
-class AdaptConfig:
-    """AdaPT: which token sequences of the training texts become tokens of their own, and which sub-layers train."""
+class SequencesConfig:
+    """Which token sequences of the training texts AdaPT makes tokens of."""
 
-    scripts: ClassVar[tuple[Script, ...]] = (*CLASSIFIER, "mining")
-
-    task_tokens: Literal["auto", "on", "off"] = option(
-        "auto",
-        "tokens for sequences of the training texts; auto: with adaptation: adapt; on: with any other too",
-        when=LABELS_OF_TEXTS | GRADIENT_STEPS,
-        scripts=CLASSIFIER,
-    )
     sequence_min_length: int = option(
-        3,
-        "tokens of the shortest sequence; the paper's tables also show 1 and 2",
-        when=TASK_TOKENS,
+        3, "tokens of the shortest sequence; the paper's tables also show 1 and 2", when=TASK_TOKENS, at_least=1
     )
     sequence_max_length: int = option(20, "tokens of the longest sequence", when=TASK_TOKENS)
-    sequence_min_frequency: int = option(5, "training texts that a sequence occurs in at least", when=TASK_TOKENS)
+    sequence_min_frequency: int = option(
+        5, "training texts that a sequence occurs in at least", when=TASK_TOKENS, at_least=1
+    )
     sequence_max_gap: int | None = option(
-        3,
-        "most tokens skipped between neighbours; 0: contiguous, null: any number",
-        when=TASK_TOKENS,
+        3, "most tokens skipped between neighbours; 0: contiguous, null: any number", when=TASK_TOKENS, at_least=0
     )
     sequence_memory_mb: int = option(
-        1024,
-        "the search for sequences is refused when its tables outgrow this",
-        when=TASK_TOKENS,
+        1024, "the search for sequences is refused when its tables outgrow this", when=TASK_TOKENS, at_least=1
     )
     sequence_smoothing: float = option(
-        1.0,
-        "weight of a token's own frequency in its probability after another",
-        when=TASK_TOKENS,
+        1.0, "weight of a token's own frequency in its probability after another", when=TASK_TOKENS, at_least=0
     )
     sequence_perplexity: Literal["plain", "unigram_normalised"] = option(
         "plain",
@@ -277,45 +296,51 @@ class AdaptConfig:
     sequence_perplexity_cutoff: float | None = option(
         None, "highest (as_printed: lowest) perplexity that is kept", when=TASK_TOKENS
     )
-    sequence_top_k: int | None = option(None, "most sequences kept", when=TASK_TOKENS)
+    sequence_top_k: int | None = option(None, "most sequences kept", when=TASK_TOKENS, at_least=0)
     sequence_vocabulary_share: float = option(
-        0.1,
-        "and never more than this share of the tokenizer's vocabulary",
-        when=TASK_TOKENS,
+        0.1, "and never more than this share of the tokenizer's vocabulary", when=TASK_TOKENS, at_least=0, at_most=1
+    )
+
+
+@dataclass
+class SensitivityConfig:
+    """AdaPT's choice of the sub-layers that train, and whether it makes tokens."""
+
+    task_tokens: Literal["auto", "on", "off"] = option(
+        "auto",
+        "tokens for sequences of the training texts; auto: with adaptation: adapt; on: with any other too",
+        when=LABELS_OF_TEXTS | GRADIENT_STEPS,
     )
     sensitivity_budget: float = option(
         0.2,
         "share of the backbone's parameters that sub-layers may train",
         when={"adaptation": ("adapt",)},
-        scripts=CLASSIFIER,
+        above=0,
+        at_most=1,
     )
     sensitivity_beta: float = option(
-        1.0,
-        "weight of the gradient norm beside the index of dispersion",
-        when={"adaptation": ("adapt",)},
-        scripts=CLASSIFIER,
+        1.0, "weight of the gradient norm beside the index of dispersion", when={"adaptation": ("adapt",)}, at_least=0
     )
     sensitivity_standardise: bool = option(
-        True,
-        "both measures get mean 0 and variance 1 before the sum",
-        when={"adaptation": ("adapt",)},
-        scripts=CLASSIFIER,
+        True, "both measures get mean 0 and variance 1 before the sum", when={"adaptation": ("adapt",)}
     )
     sensitivity_samples: int | None = option(
         512,
         "training texts that sensitivity is measured on, drawn with the seed; null: all",
         when={"adaptation": ("adapt",)},
-        scripts=CLASSIFIER,
+        at_least=2,
     )
     sensitivity_warmup_steps: int = option(
-        100,
-        "steps of the head alone before sensitivity is measured",
-        when={"adaptation": ("adapt",)},
-        scripts=CLASSIFIER,
+        100, "steps of the head alone before sensitivity is measured", when={"adaptation": ("adapt",)}, at_least=0
     )
     sensitivity_warmup_learning_rate: float = option(
         1e-3,
         "learning rate of these steps",
         when={"adaptation": ("adapt",), "sensitivity_warmup_steps": GIVEN},
-        scripts=CLASSIFIER,
+        above=0,
     )
+
+
+@dataclass
+class AdaptConfig(SequencesConfig, SensitivityConfig):
+    """AdaPT: which token sequences of the training texts become tokens of their own, and which sub-layers train."""

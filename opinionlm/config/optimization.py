@@ -117,11 +117,11 @@ NEEDED = {
     "cosine_warmup_with_min_lr": ("min_lr", "min_lr_rate"),
     "warmup_stable_decay": ("num_decay_steps",),
 }
-# Schedules without a warm-up of their own.
-WITHOUT_WARMUP = {
-    "constant": "constant_with_warmup",
-    "reduce_lr_on_plateau": "cosine",
-}
+# The schedules that begin with a warm-up.
+WITH_WARMUP = (
+    *("linear", "cosine", "cosine_with_restarts", "polynomial", "constant_with_warmup", "inverse_sqrt"),
+    *("cosine_with_min_lr", "cosine_warmup_with_min_lr", "warmup_stable_decay"),
+)
 # Left to these scripts: other arguments of the installed functions, and why they are no arguments here.
 SET_BY_US = {
     "optimizer": "",

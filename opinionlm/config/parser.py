@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import types
 import typing
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from functools import cache
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import Field, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,53 +15,84 @@ import yaml
 
 from opinionlm.config.checks import validate
 from opinionlm.config.conditions import Script
-from opinionlm.config.config import GROUPS, Config, option_names, scripts_of
+from opinionlm.config.config import (
+    SCRIPTS,
+    Config,
+    declared,
+    default_of,
+    options_in,
+    options_of,
+    scripts_of,
+    subject_of,
+    takes_trainer_fields,
+    type_of,
+)
 from opinionlm.config.options import DataConfig
 from opinionlm.config.trainer_arguments import OLD_NAMES, TRAINER_FIELDS, stated_value
 from opinionlm.config.unread import is_read, leave_out, read_by
 from opinionlm.errors import UserError
+from opinionlm.utils.command_line import Parser, unknown_option
 from opinionlm.utils.shipped import find_shipped, shipped_root
-from opinionlm.utils.typed_values import CommandLineText, convert, read_scalar
-from opinionlm.utils.yaml import load_yaml
-
-__all__ = [
-    "GROUPS",
-    "all_options",
-    "build_parser",
-    "pair_up",
-    "parse_config",
-    "read_scalar",
-    "read_yaml",
-    "set_option",
-]
+from opinionlm.utils.typed_values import CommandLineText, convert
+from opinionlm.utils.yaml import line_of_keys, load_with_node
 
 
-def parse_config(
-    argv: list[str] | None,
-    description: str,
-    script: Script = "train_classifier",
-    own: argparse.ArgumentParser | None = None,
-) -> Config:
-    """Build a validated config from ``--config FILE`` and ``--option value`` pairs; the command line wins.
+class ConfigParser(Parser):
+    """The command line of a script whose options are those of a config: ``--config FILE`` and ``--option value``.
 
     Args:
-        argv: arguments without the program's name, by default ``sys.argv[1:]``.
         description: first lines of ``--help``.
-        script: whose options are known; those of the other are unknown options.
-        own: further options of a module, without ``--help``, which it has read itself; ``--help`` lists them first.
-
-    Raises:
-        UserError: unreadable file, unknown option, value of a wrong type, or any problem `validate` finds.
+        script: whose options are known. A module adds its own with ``add_argument``.
     """
-    parser = build_parser(description, script, own)
-    not_ours = {"config", *(vars(own.parse_args([])) if own is not None else ())}
-    try:
-        known, rest = parser.parse_known_args(argv)
-    except argparse.ArgumentError as error:
-        raise UserError(f"the command line: {error}; --help lists the options") from None
-    given = {key: value for key, value in vars(known).items() if key not in not_ours and value is not None}
-    typed = {key: CommandLineText(value) for key, value in (given | pair_up(rest)).items()}
-    return new_config(known.config, Layer("the command line", typed), script)
+
+    def __init__(self, description: str | None, script: Script) -> None:
+        super().__init__(description, usage="%(prog)s [--config FILE] [--option value ...]")
+        self.script: Script = script
+        self.add_argument("--config", metavar="FILE", help="YAML file with any of the options below")
+        for kind in SCRIPTS[script]:
+            section = self.add_argument_group(subject_of(kind))
+            for entry in options_in(kind):
+                words = describe_type(type_of(entry.name))
+                text = option_help(entry, script).replace("%", "%%")
+                if "list" in words:
+                    section.add_argument(f"--{entry.name}", metavar="VALUE", help=text, nargs="*")
+                else:
+                    section.add_argument(f"--{entry.name}", metavar=words, help=text, nargs="?", const="true")
+
+    def parse_config(self, argv: list[str] | None) -> tuple[argparse.Namespace, Config]:
+        """Read the command line, which wins over the YAML file that it names.
+
+        Args:
+            argv: arguments without the program's name, by default ``sys.argv[1:]``.
+
+        Returns:
+            The arguments that the module added, and the validated config.
+
+        Raises:
+            UserError: unreadable file, unknown option, value of a wrong type, or any problem `validate` finds.
+        """
+        known, rest = self.parse_known_args(argv)
+        values, own = vars(known), vars(known).keys() - {"config", *options_of(self.script)}
+        given = {name: value for name, value in values.items() if name not in {"config", *own} and value is not None}
+        fields_of_trainer = pair_up(rest)
+        for name in fields_of_trainer:
+            require_known(name, f"--{name}", self.script, {"config", *own})
+        typed = {name: CommandLineText(value) for name, value in (given | fields_of_trainer).items()}
+        config = new_config(known.config, Layer("the command line", typed), self.script)
+        return argparse.Namespace(**{name: values[name] for name in own}), config
+
+
+def parse_config(argv: list[str] | None, description: str | None, script: Script = "train_classifier") -> Config:
+    """The config of a script that has no other options; see `ConfigParser.parse_config`."""
+    return ConfigParser(description, script).parse_config(argv)[1]
+
+
+def option_help(entry: Field[Any], script: Script) -> str:
+    """What ``--help`` says of an option: its meaning, default, range, and what has to be chosen for it."""
+    conditions = read_by(entry.name, script)
+    notes = [repr(default_of(entry.name)), entry.metadata["bounds"].words()]
+    notes += [f"read by {conditions}"] if conditions else []
+    return f"{entry.metadata['help']} [{'; '.join(filter(None, notes))}]"
 
 
 def new_config(file: str | Path | None, given: Layer, script: Script) -> Config:
@@ -77,11 +106,12 @@ def new_config(file: str | Path | None, given: Layer, script: Script) -> Config:
     Raises:
         UserError: as `parse_config`.
     """
-    layers, in_file = [given], {}
+    layers = [given]
+    in_file: dict[str, Any] = {}
     if file is not None:
         file = find_shipped(file, "configs")
-        in_file = read_yaml(file)
-        layers.insert(0, Layer(str(file), in_file))
+        in_file, lines = read_yaml_lines(file)
+        layers.insert(0, Layer(str(file), in_file, lines))
     config, stated = combine(layers, script)
     left_out = leave_out(config, stated, [layer.place for layer in layers])
     if left_out and os.environ.get("RANK", "0") == "0":
@@ -90,7 +120,7 @@ def new_config(file: str | Path | None, given: Layer, script: Script) -> Config:
         stem = "run" if file is None else file.stem
         usual = str(in_file.get("dataset", DataConfig().dataset))
         config.training.run_name = default_run_name(stem, usual, config)
-    validate(config)
+    validate(config, {name: layers[number].place_of(name) for name, number in stated.items()})
     return config
 
 
@@ -101,14 +131,18 @@ class Layer:
     Attributes:
         place: a file, or the command line.
         values: option → value.
+        lines: option → its line in the file, where that is known.
     """
 
     place: str
     values: Mapping[str, Any]
+    lines: Mapping[str, int] = field(default_factory=dict)
 
     def place_of(self, key: str) -> str:
-        """Where an option stands, for messages."""
-        return f"--{key}" if isinstance(self.values[key], CommandLineText) else f"{self.place}: {key}"
+        """Where an option stands, for messages; its name last."""
+        if isinstance(self.values[key], CommandLineText):
+            return f"--{key}"
+        return f"{self.place}:{self.lines[key]}: {key}" if key in self.lines else f"{self.place}: {key}"
 
 
 def combine(layers: Sequence[Layer], script: Script) -> tuple[Config, dict[str, int]]:
@@ -130,7 +164,7 @@ def combine(layers: Sequence[Layer], script: Script) -> tuple[Config, dict[str, 
         for key, value in layer.values.items():
             if any(key in later.values for later in layers[number + 1 :]):
                 continue
-            if script == "mining" and layer.place_of(key) != f"--{key}" and key not in all_options(script):
+            if script == "mining" and layer.place_of(key) != f"--{key}" and key not in options_of(script):
                 # Refuses what train_classifier.py does not know either.
                 set_option(Config(), key, value, layer.place_of(key))
                 continue
@@ -164,43 +198,6 @@ def default_run_name(stem: str, usual_dataset: str, config: Config) -> str:
     return stem if training.seeds else f"{stem}-seed{training.seed}"
 
 
-def build_parser(
-    description: str, script: Script, own: argparse.ArgumentParser | None = None
-) -> argparse.ArgumentParser:
-    """A parser with one option per dataclass field that the script has, grouped, with defaults and choices."""
-    parents = [own] if own is not None else []
-    parser = argparse.ArgumentParser(
-        usage="%(prog)s [--config FILE] [--option value ...]",
-        description=description.strip(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-        exit_on_error=False,
-        parents=parents,
-    )
-    parser.add_argument("--config", metavar="FILE", help="YAML file with any of the options below")
-    for name, group in GROUPS.items():
-        names = option_names(group, script)
-        if not names:
-            continue
-        section = parser.add_argument_group(name, (group.__doc__ or "").splitlines()[0])
-        hints = annotations_of(group)
-        defaults = group()
-        for option in fields(group):
-            if option.name not in names:
-                continue
-            choices = describe_type(hints[option.name])
-            default = getattr(defaults, option.name)
-            conditions = read_by(option.name, script)
-            when = f"; read by {conditions}" if conditions else ""
-            help_text = f"{option.metadata['help']} [{default!r}{when}]".replace("%", "%%")
-            is_list = typing.get_origin(hints[option.name]) is list or "list" in choices
-            if is_list:
-                section.add_argument(f"--{option.name}", metavar="VALUE", help=help_text, nargs="*")
-            else:
-                section.add_argument(f"--{option.name}", metavar=choices, help=help_text, nargs="?", const="true")
-    return parser
-
-
 def describe_type(annotation: Any) -> str:
     """A type as a reader of ``--help`` wants to see it: ``a|b|c`` for choices, the plain name otherwise."""
     if typing.get_origin(annotation) is Literal:
@@ -217,7 +214,7 @@ def pair_up(rest: list[str]) -> dict[str, str]:
     while position < len(rest):
         name = rest[position]
         if not name.startswith("--"):
-            raise UserError(f"command line: unexpected argument {name!r}; options are written --name value")
+            raise UserError(f"the command line: unexpected argument {name!r}; options are written --name value")
         name, _, value = name[2:].partition("=")
         position += 1
         if not value and position < len(rest) and not rest[position].startswith("--"):
@@ -228,13 +225,18 @@ def pair_up(rest: list[str]) -> dict[str, str]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a flat mapping from a YAML file.
+    """Read a flat mapping from a YAML file; raises as `read_yaml_lines`."""
+    return read_yaml_lines(path)[0]
+
+
+def read_yaml_lines(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """Read a flat mapping from a YAML file, and the line of every name.
 
     Raises:
         UserError: no such file, not YAML, or not a mapping of names to values.
     """
     try:
-        content = load_yaml(path.read_text(encoding="utf-8"))
+        content, node = load_with_node(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(
             f"--config: no such file: {path}; the shipped ones are in {shipped_root() / 'configs'}"
@@ -249,7 +251,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: the file is empty; give at least one option")
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise UserError(f"{path}: must be a mapping of option names to values")
-    return content
+    return content, line_of_keys(node)
 
 
 def set_option(config: Config, key: str, value: Any, place: str) -> None:
@@ -259,31 +261,32 @@ def set_option(config: Config, key: str, value: Any, place: str) -> None:
         UserError: unknown name (with the nearest valid one), a value that does not fit its type, or a field of
             `transformers.TrainingArguments` that these scripts do not honour.
     """
-    for name, group in GROUPS.items():
-        if key in option_names(group, config.script):
-            annotation = annotations_of(group)[key]
-            setattr(getattr(config, name), key, convert(value, annotation, place))
-            return
-    elsewhere = [script for script in typing.get_args(Script) if key in all_options(script)]
-    if key in TRAINER_FIELDS and config.script in scripts_of("extra") and not elsewhere:
+    require_known(key, place, config.script)
+    if key in options_of(config.script):
+        config.set(key, convert(value, type_of(key), place))
+    else:
         config.training.extra |= stated_value(key, value, place)
+
+
+def require_known(key: str, place: str, script: Script | None, others: Iterable[str] = ()) -> None:
+    """Refuse what is neither an option of the script nor, if it trains, a field of TrainingArguments.
+
+    Args:
+        key: the option.
+        place: where it stands, its name last.
+        script: whose option it should be; None where that of any will do.
+        others: names of further arguments, one of which may have been meant.
+
+    Raises:
+        UserError: it is neither; names the script that has it, or the nearest name.
+    """
+    mine = tuple(declared()) if script is None else options_of(script)
+    trainer_fields = TRAINER_FIELDS if script is None or takes_trainer_fields(script) else ()
+    elsewhere = scripts_of(key) if key in declared() else ()
+    if key in mine or (key in trainer_fields and not elsewhere):
         return
     if elsewhere:
-        hint = f"it belongs to {elsewhere[0]}.py; leave it out here"
-    elif key in OLD_NAMES:
-        hint = OLD_NAMES[key]
-    else:
-        near = difflib.get_close_matches(key, [*all_options(config.script), *sorted(TRAINER_FIELDS)], n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'?" if near else "see --help for all options"
-    raise UserError(f"{place}: unknown option; {hint}")
-
-
-@cache
-def annotations_of(group: type) -> dict[str, Any]:
-    """The types of a group's options."""
-    return typing.get_type_hints(group)
-
-
-def all_options(script: Script) -> list[str]:
-    """The names of all options of a script."""
-    return [name for group in GROUPS.values() for name in option_names(group, script)]
+        raise UserError(f"{place}: unknown option; it belongs to {elsewhere[0]}.py; leave it out here")
+    if key in OLD_NAMES:
+        raise UserError(f"{place}: unknown option; {OLD_NAMES[key]}")
+    raise UserError(unknown_option(place, sorted({*mine, *others, *trainer_fields})))

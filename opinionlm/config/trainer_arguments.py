@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from opinionlm.config.bounds import Bounds
 from opinionlm.errors import UserError
 from opinionlm.utils.typed_values import CommandLineText, convert, read_scalar
 
@@ -24,11 +25,13 @@ class Honoured:
         type: of its value.
         engines: that read it; train_instruct.py and pretraining have the engine ``trainer``.
         help: what it does.
+        bounds: what a number may be.
     """
 
     type: Any
     engines: tuple[str, ...]
     help: str
+    bounds: Bounds = Bounds()
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,18 @@ HONOURED = {
     "optim_args": Honoured(
         str | None, BOTH, "arguments of the optimizer, as in momentum=0.9; the table below has them"
     ),
-    "adam_beta1": Honoured(float, BOTH, "AdamW, AdEMAMix and Lion: decay of the mean of the gradients"),
-    "adam_beta2": Honoured(float, BOTH, "AdamW, AdEMAMix and Lion: decay of the mean of their squares"),
-    "adam_epsilon": Honoured(float, BOTH, "AdamW and AdEMAMix: added to the root of the mean of the squares"),
-    "data_seed": Honoured(int | None, BOTH, "seed of the order of the batches alone; by default that of seed"),
+    "adam_beta1": Honoured(
+        float, BOTH, "AdamW, AdEMAMix and Lion: decay of the mean of the gradients", Bounds(at_least=0, below=1)
+    ),
+    "adam_beta2": Honoured(
+        float, BOTH, "AdamW, AdEMAMix and Lion: decay of the mean of their squares", Bounds(at_least=0, below=1)
+    ),
+    "adam_epsilon": Honoured(
+        float, BOTH, "AdamW and AdEMAMix: added to the root of the mean of the squares", Bounds(above=0, below=1)
+    ),
+    "data_seed": Honoured(
+        int | None, BOTH, "seed of the order of the batches alone; by default that of seed", Bounds(at_least=0)
+    ),
     "full_determinism": Honoured(bool, BOTH, "deterministic kernels only; slower, and some kernels have none"),
     "logging_strategy": Honoured(
         Literal["steps", "epoch", "no"],
@@ -76,14 +87,18 @@ HONOURED = {
     "logging_first_step": Honoured(bool, BOTH, "log the first step too"),
     "disable_tqdm": Honoured(bool | None, BOTH, "no progress bar, on a terminal either"),
     "tf32": Honoured(bool | None, BOTH, "TF32 matrix products; needs an NVIDIA GPU since Ampere"),
-    "ddp_timeout": Honoured(int, BOTH, "seconds until a process gives up on the others; needs GPUs"),
+    "ddp_timeout": Honoured(
+        int, BOTH, "seconds until a process gives up on the others; needs GPUs", Bounds(at_least=1)
+    ),
     "neftune_noise_alpha": Honoured(
-        float | None, TRAINER, "noise on the embeddings in training (Jain et al. 2023), e.g. 5"
+        float | None, TRAINER, "noise on the embeddings in training (Jain et al. 2023), e.g. 5", Bounds(above=0)
     ),
     "torch_compile": Honoured(bool, TRAINER, "compile the model for training"),
     "torch_compile_backend": Honoured(str | None, TRAINER, "backend of torch_compile; by default inductor"),
     "torch_compile_mode": Honoured(str | None, TRAINER, "mode of torch_compile"),
-    "torch_empty_cache_steps": Honoured(int | None, TRAINER, "give unused GPU memory back after every so many steps"),
+    "torch_empty_cache_steps": Honoured(
+        int | None, TRAINER, "give unused GPU memory back after every so many steps", Bounds(at_least=1)
+    ),
 }
 
 FIXED = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from opinionlm.config.chosen_metric import metric_problems
@@ -15,10 +15,9 @@ from opinionlm.config.optimization import (
     OTHER_SCHEDULES,
     SCHEDULES,
     SET_BY_US,
-    WITHOUT_WARMUP,
 )
-from opinionlm.config.options import TrainingConfig
 from opinionlm.config.trainer_arguments import HONOURED, SAVING, joined_arguments
+from opinionlm.config.training_options import TrainingConfig
 from opinionlm.errors import UserError
 from opinionlm.utils.typed_values import CommandLineText, convert
 
@@ -29,53 +28,35 @@ if TYPE_CHECKING:
 LEARNED_INPUTS = ("prefix", "p_tuning_v2", "prompt", "p_tuning")
 
 
-def trainer_problems(config: Config) -> list[str]:
-    """What is wrong with the fields that a run sets, as far as no data have to be known for it."""
-    training = config.training
-    problems = engine_problems_of_fields(training)
+def trainer_problems(config: Config, places: Mapping[str, str]) -> list[str]:
+    """What is wrong with the fields that a run sets, as far as no data have to be known for it.
+
+    Args:
+        config: the options.
+        places: where the options stand that are stated, for messages.
+    """
+    training, extra = config.training, config.training.extra
+    problems = [
+        problem
+        for name, value in extra.items()
+        if name in HONOURED
+        for problem in HONOURED[name].bounds.problem(places.get(name, name), value)
+    ]
     problems += optimizer_problems(training) + schedule_problems(config) + saving_problems(training)
     problems += metric_problems(config)
-    extra = training.extra
-
-    def require(holds: bool, name: str, reason: str) -> None:
-        if not holds:
-            problems.append(f"{name}: {extra[name]!r} {reason}")
-
-    for name, least in (("data_seed", 0), ("torch_empty_cache_steps", 1), ("ddp_timeout", 1)):
-        require(extra.get(name, least) >= least, name, f"must be at least {least}")
-    for name in ("adam_beta1", "adam_beta2"):
-        require(0 <= extra.get(name, 0) < 1, name, "must be in [0, 1)")
-    require(0 < extra.get("adam_epsilon", 0.5) < 1, "adam_epsilon", "must be positive and below 1")
     if extra.get("logging_strategy", "steps") != "steps" and training.logging_steps != TrainingConfig().logging_steps:
         problems.append(
             f"logging_steps: {training.logging_steps:g} is read with logging_strategy: steps; leave one of the two out"
         )
     for name in ("torch_compile_backend", "torch_compile_mode"):
-        if extra.get(name) is not None:
-            require(
-                extra.get("torch_compile", False), name, "belongs to torch_compile: true; set that, or leave it out"
-            )
-    if "neftune_noise_alpha" in extra:
-        require(extra["neftune_noise_alpha"] > 0, "neftune_noise_alpha", "must be positive, or left out")
-        require(
-            config.method.adaptation not in (*FREEZING, *LEARNED_INPUTS),
-            "neftune_noise_alpha",
-            f"is noise on the embeddings, which adaptation: {config.method.adaptation} computes once or replaces; use "
-            "adaptation: full or lora",
+        if name in extra and not extra.get("torch_compile", False):
+            problems.append(f"{name}: {extra[name]!r} belongs to torch_compile: true; set that, or leave it out")
+    adaptation = config.method.adaptation
+    if "neftune_noise_alpha" in extra and adaptation in (*FREEZING, *LEARNED_INPUTS):
+        problems.append(
+            f"neftune_noise_alpha: {extra['neftune_noise_alpha']!r} is noise on the embeddings, which adaptation: "
+            f"{adaptation} computes once or replaces; use adaptation: full or lora"
         )
-    return problems
-
-
-def engine_problems_of_fields(training: TrainingConfig) -> list[str]:
-    """Fields that the engine does not read."""
-    problems = []
-    for name, value in training.extra.items():
-        engines = HONOURED[name].engines if name in HONOURED else ("trainer", "loop")
-        if training.engine not in engines:
-            problems.append(
-                f"{name}: {value!r} is not read by engine: {training.engine}; leave it out, or set engine: "
-                f"{' or '.join(engines)}"
-            )
     return problems
 
 
@@ -131,11 +112,6 @@ def schedule_problems(config: Config) -> list[str]:
     if name in NEEDED and not set(NEEDED[name]) & given.keys():
         needed = " or ".join(NEEDED[name])
         problems.append(f"lr_scheduler_type: {name!r} needs lr_scheduler_kwargs with {needed}")
-    if name in WITHOUT_WARMUP and training.warmup_steps > 0:
-        problems.append(
-            f"warmup_steps: {training.warmup_steps:g} is not read by lr_scheduler_type: {name}; leave it out, or use "
-            f"{WITHOUT_WARMUP[name]}"
-        )
     if name == "reduce_lr_on_plateau" and config.script == "pretrain":
         problems.append(
             f"lr_scheduler_type: {name!r} follows a validation score, and pretraining has none; use cosine"
@@ -160,10 +136,12 @@ def typed_arguments(training: TrainingConfig) -> dict[str, Any]:
 
 
 def saving_problems(training: TrainingConfig) -> list[str]:
-    """Another rhythm of saving than that of the evaluation: the best step might never have been saved."""
+    """No rhythm of the evaluation, or another one of saving: the best step might never have been saved."""
     reason = "a checkpoint is saved at every evaluation, or the best one could be missing"
     strategy, steps = (training.extra.get(name) for name in SAVING)
     problems = []
+    if training.eval_strategy == "steps" and training.eval_steps is None:
+        problems.append("eval_steps: None must be at least 1 with eval_strategy: steps")
     if strategy is not None and strategy != training.eval_strategy:
         problems.append(f"save_strategy: {strategy!r} cannot be set: {reason}; leave it out, or set eval_strategy")
     if steps is not None and (training.eval_strategy != "steps" or steps != training.eval_steps):

@@ -75,8 +75,7 @@ class Unread:
 
 def value_of(config: Config, name: str) -> Any:
     """An option's value; the default where the script has no such option."""
-    has_it = config.script in scripts_of(name)
-    return getattr(getattr(config, declared()[name][0]), name) if has_it else default_of(name)
+    return config.value(name) if config.script in scripts_of(name) else default_of(name)
 
 
 def data_task(dataset: str) -> Any:
@@ -216,7 +215,7 @@ def unread_options(config: Config, known: Mapping[str, Any] | None = None) -> li
         if config.script not in scripts_of(name):
             continue
         value = value_of(config, name)
-        is_in_question = name != "extra" and (value != default_of(name) or name in DECIDED_BY)
+        is_in_question = value != default_of(name) or name in DECIDED_BY
         if is_in_question and (failed := missing_choices(config, name, known)):
             one = Unread(name, value, tuple(failed))
             if value != default_of(name) or one.is_decided:
@@ -297,7 +296,7 @@ def leave_out(config: Config, stated: Mapping[str, int], places: list[str]) -> l
 def reset(config: Config, name: str) -> None:
     """Give an option its default again."""
     if name in declared():
-        setattr(getattr(config, declared()[name][0]), name, default_of(name))
+        config.set(name, default_of(name))
     else:
         del config.training.extra[name]
 

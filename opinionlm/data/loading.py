@@ -17,7 +17,7 @@ from opinionlm.data.preparation.sources import find_data, find_sources
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.spec_parsing import load_spec
 from opinionlm.errors import UserError
-from opinionlm.utils.yaml import closest
+from opinionlm.utils.names import closest
 
 
 def load_data(data: DataConfig) -> PreparedDataset:

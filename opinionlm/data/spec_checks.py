@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from opinionlm.data.cleaning import text_steps
 from opinionlm.data.spec import SPLITS, DatasetSpec
 from opinionlm.errors import UserError
-from opinionlm.utils.yaml import nearest
+from opinionlm.utils.names import nearest
 
 # Columns that rows of no task have to have.
 OPTIONAL = ("id", "sentences", "context", "group", "platform")
@@ -146,7 +148,7 @@ def _levels(spec: DatasetSpec) -> list[str]:
 
 def check_spec(spec: DatasetSpec) -> None:
     """Settings that contradict each other; all of them at once."""
-    problems: list[str] = []
+    problems = negative_counts(spec.to_dict())
     if not spec.files and spec.hub is None:
         problems.append("files: no source given; name files and/or a hub data set")
     problems += column_problems(spec)
@@ -173,6 +175,15 @@ def check_spec(spec: DatasetSpec) -> None:
     problems += label_problems(spec) if spec.task == "sequence" else task_problems(spec)
     if problems:
         raise UserError(f"{spec.source}: " + "; ".join(problems))
+
+
+def negative_counts(value: Any, place: str = "") -> list[str]:
+    """Whole numbers below zero in the plain values of a spec: they count something, or seed a draw."""
+    if isinstance(value, dict):
+        return [one for key, part in value.items() for one in negative_counts(part, f"{place}.{key}".lstrip("."))]
+    if isinstance(value, list):
+        return [one for number, part in enumerate(value) for one in negative_counts(part, f"{place}[{number}]")]
+    return [f"{place}: {value} must not be negative"] if isinstance(value, int) and value < 0 else []
 
 
 def balance_problems(spec: DatasetSpec) -> list[str]:

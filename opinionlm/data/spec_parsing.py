@@ -26,8 +26,10 @@ from opinionlm.data.spec_checks import check_spec
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.data.yaml_text import require_written_text
 from opinionlm.errors import UserError
+from opinionlm.utils.names import is_folder_name
 from opinionlm.utils.shipped import find_shipped
-from opinionlm.utils.yaml import as_list, build, check_keys, convert, is_folder_name, load_yaml
+from opinionlm.utils.typed_values import as_list, build, check_keys, convert
+from opinionlm.utils.yaml import load_yaml
 
 
 def load_spec(

@@ -26,7 +26,7 @@ def require_written_text(node: yaml.Node | None, kind: Any, source: str, where: 
     """Check a part of a YAML file against the type that a dataclass declares for it, as far as text is concerned.
 
     Args:
-        node: of the file; of another form than the type asks for it is left to `opinionlm.utils.yaml`.
+        node: of the file; of another form than the type asks for it is left to `opinionlm.utils.typed_values`.
         kind: the type. In a mapping of mappings of texts (codes) numbers may stand without quotes where they are
             written as numbers are: ``0`` and ``12``, not ``01``, ``1_000``, ``0x1F`` or ``12:30``.
         source: the file.

@@ -9,7 +9,6 @@ to a Markdown and a CSV file.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from opinionlm.errors import UserError, run_script
 from opinionlm.evaluation.confusion import confusion_matrix
 from opinionlm.evaluation.metrics import f1_from_confusion, level_confusion, level_scores, present_classes
 from opinionlm.evaluation.significance import mcnemar, paired_bootstrap
+from opinionlm.utils.command_line import Parser
 from opinionlm.utils.files import write_csv, write_text
 from opinionlm.utils.markdown import pipe_table
 
@@ -189,13 +189,11 @@ def write_comparison(stem: Path, text: str, columns: list[str], rows: list[list[
 
 def main(argv: list[str] | None = None) -> None:
     """Compare runs."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="FOLDER", help="folders of two or more finished runs")
     parser.add_argument("--split", choices=["validation", "test"], default="test", help="[test]")
     parser.add_argument("--output", type=Path, metavar="STEM", help="write STEM.md and STEM.csv too")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse(argv)
     if len(arguments.runs) < 2:
         raise UserError("runs: give at least two folders to compare")
     text, columns, rows = compare_folders(arguments.runs, arguments.split)

@@ -11,7 +11,6 @@ and, last of all, cross_validation.json with the scores over all folds. Given ag
 
 from __future__ import annotations
 
-import argparse
 import copy
 import hashlib
 import json
@@ -25,7 +24,7 @@ import yaml
 
 from opinionlm.config.config import Config
 from opinionlm.config.method_options import RobustConfig
-from opinionlm.config.parser import parse_config
+from opinionlm.config.parser import ConfigParser
 from opinionlm.errors import UserError, run_script
 from opinionlm.runs.lock import locked
 from opinionlm.utils.shipped import script_environment
@@ -40,10 +39,9 @@ SOFT_LABELS = "soft_labels.csv"
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Train on all folds but one, in turn; returns the content of ``cross_validation.json``."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = ConfigParser(__doc__, "train_classifier")
     parser.add_argument("--folds", metavar="int", type=int, default=3, help="parts of the training split [3]")
-    own, others = parser.parse_known_args(argv)
-    config = parse_config(others, description=__doc__, own=parser)
+    own, config = parser.parse_config(argv)
     if own.folds < 2:
         raise UserError(f"--folds: {own.folds} must be at least 2")
     if config.training.seeds is not None:

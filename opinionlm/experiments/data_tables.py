@@ -29,7 +29,7 @@ from opinionlm.experiments.grid import check_keys
 from opinionlm.experiments.tables import SMOKE, latex_table, number
 from opinionlm.utils.files import write_csv, write_text
 from opinionlm.utils.markdown import pipe_table
-from opinionlm.utils.yaml import nearest
+from opinionlm.utils.names import nearest
 
 KEYS = {"kind", "title", "source", "note", "scales", "published", "differs"}
 STATISTICS = ("count", "mean", "std", "min", "25%", "50%", "75%", "max")

@@ -36,12 +36,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from opinionlm.config.options import TrainingConfig
 from opinionlm.config.parser import Layer, combine, read_yaml
+from opinionlm.config.training_options import TrainingConfig
 from opinionlm.config.unread import unread_options
 from opinionlm.errors import UserError
 from opinionlm.experiments.differences import scale_differences, seed_difference, stated_differences
-from opinionlm.utils.yaml import nearest
+from opinionlm.utils.names import nearest
 
 Scale = Literal["smoke", "small", "paper"]
 SCALES: tuple[Scale, ...] = ("smoke", "small", "paper")

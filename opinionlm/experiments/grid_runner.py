@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,8 +23,9 @@ import yaml
 from tqdm import tqdm
 
 from opinionlm.config.config import HARMLESS, Config
-from opinionlm.config.options import DataConfig, TrackingConfig
+from opinionlm.config.options import DataConfig
 from opinionlm.config.parser import parse_config
+from opinionlm.config.training_options import TrackingConfig
 from opinionlm.errors import UserError
 from opinionlm.experiments.grid import Cell, Table
 from opinionlm.runs.folder import require_same_evaluation
@@ -301,7 +303,7 @@ def check_options(runs: Sequence[Run], source: Path) -> dict[str, Config]:
             try:
                 configs[run.cell.name] = parse_config(["--config", str(file)], description="", script=script)
             except UserError as error:
-                reason = str(error).replace(f"{file}: ", "")
+                reason = re.sub(rf"{re.escape(str(file))}(:\d+)?: ", "", str(error))
                 raise UserError(f"{source}: cell {run.cell.name!r}: {reason}") from None
     return configs
 

@@ -10,7 +10,6 @@ the package wandb-workspaces.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from opinionlm.experiments.run_numbers import look_up
 from opinionlm.experiments.seed_families import NOT_COMPARED, members_of, one_per_seed
 from opinionlm.experiments.tables import measured_text
 from opinionlm.runs.seeds import SHOWN, mean_and_interval
+from opinionlm.utils.command_line import Parser
 from opinionlm.utils.files import write_text
 from opinionlm.utils.markdown import pipe_table
 
@@ -204,14 +204,12 @@ def publish(group: str, project: str, text: str) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     """Write the report."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(__doc__)
     parser.add_argument("group", metavar="GROUP", help="<table>-<scale>, or the wandb_group of the runs")
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="where to look for run folders")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the Markdown here too")
     parser.add_argument("--wandb", metavar="ENTITY/PROJECT", help="publish it at W&B too")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse(argv)
     for folder in arguments.folders:
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder")

@@ -10,7 +10,6 @@ Both write a CSV, the likeliest mistakes first. Nothing is dropped: a person has
 
 from __future__ import annotations
 
-import argparse
 import csv
 from collections import Counter
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from opinionlm.data.prepared import PreparedDataset
 from opinionlm.errors import UserError, run_script
 from opinionlm.evaluation.metrics import softmax, weighted_log_loss
 from opinionlm.experiments.compare import read_run
+from opinionlm.utils.command_line import Parser
 from opinionlm.utils.files import write_csv
 
 FILE = "label_suspects.csv"
@@ -180,12 +180,10 @@ def describe_suspects(
 
 def main(argv: list[str] | None = None) -> None:
     """Judge a split of a finished run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(__doc__)
     parser.add_argument("run", type=Path, metavar="FOLDER", help="folder of a finished run")
     parser.add_argument("--split", choices=["validation", "test"], default="validation", help="[validation]")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse(argv)
     print(write_run_suspects(arguments.run, arguments.split))
 
 

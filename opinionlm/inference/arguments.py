@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from opinionlm.utils.command_line import Parser, whole_number
+
 
 def parse_arguments(argv: list[str] | None, description: str) -> argparse.Namespace:
     """Read the command line; leaves the program where it is wrong.
@@ -13,9 +15,7 @@ def parse_arguments(argv: list[str] | None, description: str) -> argparse.Namesp
         argv: without the program's name; None for that of the process.
         description: what ``--help`` shows.
     """
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(description)
     model_help = "best/ of a finished run; of several, their probabilities are averaged"
     parser.add_argument("--model", required=True, type=Path, nargs="+", metavar="FOLDER", help=model_help)
     parser.add_argument("--input", metavar="FILE", help=".csv, .tsv, .jsonl, .txt, .conll (also .gz), or -")
@@ -45,15 +45,15 @@ def parse_arguments(argv: list[str] | None, description: str) -> argparse.Namesp
     parser.add_argument(
         "--bf16", action="store_true", help="compute in bfloat16: faster, probabilities differ slightly"
     )
-    parser.add_argument("--batch_size", type=positive, default=64, help="at most so many texts at once [64]")
+    parser.add_argument("--batch_size", type=whole_number, default=64, help="at most so many texts at once [64]")
     parser.add_argument(
-        "--max_tokens_per_batch", type=positive, default=4096, help="at most so many tokens at once [4096]"
+        "--max_tokens_per_batch", type=whole_number, default=4096, help="at most so many tokens at once [4096]"
     )
-    parser.add_argument("--window", type=positive, default=8192, help="rows that are sorted and saved together [8192]")
+    parser.add_argument("--window", type=whole_number, default=8192, help="rows sorted and saved together [8192]")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the output, and drop an unfinished one of another job"
     )
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse(argv)
     if arguments.delimiter is not None:
         # A shell passes on backslash and t where a tab is meant.
         arguments.delimiter = {"\\t": "\t", "tab": "\t"}.get(arguments.delimiter, arguments.delimiter)
@@ -62,11 +62,3 @@ def parse_arguments(argv: list[str] | None, description: str) -> argparse.Namesp
     if (arguments.input is None) != (arguments.output is None) or (arguments.input is arguments.merge is None):
         parser.error("give --input and --output, or --merge, or all three")
     return arguments
-
-
-def positive(text: str) -> int:
-    """A whole number above zero."""
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value

@@ -10,7 +10,8 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig
 
 from opinionlm.utils.shipped import find_shipped
-from opinionlm.utils.yaml import build, load_yaml
+from opinionlm.utils.typed_values import build
+from opinionlm.utils.yaml import load_yaml
 
 FACTS = "configs/hub/models.yaml"
 

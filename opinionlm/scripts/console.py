@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from opinionlm.errors import UserError, run_script
-from opinionlm.utils.yaml import closest
+from opinionlm.utils.names import closest
 
 
 @dataclass(frozen=True)

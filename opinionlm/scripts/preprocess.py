@@ -14,30 +14,23 @@ import json
 import time
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from opinionlm.data.cleaning import PROFILES, Cleaning
 from opinionlm.data.spec_parsing import load_spec
-from opinionlm.errors import UserError
+from opinionlm.utils.command_line import Parser, whole_number
 
 
-class _Parser(argparse.ArgumentParser):
-    """Reports a wrong command line as every other mistake: one line, exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"command line: {message}; see --help")
-
-
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """The command line; cleaning steps come from the fields of `Cleaning`, so none can be forgotten."""
-    parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = Parser(__doc__)
     parser.add_argument(
         "--config", required=True, metavar="YAML", help="dataset YAML, e.g. configs/datasets/cryptoqa.yaml"
     )
     parser.add_argument("--data_dir", default="data", metavar="FOLDER", help="where its files lie (default: data)")
     parser.add_argument("--output_dir", metavar="FOLDER", help="the folder to make (default: outputs/data/<name>)")
     parser.add_argument("--tokenizer_name_or_path", metavar="NAME", help="instead of the YAML's: lengths, equal posts")
-    parser.add_argument("--num_proc", type=int, metavar="N", help="at most N processes (default: all cores)")
+    parser.add_argument("--num_proc", type=whole_number, metavar="N", help="at most N processes (default: all cores)")
     parser.add_argument("--force", action="store_true", help="prepare again even if nothing changed")
     parser.add_argument(
         "--suspects", action="store_true", help="also list training rows that look mislabelled: label_suspects.csv"
@@ -78,9 +71,7 @@ def _shown(value: object) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     """Prepare one data set and say what came of it."""
-    arguments = build_parser().parse_args(argv)
-    if arguments.num_proc is not None and arguments.num_proc < 1:
-        raise UserError(f"--num_proc: has to be at least 1, found {arguments.num_proc}")
+    arguments = build_parser().parse(argv)
     cleaning = {item.name: getattr(arguments, item.name) for item in fields(Cleaning)}
     spec = load_spec(arguments.config, {"profile": arguments.profile, **cleaning}, arguments.tokenizer_name_or_path)
     output_dir = Path(arguments.output_dir or Path("outputs/data") / spec.name)

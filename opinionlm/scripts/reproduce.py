@@ -16,28 +16,32 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from opinionlm.errors import UserError
+from opinionlm.config.parser import pair_up, require_known
+from opinionlm.utils.command_line import Parser, whole_number
 from opinionlm.utils.shipped import find_shipped
+from opinionlm.utils.typed_values import read_scalar
 
 
-def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """Read the command line; what is not ours are options of the runs."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """Read the command line; what is not ours are options of the runs, some script's at least."""
+    parser = Parser(__doc__)
     parser.add_argument("table", type=Path, metavar="TABLE", help="YAML in configs/tables/")
     parser.add_argument("--scale", default="small", metavar="smoke|small|paper", help="[small]")
     parser.add_argument(
         "--output_dir", type=Path, default=Path("outputs/tables"), metavar="FOLDER", help="[%(default)s]"
     )
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time [1]")
+    parser.add_argument("--jobs", type=whole_number, default=1, metavar="N", help="runs at a time [1]")
     parser.add_argument(
         "--dry_run",
         action="store_true",
         help="check every run and show its data and parameters, without a network; run nothing",
     )
     parser.add_argument("--force", action="store_true", help="run again what is there, replacing it")
-    return parser.parse_known_args(argv)
+    arguments, rest = parser.parse_known_args(argv)
+    pairs = pair_up(rest)
+    for name in pairs:
+        require_known(name, f"--{name}", None, vars(arguments))
+    return arguments, {name: read_scalar(value) for name, value in pairs.items()}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -46,15 +50,10 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         0, or 1 when a run failed.
     """
-    arguments, rest = parse_arguments(argv)
+    arguments, overrides = parse_arguments(argv)
     arguments.table = find_shipped(arguments.table, "configs/tables")
-    if arguments.jobs < 1:
-        raise UserError(f"--jobs: {arguments.jobs} must be at least 1")
-    from opinionlm.config.parser import pair_up
     from opinionlm.experiments.data_tables import is_data_table
-    from opinionlm.utils.typed_values import read_scalar
 
-    overrides = {name: read_scalar(value) for name, value in pair_up(rest).items()}
     if arguments.scale == "smoke" and overrides.pop("data_dir", None) is not None:
         print("smoke runs on the bundled samples: --data_dir is not used")
     folder = arguments.output_dir / arguments.table.stem / arguments.scale

@@ -11,7 +11,7 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from opinionlm.config.task_checks import TREE_LOSSES
+from opinionlm.config.method_options import TREE_LOSSES
 from opinionlm.config.unread import ADJUSTING_LOSSES
 from opinionlm.data.encoding.augmentation import copies_per_label, oversampled, with_copies
 from opinionlm.data.encoding.columns import numbers_of

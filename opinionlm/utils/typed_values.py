@@ -1,4 +1,4 @@
-"""The one converter from what a YAML file or a command line holds to the type that an option declares."""
+"""The one converter from what a YAML file or a command line holds to the type that a field declares."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import types
 import typing
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any, Literal
 
 import yaml
 
 from opinionlm.errors import UserError
+from opinionlm.utils.names import closest, nearest
 from opinionlm.utils.yaml import load_yaml, load_yaml_texts
 
 NULLS = ("null", "Null", "NULL", "~")
@@ -76,8 +77,8 @@ def convert(value: Any, annotation: Any, place: str) -> Any:
 
     Args:
         value: from a YAML file, or a `CommandLineText`.
-        annotation: ``bool``, ``int``, ``float``, ``str``, ``dict``, a ``Literal`` of words, a list of those, or one
-            of them or None.
+        annotation: ``bool``, ``int``, ``float``, ``str``, ``dict``, a ``Literal`` of words, a list or tuple of those,
+            a mapping of texts to texts, or one of them or None. One value may stand for a list, not for a tuple.
         place: file and option, for errors.
 
     Raises:
@@ -86,18 +87,17 @@ def convert(value: Any, annotation: Any, place: str) -> Any:
     if isinstance(value, CommandLineText):
         value = read_typed(value.text, annotation)
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is Literal:
-        if isinstance(value, bool):
-            value = next((word for word in WORDS_OF[value] if word in arguments), value)
-        if value not in arguments or isinstance(value, bool):
-            raise UserError(f"{place}: {value!r} is not one of {', '.join(arguments)}")
-        return value
     if origin in (types.UnionType, typing.Union):
         return None if value is None else convert(value, inner_type(annotation), place)
     if origin is list:
-        items = value if isinstance(value, list) else [value]
-        return [convert(item, arguments[0], place) for item in items]
-    try:
+        return [convert(item, arguments[0], place) for item in (value if isinstance(value, list) else [value])]
+    if origin is tuple:
+        return tuple(convert(item, arguments[0], f"{place}[{i}]") for i, item in enumerate(as_list(value, place)))
+    if origin is Literal:
+        return one_word(value, arguments, place)
+    if origin is Mapping:
+        return text_mapping(value, place)
+    with suppress(TypeError, ValueError, OverflowError):
         if annotation is bool and isinstance(value, bool):
             return value
         if annotation is int and not isinstance(value, bool) and float(value) == int(float(value)):
@@ -108,9 +108,61 @@ def convert(value: Any, annotation: Any, place: str) -> Any:
             return str(value)
         if annotation is dict and isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
             return {key: number_or_same(item) for key, item in value.items()}
-    except (TypeError, ValueError, OverflowError):
-        pass
     raise UserError(f"{place}: {value!r} is not {describe_value(annotation)}")
+
+
+def one_word(value: Any, words: tuple[str, ...], place: str) -> str:
+    """One of some words; YAML's truth value for the word that stands there.
+
+    Raises:
+        UserError: it is none of them.
+    """
+    word = next((one for one in WORDS_OF[value] if one in words), value) if isinstance(value, bool) else value
+    if not isinstance(word, str) or word not in words:
+        near = closest(word, words) if isinstance(word, str) else None
+        raise UserError(
+            f"{place}: {word!r} is not one of {', '.join(words)}" + (f"; did you mean {near!r}?" if near else "")
+        )
+    return word
+
+
+def text_mapping(value: Any, place: str) -> dict[str, str]:
+    """Texts by texts.
+
+    Raises:
+        UserError: no mapping, or one with something else in it.
+    """
+    if not isinstance(value, Mapping) or not all(isinstance(item, str) for pair in value.items() for item in pair):
+        raise UserError(f"{place}: expected names on both sides of each colon, found {value!r}; quote numbers")
+    return dict(value)
+
+
+def as_list(value: Any, place: str) -> list[Any]:
+    """The value, which has to be a list."""
+    if not isinstance(value, list | tuple):
+        raise UserError(f"{place}: expected a list, found {value!r}")
+    return list(value)
+
+
+def build(kind: type, raw: object, place: str) -> Any:
+    """An instance of a dataclass from a YAML mapping, every value converted to the field's type."""
+    if not isinstance(raw, Mapping):
+        raise UserError(f"{place}: expected keys and values, found {raw!r}")
+    items: dict[str, Field] = {item.name: item for item in fields(kind)}
+    required = {n for n, item in items.items() if item.default is MISSING and item.default_factory is MISSING}
+    check_keys(raw, set(items), required, place)
+    hints = typing.get_type_hints(kind)
+    return kind(**{key: convert(value, hints[key], f"{place}.{key}") for key, value in raw.items()})
+
+
+def check_keys(raw: Mapping[str, Any], valid: set[str], required: set[str], place: str) -> None:
+    """Raise a `UserError` for the first key that is unknown, or that is required and missing."""
+    for key in raw:
+        if key not in valid:
+            raise UserError(f"{place}: unknown key {key!r}{nearest(key, sorted(valid))}")
+    for key in sorted(required):
+        if raw.get(key) in (None, ""):
+            raise UserError(f"{place}: the key {key!r} is missing")
 
 
 def number_or_same(value: Any) -> Any:

@@ -13,8 +13,9 @@ from opinionlm.adaptation.methods import adapt_generative, apply_adaptation
 from opinionlm.config.checks import validate
 from opinionlm.config.config import Config
 from opinionlm.config.method_options import MethodConfig
-from opinionlm.config.options import ModelConfig, TrainingConfig
+from opinionlm.config.options import ModelConfig
 from opinionlm.config.parser import parse_config
+from opinionlm.config.training_options import TrainingConfig
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import anatomy_of, load_backbone
 from opinionlm.models.bottleneck import Bottleneck

@@ -7,7 +7,7 @@ import pytest
 from opinionlm.adaptation.methods import apply_adaptation
 from opinionlm.adaptation.parameter_groups import parameter_groups
 from opinionlm.config.method_options import MethodConfig
-from opinionlm.config.options import TrainingConfig
+from opinionlm.config.training_options import TrainingConfig
 from tests.tiny import FAMILIES, tiny_classifier
 
 TRAINING = TrainingConfig(learning_rate=1.0, weight_decay=0.1)

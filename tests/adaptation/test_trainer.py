@@ -14,7 +14,7 @@ from opinionlm.adaptation.callbacks import auxiliary_loss, training_callbacks
 from opinionlm.adaptation.methods import apply_adaptation, trained_parameters
 from opinionlm.adaptation.parameter_groups import parameter_groups
 from opinionlm.config.method_options import MethodConfig
-from opinionlm.config.options import TrainingConfig
+from opinionlm.config.training_options import TrainingConfig
 from opinionlm.data.encoding.collators import PadCollator
 from opinionlm.training.batching import BatchPlan, EncodedTexts
 from opinionlm.training.losses.base import WeightedCrossEntropy

@@ -177,7 +177,10 @@ def test_trackers_that_are_none(value, reason, tmp_path) -> None:
         (["--learning_rate", "fast"], "--learning_rate: 'fast' is not a number"),
         (["--adaptation", "lorra"], "'lorra' is not one of full"),
         (["--config", "nowhere.yaml"], "no such file: nowhere.yaml"),
-        (["--learning_rate", "-1", "--max_length", "0"], "learning_rate: -1.0 must be positive; max_length: 0 must"),
+        (
+            ["--learning_rate", "-1", "--max_length", "0"],
+            "--max_length: 0 must be at least 2; --learning_rate: -1.0 must be positive",
+        ),
         (["--load_in_4bit", "true"], "cannot train 4-bit weights"),
         (["--dtype", "float16"], "overflows in Gemma 3"),
         (["--run_name", "../elsewhere"], "plain folder name"),
@@ -255,7 +258,7 @@ def test_pretraining_knows_its_own_options() -> None:
     assert "adaptation" not in config.flat() and "mlm_probability" not in parse().flat()
     for arguments, message in (
         (["--adaptation", "full"], "--adaptation: unknown option"),
-        (["--mlm_probability", "1"], "mlm_probability: 1.0 must be between 0 and 1"),
+        (["--mlm_probability", "1"], "mlm_probability: 1.0 must be above 0 and below 1"),
         (["--held_out_share", "0"], "held_out_share: 0.0 must be above 0"),
     ):
         with pytest.raises(UserError, match=message):

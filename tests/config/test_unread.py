@@ -13,9 +13,9 @@ from transformers.trainer_utils import SchedulerType
 
 from opinionlm.adaptation.adapt.mining import training_token_ids
 from opinionlm.config.conditions import Presence
-from opinionlm.config.config import GROUPS, Config, declared, default_of, scripts_of
-from opinionlm.config.options import WITH_WARMUP
-from opinionlm.config.parser import annotations_of, parse_config
+from opinionlm.config.config import Config, declared, default_of, scripts_of, type_of
+from opinionlm.config.optimization import WITH_WARMUP
+from opinionlm.config.parser import parse_config
 from opinionlm.config.unread import refuse_unread, unread_options
 from opinionlm.errors import UserError
 from opinionlm.experiments.grid import load_table
@@ -34,7 +34,7 @@ def other_value(name: str) -> Any:
     """A value of an option's type that is not its default."""
     if name in VALUES:
         return VALUES[name]
-    annotation, default = annotations_of(GROUPS[declared()[name][0]])[name], default_of(name)
+    annotation, default = type_of(name), default_of(name)
     if typing.get_origin(annotation) in (types.UnionType, typing.Union):
         annotation = next(part for part in typing.get_args(annotation) if part is not type(None))
     if typing.get_origin(annotation) is typing.Literal:
@@ -132,7 +132,7 @@ def all_choices(name: str, wanted: Any) -> list[Any]:
             return [default_of(name)]
         case Presence.ABSENT:
             return [other_value(name)]
-    annotation = annotations_of(GROUPS[declared()[name][0]])[name]
+    annotation = type_of(name)
     values = typing.get_args(annotation) or ((True, False) if annotation is bool else ("constant",))
     return [value for value in values if value not in wanted and value != "auto"]
 
@@ -145,7 +145,7 @@ def test_every_condition_of_every_option_holds(monkeypatch) -> None:
         for way in entry.metadata["when"]:
             for choice, wanted in way.items():
                 for script in scripts_of(name):
-                    if name == "extra" or choice not in declared() or script not in scripts_of(choice):
+                    if choice not in declared() or script not in scripts_of(choice):
                         continue
                     for value in all_choices(choice, wanted):
                         config = Config(script=script)

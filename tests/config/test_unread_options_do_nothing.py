@@ -114,7 +114,7 @@ def test_unread_options_change_nothing_and_read_ones_are_looked_at(way, setting,
     with watched(config) as seen:
         plain = run(config)
     changed = config_of(kind, options, setting, tmp_path, "changed")
-    mine = [name for name in declared() if name != "extra" and changed.script in scripts_of(name)]
+    mine = [name for name in declared() if changed.script in scripts_of(name)]
     unread = [name for name in mine if missing_choices(changed, name, known_of(kind)) and name not in LEFT_ALONE]
     for name in unread:
         setattr(getattr(changed, declared()[name][0]), name, other_value(name))

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from opinionlm.config.config import Config
-from opinionlm.config.options import TrainingConfig
+from opinionlm.config.training_options import TrainingConfig
 from opinionlm.errors import UserError
 from opinionlm.runs.folder import require_same_start
 from opinionlm.training.checkpoints import (

@@ -11,7 +11,6 @@ pieces, text, tokens, support, perplexity), best first. --all_sequences lists ev
 
 from __future__ import annotations
 
-import argparse
 import csv
 import time
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opinionlm.config.config import Config
-from opinionlm.config.parser import parse_config
+from opinionlm.config.parser import ConfigParser
 from opinionlm.errors import UserError, run_script
 
 if TYPE_CHECKING:
@@ -33,13 +32,12 @@ SHOWN = 20
 
 def main(argv: list[str] | None = None) -> None:
     """Mine, write, and print the first lines."""
-    ours = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    ours.add_argument(
+    parser = ConfigParser(__doc__, "mining")
+    parser.add_argument(
         "--output", metavar="FILE", type=Path, default=Path("outputs/sequences.csv"), help="the list [%(default)s]"
     )
-    ours.add_argument("--all_sequences", action="store_true", help="list every closed sequence, not only those kept")
-    options, rest = ours.parse_known_args(argv)
-    config = parse_config(rest, description=__doc__, script="mining", own=ours)
+    parser.add_argument("--all_sequences", action="store_true", help="list every closed sequence, not only those kept")
+    options, config = parser.parse_config(argv)
 
     # Imported late, so that --help and config errors answer at once.
     from opinionlm.adaptation.adapt.search import keep_best, mine

@@ -26,7 +26,6 @@ from opinionlm.adaptation.adapt.contiguous import closed_contiguous
 from opinionlm.adaptation.adapt.corpus import build_corpus
 from opinionlm.adaptation.adapt.gapped import SearchExplodedError, closed_gapped
 from opinionlm.adaptation.adapt.perplexity import perplexities
-from opinionlm.config.checks import sequence_problems
 from opinionlm.config.method_options import AdaptConfig
 from opinionlm.errors import UserError
 
@@ -57,9 +56,8 @@ def mine(rows: Sequence[Sequence[int]], options: AdaptConfig) -> list[MinedSeque
         The sequences, most frequent first, equally frequent ones in the order of their token ids.
 
     Raises:
-        UserError: if an option is out of range, or the search outgrows ``sequence_memory_mb``.
+        UserError: if the search outgrows ``sequence_memory_mb``.
     """
-    check(options)
     shortest, longest = options.sequence_min_length, options.sequence_max_length
     corpus = build_corpus(rows, options.sequence_max_gap, options.sequence_min_frequency)
     with tqdm(total=longest, desc="Mining sequences", unit="length", disable=None, leave=False) as bar:
@@ -111,12 +109,6 @@ def keep_best(mined: Sequence[MinedSequence], options: AdaptConfig, vocabulary: 
     cutoff = np.inf if options.sequence_perplexity_cutoff is None else sign * options.sequence_perplexity_cutoff
     kept = [sequence for sequence in mined if sign * sequence.perplexity <= cutoff]
     return sorted(kept, key=lambda one: (sign * one.perplexity, -one.support, one.tokens))[:limit]
-
-
-def check(options: AdaptConfig) -> None:
-    """Raise a `UserError` for options that are out of range."""
-    if problems := sequence_problems(options):
-        raise UserError("; ".join(problems))
 
 
 def explosion(options: AdaptConfig, length: int) -> str:

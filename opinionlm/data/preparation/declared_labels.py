@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from opinionlm.data.preparation.label_parsing import LabelUse
 from opinionlm.data.spec import DatasetSpec
 from opinionlm.errors import UserError
-from opinionlm.utils.yaml import closest, same_form
+from opinionlm.utils.names import closest, same_form
 
 SHOWN_VALUES = 8
 

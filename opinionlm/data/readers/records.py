@@ -22,7 +22,7 @@ from opinionlm.data.readers.json_values import json_fields, load_row, scrub, top
 from opinionlm.data.readers.lines import EVIDENCE_CHARACTERS, Lines, Oversized, decoded, unreadable
 from opinionlm.data.spec import FileSpec
 from opinionlm.errors import UserError
-from opinionlm.utils.yaml import nearest
+from opinionlm.utils.names import nearest
 
 
 @dataclass(slots=True)

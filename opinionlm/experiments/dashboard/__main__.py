@@ -9,23 +9,15 @@ that are unfinished or damaged are listed with the reason.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
-from typing import NoReturn
 
-from opinionlm.errors import UserError, run_script
-
-
-class _Parser(argparse.ArgumentParser):
-    """Reports a wrong command line as every other mistake: one line, exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"command line: {message}; see --help")
+from opinionlm.errors import run_script
+from opinionlm.utils.command_line import Parser
 
 
 def main(argv: list[str] | None = None) -> None:
     """Write the page."""
-    parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = Parser(__doc__)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="the output_dir of the runs, at any depth")
     parser.add_argument(
         "--output",
@@ -33,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
         metavar="FILE.html",
         help="the page; one that is there is replaced [FOLDER/dashboard.html]",
     )
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse(argv)
 
     # Imported late, so that --help and mistakes answer at once.
     from opinionlm.experiments.dashboard.collect import collect

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from opinionlm.adaptation.adapt import gapped, mining
 from opinionlm.adaptation.adapt.search import MinedSequence, keep_best, mine
 from opinionlm.config.method_options import AdaptConfig
+from opinionlm.config.parser import parse_config
 from opinionlm.errors import UserError
 from tests.adaptation.adapt.oracles import Found, Texts, brute_force, occurs, without_open
 
@@ -197,7 +198,7 @@ def test_exploding_search_is_refused_with_the_setting_that_tames_it(max_gap: int
 )
 def test_options_out_of_range(option: str, value: float) -> None:
     with pytest.raises(UserError, match=option):
-        mine(LETTERS, AdaptConfig(**{option: value}))
+        parse_config([f"--{option}", str(value)], "test", "mining")
 
 
 def test_command_line_writes_a_readable_list(tmp_path: Path, repository: Path, capsys: pytest.CaptureFixture) -> None:

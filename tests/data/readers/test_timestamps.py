@@ -133,7 +133,7 @@ def test_a_random_split_keeps_times_too(raw_spec, tmp_path) -> None:
     ("with_time", "changes", "message"),
     [
         (False, {"split": {"by": "time"}}, "split.by: time needs a column that is mapped to time"),
-        (True, {"split": {"by": "date"}}, "split.by: 'date' is not a choice"),
+        (True, {"split": {"by": "date"}}, "split.by: 'date' is not one of random, time"),
     ],
 )
 def test_mistakes_are_named(raw_spec, with_time, changes, message) -> None:

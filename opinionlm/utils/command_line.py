@@ -1,0 +1,67 @@
+"""The parser of every command: a mistake is one line that names the nearest option."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from typing import NoReturn
+
+from opinionlm.errors import UserError
+from opinionlm.utils.names import closest
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a wrong command line as every other mistake, before a missing argument hides a mistyped option.
+
+    Args:
+        description: first lines of ``--help``; commands in it stay on their lines.
+        usage: how it is called, where that is not to be made of the arguments.
+    """
+
+    def __init__(self, description: str | None, usage: str | None = None) -> None:
+        super().__init__(
+            description=(description or "").strip(),
+            usage=usage,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def parse(self, argv: list[str] | None) -> argparse.Namespace:
+        """Read a command line.
+
+        Args:
+            argv: arguments without the program's name, None for those of the process.
+
+        Raises:
+            UserError: one of them is unknown, or they make no sense.
+        """
+        given = sys.argv[1:] if argv is None else argv
+        known = [name for action in self._actions for name in action.option_strings]
+        for argument in given[: given.index("--")] if "--" in given else given:
+            name = argument.partition("=")[0]
+            if name.startswith("--") and " " not in name and name not in known:
+                raise UserError(unknown_option(name, [one.removeprefix("--") for one in known]))
+        return self.parse_args(given)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print, as one line."""
+        raise UserError(f"the command line: {message}; --help lists the options")
+
+
+def unknown_option(place: str, known: Iterable[str]) -> str:
+    """One line about an option that there is not.
+
+    Args:
+        place: of the option, its name last.
+        known: names of options.
+    """
+    near = closest(place.rpartition(" ")[2].lstrip("-"), known)
+    return f"{place}: unknown option; " + (f"did you mean '{near}'?" if near else "see --help for all options")
+
+
+def whole_number(text: str) -> int:
+    """A whole number above zero, for ``type=``."""
+    if (value := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{value} must be at least 1")
+    return value

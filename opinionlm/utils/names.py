@@ -1,0 +1,42 @@
+"""Names that come from outside: which may become folders, and which one a mistyped one stands for."""
+
+from __future__ import annotations
+
+import difflib
+import unicodedata
+from collections.abc import Iterable
+
+
+def is_folder_name(name: object) -> bool:
+    """Whether a name stays inside the folder that it is created in, on every system."""
+    return (
+        isinstance(name, str)
+        and name.isprintable()
+        and not set(name) & set("/\\")
+        and bool(name.strip(". "))
+        and len(name.encode("utf-8", "replace")) <= 200
+    )
+
+
+def closest(name: object, valid: Iterable[str]) -> str | None:
+    """The valid name that a wrong one most likely stands for, or None; case, blanks and Unicode form count little."""
+    by_form = {_form(known): known for known in valid}
+    close = difflib.get_close_matches(_form(str(name)), list(by_form), n=1, cutoff=0.5)
+    return by_form[close[0]] if close else None
+
+
+def same_form(one: str, other: str) -> bool:
+    """Whether two names differ in case, blanks around them or Unicode form alone."""
+    return _form(one) == _form(other)
+
+
+def _form(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).casefold().strip()
+
+
+def nearest(name: object, valid: Iterable[str]) -> str:
+    """The end of an error message about a wrong name: the nearest valid one and the list."""
+    valid = list(valid)
+    close = closest(name, valid)
+    hint = "" if close is None else f", did you mean {close!r}?"
+    return f"{hint} (valid: {', '.join(valid)})"
