@@ -196,7 +196,7 @@ def contestant(way: str, options: argparse.Namespace, steps: int, scratch: Path)
     config.training.output_dir, config.training.run_name, config.training.seed = str(scratch), way, SEED
 
     prepared = prepare_or_load(config.data.dataset, options.data_dir if real else ROOT / "data", scratch)
-    arguments = training_arguments(config)
+    arguments = training_arguments(config.training, config.source)
     tokenizer, vocabulary = build_tokenizer(prepared, config)
     task = task_for(prepared, config)
     splits = task.encode(tokenizer)

@@ -32,7 +32,7 @@ def building_seconds(work: Workload, scratch: Path) -> tuple[float, float]:
     """
     with tempfile.TemporaryDirectory(dir=scratch) as cache:
         config = settings(work, "ours", 1, SEED, Path(cache), scratch)
-        arguments = training_arguments(config)
+        arguments = training_arguments(config.training, config.source)
         model = work.task(config).build_model(len(work.tokenizer)).to(arguments.device).eval()
         batches = building_batches(work)
         encoded = {name: split.encoded for name, split in work.splits.items()}
@@ -40,7 +40,7 @@ def building_seconds(work: Workload, scratch: Path) -> tuple[float, float]:
         before = bare_seconds(model, batches)
         started = time.perf_counter()
         with redirect_stdout(io.StringIO()):
-            cached_splits(model, encoded, config, arguments, work.tokenizer.pad_token_id)
+            cached_splits(model, encoded, config.method, arguments, work.tokenizer.pad_token_id)
         building = time.perf_counter() - started
         return (before + bare_seconds(model, batches)) / 2, building
 

@@ -34,7 +34,7 @@ from transformers import (
 )
 
 from opinionlm.config.config import Config
-from opinionlm.config.options import ModelConfig
+from opinionlm.config.options import DataConfig, ModelConfig
 from opinionlm.data.encoding.collators import collator_for
 from opinionlm.data.encoding.columns import longest_first, numbers_of, subset
 from opinionlm.data.encoding.texts import encode_texts
@@ -232,7 +232,7 @@ def matching_budget(encoded: Dataset, seed: int) -> int:
     lengths = numbers_of(encoded, "length")
     wanted = math.ceil(len(lengths) / BATCH_SIZE)
     budget = int(lengths.mean()) * BATCH_SIZE // 32 * 32
-    while len(BatchPlan(lengths, BATCH_SIZE, budget, True, "every_epoch", seed, epochs=1)) > wanted:
+    while len(BatchPlan(lengths, BATCH_SIZE, DataConfig(max_tokens_per_batch=budget), seed, epochs=1)) > wanted:
         budget += 32
     return budget
 
@@ -258,7 +258,7 @@ def run(
         trainer_class: for ``ours`` and ``faithful``; another one may measure more.
     """
     config = settings(work, way, epochs, seed, cache, scratch)
-    arguments = training_arguments(config)
+    arguments = training_arguments(config.training, config.source)
     metrics = KeepLogits(metric_function(work.taxonomy, np.ones(len(work.taxonomy.leaves))))
     started = time.perf_counter()
     set_seed(seed)
@@ -318,7 +318,7 @@ def train_ours(
     """Train as train_classifier.py does; returns the trainer and the order in which it read validation."""
     encoded = {name: split.encoded for name, split in work.splits.items()}
     with redirect_stdout(io.StringIO()):
-        states = cached_splits(model, encoded, config, arguments, work.tokenizer.pad_token_id)
+        states = cached_splits(model, encoded, config.method, arguments, work.tokenizer.pad_token_id)
     order = longest_first(encoded["validation"])
     train = work.splits["train"].reader(None if states is None else states["train"])
     validation = EncodedTexts(encoded["validation"], order, None if states is None else states["validation"])
@@ -327,7 +327,7 @@ def train_ours(
             model=model,
             args=arguments,
             loss=WeightedCrossEntropy(torch.ones(len(work.taxonomy.leaves))),
-            plan=batch_plan(train, config, arguments),
+            plan=batch_plan(train, config.data, config.training, arguments),
             train_dataset=train,
             eval_dataset=validation,
             data_collator=collator_for(config.data, work.tokenizer),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
-from opinionlm.config.options import ModelConfig
+from opinionlm.config.options import HeadConfig, ModelConfig
 from opinionlm.models.backbones import new_backbone
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.generative import generative_class
@@ -118,14 +119,19 @@ def tiny_classifier(family: str = "gemma3_text", seed: int = 0, **options) -> Op
     """A classifier with random weights on a tiny backbone, in evaluation mode."""
     torch.manual_seed(seed)
     backbone = new_backbone(tiny_config(family), with_pooler=options.get("pooling") == "pooler")
-    labels = options.pop("labels", LABELS)
-    return OpinionClassifier.from_backbone(backbone, labels, **options).eval()
+    labels, head = options.pop("labels", LABELS), head_of(options)
+    return OpinionClassifier.from_backbone(backbone, labels, head, **options).eval()
+
+
+def head_of(options: dict) -> HeadConfig:
+    """The options of a head, which are taken out."""
+    return HeadConfig(**{one.name: options.pop(one.name) for one in fields(HeadConfig) if one.name in options})
 
 
 def tiny_tagger(family: str = "gemma3_text", seed: int = 0, **options) -> OpinionTagger:
     """The same with the head on every token."""
     torch.manual_seed(seed)
-    return OpinionTagger.from_backbone(new_backbone(tiny_config(family)), TAGS, **options).eval()
+    return OpinionTagger.from_backbone(new_backbone(tiny_config(family)), TAGS, head_of(options), **options).eval()
 
 
 def tiny_scorer(family: str = "bert", seed: int = 0, **options) -> OpinionClassifier:

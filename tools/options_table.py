@@ -11,9 +11,9 @@ from opinionlm.config.unread import read_by
 SHORT = {"train_classifier": "classifier", "train_instruct": "instruct"}
 HEAD = """# Options
 
-Made by `python -m tools.options_table > docs/options.md` from the declarations in
-`opinionlm/config/options.py` and `opinionlm/config/method_options.py`; a test compares the two. Names are those of the
-YAML files and of the command line.
+Made by `python -m tools.options_table > docs/options.md` from the declarations in `opinionlm/config/` (options.py,
+training_options.py, method_options.py); a test compares the two. Names are those of the YAML files and of the command
+line. A value outside its range is refused with its place: `my.yaml:3: lora_r: 0 must be at least 1`.
 
 An option that differs from its default although the chosen way does not read it is refused, before anything is
 loaded: "read by" says what has to be chosen. Where the choice is made on the command line (`--engine tfidf`) and the

@@ -10,14 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from opinionlm.config.chosen_metric import SCORES
-from opinionlm.config.optimization import (
-    NEEDED,
-    OPTIMIZERS,
-    OTHER_OPTIMIZERS,
-    OTHER_SCHEDULES,
-    SCHEDULES,
-    WITH_WARMUP,
-)
+from opinionlm.config.optimization import NEEDED, OPTIMIZERS, OTHER_OPTIMIZERS, OTHER_SCHEDULES, SCHEDULES, WITH_WARMUP
 from opinionlm.config.trainer_arguments import FIXED, HONOURED, OWN_FIELDS, REFUSED, Decided
 
 INTRODUCTION = """# The fields of TrainingArguments
@@ -42,8 +35,8 @@ card and metrics.json (`chosen_by`) go by the same score.
 
 ## Honoured
 
-| field | engines | what it does |
-| --- | --- | --- |
+| field | engines | range | what it does |
+| --- | --- | --- | --- |
 """
 
 
@@ -52,7 +45,10 @@ def page() -> str:
     own = ", ".join(f"`{name}`" for name in sorted(OWN_FIELDS))
     scores = "; ".join(f"{task.replace('_', ' ')} `{'`, `'.join(names)}`" for task, names in SCORES.items())
     lines = [INTRODUCTION % (own, scores)]
-    lines += [f"| `{name}` | {', '.join(field.engines)} | {field.help} |\n" for name, field in HONOURED.items()]
+    lines += [
+        f"| `{name}` | {', '.join(field.engines)} | {field.bounds.words()} | {field.help} |\n"
+        for name, field in HONOURED.items()
+    ]
     lines.append("\n`train_instruct.py` and pretraining have the engine `trainer`.\n\n### Schedules\n\n")
     lines.append("| `lr_scheduler_type` | `lr_scheduler_kwargs` |\n| --- | --- |\n")
     for name, arguments in SCHEDULES.items():

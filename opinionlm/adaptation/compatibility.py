@@ -5,7 +5,7 @@ from __future__ import annotations
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from opinionlm.config.method_options import MethodConfig
-from opinionlm.config.options import ModelConfig
+from opinionlm.config.options import BackboneConfig
 from opinionlm.errors import UserError
 from opinionlm.models.families import family_of
 from opinionlm.models.quantization import quantized_modules
@@ -55,7 +55,7 @@ def check_quantized(method: MethodConfig, model: PreTrainedModel) -> None:
         )
 
 
-def check_vocabulary(model: ModelConfig, model_config: PreTrainedConfig, vocabulary: int) -> None:
+def check_vocabulary(model: BackboneConfig, model_config: PreTrainedConfig, vocabulary: int) -> None:
     """Refuse a tokenizer with more entries than the embedding has rows.
 
     Raises:

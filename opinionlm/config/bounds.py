@@ -26,15 +26,10 @@ class Bounds:
         """The range as ``--help`` and the documents name it; empty where every number will do."""
         if self.at_least is not None and self.at_most is not None:
             return f"from {self.at_least:g} to {self.at_most:g}"
-        limits = {
-            "above": self.above,
-            "at least": self.at_least,
-            "below": self.below,
-            "at most": self.at_most,
-        }
-        if limits == {"above": 0, "at least": None, "below": None, "at most": None}:
+        if self == Bounds(above=0):
             return "positive"
-        return " and ".join(f"{name} {limit:g}" for name, limit in limits.items() if limit is not None)
+        limits = (("above", self.above), ("at least", self.at_least), ("below", self.below), ("at most", self.at_most))
+        return " and ".join(f"{name} {limit:g}" for name, limit in limits if limit is not None)
 
     def hold(self, value: Any) -> bool:
         """Whether a value, or every entry of a list, is in the range; so are None and what is no number."""
@@ -54,7 +49,7 @@ class Bounds:
         if self.hold(value):
             return []
         if isinstance(value, list):
-            return [f"{name}: {value!r} must hold numbers {self.words()} only"]
+            return [f"{name}: {value!r} must all be {self.words()}"]
         return [
             f"{name}: {value!r} must " + ("not be negative" if self == Bounds(at_least=0) else f"be {self.words()}")
         ]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from opinionlm.config.conditions import Script
 from opinionlm.errors import UserError
+from opinionlm.utils.names import nearest
 
 if TYPE_CHECKING:
-    from opinionlm.config.config import Config
-    from opinionlm.config.training_options import TrainingConfig
+    from opinionlm.config.training_options import EvaluationConfig, TrainingConfig
 
 # Of a label or an entity type, whatever its name says.
 OF_LABEL = re.compile(r"^(f1|precision|recall)_.")
@@ -66,16 +66,22 @@ def direction(metric: str) -> Literal["lower", "higher", ""]:
     return "higher" if HIGHER_IS_BETTER.search(metric) else ""
 
 
-def asked_metric(training: TrainingConfig) -> str | None:
+def asked_metric(options: EvaluationConfig) -> str | None:
     """The name that ``metric_for_best_model`` gives, without the prefix that Trainer's logs put before it."""
-    name = training.metric_for_best_model
+    name = options.metric_for_best_model
     return None if name is None else name.removeprefix("eval_")
 
 
-def metric_problems(config: Config) -> list[str]:
-    """What is wrong with the choice of the checkpoint, as far as no data have to be known for it."""
-    training, name = config.training, asked_metric(config.training)
-    if config.script not in TASKS_OF:
+def metric_problems(training: TrainingConfig, script: Script, task: str) -> list[str]:
+    """What is wrong with the choice of the checkpoint, as far as no data have to be known for it.
+
+    Args:
+        training: the options.
+        script: whose run it is.
+        task: that the options state, ``auto`` where the data tell it.
+    """
+    name = asked_metric(training)
+    if script not in TASKS_OF:
         return []
     problems = []
     if name is not None and training.engine in ("sklearn", "tfidf"):
@@ -83,10 +89,9 @@ def metric_problems(config: Config) -> list[str]:
             f"metric_for_best_model: {name!r} chooses among checkpoints, of which engine: {training.engine} has none; "
             "leave it out"
         )
-    task = config.data.task
-    tasks = TASKS_OF[config.script] if task == "auto" or config.script == "train_instruct" else (task,)
+    tasks = TASKS_OF[script] if task == "auto" or script == "train_instruct" else (task,)
     known = list(dict.fromkeys(score for each in tasks for score in SCORES.get(each, ())))
-    if config.script == "train_instruct":
+    if script == "train_instruct":
         known.append("invalid_rate")
     if name is not None and name not in known and not OF_LABEL.match(name) and not OF_LEVEL.match(name):
         problems.append(unknown_metric(name, known) + "; and f1_<label>, level1_macro_f1, level1_accuracy, …")
@@ -97,9 +102,7 @@ def metric_problems(config: Config) -> list[str]:
 
 def unknown_metric(name: str, known: Collection[str]) -> str:
     """One line about a score that a validation split has not."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    hint = f", did you mean {near[0]!r}? One of" if near else "; one of"
-    return f"metric_for_best_model: {name!r} is no score of the validation split{hint} {', '.join(known)}"
+    return f"metric_for_best_model: {name!r} is no score of the validation split{nearest(name, known)}"
 
 
 def contradiction(name: str, greater_is_better: bool) -> list[str]:
@@ -113,23 +116,23 @@ def contradiction(name: str, greater_is_better: bool) -> list[str]:
     ]
 
 
-def chosen_metric(config: Config, primary: str, available: Collection[str]) -> ChosenMetric:
+def chosen_metric(options: EvaluationConfig, primary: str, available: Collection[str], source: str) -> ChosenMetric:
     """The score that chooses the checkpoint of a run.
 
     Args:
-        config: the run's options.
+        options: of the run.
         primary: the score of the task that chooses by default.
         available: the scores of this data's validation split.
+        source: of the options, for messages.
 
     Raises:
         UserError: the data have no such score, or it is asked for the worst one.
     """
-    training = config.training
-    name = asked_metric(training) or primary
+    name = asked_metric(options) or primary
     if name not in available:
-        raise UserError(f"{config.source}: {unknown_metric(name, available)}")
-    if training.greater_is_better is not None and (found := contradiction(name, training.greater_is_better)):
-        raise UserError(f"{config.source}: {found[0]}")
+        raise UserError(f"{source}: {unknown_metric(name, available)}")
+    if options.greater_is_better is not None and (found := contradiction(name, options.greater_is_better)):
+        raise UserError(f"{source}: {found[0]}")
     return ChosenMetric(name, direction(name) == "higher")
 
 

@@ -104,7 +104,7 @@ class Config:
     @property
     def run_folder(self) -> Path:
         """The folder that this run writes."""
-        return Path(self.training.output_dir) / self.training.run_name
+        return self.training.run_folder
 
 
 # Options that do not change what a run computes.

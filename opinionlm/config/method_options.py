@@ -5,13 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from opinionlm.config.conditions import (
-    GIVEN,
-    GRADIENT_STEPS,
-    LABELS_OF_TEXTS,
-    LANGUAGE_MODEL,
-    option,
-)
+from opinionlm.config.conditions import GIVEN, GRADIENT_STEPS, LABELS_OF_TEXTS, LANGUAGE_MODEL, option
 
 Adaptation = Literal[
     "full",

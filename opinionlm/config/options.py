@@ -10,14 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from opinionlm.config.conditions import (
-    FIXED_BATCHES,
-    GIVEN,
-    GRADIENT_STEPS,
-    LABELS_OF_TEXTS,
-    LANGUAGE_MODEL,
-    option,
-)
+from opinionlm.config.conditions import FIXED_BATCHES, GIVEN, GRADIENT_STEPS, LABELS_OF_TEXTS, LANGUAGE_MODEL, option
 
 # Draws the texts of max_eval_samples; the default of seed, so that runs with it keep the texts they always had.
 EVALUATION_SEED = 42

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from opinionlm.config.chosen_metric import metric_problems
 from opinionlm.config.method_options import FREEZING
-from opinionlm.config.optimization import (
-    NEEDED,
-    OPTIMIZERS,
-    OTHER_OPTIMIZERS,
-    OTHER_SCHEDULES,
-    SCHEDULES,
-    SET_BY_US,
-)
+from opinionlm.config.optimization import NEEDED, OPTIMIZERS, OTHER_OPTIMIZERS, OTHER_SCHEDULES, SCHEDULES, SET_BY_US
 from opinionlm.config.trainer_arguments import HONOURED, SAVING, joined_arguments
 from opinionlm.config.training_options import TrainingConfig
 from opinionlm.errors import UserError
+from opinionlm.utils.names import nearest
 from opinionlm.utils.typed_values import CommandLineText, convert
 
 if TYPE_CHECKING:
@@ -28,22 +20,11 @@ if TYPE_CHECKING:
 LEARNED_INPUTS = ("prefix", "p_tuning_v2", "prompt", "p_tuning")
 
 
-def trainer_problems(config: Config, places: Mapping[str, str]) -> list[str]:
-    """What is wrong with the fields that a run sets, as far as no data have to be known for it.
-
-    Args:
-        config: the options.
-        places: where the options stand that are stated, for messages.
-    """
+def trainer_problems(config: Config) -> list[str]:
+    """What is wrong with the fields that a run sets, as far as no data have to be known for it."""
     training, extra = config.training, config.training.extra
-    problems = [
-        problem
-        for name, value in extra.items()
-        if name in HONOURED
-        for problem in HONOURED[name].bounds.problem(places.get(name, name), value)
-    ]
-    problems += optimizer_problems(training) + schedule_problems(config) + saving_problems(training)
-    problems += metric_problems(config)
+    problems = optimizer_problems(training) + schedule_problems(training) + saving_problems(training)
+    problems += metric_problems(training, config.script, config.data.task)
     if extra.get("logging_strategy", "steps") != "steps" and training.logging_steps != TrainingConfig().logging_steps:
         problems.append(
             f"logging_steps: {training.logging_steps:g} is read with logging_strategy: steps; leave one of the two out"
@@ -51,6 +32,11 @@ def trainer_problems(config: Config, places: Mapping[str, str]) -> list[str]:
     for name in ("torch_compile_backend", "torch_compile_mode"):
         if name in extra and not extra.get("torch_compile", False):
             problems.append(f"{name}: {extra[name]!r} belongs to torch_compile: true; set that, or leave it out")
+    if training.lr_scheduler_type == "reduce_lr_on_plateau" and config.script == "pretrain":
+        problems.append(
+            "lr_scheduler_type: 'reduce_lr_on_plateau' follows a validation score, and pretraining has none; use "
+            "cosine"
+        )
     adaptation = config.method.adaptation
     if "neftune_noise_alpha" in extra and adaptation in (*FREEZING, *LEARNED_INPUTS):
         problems.append(
@@ -88,9 +74,8 @@ def optimizer_problems(training: TrainingConfig) -> list[str]:
     return problems
 
 
-def schedule_problems(config: Config) -> list[str]:
+def schedule_problems(training: TrainingConfig) -> list[str]:
     """A schedule that does not exist, arguments that it does not take or lacks, a warm-up that it has not."""
-    training = config.training
     name, given = training.lr_scheduler_type, training.extra.get("lr_scheduler_kwargs") or {}
     if name in OTHER_SCHEDULES:
         return [f"lr_scheduler_type: {name!r} {OTHER_SCHEDULES[name]}; use reduce_lr_on_plateau"]
@@ -112,10 +97,6 @@ def schedule_problems(config: Config) -> list[str]:
     if name in NEEDED and not set(NEEDED[name]) & given.keys():
         needed = " or ".join(NEEDED[name])
         problems.append(f"lr_scheduler_type: {name!r} needs lr_scheduler_kwargs with {needed}")
-    if name == "reduce_lr_on_plateau" and config.script == "pretrain":
-        problems.append(
-            f"lr_scheduler_type: {name!r} follows a validation score, and pretraining has none; use cosine"
-        )
     return problems
 
 
@@ -156,11 +137,3 @@ def conversion_problems(value: Any, annotation: Any, place: str) -> list[str]:
     except UserError as error:
         return [str(error)]
     return []
-
-
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """The end of a sentence about a wrong name: the nearest valid one, and all of them."""
-    names = list(valid)
-    near = [known for known in names if name and known.startswith(name)][:1]
-    near = near or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return (f", did you mean {near[0]!r}? One of " if near else "; one of ") + ", ".join(names)

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
-from opinionlm.config.conditions import (
-    ABSENT,
-    FIXED_BATCHES,
-    GRADIENT_STEPS,
-    LANGUAGE_MODEL,
-    option,
-)
+from opinionlm.config.conditions import ABSENT, FIXED_BATCHES, GRADIENT_STEPS, LANGUAGE_MODEL, option
 from opinionlm.config.optimization import WITH_WARMUP
 
 
@@ -143,6 +138,11 @@ class TrainingConfig(
     EvaluationConfig,
 ):
     """A run and its training, mostly fields of `transformers.TrainingArguments`."""
+
+    @property
+    def run_folder(self) -> Path:
+        """The folder that this run writes."""
+        return Path(self.output_dir) / self.run_name
 
     def member_name(self, seed: int) -> str:
         """The name of the run of one of several ``seeds``."""

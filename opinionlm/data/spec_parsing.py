@@ -85,7 +85,7 @@ def spec_from_dict(
     hints = get_type_hints(DatasetSpec)
     task = convert(raw.get("task") or "sequence", Task, f"{source}: task")
     required = {"name", "labels"} if task == "sequence" else {"name"}
-    check_keys(raw, {item.name for item in fields(DatasetSpec)} - {"source"}, required, source)
+    check_keys(raw, {item.name for item in fields(DatasetSpec)} - {"source"}, source, required)
     if not is_folder_name(raw["name"]):
         raise UserError(f"{source}: name: {str(raw['name'])[:80]!r} has to be a plain name, it becomes a folder")
     files = as_list(raw.get("files") or [], f"{source}: files")
@@ -147,6 +147,6 @@ def _cleaning(raw: Mapping[str, Any], overrides: Mapping[str, Any], task: Task, 
     steps = dict(raw) | {key: value for key, value in overrides.items() if value is not None}
     default = "default" if task == "sequence" else "exact"
     profile = convert(steps.pop("profile", default), Literal["paper", "default", "exact", "none"], f"{where}.profile")
-    check_keys(steps, {item.name for item in fields(Cleaning)}, set(), where)
+    check_keys(steps, {item.name for item in fields(Cleaning)}, where)
     hints = get_type_hints(Cleaning)
     return replace(PROFILES[profile], **{k: convert(v, hints[k], f"{where}.{k}") for k, v in steps.items()})

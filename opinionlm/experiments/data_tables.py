@@ -25,11 +25,12 @@ from opinionlm.data.accounting import print_account
 from opinionlm.data.spec import SPLITS
 from opinionlm.errors import UserError
 from opinionlm.experiments.differences import difference_line, shown, stated_differences
-from opinionlm.experiments.grid import check_keys
-from opinionlm.experiments.tables import SMOKE, latex_table, number
+from opinionlm.experiments.run_numbers import number
+from opinionlm.experiments.tables import SMOKE, latex_table
 from opinionlm.utils.files import write_csv, write_text
 from opinionlm.utils.markdown import pipe_table
 from opinionlm.utils.names import nearest
+from opinionlm.utils.typed_values import check_keys
 
 KEYS = {"kind", "title", "source", "note", "scales", "published", "differs"}
 STATISTICS = ("count", "mean", "std", "min", "25%", "50%", "75%", "max")

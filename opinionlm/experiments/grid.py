@@ -42,6 +42,7 @@ from opinionlm.config.unread import unread_options
 from opinionlm.errors import UserError
 from opinionlm.experiments.differences import scale_differences, seed_difference, stated_differences
 from opinionlm.utils.names import nearest
+from opinionlm.utils.typed_values import check_keys
 
 Scale = Literal["smoke", "small", "paper"]
 SCALES: tuple[Scale, ...] = ("smoke", "small", "paper")
@@ -336,16 +337,3 @@ def read_seeds(value: Any, path: Path) -> tuple[int, ...]:
         return tuple(TrainingConfig(seeds=entries).seed_list())
     except ValueError:
         raise UserError(f"{path}: seeds: {value!r} must name different whole numbers, as in 0..2") from None
-
-
-def check_keys(raw: Mapping[str, Any], valid: set[str], where: str) -> None:
-    """Refuse keys that nothing reads.
-
-    Raises:
-        UserError: there is one.
-    """
-    if not isinstance(raw, Mapping):
-        raise UserError(f"{where}: expected keys and values, found {raw!r}")
-    for key in raw:
-        if key not in valid:
-            raise UserError(f"{where}: unknown key {key!r}{nearest(key, sorted(valid))}")

@@ -152,7 +152,8 @@ def account_for_data(runs: Sequence[Run], force: bool) -> None:
     names = ("dataset", "data_dir", "prepared_dir", "data_source")
     pending = [run.options() for run in runs if run.metrics is None or force]
     for options in dict.fromkeys(tuple(str(o.get(n, getattr(defaults, n))) for n in names) for o in pending):
-        data = replace(defaults, **dict(zip(names, options, strict=True)))
+        given: dict[str, Any] = dict(zip(names, options, strict=True))
+        data = replace(defaults, **given)
         print(f"data    {data.dataset}")
         try:
             load_data(data)

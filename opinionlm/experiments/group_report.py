@@ -20,9 +20,8 @@ import yaml
 
 from opinionlm.config.chosen_metric import direction
 from opinionlm.errors import UserError, run_script
-from opinionlm.experiments.run_numbers import look_up
+from opinionlm.experiments.run_numbers import look_up, measured_text
 from opinionlm.experiments.seed_families import NOT_COMPARED, members_of, one_per_seed
-from opinionlm.experiments.tables import measured_text
 from opinionlm.runs.seeds import SHOWN, mean_and_interval
 from opinionlm.utils.command_line import Parser
 from opinionlm.utils.files import write_text

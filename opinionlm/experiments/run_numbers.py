@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,23 @@ def number_at(folder: Path, metrics: Mapping[str, Any], place: str) -> float | N
     """
     kind, _, label = place.partition(".")
     return class_score(folder, kind, label) if kind in ("recall", "precision") else look_up(metrics, place)
+
+
+def number(value: float | None) -> str:
+    """A number to read: counts whole, seconds short, scores with three digits."""
+    if value is None or math.isnan(value):
+        return ""
+    if abs(value) >= 1000 or (abs(value) >= 10 and value == int(value)):
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
+
+
+def measured_text(entry: Mapping[str, Any] | None) -> str:
+    """Mean ± standard deviation."""
+    if entry is None:
+        return ""
+    spread = "" if not entry["std"] else f" ± {number(entry['std'])}"
+    return number(entry["mean"]) + spread
 
 
 def look_up(metrics: Mapping[str, Any], place: str) -> float | None:

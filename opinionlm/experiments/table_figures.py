@@ -13,7 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from opinionlm.experiments.grid import Table
-from opinionlm.experiments.tables import Result, number
+from opinionlm.experiments.run_numbers import number
+from opinionlm.experiments.tables import Result
 from opinionlm.reporting.figures import BLUE, GREEN, GREY, ORANGE, STYLE, save_figure, styled
 
 # Okabe and Ito's other colours, for more than three lines; markers tell lines apart in print.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from opinionlm.experiments.compare import compare_folders, write_comparison
 from opinionlm.experiments.differences import difference_line
 from opinionlm.experiments.grid import Cell, Table
 from opinionlm.experiments.grid_runner import Run
-from opinionlm.experiments.run_numbers import number_at
+from opinionlm.experiments.run_numbers import measured_text, number, number_at
 from opinionlm.runs.seeds import mean_and_interval
 from opinionlm.utils.files import write_csv, write_text
 from opinionlm.utils.markdown import pipe_table
@@ -55,23 +54,6 @@ def collect(table: Table, runs: Sequence[Run]) -> list[Result]:
                 measured[name] = mean_and_interval(values)
         results.append(Result(cell, len(finished), measured))
     return results
-
-
-def number(value: float | None) -> str:
-    """A number to read: counts whole, seconds short, scores with three digits."""
-    if value is None or math.isnan(value):
-        return ""
-    if abs(value) >= 1000 or (abs(value) >= 10 and value == int(value)):
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
-
-
-def measured_text(entry: Mapping[str, Any] | None) -> str:
-    """Mean ± standard deviation."""
-    if entry is None:
-        return ""
-    spread = "" if not entry["std"] else f" ± {number(entry['std'])}"
-    return number(entry["mean"]) + spread
 
 
 def header(table: Table) -> list[str]:

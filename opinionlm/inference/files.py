@@ -15,7 +15,7 @@ from typing import IO, Literal
 from tqdm import tqdm
 
 from opinionlm.data.cleaning import saved_steps
-from opinionlm.data.readers.records import Record, Reject, SourceNotes, read_stream
+from opinionlm.data.readers.records import ColumnRules, Record, Reject, SourceNotes, read_stream
 from opinionlm.errors import UserError
 from opinionlm.inference.input_files import STANDARD, InputKind, input_kind, open_input
 from opinionlm.inference.input_forms import InputForm
@@ -286,17 +286,13 @@ def read_records(binary: IO[bytes], request: Request, notes: SourceNotes) -> Gen
         columns["text_pair"] = request.pair_column
     if request.platform_column is not None:
         columns["platform"] = request.platform_column
-    records = read_stream(
-        binary,
-        name,
-        kind,
-        request.form.spec(request.input, columns),
-        notes,
+    rules = ColumnRules(
         optional=("id",) if request.id_column is None else (),
         remedy="name the columns with --text_column, --pair_column, --platform_column and --id_column",
         keep_others=True,
     )
-    return with_texts(records)
+    spec = request.form.spec(request.input, columns)
+    return with_texts(read_stream(binary, name, kind, spec, notes, rules))
 
 
 def with_texts(records: Generator[Record | Reject, None, None]) -> Generator[Record | Reject, None, None]:

@@ -11,10 +11,11 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.configuration_utils import SubConfigSpec
 from transformers.modeling_outputs import SequenceClassifierOutput, TokenClassifierOutput
 
+from opinionlm.config.options import HeadConfig
 from opinionlm.models.adapters import add_adapter
 from opinionlm.models.backbones import anatomy_of, new_backbone, plain_backbone
 from opinionlm.models.forward import hidden_states
-from opinionlm.models.heads import ClassificationHead, Pooling, pool
+from opinionlm.models.heads import ClassificationHead, pool
 from opinionlm.models.quantization import (
     disable_avx512_packing,
     move_quantization_config,
@@ -135,25 +136,32 @@ class OpinionClassifier(PreTrainedModel):
         cls,
         backbone: PreTrainedModel,
         labels: Sequence[str],
-        head_hidden_sizes: Sequence[int] = (),
-        head_bias: bool = True,
-        pooling: Pooling = "auto",
-        classifier_dropout: float = 0.1,
+        head: HeadConfig | None = None,
         label_tree: dict | list | None = None,
         max_length: int | None = None,
         problem_type: str | None = None,
     ) -> OpinionClassifier:
-        """Put a new head on a loaded backbone; the arguments are those of `OpinionClassifierConfig`."""
+        """Put a new head on a loaded backbone.
+
+        Args:
+            backbone: with its weights.
+            labels: one per output.
+            head: its form; by default a single linear layer.
+            label_tree: see `OpinionClassifierConfig`, as for the next two.
+            max_length: of a text.
+            problem_type: ``regression`` for scores.
+        """
+        head = head or HeadConfig()
         # The path of the weights on the training machine is not published.
         backbone.config.name_or_path = ""
         config = cls.config_class(
             text_config=backbone.config,
             id2label=dict(enumerate(labels)),
             label2id={label: index for index, label in enumerate(labels)},
-            head_hidden_sizes=list(head_hidden_sizes),
-            head_bias=head_bias,
-            pooling=pooling,
-            classifier_dropout=classifier_dropout,
+            head_hidden_sizes=list(head.head_hidden_sizes),
+            head_bias=head.head_bias,
+            pooling=head.pooling,
+            classifier_dropout=head.classifier_dropout,
             label_tree=label_tree,
             max_length=max_length,
             problem_type=problem_type,

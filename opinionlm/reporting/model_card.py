@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from opinionlm.config.chosen_metric import score_title
-from opinionlm.config.config import Config
-from opinionlm.config.method_options import MethodConfig
+from opinionlm.config.method_options import DecisionConfig, MethodConfig, RobustConfig
 from opinionlm.data.cleaning import saved_steps
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.evaluation.decisions import AnswerRule
@@ -37,7 +36,7 @@ def model_card(
         f"| {name} | {validation[name]:.4f} | {test[name]:.4f} | {interval(test, name)} |"
         for name in task.shown_metrics
     ]
-    trust = trust_section(config, decision.rule, test) if task.decision_facts(decision) else ""
+    trust = trust_section(config.decision, decision.rule, test) if task.decision_facts(decision) else ""
     training, method, parameters = config.training, config.method, numbers["model"]
     fit_rows = "\n".join(f"| {name} | {value} |" for name, value in training_rows(config, numbers["train"]))
     # A path on the machine that trained it means nothing to others, and the hub takes only its own names.
@@ -88,7 +87,7 @@ The checkpoint was chosen by validation {score_title(task.chosen_metric().name)}
 | option | value |
 | --- | --- |
 | adaptation | {method.adaptation} |
-| loss | {method.loss}{soft_label_note(config)} |
+| loss | {method.loss}{soft_label_note(config.robust)} |
 | class weights | {method.class_weights} |
 {fit_rows}
 | data type, 4-bit | {describe_dtype(config.model.dtype)}, {config.model.load_in_4bit} |
@@ -103,9 +102,8 @@ Do not use the answers as the sole ground for a decision about a person.
 """
 
 
-def soft_label_note(config: Config) -> str:
+def soft_label_note(robust: RobustConfig) -> str:
     """How much of the target was soft labels, for the row of the loss; empty without them."""
-    robust = config.robust
     return "" if robust.soft_labels is None else f", soft labels {robust.soft_label_share:.0%} of the target"
 
 
@@ -171,15 +169,15 @@ def trained_part(method: MethodConfig) -> str:
             return f"the head and what `adaptation: {other}` trains or adds"
 
 
-def trust_section(config: Config, rule: AnswerRule, test: dict[str, Any]) -> str:
+def trust_section(options: DecisionConfig, rule: AnswerRule, test: dict[str, Any]) -> str:
     """Markdown with a blank line behind.
 
     Args:
-        config: options of the run.
+        options: of the run.
         rule: fitted on validation.
         test: scores of the test split, with those of its platforms.
     """
-    score, coverage = config.decision.label_set_score, config.decision.label_set_coverage
+    score, coverage = options.label_set_score, options.label_set_coverage
     strength = "" if rule.tau is None else f", τ {rule.tau:g}"
     lines = [
         "## Trust",

@@ -62,7 +62,7 @@ def run_numbers(
         decision: fitted on validation.
     """
     config, state, model = task.config, engine.state, engine.model
-    train = training_facts(config, state, engine.plan, training.output)
+    train = training_facts(config.training, config.robust.ema_decay, state, engine.plan, training.output)
     copies = task.copies(splits["train"])
     flops = train_flops(
         model,

@@ -84,7 +84,7 @@ def answer_numbers(
     flops = train_flops(trainer, tokens, supervised)
     return {
         "train": {
-            **training_facts(config, state, trainer.plan, train_output),
+            **training_facts(config.training, config.robust.ema_decay, state, trainer.plan, train_output),
             "supervised_tokens": supervised,
             "rejected": {name: len(split.texts) - split.encoded["reason"].count("") for name, split in splits.items()},
         },
@@ -114,7 +114,7 @@ def answer_card(
     config, prepared, parameters = task.config, task.prepared, numbers["model"]
     training = config.training
     fit_rows = "\n".join(f"| {name} | {value} |" for name, value in training_rows(config, numbers["train"]))
-    trust = trust_section(config, decision.rule, scores["test"]) if task.scores_labels else ""
+    trust = trust_section(config.decision, decision.rule, scores["test"]) if task.scores_labels else ""
     rows = [
         f"| {name} | {scores['validation'][name]:.4f} | {scores['test'][name]:.4f} |" for name in task.shown_metrics
     ]

@@ -101,9 +101,10 @@ def rehearse_classifier(config: Config, prepared: PreparedDataset) -> dict[str, 
         return {}
     task.chosen_metric()
     model_config = config_of(config.model)
-    if uses_task_tokens(config):
-        check_texts(config, prepared)
-    check_fit(config, model_config, entries_of(config.model), generative=False)
+    method, max_length = config.method, config.data.max_length
+    if uses_task_tokens(config.adapt, method.adaptation):
+        check_texts(prepared, method.adaptation, config.source)
+    check_fit(config.model, method, max_length, model_config, entries_of(config.model), generative=False)
     return classifier_parameters(task, model_config)
 
 
@@ -113,11 +114,12 @@ def rehearse_writer(config: Config, prepared: PreparedDataset) -> dict[str, int]
     generative_class(model_config)
     template = load_template(config.instruct.prompt_template)
     check_answers(prepared, config)
-    chosen_metric(config, SCORES[prepared.task][0], answer_metric_names(prepared, config))
+    chosen_metric(config.training, SCORES[prepared.task][0], answer_metric_names(prepared, config), config.source)
     if prepared.taxonomy is not None:
         label_words(template, prepared.taxonomy)
     check_chat(config, template)
-    check_fit(config, model_config, entries_of(config.model), generative=True)
+    method, max_length = config.method, config.data.max_length
+    check_fit(config.model, method, max_length, model_config, entries_of(config.model), generative=True)
     return writer_parameters(config, model_config, trains=True)
 
 

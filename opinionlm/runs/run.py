@@ -50,7 +50,7 @@ class Run:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.folder = config.run_folder
-        self.arguments = training_arguments(config)
+        self.arguments = training_arguments(config.training, config.source)
         self.is_main = self.arguments.process_index == 0
 
     def main_first(self, what: str) -> AbstractContextManager[None]:
@@ -100,7 +100,8 @@ class Run:
         Raises:
             UserError: the schedule does not fit their number.
         """
-        steps = optimizer_steps(batch_plan(train_texts, self.config, self.arguments), self.arguments)
+        plan = batch_plan(train_texts, self.config.data, self.config.training, self.arguments)
+        steps = optimizer_steps(plan, self.arguments)
         check_schedule(self.arguments, self.config.source, steps)
         return steps
 
@@ -145,4 +146,4 @@ class Run:
     def latest_checkpoint(self) -> str | None:
         """Where an interrupted run goes on; None for a new one."""
         with self.main_first("checkpoint"):
-            return latest_checkpoint(self.config, self.is_main)
+            return latest_checkpoint(self.config.training, self.is_main)

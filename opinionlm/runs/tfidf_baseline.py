@@ -28,7 +28,7 @@ def train_tfidf(prepared: PreparedDataset, config: Config) -> dict[str, Any]:
         UserError: fewer than two classes among the training texts, or no word that two of them share.
     """
     task = SequenceTask(prepared, config)
-    texts = {name: split_texts(prepared, name, config) for name in SPLITS}
+    texts = {name: split_texts(prepared, name, config.data, config.training.seed) for name in SPLITS}
     labels = {name: np.asarray(split["label"]) for name, split in texts.items()}
     words = {name: word_texts(split, config.data.platform_prefix) for name, split in texts.items()}
     require_shared_words(words["train"], f"{config.source}: engine: tfidf")

@@ -52,11 +52,12 @@ def train(config: Config) -> dict[str, Any] | None:
 
     with run.tracker() as tracker:
         # What frozen blocks compute never changes: compute it once, then run only what lies above them.
-        with frozen_prefix(model, splits, config, run.arguments, tokenizer.pad_token_id) as prefix:
+        with frozen_prefix(model, splits, config.method, run.arguments, tokenizer.pad_token_id) as prefix:
             preparation = run.total_preparation(prefix.preparation(vocabulary.seconds, choice.seconds))
             callbacks = run.callbacks(tracker, model, total_steps, task.shown_metrics[:2])
             engine = build_engine(task, model, loss, prefix, tokenizer, run.arguments, callbacks)
-            output = fit(engine, config, prefix.readers, run.latest_checkpoint(), task.primary_score)
+            kind, balanced = config.training.engine, config.method.class_weights == "inverse_frequency"
+            output = fit(engine, kind, balanced, prefix.readers, run.latest_checkpoint(), task.primary_score)
             seconds = run.clock.seconds
             # The engine now holds the best model by the validation score.
             decision, results = evaluate(task, engine, prefix, loss)

@@ -36,7 +36,7 @@ def train(config: Config) -> dict[str, Any] | None:
     # Model
     run.seed()
     total_steps = run.total_steps(readers["train"].learned)
-    model = build_generative(config, task.encoder, total_steps)
+    model = build_generative(config.model, config.method, config.data.max_length, task.encoder, total_steps)
     run.create(prepared)
     if run.is_main:
         write_rejects(run.folder / "rejects.csv", splits)

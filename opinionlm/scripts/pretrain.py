@@ -60,7 +60,7 @@ def pretrain(config: Config) -> dict[str, Any] | None:
         )
         from opinionlm.utils.files import write_json
 
-    arguments = pretraining_arguments(config)
+    arguments = pretraining_arguments(config.training, config.source)
     is_main, data = arguments.process_index == 0, config.data
     with arguments.main_process_first(desc="run folder"):
         if is_finished(config, is_main):
@@ -69,14 +69,15 @@ def pretrain(config: Config) -> dict[str, Any] | None:
     with arguments.main_process_first(desc="data"):
         prepared = prepare_or_load(data.dataset, Path(data.data_dir), Path(data.prepared_dir), data.data_source)
         print_account(prepared.path)
-    texts, held_out = training_texts(prepared, config)
+    texts, held_out = training_texts(prepared, data, config.pretrain.held_out_share, config.training.seed)
     model_config = read_model_config(config.model)
     tokenizer = load_tokenizer(config.model)
     masks = fills_gaps(model_config)
+    masked = config.pretrain.mlm_probability if masks else None
     refuse_unread(config, objective="masked words" if masks else "next words")
     check_length(config.method, model_config, data.max_length)
     if masks:
-        require_mask(tokenizer, config)
+        require_mask(tokenizer, config.model)
     rows, unseen = (encode_texts(part, tokenizer, data.max_length) for part in (texts, held_out))
 
     set_seed(config.training.seed)
@@ -93,14 +94,14 @@ def pretrain(config: Config) -> dict[str, Any] | None:
             + ("; its folder has no output layer, so a new one is drawn, tied to the embedding" if new_head else "")
         )
     started = TrainingClock()
-    before = perplexity(model, unseen, tokenizer, config, masks)
+    before = perplexity(model, unseen, tokenizer, config.training, masked)
     measuring, clock = started.seconds, TrainingClock()
     trainer = text_trainer(model, arguments, rows, tokenizer, config, masks, [ConsoleCallback(("loss",)), clock])
     with arguments.main_process_first(desc="checkpoints"):
-        checkpoint = latest_checkpoint(config, is_main)
+        checkpoint = latest_checkpoint(config.training, is_main)
     outcome = trainer.train(resume_from_checkpoint=checkpoint)
     seconds = clock.seconds
-    after = perplexity(model, unseen, tokenizer, config, masks)
+    after = perplexity(model, unseen, tokenizer, config.training, masked)
     measuring += clock.seconds - seconds
     if not is_main:
         return None

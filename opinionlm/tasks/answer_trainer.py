@@ -41,7 +41,7 @@ def build_instruct_trainer(
         args=arguments,
         predict=task.predict,
         score=lambda outcome: task.numbers(splits["validation"].texts, outcome),
-        plan=batch_plan(train, config, arguments),
+        plan=batch_plan(train, config.data, config.training, arguments),
         train_dataset=train,
         eval_dataset=readers["validation"],
         data_collator=InstructCollator(

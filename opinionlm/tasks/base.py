@@ -86,7 +86,7 @@ class Task(ABC, Generic[P]):
         Raises:
             UserError: ``metric_for_best_model`` is no score of these data.
         """
-        return chosen_metric(self.config, self.primary_metric, self.metric_names())
+        return chosen_metric(self.config.training, self.primary_metric, self.metric_names(), self.config.source)
 
     def decision_facts(self, decision: Decision) -> dict[str, Any]:
         """What was fitted, for ``metrics.json``; empty where nothing was."""

@@ -203,8 +203,8 @@ class GenerationTask(Task[Predictions]):
             UserError: an answer longer than ``max_length``, a split without a single usable answer, or
                 ``class_counts`` that do not name every label.
         """
-        splits = encode_answer_splits(self.prepared, self.encoder, self.config)
-        self.class_weights = answer_weights(self.prepared, splits["train"], self.config)
+        splits = encode_answer_splits(self.prepared, self.encoder, self.config.data, self.config.training.seed)
+        self.class_weights = answer_weights(self.prepared, splits["train"], self.config.method, self.config.source)
         return splits
 
     def readers(self, splits: dict[str, AnswerSplit]) -> dict[str, InstructSplit]:

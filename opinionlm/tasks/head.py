@@ -82,7 +82,7 @@ class HeadTask(Task[P]):
 
     def training_texts(self) -> Dataset:
         """The rows that training reads."""
-        return split_texts(self.prepared, "train", self.config)
+        return split_texts(self.prepared, "train", self.config.data, self.config.training.seed)
 
     def soft_targets(self, texts: Dataset) -> np.ndarray | None:
         """Targets of training texts ``(rows, outputs)`` that stand for their labels; None where labels are all."""
@@ -96,11 +96,11 @@ class HeadTask(Task[P]):
         Raises:
             UserError: nothing to tell apart among the training texts: a single class, tag or score.
         """
-        identity = tokenizer_digest(tokenizer)
+        identity, seed = tokenizer_digest(tokenizer), self.config.training.seed
         splits = {}
         for name in SPLITS:
             is_train = name == "train"
-            texts = self.training_texts() if is_train else split_texts(self.prepared, name, self.config)
+            texts = self.training_texts() if is_train else split_texts(self.prepared, name, self.config.data, seed)
             encoded = self.encode_texts(texts, tokenizer, identity)
             order = np.arange(len(encoded)) if is_train else longest_first(encoded)
             splits[name] = Split(texts, encoded, order, self.soft_targets(texts) if is_train else None)
@@ -128,7 +128,11 @@ class HeadTask(Task[P]):
         Raises:
             UserError: the model cannot be loaded, has fewer blocks than are to train, or belongs to another tokenizer.
         """
-        model = self.add_head(load_checked_backbone(self.config, read_model_config(self.config.model), vocabulary))
+        options = self.config
+        model_config, max_length = read_model_config(options.model), options.data.max_length
+        model = self.add_head(
+            load_checked_backbone(options.model, options.method, max_length, model_config, vocabulary)
+        )
         if task_tokens:
             model.add_task_tokens(task_tokens)
         apply_adaptation(model, self.config.method, total_steps)

@@ -94,7 +94,8 @@ class SequenceTask(ClassTask[SplitPredictions]):
         Raises:
             UserError: as there; or ``blend_words`` is set and no two training texts share a word.
         """
-        check_words(self.prepared, self.config)
+        if self.config.robust.blend_words:
+            check_words(self.prepared, self.config.data, self.config.training.seed, self.config.source)
         return super().encode(tokenizer)
 
     def training_texts(self) -> Dataset:
@@ -139,16 +140,12 @@ class SequenceTask(ClassTask[SplitPredictions]):
         Raises:
             UserError: ``platform_prefix`` without platforms.
         """
-        options, taxonomy = self.config.model, self.taxonomy
         model = OpinionClassifier.from_backbone(
             backbone,
-            taxonomy.leaves,
-            head_hidden_sizes=options.head_hidden_sizes,
-            head_bias=options.head_bias,
-            pooling=options.pooling,
-            classifier_dropout=options.classifier_dropout,
+            self.taxonomy.leaves,
+            self.config.model,
             # Not as a mapping: config.json is written with sorted keys.
-            label_tree=taxonomy.to_lists(),
+            label_tree=self.taxonomy.to_lists(),
             max_length=self.config.data.max_length,
         )
         model.config.text_pairs = self.reads_pairs

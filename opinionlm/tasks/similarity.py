@@ -52,14 +52,10 @@ class SimilarityTask(HeadTask[ScorePredictions]):
 
     def add_head(self, backbone: PreTrainedModel) -> OpinionClassifier:
         """A head with a single output."""
-        options = self.config.model
         model = OpinionClassifier.from_backbone(
             backbone,
             ["score"],
-            head_hidden_sizes=options.head_hidden_sizes,
-            head_bias=options.head_bias,
-            pooling=options.pooling,
-            classifier_dropout=options.classifier_dropout,
+            self.config.model,
             max_length=self.config.data.max_length,
             problem_type="regression",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,15 +57,9 @@ class TokenTask(ClassTask[TagPredictions]):
 
     def add_head(self, backbone: PreTrainedModel) -> OpinionTagger:
         """A head with one output per tag for every token."""
-        options = self.config.model
-        return OpinionTagger.from_backbone(
-            backbone,
-            self.prepared.tags,
-            head_hidden_sizes=options.head_hidden_sizes,
-            head_bias=options.head_bias,
-            classifier_dropout=options.classifier_dropout,
-            max_length=self.config.data.max_length,
-        )
+        # Tokens are not pooled.
+        head = replace(self.config.model, pooling="auto")
+        return OpinionTagger.from_backbone(backbone, self.prepared.tags, head, max_length=self.config.data.max_length)
 
     def loss(self, train: Split) -> ExampleLoss:
         """Weighted cross entropy over the labelled tokens."""

@@ -14,6 +14,7 @@ from opinionlm.adaptation.adapt.selection import Selection, apply_selection, sel
 from opinionlm.adaptation.adapt.sensitivity import Example, measure_sensitivity, warm_up_head
 from opinionlm.adaptation.adapt.vocabulary import check_texts
 from opinionlm.config.config import Config
+from opinionlm.config.method_options import SensitivityConfig
 from opinionlm.data.encoding.collators import PadCollator
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.models.classifier import OpinionClassifier
@@ -66,13 +67,15 @@ def choose_sublayers(
     """
     if config.method.adaptation != "adapt":
         return Choice()
-    check_texts(config, prepared)
+    check_texts(prepared, config.method.adaptation, config.source)
     started = time.perf_counter()
+    model.to(arguments.device)
     stored = config.run_folder / SELECTION_FILE
-    if latest_checkpoint(config, is_main=False) is not None and stored.is_file():
+    if latest_checkpoint(config.training, is_main=False) is not None and stored.is_file():
         selection = Selection.load(stored)
     else:
-        selection = measured_selection(model, loss, train, pad_id, config, arguments)
+        sample = sample_rows(len(train), config.adapt.sensitivity_samples, config.training.seed)
+        selection = measured_selection(model, loss, train, PadCollator(pad_id), sample, config.adapt)
     if arguments.world_size > 1:
         # Sums over processes may round differently, and all have to train the same weights.
         shared = [selection]
@@ -86,19 +89,15 @@ def measured_selection(
     model: OpinionClassifier,
     loss: ExampleLoss,
     train: EncodedTexts,
-    pad_id: int,
-    config: Config,
-    arguments: TrainingArguments,
+    collate: PadCollator,
+    rows: np.ndarray,
+    adapt: SensitivityConfig,
 ) -> Selection:
-    """Measure on the sample and choose, in the data type of the parameters; see `choose_sublayers`."""
-    adapt = config.adapt
-    model.to(arguments.device)
-    rows = sample_rows(len(train), adapt.sensitivity_samples, config.training.seed)
-    collate = PadCollator(pad_id)
+    """Measure on some rows and choose, in the data type of the parameters; see `choose_sublayers`."""
 
     def batch_of(chosen: np.ndarray) -> Example:
         batch = collate(train.__getitems__(chosen.tolist()))
-        return {name: tensor.to(arguments.device) for name, tensor in batch.items()}
+        return {name: tensor.to(model.device) for name, tensor in batch.items()}
 
     def loss_of(classifier: OpinionClassifier, example: Example) -> torch.Tensor:
         inputs = {name: value for name, value in example.items() if name != "labels"}

@@ -9,25 +9,28 @@ from transformers.trainer_utils import SchedulerType
 
 from opinionlm.adaptation.parameter_groups import check_compiler, check_optimizer, check_schedule, one_line
 from opinionlm.config.chosen_metric import ChosenMetric
-from opinionlm.config.config import Config
 from opinionlm.config.trainer_checks import typed_arguments
+from opinionlm.config.training_options import TrainingConfig
 from opinionlm.errors import UserError
 
 
-def training_arguments(config: Config) -> TrainingArguments:
+def training_arguments(training: TrainingConfig, source: str) -> TrainingArguments:
     """Build the arguments of the trainer.
 
     Checkpoints are chosen by a validation score, which depends on the task that the data tell later
     (`choose_by`); the first of equals wins.
 
+    Args:
+        training: the run's options.
+        source: of the options, for messages.
+
     Raises:
         UserError: a value that TrainingArguments refuses, or an optimizer, a schedule or a compiler that cannot do
             what it is asked for on this machine.
     """
-    training = config.training
-    check_launcher(config)
+    check_launcher(training.bf16, source)
     values = {
-        "output_dir": str(config.run_folder / "checkpoints"),
+        "output_dir": str(training.run_folder / "checkpoints"),
         "run_name": training.run_name,
         "learning_rate": training.learning_rate,
         "weight_decay": training.weight_decay,
@@ -71,30 +74,28 @@ def training_arguments(config: Config) -> TrainingArguments:
     try:
         arguments = TrainingArguments(**(values | training.extra | typed_arguments(training)))
     except (TypeError, ValueError, ImportError) as error:
-        raise UserError(f"{config.source}: TrainingArguments refuses these options: {one_line(error)}") from error
+        raise UserError(f"{source}: TrainingArguments refuses these options: {one_line(error)}") from error
     if "ddp_timeout" in training.extra and arguments.device.type == "cpu":
-        raise UserError(
-            f"{config.source}: ddp_timeout: is for GPUs, and processes on CPUs do not read it; leave it out"
-        )
+        raise UserError(f"{source}: ddp_timeout: is for GPUs, and processes on CPUs do not read it; leave it out")
     if arguments.full_determinism:
         enable_full_determinism(arguments.seed)
     if training.engine in ("trainer", "loop"):
-        check_optimizer(arguments, config.source)
-        check_schedule(arguments, config.source)
-        check_compiler(arguments, config.source)
+        check_optimizer(arguments, source)
+        check_schedule(arguments, source)
+        check_compiler(arguments, source)
     return arguments
 
 
-def check_launcher(config: Config) -> None:
+def check_launcher(bf16: bool, source: str) -> None:
     """A precision that `accelerate launch` puts into the environment would quietly replace the run's own.
 
     Raises:
         UserError: the two differ.
     """
     launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if launched not in ("no", "bf16" if config.training.bf16 else "no"):
+    if launched not in ("no", "bf16" if bf16 else "no"):
         raise UserError(
-            f"{config.source}: bf16: {str(config.training.bf16).lower()} is not the mixed_precision: {launched} that "
+            f"{source}: bf16: {str(bf16).lower()} is not the mixed_precision: {launched} that "
             f"accelerate was launched with; launch with --mixed_precision no, and set bf16 as you want it"
         )
 

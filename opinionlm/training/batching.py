@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from datasets import ClassLabel, Value
@@ -13,7 +13,8 @@ from datasets import Dataset as EncodedDataset
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import TrainingArguments
 
-from opinionlm.config.config import Config
+from opinionlm.config.options import DataConfig
+from opinionlm.config.training_options import TrainingConfig
 from opinionlm.data.encoding.columns import IGNORED, flat_ids, flat_lists, numbers_of
 from opinionlm.errors import UserError
 from opinionlm.training.prefix_cache import PrefixStates
@@ -120,9 +121,8 @@ class BatchPlan(Sampler[list[int]]):
     Args:
         lengths: tokens per text.
         batch_size: texts per process and batch.
-        max_tokens: budget of a batch and process, padding included; replaces ``batch_size``, and groups by length.
-        by_length: put texts of similar length together.
-        shuffle: a new order in ``every_epoch``, or ``once`` for all.
+        data: budget of a batch and process, padding included, which replaces ``batch_size`` and groups by length;
+            whether texts of similar length come together; a new order in ``every_epoch``, or ``once`` for all.
         seed: of the order.
         epochs: epochs that will be run; with a token budget all of them get the same number of batches.
         rank: number of this process.
@@ -133,18 +133,17 @@ class BatchPlan(Sampler[list[int]]):
         self,
         lengths: np.ndarray,
         batch_size: int,
-        max_tokens: int | None,
-        by_length: bool,
-        shuffle: Literal["every_epoch", "once"],
+        data: DataConfig,
         seed: int,
         epochs: int,
         rank: int = 0,
         processes: int = 1,
     ) -> None:
-        self.lengths, self.batch_size, self.max_tokens, self.by_length = lengths, batch_size, max_tokens, by_length
-        self.shuffle, self.seed, self.rank, self.processes = shuffle, seed, rank, processes
+        self.lengths, self.batch_size, self.max_tokens = lengths, batch_size, data.max_tokens_per_batch
+        self.by_length, self.shuffle = data.group_by_length, data.shuffle
+        self.seed, self.rank, self.processes = seed, rank, processes
         self.epoch = 0
-        planned = [len(self.cut(epoch)) for epoch in range(epochs if max_tokens else 1)]
+        planned = [len(self.cut(epoch)) for epoch in range(epochs if self.max_tokens else 1)]
         # Trainer needs one number of batches for all epochs; the largest, to which the other epochs are split up.
         self.size = max(planned)
 
@@ -251,17 +250,16 @@ class HasLengths(Protocol):
         """Tokens per text, in reading order."""
 
 
-def batch_plan(texts: HasLengths, config: Config, arguments: TrainingArguments) -> BatchPlan:
-    """The training batches of every epoch that the config asks for, for this process."""
-    data, training = config.data, config.training
+def batch_plan(
+    texts: HasLengths, data: DataConfig, training: TrainingConfig, arguments: TrainingArguments
+) -> BatchPlan:
+    """The training batches of every epoch that the options ask for, for this process."""
 
     def plan(epochs: int) -> BatchPlan:
         return BatchPlan(
             lengths=texts.lengths,
             batch_size=training.per_device_train_batch_size,
-            max_tokens=data.max_tokens_per_batch,
-            by_length=data.group_by_length,
-            shuffle=data.shuffle,
+            data=data,
             seed=training.seed if arguments.data_seed is None else arguments.data_seed,
             epochs=epochs,
             rank=arguments.process_index,

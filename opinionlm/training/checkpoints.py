@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from opinionlm.adaptation.methods import trained_parameters
-from opinionlm.config.config import Config
+from opinionlm.config.training_options import TrainingConfig
 from opinionlm.errors import UserError
 from opinionlm.training.fsdp import put, split_up
 from opinionlm.utils.files import sync_folder, write_json
@@ -148,17 +148,17 @@ def usable(folder: Path) -> str | None:
     return None if found is None else f"needs the best one before it, and checkpoint-{best} {found}"
 
 
-def latest_checkpoint(config: Config, is_main: bool = True) -> str | None:
+def latest_checkpoint(training: TrainingConfig, is_main: bool = True) -> str | None:
     """The newest usable checkpoint of a run, None when there is none or the run is not to be resumed.
 
     What is newer and not usable is named in one line each, and makes room, so that training can write it again.
 
     Args:
-        config: the run's options.
+        training: the run's options.
         is_main: whether this process speaks and changes files; the others call this after it.
     """
-    folder = config.run_folder / "checkpoints"
-    if not config.training.resume_from_checkpoint:
+    folder = training.run_folder / "checkpoints"
+    if not training.resume_from_checkpoint:
         # Training starts anew: what is there would pass for its own.
         if is_main and folder.is_dir():
             shutil.rmtree(folder)

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 from transformers.trainer_utils import TrainOutput
 
-from opinionlm.config.config import Config
 from opinionlm.errors import UserError
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.linear.logistic_regression import LogisticFit, fit_logistic
@@ -23,7 +22,8 @@ Engine = OpinionTrainer | TrainingLoop
 
 def fit(
     engine: Engine,
-    config: Config,
+    kind: str,
+    balanced: bool,
     readers: dict[str, EncodedTexts],
     checkpoint: str | None,
     score: Callable[[np.ndarray, np.ndarray], float],
@@ -32,15 +32,16 @@ def fit(
 
     Args:
         engine: from `opinionlm.tasks.engines.build_engine`.
-        config: the run's options.
+        kind: the option ``engine``.
+        balanced: whether logistic regression weighs classes by inverse frequency.
         readers: the splits, with the pooled states of the frozen backbone under ``engine: sklearn``.
         checkpoint: where an interrupted run continues.
         score: of gold ids and logits; what logistic regression chooses C by, on validation.
     """
     reset_peak_memory()
-    if config.training.engine != "sklearn":
+    if kind != "sklearn":
         return engine.train(resume_from_checkpoint=checkpoint)
-    chosen = fit_head(engine.model, readers, config.method.class_weights == "inverse_frequency", score)
+    chosen = fit_head(engine.model, readers, balanced, score)
     print(f"logistic regression: C {chosen.c:g}, chosen on validation among {len(chosen.scores)}")
     engine.state.log_history += [{"C": c, "score": value} for c, value in chosen.scores.items()]
     engine.state.epoch, engine.state.best_global_step = 1.0, 0

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from opinionlm.config.config import Config
+from opinionlm.config.method_options import ClassWeightsConfig
+from opinionlm.config.options import DataConfig
 from opinionlm.data.encoding.columns import numbers_of
 from opinionlm.data.encoding.examples import encode_examples
 from opinionlm.data.encoding.fingerprints import tokenizer_digest
@@ -41,20 +42,28 @@ class AnswerSplit:
         return InstructTexts(self.encoded, class_weights, self.texts["id"])
 
 
-def encode_answer_splits(prepared: PreparedDataset, encoder: PromptEncoder, config: Config) -> dict[str, AnswerSplit]:
+def encode_answer_splits(
+    prepared: PreparedDataset, encoder: PromptEncoder, data: DataConfig, seed: int
+) -> dict[str, AnswerSplit]:
     """Cut the splits to the sizes asked for and write prompts and answers.
+
+    Args:
+        prepared: the data set.
+        encoder: of prompts and answers.
+        data: how many rows are read.
+        seed: of the run.
 
     Raises:
         UserError: an answer longer than ``max_length``, or a split without a single usable answer.
     """
     identity, splits = tokenizer_digest(encoder.tokenizer), {}
     for name in SPLITS:
-        texts = split_texts(prepared, name, config)
+        texts = split_texts(prepared, name, data, seed)
         splits[name] = AnswerSplit(texts, encode_examples(texts, encoder, identity))
         reasons = Counter(splits[name].encoded["reason"])
         if not reasons[""]:
             reason = next(iter(reasons), "it is empty")
-            raise UserError(f"{config.data.dataset}: no answer of the {name} split can be learned ({reason})")
+            raise UserError(f"{data.dataset}: no answer of the {name} split can be learned ({reason})")
     return splits
 
 
@@ -69,24 +78,31 @@ def write_rejects(path: Path, splits: dict[str, AnswerSplit]) -> None:
     write_csv(path, ("split", "id", "reason"), rows)
 
 
-def answer_weights(prepared: PreparedDataset, train: AnswerSplit, config: Config) -> torch.Tensor:
+def answer_weights(
+    prepared: PreparedDataset, train: AnswerSplit, method: ClassWeightsConfig, source: str
+) -> torch.Tensor:
     """Weights of the examples by label, ``(classes,)``; free answers are of one class with weight one.
+
+    Args:
+        prepared: the data set.
+        train: its training split.
+        method: how classes are weighed.
+        source: of the options, for messages.
 
     Raises:
         UserError: ``class_counts`` does not name every leaf.
     """
     size = 1 if prepared.taxonomy is None else len(prepared.taxonomy.leaves)
-    counts = config.method.class_counts
+    counts = method.class_counts
     if counts is not None and len(counts) != size:
         raise UserError(
-            f"{config.source}: class_counts: {len(counts)} numbers for {size} labels; give one per label, or leave it "
-            "out"
+            f"{source}: class_counts: {len(counts)} numbers for {size} labels; give one per label, or leave it out"
         )
-    kind = "inverse_frequency" if config.method.class_weights == "auto" else config.method.class_weights
+    kind = "inverse_frequency" if method.class_weights == "auto" else method.class_weights
     if size == 1 or kind == "none":
         return torch.ones(size)
     found = Counter(numbers_of(train.encoded, "label").tolist())
-    return class_weights_of(kind, counts or [found[label] for label in range(size)], config.method)
+    return class_weights_of(kind, counts or [found[label] for label in range(size)], method)
 
 
 def supervised_tokens(splits: dict[str, AnswerSplit]) -> dict[str, int]:

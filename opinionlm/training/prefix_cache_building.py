@@ -19,8 +19,7 @@ from datasets import Dataset
 from tqdm import tqdm
 from transformers import TrainingArguments
 
-from opinionlm.config.config import Config
-from opinionlm.config.method_options import FREEZING
+from opinionlm.config.method_options import FREEZING, MethodConfig
 from opinionlm.data.encoding.collators import PadCollator
 from opinionlm.data.encoding.columns import longest_first, numbers_of
 from opinionlm.errors import UserError
@@ -79,21 +78,25 @@ class FrozenPrefix:
 
 @contextmanager
 def frozen_prefix(
-    model: OpinionClassifier, splits: dict[str, Split], config: Config, arguments: TrainingArguments, pad_id: int
+    model: OpinionClassifier,
+    splits: dict[str, Split],
+    method: MethodConfig,
+    arguments: TrainingArguments,
+    pad_id: int,
 ) -> Iterator[FrozenPrefix]:
     """Compute what frozen blocks put out, and have stand-ins take their place inside a ``with`` block.
 
     Args:
         model: with its adaptation applied.
         splits: encoded.
-        config: see `cached_splits`.
+        method: see `cached_splits`.
         arguments: see `cached_splits`.
         pad_id: padding token.
 
     Raises:
         UserError: see `cached_splits`.
     """
-    states = cached_splits(model, {name: split.encoded for name, split in splits.items()}, config, arguments, pad_id)
+    states = cached_splits(model, {name: split.encoded for name, split in splits.items()}, method, arguments, pad_id)
     readers = {name: split.reader(None if states is None else states[name]) for name, split in splits.items()}
     # Where the whole backbone is frozen, no block runs and none is in the way.
     has_stand_ins = states is not None and not whole_backbone_frozen(model)
@@ -102,7 +105,11 @@ def frozen_prefix(
 
 
 def cached_splits(
-    model: OpinionClassifier, encoded: dict[str, Dataset], config: Config, arguments: TrainingArguments, pad_id: int
+    model: OpinionClassifier,
+    encoded: dict[str, Dataset],
+    method: MethodConfig,
+    arguments: TrainingArguments,
+    pad_id: int,
 ) -> dict[str, PrefixStates] | None:
     """States of the frozen prefix for every split, built where they are not kept yet; None without a cache.
 
@@ -111,32 +118,32 @@ def cached_splits(
     Args:
         model: with its adaptation applied, still without stand-ins.
         encoded: splits with ``input_ids`` and ``length``.
-        config: ``cache_frozen``, ``cache_dir`` and ``cache_limit_gb`` say whether and where.
+        method: ``cache_frozen``, ``cache_dir`` and ``cache_limit_gb`` say whether and where.
         arguments: of the trainer: precision and processes.
         pad_id: padding token.
 
     Raises:
         UserError: ``cache_frozen: on`` and there is no frozen prefix, or no room for the cache.
     """
-    mode, cache_dir = config.method.cache_frozen, Path(config.method.cache_dir)
+    mode, cache_dir = method.cache_frozen, Path(method.cache_dir)
     is_main = arguments.process_index == 0
     if mode == "off":
         return None
     if model.prefix_blocks == 0:
-        if is_main and task_rows(model.backbone) is not None and config.method.adaptation in FREEZING:
+        if is_main and task_rows(model.backbone) is not None and method.adaptation in FREEZING:
             print("cache   off: the rows of task tokens train below all blocks")
         if mode == "on":
             raise UserError(
-                f"{config.source}: cache_frozen: on, but adaptation: {config.method.adaptation} freezes no block "
+                f"cache_frozen: on, but adaptation: {method.adaptation} freezes no block "
                 "below the trained ones; use top_blocks or head_only, or cache_frozen: auto"
             )
         return None
     if is_main and cache_dir.is_dir():
         clear_left_overs(cache_dir)
-    needed, obstacle = room_for(model, list(encoded.values()), cache_dir, config.method.cache_limit_gb)
+    needed, obstacle = room_for(model, list(encoded.values()), cache_dir, method.cache_limit_gb)
     if obstacle:
         if mode == "on":
-            raise UserError(f"{config.source}: cache_frozen: on, but {obstacle}; free some, or use cache_frozen: auto")
+            raise UserError(f"cache_frozen: on, but {obstacle}; free some, or use cache_frozen: auto")
         if is_main:
             print(f"cache   off: {obstacle}")
         return None
@@ -154,7 +161,7 @@ def cached_splits(
         for name, split in encoded.items()
     }
     if is_main:
-        clean(cache_dir, int(config.method.cache_limit_gb * 1e9), keep=set(keys.values()))
+        clean(cache_dir, int(method.cache_limit_gb * 1e9), keep=set(keys.values()))
     return states
 
 

@@ -18,6 +18,8 @@ from transformers import (
 )
 
 from opinionlm.config.config import Config
+from opinionlm.config.options import BackboneConfig, DatasetConfig
+from opinionlm.config.training_options import TrainingConfig
 from opinionlm.data.contamination import plain_texts
 from opinionlm.data.encoding.columns import IGNORED, subset
 from opinionlm.data.prepared import PreparedDataset
@@ -32,20 +34,28 @@ from opinionlm.training.trainer import OpinionTrainer
 MASKING_SEED = 20_240
 
 
-def training_texts(prepared: PreparedDataset, config: Config) -> tuple[list[str], list[str]]:
+def training_texts(
+    prepared: PreparedDataset, data: DatasetConfig, held_out_share: float, seed: int
+) -> tuple[list[str], list[str]]:
     """Texts to train on and texts held out of them, both from the training split; no other split is read.
+
+    Args:
+        prepared: the data set.
+        data: how much of it is read.
+        held_out_share: of the texts.
+        seed: draws both.
 
     Raises:
         UserError: data that hold no texts of this kind, or too few.
     """
-    rows = subset(prepared.dataset["train"], config.data.max_train_samples, config.training.seed)
+    rows = subset(prepared.dataset["train"], data.max_train_samples, seed)
     texts = plain_texts(rows, prepared.task)
     # Equal texts on both sides would flatter the perplexity.
     texts = list(dict.fromkeys(texts))
-    count = max(1, round(config.pretrain.held_out_share * len(texts)))
+    count = max(1, round(held_out_share * len(texts)))
     if len(texts) < 2:
-        raise UserError(f"{config.data.dataset}: {len(texts)} texts in the training split; two are the least")
-    order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(config.training.seed)).tolist()
+        raise UserError(f"{data.dataset}: {len(texts)} texts in the training split; two are the least")
+    order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(seed)).tolist()
     held_out = set(order[:count])
     return (
         [text for row, text in enumerate(texts) if row not in held_out],
@@ -53,14 +63,14 @@ def training_texts(prepared: PreparedDataset, config: Config) -> tuple[list[str]
     )
 
 
-def require_mask(tokenizer: PreTrainedTokenizerBase, config: Config) -> None:
+def require_mask(tokenizer: PreTrainedTokenizerBase, backbone: BackboneConfig) -> None:
     """An encoder is shown a mask where a word is to be filled in.
 
     Raises:
         UserError: the tokenizer has none.
     """
     if tokenizer.mask_token is None:
-        name = config.model.tokenizer_name_or_path or config.model.model_name_or_path
+        name = backbone.tokenizer_name_or_path or backbone.model_name_or_path
         raise UserError(
             f"tokenizer_name_or_path: '{name}' has no mask token, so no word can be masked; give the tokenizer that "
             "the model was pretrained with"
@@ -102,18 +112,15 @@ class TextCollator(DataCollatorForLanguageModeling):
         return batch
 
 
-def collator(tokenizer: PreTrainedTokenizerBase, config: Config, masks: bool, seed: int | None = None) -> TextCollator:
+def collator(tokenizer: PreTrainedTokenizerBase, masked: float | None, seed: int | None = None) -> TextCollator:
     """Masks words (80 % mask, 10 % another word, 10 % the word itself; Devlin et al. 2019), or asks for all of them.
 
     Args:
         tokenizer: pads on the right.
-        config: the share of tokens that are masked.
-        masks: whether words are masked.
+        masked: the share of tokens that are masked; None for the next word of all.
         seed: of the masking; None draws from torch's own randomness, which checkpoints keep.
     """
-    return TextCollator(
-        tokenizer, mlm=masks, mlm_probability=config.pretrain.mlm_probability if masks else None, seed=seed
-    )
+    return TextCollator(tokenizer, mlm=masked is not None, mlm_probability=masked, seed=seed)
 
 
 def summed_loss(
@@ -173,20 +180,20 @@ def text_trainer(
         masks=masks,
         model=model,
         args=arguments,
-        plan=batch_plan(texts, config, arguments),
+        plan=batch_plan(texts, config.data, config.training, arguments),
         train_dataset=texts,
-        data_collator=collator(tokenizer, config, masks),
+        data_collator=collator(tokenizer, config.pretrain.mlm_probability if masks else None),
         callbacks=callbacks,
     )
 
 
-def pretraining_arguments(config: Config) -> TrainingArguments:
+def pretraining_arguments(training: TrainingConfig, source: str) -> TrainingArguments:
     """The trainer's arguments: a checkpoint per epoch, nothing evaluated on the way, the last weights kept.
 
     Raises:
         UserError: a value that TrainingArguments refuses.
     """
-    arguments = training_arguments(config)
+    arguments = training_arguments(training, source)
     arguments.load_best_model_at_end, arguments.metric_for_best_model = False, None
     arguments.eval_strategy, arguments.do_eval = type(arguments.eval_strategy)("no"), False
     return arguments
@@ -194,20 +201,24 @@ def pretraining_arguments(config: Config) -> TrainingArguments:
 
 @torch.no_grad()
 def perplexity(
-    model: PreTrainedModel, rows: list[list[int]], tokenizer: PreTrainedTokenizerBase, config: Config, masks: bool
+    model: PreTrainedModel,
+    rows: list[list[int]],
+    tokenizer: PreTrainedTokenizerBase,
+    training: TrainingConfig,
+    masked: float | None,
 ) -> float:
     """Exponential of the mean loss over the labelled tokens of some texts; of masked words it is a pseudo-perplexity.
 
     Padding is no token, and the masked places are the same at every call.
     """
-    collate = collator(tokenizer, config, masks, MASKING_SEED)
+    collate = collator(tokenizer, masked, MASKING_SEED)
     was_training = model.training
     model.eval()
     total, count = 0.0, 0
-    for chosen in batches(rows, config.training.per_device_eval_batch_size):
+    for chosen in batches(rows, training.per_device_eval_batch_size):
         batch = {name: tensor.to(model.device) for name, tensor in collate(chosen).items()}
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=config.training.bf16):
-            loss, tokens = summed_loss(model, model, batch, masks)
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=training.bf16):
+            loss, tokens = summed_loss(model, model, batch, masked is not None)
         total, count = total + loss.item(), count + tokens
     model.train(was_training)
     return math.exp(total / max(count, 1))

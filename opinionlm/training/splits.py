@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from datasets import Dataset
 
-from opinionlm.config.config import Config
+from opinionlm.config.options import DataConfig
 from opinionlm.data.encoding.columns import subset
 from opinionlm.data.encoding.texts import evaluation_texts
 from opinionlm.data.prepared import PreparedDataset
@@ -42,7 +42,7 @@ class Split:
         return restored
 
 
-def split_texts(prepared: PreparedDataset, name: str, config: Config) -> Dataset:
+def split_texts(prepared: PreparedDataset, name: str, data: DataConfig, seed: int) -> Dataset:
     """The rows of a split that a run reads.
 
     ``max_train_samples`` draws with the run's seed: which texts there are few of is part of what seeds vary.
@@ -51,9 +51,9 @@ def split_texts(prepared: PreparedDataset, name: str, config: Config) -> Dataset
     Args:
         prepared: the data set.
         name: of the split.
-        config: the run's options.
+        data: how many rows are read.
+        seed: of the run.
     """
-    data = config.data
     if name == "train":
-        return subset(prepared.dataset[name], data.max_train_samples, config.training.seed)
+        return subset(prepared.dataset[name], data.max_train_samples, seed)
     return evaluation_texts(prepared.dataset[name], data.max_eval_samples)

@@ -9,24 +9,28 @@ from transformers import TrainerState
 from transformers.trainer_utils import TrainOutput
 
 from opinionlm.config.config import Config
+from opinionlm.config.training_options import BatchConfig, TrainingConfig
 from opinionlm.training.batching import BatchPlan
 from opinionlm.training.ema import decay_at
 
 
-def training_facts(config: Config, state: TrainerState, plan: BatchPlan, output: TrainOutput) -> dict[str, Any]:
+def training_facts(
+    training: TrainingConfig, ema_decay: float | None, state: TrainerState, plan: BatchPlan, output: TrainOutput
+) -> dict[str, Any]:
     """The section ``train`` of ``metrics.json``.
 
     Args:
-        config: the run's options.
+        training: the run's options.
+        ema_decay: of the average of the weights, None for none.
         state: of the trainer or the loop, at the end.
         plan: the training batches.
         output: what the engine returned; of logistic regression its ``metrics`` hold ``C``.
     """
-    if config.training.engine == "sklearn":
+    if training.engine == "sklearn":
         # A closed fit has neither steps nor epochs nor a running loss.
         return {"steps": 0, "best_step": 0, **output.metrics}
     steps = state.global_step
-    texts = plan.texts_read(steps, config.training.gradient_accumulation_steps)
+    texts = plan.texts_read(steps, training.gradient_accumulation_steps)
     facts = {
         "loss": output.training_loss,
         "epochs": state.epoch,
@@ -36,20 +40,19 @@ def training_facts(config: Config, state: TrainerState, plan: BatchPlan, output:
     }
     if steps:
         facts |= {"texts_per_step": texts / steps, "tokens_per_step": state.num_input_tokens_seen / steps}
-    decay = config.robust.ema_decay
-    if decay is not None:
-        facts["ema_decay_reached"] = decay_at(decay, steps)
+    if ema_decay is not None:
+        facts["ema_decay_reached"] = decay_at(ema_decay, steps)
     return facts
 
 
-def describe_batches(config: Config, facts: Mapping[str, Any]) -> str:
+def describe_batches(training: BatchConfig, budget: int | None, facts: Mapping[str, Any]) -> str:
     """What one optimizer step read, in words: what was asked for, and what that came to on average.
 
     Args:
-        config: the run's options.
+        training: the run's options.
+        budget: of padded tokens, where batches have one.
         facts: from `training_facts`.
     """
-    training, budget = config.training, config.data.max_tokens_per_batch
     per_process = f"{training.per_device_train_batch_size} texts"
     if budget is not None:
         per_process = f"texts of at most {budget:,} tokens together, padding included"
@@ -64,14 +67,14 @@ def describe_batches(config: Config, facts: Mapping[str, Any]) -> str:
     return f"{asked}; {facts['texts_per_step']:.1f} texts, {facts['tokens_per_step']:,.0f} tokens on average"
 
 
-def describe_steps(config: Config, facts: Mapping[str, Any]) -> str:
+def describe_steps(training: TrainingConfig, facts: Mapping[str, Any]) -> str:
     """Epochs and steps that were made, in words, and why they are not those that the epochs asked for.
 
     Args:
-        config: the run's options.
+        training: the run's options.
         facts: from `training_facts`.
     """
-    training, epochs = config.training, facts["epochs"] or 0.0
+    epochs = facts["epochs"] or 0.0
     made = f"{epochs:.4g} epochs, {facts['steps']:,} steps"
     if training.max_steps > 0:
         stopped = facts["steps"] < training.max_steps
@@ -95,8 +98,8 @@ def training_rows(config: Config, facts: Mapping[str, Any]) -> list[tuple[str, s
     schedule = f"{training.learning_rate:g}, {training.lr_scheduler_type}, warm-up {training.warmup_steps:g}"
     rows = [
         ("learning rate, schedule", schedule),
-        ("optimizer step", describe_batches(config, facts)),
-        ("training", describe_steps(config, facts)),
+        ("optimizer step", describe_batches(training, config.data.max_tokens_per_batch, facts)),
+        ("training", describe_steps(training, facts)),
         ("weight decay, clipping", f"{training.weight_decay:g}, {training.max_grad_norm:g}"),
     ]
     decay = config.robust.ema_decay

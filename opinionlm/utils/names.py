@@ -19,8 +19,10 @@ def is_folder_name(name: object) -> bool:
 
 
 def closest(name: object, valid: Iterable[str]) -> str | None:
-    """The valid name that a wrong one most likely stands for, or None; case, blanks and Unicode form count little."""
+    """The valid name that a wrong one begins or most likely stands for, or None; form and case count little."""
     by_form = {_form(known): known for known in valid}
+    if begun := [form for form in by_form if name and form.startswith(_form(str(name)))]:
+        return by_form[begun[0]]
     close = difflib.get_close_matches(_form(str(name)), list(by_form), n=1, cutoff=0.5)
     return by_form[close[0]] if close else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from contextlib import suppress
 from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any, Literal
@@ -146,23 +146,28 @@ def as_list(value: Any, place: str) -> list[Any]:
 
 def build(kind: type, raw: object, place: str) -> Any:
     """An instance of a dataclass from a YAML mapping, every value converted to the field's type."""
-    if not isinstance(raw, Mapping):
-        raise UserError(f"{place}: expected keys and values, found {raw!r}")
     items: dict[str, Field] = {item.name: item for item in fields(kind)}
     required = {n for n, item in items.items() if item.default is MISSING and item.default_factory is MISSING}
-    check_keys(raw, set(items), required, place)
     hints = typing.get_type_hints(kind)
-    return kind(**{key: convert(value, hints[key], f"{place}.{key}") for key, value in raw.items()})
+    given = check_keys(raw, set(items), place, required)
+    return kind(**{key: convert(value, hints[key], f"{place}.{key}") for key, value in given.items()})
 
 
-def check_keys(raw: Mapping[str, Any], valid: set[str], required: set[str], place: str) -> None:
-    """Raise a `UserError` for the first key that is unknown, or that is required and missing."""
+def check_keys(raw: object, valid: Set[str], place: str, required: Set[str] = frozenset()) -> Mapping[str, Any]:
+    """The value, which has to be a mapping.
+
+    Raises:
+        UserError: it is none, a key is unknown, or one is required and missing.
+    """
+    if not isinstance(raw, Mapping):
+        raise UserError(f"{place}: expected keys and values, found {raw!r}")
     for key in raw:
         if key not in valid:
             raise UserError(f"{place}: unknown key {key!r}{nearest(key, sorted(valid))}")
     for key in sorted(required):
         if raw.get(key) in (None, ""):
             raise UserError(f"{place}: the key {key!r} is missing")
+    return raw
 
 
 def number_or_same(value: Any) -> Any:

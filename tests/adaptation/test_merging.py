@@ -8,7 +8,7 @@ import torch
 from opinionlm.adaptation.merging import MERGEABLE, merge_adapters, merge_model_folder
 from opinionlm.adaptation.methods import apply_adaptation
 from opinionlm.config.method_options import MethodConfig
-from opinionlm.config.options import ModelConfig
+from opinionlm.config.options import HeadConfig, ModelConfig
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import load_backbone
 from opinionlm.models.classifier import OpinionClassifier
@@ -47,7 +47,8 @@ def test_four_bits_are_expanded_first(family: str, method: str, tmp_path) -> Non
     save_pretrained_model(tmp_path / "pretrained", family)
     options = ModelConfig(model_name_or_path=str(tmp_path / "pretrained"), load_in_4bit=True)
     torch.manual_seed(0)
-    model = OpinionClassifier.from_backbone(load_backbone(options, trained_blocks=0), LABELS, head_hidden_sizes=[8])
+    backbone = load_backbone(options, trained_blocks=0)
+    model = OpinionClassifier.from_backbone(backbone, LABELS, HeadConfig(head_hidden_sizes=[8]))
     apply_adaptation(model.eval(), method_config(method), total_steps=10)
     quantized = quantized_modules(model)
     # Every linear layer of every block, and neither heads nor adapters (unsloth #5027, peft #1720).

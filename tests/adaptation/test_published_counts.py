@@ -8,6 +8,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from opinionlm.adaptation.methods import apply_adaptation, count_parameters
 from opinionlm.config.method_options import MethodConfig
+from opinionlm.config.options import HeadConfig
 from opinionlm.models.backbones import new_backbone
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.tagger import OpinionTagger
@@ -58,7 +59,7 @@ def trainable(
     with torch.device("meta"):
         backbone = new_backbone(config, with_pooler=pooling == "pooler")
         names = [str(label) for label in range(labels)]
-        model = model_class.from_backbone(backbone, names, pooling=pooling, head_bias=head_bias)
+        model = model_class.from_backbone(backbone, names, HeadConfig(pooling=pooling, head_bias=head_bias))
         apply_adaptation(model, MethodConfig(**options), total_steps=1000)
     return count_parameters(model)["trainable_parameters"]
 

@@ -14,6 +14,7 @@ from opinionlm.adaptation.callbacks import auxiliary_loss, training_callbacks
 from opinionlm.adaptation.methods import apply_adaptation, trained_parameters
 from opinionlm.adaptation.parameter_groups import parameter_groups
 from opinionlm.config.method_options import MethodConfig
+from opinionlm.config.options import DataConfig
 from opinionlm.config.training_options import TrainingConfig
 from opinionlm.data.encoding.collators import PadCollator
 from opinionlm.training.batching import BatchPlan, EncodedTexts
@@ -48,7 +49,7 @@ def trainer_for(method: MethodConfig, folder: Path, batch: int = 4, accumulation
         model=model,
         args=arguments,
         loss=WeightedCrossEntropy(torch.ones(4)),
-        plan=BatchPlan(texts.lengths, batch, None, False, "every_epoch", 0, 1),
+        plan=BatchPlan(texts.lengths, batch, DataConfig(), 0, 1),
         train_dataset=texts,
         data_collator=PadCollator(0),
         callbacks=training_callbacks(model, method, STEPS),

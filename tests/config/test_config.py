@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from opinionlm.config.config import GROUPS, Config
-from opinionlm.config.parser import parse_config
+from opinionlm.config.config import GROUPS, Config, declared, default_of, options_of
+from opinionlm.config.config import SCRIPTS as OPTIONS_OF_SCRIPTS
+from opinionlm.config.parser import ConfigParser, parse_config
 from opinionlm.errors import UserError
+from opinionlm.scripts.console import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN_CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -307,11 +309,27 @@ def test_every_option_is_read_somewhere() -> None:
     assert options - read == set(), "options that nothing reads"
 
 
+# Every command once: the scripts at the root by their files, the tools as modules.
 SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
-TOOLS = ("compare", "cross_fit", "dashboard", "group_report", "label_suspects")
-# What has to be given before a mistake can be one.
+TOOLS = sorted(
+    f"-m{command.module.removesuffix('.__main__')}"
+    for command in COMMANDS.values()
+    if not command.module.startswith("opinionlm.scripts.")
+)
+# An option of each, mistyped, and what was meant; the first three take any option of a config.
+MISTYPED = dict.fromkeys([*SCRIPTS, "-mopinionlm.experiments.cross_fit"], ("lerning_rate", "learning_rate"))
+MISTYPED |= {
+    "predict.py": ("batch_sise", "batch_size"),
+    "preprocess.py": ("data_dirr", "data_dir"),
+    "prompt.py": ("shot", "shots"),
+    "-mopinionlm.adaptation.adapt.mining": ("all_sequence", "all_sequences"),
+    "-mopinionlm.experiments.compare": ("splitt", "split"),
+    "-mopinionlm.experiments.dashboard": ("outptu", "output"),
+    "-mopinionlm.experiments.group_report": ("wnadb", "wandb"),
+    "-mopinionlm.experiments.label_suspects": ("splitt", "split"),
+}
+# A mistake among options of runs is one only beside a table; a file is read first.
 NEEDED_FIRST = {
-    "preprocess.py": ["--config", "configs/datasets/sample.yaml"],
     "reproduce.py": ["configs/tables/methods_bert_emotion.yaml"],
     "train_classifier.py": ["--config", "configs/quickstart.yaml"],
 }
@@ -326,19 +344,47 @@ def answered_at_once(arguments: list[str]) -> subprocess.CompletedProcess[str]:
     return done
 
 
-@pytest.mark.parametrize("command", [*SCRIPTS, *(f"-mopinionlm.experiments.{name}" for name in TOOLS)])
+@pytest.mark.parametrize("command", [*SCRIPTS, *TOOLS])
 def test_help_is_quick(command: str) -> None:
     done = answered_at_once([command, "--help"])
     assert done.returncode == 0 and "usage:" in done.stdout
 
 
-@pytest.mark.parametrize(
-    "command",
-    [*SCRIPTS, *(f"-mopinionlm.experiments.{name}" for name in TOOLS), "-mopinionlm.adaptation.adapt.mining"],
-)
+@pytest.mark.parametrize("command", [*SCRIPTS, *TOOLS])
 def test_a_mistyped_option_is_answered_at_once(command: str) -> None:
-    done = answered_at_once([command, *NEEDED_FIRST.get(command, []), "--lerning_rate", "1"])
-    assert done.returncode == 2 and "error: " in done.stderr.splitlines()[-1]
+    wrong, right = MISTYPED[command]
+    done = answered_at_once([command, *NEEDED_FIRST.get(command, []), f"--{wrong}", "1"])
+    assert done.returncode == 2
+    assert done.stderr == f"error: --{wrong}: unknown option; did you mean '{right}'?\n"
+
+
+@pytest.mark.parametrize("script", OPTIONS_OF_SCRIPTS)
+def test_help_shows_the_range_of_every_option(script) -> None:
+    text = " ".join(ConfigParser("", script).format_help().split())
+    ranges = {name: declared()[name][1].metadata["bounds"].words() for name in options_of(script)}
+    assert sum(map(bool, ranges.values())) > 5
+    assert all(f"[{default_of(name)!r}; {words}" in text for name, words in ranges.items() if words)
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "message"),
+    [
+        ("seed: 1\nlora_r: 0\nadaptation: lora\n", [], "run.yaml:2: lora_r: 0 must be at least 1"),
+        ("seed: 1\n", ["--weight_decay", "-1"], "--weight_decay: -1.0 must not be negative"),
+        ("seed: 1\nmax_length: few\n", [], "run.yaml:2: max_length: 'few' is not a whole number"),
+        ("lora_r: 0\nadaptation: lora\n", ["--lora_r", "-3"], "--lora_r: -3 must be at least 1"),
+        ("head_hidden_sizes: [8, 0]\n", [], "run.yaml:1: head_hidden_sizes: [8, 0] must all be at least 1"),
+        ("max_grad_norm: 0\n", [], "run.yaml:1: max_grad_norm: 0.0 must be positive"),
+        ("ddp_timeout: 0\n", [], "run.yaml:1: ddp_timeout: 0 must be at least 1"),
+        ("- seed\n", ["--sed", "1"], "--sed: unknown option; did you mean 'seed'?"),
+    ],
+)
+def test_a_value_is_refused_with_its_place(content, arguments, message, tmp_path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(content)
+    with pytest.raises(UserError) as caught:
+        parse("--config", str(file), *arguments)
+    assert str(caught.value).removeprefix(f"{tmp_path}/") == message
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoModel, AutoModelForMaskedLM
+from transformers import AutoModel, AutoModelForMaskedLM, TrainingArguments
 
+from opinionlm.config.config import Config
 from opinionlm.config.parser import parse_config
 from opinionlm.data.prepared import PreparedDataset, load_prepared
 from opinionlm.errors import UserError
@@ -32,6 +33,14 @@ from tests.training.test_loop import Killer
 
 ENCODERS = ("bert", "roberta", "xlm-roberta", "mpnet", "deberta-v2", "distilbert", "modernbert")
 KEPT = ("dataset", "data_dir", "prepared_dir", "max_length", "use_cpu", "learning_rate")
+
+
+def split_of(prepared: PreparedDataset, config: Config) -> tuple[list[str], list[str]]:
+    return training_texts(prepared, config.data, config.pretrain.held_out_share, config.training.seed)
+
+
+def arguments_of(config: Config) -> TrainingArguments:
+    return pretraining_arguments(config.training, config.source)
 
 
 def masking_tokenizer():
@@ -112,22 +121,25 @@ def test_only_the_training_split_is_read() -> None:
     splits = {name: Dataset.from_dict(texts) for name in ("train", "validation", "test")}
     prepared = PreparedDataset(OnlyTrain(splits), None, "posts", "0" * 64, Path("posts"))
     config = parse_config(["--held_out_share", "0.1"], "test", "pretrain")
-    kept, held_out = training_texts(prepared, config)
+    kept, held_out = split_of(prepared, config)
     assert len(kept) == 36 and len(held_out) == 4 and not set(kept) & set(held_out)
-    assert training_texts(prepared, config) == (kept, held_out)
+    assert split_of(prepared, config) == (
+        kept,
+        held_out,
+    )
     prepared.task = "summarization"
     with pytest.raises(UserError, match="is text to text"):
-        training_texts(prepared, config)
+        split_of(prepared, config)
 
 
 def test_words_and_pairs_become_texts() -> None:
     config = parse_config(["--held_out_share", "0.5"], "test", "pretrain")
     words = Dataset.from_dict({"tokens": [["a", "b"], ["c"]]})
     prepared = PreparedDataset(OnlyTrain(train=words), None, "tags", "0" * 64, Path("tags"), task="token")
-    assert sorted(sum(training_texts(prepared, config), [])) == ["a b", "c"]
+    assert sorted(sum(split_of(prepared, config), [])) == ["a b", "c"]
     pairs = Dataset.from_dict({"text": ["a", "b"], "text_pair": ["c", "d"]})
     prepared = PreparedDataset(OnlyTrain(train=pairs), None, "pairs", "0" * 64, Path("pairs"), task="similarity")
-    assert sorted(sum(training_texts(prepared, config), [])) == ["a", "b", "c", "d"]
+    assert sorted(sum(split_of(prepared, config), [])) == ["a", "b", "c", "d"]
 
 
 def decoder() -> tuple[torch.nn.Module, object, list[list[int]]]:
@@ -153,7 +165,9 @@ def test_perplexity_is_that_of_the_tokens(tmp_path) -> None:
             losses += model.eval()(input_ids=ids, labels=ids).loss.item() * (len(row) - 1)
         count += len(row) - 1
     config = parsed(tmp_path, "--per_device_eval_batch_size", "4")
-    assert perplexity(model, rows, tokenizer, config, masks=False) == pytest.approx(math.exp(losses / count), rel=1e-5)
+    assert perplexity(model, rows, tokenizer, config.training, masked=None) == pytest.approx(
+        math.exp(losses / count), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("family", [*ENCODERS, "gpt2"])
@@ -181,7 +195,9 @@ def test_accumulation_equals_one_big_batch(tmp_path) -> None:
         model, tokenizer, rows = decoder()
         sizes = ("--per_device_train_batch_size", str(batch), "--gradient_accumulation_steps", str(accumulation))
         config = parsed(tmp_path / str(batch), *sizes, "--max_steps", "2")
-        trainer = text_trainer(model, pretraining_arguments(config), rows, tokenizer, config, False, [])
+        trainer = text_trainer(
+            model, pretraining_arguments(config.training, config.source), rows, tokenizer, config, False, []
+        )
         trainer.train()
         losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
     assert len(losses[0]) == 2 and losses[0] == pytest.approx(losses[1], abs=1e-5)
@@ -193,7 +209,15 @@ def test_an_interrupted_run_goes_on_exactly(tmp_path) -> None:
         model = AutoModelForMaskedLM.from_config(tiny_config("bert"))
         _, tokenizer, rows = decoder()
         config = parsed(folder, "--num_train_epochs", "3", "--per_device_train_batch_size", "4", "--seed", "1")
-        return text_trainer(model, pretraining_arguments(config), rows, tokenizer, config, True, list(callbacks))
+        return text_trainer(
+            model,
+            pretraining_arguments(config.training, config.source),
+            rows,
+            tokenizer,
+            config,
+            True,
+            list(callbacks),
+        )
 
     whole = trainer(tmp_path / "whole")
     whole.train()

@@ -149,7 +149,7 @@ def test_requests_that_do_not_fit_the_model(folders, tmp_path) -> None:
             run(model, source, tmp_path / output, *options)
         assert not list(tmp_path.glob("out*"))
     for arguments in (["--input", "x"], [], ["--output", "y", "--merge", "z"]):
-        with pytest.raises(SystemExit):
+        with pytest.raises(UserError, match="give --input and --output, or --merge, or all three"):
             predict.main(["--model", str(folders["tagger"]), *arguments])
 
 

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 import opinionlm  # noqa: F401  (registers the model type)
 from opinionlm.adaptation.methods import apply_adaptation, count_parameters
 from opinionlm.config.method_options import MethodConfig
-from opinionlm.config.options import ModelConfig
+from opinionlm.config.options import HeadConfig, ModelConfig
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import anatomy_of, load_backbone, new_backbone, trained_block_names
 from opinionlm.models.classifier import OpinionClassifier
@@ -105,7 +105,7 @@ def gemma3_1b() -> AutoConfig:
 def test_gemma_recipe_has_the_published_sizes() -> None:
     with torch.device("meta"):
         backbone = new_backbone(gemma3_1b())
-        model = OpinionClassifier.from_backbone(backbone, list("abcdefgh"), head_hidden_sizes=[1024, 512])
+        model = OpinionClassifier.from_backbone(backbone, list("abcdefgh"), HeadConfig(head_hidden_sizes=[1024, 512]))
     apply_adaptation(model, MethodConfig(adaptation="top_blocks", trainable_blocks=1))
     assert sum(p.numel() for p in backbone.parameters()) == 999_885_952
     assert sum(p.numel() for p in model.head.parameters()) == 1_711_880
@@ -185,7 +185,7 @@ def test_four_bit_keeps_trained_parts_whole(family: str, tmp_path) -> None:
     save_pretrained_model(folder, family, torch.bfloat16)
     model_config = ModelConfig(model_name_or_path=str(folder), load_in_4bit=True, dtype="bfloat16")
     backbone = load_backbone(model_config, trained_blocks=1)
-    model = OpinionClassifier.from_backbone(backbone, LABELS, head_hidden_sizes=[32, 16]).eval()
+    model = OpinionClassifier.from_backbone(backbone, LABELS, HeadConfig(head_hidden_sizes=[32, 16])).eval()
     apply_adaptation(model, MethodConfig(adaptation="top_blocks"))
 
     quantized = quantized_modules(model)

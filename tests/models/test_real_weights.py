@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from opinionlm.adaptation.methods import apply_adaptation
 from opinionlm.config.method_options import MethodConfig
-from opinionlm.config.options import ModelConfig
+from opinionlm.config.options import HeadConfig, ModelConfig
 from opinionlm.data.encoding.tokenizers import load_tokenizer
 from opinionlm.evaluation.label_scoring import score_labels
 from opinionlm.models.backbones import anatomy_of, load_backbone, read_model_config
@@ -63,7 +63,7 @@ def classifier(folder: Path, blocks: int, **options: object) -> OpinionClassifie
     """Top blocks and a head of fixed random weights train."""
     backbone = load_backbone(ModelConfig(model_name_or_path=str(folder), **options), blocks)
     torch.manual_seed(3)
-    model = OpinionClassifier.from_backbone(backbone, LABELS, head_hidden_sizes=[32])
+    model = OpinionClassifier.from_backbone(backbone, LABELS, HeadConfig(head_hidden_sizes=[32]))
     apply_adaptation(model, MethodConfig(adaptation="top_blocks", trainable_blocks=blocks))
     return model.eval()
 

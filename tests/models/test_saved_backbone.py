@@ -27,7 +27,7 @@ def first(setting, tmp_path_factory) -> Path:
 
 def backbone_of(folder: Path, *options: str) -> torch.nn.Module:
     config = parse_config(["--model_name_or_path", str(folder), *options], "test")
-    return load_checked_backbone(config, read_model_config(config.model), vocabulary=10)
+    return load_checked_backbone(config.model, config.method, 512, read_model_config(config.model), vocabulary=10)
 
 
 def test_it_is_the_trained_backbone(first) -> None:

@@ -10,7 +10,7 @@ from transformers import pipeline as transformers_pipeline
 import opinionlm  # noqa: F401  (registers the model types)
 from opinionlm.adaptation.methods import apply_adaptation, count_parameters
 from opinionlm.config.method_options import MethodConfig
-from opinionlm.config.options import ModelConfig
+from opinionlm.config.options import HeadConfig, ModelConfig
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import load_backbone, new_backbone
 from opinionlm.models.classifier import OpinionClassifier
@@ -118,7 +118,8 @@ def test_segments_reach_bert_and_nobody_else() -> None:
 def test_pooler_is_the_pretrained_one(family: str, tmp_path) -> None:
     settings = save_pretrained_model(tmp_path / "base", family)
     settings.pooling = "pooler"
-    model = OpinionClassifier.from_backbone(load_backbone(settings, trained_blocks=4), "ab", pooling="pooler").eval()
+    backbone = load_backbone(settings, trained_blocks=4)
+    model = OpinionClassifier.from_backbone(backbone, "ab", HeadConfig(pooling="pooler")).eval()
     whole = AutoModel.from_pretrained(tmp_path / "base").eval()
     ids = torch.tensor([ROWS[0]])
     with torch.no_grad():
@@ -147,7 +148,7 @@ def bert_base(vocabulary: int) -> AutoConfig:
 def test_published_sizes_of_the_methods_paper() -> None:
     with torch.device("meta"):
         backbone = new_backbone(bert_base(30_522), with_pooler=True)
-        emotion = OpinionClassifier.from_backbone(backbone, list("abcdef"), pooling="pooler")
+        emotion = OpinionClassifier.from_backbone(backbone, list("abcdef"), HeadConfig(pooling="pooler"))
         tagger = OpinionTagger.from_backbone(new_backbone(bert_base(28_996)), list("abcdefghi"))
     for model, full, head in ((emotion, 109_486_854, 4_614), (tagger, 107_726_601, 6_921)):
         apply_adaptation(model, MethodConfig(adaptation="full"))

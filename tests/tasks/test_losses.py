@@ -132,7 +132,7 @@ def test_what_only_the_data_tell_is_refused() -> None:
     with pytest.raises(UserError, match="needs a label tree, and the labels of posts are flat"):
         chosen(prepared_tree(LEAVES), loss="tree_marginal")
     unread = parse("--loss", "focal", "--class_counts", "1", "2", "--dataset", "nowhere.yaml")
-    with pytest.raises(UserError, match=r"loss: 'focal', class_counts: \[1, 2\] are not read by task: similarity"):
+    with pytest.raises(UserError, match=r"class_counts: \[1, 2\], loss: 'focal' are not read by task: similarity"):
         refuse_unread(unread, task="similarity")
     with pytest.raises(UserError, match="class_counts: 2 numbers for 4 labels"):
         chosen(class_counts=[1, 2])
@@ -185,7 +185,7 @@ def test_deferred_weights_start_on_time_and_resume_exactly(kind: str, step: int,
 
 
 def test_callbacks() -> None:
-    assert loss_callbacks(chosen(), Config()) == []
+    assert loss_callbacks(chosen(), Config().method) == []
     config = Config(method=MethodConfig(loss="ldam", ldam_reweight_from=0.5))
-    (callback,) = loss_callbacks(chosen(loss="ldam"), config)
+    (callback,) = loss_callbacks(chosen(loss="ldam"), config.method)
     assert callback.share == 0.5

@@ -9,6 +9,7 @@ from datasets import Dataset, concatenate_datasets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from opinionlm.config.options import DataConfig
 from opinionlm.data.encoding.collators import PadCollator
 from opinionlm.data.encoding.columns import IGNORED, flat_ids, numbers_of
 from opinionlm.errors import UserError
@@ -33,7 +34,8 @@ def test_every_text_once_over_all_processes(
     for epoch in range(3):
         seen, sizes = [], set()
         for rank in range(processes):
-            plan = BatchPlan(lengths, batch_size, max_tokens, by_length, shuffle, seed, 3, rank, processes)
+            data = DataConfig(max_tokens_per_batch=max_tokens, group_by_length=by_length, shuffle=shuffle)
+            plan = BatchPlan(lengths, batch_size, data, seed, 3, rank, processes)
             plan.set_epoch(epoch)
             batches = list(plan)
             sizes.add((len(batches), len(plan)))
@@ -51,9 +53,9 @@ def test_every_text_once_over_all_processes(
         assert pair[0] == pair[1]
 
 
-def plan_of(**options) -> BatchPlan:
-    values = {"lengths": np.arange(1, 41), "batch_size": 4, "max_tokens": None, "by_length": False}
-    values |= {"shuffle": "every_epoch", "seed": 0, "epochs": 3}
+def plan_of(*, max_tokens=None, by_length=False, shuffle="every_epoch", **options) -> BatchPlan:
+    data = DataConfig(max_tokens_per_batch=max_tokens, group_by_length=by_length, shuffle=shuffle)
+    values = {"lengths": np.arange(1, 41), "batch_size": 4, "data": data, "seed": 0, "epochs": 3}
     return BatchPlan(**(values | options))
 
 

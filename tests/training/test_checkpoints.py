@@ -45,15 +45,15 @@ def config(tmp_path) -> Config:
 
 
 def test_the_newest_complete_one_counts(config, tmp_path, capsys) -> None:
-    assert latest_checkpoint(config) is None
+    assert latest_checkpoint(config.training) is None
     write(tmp_path, 9, 9)
     ten = write(tmp_path, 10, 10)  # newer than 9, though not by the alphabet
     cut = write(tmp_path, 11, 11, sealed=False)
-    assert latest_checkpoint(config) == str(ten)
+    assert latest_checkpoint(config.training) == str(ten)
     said = capsys.readouterr().out
     assert said.count("warning") == 1 and f"{cut} is incomplete (writing it was cut off); it is skipped" in said
     assert not cut.exists()
-    assert latest_checkpoint(config) == str(ten) and "warning" not in capsys.readouterr().out
+    assert latest_checkpoint(config.training) == str(ten) and "warning" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -70,14 +70,14 @@ def test_damage_is_named(harm, reason, config, tmp_path, capsys) -> None:
     assert damage(eight) is None
     harm(eight)
     assert damage(eight) == reason
-    assert latest_checkpoint(config) == str(four) and f"warning: {eight} {reason}" in capsys.readouterr().out
+    assert latest_checkpoint(config.training) == str(four) and f"warning: {eight} {reason}" in capsys.readouterr().out
 
 
 def test_one_without_its_best_is_of_no_use_but_kept(config, tmp_path, capsys) -> None:
     two, best, newest = write(tmp_path, 2, 2), write(tmp_path, 4, 4), write(tmp_path, 6, 4)
-    assert latest_checkpoint(config) == str(newest)
+    assert latest_checkpoint(config.training) == str(newest)
     (best / "trained.safetensors").write_bytes(b"")
-    assert latest_checkpoint(config) == str(two)
+    assert latest_checkpoint(config.training) == str(two)
     said = capsys.readouterr().out
     assert f"{newest} needs the best one before it, and checkpoint-4 is damaged" in said
     assert not best.exists() and damage(newest.with_name("unused-checkpoint-6")) is None
@@ -86,9 +86,9 @@ def test_one_without_its_best_is_of_no_use_but_kept(config, tmp_path, capsys) ->
 def test_an_old_run_does_not_pass_for_a_new_one(config, tmp_path) -> None:
     write(tmp_path, 4, 4)
     config.training.resume_from_checkpoint = False
-    assert latest_checkpoint(config) is None
+    assert latest_checkpoint(config.training) is None
     config.training.resume_from_checkpoint = True
-    assert latest_checkpoint(config) is None
+    assert latest_checkpoint(config.training) is None
 
 
 def test_rotation_keeps_the_newest_and_the_best(tmp_path) -> None:
@@ -169,26 +169,26 @@ def test_the_best_is_the_average_where_there_is_one(tmp_path) -> None:
 
 def test_other_processes_read_and_change_nothing(config, tmp_path, capsys) -> None:
     four, cut = write(tmp_path, 4, 4), write(tmp_path, 6, 6, sealed=False)
-    assert latest_checkpoint(config, is_main=False) == str(four)
+    assert latest_checkpoint(config.training, is_main=False) == str(four)
     assert cut.exists() and capsys.readouterr().out == ""
     config.training.resume_from_checkpoint = False
-    assert latest_checkpoint(config, is_main=False) is None and four.exists()
+    assert latest_checkpoint(config.training, is_main=False) is None and four.exists()
 
 
 def test_training_starts_anew_where_none_is_left(config, tmp_path, capsys) -> None:
-    assert latest_checkpoint(config) is None and "starts anew" not in capsys.readouterr().out
+    assert latest_checkpoint(config.training) is None and "starts anew" not in capsys.readouterr().out
     write(tmp_path, 4, 4, sealed=False)
-    assert latest_checkpoint(config) is None
+    assert latest_checkpoint(config.training) is None
     assert "can be used; training starts anew" in capsys.readouterr().out
     write(tmp_path, 5, 0)  # no best one yet
-    assert latest_checkpoint(config).endswith("checkpoint-5")
+    assert latest_checkpoint(config.training).endswith("checkpoint-5")
 
 
 def test_a_name_that_is_no_checkpoint_is_left_alone(config, tmp_path) -> None:
     four = write(tmp_path, 4, 4)
     for name in ("checkpoint-last", "checkpoint-"):
         (four.parent / name).mkdir()
-    assert latest_checkpoint(config) == str(four)
+    assert latest_checkpoint(config.training) == str(four)
     rotate(four.parent, 1, None)
     assert {path.name for path in four.parent.iterdir()} == {"checkpoint-4", "checkpoint-last", "checkpoint-"}
 

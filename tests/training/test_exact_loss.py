@@ -10,6 +10,7 @@ import torch
 from datasets import Dataset
 from transformers import TrainerCallback, TrainingArguments
 
+from opinionlm.config.options import DataConfig
 from opinionlm.data.encoding.collators import PadCollator
 from opinionlm.training.batching import BatchPlan, EncodedTexts
 from opinionlm.training.losses.base import ExampleLoss, WeightedCrossEntropy, inverse_frequency_weights
@@ -71,7 +72,7 @@ def first_step(
     )
     texts = EncodedTexts(examples(count), np.arange(count), targets=targets)
     processes = arguments.world_size
-    plan = BatchPlan(texts.lengths, batch, None, False, "every_epoch", 0, 1, arguments.process_index, processes)
+    plan = BatchPlan(texts.lengths, batch, DataConfig(), 0, 1, arguments.process_index, processes)
     trainer = OpinionTrainer(
         model=tiny_classifier(classifier_dropout=0.0, head_hidden_sizes=[32]),
         args=arguments,

@@ -11,6 +11,7 @@ import torch
 from datasets import Dataset
 from transformers import TrainingArguments
 
+from opinionlm.config.options import DataConfig
 from opinionlm.data.encoding.collators import PadCollator
 from opinionlm.training.batching import BatchPlan, EncodedTexts, ignored_label
 from opinionlm.training.losses.base import ExampleLoss, MeanSquaredError, WeightedCrossEntropy
@@ -71,7 +72,7 @@ def first_step(folder: Path, task: Task, batch: int, accumulation: int, count: i
     )
     texts = EncodedTexts(examples(task, count), np.arange(count))
     rank, processes = arguments.process_index, arguments.world_size
-    plan = BatchPlan(texts.lengths, batch, None, False, "every_epoch", 0, 1, rank, processes)
+    plan = BatchPlan(texts.lengths, batch, DataConfig(), 0, 1, rank, processes)
     model, loss = model_and_loss(task)
     trainer = OpinionTrainer(
         model=model,

@@ -12,6 +12,7 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, TrainingArguments
 
+from opinionlm.config.options import DataConfig
 from opinionlm.data.encoding.collators import InstructCollator
 from opinionlm.errors import UserError
 from opinionlm.models.generative import generative_class
@@ -75,7 +76,7 @@ def trainer_of(
         args=arguments,
         predict=lambda model, prompts: [sum(prompt) for prompt in prompts],
         score=lambda outcome: {"loss": outcome.loss, "rows": float(len(outcome.predictions))},
-        plan=BatchPlan(texts.lengths, batch, None, False, "every_epoch", 0, 1, rank, processes),
+        plan=BatchPlan(texts.lengths, batch, DataConfig(), 0, 1, rank, processes),
         train_dataset=texts,
         eval_dataset=InstructSplit(encoded["prompt_ids"], texts),
         data_collator=InstructCollator(0, encoder_decoder=family == "t5"),

@@ -10,6 +10,7 @@ import torch
 from sklearn.metrics import f1_score
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
 
+from opinionlm.config.options import DataConfig
 from opinionlm.data.encoding.collators import PadCollator
 from opinionlm.training.batching import BatchPlan, EncodedTexts
 from opinionlm.training.ema import WeightAverage
@@ -91,7 +92,7 @@ def engine(
         model=model,
         args=arguments,
         loss=WeightedCrossEntropy(WEIGHTS) if loss is None else loss,
-        plan=BatchPlan(texts.lengths, 4, None, False, "every_epoch", 5, 3),
+        plan=BatchPlan(texts.lengths, 4, DataConfig(), 5, 3),
         train_dataset=texts,
         eval_dataset=texts,
         data_collator=PadCollator(pad_token_id=0),

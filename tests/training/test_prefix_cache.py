@@ -14,7 +14,6 @@ from datasets import Dataset
 from transformers import TrainingArguments
 
 from opinionlm.adaptation.methods import apply_adaptation
-from opinionlm.config.config import Config
 from opinionlm.config.method_options import MethodConfig
 from opinionlm.data.encoding.collators import PadCollator
 from opinionlm.errors import UserError
@@ -55,12 +54,8 @@ def arguments(folder: Path, **options) -> TrainingArguments:
     return TrainingArguments(output_dir=str(folder), use_cpu=True, report_to="none", **options)
 
 
-def settings(folder: Path, **options) -> Config:
-    config = Config()
-    config.method.cache_dir = str(folder / "cache")
-    for name, value in options.items():
-        setattr(config.method, name, value)
-    return config
+def settings(folder: Path, **options) -> MethodConfig:
+    return MethodConfig(cache_dir=str(folder / "cache"), **options)
 
 
 def build(model: OpinionClassifier, folder: Path, encoded: Dataset, **options):

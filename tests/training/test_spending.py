@@ -11,6 +11,7 @@ import torch
 
 import train_classifier
 from opinionlm.config.config import Config
+from opinionlm.config.options import DataConfig
 from opinionlm.training.batching import BatchPlan
 from opinionlm.training.cost import block_flops
 from opinionlm.training.prefix_cache import PrefixStates
@@ -92,7 +93,7 @@ def test_recomputed_blocks_run_forward_twice() -> None:
 @pytest.mark.parametrize("max_tokens", [None, 40])
 def test_texts_read_by_every_number_of_steps(max_tokens: int | None) -> None:
     lengths = np.random.default_rng(0).integers(3, 12, 37)
-    plan = BatchPlan(lengths, 4, max_tokens, by_length=False, shuffle="every_epoch", seed=1, epochs=3, processes=2)
+    plan = BatchPlan(lengths, 4, DataConfig(max_tokens_per_batch=max_tokens), seed=1, epochs=3, processes=2)
     sizes = []
     for epoch in range(3):
         batches = plan.batches(epoch)

@@ -119,7 +119,7 @@ def arguments(**options) -> SimpleNamespace:
 def planned(*options: str, lengths: np.ndarray = LENGTHS, **changes) -> BatchPlan:
     batches = [] if "--max_tokens_per_batch" in options else ["--per_device_train_batch_size", "4"]
     config = parse_config([*batches, *options], "test")
-    return batch_plan(SimpleNamespace(lengths=lengths), config, arguments(**changes))
+    return batch_plan(SimpleNamespace(lengths=lengths), config.data, config.training, arguments(**changes))
 
 
 def test_a_plan_has_the_options_and_the_place_of_its_process() -> None:

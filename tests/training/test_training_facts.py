@@ -8,6 +8,7 @@ from transformers import TrainerState
 from transformers.trainer_utils import TrainOutput
 
 from opinionlm.config.config import Config
+from opinionlm.config.options import DataConfig
 from opinionlm.training.batching import BatchPlan
 from opinionlm.training.training_facts import describe_batches, describe_steps, training_facts, training_rows
 
@@ -21,9 +22,9 @@ def config_with(**options) -> Config:
 
 
 def facts_of(config: Config, steps: int, epochs: float, processes: int = 1) -> dict:
-    plan = BatchPlan(np.full(40, 10), 4, None, False, "every_epoch", seed=0, epochs=9, processes=processes)
+    plan = BatchPlan(np.full(40, 10), 4, DataConfig(), seed=0, epochs=9, processes=processes)
     state = TrainerState(global_step=steps, epoch=epochs, best_global_step=steps, num_input_tokens_seen=100 * steps)
-    return training_facts(config, state, plan, TrainOutput(steps, 0.5, {}))
+    return training_facts(config.training, config.robust.ema_decay, state, plan, TrainOutput(steps, 0.5, {}))
 
 
 def test_processes_and_accumulation_are_counted_in() -> None:
@@ -32,8 +33,11 @@ def test_processes_and_accumulation_are_counted_in() -> None:
     facts = facts_of(config, steps=3, epochs=1.0, processes=2)
     assert facts["texts_per_step"] == pytest.approx(40 / 3) and facts["tokens_per_step"] == 100
     words = "4 texts × 2 accumulated × 2 processes; 13.3 texts, 100 tokens on average"
-    assert describe_batches(config, facts) == words
-    assert describe_batches(config, facts_of(config, steps=0, epochs=0.0)) == "4 texts × 2 accumulated"
+    assert describe_batches(config.training, config.data.max_tokens_per_batch, facts) == words
+    assert (
+        describe_batches(config.training, config.data.max_tokens_per_batch, facts_of(config, steps=0, epochs=0.0))
+        == "4 texts × 2 accumulated"
+    )
 
 
 @pytest.mark.parametrize(
@@ -58,7 +62,7 @@ def test_processes_and_accumulation_are_counted_in() -> None:
 )
 def test_epochs_and_steps_that_were_made(options: dict, steps: int, epochs: float, words: str) -> None:
     config = config_with(per_device_train_batch_size=4, **options)
-    assert describe_steps(config, facts_of(config, steps, epochs)) == words
+    assert describe_steps(config.training, facts_of(config, steps, epochs)) == words
 
 
 def test_the_average_says_how_far_it_warmed_up() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opinionlm.errors import UserError, run_script
+from opinionlm.utils.command_line import Parser
 
 if TYPE_CHECKING:
     from transformers import Gemma3ForCausalLM, PreTrainedTokenizerBase
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
     from tools.gemma3_mini.training import Pretraining
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """The command line; the defaults are the run that made ``models/gemma3-mini``."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = Parser(__doc__.split("\n")[0])
     parser.add_argument(
         "--data_dir", type=Path, help="folder that holds goemotions/, squad/, ... (training files are read)"
     )
@@ -120,7 +121,7 @@ def load_or_train_tokenizer(args: argparse.Namespace, corpus: Corpus | None) -> 
 
 def main(argv: list[str] | None = None) -> None:
     """Parse the command line and pretrain, or write random weights, or write the card anew."""
-    args = build_parser().parse_args(argv)
+    args = build_parser().parse(argv)
     import torch
     from transformers.utils import logging
 

@@ -10,11 +10,12 @@ files of the CryptOQA track (FIRE 2025); every text comes from `sample_grammar`.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from opinionlm.errors import run_script
+from opinionlm.utils.command_line import Parser
 from tools.sample_posts.forms import lower, mojibake, record, reddit_post, tweet, youtube_comment
 from tools.sample_posts.grammar import Dice, Grammar, Label, sentence
 from tools.sample_posts.readme import Codes, readme
@@ -196,10 +197,10 @@ def build(seed: int) -> dict[str, bytes]:
 
 def main(argv: list[str] | None = None) -> None:
     """Write the files and the README that counts them."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = Parser(__doc__.split("\n")[0])
     parser.add_argument("--output_dir", type=Path, default=Path("data/sample"))
     parser.add_argument("--seed", type=int, default=2026)
-    args = parser.parse_args(argv)
+    args = parser.parse(argv)
     args.output_dir.mkdir(parents=True, exist_ok=True)
     files, tasks = build(args.seed), build_tasks(args.seed)
     for name, content in (files | tasks).items():
@@ -210,4 +211,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

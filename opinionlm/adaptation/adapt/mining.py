@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opinionlm.config.config import Config
+from opinionlm.config.options import DataConfig
 from opinionlm.config.parser import ConfigParser
 from opinionlm.errors import UserError, run_script
 
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
 
     require_converted(config.model.tokenizer_name_or_path or config.model.model_name_or_path)
     tokenizer = load_tokenizer(config.model.tokenizer_name_or_path or config.model.model_name_or_path)
-    rows = training_token_ids(config, tokenizer)
+    rows = training_token_ids(config.data, config.training.seed, tokenizer)
     started = time.perf_counter()
     mined = mine(rows, config.adapt)
     kept = keep_best(mined, config.adapt, tokenizer.get_vocab_size())
@@ -60,15 +60,14 @@ def main(argv: list[str] | None = None) -> None:
     print(table(listed[:SHOWN], tokenizer))
 
 
-def training_token_ids(config: Config, tokenizer: Tokenizer) -> list[list[int]]:
-    """Token ids of the training texts that a config names, untruncated and without special tokens."""
+def training_token_ids(data: DataConfig, seed: int, tokenizer: Tokenizer) -> list[list[int]]:
+    """Token ids of the training texts that the options name, untruncated and without special tokens."""
     from opinionlm.data.encoding.columns import subset
     from opinionlm.data.loading import load_data
     from opinionlm.data.preparation.tokens import token_ids
 
-    data = config.data
     prepared = load_data(data)
-    texts = subset(prepared.dataset["train"], data.max_train_samples, config.training.seed)
+    texts = subset(prepared.dataset["train"], data.max_train_samples, seed)
     return token_ids(tokenizer, list(texts["text"]))
 
 

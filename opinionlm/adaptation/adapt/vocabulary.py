@@ -47,9 +47,9 @@ def build_tokenizer(prepared: PreparedDataset, config: Config) -> tuple[PreTrain
     """
     model_config = read_model_config(config.model)
     tokenizer = load_tokenizer(config.model)
-    if not uses_task_tokens(config):
+    if not uses_task_tokens(config.adapt, config.method.adaptation):
         return tokenizer, TaskVocabulary()
-    check_texts(config, prepared)
+    check_texts(prepared, config.method.adaptation, config.source)
     started = time.perf_counter()
     texts = subset(prepared.dataset["train"], config.data.max_train_samples, config.training.seed)["text"]
     # Called, not encoded by the backend, whose own truncation a tokenizer.json may have set.
@@ -69,8 +69,13 @@ def build_tokenizer(prepared: PreparedDataset, config: Config) -> tuple[PreTrain
     return extended, TaskVocabulary(tuple(kept), time.perf_counter() - started)
 
 
-def check_texts(config: Config, prepared: PreparedDataset) -> None:
+def check_texts(prepared: PreparedDataset, adaptation: str, source: str) -> None:
     """AdaPT reads one text and gives it one label.
+
+    Args:
+        prepared: the data.
+        adaptation: that needs it, or that has task tokens beside it.
+        source: of the options, for messages.
 
     Raises:
         UserError: if the data are of another kind.
@@ -78,4 +83,4 @@ def check_texts(config: Config, prepared: PreparedDataset) -> None:
     pairs = "text_pair" in prepared.dataset["train"].column_names
     if prepared.task != "sequence" or pairs:
         given_data = "pairs of texts" if pairs else f"data of task {prepared.task!r}"
-        raise UserError(f"{config.source}: {single_text_problem(config, given_data)}")
+        raise UserError(f"{source}: {single_text_problem(adaptation, given_data)}")

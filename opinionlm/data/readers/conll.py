@@ -13,7 +13,7 @@ from pathlib import Path
 
 from opinionlm.data.iob2 import TAG_FORMS, is_tag
 from opinionlm.data.readers.lines import EVIDENCE_CHARACTERS, Lines, Oversized, decoded, unreadable
-from opinionlm.data.readers.records import DATASET_REMEDY, Record, Reject, SourceNotes, column_positions
+from opinionlm.data.readers.records import ColumnRules, Record, Reject, SourceNotes, column_positions
 from opinionlm.data.spec import FileSpec
 from opinionlm.errors import UserError
 
@@ -36,7 +36,7 @@ def read_conll(path: Path, spec: FileSpec, notes: SourceNotes) -> Iterator[Recor
         UserError: the file is missing, unreadable or without a sentence, or a column is unknown.
     """
     header = list(spec.field_names) or ["first", "last"]
-    at = column_positions(str(path), header, spec.columns, notes, (), DATASET_REMEDY)
+    at = column_positions(str(path), header, spec.columns, notes, ColumnRules())
     try:
         with path.open("rb") as binary:
             stream = decoded(binary, str(path), spec)

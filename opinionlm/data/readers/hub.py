@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opinionlm.data.readers.json_values import json_fields, top_level
-from opinionlm.data.readers.records import Kind, Record, Reject, SourceNotes, read_stream
+from opinionlm.data.readers.records import ColumnRules, Kind, Record, Reject, SourceNotes, read_stream
 from opinionlm.data.spec import FileSpec, HubSpec
 from opinionlm.errors import UserError
 
@@ -122,7 +122,7 @@ def _read_texts(
         name = re.sub(r"^hf://datasets/", "", path)
         first = last
         with open(place, "rb") as binary:
-            for item in read_stream(binary, name, files.kind, files.spec, notes, remedy=HUB_REMEDY):
+            for item in read_stream(binary, name, files.kind, files.spec, notes, ColumnRules(remedy=HUB_REMEDY)):
                 last = first + item.number
                 item.number = last
                 if len(files.paths) > 1:

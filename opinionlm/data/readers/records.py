@@ -78,7 +78,21 @@ class SourceNotes:
 Kind = Literal["csv", "tsv", "jsonl", "lines"]
 # How many lines of a file without a header have to agree on another delimiter.
 FIRST_LINES = 20
-DATASET_REMEDY = "correct `columns` in the dataset YAML"
+
+
+@dataclass(frozen=True)
+class ColumnRules:
+    """What becomes of columns that are missing, and of those that nobody named.
+
+    Attributes:
+        optional: canonical columns that may be absent; their fields are then left out of the records.
+        remedy: the end of messages about columns.
+        keep_others: records of separated files keep the fields of all other columns.
+    """
+
+    optional: Collection[str] = ()
+    remedy: str = "correct `columns` in the dataset YAML"
+    keep_others: bool = False
 
 
 def read_file(path: Path, spec: FileSpec, notes: SourceNotes) -> Iterator[Record | Reject]:
@@ -110,9 +124,7 @@ def read_stream(
     kind: Kind,
     spec: FileSpec,
     notes: SourceNotes,
-    optional: Collection[str] = (),
-    remedy: str = DATASET_REMEDY,
-    keep_others: bool = False,
+    rules: ColumnRules = ColumnRules(),
 ) -> Iterator[Record | Reject]:
     """Yield every record of an open stream (a file, standard input), in order.
 
@@ -122,9 +134,7 @@ def read_stream(
         kind: the format; every line of ``lines`` is a record with the one field ``text``.
         spec: columns and format options.
         notes: filled as a side effect.
-        optional: canonical columns that may be absent; their fields are then left out of the records.
-        remedy: the end of messages about columns.
-        keep_others: records of separated files keep the fields of all other columns.
+        rules: for columns that are missing, and for others.
 
     Raises:
         UserError: the stream is unreadable, empty, or lacks a column.
@@ -135,12 +145,12 @@ def read_stream(
             lines = Lines(stream, spec.max_record_characters)
             match kind:
                 case "jsonl":
-                    yield from _read_jsonl(name, lines, spec, notes, optional, remedy)
+                    yield from _read_jsonl(name, lines, spec, notes, rules)
                 case "lines":
                     yield from _read_lines(name, lines, spec, notes)
                 case "csv" | "tsv":
                     delimiter = spec.delimiter or ("\t" if kind == "tsv" else ",")
-                    yield from _read_separated(name, lines, spec, notes, delimiter, optional, remedy, keep_others)
+                    yield from _read_separated(name, lines, spec, notes, delimiter, rules)
         finally:
             # A wrapper that is collected closes what it wraps, and that belongs to the caller.
             stream.detach()
@@ -154,16 +164,14 @@ def _read_separated(
     spec: FileSpec,
     notes: SourceNotes,
     delimiter: str,
-    optional: Collection[str],
-    remedy: str,
-    keep_others: bool,
+    rules: ColumnRules,
 ) -> Iterator[Record | Reject]:
     csv.field_size_limit(sys.maxsize)  # `Lines` holds the limit; csv's own would raise in the middle of a record
-    header, delimiter = _header_and_delimiter(name, lines, spec, notes, delimiter, optional)
+    header, delimiter = _header_and_delimiter(name, lines, spec, notes, delimiter, rules.optional)
     reader = _csv_reader(lines, spec, delimiter)
-    positions = column_positions(name, header, spec.columns, notes, optional, remedy)
+    positions = column_positions(name, header, spec.columns, notes, rules)
     taken = set(positions.values())
-    rest = [at for at in range(len(header)) if at not in taken] if keep_others else []
+    rest = [at for at in range(len(header)) if at not in taken] if rules.keep_others else []
     number = 0
     while True:
         lines.begin()
@@ -264,20 +272,17 @@ def column_positions(
     header: list[str],
     columns: Mapping[str, str],
     notes: SourceNotes,
-    optional: Collection[str],
-    remedy: str,
+    rules: ColumnRules,
 ) -> dict[str, int]:
     """Where each canonical column stands; the paper's step 1.3 (columns that are not asked for go) happens here."""
     wanted = {canonical: column.strip() for canonical, column in columns.items()}
-    wanted = {
-        canonical: column for canonical, column in wanted.items() if canonical not in optional or column in header
-    }
+    wanted = {key: column for key, column in wanted.items() if key not in rules.optional or column in header}
     for canonical, column in wanted.items():
         if header.count(column) != 1:
             problem = "is not there" if column not in header else "is there twice"
             raise UserError(
                 f"{name}: the column {column!r} (for {canonical}) {problem}{nearest(column, header)[:500]}; "
-                f"expected {', '.join(wanted.values())}; found {', '.join(map(repr, header))[:500]}; {remedy}"
+                f"expected {', '.join(wanted.values())}; found {', '.join(map(repr, header))[:500]}; {rules.remedy}"
                 f"{delimiter_hint(header)}"
             )
     notes.dropped_columns = [column for column in header if column not in wanted.values()]
@@ -305,7 +310,7 @@ def _read_lines(name: str, lines: Lines, spec: FileSpec, notes: SourceNotes) -> 
 
 
 def _read_jsonl(
-    name: str, lines: Lines, spec: FileSpec, notes: SourceNotes, optional: Collection[str], remedy: str
+    name: str, lines: Lines, spec: FileSpec, notes: SourceNotes, rules: ColumnRules
 ) -> Iterator[Record | Reject]:
     number = 0
     found: dict[str, None] = {}
@@ -334,7 +339,7 @@ def _read_jsonl(
             problem, detail = "invalid_json", f"expected an object with keys, found {type(row).__name__}"
         if not problem:
             found.update(dict.fromkeys(list(row)[:50]))
-            fields, lists, problem, detail = json_fields(row, spec.columns, optional)
+            fields, lists, problem, detail = json_fields(row, spec.columns, rules.optional)
             used = used or problem != "missing_field"
         if problem:
             yield Reject(lines.taken[0][0], number, problem, detail, raw)
@@ -346,7 +351,7 @@ def _read_jsonl(
         expected = ", ".join(spec.columns.values())
         raise UserError(
             f"{name}: no record has all the columns; expected {expected}; found {', '.join(map(repr, found))[:500]}; "
-            f"{remedy}"
+            f"{rules.remedy}"
         )
     used_keys = top_level(spec.columns, found).values()
     notes.dropped_columns = [scrub(column) for column in found if column not in used_keys]

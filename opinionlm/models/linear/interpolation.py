@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError
 from scipy.special import log_softmax
 
-from opinionlm.config.config import Config
+from opinionlm.config.options import DataConfig
 from opinionlm.data.encoding.columns import subset
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.errors import UserError
@@ -91,16 +91,20 @@ def fit_word_blend(
     return WordBlend(words, max(SHARES, key=lambda share: scores[share]), scores)
 
 
-def check_words(prepared: PreparedDataset, config: Config) -> None:
+def check_words(prepared: PreparedDataset, data: DataConfig, seed: int, source: str) -> None:
     """Whether words beside a model can be counted at all, before the model is trained.
 
+    Args:
+        prepared: the data.
+        data: how much of them is trained on.
+        seed: draws that.
+        source: of the options, for messages.
+
     Raises:
-        UserError: if ``blend_words`` is set and no two training texts share a word.
+        UserError: if no two training texts share a word.
     """
-    if not config.robust.blend_words:
-        return
-    texts = subset(prepared.dataset["train"], config.data.max_train_samples, config.training.seed)
-    require_shared_words(word_texts(texts, config.data.platform_prefix), f"{config.source}: blend_words")
+    texts = subset(prepared.dataset["train"], data.max_train_samples, seed)
+    require_shared_words(word_texts(texts, data.platform_prefix), f"{source}: blend_words")
 
 
 def load_word_blend(folder: Path, share: float) -> WordBlend | None:

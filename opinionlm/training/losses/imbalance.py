@@ -15,8 +15,7 @@ import torch
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from opinionlm.config.config import Config
-from opinionlm.config.method_options import MethodConfig
+from opinionlm.config.method_options import ClassWeightsConfig, LossConfig
 from opinionlm.training.losses.base import ExampleLoss, WeightedCrossEntropy, inverse_frequency_weights
 
 WeightKind = Literal["none", "inverse_frequency", "effective_number"]
@@ -37,7 +36,7 @@ def effective_number_weights(counts: Sequence[int], beta: float = 0.999) -> torc
     return (effective / effective.sum() * len(counts)).to(torch.float32)
 
 
-def class_weights_of(kind: WeightKind, counts: Sequence[int], method: MethodConfig) -> torch.Tensor:
+def class_weights_of(kind: WeightKind, counts: Sequence[int], method: ClassWeightsConfig) -> torch.Tensor:
     """Class weights of a kind, float32 ``(classes,)``.
 
     Args:
@@ -197,6 +196,6 @@ class DeferredWeighting(TrainerCallback):
             self.loss.start_weighting()
 
 
-def loss_callbacks(loss: ExampleLoss, config: Config) -> list[TrainerCallback]:
+def loss_callbacks(loss: ExampleLoss, method: LossConfig) -> list[TrainerCallback]:
     """Callbacks that a loss needs while it trains; most need none."""
-    return [DeferredWeighting(loss, config.method.ldam_reweight_from)] if isinstance(loss, MarginLoss) else []
+    return [DeferredWeighting(loss, method.ldam_reweight_from)] if isinstance(loss, MarginLoss) else []
