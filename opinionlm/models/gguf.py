@@ -233,6 +233,7 @@ def read_weights(config: PreTrainedConfig, work: Path, dtype: str) -> PreTrained
     loaded, report = auto_class.from_pretrained(
         work,
         gguf_file="weights.gguf",
+        use_safetensors=True,
         config=config,
         dtype=dtype,
         quantization_config=GgufConfig(dequantize=True),

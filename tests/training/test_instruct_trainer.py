@@ -123,8 +123,8 @@ def shared_step(folder: Path, family: str) -> tuple[float, dict, list, float, in
     """What a step and an evaluation give in one of several processes, and their number."""
     loss, gradients = first_step(folder, family, 2, 4, 14)
     trainer = trainer_of(folder, family, 2, 4, 14, [])
-    judged = trainer.judge(trainer.eval_dataset, trainer.predict_answers)
-    return loss, gradients, judged.predictions, judged.loss, torch.distributed.get_world_size()
+    outcome = trainer.outcome(trainer.eval_dataset, trainer.predict_answers)
+    return loss, gradients, outcome.predictions, outcome.loss, torch.distributed.get_world_size()
 
 
 @pytest.mark.parametrize("family", ["gemma3_text", "t5"])

@@ -46,7 +46,9 @@ def test_shipped_templates_work_with_demonstrations(path: Path) -> None:
     template = load_template(path)
     words = ["good", "bad"]
     shown = template.render("THE TEXT", "THE CONTEXT", [Example("a text", "good", "a context")], words)
-    assert shown.count("THE TEXT") == 1 and "a text" in shown and "good" in shown
+    assert shown.count("THE TEXT") == 1
+    # A prefix of T5 has no place for examples.
+    assert ("a text" in shown and "good" in shown) == bool(template.example)
     assert shown.count("THE CONTEXT") == int(template.shows_context)
     bare = template.render("THE TEXT", "", (), words)
     assert "a text" not in bare and "THE CONTEXT" not in bare and not bare.endswith(" ")
