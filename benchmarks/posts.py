@@ -1,6 +1,6 @@
 """Invented posts by the million, in the form of the bundled sample: three files with all their damage.
 
-Every part is a bundled sample of another seed (`tools.sample_posts.build`), so a million posts hold what three
+Every part is a bundled sample of another seed (`tools.sample_posts`), so a million posts hold what three
 thousand hold: copies, contradictory labels, records with too many fields, damaged characters.
 """
 

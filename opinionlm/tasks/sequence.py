@@ -89,7 +89,7 @@ class SequenceTask(ClassTask[SplitPredictions]):
     # Data
 
     def encode(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Split]:
-        """See `Task.encode`.
+        """See `HeadTask.encode`.
 
         Raises:
             UserError: as there; or ``blend_words`` is set and no two training texts share a word.
@@ -106,7 +106,7 @@ class SequenceTask(ClassTask[SplitPredictions]):
         return with_copies(texts, robust.augment_rare, seed) if robust.augment_rare > 0 else texts
 
     def encode_texts(self, texts: Dataset, tokenizer: PreTrainedTokenizerBase, identity: str) -> Dataset:
-        """See `Task.encode_texts`."""
+        """See `HeadTask.encode_texts`."""
         read = with_platforms(texts) if self.config.data.platform_prefix else texts
         return encode_texts(read, tokenizer, self.config.data.max_length, identity=identity)
 
@@ -128,7 +128,7 @@ class SequenceTask(ClassTask[SplitPredictions]):
 
     @property
     def platforms(self) -> list[str]:
-        """See `Task.platforms`."""
+        """See `HeadTask.platforms`."""
         data = self.config.data
         return platforms_of(self.prepared.dataset["train"], data.dataset) if data.platform_prefix else []
 
@@ -195,7 +195,7 @@ class SequenceTask(ClassTask[SplitPredictions]):
     # Evaluation: of a trained model
 
     def score(self, split: Split, outputs: np.ndarray, loss: ExampleLoss) -> SplitResult[SplitPredictions]:
-        """See `Task.score`."""
+        """See `HeadTask.score`."""
         logits = split.in_text_order(outputs)
         return self.score_logits(split.texts, logits, AnswerRule(), self._mean_loss(split, logits, loss))
 
@@ -221,7 +221,7 @@ class SequenceTask(ClassTask[SplitPredictions]):
     def evaluate(
         self, split: Split, outputs: np.ndarray, loss: ExampleLoss, decision: Decision
     ) -> SplitResult[SplitPredictions]:
-        """Final predictions of a split by what was fitted on validation; arguments as in `Task.score`."""
+        """Final predictions of a split by what was fitted on validation; arguments as in `HeadTask.score`."""
         logits, model_alone = split.in_text_order(outputs), {}
         if decision.blend is not None:
             gold = np.asarray(split.texts["label"])
@@ -314,7 +314,7 @@ class SequenceTask(ClassTask[SplitPredictions]):
     # What people read
 
     def copies(self, split: Split) -> dict[str, int]:
-        """See `Task.copies`."""
+        """See `HeadTask.copies`."""
         counts = copies_per_label(split.texts["id"], split.texts["label"])
         return {self.taxonomy.leaves[label]: count for label, count in sorted(counts.items())}
 
@@ -331,7 +331,7 @@ class SequenceTask(ClassTask[SplitPredictions]):
         return f"{'pairs' if self.reads_pairs else 'texts'}, {len(self.taxonomy.leaves)} labels{made}"
 
     def card_text(self, folder: Path) -> CardText:
-        """See `Task.card_text`."""
+        """See `HeadTask.card_text`."""
         taxonomy, pairs = self.taxonomy, self.reads_pairs
         example = '{"text": "Gains.", "text_pair": "Why?"}' if pairs else '"Is this coin still worth holding?"'
         return CardText(

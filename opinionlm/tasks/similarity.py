@@ -43,7 +43,7 @@ class SimilarityTask(HeadTask[ScorePredictions]):
         return self.prepared.score_range
 
     def encode_texts(self, texts: Dataset, tokenizer: PreTrainedTokenizerBase, identity: str) -> Dataset:
-        """See `Task.encode_texts`."""
+        """See `HeadTask.encode_texts`."""
         return encode_texts(texts, tokenizer, self.config.data.max_length, target="score", identity=identity)
 
     def labels(self, split: Split) -> np.ndarray:
@@ -67,7 +67,7 @@ class SimilarityTask(HeadTask[ScorePredictions]):
         return MeanSquaredError()
 
     def score(self, split: Split, outputs: np.ndarray, loss: ExampleLoss) -> SplitResult[ScorePredictions]:
-        """See `Task.score`."""
+        """See `HeadTask.score`."""
         texts = split.texts
         predicted = split.in_text_order(outputs)[:, 0].astype(np.float64)
         predictions = ScorePredictions(texts["text"], texts["text_pair"], np.asarray(texts["score"]), predicted)
@@ -84,7 +84,7 @@ class SimilarityTask(HeadTask[ScorePredictions]):
         return f"pairs, scores from {low:g} to {high:g}"
 
     def card_text(self, folder: Path) -> CardText:
-        """See `Task.card_text`."""
+        """See `HeadTask.card_text`."""
         low, high = self.score_range
         return CardText(
             pipeline="text-classification",

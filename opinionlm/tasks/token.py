@@ -46,7 +46,7 @@ class TokenTask(ClassTask[TagPredictions]):
         return super().metric_names() + tuple(f"{s}_{name}" for s in ("precision", "recall", "f1") for name in types)
 
     def encode_texts(self, texts: Dataset, tokenizer: PreTrainedTokenizerBase, identity: str) -> Dataset:
-        """See `Task.encode_texts`."""
+        """See `HeadTask.encode_texts`."""
         data = self.config.data
         return encode_words(texts, tokenizer, data.max_length, self.prepared.tags, data.label_all_subwords, identity)
 
@@ -72,7 +72,7 @@ class TokenTask(ClassTask[TagPredictions]):
         return token_summary
 
     def score(self, split: Split, outputs: np.ndarray, loss: ExampleLoss) -> SplitResult[TagPredictions]:
-        """See `Task.score`."""
+        """See `HeadTask.score`."""
         rows, texts = split.in_text_order(outputs), split.texts
         positions = split.encoded["word_positions"]
         predictions = tag_predictions(self.prepared.tags, texts["tokens"], texts["tags"], positions, rows)
@@ -90,7 +90,7 @@ class TokenTask(ClassTask[TagPredictions]):
         return f"sentences, {len(self.prepared.tags) // 2} entity types{cut if unread else ''}"
 
     def card_text(self, folder: Path) -> CardText:
-        """See `Task.card_text`."""
+        """See `HeadTask.card_text`."""
         types = self.entity_types
         return CardText(
             pipeline="token-classification",
