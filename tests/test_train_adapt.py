@@ -232,7 +232,7 @@ def test_two_processes_choose_and_train_as_one(setting, tmp_path) -> None:
         ({"engine": "sklearn", "adaptation": "head_only", "task_tokens": "on"}, "are not read by engine: sklearn"),
         (
             {"engine": "tfidf", "adaptation": "full", "task_tokens": "on"},
-            "task_tokens: 'on', sequence_max_gap: 0, sensitivity_samples: 24, sensitivity_warmup_steps: 20 are not "
+            "task_tokens: 'on', sensitivity_samples: 24, sensitivity_warmup_steps: 20, sequence_max_gap: 0 are not "
             "read by engine: tfidf; leave them out, or use engine: trainer",
         ),
         ({"task": "token"}, "adaptation: adapt is for single texts with one label each, not for data of task 'token'"),

@@ -82,7 +82,7 @@ def test_every_listed_score_is_one_that_evaluation_gives(way, settings, tmp_path
     logged -= {name for name in logged if name.endswith(("runtime", "per_second", "preparation_time"))}
     with pytest.raises(UserError) as caught:
         run(way, settings[way], tmp_path / "other", metric_for_best_model="f1_joy")
-    listed = str(caught.value).split("One of ")[1].split(", ")
+    listed = str(caught.value).split("valid: ")[1].split(")")[0].split(", ")
     assert {f"eval_{name}" for name in listed} == logged
 
 

@@ -109,6 +109,9 @@ def _results(
     pool = ProcessPoolExecutor(processes, context, initializer=_start_worker, initargs=setup)
     try:
         with pool:
+            # A process that cannot start is noticed before batches fill the pipe: Python before 3.11.5 would wait for
+            # ever for somebody to read them (python/cpython #94777).
+            pool.submit(os.getpid).result()
             under_way: deque[Future] = deque()
             for batch in chain(first, batches):
                 under_way.append(pool.submit(_clean_in_worker, batch))
