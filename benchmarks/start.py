@@ -27,10 +27,18 @@ WATCH = ROOT / "benchmarks" / "first_step.py"
 BASELINE = "23834f9"
 ENTRIES = 262_144
 # The parts of a run that are alike in both versions are small, so that the start is seen.
-SIZES = ("--max_train_samples", "24", "--max_eval_samples", "12", "--max_steps", "4", "--max_length", "64")
+SIZES = ("--max_train_samples", "24", "--max_eval_samples", "12", "--max_steps", "4")
 SCRIPTS = {
-    "train_classifier": ["train_classifier.py", "--config", "configs/gemma1b.yaml", "--load_in_4bit", "false"],
-    "train_instruct": ["train_instruct.py", "--config", "configs/gemma3_mini_instruct.yaml"],
+    "train_classifier": [
+        "train_classifier.py",
+        "--config",
+        "configs/gemma1b.yaml",
+        "--load_in_4bit",
+        "false",
+        "--max_length",
+        "64",
+    ],
+    "train_instruct": ["train_instruct.py", "--config", "configs/gemma3_mini_instruct.yaml", "--max_length", "192"],
 }
 
 
