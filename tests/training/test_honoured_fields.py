@@ -32,7 +32,7 @@ CHANGING = {
     "optim": {"optim": "sgd"},
     "bf16": {"bf16": "true"},
     "seed": {"seed": 7},
-    "eval_strategy": {"eval_strategy": "steps", "eval_steps": 3},
+    "eval_strategy": {"eval_strategy": "steps", "eval_steps": 1},
     "eval_steps": {"eval_strategy": "steps", "eval_steps": 2},
     "logging_steps": {"logging_steps": 1},
     "lr_scheduler_kwargs": {"lr_scheduler_kwargs": "{num_cycles: 1.5}"},
