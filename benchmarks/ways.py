@@ -117,19 +117,7 @@ class Outcome:
 
 def small_gemma(vocabulary: int) -> Gemma3TextConfig:
     """A Gemma 3 of 26 blocks, as deep as the one of 1B and narrow enough for two cores."""
-    return Gemma3TextConfig(
-        vocab_size=vocabulary,
-        hidden_size=64,
-        intermediate_size=256,
-        num_hidden_layers=26,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=32,
-        query_pre_attn_scalar=32,
-        sliding_window=128,
-        max_position_embeddings=2048,
-        layer_types=layer_types(26),
-    )
+    return narrow_gemma(vocabulary, blocks=26, hidden=64)
 
 
 def gemma_1b() -> Gemma3TextConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -45,7 +46,7 @@ class Row:
     time: int = 0
 
 
-class RowKind:
+class RowKind(ABC):
     """How records of one data set become rows, and what is compared, counted and written of them.
 
     What stands here suits rows that are clean once they are parsed, whose outcomes are numbered in the order of
@@ -66,21 +67,21 @@ class RowKind:
         self._changed, self._answer_tokens = array("q"), array("q")
         self._counts: dict[str, Counter[tuple[str, str]]] = {}
 
+    @abstractmethod
     def parse(self, record: Record, source: Source) -> Row | Reject:
         """Make a row of a record, or say why it is none."""
-        raise NotImplementedError
 
+    @abstractmethod
     def prompt(self, values: dict[str, Any]) -> tuple[str, ...]:
         """What the model reads of a row's columns, for lengths in tokens."""
-        raise NotImplementedError
 
+    @abstractmethod
     def features(self) -> Features:
         """Own columns of a finished row."""
-        raise NotImplementedError
 
+    @abstractmethod
     def count_row(self, split: str, values: dict[str, Any]) -> None:
         """Count a row that is kept by its columns as read."""
-        raise NotImplementedError
 
     def identity(self, values: dict[str, Any]) -> tuple[str, ...]:
         """Rows with equal identities are copies of each other."""
@@ -159,6 +160,7 @@ class RowKind:
         reasons = ("conflicting_answers", "duplicate")
         drop_copies(ledger, ledger.findings.digest, given, nobody, "rows", reasons)
 
+    @abstractmethod
     def check_splits(self, ledger: Ledger, splits: np.ndarray, finished: Path) -> None:
         """Raise a `UserError` where nothing could be learned; ``splits`` are (rows,), -1 for rows that went."""
 

@@ -68,6 +68,10 @@ class SequenceRows(RowKind):
         values["label"] = label
         return Row(values, time=time)
 
+    def prompt(self, values: dict[str, Any]) -> tuple[str, ...]:
+        """The texts."""
+        return tuple(values[name] for name in self.spec.text_columns)
+
     def note(self, row: Row) -> int:
         """The class id."""
         return row.values["label"]
@@ -146,7 +150,10 @@ class SequenceRows(RowKind):
         return [*finished.columns, pa.array(numbers, pa.int64()), *levels]
 
     def count(self, finished: pa.RecordBatch, splits: np.ndarray) -> None:
-        """Nothing beyond what the ledger knows."""
+        """Nothing: `statistics` counts classes from the ledger, without a look at the texts."""
+
+    def count_row(self, split: str, values: dict[str, Any]) -> None:
+        """Nothing; see `count`."""
 
     def statistics(self, ledger: Ledger, splits: np.ndarray) -> dict[str, Any]:
         """Platform → split → level → label → posts; the platform ``all`` sums up."""

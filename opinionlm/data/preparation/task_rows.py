@@ -173,6 +173,9 @@ class SimilarityRows(RowKind):
         """Both texts and the score."""
         return Features({"text": TEXT, "text_pair": TEXT, "score": Value("float64")})
 
+    def check_splits(self, ledger: Ledger, splits: np.ndarray, finished: Path) -> None:
+        """Nothing: any rows can be learned from."""
+
     def count_row(self, split: str, values: dict[str, Any]) -> None:
         """Keep the score."""
         self._scores[split].append(values["score"])
@@ -233,6 +236,9 @@ class TextRows(RowKind):
     def features(self) -> Features:
         """The text, its context, the answers."""
         return Features({"text": TEXT, "context": TEXT, "answers": List(TEXT)})
+
+    def check_splits(self, ledger: Ledger, splits: np.ndarray, finished: Path) -> None:
+        """Nothing: any rows can be learned from."""
 
     def count_row(self, split: str, values: dict[str, Any]) -> None:
         """Count rows, contexts and several answers."""
