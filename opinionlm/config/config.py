@@ -112,7 +112,9 @@ HARMLESS = {"overwrite", "seeds", "resume_from_checkpoint", "report_to", "datalo
 HARMLESS |= {"max_nonfinite_steps", "save_total_limit", "disable_tqdm", "ddp_timeout", "torch_empty_cache_steps"}
 HARMLESS |= {"wandb_project", "wandb_group", "wandb_tags", "wandb_artifacts"}
 # The attributes of a config that hold options, and their classes.
-GROUPS: dict[str, type] = {name: kind for name, kind in get_type_hints(Config).items() if is_dataclass(kind)}
+GROUPS: dict[str, type] = {
+    name: kind for name, kind in get_type_hints(Config).items() if isinstance(kind, type) and is_dataclass(kind)
+}
 
 
 def options_in(kind: type) -> list[Field[Any]]:

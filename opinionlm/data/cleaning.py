@@ -13,17 +13,18 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import ftfy
 
 Action = Literal["keep", "noise", "drop"]
+T = TypeVar("T")
 
 # Section 4, step 3.2 names the first three; the rest are the words that the same step describes.
 CUE_WORDS = ("offer", "discount", "subscribe", "giveaway", "airdrop", "promo", "bonus", "sale", "free", "join", "earn")
 
 
-def _option(default: object, help_text: str) -> object:
+def _option(default: T, help_text: str) -> T:
     """A field with the line that ``preprocess.py --help`` prints for it."""
     return field(default=default, metadata={"help": help_text})
 
@@ -114,7 +115,7 @@ PROFILES: dict[str, Cleaning] = {
 
 Step = tuple[str, Callable[[str], str]]
 # What a text becomes; the other options say which posts stay.
-TEXT_OPTIONS = ("restore_lost_bytes", "fix_text", "unescape_newlines", "html", "links", "mentions")
+TEXT_OPTIONS: tuple[str, ...] = ("restore_lost_bytes", "fix_text", "unescape_newlines", "html", "links", "mentions")
 TEXT_OPTIONS += ("hashtags", "letter_case", "emoji", "punctuation", "repeats", "whitespace", "lowercase", "cue_words")
 
 

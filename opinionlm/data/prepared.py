@@ -65,6 +65,20 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
     )
 
 
+def manifest_of(path: Path) -> dict[str, Any]:
+    """The manifest of a prepared folder.
+
+    Raises:
+        UserError: there is no (whole) one.
+    """
+    manifest = read_manifest(path)
+    if manifest is None:
+        raise UserError(
+            f"{path}: not a prepared data set ({MANIFEST} is missing or damaged); make one with preprocess.py"
+        )
+    return manifest
+
+
 def load_prepared(path: str | Path) -> PreparedDataset:
     """Load a prepared data set; its texts stay on disk, memory-mapped.
 
@@ -76,11 +90,7 @@ def load_prepared(path: str | Path) -> PreparedDataset:
     path = Path(path)
     if not path.is_dir():
         raise UserError(f"{path}: no such folder; make it with preprocess.py --output_dir {path}")
-    manifest = read_manifest(path)
-    if manifest is None:
-        raise UserError(
-            f"{path}: not a prepared data set ({MANIFEST} is missing or damaged); make one with preprocess.py"
-        )
+    manifest = manifest_of(path)
     remedy = "it was copied or written incompletely; make it again with preprocess.py --force"
     try:
         dataset = load_from_disk(str(path))

@@ -161,7 +161,7 @@ def check_spec(spec: DatasetSpec) -> None:
     if any(not 0 < share < 1 for share in shares.values()):
         problems.append(f"split: every share has to lie between 0 and 1, found {shares}")
     # Files and hub data set stand in for each other, so each of them has to fit the rest.
-    given = [{file.split for file in spec.files} - {None}] if spec.files else []
+    given: list[set[str]] = [{file.split for file in spec.files if file.split}] if spec.files else []
     given += [spec.hub.given_splits] if spec.hub else []
     if any(splits and "train" not in splits for splits in given):
         problems.append("no source is the training split; give one split: train")

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from opinionlm.errors import UserError
 
@@ -60,9 +61,9 @@ class Taxonomy:
                 )
         return taxonomy
 
-    def to_tree(self) -> dict[str, object]:
+    def to_tree(self) -> dict[str, Any]:
         """The tree as nested mappings (leaves map to ``None``): `from_tree` of it gives an equal taxonomy."""
-        root: dict[str, object] = {}
+        root: dict[str, Any] = {}
         for path in self.paths:
             node = root
             for name in path[:-1]:
@@ -76,7 +77,7 @@ class Taxonomy:
         A leaf is its name, an inner node a mapping of its one name to a list; `from_tree` reads this form too.
         """
 
-        def listed(node: dict[str, object]) -> list[object]:
+        def listed(node: dict[str, Any]) -> list[object]:
             return [name if below is None else {name: listed(below)} for name, below in node.items()]
 
         return listed(self.to_tree())

@@ -173,9 +173,9 @@ class _Worker:
 
     def _raw_digests(self, rows: list[tuple[str, ...]]) -> np.ndarray:
         """Digests before cleaning; where a tokenizer spells texts out, equal texts say what equal tokens would."""
-        spelled = [tuple(map(self._token_ids.spelled, row)) for row in rows]
-        if self.cleaning.duplicates == "text" or any(None in row for row in spelled):
+        if self.cleaning.duplicates == "text" or not self._token_ids.by_word:
             return self._digests(rows, self._ids(rows))
+        spelled = [tuple(map(self._token_ids.spelled, row)) for row in rows]
         return np.array([row_digest(row, None, None) for row in spelled], dtype="S16")
 
     def _digests(self, rows: list[tuple[str, ...]], ids: list[tuple[array[int], ...]]) -> np.ndarray:
@@ -209,5 +209,7 @@ def obey_parent() -> None:
 
 
 def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

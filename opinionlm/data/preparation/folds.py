@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from opinionlm.data.prepared import MANIFEST, PreparedDataset, read_manifest
+from opinionlm.data.prepared import MANIFEST, PreparedDataset, manifest_of, read_manifest
 from opinionlm.data.readers.hub import no_progress_bars
 from opinionlm.errors import UserError
 from opinionlm.utils.files import partial_folder, publish
@@ -63,7 +63,7 @@ def write_fold(prepared: PreparedDataset, texts: Dataset, held_out: np.ndarray, 
     if is_current():
         return
     rows = {name: len(part) for name, part in parts.items()}
-    manifest = read_manifest(prepared.path) | {"fingerprint": fingerprint, "rows": rows, "is_fold": True}
+    manifest = manifest_of(prepared.path) | {"fingerprint": fingerprint, "rows": rows, "is_fold": True}
     try:
         with partial_folder(folder) as partial:
             with no_progress_bars():

@@ -75,9 +75,9 @@ class RowReader:
 
     def table(self) -> Table:
         """The numbers that belong to the rows read so far."""
-        *numbers, times = (np.array(column, dtype=np.int64) for column in self._columns)
-        times = times if self._spec.has_time else None
-        return Table(*numbers, list(self._platforms), times, np.array(self._groups, dtype="S16"))
+        source, line, number, label, platform, times = (np.array(one, dtype=np.int64) for one in self._columns)
+        time, group = times if self._spec.has_time else None, np.array(self._groups, dtype="S16")
+        return Table(source, line, number, label, platform, list(self._platforms), time, group)
 
     def warnings(self) -> list[str]:
         """What the user should know about the files, ids and times that were read."""
@@ -107,6 +107,7 @@ class RowReader:
                     self._rejects.write(source, row.line, row.number, row.reason, row.detail, row.raw)
                     first_problem = first_problem or f"line {row.line}: {row.reason}, {row.detail}"
                     continue
+                assert isinstance(item, Record)
                 identity = item.fields.get("id", "").strip() or f"{prefixes[index]}-{item.number}"
                 if not makes_ids:
                     if identity in seen:

@@ -31,17 +31,17 @@ class WordCache:
     def __init__(self, tokenizer: Tokenizer) -> None:
         """Check once whether the words of this tokenizer stand alone."""
         self._tokenizer = tokenizer
-        self._by_word = words_stand_alone(tokenizer)
+        self.by_word = words_stand_alone(tokenizer)
         self._known: dict[str, bytes] = {}
 
-    def spelled(self, text: str) -> str | None:
-        """What is equal for two texts exactly when their ids are; None where only the ids can tell."""
-        return text.replace(_MARK, " ") if self._by_word else None
+    def spelled(self, text: str) -> str:
+        """What is equal for two texts exactly when their ids are, where the tokenizer goes `by_word`."""
+        return text.replace(_MARK, " ")
 
     def __call__(self, texts: Sequence[str]) -> list[array[int]]:
         """The token ids of every text, as unsigned integers."""
         # A mark in the text itself cannot be told from a blank afterwards.
-        words = [_WORD.findall(text) if self._by_word and _MARK not in text else [text] for text in texts]
+        words = [_WORD.findall(text) if self.by_word and _MARK not in text else [text] for text in texts]
         found = self._find({word for row in words for word in row})
         return [array("I", b"".join([found[word] for word in row])) for row in words]
 
@@ -50,7 +50,7 @@ class WordCache:
         if missing := list(words - known.keys()):
             ids = token_ids(self._tokenizer, missing)
             new = {word: array("I", row).tobytes() for word, row in zip(missing, ids, strict=True)}
-            if not self._by_word:
+            if not self.by_word:
                 return new
             if len(known) > KNOWN_WORDS:
                 known.clear()

@@ -21,7 +21,7 @@ def excel_delimiter(line: str) -> str | None:
 
 def split_line(line: str, delimiter: str, quoting: Literal["minimal", "none"]) -> list[str]:
     """The fields of one line, without blanks around them; none where quotes do not close."""
-    rule = csv.QUOTE_NONE if quoting == "none" else csv.QUOTE_MINIMAL
+    rule: Literal[0, 3] = csv.QUOTE_NONE if quoting == "none" else csv.QUOTE_MINIMAL
     try:
         fields = next(csv.reader([line], delimiter=delimiter, quoting=rule, strict=True), [])
     except csv.Error:

@@ -119,5 +119,5 @@ def value_text(value: object, is_label: bool = False) -> str:
         case date() | time():
             return value.isoformat()
         case _:
-            names = {dict: "an object", list: "a list", bytes: "bytes"}
+            names: dict[type, str] = {dict: "an object", list: "a list", bytes: "bytes"}
             raise NotTextError(names.get(type(value), type(value).__name__))

@@ -28,7 +28,7 @@ def unreadable(name: str, error: Exception) -> UserError:
     return UserError(f"{name}: cannot be read ({reason}); check the path, the encoding and that the file is whole")
 
 
-def decoded(binary: IO[bytes], name: str, spec: FileSpec) -> io.TextIOWrapper:
+def decoded(binary: IO[bytes], name: str, spec: FileSpec) -> io.TextIOWrapper[IO[bytes]]:
     """The stream as text, decompressed where its name ends in ``.gz``, without a byte order mark."""
     source: Any = _BoundedGzip(binary, name) if name.endswith(".gz") else binary
     beginning = source.peek(PEEKED_BYTES)[:PEEKED_BYTES]
@@ -47,7 +47,7 @@ def decoded(binary: IO[bytes], name: str, spec: FileSpec) -> io.TextIOWrapper:
     return io.TextIOWrapper(source, encoding=spec.encoding, errors="replace", newline="")
 
 
-class _Counting:
+class _Counting(io.RawIOBase):
     """Hands on the compressed bytes and counts them."""
 
     def __init__(self, binary: IO[bytes]) -> None:
@@ -65,7 +65,7 @@ class _BoundedGzip(gzip.GzipFile):
 
     def __init__(self, binary: IO[bytes], name: str) -> None:
         self._source, self._name, self._given = _Counting(binary), name, 0
-        super().__init__(fileobj=self._source)
+        super().__init__(fileobj=self._source, mode="rb")
 
     def read1(self, size: int = -1) -> bytes:
         """The next decompressed bytes."""

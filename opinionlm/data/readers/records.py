@@ -11,10 +11,10 @@ import json
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 from opinionlm.data.readers.damage import holds_mojibake
 from opinionlm.data.readers.delimiters import delimiter_hint, excel_delimiter, find_delimiter, split_line
@@ -76,6 +76,7 @@ class SourceNotes:
 
 
 Kind = Literal["csv", "tsv", "jsonl", "lines"]
+KINDS: dict[str, Kind] = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl"}
 # How many lines of a file without a header have to agree on another delimiter.
 FIRST_LINES = 20
 
@@ -107,9 +108,9 @@ def read_file(path: Path, spec: FileSpec, notes: SourceNotes) -> Iterator[Record
         UserError: the file is missing, unreadable, empty, of an unknown format, or lacks a column.
     """
     suffix = Path(path.name.removesuffix(".gz")).suffix
-    if suffix not in (".csv", ".tsv", ".jsonl"):
+    kind = KINDS.get(suffix)
+    if kind is None:
         raise UserError(f"{path}: unknown format {suffix!r}; expected .csv, .tsv or .jsonl, each also with .gz")
-    kind: Kind = suffix.removeprefix(".")
     try:
         binary = path.open("rb")
     except OSError as error:
@@ -125,7 +126,7 @@ def read_stream(
     spec: FileSpec,
     notes: SourceNotes,
     rules: ColumnRules = ColumnRules(),
-) -> Iterator[Record | Reject]:
+) -> Generator[Record | Reject, None, None]:
     """Yield every record of an open stream (a file, standard input), in order.
 
     Args:
@@ -206,7 +207,7 @@ def _read_separated(
 
 
 def _csv_reader(lines: Lines, spec: FileSpec, delimiter: str) -> Iterator[list[str]]:
-    rule = csv.QUOTE_NONE if spec.quoting == "none" else csv.QUOTE_MINIMAL
+    rule: Literal[0, 3] = csv.QUOTE_NONE if spec.quoting == "none" else csv.QUOTE_MINIMAL
     # Strict: a quote followed by anything but a separator is damage to report, not text to join up silently.
     return csv.reader(lines, delimiter=delimiter, quoting=rule, strict=True)
 
@@ -317,7 +318,8 @@ def _read_jsonl(
     used = False
     while True:
         lines.begin()
-        problem, detail, row = "", "", None
+        problem, detail = "", ""
+        row: Any = None
         try:
             text = next(lines)
         except StopIteration:

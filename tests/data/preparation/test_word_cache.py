@@ -101,7 +101,7 @@ def test_whatever_could_look_beyond_a_word_is_noticed(change: str) -> None:
     assert not words_stand_alone(tokenizer)
     texts = ["a b", " ab <x>  b", "▁a"]
     assert ids_of(tokenizer, texts) == token_ids(tokenizer, texts)
-    assert WordCache(tokenizer).spelled("a") is None
+    assert not WordCache(tokenizer).by_word
 
 
 def test_cleaning_processes_do_without_torch() -> None:
