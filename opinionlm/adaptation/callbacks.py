@@ -10,7 +10,7 @@ from peft import AdaLoraConfig, PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from opinionlm.adaptation.methods import adapted_part, peft_part
+from opinionlm.adaptation.methods import adapted_part, peft_part, wrapped_part
 from opinionlm.config.method_options import MethodConfig
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import anatomy_of
@@ -30,7 +30,7 @@ def training_callbacks(
     """
     match method.adaptation:
         case "adalora":
-            return [RankAllocation(peft_part(model), total_steps)]
+            return [RankAllocation(wrapped_part(model), total_steps)]
         case "lisa":
             return [BlockSampling(model, method)]
         case _:

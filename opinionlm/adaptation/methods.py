@@ -185,12 +185,17 @@ def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
+def wrapped_part(model: PreTrainedModel | PeftModel) -> PreTrainedModel | PeftModel:
+    """The backbone of a classifier or tagger, or the language model itself, with PEFT's wrapper where it has one."""
+    return model.backbone if isinstance(model, OpinionClassifier) else model
+
+
 def adapted_part(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
-    """The backbone of a classifier or tagger, or the language model itself, without PEFT's wrapper."""
-    return plain_backbone(model.backbone if isinstance(model, OpinionClassifier) else model)
+    """The same without PEFT's wrapper."""
+    return plain_backbone(wrapped_part(model))
 
 
 def peft_part(model: PreTrainedModel | PeftModel) -> PeftModel | None:
     """PEFT's wrapper in or around a model, None where no PEFT method is at work."""
-    part = model.backbone if isinstance(model, OpinionClassifier) else model
+    part = wrapped_part(model)
     return part if isinstance(part, PeftModel) else None

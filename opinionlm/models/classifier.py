@@ -15,7 +15,7 @@ from opinionlm.config.options import HeadConfig
 from opinionlm.models.adapters import add_adapter
 from opinionlm.models.backbones import anatomy_of, new_backbone, plain_backbone
 from opinionlm.models.forward import hidden_states
-from opinionlm.models.heads import ClassificationHead, pool
+from opinionlm.models.heads import ClassificationHead, Pooling, pool
 from opinionlm.models.quantization import (
     disable_avx512_packing,
     move_quantization_config,
@@ -63,7 +63,7 @@ class OpinionClassifierConfig(PreTrainedConfig):
     text_config: PreTrainedConfig | dict | None = None
     head_hidden_sizes: list[int] | None = None
     head_bias: bool = True
-    pooling: str = "auto"
+    pooling: Pooling = "auto"
     classifier_dropout: float = 0.1
     label_tree: dict | list | None = None
     max_length: int | None = None
@@ -107,15 +107,15 @@ class OpinionClassifier(PreTrainedModel):
         self.prefix_blocks = 0
         self.stored_states: StandIn | None = None
         is_new = backbone is None
-        if is_new:
+        if backbone is None:
             backbone = new_backbone(config.text_config, with_pooler=config.pooling == "pooler")
             if config.task_tokens:
                 add_task_rows(backbone, config.task_tokens)
             if config.adapter is not None:
                 backbone = add_adapter(backbone, config.adapter)
-        self.backbone = backbone
+        self.backbone: PreTrainedModel = backbone
         anatomy = anatomy_of(self.backbone)
-        self.pooling = ("last" if anatomy.causal else "mean") if config.pooling == "auto" else config.pooling
+        self.pooling: Pooling = ("last" if anatomy.causal else "mean") if config.pooling == "auto" else config.pooling
         self.head = ClassificationHead(
             anatomy.hidden_size,
             config.head_hidden_sizes or [],
@@ -248,6 +248,8 @@ class OpinionClassifier(PreTrainedModel):
         if prefix_states is not None and whole_backbone_frozen(self):
             return prefix_states
         if prefix_states is not None:
+            if self.stored_states is None:
+                raise RuntimeError("prefix_states are given, but no PrefixStandIn is installed to hand them out")
             self.stored_states.states = prefix_states
         return hidden_states(self.backbone, input_ids, attention_mask, token_type_ids)
 
@@ -306,7 +308,7 @@ class OpinionClassifier(PreTrainedModel):
         return self.output_class(loss=loss, logits=logits)
 
     @classmethod
-    def from_pretrained(cls, *args, **kwargs) -> OpinionClassifier:
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> OpinionClassifier:
         """Load a saved classifier; 4-bit weights are kept from the packing that breaks later training."""
         loaded = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded

@@ -79,7 +79,7 @@ class EncodedTexts(Dataset):
         """One text."""
         return self.__getitems__([position])[0]
 
-    def __getitems__(self, positions: list[int]) -> list[dict[str, Any]]:
+    def __getitems__(self, positions: Sequence[int] | np.ndarray) -> list[dict[str, Any]]:
         """A batch of texts, read at once."""
         rows = []
         for position in positions:
@@ -166,7 +166,10 @@ class BatchPlan(Sampler[list[int]]):
         for start in range(0, len(order), pool):
             part = order[start : start + pool]
             part = part[np.argsort(-self.lengths[part], kind="stable")]
-            batches += self.cut_by_tokens(part) if self.max_tokens else np.split(part, range(width, len(part), width))
+            if self.max_tokens:
+                batches += self.cut_by_tokens(part, self.max_tokens)
+            else:
+                batches += np.split(part, range(width, len(part), width))
         return [batches[index] for index in draw.permutation(len(batches))]
 
     def pool_size(self, width: int) -> int:
@@ -176,11 +179,11 @@ class BatchPlan(Sampler[list[int]]):
         per_batch = max(1, int(self.max_tokens / max(float(self.lengths.mean()), 1.0)))
         return POOL_BATCHES * per_batch * self.processes
 
-    def cut_by_tokens(self, part: np.ndarray) -> list[np.ndarray]:
+    def cut_by_tokens(self, part: np.ndarray, budget: int) -> list[np.ndarray]:
         """Cut texts, longest first, so that no process's share exceeds the budget; a longer text stands alone."""
         batches, start = [], 0
         while start < len(part):
-            per_process = max(1, self.max_tokens // int(self.lengths[part[start]]))
+            per_process = max(1, budget // int(self.lengths[part[start]]))
             batches.append(part[start : start + per_process * self.processes])
             start += per_process * self.processes
         return batches

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,7 +106,7 @@ def answer_weights(
     return class_weights_of(kind, counts or [found[label] for label in range(size)], method)
 
 
-def supervised_tokens(splits: dict[str, AnswerSplit]) -> dict[str, int]:
+def supervised_tokens(splits: Mapping[str, AnswerSplit]) -> dict[str, int]:
     """Tokens that a loss is counted on, by split."""
     return {
         name: int(np.sum([len(answer) for answer in split.encoded["answer_ids"]])) for name, split in splits.items()

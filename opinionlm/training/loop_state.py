@@ -25,10 +25,18 @@ def save_progress(
     """Write optimizer, schedule and state (the main process) and the random numbers (every process)."""
     folder.mkdir(parents=True, exist_ok=True)
     python_version, python_numbers, python_gauss = random.getstate()
-    numpy_name, numpy_keys, *numpy_rest = np.random.get_state()
+    numpy_state = np.random.get_state(legacy=False)
+    numpy_key = torch.from_numpy(numpy_state["state"]["key"].astype(np.int64))
     randomness = {
         "python": [python_version, list(python_numbers), python_gauss],
-        "numpy": [numpy_name, torch.from_numpy(numpy_keys.astype(np.int64)), *numpy_rest],
+        # In the order of the legacy state, which `np.random.set_state` takes back.
+        "numpy": [
+            numpy_state["bit_generator"],
+            numpy_key,
+            numpy_state["state"]["pos"],
+            numpy_state["has_gauss"],
+            numpy_state["gauss"],
+        ],
         "torch": torch.random.get_rng_state(),
         "cuda": torch.cuda.random.get_rng_state_all() if torch.cuda.is_available() else [],
     }

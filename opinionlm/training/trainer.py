@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import (
+    EvalPrediction,
     PrinterCallback,
     ProgressCallback,
     Trainer,
@@ -72,6 +73,10 @@ class OpinionTrainer(Trainer):
         **trainer_arguments: Any,
     ) -> None:
         super().__init__(**trainer_arguments)
+        # Trainer comes without types.
+        self.optimizer: torch.optim.Optimizer | None
+        self.compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None
+        self.control: TrainerControl
         self.loss = loss
         self.plan = plan
         self.parameter_groups, self.auxiliary_loss = parameter_groups, auxiliary_loss

@@ -118,12 +118,9 @@ def test_pools_and_budgets_by_hand() -> None:
     # 12 // 10 = 1 text, then 12 // 6 = 2 texts, then the rest; of two processes each has a share of that size.
     for processes, expected in ((1, [[0], [1, 2], [3]]), (2, [[0, 1], [2, 3]])):
         plan = plan_of(lengths=lengths, max_tokens=12, processes=processes, epochs=1)
-        assert [batch.tolist() for batch in plan.cut_by_tokens(np.arange(4))] == expected
+        assert [batch.tolist() for batch in plan.cut_by_tokens(np.arange(4), 12)] == expected
     # A text that exceeds the budget stands alone.
-    assert [batch.tolist() for batch in plan_of(lengths=lengths, max_tokens=9).cut_by_tokens(np.arange(2))] == [
-        [0],
-        [1],
-    ]
+    assert [batch.tolist() for batch in plan_of(lengths=lengths).cut_by_tokens(np.arange(2), 9)] == [[0], [1]]
     assert POOL_BATCHES == 50 and plan_of(by_length=True).pool_size(8) == 400
     # Mean length 5.5, so two texts per batch of 12 tokens; a mean below one counts as one.
     assert plan_of(lengths=lengths, max_tokens=12, processes=3).pool_size(8) == 50 * 2 * 3

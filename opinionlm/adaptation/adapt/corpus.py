@@ -69,7 +69,13 @@ class Corpus:
         return self._shifted(positions, range(1, self.window + 1), wanted)
 
     def before(self, positions: np.ndarray, wanted: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Places where a predecessor may stand, under a gap limit; as `after`."""
+        """Places where a predecessor may stand, as `after`.
+
+        Raises:
+            ValueError: there is no gap limit.
+        """
+        if self.window is None:
+            raise ValueError("places before need a gap limit")
         return self._shifted(positions, range(-self.window, 0), wanted)
 
     @cached_property

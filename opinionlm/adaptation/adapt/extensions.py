@@ -104,7 +104,7 @@ def reach(
     length = sequences.shape[1]
     slots = range(length - 1, -1, -1) if backward else range(length)
     keys, offsets, positions = corpus.postings
-    occurrences = []
+    occurrences: list[tuple[np.ndarray, np.ndarray]] = []
     for slot in slots:
         wanted = sequences[:, slot]
         if not occurrences:
@@ -164,7 +164,8 @@ def _in_pieces(
         chosen = sequences[names[begin:stop]]
         row, slot, item = _insertions(corpus, chosen, local, texts[offsets[begin] : offsets[stop]])
         parts.append((names[begin:stop][row], slot, item))
-    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+    row, slot, item = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return row, slot, item
 
 
 def _insertions(
@@ -186,7 +187,8 @@ def _insertions(
         row, item = np.divmod(together[starts], len(corpus.token_ids))
         everywhere = np.diff(np.append(starts, len(together))) == asked[row]
         per_slot.append((row[everywhere], np.full(everywhere.sum(), slot), item[everywhere]))
-    return tuple(np.concatenate(column) for column in zip(*per_slot, strict=True))
+    rows, slots, items = (np.concatenate(column) for column in zip(*per_slot, strict=True))
+    return rows, slots, items
 
 
 def _key(corpus: Corpus, pair: np.ndarray, place: np.ndarray) -> np.ndarray:

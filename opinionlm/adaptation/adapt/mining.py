@@ -91,7 +91,7 @@ def write_csv(path: Path, sequences: Sequence[MinedSequence], tokenizer: Tokeniz
 
 def pieces(sequence: MinedSequence, tokenizer: Tokenizer) -> str:
     """The sequence's tokens as the tokenizer writes them."""
-    return " ".join(tokenizer.id_to_token(token) for token in sequence.tokens)
+    return " ".join(str(tokenizer.id_to_token(token)) for token in sequence.tokens)
 
 
 def text(sequence: MinedSequence, tokenizer: Tokenizer) -> str:

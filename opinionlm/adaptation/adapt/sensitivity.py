@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -117,7 +117,7 @@ def _gradient_norm(sublayer: Sublayer) -> torch.Tensor:
 
 
 @contextmanager
-def gradients_of(model: nn.Module, parameters: Sequence[nn.Parameter]):
+def gradients_of(model: nn.Module, parameters: Sequence[nn.Parameter]) -> Iterator[None]:
     """Evaluation mode with gradients for these parameters alone; afterwards everything is as before."""
     before = {parameter: parameter.requires_grad for parameter in model.parameters()}
     training = model.training

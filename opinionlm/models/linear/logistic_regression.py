@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -24,7 +24,7 @@ GRID = tuple(float(c) for c in 10.0 ** np.arange(-3, 3.5, 0.5))
 # Logit of a class that no training text has: never the answer, and finite in bfloat16.
 ABSENT = -1e4
 
-Features = np.ndarray | csr_matrix
+Features: TypeAlias = np.ndarray | csr_matrix
 
 
 @dataclass(frozen=True)

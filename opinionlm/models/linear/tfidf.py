@@ -59,7 +59,8 @@ def require_shared_words(texts: Iterable[str], option: str) -> None:
     Raises:
         UserError: if no word or symbol occurs in two of them.
     """
-    analyze, seen = new_vectorizer().build_analyzer(), set()
+    analyze = new_vectorizer().build_analyzer()
+    seen: set[str] = set()
     for text in texts:
         terms = set(analyze(text))
         if not terms.isdisjoint(seen):
@@ -106,7 +107,8 @@ class TfidfClassifier:
     ) -> None:
         self.balanced, self.score, self.grid, self.platforms = balanced, score, grid, tuple(platforms)
         self.vectorizer = new_vectorizer()
-        self.regression: LogisticFit | None = None
+        # Given by `fit`.
+        self.regression: LogisticFit
 
     def fit(
         self,

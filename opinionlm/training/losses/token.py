@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.autograd.function import BackwardCFunction, FunctionCtx
 
 # Logits taken to float32 at a time, in numbers: 64 MB.
 CHUNK = 1 << 24
@@ -13,7 +14,7 @@ class TokenCrossEntropy(torch.autograd.Function):
     """Loss per token; forward and backward go through the rows in chunks, so that only those exist in float32."""
 
     @staticmethod
-    def forward(ctx, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: FunctionCtx, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Losses ``(tokens,)`` in float32 from logits ``(tokens, vocabulary)`` of any data type."""
         normalisers = torch.empty(len(logits), dtype=torch.float32, device=logits.device)
         for part in parts(logits):
@@ -22,7 +23,7 @@ class TokenCrossEntropy(torch.autograd.Function):
         return normalisers - logits.gather(1, targets[:, None]).squeeze(1).float()
 
     @staticmethod
-    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(ctx: BackwardCFunction, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         """The gradient of a token's loss is its softmax less one at the target."""
         logits, targets, normalisers = ctx.saved_tensors
         result = torch.empty_like(logits)
