@@ -68,7 +68,7 @@ def fit_calibration(gold: np.ndarray, logits: np.ndarray) -> tuple[float, np.nda
     return 1 / float(found.x[0]), found.x[1:] - found.x[1:].mean()
 
 
-def calibrated(logits: np.ndarray, temperature: float, biases: Sequence[float] = ()) -> np.ndarray:
+def calibrated(logits: np.ndarray, temperature: float, biases: Sequence[float] | np.ndarray = ()) -> np.ndarray:
     """Probabilities ``(rows, classes)`` in float64 from a model's raw logits.
 
     Args:

@@ -76,7 +76,7 @@ def per_class_table(split: SplitPredictions) -> Table:
     precision = np.divide(hits, predicted, out=np.zeros(len(hits)), where=predicted > 0)
     recall = np.divide(hits, support, out=np.zeros(len(hits)), where=support > 0)
     f1 = f1_from_confusion(confusion)
-    rows = [
+    rows: list[list[str | int | float]] = [
         [label, float(precision[index]), float(recall[index]), float(f1[index]), int(support[index])]
         for index, label in enumerate(split.labels)
     ]

@@ -85,7 +85,7 @@ def fit_label_sets(gold: np.ndarray, probabilities: np.ndarray, score: SetScore)
     return LabelSets(score, tuple(threshold(misfits, coverage) for coverage in COVERAGES))
 
 
-def threshold(misfits: Sequence[float], coverage: float) -> float:
+def threshold(misfits: Sequence[float] | np.ndarray, coverage: float) -> float:
     """The ⌈(n + 1) · coverage⌉-th smallest of n misfits: the one more row is the new text itself.
 
     Args:

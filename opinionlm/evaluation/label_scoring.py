@@ -276,21 +276,18 @@ class CausalScorer(LabelPass):
                 )
             case _:
                 prompt = self.model.get_prompt(batch_size=1).to(self.base.dtype)
-                self.extend(cache, inputs_embeds=prompt)
+                self.extend(cache, "inputs_embeds", prompt)
         if len(shared):
-            self.extend(cache, input_ids=torch.tensor([list(shared)], device=self.device))
+            self.extend(cache, "input_ids", torch.tensor([list(shared)], device=self.device))
         return cache
 
-    def extend(
-        self, cache: DynamicCache, input_ids: Tensor | None = None, inputs_embeds: Tensor | None = None
-    ) -> None:
+    def extend(self, cache: DynamicCache, kind: Literal["input_ids", "inputs_embeds"], inputs: Tensor) -> None:
         """Run one row behind what a cache holds and add it to the cache."""
-        length = (inputs_embeds if input_ids is None else input_ids).shape[1]
+        length = inputs.shape[1]
         places = torch.arange(cache.get_seq_length() + length, device=self.device)[None]
         with logits_at(self.base, torch.zeros(1, dtype=torch.long, device=self.device)):
             self.base(
-                input_ids=input_ids,
-                inputs_embeds=inputs_embeds,
+                **{kind: inputs},
                 attention_mask=torch.ones_like(places),
                 position_ids=places[:, -length:],
                 past_key_values=cache,

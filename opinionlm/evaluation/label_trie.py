@@ -52,11 +52,11 @@ def common_prefix(sequences: Sequence[Sequence[int]]) -> Tokens:
     """The longest beginning that all sequences have, short enough to leave each at least one token."""
     shortest = min(len(sequence) for sequence in sequences) - 1
     # Every prefix that the least and the greatest sequence share is shared by all between them.
-    first, last = min(sequences), max(sequences)
+    first, last = min(map(tuple, sequences)), max(map(tuple, sequences))
     size = 0
     while size < shortest and first[size] == last[size]:
         size += 1
-    return tuple(first[:size])
+    return first[:size]
 
 
 def build_label_tree(label_ids: Sequence[Sequence[int]]) -> LabelTree:

@@ -225,7 +225,7 @@ def per_type_table(predictions: TagPredictions) -> Table:
     """Precision, recall, F1 and number of gold entities of every type."""
     counts = predictions.counts.sum(axis=0)
     precision, recall, f1 = precision_recall_f1(counts.T)
-    rows = [
+    rows: list[list[str | int | float]] = [
         [name, float(precision[at]), float(recall[at]), float(f1[at]), int(counts[2, at])]
         for at, name in enumerate(predictions.types)
     ]

@@ -68,11 +68,14 @@ def load_models(
     members, rule = member_folders(folders)
     if len(members) == 1 and rule is None:
         return load_labeller(members[0], device, bf16, batch_size, max_tokens_per_batch, trust)
-    loaded = [load_labeller(folder, device, bf16, batch_size, max_tokens_per_batch) for folder in members]
-    first = loaded[0]
-    for folder, labeller in zip(members, loaded, strict=True):
+    loaded: list[ClassLabeller] = []
+    for folder in members:
+        labeller = load_labeller(folder, device, bf16, batch_size, max_tokens_per_batch)
         if not isinstance(labeller, ClassLabeller):
             raise UserError(f"--model: {folder} does not label texts, and only labels can be averaged; give it alone")
+        loaded.append(labeller)
+    first = loaded[0]
+    for folder, labeller in zip(members, loaded, strict=True):
         if labeller.labels.taxonomy != first.labels.taxonomy:
             raise UserError(
                 f"--model: {folder} gives other labels than {members[0]} ({difference(labeller, first)}); models "

@@ -233,9 +233,10 @@ def merge_generative_folder(source: Path, target: Path) -> None:
     settings = read_settings(source)
     if settings.base_model is None:
         raise UserError("--merge: the model has no adapter; it can be used as it is")
-    answerer = load_answerer(source, "cpu")
+    answerer = load_answerer(source, None, "cpu")
     model = answerer.model
-    kind = model.active_peft_config.peft_type if isinstance(model, PeftModel) else f"{settings.bottleneck[0]} adapter"
+    bottleneck = settings.bottleneck
+    kind = model.active_peft_config.peft_type if bottleneck is None else f"{bottleneck[0]} adapter"
     if kind not in (PeftType.LORA, PeftType.ADALORA, PeftType.IA3):
         raise UserError(
             f"--merge: {str(kind).removeprefix('PeftType.')} adds layers or tokens, which no weights can stand for; "

@@ -151,7 +151,7 @@ def choose_form(
     """
     if "encoding" in asked:
         _require_encoding(asked["encoding"])
-    forms = [replace(form, **{"text": form.text or "text"} | asked) for form in (*known, InputForm())]
+    forms = [replace(form, **{"text": form.text or "text", **asked}) for form in (*known, InputForm())]
     head = _head(binary, name)
     if "encoding" not in asked and head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         forms = [replace(form, encoding="utf-16") for form in forms]
@@ -187,7 +187,7 @@ def choose_form(
 
 def _with_columns(form: InputForm, header: Collection[str], asked: Mapping[str, Any]) -> InputForm:
     """The form for a file with these columns: without those of training that it lacks; what is asked for stays."""
-    absent = {
+    absent: dict[str, Any] = {
         name: None for name in ("pair", "id", "platform") if name not in asked and getattr(form, name) not in header
     }
     return replace(form, field_names=(), **absent)
@@ -208,7 +208,7 @@ def header_of(head: bytes, form: InputForm, kind: str) -> list[str]:
     text = _text(head, form.encoding)
     if text is None:
         return []
-    quoting = csv.QUOTE_NONE if form.quoting == "none" else csv.QUOTE_MINIMAL
+    quoting: Literal[0, 3] = csv.QUOTE_NONE if form.quoting == "none" else csv.QUOTE_MINIMAL
     separator = form.delimiter or default_separator(kind)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, quoting=quoting)
     try:
@@ -290,7 +290,7 @@ def _require_encoding(encoding: str) -> None:
 
 def _head(binary: IO[bytes], name: str) -> bytes:
     """The beginning of an input, decompressed; a seekable one is left where it was."""
-    if not binary.seekable():
+    if isinstance(binary, io.BufferedReader) and not binary.seekable():
         return binary.peek(HEAD_CHARACTERS)[:HEAD_CHARACTERS]
     start = binary.tell()
     try:

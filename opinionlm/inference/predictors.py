@@ -162,9 +162,12 @@ class LabelAnswers:
                 cells[row][0] = ""
                 cells[row][2 : 2 + self.taxonomy.depth] = [""] * self.taxonomy.depth
         if self.coverage is not None:
-            for row, members in zip(cells, self.rule.label_sets.members(probabilities, self.coverage), strict=True):
-                leaves = [self.taxonomy.leaves[leaf] for leaf in np.flatnonzero(members)]
-                row.append(json.dumps(leaves, ensure_ascii=False))
+            if self.rule.label_sets is None:
+                raise ValueError("a coverage is asked for, but the rule has no label sets")
+            members = self.rule.label_sets.members(probabilities, self.coverage)
+            for answer, chosen in zip(cells, members, strict=True):
+                leaves = [self.taxonomy.leaves[leaf] for leaf in np.flatnonzero(chosen)]
+                answer.append(json.dumps(leaves, ensure_ascii=False))
         return cells
 
     def json_value(self, column: str, cell: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -49,12 +49,12 @@ class GenerativeSettings:
     taxonomy: Taxonomy | None
     max_length: int
     max_answer_length: int
-    decode: str
-    score_normalisation: str
-    calibration: str
+    decode: Literal["score", "generate"]
+    score_normalisation: Literal["sum", "mean"]
+    calibration: Literal["none", "contextual", "batch"]
     num_beams: int
     base_model: str | None
-    bottleneck: tuple[str, int] | None = None
+    bottleneck: tuple[Literal["houlsby", "pfeiffer"], int] | None = None
     rule: AnswerRule = AnswerRule()
     cleaning: dict[str, Any] | None = None
 
@@ -83,7 +83,7 @@ def save_generative(
 ) -> None:
     """Write a model (or, of an adapted one, the adapter), its tokenizer and its settings."""
     if settings.bottleneck is None:
-        model.save_pretrained(folder)
+        model.save_pretrained(str(folder))
     else:
         save_trained_weights(model, folder)
     save_tokenizer(tokenizer, folder, settings.max_length)

@@ -209,7 +209,7 @@ def f1_bars(
     axes = figure.add_subplot()
     places = np.arange(len(labels))
     axes.barh(places, f1, height=0.66, color=BLUE)
-    for place, value in zip(places, f1, strict=True):
+    for place, value in enumerate(f1):
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
         axes.text(value + 0.012, place, f"{value:.2f}", va="center", fontsize=9, bbox=box, zorder=3)
     axes.axvline(overall, color=ORANGE, linestyle="--", linewidth=1.4)

@@ -13,14 +13,15 @@ from opinionlm.data.cleaning import saved_steps
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.models.precision import describe_dtype
-from opinionlm.tasks.base import Decision, Task
+from opinionlm.tasks.base import Decision
+from opinionlm.tasks.head import HeadTask
 from opinionlm.training.spending import describe_cost
 from opinionlm.training.training_facts import training_rows
 from opinionlm.utils.markdown import cell
 
 
 def model_card(
-    task: Task[Any], decision: Decision, numbers: dict[str, Any], scores: Mapping[str, Mapping[str, Any]]
+    task: HeadTask[Any], decision: Decision, numbers: dict[str, Any], scores: Mapping[str, Mapping[str, Any]]
 ) -> str:
     """A Markdown card with hub metadata: what the model is, how it was made, how good it is, how to use it.
 
@@ -140,13 +141,13 @@ def word_note(decision: Decision) -> str:
     )
 
 
-def interval(scores: dict[str, Any], name: str) -> str:
+def interval(scores: Mapping[str, Any], name: str) -> str:
     """A score's interval as text, empty where none was computed."""
     bounds = scores.get(f"{name}_ci95")
     return "" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
 
 
-def f1_table(labels: Sequence[str], validation: dict[str, Any], test: dict[str, Any]) -> str:
+def f1_table(labels: Sequence[str], validation: Mapping[str, Any], test: Mapping[str, Any]) -> str:
     """F1 per label, with a blank line behind; nothing for a task without labels."""
     if not labels:
         return ""
@@ -169,7 +170,7 @@ def trained_part(method: MethodConfig) -> str:
             return f"the head and what `adaptation: {other}` trains or adds"
 
 
-def trust_section(options: DecisionConfig, rule: AnswerRule, test: dict[str, Any]) -> str:
+def trust_section(options: DecisionConfig, rule: AnswerRule, test: Mapping[str, Any]) -> str:
     """Markdown with a blank line behind.
 
     Args:

@@ -180,9 +180,10 @@ class TrackingCallback(TrainerCallback):
     ) -> None:
         """Called after every logging step and evaluation, and once more by Trainer when training is over."""
         self._begin()
-        if CLOSING in (logs or {}):
+        logs = logs or {}
+        if CLOSING in logs:
             self.tracker.summarise({name: value for name, value in logs.items() if name.startswith("train_")})
-        elif points := curves(logs or {}):
+        elif points := curves(logs):
             self.tracker.log(points, state.global_step)
 
     def on_train_end(

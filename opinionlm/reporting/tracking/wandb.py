@@ -47,6 +47,7 @@ def start_wandb(config: Config, run_folder: Path, environment: Mapping[str, Any]
         The run, or None when W&B is disabled by ``WANDB_MODE``.
     """
     settings = wandb.setup().settings
+    reason: str | None
     # `dryrun` and `run` are W&B's former names of the modes.
     match settings.mode:
         case "disabled":
