@@ -80,7 +80,8 @@ def cross_fit(config: Config, number: int) -> dict[str, Any]:
 
     data, folder = config.data, crossfit_folder(config)
     prepared = load_data(data)
-    if prepared.task != "sequence":
+    taxonomy = prepared.taxonomy
+    if prepared.task != "sequence" or taxonomy is None:
         raise UserError(f"{data.dataset}: task {prepared.task} has no labels of texts, so there are none to soften")
     refuse_taught(config.model.model_name_or_path)
     texts = subset(prepared.dataset["train"], data.max_train_samples, config.training.seed)
@@ -95,24 +96,24 @@ def cross_fit(config: Config, number: int) -> dict[str, Any]:
         path = folder / f"{run.training.run_name}.yaml"
         path.write_text(yaml.safe_dump(run.flat(), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
-    probabilities, decided = np.full((len(labels), len(prepared.taxonomy.leaves)), np.nan), labels.copy()
+    probabilities, decided = np.full((len(labels), len(taxonomy.leaves)), np.nan), labels.copy()
     for fold, run in enumerate(runs):
         print(f"\nFold {fold + 1} of {number}; what the run calls test is that part of the training split", flush=True)
         if not is_finished(run):
             train(folder / f"{run.training.run_name}.yaml")
         answers = read_run(run.run_folder, "test")
         rows = [row_of[name] for name in answers.ids]
-        _, probabilities[rows] = read_probabilities(run.run_folder / "predictions" / "test.csv", prepared.taxonomy)
+        _, probabilities[rows] = read_probabilities(run.run_folder / "predictions" / "test.csv", taxonomy)
         decided[rows] = answers.predicted
         # A fold is never resumed once it has given its labels, and optimizer states of many folds fill a disk.
         shutil.rmtree(run.run_folder / "checkpoints", ignore_errors=True)
-    write_soft_labels(folder / SOFT_LABELS, texts["id"], probabilities, prepared.taxonomy)
-    scores = classification_scores(labels, decided, prepared.taxonomy)
+    write_soft_labels(folder / SOFT_LABELS, texts["id"], probabilities, taxonomy)
+    scores = classification_scores(labels, decided, taxonomy)
     # What soft labels cost before the run that learns from them: one training per fold.
     cost = members_cost([stored_metrics(run)["cost"] for run in runs])
-    content = {"folds": number, "texts": len(labels), "cross_validated": scores, "cost": cost}
+    summary = {"folds": number, "texts": len(labels), "cross_validated": scores, "cost": cost}
     # Not metrics.json: that would make the folder a run, which it is not.
-    write_json(folder / "cross_validation.json", content)
+    write_json(folder / "cross_validation.json", summary)
     print(
         f"\n{len(labels):,} training texts, each labelled by a model of the other folds: macro-F1 "
         f"{scores['macro_f1']:.3f}, accuracy {scores['accuracy']:.3f}\n"
@@ -120,7 +121,7 @@ def cross_fit(config: Config, number: int) -> dict[str, Any]:
         f"Train on what they say beside the labels with\n"
         f"  --soft_labels {folder / SOFT_LABELS}"
     )
-    return content
+    return summary
 
 
 def fold_config(config: Config, folder: Path, data_folder: Path, fold: int) -> Config:

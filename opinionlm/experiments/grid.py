@@ -36,6 +36,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from opinionlm.config.conditions import Script
 from opinionlm.config.parser import Layer, combine, read_yaml
 from opinionlm.config.training_options import TrainingConfig
 from opinionlm.config.unread import unread_options
@@ -46,7 +47,11 @@ from opinionlm.utils.typed_values import check_keys
 
 Scale = Literal["smoke", "small", "paper"]
 SCALES: tuple[Scale, ...] = ("smoke", "small", "paper")
-SCRIPTS = ("train_classifier.py", "train_instruct.py", "prompt.py")
+SCRIPTS: dict[str, Script] = {
+    "train_classifier.py": "train_classifier",
+    "train_instruct.py": "train_instruct",
+    "prompt.py": "prompt",
+}
 FigureKind = Literal["bars", "heatmap", "curves"]
 KEYS = {"title", "source", "script", "measures", "options", "axes", "scales", "published", "layout", "note"}
 KEYS |= {"figures", "compare", "differs"}
@@ -220,7 +225,7 @@ def new_cell(
     ]
     options = {name: value for layer in layers for name, value in layer.values.items()}
     script = options.pop("script", script)
-    if script not in SCRIPTS:
+    if script not in tuple(SCRIPTS):
         raise UserError(f"{path}: script: {script!r} is not one of {', '.join(SCRIPTS)}")
     for name in sorted(options.keys() & RESERVED):
         raise UserError(f"{path}: {name}: is set by the grid itself; leave it out (seeds belong to a scale)")
@@ -241,7 +246,7 @@ def left_out_of(path: Path, cell: Cell, layers: list[Layer], shared: int) -> dic
     """
     known = [Layer(one.place, {k: v for k, v in one.values.items() if k != "script"}) for one in layers]
     try:
-        config, stated = combine(known, cell.script.removesuffix(".py"))
+        config, stated = combine(known, SCRIPTS[cell.script])
     except UserError as error:
         raise UserError(f"{path}: cell {cell.name!r}: {error}") from None
     return {

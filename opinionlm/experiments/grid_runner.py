@@ -27,7 +27,7 @@ from opinionlm.config.options import DataConfig
 from opinionlm.config.parser import parse_config
 from opinionlm.config.training_options import TrackingConfig
 from opinionlm.errors import UserError
-from opinionlm.experiments.grid import Cell, Table
+from opinionlm.experiments.grid import SCRIPTS, Cell, Table
 from opinionlm.runs.folder import require_same_evaluation
 from opinionlm.runs.lock import locked
 from opinionlm.utils.files import write_text
@@ -242,10 +242,10 @@ class Children:
 
     Args:
         progress: told when runs begin and end.
-        grid_lock: file descriptor of the grid's lock, which the processes hold too.
+        grid_lock: file descriptors of the grid's lock, which the processes hold too.
     """
 
-    def __init__(self, progress: Progress, grid_lock: int) -> None:
+    def __init__(self, progress: Progress, grid_lock: Sequence[int]) -> None:
         self.progress, self.grid_lock = progress, grid_lock
         self.lock = threading.Lock()
         self.processes: set[subprocess.Popen[bytes]] = set()
@@ -256,15 +256,13 @@ class Children:
         run.log_file.parent.mkdir(parents=True, exist_ok=True)
         content = yaml.safe_dump(run.options() | ({"overwrite": True} if force else {}), sort_keys=False)
         write_text(run.config_file, f"# python {run.cell.script} --config {run.config_file}\n{content}")
-        command = [sys.executable, "-m", "opinionlm", run.cell.script.removesuffix(".py")]
+        command = [sys.executable, "-m", "opinionlm", SCRIPTS[run.cell.script]]
         command += ["--config", str(run.config_file.resolve())]
         self.progress.started(run.folder.name, run.log_file)
         started = time.monotonic()
         own = dict(environment) | ({"WANDB_MODE": "offline"} if run.offline else {})
         with open(run.log_file, "wb") as log:
-            process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, env=own, pass_fds=[self.grid_lock]
-            )
+            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=own, pass_fds=self.grid_lock)
             with self.lock:
                 self.processes.add(process)
             code = process.wait()
@@ -300,9 +298,10 @@ def check_options(runs: Sequence[Run], source: Path) -> dict[str, Config]:
         # Seeds of a cell have the same options.
         for run in {run.cell.name: run for run in runs}.values():
             file.write_text(yaml.safe_dump(run.options()), encoding="utf-8")
-            script = run.cell.script.removesuffix(".py")
             try:
-                configs[run.cell.name] = parse_config(["--config", str(file)], description="", script=script)
+                configs[run.cell.name] = parse_config(
+                    ["--config", str(file)], description="", script=SCRIPTS[run.cell.script]
+                )
             except UserError as error:
                 reason = re.sub(rf"{re.escape(str(file))}(:\d+)?: ", "", str(error))
                 raise UserError(f"{source}: cell {run.cell.name!r}: {reason}") from None

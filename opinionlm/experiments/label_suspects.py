@@ -94,8 +94,8 @@ def held_out_probabilities(
     whole = TfidfClassifier(False, likelihood, GRID).fit((texts, labels), validation, classes)
     fold_of, probabilities = fold_numbers(labels, FOLDS, SEED), np.empty((len(labels), classes))
     for fold in tqdm(range(FOLDS), desc="Folds", disable=None, leave=False):
-        inside, outside = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
-        if not len(outside):
+        inside, outside = np.flatnonzero(fold_of != fold).tolist(), np.flatnonzero(fold_of == fold).tolist()
+        if not outside:
             continue
         model = TfidfClassifier(False, likelihood, (whole.regression.c,))
         model.fit(([texts[row] for row in inside], labels[inside]), validation, classes)

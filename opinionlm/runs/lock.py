@@ -135,7 +135,7 @@ def folders_of(config: Config) -> list[Path]:
 
 
 @contextmanager
-def locked(folder: Path, wait: bool = False, inherited: bool = False) -> Iterator[int | None]:
+def locked(folder: Path, wait: bool = False, inherited: bool = False) -> Iterator[tuple[int, ...]]:
     """Hold the lock of a folder.
 
     Args:
@@ -144,7 +144,7 @@ def locked(folder: Path, wait: bool = False, inherited: bool = False) -> Iterato
         inherited: whether child processes are to hold the lock too, for as long as they live.
 
     Yields:
-        With ``inherited``, the file descriptor to pass to them.
+        File descriptors to pass to them: one with ``inherited``, else none.
 
     Raises:
         Held: another process holds it.
@@ -158,7 +158,7 @@ def locked(folder: Path, wait: bool = False, inherited: bool = False) -> Iterato
     except OSError as error:
         raise UserError(f"output_dir: cannot write {folder}: {error.strerror}") from error
     try:
-        yield descriptor
+        yield () if descriptor is None else (descriptor,)
     finally:
         with suppress(OSError):
             if read_holder(path) == mine:

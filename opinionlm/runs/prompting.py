@@ -33,6 +33,7 @@ from opinionlm.evaluation.entailment import entailment_id, entailment_scores
 from opinionlm.evaluation.metrics import all_scores
 from opinionlm.evaluation.predictions import Predictions
 from opinionlm.evaluation.prompt_calibration import CONTENT_FREE_TEXTS, calibrated
+from opinionlm.evaluation.written_predictions import FreeAnswers, WrittenLabels
 from opinionlm.models.backbones import read_model_config
 from opinionlm.models.generative import generative_class, load_generative
 from opinionlm.models.precision import torch_dtype
@@ -284,12 +285,15 @@ def write_prompts(task: GenerationTask, texts: Dataset) -> list[tuple[list[int],
 
 def scores_of(task: GenerationTask | SequenceTask, texts: Dataset, predictions: Predictions) -> dict[str, Any]:
     """Scores of one split as plain floats, and intervals as ``[low, high]``."""
-    if isinstance(predictions, SplitPredictions):
-        likelihoods = np.log(np.maximum(predictions.probabilities, np.finfo(float).tiny))
-        classes = np.ones(len(predictions.labels))
-        scores: dict[str, Any] = all_scores(predictions.gold, likelihoods, task.taxonomy, classes)
-    else:
-        scores = task.text_scores(texts, predictions.answers)
+    scores: dict[str, Any]
+    match predictions:
+        case SplitPredictions():
+            likelihoods = np.log(np.maximum(predictions.probabilities, np.finfo(float).tiny))
+            scores = all_scores(predictions.gold, likelihoods, task.taxonomy, np.ones(len(predictions.labels)))
+        case WrittenLabels() | FreeAnswers() if isinstance(task, GenerationTask):
+            scores = task.text_scores(texts, predictions.answers)
+        case _:
+            raise TypeError(f"{type(task).__name__} gave {type(predictions).__name__}")
     return scores | predictions.intervals()
 
 

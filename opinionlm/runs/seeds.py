@@ -13,7 +13,7 @@ import numpy as np
 from opinionlm.config.config import Config
 from opinionlm.utils.files import write_json
 
-SHOWN = ("entity_f1", "entity_precision", "entity_recall", "macro_f1", "accuracy")
+SHOWN: tuple[str, ...] = ("entity_f1", "entity_precision", "entity_recall", "macro_f1", "accuracy")
 SHOWN += ("level1_macro_f1", "level2_macro_f1", "level3_macro_f1", "hierarchical_f1", "ece")
 SHOWN += ("pearson", "spearman", "mse", "mae")
 

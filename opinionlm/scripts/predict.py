@@ -79,7 +79,7 @@ def predict(arguments: argparse.Namespace) -> None:
         input=arguments.input,
         output=arguments.output,
         format=arguments.format,
-        text_column=form.text,
+        text_column=form.text or "text",
         pair_column=form.pair,
         id_column=form.id,
         platform_column=arguments.platform_column if arguments.platform else form.platform,
