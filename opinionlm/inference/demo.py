@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import importlib.util
+import json
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 SHOWN_ROWS = 50
 STANDARD = "-"
 FILE_TYPES = [".csv", ".tsv", ".jsonl", ".txt", ".gz"]
-NEIGHBOURS = ["post", "similarity", "label", "training post"]
+# Columns of the nearest training posts, and how wide they are.
+NEIGHBOURS = {"post": "8%", "similarity": "14%", "label": "18%", "training post": "60%"}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -184,8 +186,12 @@ class Answers:
         return self._shown(header, rows), str(output), summary.describe(STANDARD)
 
     def _shown(self, header: list[str], rows: list[list[str]]) -> list[list[str]]:
-        shown = [header.index(name) for name in self.columns]
-        return [[row[column] for column in shown] for row in rows[:SHOWN_ROWS]]
+        """The first rows as the page shows them; a set of labels as words."""
+        shown = [(name, header.index(name)) for name in self.columns]
+        return [
+            [", ".join(json.loads(row[at])) if name == "label_set" and row[at] else row[at] for name, at in shown]
+            for row in rows[:SHOWN_ROWS]
+        ]
 
     def _output(self) -> Path:
         """A file of its own for every answer, named as people will find it among what they have fetched."""
@@ -219,6 +225,8 @@ def page(answers: Answers, title: str) -> Blocks:
     theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
     # One model answers one question at a time; the others wait in line.
     turn: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model"}
+    others = len(answers.columns) - 1
+    widths = ["30%", *[f"{70 / others:.0f}%"] * others]
     with gradio.Blocks(title=title, analytics_enabled=False) as blocks:
         gradio.Markdown(f"# {title}\n{about(answers)}")
         platform = gradio.Dropdown(
@@ -228,16 +236,21 @@ def page(answers: Answers, title: str) -> Blocks:
             what = "Pairs, one a line, a tab between the two texts" if pairs else "Posts, one a line"
             written = gradio.Textbox(label=what, lines=5, max_lines=20)
             ask = gradio.Button("Label", variant="primary")
-            table = gradio.Dataframe(headers=answers.columns, label="Answers", wrap=True)
+            table = gradio.Dataframe(headers=answers.columns, label="Answers", wrap=True, column_widths=widths)
             file = gradio.File(label="All columns, as CSV")
             nearest = gradio.Dataframe(
-                headers=NEIGHBOURS, label="Nearest training posts", wrap=True, visible=answers.training is not None
+                headers=list(NEIGHBOURS),
+                column_widths=list(NEIGHBOURS.values()),
+                label="Nearest training posts",
+                wrap=True,
+                visible=answers.training is not None,
             )
             ask.click(spoken(answers.posts), [written, platform], [table, file, nearest], api_name=False, **turn)
         with gradio.Tab("File"):
             dropped = gradio.File(label="CSV, TSV, JSONL or text", file_types=FILE_TYPES)
             said = gradio.Markdown()
-            rows = gradio.Dataframe(headers=answers.columns, label=f"The first {SHOWN_ROWS} answers", wrap=True)
+            first = f"The first {SHOWN_ROWS} answers"
+            rows = gradio.Dataframe(headers=answers.columns, label=first, wrap=True, column_widths=widths)
             labels = gradio.File(label="All rows and columns, as CSV")
             dropped.upload(spoken(answers.file), [dropped, platform], [rows, labels, said], api_name=False, **turn)
         gradio.api(spoken(answers.predict), api_name="predict", **turn)
