@@ -35,9 +35,9 @@ VERSIONS: dict[str, tuple[str, ...]] = {"baseline": (), "ours": ("--dtype", "fas
 WARM_UP = 3
 SIZES = {
     # Enough steps for a median; evaluation is not what is looked at.
-    "steps": ("--max_train_samples", "160", "--max_eval_samples", "8", "--max_steps", "40"),
+    "steps": ("--max_train_samples", "64", "--max_eval_samples", "8", "--max_steps", "16"),
     # Few posts, since a baseline that emulates bfloat16 takes a second for ten tokens.
-    "whole": ("--max_train_samples", "32", "--max_eval_samples", "8", "--num_train_epochs", "1"),
+    "whole": ("--max_train_samples", "12", "--max_eval_samples", "4", "--num_train_epochs", "1"),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,26 @@ def manifest_of(path: Path) -> dict[str, Any]:
             f"{path}: not a prepared data set ({MANIFEST} is missing or damaged); make one with preprocess.py"
         )
     return manifest
+
+
+def find_prepared(fingerprint: str, config: Mapping[str, Any], known: Mapping[str, Path]) -> Path | None:
+    """The prepared folder of the data that a run was trained on, or None where it is no longer there.
+
+    Args:
+        fingerprint: of the run's data, as ``environment.json`` has it.
+        config: the run's options; ``dataset`` may be the folder, ``prepared_dir`` may hold it.
+        known: further folders by fingerprint.
+    """
+    candidates = [known[fingerprint]] if fingerprint in known else []
+    candidates.append(Path(str(config.get("dataset", ""))))
+    kept_in = Path(str(config.get("prepared_dir", "")))
+    if fingerprint and kept_in.is_dir():
+        candidates += sorted(kept_in.glob(f"*-{fingerprint[:12]}"))
+    for folder in candidates:
+        manifest = read_manifest(folder)
+        if manifest is not None and manifest["fingerprint"] == fingerprint:
+            return folder
+    return None
 
 
 def load_prepared(path: str | Path) -> PreparedDataset:

@@ -95,6 +95,12 @@ class Predictor:
             UserError: one string instead of a list, as many pairs or platforms as there are no texts, or some where
                 the model reads none, or none where it reads them.
         """
+        return [None if cells is None else self.prediction(cells) for cells in self.cells(texts, pairs, platforms)]
+
+    def cells(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, platforms: Sequence[str] | None = None
+    ) -> list[list[str] | None]:
+        """`predict`, each answer as the cells of a table whose columns are ``labeller.columns``."""
         if isinstance(texts, str):
             raise UserError("texts: one string was given; give a list of texts, [text]")
         reads = self.labeller.reads
@@ -117,7 +123,7 @@ class Predictor:
             record = Record(line=row + 1, number=row + 1, fields=fields, raw=text)
             items.append(item_of(record, self.labeller, "", pairs is not None, steps))
         answers = iter(self.labeller.answers([item for item in items if item is not None]))
-        return [None if item is None else self.prediction(next(answers)) for item in items]
+        return [None if item is None else next(answers) for item in items]
 
     def prediction(self, cells: Sequence[str]) -> Prediction:
         """The cells of an answer as values."""

@@ -10,6 +10,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from opinionlm.config.options import ModelConfig
 from opinionlm.data.encoding.special_tokens import read_as_text
 from opinionlm.errors import UserError
+from opinionlm.utils.memory import return_freed_memory
 from opinionlm.utils.shipped import find_model
 
 
@@ -42,6 +43,7 @@ def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase:
     tokenizer.truncation_side = "right"
     separate_pairs(tokenizer)
     read_as_text(tokenizer)
+    return_freed_memory()
     return tokenizer
 
 

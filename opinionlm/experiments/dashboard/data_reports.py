@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from opinionlm.data.preparation.ledger import EXPLANATIONS
-from opinionlm.data.prepared import read_manifest
+from opinionlm.data.prepared import find_prepared, read_manifest
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,9 @@ def find_report(fingerprint: str, config: dict[str, Any], known: dict[str, Path]
         config: the run's options; ``dataset`` may be the prepared folder, ``prepared_dir`` may hold it.
         known: prepared folders that were found among the runs, by fingerprint.
     """
-    if not fingerprint:
-        return None
-    candidates = [known[fingerprint]] if fingerprint in known else []
-    candidates.append(Path(str(config.get("dataset", ""))))
-    kept_in = Path(str(config.get("prepared_dir", "")))
-    if kept_in.is_dir():
-        candidates += sorted(kept_in.glob(f"*-{fingerprint[:12]}"))
-    for folder in candidates:
-        manifest = read_manifest(folder)
-        if manifest is not None and manifest["fingerprint"] == fingerprint:
-            return read_report(folder, manifest)
-    return None
+    folder = find_prepared(fingerprint, config, known)
+    manifest = None if folder is None else read_manifest(folder)
+    return None if folder is None or manifest is None else read_report(folder, manifest)
 
 
 def read_report(folder: Path, manifest: dict[str, Any]) -> DataReport:

@@ -1,0 +1,284 @@
+"""A page to try a saved model: paste posts or drop a file, look at the answers, take them along.
+
+    opinionlm demo outputs/<run>
+    opinionlm demo outputs/<run> --label_sets 0.9 --port 8000
+
+The page is served on this machine alone unless --host says otherwise. Programs ask the same server; the page's footer
+shows how. It needs gradio: pip install -r requirements-demo.txt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib.util
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import wraps
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from opinionlm.errors import UserError, run_script
+from opinionlm.utils.command_line import Parser, whole_number
+from opinionlm.utils.files import write_csv
+from opinionlm.utils.loading import libraries_loading
+
+if TYPE_CHECKING:
+    from gradio import Blocks
+
+    from opinionlm.inference.neighbours import TrainingTexts
+    from opinionlm.inference.predictions import Predictor
+
+# Rows that the page shows of a file; the file to take along holds them all.
+SHOWN_ROWS = 50
+STANDARD = "-"
+FILE_TYPES = [".csv", ".tsv", ".jsonl", ".txt", ".gz"]
+# Columns of the nearest training posts, and how wide they are.
+NEIGHBOURS = {"post": "8%", "similarity": "14%", "label": "18%", "training post": "60%"}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Load a model and serve the page until it is stopped.
+
+    Args:
+        argv: the command line, by default that of the process.
+    """
+    options = parse(argv)
+    if importlib.util.find_spec("gradio") is None:
+        raise UserError("demo: gradio is not installed; run pip install -r requirements-demo.txt")
+    with libraries_loading():
+        from opinionlm.inference.ensemble import load_models
+        from opinionlm.inference.loading import TrustOptions
+        from opinionlm.inference.neighbours import training_texts
+        from opinionlm.inference.predictions import Predictor
+    best = options.run / "best"
+    folder = best if best.is_dir() else options.run
+    trust = TrustOptions(options.label_sets, options.abstain_below)
+    labeller = load_models([folder], options.device, False, 64, 4096, trust)
+    with tempfile.TemporaryDirectory(prefix="opinionlm-demo-") as scratch:
+        answers = Answers(Predictor(labeller), folder, Path(scratch), training_texts(folder.parent))
+        serve(page(answers, title=options.run.name), options)
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Options of the command line."""
+    parser = Parser(__doc__)
+    parser.add_argument("run", type=Path, metavar="RUN", help="a finished run, or its best/")
+    parser.add_argument("--label_sets", type=float, metavar="0.9", help="also sets that hold the right label so often")
+    parser.add_argument("--abstain_below", type=float, metavar="0.6", help="no label where it is less probable")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="[auto]")
+    parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0: for other machines too")
+    parser.add_argument("--port", type=whole_number, default=7860, help="[7860]")
+    parser.add_argument("--max_file_mb", type=whole_number, default=100, help="of a dropped file [100]")
+    return parser.parse(argv)
+
+
+def serve(blocks: Blocks, options: argparse.Namespace) -> None:
+    """Serve a page until the process is stopped.
+
+    Raises:
+        UserError: the port is taken.
+    """
+    try:
+        blocks.launch(
+            server_name=options.host,
+            server_port=options.port,
+            max_file_size=f"{options.max_file_mb}mb",
+            show_error=True,
+            ssr_mode=False,
+            quiet=True,
+            prevent_thread_lock=True,
+        )
+    except OSError as error:
+        raise UserError(f"--port: {options.port} cannot be used on {options.host}; give another one") from error
+    print(f"The page is at {blocks.local_url} until Ctrl-C", flush=True)
+    blocks.block_thread()
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the page and its API call.
+
+    Attributes:
+        predictor: the loaded model.
+        folder: of the model; files are read as those that it was trained on.
+        scratch: where files to take along are written.
+        training: the training posts, to show the nearest; None without.
+    """
+
+    predictor: Predictor
+    folder: Path
+    scratch: Path
+    training: TrainingTexts | None
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of the table of answers: probabilities of all labels are in the file alone."""
+        return ["text", *(name for name in self.predictor.labeller.columns if not name.startswith("probability_"))]
+
+    def predict(self, texts: list[str], pairs: list[str] | None, platforms: list[str] | None) -> list[dict | None]:
+        """Answers as values, one per text; None for a text that is empty."""
+        found = self.predictor.predict(texts, pairs, platforms)
+        return [None if answer is None else asdict(answer) for answer in found]
+
+    def posts(self, written: str, platform: str) -> tuple[list[list[str]], str, list[list[str]]]:
+        """Label posts that were pasted, one a line; the texts of a pair have a tab between them.
+
+        Args:
+            written: the posts.
+            platform: that all of them are from; blank for a model that reads none.
+
+        Returns:
+            Rows of the table of answers, the file to take along, and rows of the nearest training posts.
+
+        Raises:
+            UserError: no post, or the model cannot read them.
+        """
+        lines = [line for line in written.splitlines() if line.strip()]
+        if not lines:
+            raise UserError("there is no post; paste some, one a line")
+        texts, pairs = lines, None
+        if self.predictor.labeller.reads in ("pair", "context"):
+            if single := [line for line in lines if "\t" not in line]:
+                raise UserError(f"the model reads pairs; put a tab between the texts of {single[0][:40]!r}")
+            texts, pairs = [list(column) for column in zip(*(line.split("\t", 1) for line in lines), strict=True)]
+        columns = self.predictor.labeller.columns
+        cells = self.predictor.cells(texts, pairs, [platform] * len(texts) if platform else None)
+        rows = [[text, *(found or [""] * len(columns))] for text, found in zip(texts, cells, strict=True)]
+        file = self._output()
+        write_csv(file, ["text", *columns], rows)
+        return self._shown(["text", *columns], rows), str(file), self.neighbours(texts)
+
+    def file(self, path: str, platform: str) -> tuple[list[list[str]], str, str]:
+        """Label a file as `predict.py` does.
+
+        Args:
+            path: of the file.
+            platform: that all its posts are from; blank where a column says so, or the model reads none.
+
+        Returns:
+            The first rows of the table of answers, the file to take along, and what became of the rows.
+
+        Raises:
+            UserError: the file is none of posts, or lacks a column.
+        """
+        from opinionlm.inference.files import Request, predict_file
+        from opinionlm.inference.input_files import input_form
+
+        form, output = input_form([self.folder], path, None, {}), self._output()
+        request = Request(
+            input=path,
+            output=str(output),
+            text_column=form.text,
+            pair_column=form.pair,
+            id_column=form.id,
+            platform_column=None if platform else form.platform,
+            platform=platform,
+            form=form,
+        )
+        summary = predict_file(request, lambda: self.predictor.labeller)
+        with open(output, encoding="utf-8", newline="") as stream:
+            header, *rows = islice(csv.reader(stream), SHOWN_ROWS + 1)
+        return self._shown(header, rows), str(output), summary.describe(STANDARD)
+
+    def _shown(self, header: list[str], rows: list[list[str]]) -> list[list[str]]:
+        """The first rows as the page shows them; a set of labels as words."""
+        shown = [(name, header.index(name)) for name in self.columns]
+        return [
+            [", ".join(json.loads(row[at])) if name == "label_set" and row[at] else row[at] for name, at in shown]
+            for row in rows[:SHOWN_ROWS]
+        ]
+
+    def _output(self) -> Path:
+        """A file of its own for every answer, named as people will find it among what they have fetched."""
+        return Path(tempfile.mkdtemp(dir=self.scratch)) / "labels.csv"
+
+    def neighbours(self, texts: Sequence[str]) -> list[list[str]]:
+        """Rows of the nearest training posts of texts."""
+        if self.training is None:
+            return []
+        found = self.training.nearest(texts)
+        return [
+            [str(post + 1), f"{near.similarity:.2f}", near.label, near.text]
+            for post, nearest in enumerate(found)
+            for near in nearest
+        ]
+
+
+def page(answers: Answers, title: str) -> Blocks:
+    """The page: pasted posts, a dropped file, and what programs call.
+
+    Args:
+        answers: what it asks.
+        title: name of the run.
+    """
+    # It would ask its makers' server for news, and their fonts.
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    import gradio
+
+    platforms = answers.predictor.labeller.platforms
+    pairs = answers.predictor.labeller.reads in ("pair", "context")
+    theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
+    # One model answers one question at a time; the others wait in line.
+    turn: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model"}
+    others = len(answers.columns) - 1
+    widths = ["30%", *[f"{70 / others:.0f}%"] * others]
+    with gradio.Blocks(title=title, analytics_enabled=False) as blocks:
+        gradio.Markdown(f"# {title}\n{about(answers)}")
+        platform = gradio.Dropdown(
+            ["", *(platforms or [])], value=(platforms or [""])[0], label="Platform", visible=platforms is not None
+        )
+        with gradio.Tab("Posts"):
+            what = "Pairs, one a line, a tab between the two texts" if pairs else "Posts, one a line"
+            written = gradio.Textbox(label=what, lines=5, max_lines=20)
+            ask = gradio.Button("Label", variant="primary")
+            table = gradio.Dataframe(headers=answers.columns, label="Answers", wrap=True, column_widths=widths)
+            file = gradio.File(label="All columns, as CSV")
+            nearest = gradio.Dataframe(
+                headers=list(NEIGHBOURS),
+                column_widths=list(NEIGHBOURS.values()),
+                label="Nearest training posts",
+                wrap=True,
+                visible=answers.training is not None,
+            )
+            ask.click(spoken(answers.posts), [written, platform], [table, file, nearest], api_name=False, **turn)
+        with gradio.Tab("File"):
+            dropped = gradio.File(label="CSV, TSV, JSONL or text", file_types=FILE_TYPES)
+            said = gradio.Markdown()
+            first = f"The first {SHOWN_ROWS} answers"
+            rows = gradio.Dataframe(headers=answers.columns, label=first, wrap=True, column_widths=widths)
+            labels = gradio.File(label="All rows and columns, as CSV")
+            dropped.upload(spoken(answers.file), [dropped, platform], [rows, labels, said], api_name=False, **turn)
+        gradio.api(spoken(answers.predict), api_name="predict", **turn)
+    blocks.theme = theme
+    return blocks
+
+
+def about(answers: Answers) -> str:
+    """What the model answers, in a line."""
+    labeller = answers.predictor.labeller
+    sets = " With sets that hold the right label as often as asked for." if "label_set" in labeller.columns else ""
+    what = {"text": "a text", "pair": "a pair of texts", "context": "a question and its context", "words": "words"}
+    return f"The model reads {what[labeller.reads]} of at most {labeller.max_length:,} tokens.{sets}"
+
+
+def spoken(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function; what it refuses is said on the page instead of written to the server's log."""
+    import gradio
+
+    @wraps(function)
+    def speak(*arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except UserError as error:
+            raise gradio.Error(str(error), print_exception=False) from None
+
+    return speak
+
+
+if __name__ == "__main__":
+    run_script(main)
