@@ -303,11 +303,12 @@ class GenerationTask(Task[Predictions]):
         """
         if self.prepared.taxonomy is None:
             return FreeAnswers(answers)
-        gold, leaves = np.asarray(texts["label"]), self.taxonomy.leaves
+        gold, leaves, parents = np.asarray(texts["label"]), self.taxonomy.leaves, self.taxonomy.parents
         if self.scores_labels:
             pairs = texts["text_pair"] if "text_pair" in texts.column_names else None
-            return SplitPredictions(leaves, texts["text"], gold, self.probabilities(answers), pairs)
-        return WrittenLabels(leaves, gold, self.labels(answers), answers)
+            found = self.probabilities(answers)
+            return SplitPredictions(leaves, texts["text"], gold, found, pairs, parents=parents)
+        return WrittenLabels(leaves, gold, self.labels(answers), answers, parents)
 
     def fit_decision(self, splits: dict[str, AnswerSplit], outcome: Outcome) -> Decision:
         """Fit on validation how labels follow from their scores; written answers need nothing of the kind.

@@ -271,7 +271,8 @@ class SequenceTask(ClassTask[SplitPredictions]):
         taxonomy, gold, probabilities = self.taxonomy, np.asarray(texts["label"]), rule.probabilities(logits)
         pairs = texts["text_pair"] if "text_pair" in texts.column_names else None
         decided = rule.decide(probabilities, taxonomy)
-        predictions = SplitPredictions(taxonomy.leaves, texts["text"], gold, probabilities, pairs, decided)
+        leaves, parents = taxonomy.leaves, taxonomy.parents
+        predictions = SplitPredictions(leaves, texts["text"], gold, probabilities, pairs, decided, parents)
         scores = classification_scores(gold, decided, taxonomy) | calibration_scores(gold, probabilities)
         return SplitResult(predictions, {"loss": loss} | scores)
 
