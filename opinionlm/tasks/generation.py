@@ -181,7 +181,8 @@ class GenerationTask(Task[Predictions]):
         """See `Task.shown_metrics`."""
         match self.prepared.task:
             case "sequence":
-                levels = [f"level{level}_macro_f1" for level in range(1, self.taxonomy.depth + 1)]
+                depth = self.taxonomy.depth
+                levels = [f"level{level}_macro_f1" for level in range(1, depth + 1)] if depth > 1 else []
                 return ("macro_f1", "accuracy", *levels, "loss")
             case "question_answering":
                 return ("f1", "exact_match", "perplexity", "loss")
