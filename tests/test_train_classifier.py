@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from sklearn.metrics import f1_score
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -40,14 +41,19 @@ def test_run_folder(setting, tmp_path, capsys) -> None:
     assert len(stored["test"]["macro_f1_ci95"]) == 2
     assert stored["train"]["steps"] == 12 and stored["train"]["epochs"] == 2
 
-    config = yaml.safe_load((folder / "config.yaml").read_text())
+    text = (folder / "config.yaml").read_text()
+    config, (chosen, others) = yaml.safe_load(text), text.split("# As by default:")
     assert config["learning_rate"] == 1e-3 and config["adaptation"] == "top_blocks"
+    assert "learning_rate: " in chosen and "run_name: " in chosen and "weight_decay: " in others
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["packages"]["torch"] == torch.__version__.split("+")[0] or environment["packages"]["torch"]
     assert environment["seed"] == 42 and len(environment["data_fingerprint"]) == 64
     for name in ("confusion_test", "per_class_test", "reliability_test", "learning_curves"):
         assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert "macro_f1" in (folder / "best" / "README.md").read_text()
+    card = ModelCard.load(folder / "best" / "README.md")
+    results = {result.metric_name: result.metric_value for result in card.data.eval_results}
+    assert results["macro-F1"] == pytest.approx(stored["test"]["macro_f1"], abs=1e-6)
+    assert "Of 100 texts" in card.text
     assert list(folder.glob("wandb/*/run-*.wandb"))
     assert not list((folder / "best").glob("*.bin")) and not list((folder / "best").glob("*.pt"))
 

@@ -154,6 +154,7 @@ class DatasetSpec:
         balance: keep only so many rows, equally many of every label; only of task sequence.
         labels_may_be_absent: labels or codes that the files need not hold although they hold values that are not
             declared; without it that is taken for a misspelling. Only of task sequence.
+        language: ISO 639 code of the texts, for model cards.
         origin: where the files are to be had, for the message that they are missing.
         published: what its publisher says of it.
     """
@@ -173,6 +174,7 @@ class DatasetSpec:
     empty_values: tuple[str, ...] = _later(())
     balance: BalanceSpec | None = _later(None)
     labels_may_be_absent: tuple[str, ...] = _later(())
+    language: str = _later("")
     origin: str = ""
     published: PublishedFacts | None = None
     source: str = "dataset YAML"

@@ -106,6 +106,7 @@ def spec_from_dict(
         "description",
         "origin",
         "licence",
+        "language",
         "tokenizer_name_or_path",
         "score_range",
         "empty_values",

@@ -93,6 +93,11 @@ class Taxonomy:
         """Number of levels: the length of the longest path."""
         return max(len(path) for path in self.paths)
 
+    @property
+    def parents(self) -> tuple[tuple[str, ...], ...]:
+        """Names above each leaf, from the top; empty for a flat label set."""
+        return tuple(path[:-1] for path in self.paths) if self.depth > 1 else ()
+
     @cached_property
     def _ids(self) -> dict[str, int]:
         """Every spelling of a leaf: its name, and in a tree where leaves share names also the path of any leaf."""

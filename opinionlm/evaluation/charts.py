@@ -16,11 +16,13 @@ class ConfusionChart:
         counts: ``(gold, predicted)``; a column behind those of the labels holds answers that are no label.
         labels: names in the order of the ids.
         unit: what is counted.
+        parents: names above each label in its tree, from the top; empty for a flat label set.
     """
 
     counts: np.ndarray
     labels: Sequence[str]
     unit: str = "texts"
+    parents: Sequence[Sequence[str]] = ()
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class F1Chart:
 
     Attributes:
         f1: ``(labels,)``.
+        bounds: 95 % intervals ``(labels, 2)``.
         support: gold items per label ``(labels,)``.
         labels: names.
         overall: where the line stands.
@@ -50,6 +53,7 @@ class F1Chart:
     """
 
     f1: np.ndarray
+    bounds: np.ndarray
     support: np.ndarray
     labels: Sequence[str]
     overall: float

@@ -9,7 +9,7 @@ import numpy as np
 
 from opinionlm.evaluation.charts import Chart, ClassF1Chart, ConfusionChart, ReliabilityChart
 from opinionlm.evaluation.confusion import confusion_matrix
-from opinionlm.evaluation.metrics import bootstrap_intervals, f1_from_confusion
+from opinionlm.evaluation.metrics import bootstrap_intervals, class_f1_intervals, f1_from_confusion
 from opinionlm.evaluation.predictions import Predictions
 from opinionlm.utils.markdown import Table
 
@@ -28,6 +28,7 @@ class SplitPredictions(Predictions):
         probabilities: ``(rows, leaves)``.
         text_pairs: the second texts, where the task is about pairs.
         decided: leaf ids ``(rows,)``, where something else than the likeliest leaf was decided for.
+        parents: names above each label in its tree, from the top; empty for a flat label set.
     """
 
     labels: Sequence[str]
@@ -36,6 +37,7 @@ class SplitPredictions(Predictions):
     probabilities: np.ndarray
     text_pairs: Sequence[str] | None = None
     decided: np.ndarray | None = None
+    parents: Sequence[Sequence[str]] = ()
 
     @property
     def predicted(self) -> np.ndarray:
@@ -54,12 +56,13 @@ class SplitPredictions(Predictions):
 
     def intervals(self) -> dict[str, list[float]]:
         """See `Predictions.intervals`."""
-        return bootstrap_intervals(self.gold, self.predicted, len(self.labels))
+        overall = bootstrap_intervals(self.gold, self.predicted, len(self.labels))
+        return overall | f1_intervals(self.confusion, self.labels)
 
     def charts(self) -> dict[str, Chart]:
         """See `Predictions.charts`."""
         return {
-            "confusion": ConfusionChart(self.confusion, self.labels),
+            "confusion": ConfusionChart(self.confusion, self.labels, parents=self.parents),
             "per_class": ClassF1Chart(self.confusion, self.labels),
             "reliability": ReliabilityChart(self.gold, self.probabilities),
         }
@@ -67,6 +70,14 @@ class SplitPredictions(Predictions):
     def tables(self) -> dict[str, Table]:
         """See `Predictions.tables`."""
         return {"per_class": per_class_table(self), "confident_mistakes": confident_mistakes(self)}
+
+
+def f1_intervals(confusion: np.ndarray, labels: Sequence[str]) -> dict[str, list[float]]:
+    """``f1_<label>_ci95`` of every label, from its confusion counts; see `class_f1_intervals`."""
+    return {
+        f"f1_{label}_ci95": [float(low), float(high)]
+        for label, (low, high) in zip(labels, class_f1_intervals(confusion), strict=True)
+    }
 
 
 def per_class_table(split: SplitPredictions) -> Table:

@@ -19,3 +19,10 @@ def confusion_matrix(gold: np.ndarray, predicted: np.ndarray, classes: int) -> n
     known = (gold >= 0) & (gold < classes) & (predicted >= 0) & (predicted < classes)
     cells = np.bincount(gold[known] * classes + predicted[known], minlength=classes * classes)
     return cells.reshape(classes, classes)
+
+
+def squared(confusion: np.ndarray) -> np.ndarray:
+    """Counts ``(gold, predicted)`` with an empty row for every column behind those of the gold labels."""
+    square = np.zeros((confusion.shape[1],) * 2, dtype=int)
+    square[: len(confusion)] = confusion
+    return square

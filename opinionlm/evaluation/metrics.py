@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from opinionlm.data.taxonomy import Taxonomy
-from opinionlm.evaluation.confusion import confusion_matrix
+from opinionlm.evaluation.confusion import confusion_matrix, squared
 from opinionlm.evaluation.hierarchical import hierarchical_scores, mistake_severity
 
 if TYPE_CHECKING:
@@ -214,13 +214,50 @@ def bootstrap_intervals(
     """
     # The last row is empty, the last column holds what is no label.
     confusion = confusion_matrix(gold, np.where(predicted < 0, classes, predicted), classes + 1)
-    rows = int(confusion.sum())
-    draws = np.random.default_rng(seed).multinomial(rows, confusion.ravel() / rows, size=replicates)
-    draws = draws.reshape(replicates, classes + 1, classes + 1)
+    draws = _bootstrapped(confusion, replicates, seed)
     present = np.flatnonzero(present_classes(confusion)[:classes])
     macro = f1_from_confusion(draws)[:, present].mean(axis=1)
-    accuracy = np.trace(draws, axis1=1, axis2=2) / rows
+    accuracy = np.trace(draws, axis1=1, axis2=2) / confusion.sum()
     return {"accuracy_ci95": interval(accuracy), "macro_f1_ci95": interval(macro)}
+
+
+def class_f1_intervals(confusion: np.ndarray, replicates: int = 2000, seed: int = 0) -> np.ndarray:
+    """95 % percentile bootstrap intervals of the F1 of every class, drawn as those of `bootstrap_intervals`.
+
+    Args:
+        confusion: counts ``(classes, ...)``, gold by row; columns behind the classes hold answers that are none.
+        replicates: bootstrap samples.
+        seed: of the drawing.
+
+    Returns:
+        Low and high ends ``(classes, 2)``.
+    """
+    f1 = f1_from_confusion(_bootstrapped(squared(confusion), replicates, seed))
+    return np.percentile(f1, [2.5, 97.5], axis=0).T[: len(confusion)]
+
+
+def _bootstrapped(confusion: np.ndarray, replicates: int, seed: int) -> np.ndarray:
+    """Confusion counts ``(replicates, classes, classes)`` of rows drawn with replacement."""
+    rows = int(confusion.sum())
+    draws = np.random.default_rng(seed).multinomial(rows, confusion.ravel() / rows, size=replicates)
+    return draws.reshape(replicates, *confusion.shape)
+
+
+def wilson_interval(hits: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """95 % interval of a binomial share (Wilson 1927), which holds for few trials too.
+
+    Args:
+        hits: ``(...)``.
+        size: trials ``(...)``, at least one each.
+
+    Returns:
+        Low and high ends, each ``(...)``.
+    """
+    z = 1.959963984540054
+    share = hits / size
+    middle = share + z * z / (2 * size)
+    half = z * np.sqrt(share * (1 - share) / size + (z / (2 * size)) ** 2)
+    return (middle - half) / (1 + z * z / size), (middle + half) / (1 + z * z / size)
 
 
 def interval(draws: np.ndarray | Sequence[float]) -> list[float]:

@@ -117,9 +117,11 @@ class TagPredictions(Predictions):
         counts = self.counts.sum(axis=0)
         overall = float(precision_recall_f1(counts.sum(axis=1))[2])
         f1 = precision_recall_f1(counts.T)[2]
+        intervals = self.intervals()
+        bounds = np.array([intervals[f"f1_{name}_ci95"] for name in self.types]).reshape(-1, 2)
         return {
             "confusion": ConfusionChart(self.confusion, ["O", *self.types], unit="words"),
-            "per_type": F1Chart(f1, counts[2], self.types, overall, f"entity F1 {overall:.3f}", "entities"),
+            "per_type": F1Chart(f1, bounds, counts[2], self.types, overall, f"entity F1 {overall:.3f}", "entities"),
         }
 
     def tables(self) -> dict[str, Table]:
@@ -202,7 +204,7 @@ def tag_scores(predictions: TagPredictions) -> dict[str, float]:
 
 
 def tag_intervals(predictions: TagPredictions, replicates: int = 2000, seed: int = 0) -> dict[str, list[float]]:
-    """95 % percentile bootstrap intervals of the overall scores, drawing sentences with replacement.
+    """95 % percentile bootstrap intervals of the overall scores and of every type's F1, drawing sentences.
 
     Args:
         predictions: of one split.
@@ -217,7 +219,9 @@ def tag_intervals(predictions: TagPredictions, replicates: int = 2000, seed: int
     for start in range(0, replicates, CHUNK):
         times = generator.multinomial(size, np.full(size, 1 / size), size=min(CHUNK, replicates - start))
         summed = (times @ counts.reshape(size, -1)).reshape(len(times), *counts.shape[1:])
-        draws.append(overall_scores(summed, times @ words, present))
+        each = precision_recall_f1(np.moveaxis(summed, -2, -1))[2]
+        types = {f"f1_{name}": each[..., at] for at, name in enumerate(predictions.types)}
+        draws.append(overall_scores(summed, times @ words, present) | types)
     return {f"{name}_ci95": interval(np.concatenate([draw[name] for draw in draws])) for name in draws[0]}
 
 

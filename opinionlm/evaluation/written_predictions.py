@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from opinionlm.evaluation.charts import Chart, ClassF1Chart, ConfusionChart
+from opinionlm.evaluation.class_predictions import f1_intervals
 from opinionlm.evaluation.generation import answer_confusion
 from opinionlm.evaluation.metrics import bootstrap_intervals
 from opinionlm.evaluation.predictions import Predictions
@@ -23,23 +24,30 @@ class WrittenLabels(Predictions):
         gold: leaf ids ``(rows,)``.
         predicted: leaf ids ``(rows,)``; `opinionlm.evaluation.generation.INVALID` where an answer is no label.
         answers: as they were written.
+        parents: names above each label in its tree, from the top; empty for a flat label set.
     """
 
     labels: Sequence[str]
     gold: np.ndarray
     predicted: np.ndarray
     answers: Sequence[str]
+    parents: Sequence[Sequence[str]] = ()
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """Counts ``(classes, classes + 1)``, what is no label in the last column."""
+        return answer_confusion(self.gold, self.predicted, len(self.labels))
 
     def intervals(self) -> dict[str, list[float]]:
         """See `Predictions.intervals`."""
-        return bootstrap_intervals(self.gold, self.predicted, len(self.labels))
+        overall = bootstrap_intervals(self.gold, self.predicted, len(self.labels))
+        return overall | f1_intervals(self.confusion, self.labels)
 
     def charts(self) -> dict[str, Chart]:
         """See `Predictions.charts`."""
-        confusion = answer_confusion(self.gold, self.predicted, len(self.labels))
         return {
-            "confusion": ConfusionChart(confusion, self.labels),
-            "per_class": ClassF1Chart(confusion, self.labels),
+            "confusion": ConfusionChart(self.confusion, self.labels, parents=self.parents),
+            "per_class": ClassF1Chart(self.confusion, self.labels),
         }
 
     def tables(self) -> dict[str, Table]:

@@ -103,6 +103,15 @@ def bar_figure(table: Table, results: Sequence[Result], measures: Sequence[str])
                     any_interval = True
             if old is not None:
                 axes.plot(old, place + 0.18, "D", color=ORANGE, markersize=6, markeredgecolor="white")
+                axes.annotate(
+                    number(old),
+                    (limit, place - 0.17),
+                    textcoords="offset points",
+                    xytext=(4, 0),
+                    va="center",
+                    color=ORANGE,
+                    fontsize=8,
+                )
                 any_published = True
         axes.set_title(measure)
         axes.grid(axis="x")

@@ -61,9 +61,14 @@ def header(table: Table) -> list[str]:
     columns = [*table.axes, "seeds"]
     for measure in table.measures:
         columns.append(measure)
-        if any(measure in cell.published for cell in table.cells):
+        if has_published(table, measure):
             columns += [f"{measure}, published", "difference"]
     return columns
+
+
+def has_published(table: Table, measure: str) -> bool:
+    """Whether published values stand beside a measure: never in a smoke test, whose numbers mean nothing there."""
+    return table.comparable and any(measure in cell.published for cell in table.cells)
 
 
 def body(table: Table, results: Sequence[Result]) -> list[list[str]]:
@@ -73,7 +78,7 @@ def body(table: Table, results: Sequence[Result]) -> list[list[str]]:
         row = [*result.cell.labels.values(), f"{result.seeds}/{len(table.seeds)}"]
         for measure in table.measures:
             row.append(measured_text(result.measured.get(measure)))
-            if any(measure in cell.published for cell in table.cells):
+            if has_published(table, measure):
                 difference = result.difference(measure)
                 row += [number(result.cell.published.get(measure)), "" if difference is None else signed(difference)]
         rows.append(row)
@@ -113,10 +118,11 @@ def matrix(table: Table, results: Sequence[Result]) -> list[str]:
         for row in rows:
             found = [by_place[row, column] for column in across]
             texts = [measured_text(one.measured.get(measure)) for one in found]
-            published = [number(one.cell.published.get(measure)) for one in found]
-            shown = [f"{text} ({old})" if old else text for text, old in zip(texts, published, strict=True)]
-            cells.append([row, *shown])
-        title = f"{measure} (published)" if any(measure in cell.published for cell in table.cells) else measure
+            if has_published(table, measure):
+                published = [number(one.cell.published.get(measure)) for one in found]
+                texts = [f"{text} ({old})" if old else text for text, old in zip(texts, published, strict=True)]
+            cells.append([row, *texts])
+        title = f"{measure} (published)" if has_published(table, measure) else measure
         lines += [f"**{title}**", "", *pipe_table([table.axes[0], *[" / ".join(c) for c in across]], cells), ""]
     return lines
 
@@ -159,8 +165,9 @@ def write_table(folder: Path, table: Table, results: Sequence[Result]) -> list[P
         for measure in table.measures:
             entry = result.measured.get(measure) or {"mean": "", "std": "", "ci95": None}
             low, high = entry["ci95"] or ("", "")
-            published = result.cell.published.get(measure, "")
-            difference = result.difference(measure)
+            compared = has_published(table, measure)
+            published = result.cell.published.get(measure, "") if compared else ""
+            difference = result.difference(measure) if compared else None
             values = [entry["mean"], entry["std"], low, high, published, "" if difference is None else difference]
             rows.append([*result.cell.labels.values(), measure, result.seeds, *values])
     write_csv(paths[1], [*columns, "comparable"], [[*row, table.comparable] for row in rows])

@@ -25,6 +25,7 @@ class HubFacts:
         source: where this was found.
         confirmed: whether two public sources agree.
         chat: whether its tokenizer has a chat template.
+        licence: as the hub calls it; blank where it was not looked up.
         made_by: the command that makes the model, where it is one of our own.
     """
 
@@ -32,6 +33,7 @@ class HubFacts:
     source: str
     confirmed: bool
     chat: bool = False
+    licence: str = ""
     made_by: str = ""
 
 

@@ -7,11 +7,11 @@ from matplotlib.figure import Figure
 
 from opinionlm.evaluation.charts import Chart, ClassF1Chart, ConfusionChart, F1Chart, ReliabilityChart, ScoreChart
 from opinionlm.evaluation.similarity import similarity_scores
+from opinionlm.reporting.confusion_figure import confusion_figure
 from opinionlm.reporting.figures import (
     BLUE,
     GREY,
     ORANGE,
-    confusion_figure,
     f1_bars,
     per_class_figure,
     reliability_figure,
@@ -23,11 +23,12 @@ def draw(chart: Chart) -> Figure:
     """A chart as a figure."""
     match chart:
         case ConfusionChart():
-            return confusion_figure(chart.counts, chart.labels, chart.unit)
+            return confusion_figure(chart.counts, chart.labels, chart.unit, chart.parents)
         case ClassF1Chart():
             return per_class_figure(chart.counts, chart.labels)
         case F1Chart():
-            return f1_bars(chart.f1, chart.support, chart.labels, chart.overall, chart.title, chart.unit)
+            overall = (chart.overall, chart.title)
+            return f1_bars(chart.f1, chart.bounds, chart.support, chart.labels, overall, chart.unit)
         case ReliabilityChart():
             return reliability_figure(chart.gold, chart.probabilities)
         case ScoreChart():

@@ -17,12 +17,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from opinionlm.config.chosen_metric import score_title
+from opinionlm.evaluation.confusion import squared
 from opinionlm.evaluation.metrics import (
     CALIBRATION_BINS,
+    class_f1_intervals,
     confidence_bin,
     expected_calibration_error,
     f1_from_confusion,
     present_classes,
+    wilson_interval,
 )
 from opinionlm.utils.figure_text import make_readable
 
@@ -65,49 +68,15 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 @styled
-def confusion_figure(confusion: np.ndarray, labels: Sequence[str], unit: str = "texts") -> Figure:
-    """Confusion matrix: counts in the cells, colours by the share of the gold class.
-
-    Colours follow the rows' shares and not the counts, else a rare class would look right whatever happens to it.
+def headed(figure: Figure, run: str, details: str) -> Figure:
+    """Say above a figure what it belongs to, so that it can be read away from its folder.
 
     Args:
-        confusion: counts ``(gold, predicted)``; a column behind those of the labels holds answers that are no label.
-        labels: names in the order of the ids.
-        unit: what is counted.
+        figure: drawn.
+        run: its name, on a line of its own.
+        details: data, split and number of texts.
     """
-    classes, columns = len(labels), list(labels)
-    if confusion.shape[1] > classes:
-        invalid = bool(confusion[:, classes].any())
-        confusion, columns = confusion[:, : classes + invalid], columns + ["no valid label"] * invalid
-    support = confusion.sum(axis=1, keepdims=True)
-    shares = np.divide(confusion, support, out=np.zeros(confusion.shape), where=support > 0)
-    longest = max(len(label) for label in labels)
-    side = max(3.2, 0.58 * classes)
-    figure = Figure(figsize=(side + 1.6 + 0.075 * longest, side + 0.9 + 0.055 * longest), layout="constrained")
-    axes = figure.add_subplot()
-    image = axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
-    if classes <= 40:
-        for row, column in np.ndindex(confusion.shape):
-            if confusion[row, column]:
-                colour = "white" if shares[row, column] > 0.55 else "#222222"
-                axes.text(
-                    column, row, f"{confusion[row, column]:,}", ha="center", va="center", color=colour, fontsize=8.5
-                )
-    names = [f"{label} ({count:,})" for label, count in zip(labels, support[:, 0], strict=True)]
-    axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(classes), names)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel(f"gold ({unit})")
-    # White lines between the cells instead of a frame around them.
-    axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="white", linewidth=1.5)
-    axes.tick_params(which="both", length=0)
-    axes.spines[:].set_visible(False)
-    bar = figure.colorbar(image, ax=axes, shrink=0.7, pad=0.02, ticks=[0, 0.5, 1])
-    bar.ax.set_yticklabels(["0 %", "50 %", "100 %"])
-    bar.set_label("share of the gold class")
-    bar.outline.set_visible(False)
+    figure.suptitle(f"{run}\n{details}", x=0.01, ha="left", fontsize=9, color="#333333")
     return figure
 
 
@@ -115,7 +84,7 @@ def confusion_figure(confusion: np.ndarray, labels: Sequence[str], unit: str = "
 def learning_curves(
     history: Sequence[dict[str, Any]], score_name: str = "macro_f1", greater_is_better: bool = True
 ) -> Figure:
-    """Training loss, validation loss and the validation score that picks checkpoints over optimizer steps.
+    """Training loss, validation loss and the validation score that picks checkpoints over epochs.
 
     Args:
         history: ``trainer.state.log_history``: entries with ``step``, ``epoch`` and ``loss``, or ``eval_loss`` and
@@ -125,13 +94,12 @@ def learning_curves(
     """
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")
     loss_axes, score_axes = figure.subplots(1, 2, sharex=True)
-    train = _curve(history, "loss")
+    train, validation = _curve(history, "loss"), _curve(history, "eval_loss")
     if train[0]:
         # Single batches scatter widely: dots show them, the line their moving mean.
-        smooth = _moving_mean(train[1])
         loss_axes.plot(*train, ".", color=BLUE, alpha=0.3, markeredgewidth=0)
-        loss_axes.plot(train[0], smooth, color=BLUE, label="training")
-    validation = _curve(history, "eval_loss")
+        few = len(train[0]) < 4
+        loss_axes.plot(train[0], _moving_mean(train[1]), "o-" if few else "-", color=BLUE, label="training")
     if validation[0]:
         loss_axes.plot(*validation, "o-", color=ORANGE, label="validation")
     score = _curve(history, f"eval_{score_name}")
@@ -139,16 +107,19 @@ def learning_curves(
         score_axes.plot(*score, "o-", color=ORANGE)
         best = int(np.argmax(score[1]) if greater_is_better else np.argmin(score[1]))
         score_axes.plot(score[0][best], score[1][best], "o", color=GREEN, markersize=9)
+        # Above the point, and towards the middle of the panel.
+        late = best >= len(score[0]) / 2
         score_axes.annotate(
             f"best {score[1][best]:.3f}",
             (score[0][best], score[1][best]),
             textcoords="offset points",
-            xytext=(0, 9),
-            ha="center",
+            xytext=(4 if late else -4, 9),
+            ha="right" if late else "left",
             color=GREEN,
         )
+        loss_axes.axvline(score[0][best], color=GREEN, linewidth=1, linestyle=":", label="kept checkpoint")
     loss_axes.set_title("Loss")
-    loss_axes.set_ylim(bottom=0.0)
+    loss_axes.set_ylim(0.0, 1.08 * max([*train[1], *validation[1]], default=1.0) or 1.0)
     if train[0] or validation[0]:
         loss_axes.legend()
     score_axes.set_title(f"Validation {score_title(score_name)}")
@@ -156,16 +127,18 @@ def learning_curves(
     for axes in (loss_axes, score_axes):
         axes.grid(True)
         axes.margins(x=0.06)
-        axes.set_xlabel("optimizer steps")
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.set_xlabel("epoch")
+        whole = max([*train[0], *validation[0]], default=0.0) >= 2
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=whole))
     return figure
 
 
-def _curve(history: Sequence[dict[str, Any]], name: str) -> tuple[list[int], list[float]]:
-    """Steps and values of one logged quantity; a step that was logged twice after a resume counts once."""
-    values = {int(entry["step"]): float(entry[name]) for entry in history if name in entry and "step" in entry}
-    finite = {step: value for step, value in sorted(values.items()) if np.isfinite(value)}
-    return list(finite), list(finite.values())
+def _curve(history: Sequence[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:
+    """Epochs and values of one logged quantity; a step that was logged twice after a resume counts once."""
+    entries = [entry for entry in history if name in entry and "step" in entry and "epoch" in entry]
+    values = {int(entry["step"]): (float(entry["epoch"]), float(entry[name])) for entry in entries}
+    finite = [point for _, point in sorted(values.items()) if np.isfinite(point[1])]
+    return [epoch for epoch, _ in finite], [value for _, value in finite]
 
 
 def _moving_mean(values: Sequence[float]) -> np.ndarray:
@@ -182,42 +155,48 @@ def per_class_figure(confusion: np.ndarray, labels: Sequence[str]) -> Figure:
         confusion: counts ``(gold, predicted)``; a column behind those of the labels holds answers that are no label.
         labels: names in the order of the ids.
     """
-    classes = len(labels)
-    square = np.zeros((confusion.shape[1], confusion.shape[1]), dtype=int)
-    square[: len(confusion)] = confusion
-    f1, present, support = f1_from_confusion(square)[:classes], present_classes(square)[:classes], square.sum(axis=1)
-    support = support[:classes]
+    classes, square, support = len(labels), squared(confusion), confusion.sum(axis=1)
+    f1, present = f1_from_confusion(square)[:classes], present_classes(square)[:classes]
     macro = float(f1[present].mean()) if present.any() else 0.0
-    return f1_bars(f1, support, labels, macro, f"macro-F1 {macro:.3f}", "texts")
+    return f1_bars(f1, class_f1_intervals(confusion), support, labels, (macro, f"macro-F1 {macro:.3f}"), "texts")
 
 
 @styled
 def f1_bars(
-    f1: np.ndarray, support: np.ndarray, labels: Sequence[str], overall: float, title: str, unit: str
+    f1: np.ndarray,
+    bounds: np.ndarray,
+    support: np.ndarray,
+    labels: Sequence[str],
+    overall: tuple[float, str],
+    unit: str,
 ) -> Figure:
-    """One bar per label, and a line for the score of all of them.
+    """One bar per label, the best on top, with its 95 % interval, and a line for the score of all of them.
 
     Args:
         f1: ``(labels,)``.
+        bounds: of the intervals ``(labels, 2)``.
         support: gold texts (or whatever ``unit`` says) per label ``(labels,)``.
         labels: names.
-        overall: where the line stands.
-        title: names the line.
+        overall: where the line stands, and what it is called.
         unit: what ``support`` counts.
     """
-    figure = Figure(figsize=(7.0, 1.3 + 0.36 * len(labels)), layout="constrained")
+    figure = Figure(figsize=(7.0, 1.4 + 0.36 * len(labels)), layout="constrained")
     axes = figure.add_subplot()
-    places = np.arange(len(labels))
-    axes.barh(places, f1, height=0.66, color=BLUE)
-    for place, value in enumerate(f1):
+    order = np.argsort(-f1, kind="stable")
+    for place, index in enumerate(order):
+        low, high = bounds[index]
+        axes.barh(place, f1[index], height=0.66, color=BLUE)
+        axes.plot([low, high], [place, place], color="#222222", linewidth=1.3, marker="|", markersize=6)
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
-        axes.text(value + 0.012, place, f"{value:.2f}", va="center", fontsize=9, bbox=box, zorder=3)
-    axes.axvline(overall, color=ORANGE, linestyle="--", linewidth=1.4)
-    axes.set_title(title, color=ORANGE)
-    axes.set_yticks(places, [f"{label} ({count:,})" for label, count in zip(labels, support, strict=True)])
+        end = max(high, f1[index]) + 0.016
+        axes.text(end, place, f"{f1[index]:.2f}", va="center", fontsize=9, bbox=box, zorder=3)
+    axes.axvline(overall[0], color=ORANGE, linestyle="--", linewidth=1.4)
+    axes.set_title(overall[1], color=ORANGE)
+    axes.set_yticks(range(len(labels)), [f"{labels[index]} ({support[index]:,})" for index in order])
     axes.set_ylim(len(labels) - 0.4, -0.7)
-    axes.set_xlim(0.0, 1.0)
-    axes.set_xlabel(f"F1 (gold {unit} in brackets)")
+    axes.set_xlim(0.0, 1.08)
+    axes.set_xticks(np.linspace(0.0, 1.0, 6))
+    axes.set_xlabel(f"F1 with 95 % interval (gold {unit} in brackets)")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")
@@ -226,7 +205,10 @@ def f1_bars(
 
 @styled
 def reliability_figure(gold: np.ndarray, probabilities: np.ndarray, bins: int = CALIBRATION_BINS) -> Figure:
-    """Reliability diagram (Guo et al. 2017): accuracy against confidence, and how often each confidence occurs.
+    """Reliability diagram (Guo et al. 2017): accuracy against confidence, and how many texts stand behind each point.
+
+    A point's area grows with its number of texts, and its line is the 95 % interval of its accuracy (Wilson 1927): a
+    bin of one text says nothing.
 
     Args:
         gold: leaf ids ``(rows,)``.
@@ -238,26 +220,34 @@ def reliability_figure(gold: np.ndarray, probabilities: np.ndarray, bins: int = 
     size = np.bincount(index, minlength=bins)
     filled = size > 0
     mean_confidence = np.bincount(index, weights=confidence, minlength=bins)[filled] / size[filled]
-    accuracy = np.bincount(index, weights=correct, minlength=bins)[filled] / size[filled]
+    right = np.bincount(index, weights=correct, minlength=bins)[filled]
     error = expected_calibration_error(gold, probabilities, bins)
 
-    figure = Figure(figsize=(4.6, 5.2), layout="constrained")
+    figure = Figure(figsize=(4.8, 5.6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
     upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1.2, label="perfect calibration")
-    # Vertical lines are the gaps that the calibration error averages.
-    upper.vlines(mean_confidence, mean_confidence, accuracy, color=ORANGE, linewidth=1.4, alpha=0.7)
-    upper.plot(mean_confidence, accuracy, "o-", color=BLUE, label="this model")
-    upper.legend(loc="upper left")
-    upper.set_title(f"Calibration: error {error:.3f} over {bins} bins")
+    low, high = wilson_interval(right, size[filled])
+    upper.vlines(mean_confidence, low, high, color=BLUE, linewidth=1.2, alpha=0.7, label="95 % interval")
+    area = 8 + 110 * size[filled] / size.max()
+    upper.scatter(mean_confidence, right / size[filled], s=area, color=BLUE, zorder=3, label="this model")
+    upper.legend(loc="upper left", fontsize=9)
+    upper.set_title(f"Calibration: ECE {error:.3f} ({bins} bins)")
     upper.set_ylabel("accuracy")
-    upper.set_ylim(0.0, 1.02)
+    upper.set_ylim(-0.02, 1.02)
     upper.grid(True)
-    lower.bar((np.arange(bins) + 0.5) / bins, size / len(gold), width=0.9 / bins, color=BLUE)
-    lower.set_ylabel("share of texts")
+    middles = (np.arange(bins) + 0.5) / bins
+    lower.bar(middles, size, width=0.9 / bins, color=BLUE)
+    for middle, count in zip(middles[filled], size[filled], strict=True):
+        turned = 90 if size.max() >= 1000 else 0
+        lower.annotate(
+            f"{count:,}", (middle, count), (0, 2), textcoords="offset points", ha="center", fontsize=7, rotation=turned
+        )
+    lower.margins(y=0.5 if size.max() >= 1000 else 0.25)
+    lower.set_ylabel("texts")
     lower.set_xlabel("confidence")
     lower.set_xlim(0.0, 1.0)
     lower.grid(axis="y")
-    lower.yaxis.set_major_locator(MaxNLocator(3))
+    lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     return figure
 
 
@@ -273,17 +263,6 @@ def png_bytes(figure: Figure) -> bytes:
     with matplotlib.rc_context(STYLE):
         figure.savefig(buffer, format="png", bbox_inches="tight", metadata={"Software": None, "Creation Time": None})
     return buffer.getvalue()
-
-
-def save_drift(scores: Mapping[str, Any], path: Path) -> None:
-    """Draw the scores over time of a split, if it has any.
-
-    Args:
-        scores: of the split.
-        path: of the figure.
-    """
-    if scores.get("periods"):
-        save_figure(drift_figure(scores["periods"]), path)
 
 
 @styled

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 from opinionlm.config.chosen_metric import score_title
@@ -13,6 +12,7 @@ from opinionlm.data.cleaning import saved_steps
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.models.precision import describe_dtype
+from opinionlm.reporting.card_metadata import base_name, card_head, licence_note, trained_words
 from opinionlm.tasks.base import Decision
 from opinionlm.tasks.head import HeadTask
 from opinionlm.training.spending import describe_cost
@@ -40,23 +40,12 @@ def model_card(
     trust = trust_section(config.decision, decision.rule, test) if task.decision_facts(decision) else ""
     training, method, parameters = config.training, config.method, numbers["model"]
     fit_rows = "\n".join(f"| {name} | {value} |" for name, value in training_rows(config, numbers["train"]))
-    # A path on the machine that trained it means nothing to others, and the hub takes only its own names.
-    is_local = Path(config.model.model_name_or_path).exists()
-    name = Path(config.model.model_name_or_path).name if is_local else config.model.model_name_or_path
-    base_model = "" if is_local else f"base_model: {name}\n"
-    return f"""---
-library_name: transformers
-pipeline_tag: {words.pipeline}
-{base_model}tags:
-- opinionlm
-- {words.tag}
----
-
+    return f"""{card_head(task, words.pipeline, [words.tag], test)}
 # {training.run_name}
 
-`{name}` fine-tuned to {words.purpose},
+`{base_name(config.model.model_name_or_path)}` fine-tuned to {words.purpose},
 on `{prepared.name}` (fingerprint `{prepared.fingerprint[:16]}`), {date.today().isoformat()}.
-{parameters["trainable_parameters"]:,} of {parameters["total_parameters"]:,} parameters were trained:
+{trained_words(parameters)}:
 {trained_part(method)}.
 
 ## Use
@@ -78,7 +67,7 @@ or for files of any size:
 ## Scores
 
 The checkpoint was chosen by validation {score_title(task.chosen_metric().name)}; the test split was read once.
-
+{task.in_words(test)}
 | metric | validation | test | 95 % interval (test, bootstrap) |
 | --- | --- | --- | --- |
 {chr(10).join(rows)}
@@ -100,6 +89,7 @@ The checkpoint was chosen by validation {score_title(task.chosen_metric().name)}
 
 {words.limits} Texts beyond {config.data.max_length} tokens are cut.
 Do not use the answers as the sole ground for a decision about a person.
+{licence_note(task)}
 """
 
 

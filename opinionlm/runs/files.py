@@ -18,7 +18,8 @@ def write_split(
     name: str,
     table: tuple[list[str], Iterable[Sequence[str]]],
     charts: Mapping[str, Chart],
-    scores: Mapping[str, Any] | None = None,
+    scores: Mapping[str, Any],
+    title: tuple[str, str],
 ) -> None:
     """Write ``predictions/<split>.csv`` and the split's figures.
 
@@ -28,31 +29,37 @@ def write_split(
         table: header and rows.
         charts: what the figures show, by name.
         scores: of the split; with ``periods`` among them, scores over time are drawn.
+        title: of the figures: the run, and data, split and number of texts.
     """
     # Imported here, at the end: the start of a run does not wait for matplotlib.
     from opinionlm.reporting.charts import draw
-    from opinionlm.reporting.figures import save_drift, save_figure
+    from opinionlm.reporting.figures import drift_figure, headed, save_figure
 
     write_csv(folder / "predictions" / f"{name}.csv", *table)
-    for kind, chart in charts.items():
-        save_figure(draw(chart), folder / "figures" / f"{kind}_{name}.png")
-    save_drift(scores or {}, folder / "figures" / f"drift_{name}.png")
+    figures = {kind: draw(chart) for kind, chart in charts.items()}
+    if scores.get("periods"):
+        figures["drift"] = drift_figure(scores["periods"])
+    for kind, figure in figures.items():
+        save_figure(headed(figure, *title), folder / "figures" / f"{kind}_{name}.png")
 
 
-def write_history(folder: Path, history: Sequence[dict[str, Any]], chosen: ChosenMetric) -> None:
+def write_history(
+    folder: Path, history: Sequence[dict[str, Any]], chosen: ChosenMetric, title: tuple[str, str]
+) -> None:
     """Write ``history.json`` and the learning curves.
 
     Args:
         folder: of the run.
         history: what was logged on the way; without an evaluation there is no curve.
         chosen: the score that chose the checkpoint.
+        title: of the figure: the run, and its data.
     """
-    from opinionlm.reporting.figures import learning_curves, save_figure
+    from opinionlm.reporting.figures import headed, learning_curves, save_figure
 
     write_json(folder / "history.json", history)
     if any("eval_loss" in entry for entry in history):
         curves = learning_curves(history, chosen.name, chosen.greater_is_better)
-        save_figure(curves, folder / "figures" / "learning_curves.png")
+        save_figure(headed(curves, *title), folder / "figures" / "learning_curves.png")
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, Any], prepared: PreparedDataset, tracker: Tracker) -> None:

@@ -95,12 +95,21 @@ def create_run(config: Config, facts: dict[str, Any], taxonomy: Taxonomy | None)
             forget_tracking(folder)
         for each in (folder, folder / "predictions"):
             clear_temporaries(each)
-        write_text(folder / "config.yaml", yaml.safe_dump(config.flat(), sort_keys=False, allow_unicode=True))
+        write_text(folder / "config.yaml", config_text(config))
         write_json(folder / "environment.json", facts)
         if taxonomy is not None:
             write_json(folder / "labels.json", taxonomy.to_lists())
     except OSError as error:
         raise UserError(f"output_dir: cannot write {folder}: {error.strerror}") from error
+
+
+def config_text(config: Config) -> str:
+    """Every option as YAML, those that differ from the defaults on top: what makes the run what it is."""
+    options, defaults = config.flat(), Config(script=config.script).flat()
+    chosen = {name: value for name, value in options.items() if name not in defaults or value != defaults[name]}
+    others = {name: value for name, value in options.items() if name not in chosen}
+    parts = [yaml.safe_dump(part, sort_keys=False, allow_unicode=True) if part else "" for part in (chosen, others)]
+    return f"# What differs from the defaults:\n{parts[0]}\n# As by default:\n{parts[1]}"
 
 
 def require_same_start(folder: Path, facts: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from transformers.trainer_utils import TrainOutput
@@ -15,6 +14,7 @@ from opinionlm.inference.saved_generative import SETTINGS, GenerativeSettings, s
 from opinionlm.models.backbones import anatomy_of
 from opinionlm.models.generative import plain_model
 from opinionlm.models.quantization import quantized_modules
+from opinionlm.reporting.card_metadata import base_name, card_head, licence_note, trained_words
 from opinionlm.reporting.model_card import cleaning_note, trust_section
 from opinionlm.tasks.base import Decision, SplitResult
 from opinionlm.tasks.generation import GenerationTask
@@ -118,22 +118,15 @@ def answer_card(
     rows = [
         f"| {name} | {scores['validation'][name]:.4f} | {scores['test'][name]:.4f} |" for name in task.shown_metrics
     ]
-    # A path on the machine that trained it means nothing to others.
-    name = Path(config.model.model_name_or_path).name
     prompt = task.encoder.template.render("TEXT", "", (), task.encoder.words)
     metric = score_title(task.chosen_metric().name)
-    return f"""---
-library_name: transformers
-pipeline_tag: text-generation
-tags:
-- opinionlm
----
-
+    return f"""{card_head(task, "text-generation", [], scores["test"])}
 # {training.run_name}
 
-`{name}` taught to answer prompts on `{prepared.name}` (task {prepared.task}, fingerprint
-`{prepared.fingerprint[:16]}`) by instruction tuning with the loss on answer tokens only.
-{parameters["trainable_parameters"]:,} of {parameters["total_parameters"]:,} parameters were trained
+`{base_name(config.model.model_name_or_path)}` taught to answer prompts on `{prepared.name}`
+(task {prepared.task}, fingerprint `{prepared.fingerprint[:16]}`) by instruction tuning with the loss on answer
+tokens only.
+{trained_words(parameters)}
 ({config.method.adaptation}).
 
 ## Use
@@ -162,4 +155,6 @@ The checkpoint was chosen by validation {metric}; the test split was read once.
 | max length | {config.data.max_length} tokens |
 | seed | {training.seed} |
 | cost | {describe_cost(numbers["cost"])} |
+
+{licence_note(task)}
 """

@@ -310,7 +310,8 @@ def entailment_predictions(
 
     found = calibrated(scores(texts["text"]), config.instruct.calibration, lambda: scores(CONTENT_FREE_TEXTS))
     gold = np.asarray(texts["label"])
-    return SplitPredictions(task.taxonomy.leaves, texts["text"], gold, found)
+    taxonomy = task.taxonomy
+    return SplitPredictions(taxonomy.leaves, texts["text"], gold, found, parents=taxonomy.parents)
 
 
 def describe(run: PromptRun, setting: PromptSetting) -> str:

@@ -97,7 +97,8 @@ def finish_run(
     folder = task.config.run_folder
     for name, result in results.items():
         write_result(task, name, texts[name], result, tracker)
-    write_history(folder, history, task.chosen_metric())
+    title = (task.config.training.run_name, f"data {task.prepared.name}")
+    write_history(folder, history, task.chosen_metric(), title)
     write_metrics(folder, metrics, task.prepared, tracker)
     print(summary(task, metrics))
     return metrics
@@ -114,7 +115,8 @@ def write_result(task: Task[Any], name: str, texts: Dataset, result: SplitResult
         tracker: of the run.
     """
     table = task.prediction_table(texts, result.predictions)
-    write_split(task.config.run_folder, name, table, result.predictions.charts(), result.scores)
+    title = (task.config.training.run_name, f"data {task.prepared.name}, {name} split, n = {len(texts):,}")
+    write_split(task.config.run_folder, name, table, result.predictions.charts(), result.scores, title)
     tracker.log_predictions(name, result.predictions)
 
 

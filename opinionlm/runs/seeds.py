@@ -14,7 +14,8 @@ from opinionlm.config.config import Config
 from opinionlm.utils.files import write_json
 
 SHOWN: tuple[str, ...] = ("entity_f1", "entity_precision", "entity_recall", "macro_f1", "accuracy")
-SHOWN += ("level1_macro_f1", "level2_macro_f1", "level3_macro_f1", "hierarchical_f1", "ece")
+OF_TREE = ("level1_macro_f1", "level2_macro_f1", "level3_macro_f1", "hierarchical_f1")
+SHOWN += (*OF_TREE, "ece")
 SHOWN += ("pearson", "spearman", "mse", "mae")
 
 
@@ -85,8 +86,10 @@ def summarise_seeds(config: Config, runs: Mapping[int, Mapping[str, Any]]) -> di
     path = config.run_folder.with_name(f"{config.training.run_name}-seeds.json")
     write_json(path, summary)
     print(f"{len(runs)} seeds{'':<13}{'validation':>16}{'test':>16}   95 % interval of the mean (test)")
+    # Levels are told apart where there are two; of a flat label set the first is macro-F1 again.
+    is_flat = "level1_macro_f1" in summary["test"] and "level2_macro_f1" not in summary["test"]
     for name in SHOWN:
-        if name in summary["test"]:
+        if name in summary["test"] and not (is_flat and name in OF_TREE):
             cells = "".join(f"{shown(summary[split][name]):>16}" for split in ("validation", "test"))
             bounds = summary["test"][name]["ci95"]
             interval = "" if bounds is None else f"   {bounds[0]:.3f} to {bounds[1]:.3f}"

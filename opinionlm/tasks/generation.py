@@ -181,7 +181,8 @@ class GenerationTask(Task[Predictions]):
         """See `Task.shown_metrics`."""
         match self.prepared.task:
             case "sequence":
-                levels = [f"level{level}_macro_f1" for level in range(1, self.taxonomy.depth + 1)]
+                depth = self.taxonomy.depth
+                levels = [f"level{level}_macro_f1" for level in range(1, depth + 1)] if depth > 1 else []
                 return ("macro_f1", "accuracy", *levels, "loss")
             case "question_answering":
                 return ("f1", "exact_match", "perplexity", "loss")
@@ -303,11 +304,12 @@ class GenerationTask(Task[Predictions]):
         """
         if self.prepared.taxonomy is None:
             return FreeAnswers(answers)
-        gold, leaves = np.asarray(texts["label"]), self.taxonomy.leaves
+        gold, leaves, parents = np.asarray(texts["label"]), self.taxonomy.leaves, self.taxonomy.parents
         if self.scores_labels:
             pairs = texts["text_pair"] if "text_pair" in texts.column_names else None
-            return SplitPredictions(leaves, texts["text"], gold, self.probabilities(answers), pairs)
-        return WrittenLabels(leaves, gold, self.labels(answers), answers)
+            found = self.probabilities(answers)
+            return SplitPredictions(leaves, texts["text"], gold, found, pairs, parents=parents)
+        return WrittenLabels(leaves, gold, self.labels(answers), answers, parents)
 
     def fit_decision(self, splits: dict[str, AnswerSplit], outcome: Outcome) -> Decision:
         """Fit on validation how labels follow from their scores; written answers need nothing of the kind.

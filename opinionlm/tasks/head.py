@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -209,6 +209,14 @@ class HeadTask(Task[P]):
     def platforms(self) -> list[str]:
         """The platforms that the model is told of, in front of every text."""
         return []
+
+    def in_words(self, test: Mapping[str, Any]) -> str:
+        """What the test scores mean, in plain sentences with a blank line on both sides; empty where none is needed.
+
+        Args:
+            test: scores of the test split.
+        """
+        return ""
 
     @abstractmethod
     def card_text(self, folder: Path) -> CardText:

@@ -77,8 +77,12 @@ class SequenceTask(ClassTask[SplitPredictions]):
     @property
     def shown_metrics(self) -> tuple[str, ...]:
         """See `Task.shown_metrics`."""
-        levels = [f"level{level}_macro_f1" for level in range(1, self.taxonomy.depth + 1)]
-        return ("macro_f1", "accuracy", "weighted_f1", *levels, "hierarchical_f1", "ece")
+        depth = self.taxonomy.depth
+        # Of a flat label set they say what macro-F1 and accuracy say.
+        of_tree = (
+            (*(f"level{level}_macro_f1" for level in range(1, depth + 1)), "hierarchical_f1") if depth > 1 else ()
+        )
+        return ("macro_f1", "accuracy", "weighted_f1", *of_tree, "ece")
 
     def metric_names(self) -> tuple[str, ...]:
         """See `Task.metric_names`."""
@@ -271,7 +275,8 @@ class SequenceTask(ClassTask[SplitPredictions]):
         taxonomy, gold, probabilities = self.taxonomy, np.asarray(texts["label"]), rule.probabilities(logits)
         pairs = texts["text_pair"] if "text_pair" in texts.column_names else None
         decided = rule.decide(probabilities, taxonomy)
-        predictions = SplitPredictions(taxonomy.leaves, texts["text"], gold, probabilities, pairs, decided)
+        leaves, parents = taxonomy.leaves, taxonomy.parents
+        predictions = SplitPredictions(leaves, texts["text"], gold, probabilities, pairs, decided, parents)
         scores = classification_scores(gold, decided, taxonomy) | calibration_scores(gold, probabilities)
         return SplitResult(predictions, {"loss": loss} | scores)
 
@@ -330,15 +335,28 @@ class SequenceTask(ClassTask[SplitPredictions]):
             made = "; no label is rare enough for augment_rare to copy"
         return f"{'pairs' if self.reads_pairs else 'texts'}, {len(self.taxonomy.leaves)} labels{made}"
 
+    def in_words(self, test: Mapping[str, Any]) -> str:
+        """See `HeadTask.in_words`."""
+        f1 = {leaf: test[f"f1_{leaf}"] for leaf in self.taxonomy.leaves}
+        best, worst = max(f1, key=f1.__getitem__), min(f1, key=f1.__getitem__)
+        low, high = test["accuracy_ci95"]
+        return (
+            f"\nOf 100 texts like those of the test split about {100 * test['accuracy']:.0f} get the right label "
+            f"({100 * low:.0f} to {100 * high:.0f} with 95 % confidence). Labels differ: {cell(best)} is told best "
+            f"(F1 {f1[best]:.2f}), {cell(worst)} worst ({f1[worst]:.2f}). Macro-F1 counts every label alike, however "
+            "rare.\n"
+        )
+
     def card_text(self, folder: Path) -> CardText:
         """See `HeadTask.card_text`."""
         taxonomy, pairs = self.taxonomy, self.reads_pairs
         example = '{"text": "Gains.", "text_pair": "Why?"}' if pairs else '"Is this coin still worth holding?"'
         return CardText(
             pipeline="text-classification",
-            tag="hierarchical-text-classification",
-            purpose=f"label {'pairs of texts' if pairs else 'texts'} with the {len(taxonomy.leaves)} leaves of a "
-            "label tree",
+            tag="hierarchical-text-classification" if taxonomy.depth > 1 else "text-classification",
+            purpose=f"label {'pairs of texts' if pairs else 'texts'} with "
+            + (f"the {len(taxonomy.leaves)} leaves of a label tree" if taxonomy.depth > 1 else "")
+            + (f"one of {len(taxonomy.leaves)} labels" if taxonomy.depth == 1 else ""),
             usage=f'classify = pipeline("text-classification", model="{folder}")\n'
             f"classify({example}, truncation=True)",
             options=f"{'--pair_column text_pair ' if pairs else ''}--input posts.csv --output labels.csv",

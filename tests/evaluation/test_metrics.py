@@ -11,14 +11,17 @@ from scipy.stats import binom
 from sklearn.metrics import accuracy_score, f1_score
 
 from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.evaluation.confusion import confusion_matrix
 from opinionlm.evaluation.hierarchical import ancestor_matrix, lca_heights
 from opinionlm.evaluation.metrics import (
     all_scores,
     bootstrap_intervals,
+    class_f1_intervals,
     classification_scores,
     confidence_bin,
     ece_if_calibrated,
     expected_calibration_error,
+    f1_from_confusion,
     level_scores,
     softmax,
     weighted_log_loss,
@@ -132,6 +135,20 @@ def test_intervals_cover_and_shrink() -> None:
     # normal approximation of a share, for scale
     share = (gold == predicted).mean()
     assert large["accuracy_ci95"][1] - share == pytest.approx(1.96 * (share * (1 - share) / 4000) ** 0.5, rel=0.15)
+
+
+def test_intervals_of_single_classes() -> None:
+    generator = np.random.default_rng(1)
+    gold = generator.choice(3, 300, p=[0.8, 0.18, 0.02])
+    predicted = np.where(generator.random(300) < 0.7, gold, (gold + 1) % 3)
+    confusion = confusion_matrix(gold, predicted, 4)[:3]
+    bounds, f1 = class_f1_intervals(confusion), f1_from_confusion(confusion[:, :3])
+    assert bounds.shape == (3, 2) and (bounds[:, 0] <= f1).all() and (f1 < bounds[:, 1]).all()
+    # Drawing rows one by one gives the same ends.
+    rows = [generator.integers(0, 300, 300) for _ in range(1000)]
+    drawn = [f1_from_confusion(confusion_matrix(gold[row], predicted[row], 3)) for row in rows]
+    assert bounds == pytest.approx(np.percentile(drawn, [2.5, 97.5], axis=0).T, abs=0.03)
+    assert class_f1_intervals(np.diag([5, 0])).tolist() == [[1, 1], [0, 0]]
 
 
 def test_answers_that_are_no_label_widen_nothing_and_count_as_misses() -> None:

@@ -94,6 +94,9 @@ def test_intervals_cover_and_shrink() -> None:
         assert low < scores[name] < high
         assert high - low < (wide[f"{name}_ci95"][1] - wide[f"{name}_ci95"][0]) / 2
     assert narrow["entity_precision_ci95"] == [1.0, 1.0]
+    for kind in large.types:
+        low, high = narrow[f"f1_{kind}_ci95"]
+        assert low < scores[f"f1_{kind}"] < high
 
 
 def test_chunks_of_replicates_change_nothing(monkeypatch) -> None:

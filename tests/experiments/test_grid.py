@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -142,7 +143,7 @@ def test_runs_over_other_evaluation_texts_are_not_mixed_in(tmp_path) -> None:
 
 
 def test_numbers_by_hand(tmp_path) -> None:
-    table = load_table(save(tmp_path), "smoke", {})
+    table = replace(load_table(save(tmp_path), "smoke", {}), scale="paper")
     runs = runs_of(table, tmp_path)
     finish(runs[0], 0.40)
     finish(runs[1], 0.50)
@@ -151,15 +152,29 @@ def test_numbers_by_hand(tmp_path) -> None:
     assert results[0].measured["Accuracy"]["std"] == pytest.approx(0.0707107, abs=1e-6)
     assert results[0].difference("Accuracy") == pytest.approx(-0.05) and results[1].seeds == 0
     text = markdown(table, results)
-    assert "| slow | none | 2/2 | 0.450 ± 0.071 | 0.500 | −0.050 | 12 |" in text and "not comparable" in text
+    assert "| slow | none | 2/2 | 0.450 ± 0.071 | 0.500 | −0.050 | 12 |" in text and "not comparable" not in text
     assert r"Two rates \& two weights" in latex(table, results) and r"$\pm$" in latex(table, results)
     write_table(tmp_path, table, results)
     with open(tmp_path / "table.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 8 and float(rows[0]["mean"]) == pytest.approx(0.45) and rows[2]["mean"] == ""
     assert "6 runs to do; about 1 min of training left (12 s per run so far)" in plan_text(table, runs)
-    matrix = markdown(load_table(save(tmp_path, layout="matrix"), "smoke", {}), results)
+    matrix = markdown(replace(table, layout="matrix"), results)
     assert "| Rate | none | inverse |" in matrix and "| slow | 0.450 ± 0.071 (0.500) |  |" in matrix
+
+
+def test_a_smoke_test_has_no_published_values_beside_it(tmp_path) -> None:
+    table = load_table(save(tmp_path), "smoke", {})
+    runs = runs_of(table, tmp_path)
+    finish(runs[0], 0.40)
+    results = collect(table, runs)
+    text = markdown(table, results)
+    assert "| slow | none | 1/2 | 0.400 | 12 |" in text and "not comparable" in text
+    matrix = markdown(replace(table, layout="matrix"), results)
+    assert "**Accuracy**" in matrix and "| slow | 0.400 |  |" in matrix
+    write_table(tmp_path, table, results)
+    with open(tmp_path / "table.csv", newline="") as file:
+        assert {(row["published"], row["difference"]) for row in csv.DictReader(file)} == {("", "")}
 
 
 @pytest.mark.slow
@@ -266,6 +281,7 @@ def test_runs_that_outlive_a_killed_grid_are_waited_for(tmp_path, capfd) -> None
     """A grid starts a run, dies by SIGKILL, and its run lives on for a second."""
     code = f"""
 import os, signal, subprocess
+from dataclasses import replace
 from pathlib import Path
 from opinionlm.runs.lock import locked
 with locked(Path({str(tmp_path)!r}) / "grid", wait=True, inherited=True) as lock:

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from scipy.stats import binomtest
 
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.generation import INVALID, answer_confusion, answer_scores
-from opinionlm.evaluation.metrics import expected_calibration_error
+from opinionlm.evaluation.metrics import class_f1_intervals, expected_calibration_error
+from opinionlm.reporting.confusion_figure import confusion_figure, groups
 from opinionlm.reporting.figures import (
-    confusion_figure,
+    headed,
     learning_curves,
     per_class_figure,
     reliability_figure,
@@ -26,10 +28,29 @@ def texts(figure: Figure) -> list[str]:
 def test_confusion_cells_show_counts_and_rows_are_normalised():
     confusion = np.array([[90, 10, 0, 0], [0, 3, 1, 0], [0, 0, 0, 0], [0, 0, 0, 1200]])
     figure = confusion_figure(confusion, LABELS)
-    assert texts(figure) == ["90", "10", "3", "1", "1,200"]
+    assert texts(figure) == ["90\n90 %", "10\n10 %", "3\n75 %", "1\n25 %", "1,200\n100 %"]
     shares = figure.axes[0].images[0].get_array()
     assert np.allclose(shares[1], [0, 0.75, 0.25, 0]) and np.allclose(shares[2], 0)
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()][:2] == ["noise (100)", "pump & dump (4)"]
+
+
+def test_parents_stand_along_the_edges_of_the_confusion_matrix():
+    tree = {"noise": None, "subjective": {"positive": None, "neutral": ["question", "advertisement"]}, "b": ["x"]}
+    taxonomy = Taxonomy.from_tree(tree)
+    assert list(groups(taxonomy.parents, 0)) == [(1, 3, "subjective"), (4, 4, "b")]
+    assert list(groups(taxonomy.parents, 1)) == [(2, 3, "neutral")]
+    confusion = np.zeros((5, 5), dtype=int)
+    drawn = texts(confusion_figure(confusion, taxonomy.leaves, parents=taxonomy.parents))
+    assert sorted(drawn) == sorted(2 * ["subjective", "b", "neutral"])
+    flat = Taxonomy.from_tree(["a", "b"])
+    assert flat.parents == () and texts(confusion_figure(np.zeros((2, 2), dtype=int), flat.leaves)) == []
+
+
+def test_a_heading_names_run_data_split_and_size(tmp_path):
+    figure = headed(confusion_figure(np.eye(2, dtype=int), ["a", "b"]), "运行", "data x, test split, n = 2")
+    heading = figure.get_suptitle()
+    assert heading.endswith("\ndata x, test split, n = 2")
+    save_figure(figure, tmp_path / "a.png")
 
 
 def test_equal_figures_are_equal_files(tmp_path):
@@ -43,7 +64,11 @@ def test_equal_figures_are_equal_files(tmp_path):
 def test_per_class_bars_are_f1_with_support(tmp_path):
     confusion = np.array([[8, 2, 0, 0], [4, 6, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]])
     figure = per_class_figure(confusion, LABELS)
-    assert texts(figure) == [f"{2 * 8 / 22:.2f}", f"{2 * 6 / 18:.2f}", "0.00", "1.00"]
+    assert texts(figure) == ["1.00", f"{2 * 8 / 22:.2f}", f"{2 * 6 / 18:.2f}", "0.00"], "the best on top"
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == ["Größe (1)", "noise (10)", "pump & dump (10)", "$BTC or $ETH (0)"]
+    ends = [line.get_xdata() for line in figure.axes[0].lines if line.get_marker() == "|"]
+    assert np.allclose(ends, class_f1_intervals(confusion)[[3, 0, 1, 2]]), "the intervals of metrics.json"
     macro = np.mean([16 / 22, 12 / 18, 1.0])  # the class that never occurs does not count
     assert figure.axes[0].get_title(loc="left") == f"macro-F1 {macro:.3f}"
     save_figure(figure, tmp_path / "bars.png")
@@ -55,9 +80,29 @@ def test_reliability_title_is_the_calibration_error():
     gold = generator.integers(4, size=300)
     title = reliability_figure(gold, probabilities).axes[0].get_title(loc="left")
     # The number of metrics.json: same bins, same definition.
-    assert title == f"Calibration: error {expected_calibration_error(gold, probabilities):.3f} over 15 bins"
+    assert title == f"Calibration: ECE {expected_calibration_error(gold, probabilities):.3f} (15 bins)"
     title = reliability_figure(gold, probabilities, bins=5).axes[0].get_title(loc="left")
-    assert title == f"Calibration: error {expected_calibration_error(gold, probabilities, bins=5):.3f} over 5 bins"
+    assert title == f"Calibration: ECE {expected_calibration_error(gold, probabilities, bins=5):.3f} (5 bins)"
+
+
+def test_reliability_tells_a_bin_of_one_text_from_one_of_many():
+    # 29 texts at confidence 0.55, 12 of them right, and a single one at 0.95.
+    probabilities = np.array([[0.55, 0.45]] * 29 + [[0.95, 0.05]])
+    gold = np.array([0] * 12 + [1] * 17 + [0])
+    upper, lower = reliability_figure(gold, probabilities).axes
+    assert [text.get_text() for text in lower.texts] == ["29", "1"]
+    intervals, points = upper.collections
+    ends = [(line[0][1], line[1][1]) for line in intervals.get_segments()]
+    expected = [proportion_confint(12, 29), proportion_confint(1, 1)]
+    assert np.allclose(ends, expected)
+    sizes = points.get_sizes()
+    assert sizes[0] > 5 * sizes[1]
+
+
+def proportion_confint(hits: int, size: int) -> tuple[float, float]:
+    """Wilson's interval by SciPy."""
+    found = binomtest(hits, size).proportion_ci(method="wilson")
+    return found.low, found.high
 
 
 def test_answers_that_are_no_label_count_against_their_class():
@@ -65,7 +110,7 @@ def test_answers_that_are_no_label_count_against_their_class():
     gold, predicted = np.array([0, 0, 0, 1, 1]), np.array([0, INVALID, INVALID, 1, 0])
     confusion = answer_confusion(gold, predicted, 2)
     figure, scores = per_class_figure(confusion, ["a", "b"]), answer_scores(gold, predicted, taxonomy)
-    assert texts(figure) == [f"{scores['f1_a']:.2f}", f"{scores['f1_b']:.2f}"]
+    assert texts(figure) == sorted([f"{scores['f1_a']:.2f}", f"{scores['f1_b']:.2f}"], reverse=True)
     assert figure.axes[0].get_title(loc="left") == f"macro-F1 {scores['macro_f1']:.3f}"
     matrix = confusion_figure(confusion, ["a", "b"]).axes[0]
     assert [label.get_text() for label in matrix.get_xticklabels()] == ["a", "b", "no valid label"]
@@ -85,7 +130,12 @@ HISTORY = [
 
 
 def test_learning_curves_mark_the_best_epoch():
-    assert texts(learning_curves(HISTORY)) == ["best 0.600"]
+    figure = learning_curves(HISTORY)
+    assert texts(figure) == ["best 0.600"]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["epoch", "epoch"]
+    validation = next(line for line in figure.axes[0].lines if line.get_label() == "validation")
+    assert list(validation.get_xdata()) == [1.0, 2.0] and list(validation.get_ydata()) == [0.9, 0.8]
+    assert figure.axes[0].get_ylim()[1] > 1.0, "no point of the loss is cut off"
 
 
 @pytest.mark.parametrize("history", [[], HISTORY[:1], HISTORY[2:3]], ids=["nothing", "training", "validation"])

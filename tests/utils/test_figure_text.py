@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from opinionlm.data.preparation.report import draw_token_lengths
-from opinionlm.reporting.figures import confusion_figure, per_class_figure, png_bytes
+from opinionlm.reporting.confusion_figure import confusion_figure
+from opinionlm.reporting.figures import per_class_figure, png_bytes
 from opinionlm.utils import figure_text
 from opinionlm.utils.figure_text import make_readable, spelled
 

@@ -120,7 +120,7 @@ def is_current(output_dir: Path, fingerprint: str) -> bool:
 
 def fingerprint_of(spec: DatasetSpec, data_dir: Path) -> str:
     """A hash of everything that decides the output: settings, file contents, tokenizer and code version."""
-    settings = {k: v for k, v in spec.to_dict().items() if k not in ("description", "licence")}
+    settings = {k: v for k, v in spec.to_dict().items() if k not in ("description", "licence", "language")}
     parts: dict[str, object] = {"version": PIPELINE_VERSION, "ftfy": version("ftfy"), "spec": settings}
     data_dir = find_data(spec, data_dir)
     sources = find_sources(spec, data_dir)

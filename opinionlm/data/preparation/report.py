@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,11 @@ from opinionlm.errors import UserError
 from opinionlm.utils.figure_text import make_readable
 from opinionlm.utils.markdown import cell, pipe_table
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Of the figure of lengths.
+MOST_BARS = 40
 # Title → row → split → number.
 Statistics = dict[str, dict[str, dict[str, float]]]
 
@@ -231,7 +236,10 @@ def _pairs(counts: dict[str, int]) -> str:
 
 
 def draw_token_lengths(path: Path, parts: list[tuple[str, np.ndarray]]) -> None:
-    """One histogram per platform, on a common logarithmic axis, with the median marked.
+    """One histogram per platform over whole lengths, all on one axis, with the median marked.
+
+    Bars are equally many tokens wide, so that their heights can be compared; the last one holds all that is longer
+    than 99 % of the posts.
 
     Args:
         path: the PNG file to write.
@@ -239,24 +247,46 @@ def draw_token_lengths(path: Path, parts: list[tuple[str, np.ndarray]]) -> None:
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import ScalarFormatter
 
+    every = np.concatenate([tokens for _, tokens in parts])
     if len(parts) > 1:
         parts = parts[:-1]
-    longest = max(int(tokens.max()) for _, tokens in parts)
-    bins = np.unique(np.round(np.geomspace(1, max(longest, 2) + 1, 40)).astype(int))
+    width = max(1, int(np.ceil(np.percentile(every, 99) / MOST_BARS)))
+    bars = int(np.percentile(every, 99)) // width + 1
     # A Figure of its own instead of pyplot: no global state, no window system.
     figure = Figure(figsize=(7, 0.8 + 1.7 * len(parts)), layout="constrained", dpi=150)
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(parts), 1, sharex=True, squeeze=False)[:, 0]
     for axis, (name, tokens) in zip(axes, parts, strict=True):
-        axis.hist(np.maximum(tokens, 1), bins=bins, color="#0072B2", edgecolor="white", linewidth=0.4)
-        axis.axvline(np.median(tokens), color="#D55E00", linestyle="--", linewidth=1.5)
+        _draw_lengths(axis, tokens, width, bars)
         title = f"{name}: {len(tokens):,} posts, median {np.median(tokens):g}, longest {int(tokens.max()):,} tokens"
         axis.set_title(title, loc="left", fontsize=10)
-        axis.set_xscale("log")
-        axis.set_ylabel("posts")
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[-1].xaxis.set_major_formatter(ScalarFormatter())
-    axes[-1].set_xlabel("length in tokens (logarithmic); dashed: median")
+    covers = "one length" if width == 1 else f"{width} lengths"
+    axes[-1].set_xlabel(f"length in tokens (a bar covers {covers}); dashed: median")
     make_readable(figure).savefig(path)
+
+
+def _draw_lengths(axis: Axes, tokens: np.ndarray, width: int, bars: int) -> None:
+    """One histogram.
+
+    Args:
+        axis: to draw on.
+        tokens: lengths.
+        width: of a bar, in tokens.
+        bars: how many, before the one of all that is longer.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    heights = np.bincount(np.minimum(tokens // width, bars), minlength=bars + 1)
+    # A bar covers the lengths k·width to k·width + width - 1: its edges lie between two whole numbers.
+    starts = np.arange(bars + 1) * width - 0.5
+    colours = ["#0072B2"] * bars + ["#6E6E6E"]
+    axis.bar(starts, heights, width=width, align="edge", color=colours, edgecolor="white", linewidth=0.4)
+    if heights[-1]:
+        axis.annotate(f"{heights[-1]:,} longer", (starts[-1] + width, heights[-1]), ha="right", va="bottom", size=8)
+    axis.axvline(min(np.median(tokens), starts[-1]), color="#D55E00", linestyle="--", linewidth=1.5)
+    axis.set_ylabel("posts")
+    axis.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+    axis.set_xlim(-0.5, None)
+    axis.spines[["top", "right"]].set_visible(False)
