@@ -16,7 +16,7 @@ import reproduce
 from opinionlm.config.options import DataConfig
 from opinionlm.data.loading import source_of
 from opinionlm.errors import UserError
-from opinionlm.experiments.data_tables import is_data_table
+from opinionlm.experiments.data_tables import kind_of
 from opinionlm.experiments.dry_run import rehearse_cells
 from opinionlm.experiments.grid import SCALES, Scale, load_table
 from opinionlm.experiments.grid_runner import check_options, runs_of
@@ -25,7 +25,7 @@ from opinionlm.runs.rehearsal import Rehearsal
 from tests.experiments.test_grid import TABLES, save
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-GRIDS = [path for path in TABLES if not is_data_table(path)]
+GRIDS = [path for path in TABLES if kind_of(path) == "runs"]
 # Paper scales with six models of up to 3.8 billion parameters in several adaptations.
 LARGE = {
     ("adapt_methods", "paper"),
