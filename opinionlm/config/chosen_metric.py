@@ -27,7 +27,7 @@ HIGHER_IS_BETTER = re.compile(
 
 LABELS = (
     *("macro_f1", "accuracy", "weighted_f1", "hierarchical_precision", "hierarchical_recall", "hierarchical_f1"),
-    *("mistake_severity", "ece", "brier", "loss"),
+    *("macro_precision", "macro_recall", "mistake_severity", "ece", "brier", "loss"),
 )
 # The scores of a validation split by task, those of single labels and levels aside; the first chooses by default.
 SCORES = {

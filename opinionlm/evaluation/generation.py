@@ -13,7 +13,7 @@ from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.evaluation.confusion import confusion_matrix
 from opinionlm.evaluation.hierarchical import ancestor_matrix, lca_heights
-from opinionlm.evaluation.metrics import f1_from_confusion, present_classes
+from opinionlm.evaluation.metrics import f1_from_confusion, macro_precision_recall, present_classes
 
 # The prediction of a row whose answer is no label.
 INVALID = -1
@@ -136,6 +136,7 @@ def answer_scores(gold: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy) -
         "accuracy": accuracy,
         "macro_f1": macro,
         "weighted_f1": float((f1 * support).sum() / support.sum()),
+        **macro_precision_recall(answer_confusion(gold, predicted, len(taxonomy.leaves))),
     }
     for level in range(1, taxonomy.depth + 1):
         scores |= level_answer_scores(gold, predicted, taxonomy, level)

@@ -59,6 +59,20 @@ def present_classes(confusion: np.ndarray) -> np.ndarray:
     return (confusion.sum(axis=-1) + confusion.sum(axis=-2)) > 0
 
 
+def macro_precision_recall(confusion: np.ndarray) -> dict[str, float]:
+    """``macro_precision`` and ``macro_recall``: means over the classes that occur, 0 for one that is never predicted.
+
+    Args:
+        confusion: counts ``(classes, classes)``, gold classes down; a further column for answers that are no class.
+    """
+    hits, gold, predicted = np.diagonal(confusion), confusion.sum(axis=1), confusion.sum(axis=0)[: len(confusion)]
+    present = (gold + predicted) > 0
+    return {
+        "macro_precision": float((hits / np.maximum(predicted, 1))[present].mean()),
+        "macro_recall": float((hits / np.maximum(gold, 1))[present].mean()),
+    }
+
+
 def classification_scores(gold: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy) -> dict[str, float]:
     """All scores that need decisions only.
 
@@ -68,9 +82,10 @@ def classification_scores(gold: np.ndarray, predicted: np.ndarray, taxonomy: Tax
         taxonomy: the label tree.
 
     Returns:
-        ``accuracy``, ``macro_f1``, ``weighted_f1``, ``f1_<label>`` per leaf, ``level<i>_macro_f1`` and
-        ``level<i>_accuracy`` per level, ``hierarchical_precision/recall/f1`` (Kiritchenko et al. 2006),
-        ``mistake_severity`` (mean height of the lowest common ancestor over mistakes, Bertinetto et al. 2020).
+        ``accuracy``, ``macro_f1``, ``weighted_f1``, ``macro_precision``, ``macro_recall``, ``f1_<label>`` per leaf,
+        ``level<i>_macro_f1`` and ``level<i>_accuracy`` per level,
+        ``hierarchical_precision/recall/f1`` (Kiritchenko et al. 2006), ``mistake_severity`` (mean height of the lowest
+        common ancestor over mistakes, Bertinetto et al. 2020).
     """
     confusion = confusion_matrix(gold, predicted, len(taxonomy.leaves))
     f1, support = f1_from_confusion(confusion), confusion.sum(axis=1)
@@ -78,6 +93,7 @@ def classification_scores(gold: np.ndarray, predicted: np.ndarray, taxonomy: Tax
         "accuracy": float(np.trace(confusion) / confusion.sum()),
         "macro_f1": float(f1[present_classes(confusion)].mean()),
         "weighted_f1": float((f1 * support).sum() / support.sum()),
+        **macro_precision_recall(confusion),
     }
     for level in range(1, taxonomy.depth + 1):
         scores |= level_scores(gold, predicted, taxonomy, level)

@@ -15,7 +15,7 @@ A table YAML of ``kind: data`` holds::
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,9 +62,24 @@ class DataTable:
     differences: tuple[str, ...] = ()
 
 
-def is_data_table(path: Path) -> bool:
-    """Whether a table YAML says ``kind: data``."""
-    return read_yaml(path).get("kind") == "data"
+def kind_of(path: Path) -> str:
+    """What a table YAML is about: ``runs``, or as its ``kind`` says ``data`` or ``sequences``."""
+    return str(read_yaml(path).get("kind", "runs"))
+
+
+def require_parts(raw: Mapping[str, Any], keys: Set[str], scale: str, path: Path) -> Mapping[str, Any]:
+    """What a table YAML that is not about runs says of a scale.
+
+    Raises:
+        UserError: unknown keys, missing parts, or no such scale.
+    """
+    check_keys(raw, keys, str(path))
+    for key in ("title", "source", "scales"):
+        if not raw.get(key):
+            raise UserError(f"{path}: {key}: is missing; see another file in configs/tables/")
+    if scale not in raw["scales"]:
+        raise UserError(f"{path}: has no scale {scale!r}, only {', '.join(raw['scales'])}")
+    return raw["scales"][scale]
 
 
 def load_data_table(path: Path, scale: str) -> DataTable:
@@ -74,13 +89,7 @@ def load_data_table(path: Path, scale: str) -> DataTable:
         UserError: unknown keys, missing parts, or no such scale.
     """
     raw = read_yaml(path)
-    check_keys(raw, KEYS, str(path))
-    for key in ("title", "source", "scales"):
-        if not raw.get(key):
-            raise UserError(f"{path}: {key}: is missing; see configs/tables/opinion_data.yaml")
-    if scale not in raw["scales"]:
-        raise UserError(f"{path}: has no scale {scale!r}, only {', '.join(raw['scales'])}")
-    chosen = raw["scales"][scale]
+    chosen = require_parts(raw, KEYS, scale, path)
     check_keys(chosen, {"dataset", "differs"}, f"{path}: scales.{scale}")
     published = raw.get("published") or {}
     for platform, values in published.items():

@@ -10,7 +10,7 @@ from opinionlm.data.loading import source_of
 from opinionlm.errors import UserError
 from opinionlm.experiments.differences import difference_line
 from opinionlm.experiments.grid import Cell, Table
-from opinionlm.experiments.tables import signed
+from opinionlm.experiments.run_numbers import signed
 from opinionlm.runs.rehearsal import Rehearsal, rehearse
 
 TRAINABLE = "model.trainable_parameters"

@@ -16,12 +16,15 @@ A table YAML holds::
     published:
       - {Strategy: LoRA, Accuracy: 0.922}
     differs: [no such row in the paper]  # ends the table; what a scale changes of the paper's is added by itself
-    figures: [bars]                      # bars, heatmap, curves (over the last axis, whose labels are numbers)
+    figures: [bars]                      # bars, heatmap, curves (over the last axis, whose labels are numbers), means
     compare: Strategy                    # axis along which predictions are compared post by post
+    mean_over: {axis: Model, gain: Task tokens}  # means over an axis, their change from the first label of another
+    epochs: {Validation loss: eval_loss} # column → entry of history.json, at each epoch's last evaluation
 
 Options may name an axis in braces and get its label there: ``dataset: …/rows{Samples}.yaml``. A published row that
-leaves an axis out counts for all of its labels. ``minutes`` is what one run takes, for the estimate of ``--dry_run``.
-Measures that start with ``recall.`` or ``precision.`` are taken from the predictions (`experiments.run_numbers`).
+leaves an axis out counts for all of its labels; one with ``Epoch`` has columns of ``epochs``. ``minutes`` is what one
+run takes, for the estimate of ``--dry_run``. Measures that start with ``recall.`` or ``precision.`` are taken from the
+predictions (`experiments.run_numbers`).
 
 An option that one cell reads and another does not is left out of the latter; one that no cell reads is an error, and
 so is one that stands in the same mapping of an axis as the choice that does not read it.
@@ -32,7 +35,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -52,9 +55,10 @@ SCRIPTS: dict[str, Script] = {
     "train_instruct.py": "train_instruct",
     "prompt.py": "prompt",
 }
-FigureKind = Literal["bars", "heatmap", "curves"]
+FigureKind = Literal["bars", "heatmap", "curves", "means"]
 KEYS = {"title", "source", "script", "measures", "options", "axes", "scales", "published", "layout", "note"}
-KEYS |= {"figures", "compare", "differs"}
+KEYS |= {"figures", "compare", "differs", "mean_over", "epochs"}
+EPOCH = "Epoch"
 SCALE_KEYS = {"options", "seeds", "axes", "note", "minutes", "differs"}
 # A grid decides these itself.
 RESERVED = {"output_dir", "run_name", "seed", "seeds", "overwrite"}
@@ -70,6 +74,7 @@ class Cell:
         options: every option that differs from the defaults.
         published: measure → value in the paper, where it gives one.
         left_out: options that its choices do not read → that choice.
+        published_epochs: epoch → column of the table's epochs → value in the paper.
     """
 
     labels: Mapping[str, str]
@@ -77,12 +82,30 @@ class Cell:
     options: Mapping[str, Any]
     published: Mapping[str, float]
     left_out: Mapping[str, str]
+    published_epochs: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """A folder name made of the labels."""
         parts = [re.sub(r"[^a-z0-9]+", "_", label.lower()).strip("_") for label in self.labels.values()]
         return "-".join(parts) or "run"
+
+
+@dataclass(frozen=True)
+class MeanOver:
+    """Means of a table over the labels of one axis.
+
+    Attributes:
+        axis: that axis.
+        gain: another one: every mean is also given as a relative change from that of the first label there.
+        reference: a line that the figure draws: what it is.
+        reference_values: first axis' label → its height.
+    """
+
+    axis: str
+    gain: str | None = None
+    reference: str = ""
+    reference_values: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -104,6 +127,8 @@ class Table:
         compare: the axis along which runs are compared post by post.
         minutes: what one run takes by experience, None where nobody knows.
         differences: what its numbers differ from the paper's in.
+        mean_over: which means are given beside the cells.
+        epochs: column → name of an entry in ``history.json``, shown for every epoch.
     """
 
     name: str
@@ -120,6 +145,8 @@ class Table:
     compare: str | None = None
     minutes: float | None = None
     differences: tuple[str, ...] = ()
+    mean_over: MeanOver | None = None
+    epochs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def comparable(self) -> bool:
@@ -176,6 +203,8 @@ def load_table(path: Path, scale: Scale, overrides: Mapping[str, Any]) -> Table:
         compare=raw.get("compare"),
         minutes=chosen.get("minutes"),
         differences=tuple(differences),
+        mean_over=read_mean_over(raw, axes, path),
+        epochs=raw.get("epochs") or {},
     )
 
 
@@ -230,8 +259,14 @@ def new_cell(
     for name in sorted(options.keys() & RESERVED):
         raise UserError(f"{path}: {name}: is set by the grid itself; leave it out (seeds belong to a scale)")
     found = [row for row in published if all(str(row.get(axis, label)) == label for axis, label in labels.items())]
-    values = {name: float(row[name]) for row in found for name in measures if row.get(name) is not None}
-    cell = Cell(labels, script, options, values, {})
+    whole = [row for row in found if EPOCH not in row]
+    values = {name: float(row[name]) for row in whole for name in measures if row.get(name) is not None}
+    epochs = {
+        int(row[EPOCH]): {name: float(value) for name, value in row.items() if name not in {EPOCH, *axes}}
+        for row in found
+        if EPOCH in row
+    }
+    cell = Cell(labels, script, options, values, {}, epochs)
     left_out = left_out_of(path, cell, layers, len(shared))
     return replace(
         cell, options={name: value for name, value in options.items() if name not in left_out}, left_out=left_out
@@ -306,7 +341,25 @@ def read_figures(raw: Mapping[str, Any], axes: Mapping[str, Mapping[Any, Any]], 
         raise UserError(f"{path}: figures: curves need numbers as labels of the last axis, {last!r}")
     if raw.get("compare") not in (None, *axes):
         raise UserError(f"{path}: compare: unknown axis {raw['compare']!r}{nearest(raw['compare'], axes)}")
+    if "means" in kinds and not raw.get("mean_over"):
+        raise UserError(f"{path}: figures: means need mean_over")
     return kinds
+
+
+def read_mean_over(raw: Mapping[str, Any], axes: Mapping[str, Any], path: Path) -> MeanOver | None:
+    """Which means a table gives.
+
+    Raises:
+        UserError: unknown keys or axes.
+    """
+    if not raw.get("mean_over"):
+        return None
+    check_keys(raw["mean_over"], {item.name for item in fields(MeanOver)}, f"{path}: mean_over", {"axis"})
+    found = MeanOver(**raw["mean_over"])
+    for axis in (found.axis, found.gain):
+        if axis not in (None, *axes):
+            raise UserError(f"{path}: mean_over: unknown axis {axis!r}{nearest(str(axis), axes)}")
+    return found
 
 
 def check_cells(path: Path, cells: tuple[Cell, ...], raw: Mapping[str, Any]) -> None:
@@ -324,7 +377,7 @@ def check_cells(path: Path, cells: tuple[Cell, ...], raw: Mapping[str, Any]) -> 
                 f"{path}: the cells {twin.name!r} and {cell.name!r} are the same run; give every cell its own options"
             )
         seen[key] = cell
-    known = {*raw["axes"], *raw["measures"]}
+    known = {*raw["axes"], *raw["measures"], *([EPOCH, *raw["epochs"]] if raw.get("epochs") else [])}
     for row in raw.get("published") or []:
         for name in row:
             if name not in known:

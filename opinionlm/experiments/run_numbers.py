@@ -39,6 +39,11 @@ def number(value: float | None) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
 
 
+def signed(value: float) -> str:
+    """A number with its sign."""
+    return ("+" if value >= 0 else "−") + number(abs(value))
+
+
 def measured_text(entry: Mapping[str, Any] | None) -> str:
     """Mean ± standard deviation."""
     if entry is None:

@@ -14,7 +14,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from opinionlm.experiments.grid import Table
 from opinionlm.experiments.run_numbers import number
-from opinionlm.experiments.tables import Result
+from opinionlm.experiments.table_parts import MeanRow, Result, mean_rows
 from opinionlm.reporting.figures import BLUE, GREEN, GREY, ORANGE, STYLE, save_figure, styled
 
 # Okabe and Ito's other colours, for more than three lines; markers tell lines apart in print.
@@ -44,6 +44,10 @@ def write_figures(folder: Path, table: Table, results: Sequence[Result]) -> list
             case "curves":
                 for name in scores:
                     paths += save_both(curve_figure(table, results, name), folder / f"curves_{slug(name)}")
+            case "means":
+                rows = mean_rows(table, results)
+                for name in (name for name in measures if any(name in row.measured for row in rows)):
+                    paths += save_both(mean_figure(table, rows, name), folder / f"means_{slug(name)}")
     return paths
 
 
@@ -224,6 +228,54 @@ def curve_figure(table: Table, results: Sequence[Result], measure: str) -> Figur
     panels[0].set_ylim(0.0, 1.02 if top <= 1.0 else None)
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 5))
+    return figure
+
+
+@styled
+def mean_figure(table: Table, rows: Sequence[MeanRow], measure: str) -> Figure:
+    """Means over an axis as bars: a panel per label of the first axis, a group per label of the next ones.
+
+    The bars of a group are the labels of the axis of gains, their relative change written into them; a black line is
+    the reference of the panel (Figure 3 of AdaPT: GPT-4 with ten examples).
+
+    Args:
+        table: with means over an axis.
+        rows: its means.
+        measure: what is shown.
+    """
+    assert table.mean_over is not None
+    gain, others = table.mean_over.gain, [axis for axis in rows[0].labels if axis != table.mean_over.gain]
+    first, rest = (others[0], others[1:]) if len(others) > 1 else (None, others)
+    panels = list(dict.fromkeys("" if first is None else row.labels[first] for row in rows))
+    groups = list(dict.fromkeys(" / ".join(row.labels[axis] for axis in rest) for row in rows))
+    bars = list(dict.fromkeys("" if gain is None else row.labels[gain] for row in rows))
+    size = (1.6 + len(panels) * (0.6 + 0.36 * len(groups) * len(bars)), 3.8)
+    figure = Figure(figsize=size, layout="constrained")
+    drawn = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    width = 0.8 / len(bars)
+    for row in (row for row in rows if measure in row.measured):
+        axes = drawn[panels.index("" if first is None else row.labels[first])]
+        bar = bars.index("" if gain is None else row.labels[gain])
+        place = groups.index(" / ".join(row.labels[axis] for axis in rest)) + (bar - (len(bars) - 1) / 2) * width
+        mean = row.measured[measure]["mean"]
+        axes.bar(place, mean, width=0.92 * width, color=COLOURS[bar % len(COLOURS)])
+        if measure in row.gains:
+            text = f"{row.gains[measure]:+.1%}"
+            axes.annotate(text, (place, mean), rotation=90, ha="center", va="bottom", fontsize=8)
+    for axes, panel in zip(drawn, panels, strict=True):
+        axes.set_title(panel)
+        axes.set_xticks(range(len(groups)), groups, rotation=35, ha="right")
+        axes.margins(y=0.2)
+        if table.comparable and panel in table.mean_over.reference_values and measure == next(iter(table.measures)):
+            axes.axhline(table.mean_over.reference_values[panel], color="#222222", linewidth=1.4)
+    drawn[0].set_ylabel(f"{measure}, mean over {table.mean_over.axis.lower()}")
+    handles = [Line2D([], [], color=COLOURS[i % len(COLOURS)], linewidth=6, label=bar) for i, bar in enumerate(bars)]
+    handles = handles if gain is not None else []
+    handles += [line_handle("#222222", "-", "", table.mean_over.reference)] * bool(table.mean_over.reference)
+    if handles:
+        heading = None if gain is None else gain.lower()
+        figure.legend(handles=handles, title=heading, loc="outside lower right", ncols=len(handles))
+    figure.suptitle(title(table), x=0.01, ha="left", fontsize=11)
     return figure
 
 

@@ -2,42 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from opinionlm.experiments.compare import compare_folders, write_comparison
 from opinionlm.experiments.differences import difference_line
-from opinionlm.experiments.grid import Cell, Table
+from opinionlm.experiments.grid import Table
 from opinionlm.experiments.grid_runner import Run
-from opinionlm.experiments.run_numbers import measured_text, number, number_at
+from opinionlm.experiments.run_numbers import measured_text, number, number_at, signed
+from opinionlm.experiments.table_parts import Result, epoch_lines, epochs_of, mean_lines, write_epochs, write_means
 from opinionlm.runs.seeds import mean_and_interval
 from opinionlm.utils.files import write_csv, write_text
 from opinionlm.utils.markdown import pipe_table
 
 SMOKE = "Smoke test on bundled samples: **not comparable** with anything, least of all with the published values."
-
-
-@dataclass(frozen=True)
-class Result:
-    """What came of one cell.
-
-    Attributes:
-        cell: the cell.
-        seeds: how many of its runs are finished.
-        measured: measure → mean, std and interval over the finished seeds; missing where a run has no such number.
-    """
-
-    cell: Cell
-    seeds: int
-    measured: Mapping[str, Mapping[str, Any]]
-
-    def difference(self, measure: str) -> float | None:
-        """Measured mean minus published value, where there are both."""
-        if measure not in self.measured or measure not in self.cell.published:
-            return None
-        return self.measured[measure]["mean"] - self.cell.published[measure]
 
 
 def collect(table: Table, runs: Sequence[Run]) -> list[Result]:
@@ -52,7 +30,8 @@ def collect(table: Table, runs: Sequence[Run]) -> list[Result]:
             # A mean over some of the seeds would stand beside the number of all of them.
             if finished and len(values) == len(finished):
                 measured[name] = mean_and_interval(values)
-        results.append(Result(cell, len(finished), measured))
+        epochs = epochs_of([run.folder for run, _ in finished], table.epochs) if table.epochs else {}
+        results.append(Result(cell, len(finished), measured, epochs))
     return results
 
 
@@ -85,11 +64,6 @@ def body(table: Table, results: Sequence[Result]) -> list[list[str]]:
     return rows
 
 
-def signed(value: float) -> str:
-    """A number with its sign."""
-    return ("+" if value >= 0 else "−") + number(abs(value))
-
-
 def markdown(table: Table, results: Sequence[Result]) -> str:
     """The table as Markdown."""
     lines = [f"## {table.title}", "", f"{table.source}. Scale: {table.scale}. Mean ± standard deviation over seeds."]
@@ -102,6 +76,7 @@ def markdown(table: Table, results: Sequence[Result]) -> str:
         lines += matrix(table, results)[:-1]
     else:
         lines += pipe_table(header(table), body(table, results))
+    lines += mean_lines(table, results) + epoch_lines(table, results)
     return "\n".join([*lines, "", difference_line(table.source, table.differences)]) + "\n"
 
 
@@ -156,7 +131,10 @@ def escape(text: str) -> str:
 
 
 def write_table(folder: Path, table: Table, results: Sequence[Result]) -> list[Path]:
-    """Write ``table.md``, ``table.csv`` (plain numbers, one line per cell and measure) and ``table.tex``."""
+    """Write ``table.md``, ``table.csv`` (plain numbers, one line per cell and measure) and ``table.tex``.
+
+    With them ``means.csv`` and ``epochs.csv`` where the table has means over an axis, and numbers of epochs.
+    """
     paths = [folder / f"table.{ending}" for ending in ("md", "csv", "tex")]
     write_text(paths[0], markdown(table, results))
     columns = [*table.axes, "measure", "seeds", "mean", "std", "ci95_low", "ci95_high", "published", "difference"]
@@ -172,7 +150,7 @@ def write_table(folder: Path, table: Table, results: Sequence[Result]) -> list[P
             rows.append([*result.cell.labels.values(), measure, result.seeds, *values])
     write_csv(paths[1], [*columns, "comparable"], [[*row, table.comparable] for row in rows])
     write_text(paths[2], latex(table, results))
-    return paths
+    return [*paths, *write_means(folder, table, results), *write_epochs(folder, table, results)]
 
 
 def write_comparisons(folder: Path, table: Table, runs: Sequence[Run]) -> list[Path]:

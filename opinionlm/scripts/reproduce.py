@@ -52,13 +52,18 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments, overrides = parse_arguments(argv)
     arguments.table = find_shipped(arguments.table, "configs/tables")
-    from opinionlm.experiments.data_tables import is_data_table
+    from opinionlm.experiments.data_tables import kind_of
 
     if arguments.scale == "smoke" and overrides.pop("data_dir", None) is not None:
         print("smoke runs on the bundled samples: --data_dir is not used")
     folder = arguments.output_dir / arguments.table.stem / arguments.scale
-    make = show_data if is_data_table(arguments.table) else run_cells
-    return make(arguments, folder, overrides)
+    match kind_of(arguments.table):
+        case "data":
+            return show_data(arguments, folder, overrides)
+        case "sequences":
+            return show_sequences(arguments, folder, overrides)
+        case _:
+            return run_cells(arguments, folder, overrides)
 
 
 def show_data(arguments: argparse.Namespace, folder: Path, overrides: Mapping[str, Any]) -> int:
@@ -77,6 +82,23 @@ def show_data(arguments: argparse.Namespace, folder: Path, overrides: Mapping[st
         print(difference_line(table.source, table.differences))
         return 0
     paths = write_data_table(table, folder, overrides)
+    print(paths[0].read_text(encoding="utf-8") + f"Written: {', '.join(map(str, paths))}")
+    return 0
+
+
+def show_sequences(arguments: argparse.Namespace, folder: Path, overrides: Mapping[str, Any]) -> int:
+    """A table about mined sequences; arguments and result as of `run_cells`."""
+    from opinionlm.experiments.sequence_tables import load_sequence_table, write_sequence_table
+
+    table = load_sequence_table(arguments.table, arguments.scale, overrides)
+    print(f"{table.title} ({table.source}), scale {table.scale}: {', '.join(table.tasks)}, no runs")
+    if arguments.dry_run:
+        from opinionlm.experiments.differences import difference_line
+        from opinionlm.experiments.dry_run import data_lines
+
+        print("\n".join([*data_lines(list(table.tasks.values())), difference_line(table.source, table.differences)]))
+        return 0
+    paths = write_sequence_table(table, folder)
     print(paths[0].read_text(encoding="utf-8") + f"Written: {', '.join(map(str, paths))}")
     return 0
 

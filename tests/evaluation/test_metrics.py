@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.confusion import confusion_matrix
@@ -78,6 +78,8 @@ def test_equal_to_scikit_learn(pairs: list[tuple[int, int]]) -> None:
     assert scores["accuracy"] == pytest.approx(accuracy_score(gold, predicted))
     assert scores["macro_f1"] == pytest.approx(f1_score(gold, predicted, average="macro"))
     assert scores["weighted_f1"] == pytest.approx(f1_score(gold, predicted, average="weighted"))
+    precision, recall, _, _ = precision_recall_fscore_support(gold, predicted, average="macro", zero_division=0)
+    assert (scores["macro_precision"], scores["macro_recall"]) == pytest.approx((precision, recall))
     each = f1_score(gold, predicted, labels=range(8), average=None, zero_division=0)
     assert [scores[f"f1_{label}"] for label in OPINIONS.leaves] == pytest.approx(each.tolist())
     for level in (1, 2, 3):

@@ -17,9 +17,10 @@ import yaml
 
 import reproduce
 from opinionlm.errors import UserError
-from opinionlm.experiments.data_tables import is_data_table, load_data_table
+from opinionlm.experiments.data_tables import kind_of, load_data_table
 from opinionlm.experiments.grid import SCALES, load_table
 from opinionlm.experiments.grid_runner import check_options, plan_text, require_same_options, runs_of
+from opinionlm.experiments.sequence_tables import load_sequence_table
 from opinionlm.experiments.tables import collect, latex, markdown, write_table
 from opinionlm.runs.lock import locked
 
@@ -56,9 +57,14 @@ def save(folder: Path, **changes) -> Path:
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
 def test_every_shipped_table_is_valid_at_every_scale(path: Path, tmp_path) -> None:
     for scale in SCALES:
-        if is_data_table(path):
-            assert (ROOT / load_data_table(path, scale).dataset).is_file()
-            continue
+        match kind_of(path):
+            case "data":
+                assert (ROOT / load_data_table(path, scale).dataset).is_file()
+                continue
+            case "sequences":
+                tasks = load_sequence_table(path, scale, {}).tasks.values()
+                assert all((ROOT / config.data.dataset).is_file() for config in tasks)
+                continue
         table = load_table(path, scale, {})
         check_options(runs_of(table, tmp_path), path)
         assert table.cells and table.seeds
@@ -66,7 +72,7 @@ def test_every_shipped_table_is_valid_at_every_scale(path: Path, tmp_path) -> No
 
 def test_every_data_set_of_the_tables_is_there() -> None:
     for path in TABLES:
-        for scale in SCALES if not is_data_table(path) else ():
+        for scale in SCALES if kind_of(path) == "runs" else ():
             for cell in load_table(path, scale, {}).cells:
                 assert (ROOT / cell.options["dataset"]).is_file()
                 assert scale != "smoke" or Path(cell.options["dataset"]).name.startswith("sample")

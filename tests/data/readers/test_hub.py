@@ -164,3 +164,84 @@ def test_both_sources_are_one_data_set(tokenizer_folder, tmp_path):
         found[name] = {split: rows.to_list() for split, rows in load_prepared(folder).dataset.items()}
     assert found["files"] == found["hub"]
     assert sum(map(len, found["hub"].values())) == 60
+
+
+def save_parquet(path, rows, names=("neg", "pos")) -> None:
+    """A part as the hub's converter writes it: text, and a label whose class names are in the file's own schema."""
+    from datasets import ClassLabel, Dataset, Features, Value
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    features = Features({"text": Value("string"), "label": ClassLabel(names=list(names))})
+    texts, labels = zip(*rows, strict=True)
+    Dataset.from_dict({"text": list(texts), "label": list(labels)}, features=features).to_parquet(path)
+
+
+def test_the_layout_of_converted_data_sets_is_read_in_parts_and_by_class_names(tmp_path):
+    folder = tmp_path / "hub" / "plain_text"
+    save_parquet(folder / "train-00000-of-00002.parquet", [("a", 0), ("b", 1)])
+    save_parquet(folder / "train-00001-of-00002.parquet", [("c", 1)])
+    save_parquet(folder / "test-00000-of-00001.parquet", [("d", 0)])
+    (tmp_path / "hub" / "README.md").write_text(
+        "---\nconfigs:\n- config_name: plain_text\n  data_files:\n"
+        "  - {split: train, path: plain_text/train-*}\n  - {split: test, path: plain_text/test-*}\n---\n"
+    )
+    columns = {"text": "text", "label": "label"}
+    train = from_hub(tmp_path / "hub", "train", columns, config="plain_text")
+    assert [item.fields for item in train] == [
+        {"text": "a", "label": "neg"},
+        {"text": "b", "label": "pos"},
+        {"text": "c", "label": "pos"},
+    ]
+    assert [item.fields["text"] for item in from_hub(tmp_path / "hub", "train+test", columns)] == list("abcd")
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_a_configuration_has_its_own_folder(ending, tmp_path):
+    hub = tmp_path / "hub"
+    card = "---\nconfigs:\n"
+    for name, rows in (("RCT", ROWS[:3]), ("Other", ROWS[3:])):
+        (hub / name).mkdir(parents=True)
+        (hub / name / f"train.{ending}").write_bytes(csv_text(rows) if ending == "csv" else jsonl_text(rows))
+        card += f"- config_name: {name}\n  data_files: [{{split: train, path: {name}/train.{ending}}}]\n"
+    (hub / "README.md").write_text(card + "---\n")
+    assert [tuple(item.fields.values()) for item in from_hub(hub, config="RCT")] == ROWS[:3]
+    with pytest.raises(UserError, match=r"hub data set .*Config name is missing.*RCT.*Other"):
+        from_hub(hub)
+
+
+def test_a_loading_script_is_refused_in_one_line(tmp_path):
+    hub = tmp_path / "hub"
+    hub.mkdir()
+    (hub / "hub.py").write_text("raise SystemExit('a loading script was run')\n")
+    with pytest.raises(UserError, match=r"hub data set .*; check the name and the network") as caught:
+        from_hub(hub)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_split_of_the_imdb_report(tokenizer_folder, tmp_path):
+    """The hub's two splits are one pool of 35 : 5 : 10, alike in both classes; a draw is balanced and its own."""
+    from dataclasses import replace
+
+    from opinionlm.data.spec import BalanceSpec
+    from opinionlm.data.spec_parsing import load_spec
+
+    rows = [(f"review number {at}", at % 2) for at in range(200)]
+    save_parquet(tmp_path / "hub" / "train-00000-of-00001.parquet", rows[:100])
+    # One review is in both splits.
+    save_parquet(tmp_path / "hub" / "test-00000-of-00001.parquet", [*rows[100:], rows[0]])
+
+    def prepared(name: str, **changes) -> dict[str, list[dict]]:
+        spec = load_spec(f"configs/datasets/{name}.yaml", tokenizer_name_or_path=str(tokenizer_folder))
+        spec = replace(spec.read_from("hub"), hub=replace(spec.hub, path=str(tmp_path / "hub")), **changes)
+        folder = prepare(spec, tmp_path, tmp_path / f"out-{spec.name}")
+        return {split: part.to_list() for split, part in load_prepared(folder).dataset.items()}
+
+    whole = prepared("imdb_report")
+    assert {split: len(part) for split, part in whole.items()} == {"train": 140, "validation": 20, "test": 40}
+    assert all(sum(row["label"] for row in part) == len(part) / 2 for part in whole.values())
+    draws = [prepared(f"imdb_draws/execution{at}", balance=BalanceSpec(20, 10, 10, seed=at)) for at in (1, 2)]
+    for draw in draws:
+        assert [sum(row["label"] for row in draw[split]) for split in ("train", "validation", "test")] == [10, 5, 5]
+        for split, part in draw.items():
+            assert {row["text"] for row in part} <= {row["text"] for row in whole[split]}
+    assert [row["text"] for row in draws[0]["test"]] != [row["text"] for row in draws[1]["test"]]
