@@ -10,7 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from opinionlm.config.conditions import FIXED_BATCHES, GIVEN, GRADIENT_STEPS, LABELS_OF_TEXTS, LANGUAGE_MODEL, option
+from opinionlm.config.conditions import (
+    FIXED_BATCHES,
+    GIVEN,
+    GRADIENT_STEPS,
+    LABELS_OF_TEXTS,
+    LANGUAGE_MODEL,
+    Conditions,
+    option,
+)
 
 # Draws the texts of max_eval_samples; the default of seed, so that runs with it keep the texts they always had.
 EVALUATION_SEED = 42
@@ -161,20 +169,30 @@ class WeightsConfig:
     )
 
 
+# A head of our own; a task that reads one vector per text.
+STANDARD_HEAD: Conditions = GRADIENT_STEPS | {"head": ("standard",)}
+POOLED: Conditions = {"task": ("sequence", "similarity")}
+
+
 @dataclass
 class HeadConfig:
     """The head on top of a classifier."""
 
+    head: Literal["standard", "native"] = option(
+        "standard",
+        "native: that of the family's own class in transformers, pooling included; standard: as the next three say",
+        when=GRADIENT_STEPS,
+    )
     head_hidden_sizes: list[int] = option(
-        [], "hidden layers of the head; [1024, 512] is the opinion paper's", when=GRADIENT_STEPS, at_least=1
+        [], "hidden layers of the head; [1024, 512] is the opinion paper's", when=STANDARD_HEAD, at_least=1
     )
     head_bias: bool = option(
-        True, "bias of the head's last layer; false as in the decoders' own heads", when=GRADIENT_STEPS
+        True, "bias of the head's last layer; false as in the decoders' own heads", when=STANDARD_HEAD
     )
     pooling: Literal["auto", "first", "last", "mean", "pooler"] = option(
         "auto",
         "auto: last token if causal, else mean; pooler: BERT's own dense layer over the first token",
-        when=LANGUAGE_MODEL | {"task": ("sequence", "similarity")},
+        when=(STANDARD_HEAD | POOLED, {"engine": ("sklearn",)} | POOLED),
     )
     classifier_dropout: float = option(
         0.1, "dropout before every linear layer of the head", when=GRADIENT_STEPS, at_least=0, below=1

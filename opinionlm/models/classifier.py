@@ -15,7 +15,8 @@ from opinionlm.config.options import HeadConfig
 from opinionlm.models.adapters import add_adapter
 from opinionlm.models.backbones import anatomy_of, new_backbone, plain_backbone
 from opinionlm.models.forward import hidden_states
-from opinionlm.models.heads import ClassificationHead, Pooling, pool
+from opinionlm.models.heads import ClassificationHead, NativeHead, Pooling, pool
+from opinionlm.models.native_heads import require_native_form
 from opinionlm.models.quantization import (
     disable_avx512_packing,
     move_quantization_config,
@@ -34,6 +35,8 @@ class OpinionClassifierConfig(PreTrainedConfig):
 
     Args:
         text_config: configuration of the text backbone.
+        head: ``native`` for the head of the family's own class (`opinionlm.models.native_heads`), which the next two
+            say nothing about.
         head_hidden_sizes: widths of the head's hidden layers, empty for a linear head.
         head_bias: whether the last linear layer of the head has a bias.
         pooling: ``first``, ``last``, ``mean``, ``pooler`` (BERT's own dense layer over the first token), or ``auto``:
@@ -61,6 +64,7 @@ class OpinionClassifierConfig(PreTrainedConfig):
     sub_configs_defaults = {"text_config": SubConfigSpec(config_class=AutoConfig, model_type="gemma3_text")}
 
     text_config: PreTrainedConfig | dict | None = None
+    head: str = "standard"
     head_hidden_sizes: list[int] | None = None
     head_bias: bool = True
     pooling: Pooling = "auto"
@@ -116,13 +120,7 @@ class OpinionClassifier(PreTrainedModel):
         self.backbone: PreTrainedModel = backbone
         anatomy = anatomy_of(self.backbone)
         self.pooling: Pooling = ("last" if anatomy.causal else "mean") if config.pooling == "auto" else config.pooling
-        self.head = ClassificationHead(
-            anatomy.hidden_size,
-            config.head_hidden_sizes or [],
-            config.num_labels,
-            config.classifier_dropout,
-            config.head_bias,
-        )
+        self.head = new_head(config, anatomy.hidden_size, self.pools)
         if is_new:
             self.post_init()
             # transformers looks for tied weights one level deep, and PEFT's wrapper is a level of its own.
@@ -146,7 +144,8 @@ class OpinionClassifier(PreTrainedModel):
         Args:
             backbone: with its weights.
             labels: one per output.
-            head: its form; by default a single linear layer.
+            head: its form; by default a single linear layer. With ``head: native`` its pooling has to be the
+                family's (`opinionlm.models.native_heads.with_native_pooling`).
             label_tree: see `OpinionClassifierConfig`, as for the next two.
             max_length: of a text.
             problem_type: ``regression`` for scores.
@@ -158,6 +157,7 @@ class OpinionClassifier(PreTrainedModel):
             text_config=backbone.config,
             id2label=dict(enumerate(labels)),
             label2id={label: index for index, label in enumerate(labels)},
+            head=head.head,
             head_hidden_sizes=list(head.head_hidden_sizes),
             head_bias=head.head_bias,
             pooling=head.pooling,
@@ -315,6 +315,21 @@ class OpinionClassifier(PreTrainedModel):
         if quantized_modules(model):
             disable_avx512_packing(model)
         return loaded
+
+
+def new_head(config: OpinionClassifierConfig, width: int, pools: bool) -> ClassificationHead | NativeHead:
+    """The head that a configuration describes, with weights as torch draws them.
+
+    Args:
+        config: of the model.
+        width: of the backbone's states.
+        pools: whether it reads one vector per text, or every token.
+    """
+    if config.head == "native":
+        form = require_native_form(config.text_config, pools)
+        return NativeHead(form, width, config.num_labels, config.classifier_dropout)
+    hidden = config.head_hidden_sizes or []
+    return ClassificationHead(width, hidden, config.num_labels, config.classifier_dropout, config.head_bias)
 
 
 def whole_backbone_frozen(model: OpinionClassifier) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import nn
+from transformers.activations import ACT2FN
 
 Pooling = Literal["auto", "first", "last", "mean", "pooler"]
 
@@ -65,6 +67,68 @@ class ClassificationHead(nn.Module):
         layers += [nn.Dropout(dropout), nn.Linear(width, num_labels, bias=bias)]
         self.layers = nn.Sequential(*layers)
 
+    @property
+    def output(self) -> nn.Linear:
+        """The last linear layer."""
+        return self.layers[-1]
+
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
         """Map ``(..., input_size)`` to logits ``(..., num_labels)``, one pooled vector or token state each."""
         return self.layers(pooled)
+
+
+@dataclass(frozen=True)
+class NativeForm:
+    """What a family's own class puts on its backbone; names are those of its modules.
+
+    Attributes:
+        pooling: what the head reads of a text; ``auto`` for a tagger, which reads every token.
+        output: the last linear layer.
+        bias: whether that has a bias.
+        dense: a layer as wide as the backbone in front of it; None without one, and then the next five say nothing.
+        dense_bias: whether that has a bias.
+        activation: behind the dense layer, as transformers names it.
+        dropout_before: whether dropout stands before the dense layer too.
+        norm: normalisation behind the activation; None without one.
+        norm_eps, norm_bias: of the normalisation.
+    """
+
+    pooling: Pooling
+    output: str
+    bias: bool = True
+    dense: str | None = None
+    dense_bias: bool = True
+    activation: str = "tanh"
+    dropout_before: bool = False
+    norm: str | None = None
+    norm_eps: float = 1e-5
+    norm_bias: bool = True
+
+
+class NativeHead(nn.Module):
+    """The head of a family's own class: Linear, or Linear → activation → LayerNorm → Linear, dropout in between.
+
+    Args:
+        form: of the family, from `opinionlm.models.native_heads`.
+        input_size: width of the pooled vector, and of the dense layer.
+        num_labels: number of classes.
+        dropout: before the last linear layer, and before the dense one where the family has it there.
+    """
+
+    def __init__(self, form: NativeForm, input_size: int, num_labels: int, dropout: float) -> None:
+        super().__init__()
+        self.before = nn.Dropout(dropout if form.dropout_before else 0.0)
+        self.dense: nn.Module = nn.Identity()
+        self.activation: nn.Module = nn.Identity()
+        self.norm: nn.Module = nn.Identity()
+        if form.dense is not None:
+            self.dense = nn.Linear(input_size, input_size, bias=form.dense_bias)
+            self.activation = ACT2FN[form.activation]
+        if form.norm is not None:
+            self.norm = nn.LayerNorm(input_size, eps=form.norm_eps, bias=form.norm_bias)
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(input_size, num_labels, bias=form.bias)
+
+    def forward(self, pooled: torch.Tensor) -> torch.Tensor:
+        """Map ``(..., input_size)`` to logits ``(..., num_labels)``, one pooled vector or token state each."""
+        return self.output(self.dropout(self.norm(self.activation(self.dense(self.before(pooled))))))

@@ -191,15 +191,16 @@ def classifier_parameters(task: HeadTask, model_config: PreTrainedConfig) -> dic
         UserError: the adaptation cannot work on the model.
     """
     config, method = task.config, task.config.method
-    name, with_pooler = config.model.model_name_or_path, config.model.pooling == "pooler"
+    options = task.model_options(model_config)
+    name, with_pooler = config.model.model_name_or_path, options.pooling == "pooler"
     with torch.device("meta"):
-        head = size_of(task.add_head(plain_backbone_of(name, with_pooler)).head)
+        head = size_of(task.add_head(plain_backbone_of(name, with_pooler), options).head)
         key = repr((name, with_pooler, config.model.load_in_4bit, method))
         if key not in _COUNTED:
             blocks = trained_blocks(method, model_config.get_text_config().num_hidden_layers)
             if config.model.load_in_4bit:
                 trained_block_names(model_config, blocks)
-            model = task.add_head(new_backbone(model_config, with_pooler=with_pooler))
+            model = task.add_head(new_backbone(model_config, with_pooler=with_pooler), options)
             apply_adaptation(model, method, NOMINAL_STEPS)
             counts = count_parameters(model)
             _COUNTED[key] = counts["total_parameters"] - head, counts["trainable_parameters"] - head

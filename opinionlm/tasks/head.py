@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from opinionlm.adaptation.build import load_checked_backbone
 from opinionlm.adaptation.methods import apply_adaptation
+from opinionlm.config.options import HeadConfig, ModelConfig
 from opinionlm.config.unread import choice
 from opinionlm.data.encoding.columns import longest_first
 from opinionlm.data.encoding.fingerprints import tokenizer_digest
@@ -22,6 +23,7 @@ from opinionlm.data.spec import SPLITS
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import read_model_config
 from opinionlm.models.classifier import OpinionClassifier
+from opinionlm.models.native_heads import with_native_pooling
 from opinionlm.tasks.base import Decision, P, SplitResult, Task
 from opinionlm.training.losses.base import ExampleLoss
 from opinionlm.training.losses.imbalance import WeightKind
@@ -113,9 +115,25 @@ class HeadTask(Task[P]):
 
     # Model and loss
 
+    # Whether the head reads one vector per text, or every token.
+    pools: ClassVar[bool] = True
+
+    def model_options(self, model_config: PreTrainedConfig) -> ModelConfig:
+        """How the backbone is loaded and what head it gets; of ``head: native`` the pooling is the family's own.
+
+        Raises:
+            UserError: the family has no class of its own for such labels.
+        """
+        return with_native_pooling(self.config.model, model_config, self.pools)
+
     @abstractmethod
-    def add_head(self, backbone: PreTrainedModel) -> OpinionClassifier:
-        """The model with a new head, whose weights come from torch's global generator: seed it first."""
+    def add_head(self, backbone: PreTrainedModel, head: HeadConfig) -> OpinionClassifier:
+        """The model with a new head, whose weights come from torch's global generator: seed it first.
+
+        Args:
+            backbone: with its weights.
+            head: from `model_options`.
+        """
 
     def build_model(self, vocabulary: int, total_steps: int | None = None, task_tokens: int = 0) -> OpinionClassifier:
         """Load the backbone, put a new head on it and freeze what the adaptation leaves alone.
@@ -128,11 +146,10 @@ class HeadTask(Task[P]):
         Raises:
             UserError: the model cannot be loaded, has fewer blocks than are to train, or belongs to another tokenizer.
         """
-        options = self.config
-        model_config, max_length = read_model_config(options.model), options.data.max_length
-        model = self.add_head(
-            load_checked_backbone(options.model, options.method, max_length, model_config, vocabulary)
-        )
+        method, max_length = self.config.method, self.config.data.max_length
+        model_config = read_model_config(self.config.model)
+        options = self.model_options(model_config)
+        model = self.add_head(load_checked_backbone(options, method, max_length, model_config, vocabulary), options)
         if task_tokens:
             model.add_task_tokens(task_tokens)
         apply_adaptation(model, self.config.method, total_steps)

@@ -12,6 +12,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from opinionlm.config.method_options import TREE_LOSSES
+from opinionlm.config.options import HeadConfig
 from opinionlm.config.unread import ADJUSTING_LOSSES
 from opinionlm.data.encoding.augmentation import copies_per_label, oversampled, with_copies
 from opinionlm.data.encoding.columns import numbers_of
@@ -138,7 +139,7 @@ class SequenceTask(ClassTask[SplitPredictions]):
 
     # Model and loss
 
-    def add_head(self, backbone: PreTrainedModel) -> OpinionClassifier:
+    def add_head(self, backbone: PreTrainedModel, head: HeadConfig) -> OpinionClassifier:
         """A head with one output per leaf.
 
         Raises:
@@ -147,7 +148,7 @@ class SequenceTask(ClassTask[SplitPredictions]):
         model = OpinionClassifier.from_backbone(
             backbone,
             self.taxonomy.leaves,
-            self.config.model,
+            head,
             # Not as a mapping: config.json is written with sorted keys.
             label_tree=self.taxonomy.to_lists(),
             max_length=self.config.data.max_length,

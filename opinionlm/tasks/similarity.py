@@ -9,6 +9,7 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from opinionlm.config.options import HeadConfig
 from opinionlm.data.encoding.columns import numbers_of
 from opinionlm.data.encoding.texts import encode_texts
 from opinionlm.evaluation.prediction_tables import score_table
@@ -50,12 +51,12 @@ class SimilarityTask(HeadTask[ScorePredictions]):
         """The score of every pair."""
         return numbers_of(split.encoded, "labels")
 
-    def add_head(self, backbone: PreTrainedModel) -> OpinionClassifier:
+    def add_head(self, backbone: PreTrainedModel, head: HeadConfig) -> OpinionClassifier:
         """A head with a single output."""
         model = OpinionClassifier.from_backbone(
             backbone,
             ["score"],
-            self.config.model,
+            head,
             max_length=self.config.data.max_length,
             problem_type="regression",
         )

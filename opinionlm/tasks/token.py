@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from opinionlm.config.options import HeadConfig
 from opinionlm.data.encoding.columns import IGNORED, flat_lists
 from opinionlm.data.encoding.word_alignment import encode_words
 from opinionlm.evaluation.prediction_tables import tag_table
@@ -30,6 +30,7 @@ class TokenTask(ClassTask[TagPredictions]):
 
     item = "tag"
     primary_metric = "entity_f1"
+    pools = False
 
     @property
     def shown_metrics(self) -> tuple[str, ...]:
@@ -56,10 +57,8 @@ class TokenTask(ClassTask[TagPredictions]):
         labels = flat_lists(split.encoded, "labels")[0]
         return labels[labels != IGNORED]
 
-    def add_head(self, backbone: PreTrainedModel) -> OpinionTagger:
+    def add_head(self, backbone: PreTrainedModel, head: HeadConfig) -> OpinionTagger:
         """A head with one output per tag for every token."""
-        # Tokens are not pooled.
-        head = replace(self.config.model, pooling="auto")
         return OpinionTagger.from_backbone(backbone, self.prepared.tags, head, max_length=self.config.data.max_length)
 
     def loss(self, train: Split) -> ExampleLoss:

@@ -1,0 +1,96 @@
+"""The classification head of every family's own class in transformers: what ``head: native`` trains.
+
+A model with such a head is one that ``AutoModelForSequenceClassification`` or ``AutoModelForTokenClassification`` can
+hold to the last weight; `opinionlm.inference.plain_export` writes it as one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from transformers import PreTrainedConfig
+
+from opinionlm.config.options import ModelConfig
+from opinionlm.errors import UserError
+from opinionlm.models.heads import NativeForm
+
+# Linear layers on every token, and on the last one: the decoders' names, and those of the others.
+DECODERS = ("llama", "mistral", "qwen2", "qwen3", "phi3", "gemma", "gemma2")
+ENCODERS = ("bert", "roberta", "xlm-roberta", "mpnet", "deberta-v2", "distilbert", "gpt2", "t5")
+
+
+def native_form(config: PreTrainedConfig, pools: bool) -> NativeForm | None:
+    """The head of a family's own class, None where the family has no class that a text backbone fills.
+
+    Args:
+        config: the backbone's configuration; of a multimodal wrapper its text part counts.
+        pools: whether the head reads one vector per text (sequence classification), or every token.
+    """
+    text = config.get_text_config()
+    match text.model_type:
+        case "modernbert":
+            return NativeForm(
+                ("first" if text.classifier_pooling == "cls" else "mean") if pools else "auto",
+                "classifier",
+                dense="head.dense",
+                dense_bias=text.classifier_bias,
+                activation=text.classifier_activation,
+                norm="head.norm",
+                norm_eps=text.norm_eps,
+                norm_bias=text.norm_bias,
+            )
+        case name if not pools:
+            return _tagging_form(name)
+        case "bert":
+            return NativeForm("pooler", "classifier")
+        case "roberta" | "xlm-roberta" | "mpnet":
+            return NativeForm("first", "classifier.out_proj", dense="classifier.dense", dropout_before=True)
+        case "deberta-v2":
+            activation = text.pooler_hidden_act
+            return NativeForm("first", "classifier", dense="pooler.dense", activation=activation, dropout_before=True)
+        case "distilbert":
+            return NativeForm("first", "classifier", dense="pre_classifier", activation="relu")
+        case name if name in (*DECODERS, "gpt2", "gemma3_text"):
+            return NativeForm("last", "score", bias=False)
+        case _:
+            # T5's own class runs the decoder, too.
+            return None
+
+
+def _tagging_form(name: str) -> NativeForm | None:
+    """The same for tokens; Gemma 3 has no such class."""
+    if name in DECODERS:
+        return NativeForm("auto", "score")
+    return NativeForm("auto", "classifier") if name in ENCODERS else None
+
+
+def require_native_form(config: PreTrainedConfig, pools: bool) -> NativeForm:
+    """The head of a family's own class.
+
+    Raises:
+        UserError: there is none.
+    """
+    form = native_form(config, pools)
+    if form is None:
+        kind, name = "texts" if pools else "words", config.get_text_config().model_type
+        raise UserError(
+            f"head: 'native': transformers has no class for labels of {kind} that a '{name}' backbone fills; use "
+            "head: standard"
+        )
+    return form
+
+
+def with_native_pooling(model: ModelConfig, config: PreTrainedConfig, pools: bool) -> ModelConfig:
+    """The options of a model with the pooling of the family's own class in place where ``head: native`` asks for it.
+
+    Args:
+        model: as given.
+        config: the backbone's configuration.
+        pools: see `native_form`.
+
+    Raises:
+        UserError: the family has no such class.
+    """
+    if model.head != "native":
+        return model
+    return replace(model, pooling=require_native_form(config, pools).pooling)
