@@ -82,6 +82,10 @@ def list_problems(data: DataConfig, training: TrainingConfig, trackers: Sequence
             problems.append(f"{name}: {names!r} must name different platforms, or be left out")
     return problems + broken(
         (
+            data.long_texts == "truncate" or data.chunk_overlap < data.max_length,
+            f"chunk_overlap: {data.chunk_overlap} must be below max_length ({data.max_length}), which chunks are long",
+        ),
+        (
             0 < len(trackers) == len(set(trackers)) and ("none" not in trackers or len(trackers) == 1),
             f"report_to: {trackers!r} must be none, or name wandb and tensorboard at most once each",
         ),

@@ -33,6 +33,7 @@ from opinionlm.config.options import (
     InstructConfig,
     LengthConfig,
     LoadingConfig,
+    LongTextsConfig,
     ModelConfig,
     OrderConfig,
     PaddingConfig,
@@ -60,7 +61,8 @@ RUN = (DatasetConfig, LengthConfig, BackboneConfig, LoadingConfig, RunConfig, Se
 EVALUATED = (TrainPlatformsConfig, EvaluationTextsConfig, WeightsConfig, SeedsConfig, TrackingConfig)
 TRAINED = (OrderConfig, OptimizationConfig, BatchConfig, CheckpointConfig)
 LABELLED = (PaddingConfig, AdaptationConfig, ClassWeightsConfig, DecisionConfig, EvaluationConfig)
-CLASSIFIER = (TaskConfig, EngineConfig, HeadConfig, LossConfig, CacheConfig, RobustConfig, SensitivityConfig)
+CLASSIFIER = (TaskConfig, LongTextsConfig, EngineConfig, HeadConfig, LossConfig, CacheConfig, RobustConfig)
+CLASSIFIER += (SensitivityConfig,)
 # The options of every script.
 SCRIPTS: dict[Script, tuple[type, ...]] = {
     "train_classifier": (*RUN, *EVALUATED, *TRAINED, *LABELLED, *CLASSIFIER, SequencesConfig),

@@ -80,12 +80,31 @@ class TaskConfig:
 class LengthConfig:
     """How much a model reads at once."""
 
-    max_length: int = option(512, "longer texts are truncated to this many tokens", when=LANGUAGE_MODEL, at_least=2)
+    max_length: int = option(
+        512, "longer texts are truncated to this many tokens (see long_texts)", when=LANGUAGE_MODEL, at_least=2
+    )
     max_tokens_per_batch: int | None = option(
         None,
         "batches of similar length under this budget of padded tokens, instead of a fixed number of texts",
         when=GRADIENT_STEPS,
         at_least=1,
+    )
+
+
+@dataclass
+class LongTextsConfig:
+    """What becomes of texts longer than max_length."""
+
+    long_texts: Literal["truncate", "chunk"] = option(
+        "truncate",
+        "cut what is beyond max_length, or read the text in overlapping chunks of max_length (single texts)",
+        when=LANGUAGE_MODEL | LABELS_OF_TEXTS,
+    )
+    chunk_overlap: int = option(
+        32, "tokens that neighbouring chunks share, below max_length", when={"long_texts": ("chunk",)}, at_least=0
+    )
+    chunk_pooling: Literal["mean", "max"] = option(
+        "mean", "how the vectors of a text's chunks become one, before the head", when={"long_texts": ("chunk",)}
     )
 
 
@@ -110,7 +129,14 @@ class PaddingConfig:
 
 @dataclass
 class DataConfig(
-    DatasetConfig, TrainPlatformsConfig, EvaluationTextsConfig, TaskConfig, LengthConfig, OrderConfig, PaddingConfig
+    DatasetConfig,
+    TrainPlatformsConfig,
+    EvaluationTextsConfig,
+    TaskConfig,
+    LengthConfig,
+    LongTextsConfig,
+    OrderConfig,
+    PaddingConfig,
 ):
     """Which texts, and how they become batches."""
 

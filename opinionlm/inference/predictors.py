@@ -15,6 +15,7 @@ from seqeval.scheme import IOB2, Entities
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from opinionlm.data.encoding.collators import PadCollator
+from opinionlm.data.encoding.texts import token_columns
 from opinionlm.data.encoding.word_alignment import align, word_values
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.decisions import AnswerRule
@@ -37,7 +38,7 @@ class Labeller(ABC):
     Attributes:
         model: in evaluation mode, on its device.
         tokenizer: pads on the right.
-        max_length: longer texts are cut to this many tokens, as in training.
+        max_length: longer texts are cut to this many tokens, or read in chunks of them, as in training.
         batch_size: at most so many texts at once.
         max_tokens_per_batch: at most so many tokens at once, padding included; one text is always let through.
     """
@@ -87,12 +88,11 @@ class Labeller(ABC):
             return []
         texts = list(items) if self.reads == "text" else [item[0] for item in items]
         pairs = None if self.reads == "text" else [item[1] for item in items]
-        encoded = self.tokenizer(texts, pairs, truncation="longest_first", max_length=self.max_length, verbose=False)
-        rows = [{"input_ids": ids or [self.tokenizer.pad_token_id]} for ids in encoded["input_ids"]]
-        if pairs is not None and "token_type_ids" in encoded:
-            for row, segments in zip(rows, encoded["token_type_ids"], strict=True):
-                row["token_type_ids"] = segments or [0]
-        return rows
+        overlap = self.model.config.chunk_overlap
+        columns = token_columns(texts, pairs, self.tokenizer, self.max_length, overlap)
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        empty = {"input_ids": [self.tokenizer.pad_token_id], "token_type_ids": [0], "chunks": [1]}
+        return [row if row["input_ids"] else {name: empty[name] for name in row} for row in rows]
 
     def outputs(
         self, items: Sequence[Item], progress: Callable[[int], object]

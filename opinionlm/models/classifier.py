@@ -14,6 +14,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput, TokenClassif
 from opinionlm.config.options import HeadConfig
 from opinionlm.models.adapters import add_adapter
 from opinionlm.models.backbones import anatomy_of, new_backbone, plain_backbone
+from opinionlm.models.chunks import over_chunks
 from opinionlm.models.forward import hidden_states
 from opinionlm.models.heads import ClassificationHead, NativeHead, Pooling, pool
 from opinionlm.models.native_heads import require_native_form
@@ -44,6 +45,8 @@ class OpinionClassifierConfig(PreTrainedConfig):
         classifier_dropout: dropout before every linear layer of the head.
         label_tree: the nested label tree, as in the dataset YAML; ``id2label`` holds its leaves in the tree's order.
         max_length: number of tokens a text was cut to in training; prediction does the same.
+        chunk_overlap: longer texts are read in chunks of ``max_length`` that share so many tokens; None cuts them.
+        chunk_pooling: how the vectors of a text's chunks become one, ``mean`` or ``max``.
         text_pairs: whether the model was trained on pairs of texts.
         cleaning: what was done to the training texts (`opinionlm.data.cleaning.text_options`), None for nothing;
             `predict.py` does the same to new ones, a pipeline does not.
@@ -71,6 +74,8 @@ class OpinionClassifierConfig(PreTrainedConfig):
     classifier_dropout: float = 0.1
     label_tree: dict | list | None = None
     max_length: int | None = None
+    chunk_overlap: int | None = None
+    chunk_pooling: str = "mean"
     text_pairs: bool = False
     cleaning: dict | None = None
     platforms: list[str] | None = None
@@ -260,9 +265,12 @@ class OpinionClassifier(PreTrainedModel):
         prefix_states: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """One vector per text: ``(batch, hidden)``; the arguments are those of `token_states`."""
+        """One vector per text: ``(batch, hidden)``; arguments as in `token_states`, or those of texts in chunks."""
         if prefix_states is not None and stores_pooled(self):
             return prefix_states.squeeze(1)
+        if input_ids.dim() == 3:
+            chunks = over_chunks(self.pooled, input_ids, attention_mask, prefix_states, token_type_ids)
+            return pool(*chunks, self.config.chunk_pooling)
         states = self.token_states(input_ids, attention_mask, prefix_states, token_type_ids)
         if self.pooling == "pooler":
             # The pooler reads the first position: that of the first token, whichever side is padded.
@@ -281,7 +289,8 @@ class OpinionClassifier(PreTrainedModel):
         """Classify, or score, a batch of texts or pairs of texts; of a tagger every token.
 
         Args:
-            input_ids: token ids ``(batch, length)``, padded on either side.
+            input_ids: token ids ``(batch, length)``, padded on either side; of texts in chunks
+                ``(batch, chunks, length)``, as are mask, segments and states that are not pooled.
             attention_mask: ``(batch, length)``; without it every position counts as a token.
             labels: leaf ids ``(batch,)``, scores when ``problem_type`` is regression, or tag ids ``(batch, length)``,
                 -100 where none counts. With them the output carries the plain mean loss; training uses the losses of

@@ -7,12 +7,14 @@ the blocks above the cut run on states that were computed before.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from opinionlm.models.backbones import anatomy_of
+from opinionlm.models.chunks import over_chunks
 from opinionlm.models.classifier import stores_pooled, whole_backbone_frozen
 from opinionlm.models.families import family_of
 from opinionlm.models.stand_ins import StandIn
@@ -40,16 +42,19 @@ def prefix_states(
 
     Args:
         model: a classifier with a frozen prefix.
-        input_ids: ``(batch, length)``.
-        attention_mask: ``(batch, length)``.
-        token_type_ids: ``(batch, length)``, of pairs.
+        input_ids: ``(batch, length)``, or ``(batch, chunks, length)``.
+        attention_mask: shaped alike.
+        token_type_ids: shaped alike, of pairs.
 
     Returns:
-        ``(batch, length, hidden)``: what the first trained block gets, or a tagger's head when the whole backbone is
-        frozen. ``(batch, 1, hidden)`` when the whole backbone is frozen below a head that pools: the pooled vectors.
+        ``(batch, length, hidden)``, of chunks ``(batch, chunks, length, hidden)``: what the first trained block gets,
+        or a tagger's head when the whole backbone is frozen. ``(batch, 1, hidden)`` when the whole backbone is frozen
+        below a head that pools: the pooled vectors.
     """
     if stores_pooled(model):
         return model.pooled(input_ids, attention_mask, token_type_ids=token_type_ids).unsqueeze(1)
+    if input_ids.dim() == 3:
+        return over_chunks(partial(prefix_states, model), input_ids, attention_mask, token_type_ids)[0]
     if whole_backbone_frozen(model):
         return model.token_states(input_ids, attention_mask, token_type_ids=token_type_ids)
 

@@ -18,7 +18,8 @@ def pool(hidden_states: torch.Tensor, attention_mask: torch.Tensor, pooling: Poo
     Args:
         hidden_states: ``(batch, length, hidden)``.
         attention_mask: ``(batch, length)``, 1 at tokens and 0 at padding.
-        pooling: ``first`` or ``last`` token, or the ``mean`` over the tokens (summed in float32).
+        pooling: ``first`` or ``last`` token, or the ``mean`` (summed in float32) or the largest values (``max``, of
+            the chunks of a text) over the tokens.
 
     Returns:
         ``(batch, hidden)`` in the data type of ``hidden_states``.
@@ -37,6 +38,9 @@ def pool(hidden_states: torch.Tensor, attention_mask: torch.Tensor, pooling: Poo
             kept = torch.where(mask.bool(), hidden_states.to(torch.float32), 0.0)
             mean = kept.sum(dim=1) / mask.sum(dim=1).clamp(min=1.0)
             return mean.to(hidden_states.dtype)
+        case "max":
+            least = torch.finfo(hidden_states.dtype).min
+            return hidden_states.masked_fill(~attention_mask.bool().unsqueeze(-1), least).amax(dim=1)
         case _:
             raise ValueError(f"pooling must be first, last or mean, not {pooling!r}")
 

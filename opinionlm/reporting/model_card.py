@@ -8,6 +8,7 @@ from typing import Any
 
 from opinionlm.config.chosen_metric import score_title
 from opinionlm.config.method_options import DecisionConfig, MethodConfig, RobustConfig
+from opinionlm.config.options import DataConfig
 from opinionlm.data.cleaning import saved_steps
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.evaluation.decisions import AnswerRule
@@ -87,7 +88,7 @@ The checkpoint was chosen by validation {score_title(task.chosen_metric().name)}
 
 ## Limits
 
-{words.limits} Texts beyond {config.data.max_length} tokens are cut.
+{words.limits} {length_note(config.data)}
 Do not use the answers as the sole ground for a decision about a person.
 {licence_note(task)}
 """
@@ -96,6 +97,16 @@ Do not use the answers as the sole ground for a decision about a person.
 def soft_label_note(robust: RobustConfig) -> str:
     """How much of the target was soft labels, for the row of the loss; empty without them."""
     return "" if robust.soft_labels is None else f", soft labels {robust.soft_label_share:.0%} of the target"
+
+
+def length_note(data: DataConfig) -> str:
+    """What becomes of long texts."""
+    if data.long_texts == "truncate":
+        return f"Texts beyond {data.max_length} tokens are cut."
+    return (
+        f"predict.py reads texts beyond {data.max_length} tokens whole, in chunks that share {data.chunk_overlap} "
+        f"tokens; a pipeline reads their first {data.max_length} alone."
+    )
 
 
 def platform_note(platforms: Sequence[str]) -> str:

@@ -44,6 +44,11 @@ def task_for(prepared: PreparedDataset, config: Config) -> HeadTask[Any]:
     if problems := other_task_problems(config, prepared.task):
         raise UserError(f"{config.source}: {problems[0]}")
     refuse_unread(config, task=prepared.task)
+    if config.data.long_texts == "chunk" and task.reads_pairs:
+        raise UserError(
+            f"{config.source}: long_texts: 'chunk' reads single texts, and {config.data.dataset} holds pairs of them; "
+            "leave it out"
+        )
     if config.training.engine in ("sklearn", "tfidf") and not isinstance(task, SequenceTask):
         raise UserError(
             f"{config.source}: engine: {config.training.engine!r} gives one label per text, and {config.data.dataset} "

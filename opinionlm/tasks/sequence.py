@@ -18,7 +18,7 @@ from opinionlm.data.encoding.augmentation import copies_per_label, oversampled, 
 from opinionlm.data.encoding.columns import numbers_of
 from opinionlm.data.encoding.platform_prefix import platforms_of, with_platforms
 from opinionlm.data.encoding.soft_labels import mixed_targets, read_soft_labels
-from opinionlm.data.encoding.texts import encode_texts
+from opinionlm.data.encoding.texts import encode_texts, length_note
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.evaluation.class_predictions import SplitPredictions
@@ -113,7 +113,7 @@ class SequenceTask(ClassTask[SplitPredictions]):
     def encode_texts(self, texts: Dataset, tokenizer: PreTrainedTokenizerBase, identity: str) -> Dataset:
         """See `HeadTask.encode_texts`."""
         read = with_platforms(texts) if self.config.data.platform_prefix else texts
-        return encode_texts(read, tokenizer, self.config.data.max_length, identity=identity)
+        return encode_texts(read, tokenizer, self.config.data, identity=identity)
 
     def labels(self, split: Split) -> np.ndarray:
         """The leaf of every text."""
@@ -154,6 +154,9 @@ class SequenceTask(ClassTask[SplitPredictions]):
             max_length=self.config.data.max_length,
         )
         model.config.text_pairs = self.reads_pairs
+        if self.config.data.long_texts == "chunk":
+            model.config.chunk_overlap = self.config.data.chunk_overlap
+            model.config.chunk_pooling = self.config.data.chunk_pooling
         if self.config.data.platform_prefix:
             model.config.platforms = self.platforms
         return model
@@ -347,6 +350,10 @@ class SequenceTask(ClassTask[SplitPredictions]):
             f"(F1 {f1[best]:.2f}), {cell(worst)} worst ({f1[worst]:.2f}). Macro-F1 counts every label alike, however "
             "rare.\n"
         )
+
+    def notes(self, splits: Mapping[str, Split]) -> list[str]:
+        """How many texts are longer than ``max_length``."""
+        return [length_note({name: split.encoded for name, split in splits.items()}, self.config.data)]
 
     def card_text(self, folder: Path) -> CardText:
         """See `HeadTask.card_text`."""

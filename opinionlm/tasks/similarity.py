@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from opinionlm.config.options import HeadConfig
 from opinionlm.data.encoding.columns import numbers_of
-from opinionlm.data.encoding.texts import encode_texts
+from opinionlm.data.encoding.texts import encode_texts, length_note
 from opinionlm.evaluation.prediction_tables import score_table
 from opinionlm.evaluation.similarity import ScorePredictions, similarity_scores
 from opinionlm.models.classifier import OpinionClassifier
@@ -45,7 +45,7 @@ class SimilarityTask(HeadTask[ScorePredictions]):
 
     def encode_texts(self, texts: Dataset, tokenizer: PreTrainedTokenizerBase, identity: str) -> Dataset:
         """See `HeadTask.encode_texts`."""
-        return encode_texts(texts, tokenizer, self.config.data.max_length, target="score", identity=identity)
+        return encode_texts(texts, tokenizer, self.config.data, target="score", identity=identity)
 
     def labels(self, split: Split) -> np.ndarray:
         """The score of every pair."""
@@ -83,6 +83,10 @@ class SimilarityTask(HeadTask[ScorePredictions]):
         """See `Task.describe`."""
         low, high = self.score_range
         return f"pairs, scores from {low:g} to {high:g}"
+
+    def notes(self, splits: Mapping[str, Split]) -> list[str]:
+        """How many pairs are longer than ``max_length``."""
+        return [length_note({name: split.encoded for name, split in splits.items()}, self.config.data)]
 
     def card_text(self, folder: Path) -> CardText:
         """See `HeadTask.card_text`."""

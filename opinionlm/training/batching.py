@@ -30,7 +30,7 @@ class EncodedTexts(Dataset):
 
     Args:
         encoded: columns ``input_ids``, ``labels`` (ids, scores, or a list of ids with one per token), ``length`` and,
-            of pairs, ``token_type_ids``.
+            of pairs, ``token_type_ids``; of texts in chunks ``chunks``, the lengths of theirs.
         order: reading order; position ``p`` is row ``order[p]``.
         states: stored states, rows as in ``encoded``.
         names: of the texts, for messages, rows as in ``encoded``; by default their numbers.
@@ -50,6 +50,7 @@ class EncodedTexts(Dataset):
         self.per_token = not isinstance(encoded.features["labels"], Value | ClassLabel)
         self.labels = flat_lists(encoded, "labels")[0] if self.per_token else numbers_of(encoded, "labels")
         self.segments = flat_lists(encoded, "token_type_ids")[0] if "token_type_ids" in encoded.features else None
+        self.chunks = flat_lists(encoded, "chunks") if "chunks" in encoded.features else None
         self.token_counts = numbers_of(encoded, "length")
         self.order = order
         self.states = states
@@ -92,6 +93,9 @@ class EncodedTexts(Dataset):
             }
             if self.segments is not None:
                 row["token_type_ids"] = self.segments[place]
+            if self.chunks is not None:
+                lengths, starts = self.chunks
+                row["chunks"] = lengths[starts[number] : starts[number + 1]].tolist()
             if self.states is not None:
                 row["prefix_states"] = self.states[number]
             rows.append(row)

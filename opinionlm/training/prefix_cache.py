@@ -86,13 +86,15 @@ def weights_digest(model: OpinionClassifier) -> str:
 def texts_digest(encoded: Dataset) -> str:
     """Hash of the token ids of a split, row by row; another tokenizer, text or truncation gives another hash.
 
-    Which text of a pair a token belongs to is part of it.
+    Which text of a pair, or which chunk, a token belongs to is part of it.
     """
     ids, offsets = flat_ids(encoded)
     digest = xxhash.xxh3_128(offsets.tobytes())
     digest.update(ids.astype(np.int64).tobytes())
     if "token_type_ids" in encoded.column_names:
         digest.update(flat_lists(encoded, "token_type_ids")[0].astype(np.int64).tobytes())
+    if "chunks" in encoded.column_names:
+        digest.update(b"chunks" + flat_lists(encoded, "chunks")[0].astype(np.int64).tobytes())
     return digest.hexdigest()
 
 
@@ -118,6 +120,8 @@ def cache_key(model: OpinionClassifier, encoded: Dataset, weights: str, autocast
         "device": model.device.type,
         "torch": torch.__version__,
     }
+    if stores_pooled(model) and "chunks" in encoded.column_names:
+        facts["chunk_pooling"] = model.config.chunk_pooling
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 

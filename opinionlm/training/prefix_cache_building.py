@@ -23,7 +23,7 @@ from opinionlm.config.method_options import FREEZING, MethodConfig
 from opinionlm.data.encoding.collators import PadCollator
 from opinionlm.data.encoding.columns import longest_first, numbers_of
 from opinionlm.errors import UserError
-from opinionlm.models.classifier import OpinionClassifier, whole_backbone_frozen
+from opinionlm.models.classifier import OpinionClassifier, stores_pooled, whole_backbone_frozen
 from opinionlm.models.frozen_prefix import PrefixStandIn, prefix_states
 from opinionlm.models.task_embedding import task_rows
 from opinionlm.training.batching import EncodedTexts
@@ -237,15 +237,15 @@ def fill(
     bar = tqdm(total=len(order), desc=description, unit="text", disable=None, leave=False)
     with bar, autocast:
         for chosen in cut(order, lengths, budget):
-            batch = {
-                name: tensor.to(arguments.device) for name, tensor in collate(reader.__getitems__(chosen)).items()
-            }
+            batch = collate(reader.__getitems__(chosen))
+            is_token = batch["attention_mask"].bool()
+            batch = {name: tensor.to(arguments.device) for name, tensor in batch.items()}
             states = prefix_states(model, batch["input_ids"], batch["attention_mask"], batch.get("token_type_ids")).to(
                 "cpu", model.dtype
             )
             for index, row in enumerate(chosen):
                 begin, end = offsets[row], offsets[row + 1]
-                target[begin:end] = states[index, : end - begin]
+                target[begin:end] = states[index] if stores_pooled(model) else states[index][is_token[index]]
             bar.update(len(chosen))
     model.train(was_training)
 

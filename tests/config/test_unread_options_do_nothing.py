@@ -27,7 +27,15 @@ from tests.tiny import save_generative_model
 pytestmark = pytest.mark.slow
 # Not read, and refused where another value of them comes by: a file that must exist, a number per label, and so on.
 LEFT_ALONE = {"eval_strategy", "report_to", "optim", "bf16", "soft_labels", "class_counts", "task_tokens"}
-LEFT_ALONE |= {"metric_for_best_model", "blend_words", "head_hidden_sizes", "head_bias", "loss", "label_smoothing"}
+LEFT_ALONE |= {
+    "long_texts",
+    "metric_for_best_model",
+    "blend_words",
+    "head_hidden_sizes",
+    "head_bias",
+    "loss",
+    "label_smoothing",
+}
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "tfidf": ("sequence", {"engine": "tfidf"}),
     "sklearn": ("sequence", {"engine": "sklearn", "adaptation": "head_only", "head_hidden_sizes": "[]"}),

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, BatchEncoding, PreTrainedTokenizerBase, 
 from transformers.tokenization_utils_base import PaddingStrategy, TruncationStrategy
 
 from opinionlm.adaptation.adapt.task_tokens import FILE_NAME, TaskTokens
+from opinionlm.data.encoding.special_tokens import surrounding_ids
 from opinionlm.errors import UserError
 from opinionlm.models.classifier import OpinionClassifierConfig
 
@@ -86,7 +87,7 @@ class TaskTokenTokenizer(PreTrainedTokenizerFast):
         batched = not isinstance(text, str)
         bare = super()._encode_plus(list(text) if batched else [text], add_special_tokens=False, verbose=False)
         rows = self.task_tokens.insert(bare["input_ids"])
-        before, after = self.special_ids() if add_special_tokens else ([], [])
+        before, after = surrounding_ids(self) if add_special_tokens else ([], [])
         if truncation_strategy != TruncationStrategy.DO_NOT_TRUNCATE and max_length is not None:
             room = max(max_length - len(before) - len(after), 0)
             right = self.truncation_side == "right"
@@ -105,13 +106,6 @@ class TaskTokenTokenizer(PreTrainedTokenizerFast):
             return_tensors=return_tensors,
             verbose=verbose,
         )
-
-    def special_ids(self) -> tuple[list[int], list[int]]:
-        """Ids that stand before and after every text."""
-        probe = self.backend_tokenizer.encode("a")
-        first = probe.special_tokens_mask.index(0)
-        last = len(probe.ids) - probe.special_tokens_mask[::-1].index(0)
-        return probe.ids[:first], probe.ids[last:]
 
 
 UNSERVED = ("is_split_into_words", "return_offsets_mapping", "return_overflowing_tokens", "return_special_tokens_mask")

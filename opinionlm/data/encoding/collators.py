@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from opinionlm.config.options import DataConfig
+from opinionlm.data.encoding.chunks import by_text, chunk_rows
 from opinionlm.data.encoding.columns import IGNORED
 
 
@@ -29,10 +30,34 @@ class PadCollator:
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Batch of ``input_ids`` and ``attention_mask`` ``(batch, length)``, int64, and ``labels``.
 
+        Where one of the texts has several chunks they are ``(batch, chunks, length)``, see
+        `opinionlm.data.encoding.chunks`, as are ``token_type_ids`` and states that are not pooled.
+
         Labels are int64 ``(batch,)`` for ids, float32 ``(batch,)`` for scores, float32 ``(batch, classes)`` for
         targets, and int64 ``(batch, length)``, -100 at the padding, for one label per token. ``token_type_ids`` and
         ``prefix_states`` go along where rows have them.
         """
+        counts = [len(row["chunks"]) if "chunks" in row else 1 for row in rows]
+        if max(counts) == 1:
+            batch = self.tokens(rows)
+        else:
+            chunks = self.tokens(list(chunk_rows(rows)))
+            batch = {name: by_text(tensor, counts) for name, tensor in chunks.items()}
+        if "prefix_states" in rows[0] and "prefix_states" not in batch:
+            batch["prefix_states"] = torch.stack([row["prefix_states"] for row in rows])
+        if "labels" in rows[0]:
+            labels = [row["labels"] for row in rows]
+            match labels[0]:
+                case np.ndarray() if labels[0].dtype.kind == "f":
+                    batch["labels"] = torch.from_numpy(np.stack(labels))
+                case np.ndarray() | list():
+                    batch["labels"] = pad_numbers(labels, batch["input_ids"].shape[1], IGNORED)
+                case _:
+                    batch["labels"] = torch.tensor(labels)
+        return batch
+
+    def tokens(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """What there is of every token, ``(rows, length, …)``."""
         length = self.fixed_length or max(len(row["input_ids"]) for row in rows)
         # Filled by numpy, as in `pad_numbers`: assigning a slice costs a tenth of what it costs in torch.
         input_ids = np.full((len(rows), length), self.pad_token_id, dtype=np.int64)
@@ -46,15 +71,6 @@ class PadCollator:
             batch["prefix_states"] = pad_states([row["prefix_states"] for row in rows], length)
         if "token_type_ids" in rows[0]:
             batch["token_type_ids"] = pad_numbers([row["token_type_ids"] for row in rows], length, 0)
-        if "labels" in rows[0]:
-            labels = [row["labels"] for row in rows]
-            match labels[0]:
-                case np.ndarray() if labels[0].dtype.kind == "f":
-                    batch["labels"] = torch.from_numpy(np.stack(labels))
-                case np.ndarray() | list():
-                    batch["labels"] = pad_numbers(labels, length, IGNORED)
-                case _:
-                    batch["labels"] = torch.tensor(labels)
         return batch
 
 

@@ -43,6 +43,14 @@ def read_as_text(tokenizer: PreTrainedTokenizerBase) -> None:
         read_backend_as_text(backend, set(tokenizer.all_special_tokens))
 
 
+def surrounding_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """Ids that a fast tokenizer puts before and after every single text."""
+    probe = tokenizer.backend_tokenizer.encode("a")
+    first = probe.special_tokens_mask.index(0)
+    last = len(probe.ids) - probe.special_tokens_mask[::-1].index(0)
+    return probe.ids[:first], probe.ids[last:]
+
+
 def special(token: AddedToken) -> AddedToken:
     """The same token as a special one."""
     flags = {name: getattr(token, name) for name in ("single_word", "lstrip", "rstrip", "normalized")}

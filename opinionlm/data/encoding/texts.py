@@ -2,20 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from opinionlm.config.options import EVALUATION_SEED
-from opinionlm.data.encoding.columns import subset
+from opinionlm.config.options import EVALUATION_SEED, DataConfig
+from opinionlm.data.encoding.chunks import chunked_texts
+from opinionlm.data.encoding.columns import flat_lists, numbers_of, subset
 from opinionlm.data.encoding.fingerprints import result_name, tokenizer_digest
+
+
+def token_columns(
+    texts: Sequence[str],
+    pairs: Sequence[str] | None,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    chunk_overlap: int | None = None,
+) -> dict[str, list[Any]]:
+    """What a model reads of texts, or of pairs of them.
+
+    Args:
+        texts: the first ones.
+        pairs: the second ones; None for single texts.
+        tokenizer: a fast tokenizer.
+        max_length: longer texts are truncated to this many tokens; of a pair the longer text first.
+        chunk_overlap: read longer texts in chunks of ``max_length`` that share so many tokens instead; only of single
+            texts.
+
+    Returns:
+        ``input_ids``; of pairs ``token_type_ids`` too, where the tokenizer has them; with chunks their lengths,
+        ``chunks``.
+    """
+    if chunk_overlap is not None:
+        rows = chunked_texts(texts, tokenizer, max_length, chunk_overlap)
+        ids = [[token for chunk in chunks for token in chunk] for chunks in rows]
+        return {"input_ids": ids, "chunks": [list(map(len, chunks)) for chunks in rows]}
+    encoded = tokenizer(texts, pairs, truncation="longest_first", max_length=max_length, verbose=False)
+    names = ["input_ids", *(["token_type_ids"] if pairs is not None and "token_type_ids" in encoded else [])]
+    return {name: encoded[name] for name in names}
 
 
 def encode_texts(
     dataset: Dataset,
     tokenizer: PreTrainedTokenizerBase,
-    max_length: int,
+    data: DataConfig,
     target: str = "label",
     identity: str | None = None,
 ) -> Dataset:
@@ -24,31 +57,61 @@ def encode_texts(
     Args:
         dataset: with columns ``text``, ``text_pair`` where the task is about pairs, and the target.
         tokenizer: a fast tokenizer.
-        max_length: texts are truncated to this many tokens, special tokens included; of a pair the longer text first.
+        data: how many tokens of a text are read at once, and what becomes of longer ones.
         target: column of the labels: ids, or scores.
         identity: `tokenizer_digest` of the tokenizer, where it was computed before.
 
     Returns:
-        Columns ``input_ids``, ``labels`` and ``length`` (tokens), rows in the given order; of pairs ``token_type_ids``
-        too, where the tokenizer has them.
+        Those of `token_columns`, ``labels``, ``length`` (tokens that are read) and ``whole_length`` (tokens of the
+        uncut text), rows in the given order.
     """
-    pairs = "text_pair" in dataset.column_names
-    segments = pairs and "token_type_ids" in tokenizer.model_input_names
+    max_length, overlap = data.max_length, data.chunk_overlap if data.long_texts == "chunk" else None
 
     def encode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        second = batch["text_pair"] if pairs else None
-        encoded = tokenizer(batch["text"], second, truncation="longest_first", max_length=max_length, verbose=False)
-        ids = encoded["input_ids"]
-        columns = {"input_ids": ids, "labels": batch[target], "length": [len(row) for row in ids]}
-        return columns | ({"token_type_ids": encoded["token_type_ids"]} if segments else {})
+        texts, second = batch["text"], batch.get("text_pair")
+        columns = token_columns(texts, second, tokenizer, max_length, overlap)
+        lengths = [len(ids) for ids in columns["input_ids"]]
+        # Whoever fills max_length may have been cut, or be in chunks.
+        full = [row for row, length in enumerate(lengths) if length >= max_length]
+        whole = dict(enumerate(lengths))
+        if full:
+            pairs = None if second is None else [second[row] for row in full]
+            uncut = tokenizer([texts[row] for row in full], pairs, verbose=False)["input_ids"]
+            whole |= dict(zip(full, map(len, uncut), strict=True))
+        return columns | {"labels": batch[target], "length": lengths, "whole_length": [*whole.values()]}
 
     facts = {"tokenizer": identity or tokenizer_digest(tokenizer), "max_length": max_length, "target": target}
+    facts |= {} if overlap is None else {"chunk_overlap": overlap}
     return dataset.map(
         encode,
         batched=True,
         remove_columns=dataset.column_names,
         new_fingerprint=result_name("texts", dataset, facts),
         desc="Tokenising",
+    )
+
+
+def length_note(splits: Mapping[str, Dataset], data: DataConfig) -> str:
+    """How many texts are longer than ``max_length``, and what becomes of them, in a line for the terminal.
+
+    Args:
+        splits: encoded by `encode_texts`.
+        data: how they were.
+    """
+    whole = {name: numbers_of(encoded, "whole_length") for name, encoded in splits.items()}
+    longer = {name: lengths[lengths > data.max_length] for name, lengths in whole.items()}
+    if not any(map(len, longer.values())):
+        return f"length  no text is longer than max_length: {data.max_length}"
+    counts = ", ".join(f"{name} {len(longer[name]):,} of {len(whole[name]):,}" for name in whole)
+    beyond = sum(int((lengths - data.max_length).sum()) for lengths in longer.values())
+    share = beyond / sum(int(lengths.sum()) for lengths in whole.values())
+    lost = f"{beyond:,} tokens beyond it ({share:.1%} of all)"
+    if data.long_texts == "truncate":
+        return f"length  longer than max_length: {data.max_length}: {counts} texts; the {lost} are not read"
+    most = max(int(np.diff(flat_lists(encoded, "chunks")[1]).max()) for encoded in splits.values())
+    return (
+        f"length  longer than max_length: {data.max_length}: {counts} texts, read in up to {most} chunks, with "
+        f"the {lost}"
     )
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # Of the figure of lengths.
 MOST_BARS = 40
+MAX_LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
 # Title → row → split → number.
 Statistics = dict[str, dict[str, dict[str, float]]]
 
@@ -77,6 +78,7 @@ def build_report(ledger: Ledger, fingerprint: str) -> dict[str, Any]:
         "files": files,
         "steps": [asdict(step) for step in ledger.steps],
         "tokens": {name: token_statistics(tokens) for name, tokens in _tokens_by_platform(ledger)},
+        "longer": longer_texts(ledger.findings.tokens[kept]),
     }
 
 
@@ -104,6 +106,22 @@ def token_statistics(tokens: np.ndarray) -> dict[str, float]:
         "75%": high,
         "max": int(tokens.max()),
     }
+
+
+def longer_texts(tokens: np.ndarray) -> list[dict[str, float]]:
+    """What every ``max_length`` would cut, up to the first that cuts nothing; special tokens are not counted.
+
+    Args:
+        tokens: of every post.
+    """
+    rows: list[dict[str, float]] = []
+    for length in MAX_LENGTHS:
+        beyond = tokens[tokens > length] - length
+        lost, share = int(beyond.sum()), round(float(beyond.sum() / max(1, tokens.sum())), 4)
+        rows.append({"max_length": length, "texts": len(beyond), "tokens": lost, "share": share})
+        if not len(beyond):
+            break
+    return rows
 
 
 def _table(columns: list[str], rows: list[list[Any]]) -> list[str]:
@@ -199,6 +217,9 @@ def render_steps(report: dict[str, Any]) -> list[str]:
     lines += ["", "## Length in tokens", "", f"Of the cleaned posts, by `{report['tokenizer']}`.", ""]
     names = ["count", "mean", "std", "min", "25%", "50%", "75%", "max"]
     lines += _table(["platform", *names], [[p, *(s[n] for n in names)] for p, s in report["tokens"].items()])
+    lines += ["", "Texts longer than a `max_length`, and the tokens that truncating them would lose:", ""]
+    cuts = [[row["max_length"], row["texts"], row["tokens"], f"{row['share']:.1%}"] for row in report["longer"]]
+    lines += _table(["max_length", "texts", "tokens", "of all tokens"], cuts)
     return [*lines, "", "![Histogram of lengths per platform](token_lengths.png)"]
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
@@ -18,6 +19,7 @@ import preprocess
 from opinionlm.data.cleaning import Cleaning
 from opinionlm.data.preparation import clean_rows, rows
 from opinionlm.data.preparation.pipeline import fingerprint_of, prepare, prepare_or_load
+from opinionlm.data.preparation.report import longer_texts
 from opinionlm.data.preparation.tokens import load_tokenizer
 from opinionlm.data.prepared import load_prepared
 from opinionlm.data.spec_parsing import spec_from_dict
@@ -396,3 +398,12 @@ def test_a_wrong_command_line_is_one_line_and_exit_code_two(repository, options)
     assert run.stderr.startswith("error: ")
     assert run.stderr.count("\n") == 1
     assert run.stdout == ""
+
+
+def test_what_a_max_length_would_cut() -> None:
+    rows = longer_texts(np.array([10, 70, 200, 65]))
+    assert rows == [
+        {"max_length": 64, "texts": 3, "tokens": 6 + 136 + 1, "share": round(143 / 345, 4)},
+        {"max_length": 128, "texts": 1, "tokens": 72, "share": round(72 / 345, 4)},
+        {"max_length": 256, "texts": 0, "tokens": 0, "share": 0.0},
+    ]
