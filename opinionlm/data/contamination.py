@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SEEN_TEXTS = "seen_texts.npy"
 # What `train_classifier.py` trains.
-TRAINED_TASKS: tuple[Task, ...] = ("sequence", "token", "similarity")
+TRAINED_TASKS: tuple[Task, ...] = ("sequence", "multi_label", "token", "similarity")
 
 
 def plain_texts(rows: Dataset, task: Task) -> list[str]:
@@ -28,7 +28,7 @@ def plain_texts(rows: Dataset, task: Task) -> list[str]:
         UserError: a task that `train_classifier.py` does not train.
     """
     if task not in TRAINED_TASKS:
-        raise UserError(f"task {task!r} is text to text; give data of task sequence, token or similarity")
+        raise UserError(f"task {task!r} is text to text; give data of task {', '.join(TRAINED_TASKS)}")
     if "tokens" in rows.column_names:
         return [" ".join(words) for words in rows["tokens"]]
     return [text for name in ("text", "text_pair") if name in rows.column_names for text in rows[name]]

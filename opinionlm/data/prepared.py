@@ -28,10 +28,12 @@ class PreparedDataset:
         dataset: splits train, validation, test; every task has the columns id and platform, and between them
             sequence: text, text_pair (where the YAML names it), label (a ClassLabel in the taxonomy's order), level1 …
                 and, behind platform, time where the YAML names it (ISO 8601 in UTC, to the second)
+            multi_label: the same with labels (a list of ClassLabels, which may be empty) in the place of label, and
+                lists in the levels
             token: tokens (texts) and tags (ClassLabels over ``tags``), lists of equal length
             similarity: text, text_pair, score (float64 within ``score_range``)
             question_answering, summarization, instruction: text, context (may be blank), answers (at least one text).
-        taxonomy: the label tree; only of task sequence.
+        taxonomy: the label tree; only of the tasks sequence and multi_label.
         name: of the data set.
         fingerprint: of everything that decided the content.
         path: the folder.

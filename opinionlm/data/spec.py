@@ -16,7 +16,9 @@ from opinionlm.errors import UserError
 SPLITS = ("train", "validation", "test")
 DEFAULT_TOKENIZER = "models/gemma3-mini"
 MAY_BE_ABSENT = "labels_may_be_absent"
-Task = Literal["sequence", "token", "similarity", "question_answering", "summarization", "instruction"]
+Task = Literal["sequence", "multi_label", "token", "similarity", "question_answering", "summarization", "instruction"]
+# The tasks that give texts labels of a label tree: one each, or any number.
+LABEL_TASKS: tuple[Task, ...] = ("sequence", "multi_label")
 SplitName = Literal["train", "validation", "test"]
 Codes = Mapping[str, Mapping[str, str]]
 
@@ -41,7 +43,8 @@ class FileSpec:
         delimiter: the separator; by default a comma, for ``.tsv`` a tab.
         quoting: ``minimal`` is ordinary CSV quoting, ``none`` takes quote characters literally.
         encoding: of the text; bytes that do not fit become U+FFFD and are counted in the report.
-        label_separator: where set, a label field that holds it names several classes, which this task cannot take.
+        label_separator: where set, a label field that holds it names several labels; task sequence, which takes one,
+            rejects those records. Whatever is set, task multi_label reads a field in brackets as a JSON list.
         max_record_characters: longer records are rejected unread, so that no input can exhaust memory.
     """
 
@@ -91,7 +94,8 @@ class SplitSpec:
         train: share of the training split (paper, section 9.2: 70 / 20 / 10).
         validation: share of the validation split.
         test: share of the test split.
-        stratify_by: the shares hold within every combination of these columns; only task sequence has labels.
+        stratify_by: the shares hold within every combination of these columns; of several labels of a text the rarest
+            one counts. Only the tasks sequence and multi_label have labels.
         seed: of the random assignment.
         group_by: rows that agree in this column stay in one split (all questions about a paragraph, for instance).
         by: ``random``; or ``time``: the earliest rows are train, the next ones validation, the latest test, whatever
@@ -148,12 +152,12 @@ class DatasetSpec:
     """A whole dataset YAML, checked.
 
     Attributes:
-        labels: the label tree; only of task sequence.
+        labels: the label tree; only of the tasks sequence and multi_label.
         score_range: lowest and highest score; only of task similarity.
         empty_values: contexts that stand for none, such as ``<noinput>``; compared by letters and digits alone.
         balance: keep only so many rows, equally many of every label; only of task sequence.
         labels_may_be_absent: labels or codes that the files need not hold although they hold values that are not
-            declared; without it that is taken for a misspelling. Only of task sequence.
+            declared; without it that is taken for a misspelling. Only of the tasks with labels.
         language: ISO 639 code of the texts, for model cards.
         origin: where the files are to be had, for the message that they are missing.
         published: what its publisher says of it.
@@ -181,12 +185,12 @@ class DatasetSpec:
 
     @property
     def text_columns(self) -> tuple[str, ...]:
-        """The texts that a row of task sequence consists of: one, or a pair."""
+        """The texts that a row of a task with labels consists of: one, or a pair."""
         return ("text", "text_pair") if self._maps("text_pair") else ("text",)
 
     @property
     def has_time(self) -> bool:
-        """Whether rows of task sequence say when they were written."""
+        """Whether rows of a task with labels say when they were written."""
         return self._maps("time")
 
     def _maps(self, name: str) -> bool:

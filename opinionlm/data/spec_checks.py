@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from opinionlm.data.cleaning import text_steps
-from opinionlm.data.spec import SPLITS, DatasetSpec
+from opinionlm.data.spec import LABEL_TASKS, SPLITS, DatasetSpec
 from opinionlm.errors import UserError
 from opinionlm.utils.names import nearest
 
@@ -19,6 +19,8 @@ def canonical_columns(spec: DatasetSpec) -> list[str]:
     match spec.task:
         case "sequence":
             return ["id", "text", "text_pair", "label", *_levels(spec), "platform", "time"]
+        case "multi_label":
+            return ["id", "text", "text_pair", "label", "platform", "time"]
         case "token":
             return ["id", "tokens", "tags", "group", "platform"]
         case "similarity":
@@ -36,10 +38,12 @@ def column_problems(spec: DatasetSpec) -> list[str]:
         for name in columns:
             if name not in canonical:
                 problems.append(f"{where}.columns: unknown column {name!r}{nearest(name, canonical)}")
-        if spec.task == "sequence":
+        if spec.task in LABEL_TASKS:
             if "text" not in columns:
                 problems.append(f"{where}.columns: text is missing; say which column holds the posts")
-            if "label" not in columns and "level1" not in columns:
+            if spec.task == "multi_label" and "label" not in columns:
+                problems.append(f"{where}.columns: label is missing; say which column holds the lists of labels")
+            elif "label" not in columns and "level1" not in columns:
                 problems.append(
                     f"{where}.columns: neither label nor level1 is named; say which columns hold the labels"
                 )
@@ -61,7 +65,7 @@ def column_problems(spec: DatasetSpec) -> list[str]:
 
 
 def label_problems(spec: DatasetSpec) -> list[str]:
-    """Settings of task sequence that contradict each other."""
+    """Settings of a task with labels that contradict each other."""
     problems = _foreign_options(spec)
     assert spec.labels is not None
     if len(spec.labels.leaves) < 2:
@@ -86,18 +90,27 @@ def label_problems(spec: DatasetSpec) -> list[str]:
             f"cleaning.noise_label: posts are to be labelled {spec.cleaning.noise_label!r}, which is no label of this "
             f"data set{nearest(spec.cleaning.noise_label, spec.labels.leaves)}; or use drop or keep instead of noise"
         )
+    written = list(spec.codes.get("label", spec.labels.leaves))
+    for i, file in enumerate(spec.files):
+        if inside := [name for name in written if file.label_separator and file.label_separator in name]:
+            problems.append(
+                f"files[{i}].label_separator: {file.label_separator!r} occurs in the label {inside[0]!r}, which it "
+                "would cut in two; use another separator, or JSON lists"
+            )
+    if spec.task == "multi_label" and spec.cleaning.relabels_noise:
+        problems.append("cleaning: task multi_label labels no post as noise by itself; use drop or keep instead")
     if spec.split.by == "time" and not spec.has_time:
         problems.append("split.by: time needs a column that is mapped to time in every source")
     if spec.split.group_by is not None:
-        problems.append("split.group_by: task sequence splits by label and platform; leave it out")
+        problems.append(f"split.group_by: task {spec.task} splits by label and platform; leave it out")
     return problems
 
 
 def task_problems(spec: DatasetSpec) -> list[str]:
-    """Settings of every task but sequence that contradict each other."""
+    """Settings of every task without labels that contradict each other."""
     problems = _foreign_options(spec)
     if spec.split.by == "time":
-        problems.append(f"split.by: only rows of task sequence have times, this is {spec.task}; leave it out")
+        problems.append(f"split.by: only rows of a task with labels have times, this is {spec.task}; leave it out")
     for i, file in enumerate(spec.files):
         if file.label_separator:
             problems.append(f"files[{i}].label_separator: only task sequence has labels; leave it out")
@@ -121,7 +134,7 @@ def task_problems(spec: DatasetSpec) -> list[str]:
 def _foreign_options(spec: DatasetSpec) -> list[str]:
     """Options that belong to another task, and those that this one lacks."""
     problems = []
-    if spec.task != "sequence":
+    if spec.task not in LABEL_TASKS:
         absent = ("labels_may_be_absent", bool(spec.labels_may_be_absent))
         for name, given in (("labels", spec.labels is not None), ("codes", bool(spec.codes)), absent):
             if given:
@@ -172,7 +185,7 @@ def check_spec(spec: DatasetSpec) -> None:
     if not all(given) and abs(sum(shares.values()) - 1) > 1e-6:
         problems.append(f"split: train, validation and test have to sum to 1, found {sum(shares.values()):g}")
     problems += balance_problems(spec)
-    problems += label_problems(spec) if spec.task == "sequence" else task_problems(spec)
+    problems += label_problems(spec) if spec.task in LABEL_TASKS else task_problems(spec)
     if problems:
         raise UserError(f"{spec.source}: " + "; ".join(problems))
 
@@ -191,7 +204,7 @@ def balance_problems(spec: DatasetSpec) -> list[str]:
     if spec.balance is None:
         return []
     if spec.task != "sequence" or spec.labels is None:
-        return [f"balance: task {spec.task} has no labels to balance; leave it out"]
+        return [f"balance: task {spec.task} has no single labels to balance; leave it out"]
     labels = len(spec.labels.leaves)
     totals = {name: getattr(spec.balance, name) for name in SPLITS}
     return [

@@ -12,6 +12,7 @@ import yaml
 
 from opinionlm.data.cleaning import PROFILES, Cleaning
 from opinionlm.data.spec import (
+    LABEL_TASKS,
     MAY_BE_ABSENT,
     BalanceSpec,
     DatasetSpec,
@@ -84,7 +85,7 @@ def spec_from_dict(
     """Check the content of a dataset YAML; see `load_spec`. `source` is its name in messages."""
     hints = get_type_hints(DatasetSpec)
     task = convert(raw.get("task") or "sequence", Task, f"{source}: task")
-    required = {"name", "labels"} if task == "sequence" else {"name"}
+    required = {"name", "labels"} if task in LABEL_TASKS else {"name"}
     check_keys(raw, {item.name for item in fields(DatasetSpec)} - {"source"}, source, required)
     if not is_folder_name(raw["name"]):
         raise UserError(f"{source}: name: {str(raw['name'])[:80]!r} has to be a plain name, it becomes a folder")
@@ -146,7 +147,7 @@ def _cleaning(raw: Mapping[str, Any], overrides: Mapping[str, Any], task: Task, 
     if not isinstance(raw, Mapping):
         raise UserError(f"{where}: expected keys and values, found {raw!r}")
     steps = dict(raw) | {key: value for key, value in overrides.items() if value is not None}
-    default = "default" if task == "sequence" else "exact"
+    default = "default" if task in LABEL_TASKS else "exact"
     profile = convert(steps.pop("profile", default), Literal["paper", "default", "exact", "none"], f"{where}.profile")
     check_keys(steps, {item.name for item in fields(Cleaning)}, where)
     hints = get_type_hints(Cleaning)

@@ -42,7 +42,7 @@ Twitter rows break the hierarchy; some posts are not English.
 ## Files of the other tasks
 
 From the same grammar, for `configs/datasets/sample_token.yaml`, `sample_similarity`, `sample_qa`,
-`sample_summarization` and `sample_instruction`.
+`sample_summarization`, `sample_instruction` and `sample_multi_label`.
 
 {tasks}
 """
@@ -57,6 +57,8 @@ TASK_FILES = {
     "summaries.jsonl": "long posts and what they come down to, some with two summaries; one summary is blank",
     "instructions.jsonl": "instruction, input, output in the form of Alpaca; blank inputs and fillers, one output is "
     "blank, one record is a copy",
+    "several_labels.jsonl": "posts that say none to three things and their labels as lists; one holds an unknown "
+    "label, one a label twice, one only the name of a group",
 }
 
 

@@ -1,4 +1,4 @@
-"""Invented files of the other tasks: tagging, similarity, question answering, summaries, instructions.
+"""Invented files of the other tasks: tagging, similarity, questions, summaries, instructions, several labels.
 
 Sentences come from the grammar of the sample posts. Every file also holds a little of what real files of its kind do
 wrong, so that a run over the sample shows where such records go.
@@ -38,6 +38,7 @@ def build_tasks(seed: int) -> dict[str, bytes]:
         "questions.jsonl": questions_file(Dice(seed + 5)),
         "summaries.jsonl": summaries_file(Dice(seed + 6)),
         "instructions.jsonl": instructions_file(Dice(seed + 7)),
+        "several_labels.jsonl": several_labels_file(Dice(seed + 8)),
     }
     return {name: text.encode("utf-8") for name, text in texts.items()}
 
@@ -200,6 +201,37 @@ def _instruction(grammar: Grammar) -> dict[str, str]:
     if not given and dice.chance(0.3):
         given = dice.pick(("<noinput>", "No input", "N/A"))
     return {"instruction": instruction, "input": given, "output": output}
+
+
+def several_labels_file(dice: Dice) -> str:
+    """600 posts that say none to three things, with a label for each; behind them three whose labels are wrong.
+
+    Posts that say nothing of these kinds are chatter, with an empty list. Some labels are rare, and a question is
+    likelier beside an opinion than beside an advert, so that labels occur together more and less than by chance.
+    """
+    grammar = Grammar(dice)
+    rows = [_several_labels(grammar, number) for number in range(600)]
+    for number, labels in enumerate((["positive", "cheerful"], ["question", "question"], ["opinion"])):
+        rows.append(_several_labels(grammar, 600 + number) | {"labels": labels})
+    return _lines(rows)
+
+
+def _several_labels(grammar: Grammar, number: int) -> dict[str, Any]:
+    dice = grammar.dice
+    grammar.new_post()
+    kinds: dict[Label, float] = {"question": 5, "negative": 5, "objective": 4, "positive": 3, "advertisement": 1}
+    labels: list[Label] = []
+    for _ in range(dice.weighted({0: 1, 1: 5, 2: 3, 3: 1})):
+        labels.append(dice.weighted({label: weight for label, weight in kinds.items() if label not in labels}))
+        if labels[-1] == "advertisement":
+            del kinds["question"]
+            break
+    said = [sentence(contracted(grammar.core(label), dice)) for label in labels] or [
+        sentence(grammar.expand("chatter"))
+    ]
+    if dice.chance(0.4):
+        said.append(sentence(grammar.expand("context")))
+    return {"id": f"post-{number}", "post": " ".join(dice.shuffled(said)), "labels": sorted(labels)}
 
 
 def _lines(rows: list[dict[str, Any]]) -> str:

@@ -20,7 +20,7 @@ def check_declared(spec: DatasetSpec, present: Iterable[int], use: LabelUse) -> 
     """Compare the labels and codes of a dataset YAML with those of its files.
 
     Args:
-        spec: of task sequence.
+        spec: of a task with labels.
         present: class ids that occur in the files.
         use: codes that occur, and values that stand for no label.
 
@@ -48,6 +48,10 @@ def check_declared(spec: DatasetSpec, present: Iterable[int], use: LabelUse) -> 
             f"absent on purpose, write labels_may_be_absent: [{allow}]"
         )
     warnings = [f"no record of the files is labelled {_listed(unexpected)}"] if unexpected else []
+    if use.several:
+        warnings.append(
+            f"{use.several:,} records are rejected because they have several labels; task: multi_label keeps them"
+        )
     if use.undeclared:
         records = sum(use.undeclared.values())
         warnings.append(

@@ -7,7 +7,7 @@ rejected with the reason; a guess would put a wrong label into the data without 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from opinionlm.data.spec import Codes, normal_code
@@ -39,14 +39,17 @@ class LabelUse:
     Attributes:
         codes: (column, code) of the dataset YAML that occurred.
         undeclared: (column, value) that stands for no label → records.
+        several: records that name several labels where one is taken.
     """
 
     codes: set[tuple[str, str]] = field(default_factory=set)
     undeclared: Counter[tuple[str, str]] = field(default_factory=Counter)
+    several: int = 0
 
     def note(self, error: LabelError) -> None:
         """Count a record that has no class."""
         place = error.undeclared
+        self.several += error.code == "several_labels"
         if place is not None and (place in self.undeclared or len(self.undeclared) < UNDECLARED_VALUES):
             self.undeclared[place] += 1
 
@@ -67,6 +70,12 @@ class Labeller:
         self._use = use or LabelUse()
         self._columns = ["label", *(f"level{level}" for level in range(1, taxonomy.depth + 1))]
         self._known: dict[tuple[str | None, ...], int] = {}
+        self._known_sets: dict[tuple[str, ...], tuple[int, ...]] = {}
+        # Inner nodes by name, with the leaves below them.
+        self._below: dict[str, set[int]] = {}
+        for leaf, path in enumerate(taxonomy.paths):
+            for name in path[:-1]:
+                self._below.setdefault(name, set()).add(leaf)
 
     def __call__(self, fields: Mapping[str, str]) -> int:
         """The class id of a record.
@@ -91,9 +100,49 @@ class Labeller:
             self._known[key] = leaf
         return self._known[key]
 
+    def several(self, values: Sequence[str]) -> tuple[int, ...]:
+        """The class ids of a record with any number of labels, ascending.
+
+        A leaf stands for its ancestors too, so that naming them beside it changes nothing.
+
+        Args:
+            values: the names or codes of leaves, and of inner nodes above one of them; none for a text without labels.
+
+        Raises:
+            LabelError: as above for a single label; or ``repeated_label``, ``incomplete_label`` (an inner node without
+                a leaf below it).
+        """
+        key = tuple(values)
+        if key not in self._known_sets:
+            try:
+                found = self._several([value.strip() for value in values])
+            except LabelError as error:
+                self._use.note(error)
+                raise
+            if len(self._known_sets) > KNOWN_LABELS:
+                self._known_sets.clear()
+            self._known_sets[key] = found
+        return self._known_sets[key]
+
+    def _several(self, values: Sequence[str]) -> tuple[int, ...]:
+        if twice := [value for value, count in Counter(values).items() if count > 1]:
+            raise LabelError("repeated_label", f"label: {twice[0][:80]!r} is there {values.count(twice[0])} times")
+        inner = [value for value in values if value in self._below and not self._taxonomy.is_leaf(value)]
+        leaves = [self._leaf(value) for value in values if value not in inner]
+        if len(set(leaves)) < len(leaves):
+            raise LabelError("repeated_label", f"label: two of {', '.join(values)[:80]!r} are one label")
+        for name in inner:
+            if self._below[name].isdisjoint(leaves):
+                parts = ", ".join(self._taxonomy.leaves[leaf] for leaf in sorted(self._below[name]))
+                raise LabelError("incomplete_label", f"label: {name[:80]!r} is named without a part of it ({parts})")
+        return tuple(sorted(leaves))
+
     def _from_label(self, value: str) -> int:
         if self._separator and self._separator in value:
             raise LabelError("several_labels", f"label: {value[:80]!r} names several classes, this task takes one")
+        return self._leaf(value)
+
+    def _leaf(self, value: str) -> int:
         leaves = self._taxonomy.leaves
         name = self._name(value, "label", leaves)
         if choices := self._taxonomy.shared_names.get(name):

@@ -22,6 +22,7 @@ from tokenizers import Tokenizer
 
 from opinionlm.data.preparation.deduplication import drop_leaks
 from opinionlm.data.preparation.ledger import Ledger, split_numbers
+from opinionlm.data.preparation.multi_label_rows import MultiLabelRows
 from opinionlm.data.preparation.report import write_report
 from opinionlm.data.preparation.row_kind import RowKind
 from opinionlm.data.preparation.rows import RowReader
@@ -164,7 +165,7 @@ def _fill(
         drop_leaks(ledger, findings.digest, given, "copies across splits", "in_another_split")
         if spec.split.group_by is not None:
             drop_leaks(ledger, table.group, given, "groups across splits", "group_in_another_split")
-    splits = assign_splits(ledger, given)
+    splits = assign_splits(ledger, given, kind.strata(ledger))
     if spec.balance is not None:
         drop_surplus(ledger, splits, spec.balance)
     splits = np.where(ledger.kept, splits, -1)
@@ -187,6 +188,8 @@ def row_kind(spec: DatasetSpec, tokenizer: Tokenizer) -> RowKind:
     match spec.task:
         case "sequence":
             return SequenceRows(spec, tokenizer)
+        case "multi_label":
+            return MultiLabelRows(spec, tokenizer)
         case "token":
             return TokenRows(spec, tokenizer)
         case "similarity":

@@ -106,6 +106,10 @@ class RowKind(ABC):
         group = record.fields["group"] if column == "group" else row.values[column]
         return row_digest(("group", group) if group.strip() else self.identity(row.values), None, None)
 
+    def strata(self, ledger: Ledger) -> tuple[np.ndarray, Sequence[str]]:
+        """(rows,) what the shares of the splits hold within, as numbers, and what these stand for."""
+        return ledger.label, ledger.names
+
     def undeclared(self) -> str:
         """Which values stand where labels are expected; blank where there are none."""
         return ""

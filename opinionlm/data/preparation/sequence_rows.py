@@ -50,12 +50,9 @@ class SequenceRows(RowKind):
 
     def parse(self, record: Record, source: Source) -> Row | Reject:
         """The texts, the class (step 4.1) and the time of a record."""
-        separator = "" if source.file is None else source.file.label_separator
-        if separator not in self._labellers:
-            self._labellers[separator] = Labeller(self._taxonomy, self.spec.codes, separator, self._label_use)
         values: dict[str, Any] = {name: record.fields[name] for name in self.spec.text_columns}
         try:
-            label = self._labellers[separator](record.fields)
+            label = self.label(record, source)
         except LabelError as error:
             return Reject(record.line, record.number, error.code, str(error), record.raw)
         for name, text in values.items():
@@ -67,6 +64,25 @@ class SequenceRows(RowKind):
             return Reject(record.line, record.number, "bad_time", str(error), record.raw)
         values["label"] = label
         return Row(values, time=time)
+
+    def label(self, record: Record, source: Source) -> int:
+        """The class id of a record.
+
+        Raises:
+            LabelError: it has none, or several.
+        """
+        if "label" in record.lists:
+            error = LabelError("several_labels", "label: a list of labels, and this task takes one label")
+            self._label_use.note(error)
+            raise error
+        return self.labeller(source)(record.fields)
+
+    def labeller(self, source: Source) -> Labeller:
+        """What finds the labels of the records of a source."""
+        separator = "" if source.file is None else source.file.label_separator
+        if separator not in self._labellers:
+            self._labellers[separator] = Labeller(self._taxonomy, self.spec.codes, separator, self._label_use)
+        return self._labellers[separator]
 
     def prompt(self, values: dict[str, Any]) -> tuple[str, ...]:
         """The texts."""

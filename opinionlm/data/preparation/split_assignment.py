@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,8 +16,13 @@ from opinionlm.errors import UserError
 SHOWN_REASONS = 3
 
 
-def assign_splits(ledger: Ledger, given: np.ndarray) -> np.ndarray:
+def assign_splits(ledger: Ledger, given: np.ndarray, strata: tuple[np.ndarray, Sequence[str]]) -> np.ndarray:
     """(rows,) split numbers; missing given splits are taken out of train by their share.
+
+    Args:
+        ledger: knows which rows are kept.
+        given: (rows,) the split each row comes with.
+        strata: see `RowKind.strata`.
 
     Raises:
         UserError: rows cannot be split by time.
@@ -26,13 +32,19 @@ def assign_splits(ledger: Ledger, given: np.ndarray) -> np.ndarray:
     missing = [split for split in SPLITS if split not in (given_splits(ledger.sources) or ("train",))]
     if missing and len(pool):
         taken = [getattr(ledger.spec.split, split) for split in missing]
-        chosen, warnings = _draw(ledger, pool, ["train", *missing], [1 - sum(taken), *taken])
+        chosen, warnings = _draw(ledger, pool, strata, ["train", *missing], [1 - sum(taken), *taken])
         splits[pool] = np.array([0, *(SPLITS.index(split) for split in missing)], dtype=np.int8)[chosen]
         ledger.warnings += warnings
     return splits
 
 
-def _draw(ledger: Ledger, pool: np.ndarray, names: list[str], shares: list[float]) -> tuple[np.ndarray, list[str]]:
+def _draw(
+    ledger: Ledger,
+    pool: np.ndarray,
+    strata: tuple[np.ndarray, Sequence[str]],
+    names: list[str],
+    shares: list[float],
+) -> tuple[np.ndarray, list[str]]:
     """Share the rows of the pool out: (pool,) indices into the names of the splits, and warnings."""
     spec, split = ledger.spec, ledger.spec.split
     if split.by == "time":
@@ -50,11 +62,11 @@ def _draw(ledger: Ledger, pool: np.ndarray, names: list[str], shares: list[float
         chosen, warnings = group_split(numbers, shares, split.seed)
         return chosen, warnings + share_warnings(chosen, names, shares, "rows of one group stay together")
     return stratified_split(
-        ledger.label[pool],
+        strata[0][pool],
         ledger.table.platform[pool],
         shares,
         split.seed,
-        ledger.names,
+        strata[1],
         by_label=spec.labels is not None and "label" in split.stratify_by,
         by_platform="platform" in split.stratify_by,
     )

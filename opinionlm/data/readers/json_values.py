@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 # The canonical columns that hold several texts; all others hold one.
-LIST_COLUMNS = ("tokens", "tags", "answers", "sentences")
+LIST_COLUMNS = ("tokens", "tags", "answers", "sentences", "label")
 
 
 class NotTextError(ValueError):
@@ -53,11 +53,12 @@ def json_fields(
             continue
         if not is_there:
             return {}, {}, "missing_field", f"the key {column!r} is missing"
+        is_label = name.startswith(("label", "level"))
         try:
             if name in LIST_COLUMNS and isinstance(value, list):
-                lists[name] = [value_text(item) for item in value]
+                lists[name] = [value_text(item, is_label) for item in value]
             else:
-                fields[name] = value_text(value, is_label=name.startswith(("label", "level")))
+                fields[name] = value_text(value, is_label)
         except NotTextError as error:
             kind = "a list of texts" if name in LIST_COLUMNS and isinstance(value, list) else "text"
             return {}, {}, "not_text", f"{column}: expected {kind}, found {error}"

@@ -14,7 +14,7 @@ from opinionlm.errors import UserError
 
 PAIR = {"text": "a", "text_pair": "b", "score": "s"}
 QUESTION = {"text": "q", "context": "c", "answers": "a.text", "group": "title"}
-SAMPLES = ["token", "similarity", "qa", "summarization", "instruction"]
+SAMPLES = ["token", "similarity", "qa", "summarization", "instruction", "multi_label"]
 
 
 @pytest.fixture
@@ -65,6 +65,8 @@ def identity(data, row):
             return tuple(row["tokens"])
         case "similarity":
             return tuple(sorted((row["text"], row["text_pair"])))
+        case "multi_label":
+            return row["text"]
         case _:
             return row["text"], row["context"]
 
@@ -85,7 +87,7 @@ def test_bundled_samples(name, repository, tokenizer_folder, tmp_path):
     )
     data = load_prepared(prepare(spec, repository / "data", tmp_path / "one"))
     assert data.task == spec.task
-    assert data.taxonomy is None
+    assert (data.taxonomy is None) == (name != "multi_label")
     check_counts(data)
     check_no_copy(data)
     assert all(len(split) >= 20 for split in data.dataset.values())

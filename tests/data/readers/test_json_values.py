@@ -52,7 +52,8 @@ def test_what_is_no_text_is_refused_with_the_reason(written, tmp_path):
 def test_true_and_false_are_labels_as_json_spells_them(tmp_path):
     for name in ("label", "level1"):
         assert read(tmp_path, '{"v": true}', {name: "v"}).fields == {name: "true"}
-    assert isinstance(read(tmp_path, '{"v": [true]}', {"label": "v"}).detail, str)
+    assert read(tmp_path, '{"v": [true, 1]}', {"label": "v"}).lists == {"label": ["true", "1"]}
+    assert isinstance(read(tmp_path, '{"v": [true]}', {"level1": "v"}).detail, str)
 
 
 def instruction(tokenizer_folder, tmp_path, rows: list[str]):
