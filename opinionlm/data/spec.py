@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from itertools import count
 from typing import Any, Literal
 
 from opinionlm.data.cleaning import PROFILES, Cleaning
@@ -32,7 +33,7 @@ class FileSpec:
 
     Attributes:
         path: relative to ``data_dir``; ``.csv``, ``.tsv``, ``.jsonl`` or (task token) ``.conll`` or ``.txt``, each
-            also with ``.gz``.
+            also with ``.gz``; ``.xlsx`` (its first sheet) or ``.parquet``.
         columns: canonical name (``text``, ``label``, ``level1`` …, ``id``, ``platform``) → the file's own column name;
             `opinionlm.data.spec_checks` lists the canonical names of every task.
         platform: where the posts come from; blank when the data set has no platforms.
@@ -148,7 +149,7 @@ class DatasetSpec:
     """A whole dataset YAML, checked.
 
     Attributes:
-        labels: the label tree; only of task sequence.
+        labels: the label tree; only of task sequence. Left out, it is what the files hold.
         score_range: lowest and highest score; only of task similarity.
         empty_values: contexts that stand for none, such as ``<noinput>``; compared by letters and digits alone.
         balance: keep only so many rows, equally many of every label; only of task sequence.
@@ -181,6 +182,13 @@ class DatasetSpec:
     def text_columns(self) -> tuple[str, ...]:
         """The texts that a row of task sequence consists of: one, or a pair."""
         return ("text", "text_pair") if self._maps("text_pair") else ("text",)
+
+    @property
+    def depth(self) -> int:
+        """Levels of the label tree; where no labels are declared, the level columns that are."""
+        if self.labels is not None:
+            return self.labels.depth
+        return next(level for level in count() if not self._maps(f"level{level + 1}"))
 
     @property
     def has_time(self) -> bool:

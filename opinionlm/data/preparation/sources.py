@@ -13,6 +13,7 @@ from opinionlm.data.readers.conll import read_conll
 from opinionlm.data.readers.damage import damage_warnings
 from opinionlm.data.readers.hub import read_hub
 from opinionlm.data.readers.records import Record, Reject, SourceNotes, read_file
+from opinionlm.data.readers.tables import TABLES, read_table
 from opinionlm.data.spec import SPLITS, DatasetSpec, FileSpec
 from opinionlm.data.spec_checks import CONLL_ENDINGS
 from opinionlm.errors import UserError
@@ -87,8 +88,11 @@ def read_source(spec: DatasetSpec, source: Source, data_dir: Path) -> Iterator[R
     if source.file is None:
         assert spec.hub is not None
         return read_hub(spec.hub, source.name, source.notes)
-    read = read_conll if spec.task == "token" and source.name.endswith(CONLL_ENDINGS) else read_file
-    return read(data_dir / source.name, source.file, source.notes)
+    path = data_dir / source.name
+    if spec.task == "token" and source.name.endswith(CONLL_ENDINGS):
+        return read_conll(path, source.file, source.notes)
+    read = read_table if source.name.endswith(TABLES) else read_file
+    return read(path, source.file, source.notes)
 
 
 def require_rows(source: Source, first_problem: str, found: str = "") -> None:

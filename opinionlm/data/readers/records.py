@@ -108,7 +108,9 @@ def read_file(path: Path, spec: FileSpec, notes: SourceNotes) -> Iterator[Record
     """
     suffix = Path(path.name.removesuffix(".gz")).suffix
     if suffix not in (".csv", ".tsv", ".jsonl"):
-        raise UserError(f"{path}: unknown format {suffix!r}; expected .csv, .tsv or .jsonl, each also with .gz")
+        raise UserError(
+            f"{path}: unknown format {suffix!r}; expected .csv, .tsv or .jsonl, each also with .gz, .xlsx or .parquet"
+        )
     kind: Kind = suffix.removeprefix(".")
     try:
         binary = path.open("rb")
