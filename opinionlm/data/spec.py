@@ -68,7 +68,7 @@ class HubSpec:
         config: the hub configuration, where there are several.
         revision: commit or tag; name one to make a run repeatable.
         splits: our split → the hub's split.
-        platform: as in `FileSpec`.
+        platform: where the posts come from; blank when the data set has no platforms.
     """
 
     path: str
@@ -149,7 +149,18 @@ class DatasetSpec:
     """A whole dataset YAML, checked.
 
     Attributes:
+        name: of the data set; prepared data and runs are called after it.
         labels: the label tree; only of task sequence. Left out, it is what the files hold.
+        task: what a row is an example of: a text (or pair) with a label, words with tags, a pair with a score, or a
+            text with an answer.
+        description: what the data are, for the model card and the prompts of language models.
+        licence: of the data, for the model card.
+        tokenizer_name_or_path: counts tokens, and finds copies where `cleaning.duplicates` is ``tokens``.
+        files: the sources, each with its own columns.
+        hub: a data set of the hub, instead of files or where they are not there.
+        codes: label column → code → name, where files hold codes; numbers need no quotes here.
+        cleaning: a ``profile`` and single steps that win over it; see below.
+        split: how rows become train, validation and test.
         score_range: lowest and highest score; only of task similarity.
         empty_values: contexts that stand for none, such as ``<noinput>``; compared by letters and digits alone.
         balance: keep only so many rows, equally many of every label; only of task sequence.
@@ -157,6 +168,7 @@ class DatasetSpec:
             declared; without it that is taken for a misspelling. Only of task sequence.
         origin: where the files are to be had, for the message that they are missing.
         published: what its publisher says of it.
+        source: the file, for messages; no key.
     """
 
     name: str

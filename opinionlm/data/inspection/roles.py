@@ -136,7 +136,7 @@ def guess_labels(form: FileForm, texts: tuple[str, ...]) -> tuple[str, ...]:
         UserError: none, or several that are as good as each other.
     """
     others = {name: column for name, column in form.columns.items() if name not in texts}
-    levels = {int(found[1]): name for name in others if (found := LEVEL.fullmatch(last_part(name)))}
+    levels = {int(match[1]): name for name in others if (match := LEVEL.fullmatch(last_part(name)))}
     if len(levels) > 1 and sorted(levels) == list(range(1, len(levels) + 1)):
         return tuple(levels[number] for number in sorted(levels))
     lists = form.columns[texts[0]].lists > 0

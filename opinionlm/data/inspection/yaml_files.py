@@ -15,7 +15,7 @@ from opinionlm.data.taxonomy import Taxonomy
 
 TEXTS = ("text", "text_pair")
 # Few texts make few steps of an epoch.
-FEW_RECORDS, EPOCHS, EPOCHS_OF_FEW = 2_000, 4, 10
+FEW_RECORDS, EPOCHS, EPOCHS_OF_FEW, BATCH_TOKENS, BATCH_TOKENS_OF_FEW = 2_000, 4, 10, 2_048, 512
 TASK_COMMENTS = {
     "sequence": "one label per text",
     "multi_label": "any number of labels per text",
@@ -105,7 +105,7 @@ def run_keys(roles: Roles, records: int) -> dict[str, Any]:
     head = {"pooling": "mean", "head_hidden_sizes": [256]} if roles.task != "token" else {}
     return head | {
         "max_length": 256,
-        "max_tokens_per_batch": 2048,
+        "max_tokens_per_batch": BATCH_TOKENS if records > FEW_RECORDS else BATCH_TOKENS_OF_FEW,
         "learning_rate": 1.0e-3,
         "weight_decay": 0.1,
         "lr_scheduler_type": "cosine",
