@@ -145,6 +145,8 @@ EXAMPLES = {
     "FileSpec.encoding": "cp1252",
     "FileSpec.label_separator": '"|"',
     "FileSpec.max_record_characters": "100000",
+    "FileSpec.url": "https://example.org/posts.csv.gz",
+    "FileSpec.sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "HubSpec.path": "dair-ai/emotion",
     "HubSpec.columns": "{text: text, label: label}",
     "HubSpec.config": "split",

@@ -22,6 +22,11 @@ SplitName = Literal["train", "validation", "test"]
 Codes = Mapping[str, Mapping[str, str]]
 
 
+def _elsewhere(default: str) -> Any:
+    """A key that says where something is to be had; it decides nothing of the output."""
+    return field(default=default, metadata={"omit": True})
+
+
 def _later(default: object) -> Any:
     """A key that older YAMLs do not have: left out of `DatasetSpec.to_dict` at its default, so fingerprints stay."""
     return field(default=default, metadata={"omit_default": True})
@@ -44,6 +49,8 @@ class FileSpec:
         encoding: of the text; bytes that do not fit become U+FFFD and are counted in the report.
         label_separator: where set, a label field that holds it names several classes, which this task cannot take.
         max_record_characters: longer records are rejected unread, so that no input can exhaust memory.
+        url: where `opinionlm get_data` fetches the file.
+        sha256: that the file of that address has.
     """
 
     path: str
@@ -56,6 +63,8 @@ class FileSpec:
     encoding: str = "utf-8"
     label_separator: str = ""
     max_record_characters: int = 1_000_000
+    url: str = _elsewhere("")
+    sha256: str = _elsewhere("")
 
 
 @dataclass(frozen=True)
@@ -252,7 +261,8 @@ def _plain(value: Any) -> Any:
         items = [
             item
             for item in fields(value)
-            if getattr(value, item.name) != item.default or not item.metadata.get("omit_default")
+            if not item.metadata.get("omit")
+            and (getattr(value, item.name) != item.default or not item.metadata.get("omit_default"))
         ]
         return {item.name: _plain(getattr(value, item.name)) for item in items}
     if isinstance(value, tuple | list):

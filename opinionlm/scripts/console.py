@@ -26,6 +26,7 @@ class Command:
 
 COMMANDS = {
     "init": Command("opinionlm.data.inspection.__main__", "look at a file of your own, write its YAML files"),
+    "get_data": Command("opinionlm.data.downloads", "fetch the files of a shipped data set into data/"),
     "preprocess": Command("opinionlm.scripts.preprocess", "clean raw files, remove copies, split, report"),
     "train_classifier": Command("opinionlm.scripts.train_classifier", "train a classifier, a tagger or a pair scorer"),
     "train_instruct": Command("opinionlm.scripts.train_instruct", "teach a language model to write its answers"),

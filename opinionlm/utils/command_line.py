@@ -12,6 +12,8 @@ from opinionlm.utils.names import closest
 
 # What `opinionlm.scripts.console` may be called as.
 PROGRAMS = ("opinionlm", "python -m opinionlm")
+# The commands that are scripts of a checkout, too.
+SCRIPTS = ("preprocess", "train_classifier", "train_instruct", "prompt", "predict", "pretrain", "reproduce")
 
 
 class Parser(argparse.ArgumentParser):
@@ -57,7 +59,7 @@ def command(name: str) -> str:
     for program in PROGRAMS:
         if sys.argv[0].startswith(f"{program} "):
             return f"{program} {name}"
-    return f"python {name}.py"
+    return f"python {name}.py" if name in SCRIPTS else f"{PROGRAMS[1]} {name}"
 
 
 def unknown_option(place: str, known: Iterable[str]) -> str:
