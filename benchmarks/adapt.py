@@ -1,6 +1,6 @@
 """AdaPT at 20 % of the parameters against full fine-tuning: a training step, its peak memory, and labelling.
 
-    python benchmarks/adapt.py --data_dir ../shared/data --json adapt.json --figure adapt.png
+    python benchmarks/adapt.py --json adapt.json --figure adapt.png
     python benchmarks/adapt.py --quick                                    # under a minute, fewer steps
 
 MiniLM reads the same sentences of SciERC in the same batches (bundled posts where those are absent): every parameter
@@ -118,7 +118,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="fewer steps and repetitions")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write environment and rows here")
     parser.add_argument("--figure", type=Path, metavar="FILE.png", help="draw the ratios here")
-    parser.add_argument("--data_dir", type=Path, default=Path("../shared/data"), help="holds sciie-relations/")
+    parser.add_argument("--data_dir", type=Path, default=Path("data"), help="holds sciie-relations/")
     return parser.parse_args(argv)
 
 

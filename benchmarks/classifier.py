@@ -1,9 +1,9 @@
 """Training the top of a frozen model: the cache and batches of similar length against two ordinary ways.
 
-    python benchmarks/classifier.py --data_dir ../shared/data --json classifier.json --figure classifier.png
+    python benchmarks/classifier.py --json classifier.json --figure classifier.png
     python benchmarks/classifier.py --quick                                 # under a minute, fewer texts
     python benchmarks/classifier.py --only start                            # how soon a run starts, nothing else
-    python benchmarks/classifier.py --device cuda --data_dir ../shared/data # Gemma 3 1B's full shape, bf16 and NF4
+    python benchmarks/classifier.py --device cuda # Gemma 3 1B's full shape, bf16 and NF4
 
 The last block, the final norm and the head train; the rest is frozen. The ways (see `benchmarks.ways`) take turns in
 one process, in an order that alternates, and every time is the median of its repetitions. The program ends with 1
@@ -117,7 +117,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch on a CPU [1]")
-    parser.add_argument("--data_dir", type=Path, default=Path("../shared/data"), help="holds cryptoqa-opinion/")
+    parser.add_argument("--data_dir", type=Path, default=Path("data"), help="holds cryptoqa-opinion/")
     parser.add_argument("--prepared_dir", type=Path, default=Path("outputs/data"), help="prepared posts are kept here")
     return parser.parse_args(argv)
 

@@ -1,6 +1,6 @@
 """Where the time of the paper's recipe goes on the real Gemma 3 270M, against an earlier commit of this repository.
 
-    python benchmarks/gemma.py --model ../gemma270m/model --data_dir ../shared/data --json gemma.json
+    python benchmarks/gemma.py --model ../gemma270m/model --json gemma.json
     python benchmarks/gemma.py --model ../gemma270m/model --quick
 
 Both versions run configs/gemma1b.yaml with NF4 on the same posts, each run in a process of its own, in turns; ours has
@@ -81,7 +81,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--earlier", type=Path, metavar="DIR", help=f"a checkout of {BASELINE} [from the history]")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write environment and rows here")
     parser.add_argument("--figure", type=Path, metavar="FILE.png", help="draw the ratios here")
-    parser.add_argument("--data_dir", type=Path, default=Path("../shared/data"), help="holds cryptoqa-opinion/")
+    parser.add_argument("--data_dir", type=Path, default=Path("data"), help="holds cryptoqa-opinion/")
     parser.add_argument("--prepared_dir", type=Path, default=Path("outputs/data"), help="prepared posts are kept here")
     options = parser.parse_args(argv)
     options.model, options.data_dir = options.model.resolve(), options.data_dir.resolve()

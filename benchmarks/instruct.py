@@ -1,6 +1,6 @@
 """Instruction tuning and label scoring with a vocabulary of 262,144, against TRL's SFTTrainer and against generating.
 
-    python benchmarks/instruct.py --data_dir ../shared/data --json instruct.json
+    python benchmarks/instruct.py --json instruct.json
     python benchmarks/instruct.py --quick                       # under a minute
 
 Both train the last block and the final norm of the same Gemma 3 shape on the same token ids with the same labels (-100
@@ -102,7 +102,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write environment and rows here")
     parser.add_argument("--figure", type=Path, metavar="FILE.png", help="draw the ratios here")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch [1]")
-    parser.add_argument("--data_dir", type=Path, default=Path("../shared/data"), help="holds cryptoqa-opinion/")
+    parser.add_argument("--data_dir", type=Path, default=Path("data"), help="holds cryptoqa-opinion/")
     parser.add_argument("--prepared_dir", type=Path, default=Path("outputs/data"), help="prepared posts are kept here")
     return parser.parse_args(argv)
 

@@ -1,6 +1,6 @@
 """Mining closed token sequences: against PyPI's prefixspan, on real posts, and on many synthetic ones.
 
-    python benchmarks/mining.py --data_dir ../shared/data --json mining.json --figure mining.png
+    python benchmarks/mining.py --json mining.json --figure mining.png
     python benchmarks/mining.py --quick                                   # under a minute, smaller inputs
 
 prefixspan knows no gap limit, and its closed=True returns sequences that are not closed; its baseline is therefore
@@ -77,7 +77,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="smaller inputs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write environment and rows here")
     parser.add_argument("--figure", type=Path, metavar="FILE.png", help="draw the ratios here")
-    parser.add_argument("--data_dir", type=Path, default=Path("../shared/data"), help="holds cryptoqa-opinion/")
+    parser.add_argument("--data_dir", type=Path, default=Path("data"), help="holds cryptoqa-opinion/")
     return parser.parse_args(argv)
 
 

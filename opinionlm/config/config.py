@@ -61,7 +61,15 @@ RUN = (DatasetConfig, LengthConfig, BackboneConfig, LoadingConfig, RunConfig, Se
 EVALUATED = (TrainPlatformsConfig, EvaluationTextsConfig, WeightsConfig, SeedsConfig, TrackingConfig)
 TRAINED = (OrderConfig, OptimizationConfig, BatchConfig, CheckpointConfig)
 LABELLED = (PaddingConfig, AdaptationConfig, ClassWeightsConfig, DecisionConfig, EvaluationConfig)
-CLASSIFIER = (TaskConfig, LongTextsConfig, EngineConfig, HeadConfig, LossConfig, CacheConfig, RobustConfig)
+CLASSIFIER: tuple[type, ...] = (
+    TaskConfig,
+    LongTextsConfig,
+    EngineConfig,
+    HeadConfig,
+    LossConfig,
+    CacheConfig,
+    RobustConfig,
+)
 CLASSIFIER += (SensitivityConfig,)
 # The options of every script.
 SCRIPTS: dict[Script, tuple[type, ...]] = {

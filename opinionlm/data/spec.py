@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from itertools import count
 from typing import Any, Literal
 
 from opinionlm.data.cleaning import PROFILES, Cleaning
@@ -23,6 +24,11 @@ SplitName = Literal["train", "validation", "test"]
 Codes = Mapping[str, Mapping[str, str]]
 
 
+def _elsewhere(default: str) -> Any:
+    """A key that says where something is to be had; it decides nothing of the output."""
+    return field(default=default, metadata={"omit": True})
+
+
 def _later(default: object) -> Any:
     """A key that older YAMLs do not have: left out of `DatasetSpec.to_dict` at its default, so fingerprints stay."""
     return field(default=default, metadata={"omit_default": True})
@@ -34,7 +40,7 @@ class FileSpec:
 
     Attributes:
         path: relative to ``data_dir``; ``.csv``, ``.tsv``, ``.jsonl`` or (task token) ``.conll`` or ``.txt``, each
-            also with ``.gz``.
+            also with ``.gz``; ``.xlsx`` (its first sheet) or ``.parquet``.
         columns: canonical name (``text``, ``label``, ``level1`` …, ``id``, ``platform``) → the file's own column name;
             `opinionlm.data.spec_checks` lists the canonical names of every task.
         platform: where the posts come from; blank when the data set has no platforms.
@@ -46,6 +52,8 @@ class FileSpec:
         label_separator: where set, a label field that holds it names several labels; task sequence, which takes one,
             rejects those records. Whatever is set, task multi_label reads a field in brackets as a JSON list.
         max_record_characters: longer records are rejected unread, so that no input can exhaust memory.
+        url: where `opinionlm get_data` fetches the file.
+        sha256: that the file of that address has.
     """
 
     path: str
@@ -58,6 +66,8 @@ class FileSpec:
     encoding: str = "utf-8"
     label_separator: str = ""
     max_record_characters: int = 1_000_000
+    url: str = _elsewhere("")
+    sha256: str = _elsewhere("")
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,7 @@ class HubSpec:
         config: the hub configuration, where there are several.
         revision: commit or tag; name one to make a run repeatable.
         splits: our split → the hub's split.
-        platform: as in `FileSpec`.
+        platform: where the posts come from; blank when the data set has no platforms.
     """
 
     path: str
@@ -152,7 +162,19 @@ class DatasetSpec:
     """A whole dataset YAML, checked.
 
     Attributes:
-        labels: the label tree; only of the tasks sequence and multi_label.
+        name: of the data set; prepared data and runs are called after it.
+        labels: the label tree; only of the tasks sequence and multi_label. Left out, in task sequence,
+            it is what the files hold.
+        task: what a row is an example of: a text (or pair) with a label, words with tags, a pair with a score, or a
+            text with an answer.
+        description: what the data are, for the model card and the prompts of language models.
+        licence: of the data, for the model card.
+        tokenizer_name_or_path: counts tokens, and finds copies where `cleaning.duplicates` is ``tokens``.
+        files: the sources, each with its own columns.
+        hub: a data set of the hub, instead of files or where they are not there.
+        codes: label column → code → name, where files hold codes; numbers need no quotes here.
+        cleaning: a ``profile`` and single steps that win over it; see below.
+        split: how rows become train, validation and test.
         score_range: lowest and highest score; only of task similarity.
         empty_values: contexts that stand for none, such as ``<noinput>``; compared by letters and digits alone.
         balance: keep only so many rows, equally many of every label; only of task sequence.
@@ -161,6 +183,7 @@ class DatasetSpec:
         language: ISO 639 code of the texts, for model cards.
         origin: where the files are to be had, for the message that they are missing.
         published: what its publisher says of it.
+        source: the file, for messages; no key.
     """
 
     name: str
@@ -187,6 +210,13 @@ class DatasetSpec:
     def text_columns(self) -> tuple[str, ...]:
         """The texts that a row of a task with labels consists of: one, or a pair."""
         return ("text", "text_pair") if self._maps("text_pair") else ("text",)
+
+    @property
+    def depth(self) -> int:
+        """Levels of the label tree; where no labels are declared, the level columns that are."""
+        if self.labels is not None:
+            return self.labels.depth
+        return next(level for level in count() if not self._maps(f"level{level + 1}"))
 
     @property
     def has_time(self) -> bool:
@@ -238,7 +268,8 @@ def _plain(value: Any) -> Any:
         items = [
             item
             for item in fields(value)
-            if getattr(value, item.name) != item.default or not item.metadata.get("omit_default")
+            if not item.metadata.get("omit")
+            and (getattr(value, item.name) != item.default or not item.metadata.get("omit_default"))
         ]
         return {item.name: _plain(getattr(value, item.name)) for item in items}
     if isinstance(value, tuple | list):

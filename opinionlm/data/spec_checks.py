@@ -6,6 +6,7 @@ from typing import Any
 
 from opinionlm.data.cleaning import text_steps
 from opinionlm.data.spec import LABEL_TASKS, SPLITS, DatasetSpec
+from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.utils.names import nearest
 
@@ -67,30 +68,14 @@ def column_problems(spec: DatasetSpec) -> list[str]:
 def label_problems(spec: DatasetSpec) -> list[str]:
     """Settings of a task with labels that contradict each other."""
     problems = _foreign_options(spec)
-    assert spec.labels is not None
-    if len(spec.labels.leaves) < 2:
-        problems.append(f"labels: only {spec.labels.leaves[0]!r}; a classifier needs at least two classes")
-    names = ["label", *_levels(spec)]
-    for name, codes in spec.codes.items():
-        if name not in names:
-            problems.append(f"codes: unknown column {name!r}{nearest(name, names)}")
-            continue
-        valid = spec.labels.leaves if name == "label" else spec.labels.names_at(int(name.removeprefix("level")))
-        for code, label in codes.items():
-            if choices := spec.labels.shared_names.get(label) if name == "label" else None:
-                problems.append(f"codes.label.{code}: {label!r} is several labels; write {' or '.join(choices)}")
-            elif label not in valid:
-                problems.append(f"codes.{name}.{code}: {label!r} is no label there{nearest(label, valid)}")
-    known = {*spec.labels.leaves, *(code for codes in spec.codes.values() for code in codes)}
-    for label in spec.labels_may_be_absent:
-        if label not in known:
-            problems.append(f"labels_may_be_absent: {label!r} is no label and no code{nearest(label, sorted(known))}")
-    if spec.cleaning.relabels_noise and spec.cleaning.noise_label not in spec.labels.leaves:
+    if spec.labels is not None:
+        problems += declared_problems(spec, spec.labels)
+    elif spec.codes or spec.labels_may_be_absent:
+        given = "codes" if spec.codes else "labels_may_be_absent"
         problems.append(
-            f"cleaning.noise_label: posts are to be labelled {spec.cleaning.noise_label!r}, which is no label of this "
-            f"data set{nearest(spec.cleaning.noise_label, spec.labels.leaves)}; or use drop or keep instead of noise"
+            f"labels: missing, so that they are taken from the data, where {given} mean nothing; name them"
         )
-    written = list(spec.codes.get("label", spec.labels.leaves))
+    written = list(spec.codes.get("label", () if spec.labels is None else spec.labels.leaves))
     for i, file in enumerate(spec.files):
         if inside := [name for name in written if file.label_separator and file.label_separator in name]:
             problems.append(
@@ -103,6 +88,34 @@ def label_problems(spec: DatasetSpec) -> list[str]:
         problems.append("split.by: time needs a column that is mapped to time in every source")
     if spec.split.group_by is not None:
         problems.append(f"split.group_by: task {spec.task} splits by label and platform; leave it out")
+    return problems
+
+
+def declared_problems(spec: DatasetSpec, labels: Taxonomy) -> list[str]:
+    """Settings that contradict the label tree."""
+    problems = []
+    if len(labels.leaves) < 2:
+        problems.append(f"labels: only {labels.leaves[0]!r}; a classifier needs at least two classes")
+    names = ["label", *_levels(spec)]
+    for name, codes in spec.codes.items():
+        if name not in names:
+            problems.append(f"codes: unknown column {name!r}{nearest(name, names)}")
+            continue
+        valid = labels.leaves if name == "label" else labels.names_at(int(name.removeprefix("level")))
+        for code, label in codes.items():
+            if choices := labels.shared_names.get(label) if name == "label" else None:
+                problems.append(f"codes.label.{code}: {label!r} is several labels; write {' or '.join(choices)}")
+            elif label not in valid:
+                problems.append(f"codes.{name}.{code}: {label!r} is no label there{nearest(label, valid)}")
+    known = {*labels.leaves, *(code for codes in spec.codes.values() for code in codes)}
+    for label in spec.labels_may_be_absent:
+        if label not in known:
+            problems.append(f"labels_may_be_absent: {label!r} is no label and no code{nearest(label, sorted(known))}")
+    if spec.cleaning.relabels_noise and spec.cleaning.noise_label not in labels.leaves:
+        problems.append(
+            f"cleaning.noise_label: posts are to be labelled {spec.cleaning.noise_label!r}, which is no label of this "
+            f"data set{nearest(spec.cleaning.noise_label, labels.leaves)}; or use drop or keep instead of noise"
+        )
     return problems
 
 
@@ -155,8 +168,7 @@ def _foreign_options(spec: DatasetSpec) -> list[str]:
 
 
 def _levels(spec: DatasetSpec) -> list[str]:
-    depth = spec.labels.depth if spec.labels is not None else 0
-    return [f"level{level}" for level in range(1, depth + 1)]
+    return [f"level{level}" for level in range(1, spec.depth + 1)] if spec.task == "sequence" else []
 
 
 def check_spec(spec: DatasetSpec) -> None:
@@ -203,6 +215,8 @@ def balance_problems(spec: DatasetSpec) -> list[str]:
     """Why a balanced subset cannot be drawn, as far as the data need not be known."""
     if spec.balance is None:
         return []
+    if spec.task == "sequence" and spec.labels is None:
+        return ["balance: the labels are not declared, so that their number is not known; name them under labels"]
     if spec.task != "sequence" or spec.labels is None:
         return [f"balance: task {spec.task} has no single labels to balance; leave it out"]
     labels = len(spec.labels.leaves)

@@ -1,6 +1,6 @@
 """Rows whose label is likely wrong, by confident learning (Northcutt et al. 2021, through cleanlab).
 
-    python preprocess.py --config configs/datasets/cryptoqa_tidy.yaml --data_dir ../shared/data --suspects
+    python preprocess.py --config configs/datasets/cryptoqa_tidy.yaml --suspects
     python -m opinionlm.experiments.label_suspects outputs/<run> --split validation
 
 The first judges the training rows of a prepared data set by the floor of every table, TF-IDF and logistic regression,

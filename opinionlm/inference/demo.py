@@ -173,7 +173,7 @@ class Answers:
         request = Request(
             input=path,
             output=str(output),
-            text_column=form.text,
+            text_column=form.text or "text",
             pair_column=form.pair,
             id_column=form.id,
             platform_column=None if platform else form.platform,

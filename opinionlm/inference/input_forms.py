@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from opinionlm.data.prepared import PreparedDataset, read_manifest
+from opinionlm.data.readers.encodings import ENCODINGS, decodes, head_text
 from opinionlm.data.readers.lines import decoded
 from opinionlm.data.spec import FileSpec
 from opinionlm.errors import UserError
@@ -29,7 +30,6 @@ HEAD_CHARACTERS, HEAD_OBJECTS = 100_000, 20
 SEPARATORS = {",": '","', ";": '";"', "\t": "$'\\t'", "|": '"|"'}
 # Canonical columns of training that a model reads as its text, and as its second text.
 TEXT_COLUMNS, PAIR_COLUMNS = ("text", "tokens", "sentences"), ("text_pair", "context")
-OTHER_ENCODINGS = ("utf-8", "cp1252", "gb18030")
 BLOCK = 1 << 20
 
 
@@ -159,7 +159,7 @@ def choose_form(
         # Almost no other text is UTF-8 by its bytes, while bytes of UTF-8 are text in most encodings of one byte.
         forms = [replace(form, encoding=form.encoding if is_wide(form.encoding) else "utf-8") for form in forms]
     if kind in ("lines", "conll"):
-        form = next((form for form in forms if _decodes(head, form.encoding)), forms[0])
+        form = next((form for form in forms if decodes(head, form.encoding)), forms[0])
         return _with_columns(form, (), asked)
     if kind == "jsonl":
         for form in forms:
@@ -205,7 +205,7 @@ def is_wide(encoding: str) -> bool:
 
 def header_of(head: bytes, form: InputForm, kind: str) -> list[str]:
     """The first line with anything in it, as a form parts it; nothing where it cannot be read so."""
-    text = _text(head, form.encoding)
+    text = head_text(head, form.encoding)
     if text is None:
         return []
     quoting: Literal[0, 3] = csv.QUOTE_NONE if form.quoting == "none" else csv.QUOTE_MINIMAL
@@ -233,7 +233,7 @@ def check_encoding(path: str, encoding: str) -> None:
     try:
         if not (fault := _fault(path, encoding)):
             return
-        fitting = [name for name in OTHER_ENCODINGS if name != encoding and not _fault(path, name)]
+        fitting = [name for name in ENCODINGS if name != encoding and not _fault(path, name)]
     except (OSError, EOFError, zlib.error, LookupError):
         # Damage of another kind, which the reader names.
         return
@@ -255,7 +255,7 @@ def _fault(path: str, encoding: str) -> int:
             while line := stream.buffer.readline(BLOCK):
                 number += 1
                 if not line.isascii():
-                    fits = _decodes(line, encoding)
+                    fits = decodes(line, encoding)
                     good, bad, first = good + fits, bad + (not fits), first or (0 if fits else number)
         finally:
             stream.detach()
@@ -305,27 +305,15 @@ def _head(binary: IO[bytes], name: str) -> bytes:
         binary.seek(start)
 
 
-def _text(head: bytes, encoding: str) -> str | None:
-    """The beginning of an input as text, None where it is none; the last character may be cut in two."""
-    try:
-        return codecs.getincrementaldecoder(encoding)().decode(head).removeprefix("\ufeff")
-    except (UnicodeError, LookupError):
-        return None
-
-
-def _decodes(head: bytes, encoding: str) -> bool:
-    return _text(head, encoding) is not None
-
-
 def _is_utf8(head: bytes) -> bool:
     """Whether bytes beyond ASCII are there and all of them UTF-8."""
-    return not head.isascii() and _decodes(head, "utf-8")
+    return not head.isascii() and decodes(head, "utf-8")
 
 
 def _json_keys(head: bytes, encoding: str) -> set[str]:
     """The keys of the objects at the beginning, those of objects within them by dotted path."""
     keys: set[str] = set()
-    for line in (_text(head, encoding) or "").split("\n")[:HEAD_OBJECTS]:
+    for line in (head_text(head, encoding) or "").split("\n")[:HEAD_OBJECTS]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):

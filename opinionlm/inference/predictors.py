@@ -86,7 +86,7 @@ class Labeller(ABC):
         """What the collator takes of every item. A text without any token is read as the padding token alone."""
         if not items:
             return []
-        texts = list(items) if self.reads == "text" else [item[0] for item in items]
+        texts: list[Any] = list(items) if self.reads == "text" else [item[0] for item in items]
         pairs = None if self.reads == "text" else [item[1] for item in items]
         overlap = self.model.config.chunk_overlap
         columns = token_columns(texts, pairs, self.tokenizer, self.max_length, overlap)

@@ -52,7 +52,7 @@ def card_head(task: Task[Any], pipeline: str, tags: Iterable[str], test: Mapping
         base_model=base if is_hub_name(base) else None,
         license=licence,
         language=spec.get("language") or spoken,
-        datasets=[hub_name(spec)] if hub_name(spec) else None,
+        datasets=[name] if (name := hub_name(spec)) is not None else None,
         library_name="transformers",
         pipeline_tag=pipeline,
         tags=["opinionlm", *tags],
@@ -87,7 +87,7 @@ def base_facts(name: str) -> tuple[str, str | list[str] | None]:
     card = find_shipped(name) / "README.md"
     if card.is_file():
         stated = ModelCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).data
-        return stated.license or UNKNOWN, stated.language
+        return stated.get("license") or UNKNOWN, stated.get("language")
     facts = hub_facts(name)
     return (facts.licence if facts and facts.licence else UNKNOWN), None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 
 from opinionlm.errors import UserError, run_script
 from opinionlm.utils.names import closest
@@ -24,6 +25,8 @@ class Command:
 
 
 COMMANDS = {
+    "init": Command("opinionlm.data.inspection.__main__", "look at a file of your own, write its YAML files"),
+    "get_data": Command("opinionlm.data.downloads", "fetch the files of a shipped data set into data/"),
     "preprocess": Command("opinionlm.scripts.preprocess", "clean raw files, remove copies, split, report"),
     "train_classifier": Command("opinionlm.scripts.train_classifier", "train a classifier, a tagger or a pair scorer"),
     "train_instruct": Command("opinionlm.scripts.train_instruct", "teach a language model to write its answers"),
@@ -68,7 +71,8 @@ def run(arguments: list[str]) -> None:
         hint = "" if near is None else f"did you mean '{near}'? "
         raise UserError(f"{name}: no such command; {hint}opinionlm --help lists them")
     # What argparse calls the program, and what locks and environment.json say was run.
-    sys.argv = [f"opinionlm {name}", *rest]
+    program = "python -m opinionlm" if Path(sys.argv[0]).name == "__main__.py" else "opinionlm"
+    sys.argv = [f"{program} {name}", *rest]
     outcome = import_module(COMMANDS[name].module).main(rest)
     if isinstance(outcome, int):
         sys.exit(outcome)

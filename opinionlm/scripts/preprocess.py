@@ -1,7 +1,7 @@
 """Make a data set from raw files: clean, remove copies, split, report.
 
-    python preprocess.py --config configs/datasets/cryptoqa.yaml --data_dir ../shared/data
-    python preprocess.py --config configs/datasets/cryptoqa.yaml --data_dir ../shared/data --suspects
+    python preprocess.py --config configs/datasets/cryptoqa.yaml
+    python preprocess.py --config configs/datasets/cryptoqa.yaml --suspects
 
 The dataset YAML says where the data are, what the labels mean and how to clean; every cleaning step can also be given
 here and then wins over the YAML.

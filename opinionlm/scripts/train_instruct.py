@@ -1,6 +1,6 @@
 """Teach a language model to write its answers: prompts from a template, a loss on the answers' tokens alone.
 
-    python train_instruct.py --config configs/gemma3_mini_instruct.yaml --data_dir ../shared/data
+    python train_instruct.py --config configs/gemma3_mini_instruct.yaml
     accelerate launch train_instruct.py --config configs/gemma1b_instruct.yaml --learning_rate 3e-5
 
 The YAML holds any of the options below; options on the command line win. The run folder output_dir/run_name gets

@@ -10,6 +10,11 @@ from typing import NoReturn
 from opinionlm.errors import UserError
 from opinionlm.utils.names import closest
 
+# What `opinionlm.scripts.console` may be called as.
+PROGRAMS = ("opinionlm", "python -m opinionlm")
+# The commands that are scripts of a checkout, too.
+SCRIPTS = ("preprocess", "train_classifier", "train_instruct", "prompt", "predict", "pretrain", "reproduce")
+
 
 class Parser(argparse.ArgumentParser):
     """Reports a wrong command line as every other mistake, before a missing argument hides a mistyped option.
@@ -47,6 +52,14 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print, as one line."""
         raise UserError(f"the command line: {message}; --help lists the options")
+
+
+def command(name: str) -> str:
+    """How another command is called, in the way that this one was: by the console command or by its script."""
+    for program in PROGRAMS:
+        if sys.argv[0].startswith(f"{program} "):
+            return f"{program} {name}"
+    return f"python {name}.py" if name in SCRIPTS else f"{PROGRAMS[1]} {name}"
 
 
 def unknown_option(place: str, known: Iterable[str]) -> str:

@@ -49,7 +49,13 @@ def test_single_steps_win_over_the_profile_and_the_command_line_over_both(raw_sp
     ("changes", "message"),
     [
         ({"lables": {}}, "unknown key 'lables', did you mean 'labels'?"),
-        ({"labels": None}, "the key 'labels' is missing"),
+        ({"labels": None}, "taken from the data, where codes mean nothing"),
+        ({"labels": None, "codes": {}, "labels_may_be_absent": ["x"]}, "where labels_may_be_absent mean nothing"),
+        ({"labels": None, "codes": {}, "balance": {"train": 2, "validation": 2, "test": 2}}, "not declared"),
+        (
+            {"labels": None, "codes": {}, "files": [{"path": "a", "columns": {"text": "t", "level2": "l"}}]},
+            "neither label nor level1",
+        ),
         ({"name": "../x"}, "plain name"),
         ({"name": ".."}, "plain name"),
         ({"task": "sequenze"}, "task: 'sequenze' is not one of sequence, .*; did you mean 'sequence'?"),

@@ -1,7 +1,7 @@
 """Mine the token sequences of a data set's training texts and write them as a readable list.
 
-    python -m opinionlm.adaptation.adapt.mining --config configs/minilm.yaml --data_dir ../shared/data
-    python -m opinionlm.adaptation.adapt.mining --dataset configs/datasets/imdb.yaml --data_dir ../shared/data \
+    python -m opinionlm.adaptation.adapt.mining --config configs/minilm.yaml
+    python -m opinionlm.adaptation.adapt.mining --dataset configs/datasets/imdb.yaml \
         --model_name_or_path models/gemma3-mini --sequence_max_gap 0 --output imdb.csv
 
 Any config and option of train_classifier.py is taken; data set, tokenizer and the sequence_* options decide. --output

@@ -21,6 +21,7 @@ import pyarrow as pa
 from tokenizers import Tokenizer
 
 from opinionlm.data.preparation.deduplication import drop_leaks
+from opinionlm.data.preparation.found_labels import with_labels
 from opinionlm.data.preparation.ledger import Ledger, split_numbers
 from opinionlm.data.preparation.multi_label_rows import MultiLabelRows
 from opinionlm.data.preparation.report import write_report
@@ -84,7 +85,7 @@ def prepare(
             found = _fill(folder, spec, sources, data_dir, rejects, fingerprint, num_proc or available_cores())
             rejects.close()
             manifest = {"name": spec.name, "task": spec.task, "fingerprint": fingerprint, **found}
-            manifest |= {"spec": spec.to_dict(), "pipeline_version": PIPELINE_VERSION}
+            manifest |= {"pipeline_version": PIPELINE_VERSION}
             (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
             publish(folder, output_dir, lambda: not force and is_current(output_dir, fingerprint))
     except OSError as error:
@@ -151,13 +152,14 @@ def _fill(
     processes: int,
 ) -> dict[str, Any]:
     """Everything between the raw files and the finished folder; returns what the manifest says of it."""
+    spec, label_lines = with_labels(spec, data_dir)
     kind = row_kind(spec, load_tokenizer(spec.tokenizer_name_or_path))
     raw = folder / "raw.arrow"
     reader = RowReader(kind, sources, data_dir, raw, rejects)
     findings, finished = kind.measure(reader, raw, processes)
     table = reader.table()
     ledger = Ledger(spec, sources, table, findings, kind.names)
-    ledger.warnings += reader.warnings() + kind.warnings(table)
+    ledger.warnings += reader.warnings() + label_lines + kind.warnings(table)
     given = split_numbers(sources, table)
 
     kind.drop(ledger, given)
@@ -180,7 +182,7 @@ def _fill(
     if spec.labels is not None:
         tree = json.dumps(spec.labels.to_tree(), indent=2, ensure_ascii=False)
         (folder / "taxonomy.json").write_text(tree + "\n", "utf-8")
-    return {"rows": rows} | kind.manifest()
+    return {"rows": rows} | kind.manifest() | {"spec": spec.to_dict()}
 
 
 def row_kind(spec: DatasetSpec, tokenizer: Tokenizer) -> RowKind:

@@ -13,9 +13,11 @@ from opinionlm.data.readers.conll import read_conll
 from opinionlm.data.readers.damage import damage_warnings
 from opinionlm.data.readers.hub import read_hub
 from opinionlm.data.readers.records import Record, Reject, SourceNotes, read_file
+from opinionlm.data.readers.tables import TABLES, read_table
 from opinionlm.data.spec import SPLITS, DatasetSpec, FileSpec
 from opinionlm.data.spec_checks import CONLL_ENDINGS
 from opinionlm.errors import UserError
+from opinionlm.utils.command_line import command
 from opinionlm.utils.shipped import shipped_root
 
 # What `SourceNotes.details` calls the tags that were not of IOB2.
@@ -75,10 +77,12 @@ def find_sources(spec: DatasetSpec, data_dir: Path) -> list[Source]:
         given = spec.hub.given_splits
         platform = spec.hub.platform
         return [Source(hub, platform, ours if ours in given else None) for ours, hub in spec.hub.splits.items()]
-    origin = f"; they are to be had from {spec.origin}" if spec.origin else ""
+    fetched = all(file.url for file in spec.files if file.path in missing)
+    fetch = f"fetch them: {command('get_data')} {Path(spec.source).stem}; or " if fetched else ""
+    origin = f"; they are to be had from {spec.origin}" if spec.origin and not fetched else ""
     raise UserError(
-        f"{spec.source}: files: {', '.join(missing)} not found in {data_dir}; give the folder that holds them with "
-        f"--data_dir, or correct `files`{origin}"
+        f"{spec.source}: files: {', '.join(missing)} not found in {data_dir}; {fetch}give the folder that holds them "
+        f"with --data_dir, or correct `files`{origin}"
     )
 
 
@@ -87,8 +91,11 @@ def read_source(spec: DatasetSpec, source: Source, data_dir: Path) -> Iterator[R
     if source.file is None:
         assert spec.hub is not None
         return read_hub(spec.hub, source.name, source.notes)
-    read = read_conll if spec.task == "token" and source.name.endswith(CONLL_ENDINGS) else read_file
-    return read(data_dir / source.name, source.file, source.notes)
+    path = data_dir / source.name
+    if spec.task == "token" and source.name.endswith(CONLL_ENDINGS):
+        return read_conll(path, source.file, source.notes)
+    read = read_table if source.name.endswith(TABLES) else read_file
+    return read(path, source.file, source.notes)
 
 
 def require_rows(source: Source, first_problem: str, found: str = "") -> None:

@@ -31,20 +31,27 @@ def refuse_wrong_width(start: bytes, name: str, encoding: str) -> None:
     Raises:
         UserError: with the encoding that the bytes speak for.
     """
-    if encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32", "utf16", "utf32")) or b"\0" not in start:
+    if encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32", "utf16", "utf32")):
         return
+    if known := wide_encoding(start):
+        raise UserError(
+            f"{name}: is text in {known.upper()} without a byte order mark (every other byte is zero), read as "
+            f"{encoding}; set encoding: {known} for this file"
+        )
+
+
+def wide_encoding(start: bytes) -> str | None:
+    """The encoding of two or four bytes per character that the first bytes of a file speak for by their zeros."""
     start = start[: len(start) // 4 * 4]
-    if len(start) < FEWEST_BYTES:
-        return
+    if b"\0" not in start or len(start) < FEWEST_BYTES:
+        return None
     blank = [start[place::4].count(0) / (len(start) // 4) for place in range(4)]
     # Latin letters leave the upper bytes of every character zero.
     for known, zeros in (("utf-32-le", (2, 3)), ("utf-32-be", (0, 1)), ("utf-16-le", (1, 3)), ("utf-16-be", (0, 2))):
         others = [blank[place] for place in range(4) if place not in zeros]
         if all(blank[place] > 0.5 for place in zeros) and min(others) < 0.2:
-            raise UserError(
-                f"{name}: is text in {known.upper()} without a byte order mark (every other byte is zero), read as "
-                f"{encoding}; set encoding: {known} for this file"
-            )
+            return known
+    return None
 
 
 def damage_warnings(name: str, records: int, undecodable: int, nul: int, mojibake: int, repaired: bool) -> list[str]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from opinionlm.data.readers.json_values import json_fields, top_level
+from opinionlm.data.readers.json_values import as_written, json_fields, top_level
 from opinionlm.data.readers.records import ColumnRules, Kind, Record, Reject, SourceNotes, read_stream
 from opinionlm.data.spec import FileSpec, HubSpec
 from opinionlm.errors import UserError
@@ -177,17 +177,10 @@ def _read_table(
     for number, row in enumerate(data.select_columns(expected), start=1):
         row |= {column: feature.int2str(row[column]) for column, feature in names.items() if (row[column] or 0) >= 0}
         row |= {column: [item.int2str(tag) for tag in row[column] or ()] for column, item in lists.items()}
-        row |= {column: _as_written(row[column]) for column in narrow}
+        row |= {column: as_written(row[column]) for column in narrow}
         fields, texts, problem, detail = json_fields(row, spec.columns)
         raw = json.dumps(row, ensure_ascii=False, default=str)
         yield Reject(number, number, problem, detail, raw) if problem else Record(number, number, fields, raw, texts)
-
-
-def _as_written(value: float | None) -> float | None:
-    """A number of 32 bits with the digits that tell it from others of its kind: 0.1, not 0.10000000149011612."""
-    import numpy as np
-
-    return None if value is None else float(str(np.float32(value)))
 
 
 def _unloadable(spec: HubSpec, split: str, error: Exception) -> UserError:

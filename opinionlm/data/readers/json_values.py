@@ -91,6 +91,13 @@ def _lookup(row: Mapping[str, Any], column: str) -> tuple[bool, Any]:
     return True, value
 
 
+def as_written(value: float | None) -> float | None:
+    """A number of 32 bits with the digits that tell it from others of its kind: 0.1, not 0.10000000149011612."""
+    import numpy as np
+
+    return None if value is None else float(str(np.float32(value)))
+
+
 def value_text(value: object, is_label: bool = False) -> str:
     """The text of a JSON value, or of a value of a typed table; blank where there is none.
 

@@ -110,7 +110,9 @@ def read_file(path: Path, spec: FileSpec, notes: SourceNotes) -> Iterator[Record
     suffix = Path(path.name.removesuffix(".gz")).suffix
     kind = KINDS.get(suffix)
     if kind is None:
-        raise UserError(f"{path}: unknown format {suffix!r}; expected .csv, .tsv or .jsonl, each also with .gz")
+        raise UserError(
+            f"{path}: unknown format {suffix!r}; expected .csv, .tsv or .jsonl, each also with .gz, .xlsx or .parquet"
+        )
     try:
         binary = path.open("rb")
     except OSError as error:

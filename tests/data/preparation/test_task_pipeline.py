@@ -277,7 +277,7 @@ def test_a_hub_data_set_with_lists_and_class_labels(tokenizer_folder, tmp_path, 
         ({"task": "token"}, "tokens is missing; task token needs tokens, tags"),
         ({"task": "tokens"}, "did you mean 'token'"),
         ({"task": "instruction", "score_range": None}, "answers is missing; task instruction needs text, answers"),
-        ({"task": "sequence"}, "the key 'labels' is missing"),
+        ({"task": "sequence"}, "neither label nor level1 is named"),
         (
             {"files": [{"path": "a.csv", "columns": PAIR | {"scor": "x"}}]},
             "unknown column 'scor', did you mean 'score'",

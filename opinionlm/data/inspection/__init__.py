@@ -1,0 +1,1 @@
+"""What a file of one's own holds, and the YAML files made of it: the command `opinionlm init`."""

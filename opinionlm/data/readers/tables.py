@@ -1,0 +1,96 @@
+"""Reading tables with types: Excel workbooks and parquet files, a record per row.
+
+Their values become text by the rule of `opinionlm.data.readers.json_values`: numbers as they are written, dates in ISO
+8601, blank cells no value.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from opinionlm.data.readers.json_values import as_written, json_fields, top_level
+from opinionlm.data.readers.records import ColumnRules, Record, Reject, SourceNotes, column_positions
+from opinionlm.data.spec import FileSpec
+from opinionlm.errors import UserError
+
+TABLES = (".xlsx", ".parquet")
+BATCH_ROWS = 1_000
+
+
+def read_table(path: Path, spec: FileSpec, notes: SourceNotes) -> Iterator[Record | Reject]:
+    """Yield every row of a file, in order.
+
+    Args:
+        path: an Excel workbook, of which the first sheet is read, or a parquet file.
+        spec: columns; ``field_names`` names those of a sheet without a header.
+        notes: filled as a side effect.
+
+    Raises:
+        UserError: the file is missing, damaged or empty, lacks a column, or needs a library that is not installed.
+    """
+    header, rows = open_table(path, spec.field_names)
+    column_positions(str(path), header, top_level(spec.columns, header), notes, ColumnRules())
+    number = 0
+    for number, row in enumerate(rows, start=1):
+        fields, lists, problem, detail = json_fields(row, spec.columns)
+        raw = json.dumps(row, ensure_ascii=False, default=str)
+        notes.look_at(raw)
+        if problem:
+            yield Reject(number, number, problem, detail, raw)
+        else:
+            yield Record(number, number, fields, raw, lists)
+    if number == 0:
+        raise UserError(f"{path}: the file is empty; expected a header and records")
+
+
+def open_table(path: Path, field_names: tuple[str, ...] = ()) -> tuple[list[str], Iterator[dict[str, Any]]]:
+    """The columns of a table and its rows.
+
+    Args:
+        path: as in `read_table`.
+        field_names: the columns of a sheet that has no header row.
+
+    Raises:
+        UserError: as in `read_table`.
+    """
+    try:
+        return _parquet(path) if path.suffix == ".parquet" else _sheet(path, field_names)
+    except ImportError:
+        raise UserError(f"{path}: Excel files need openpyxl: pip install 'opinionlm[excel]'") from None
+    except Exception as error:
+        # pandas, openpyxl and Arrow raise a dozen kinds for files that are not what their name says.
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{path}: cannot be read ({reason}); check the path and that the file is whole") from None
+
+
+def _parquet(path: Path) -> tuple[list[str], Iterator[dict[str, Any]]]:
+    import pyarrow.parquet
+    from pyarrow import types
+
+    file = pyarrow.parquet.ParquetFile(path)
+    narrow = [column.name for column in file.schema_arrow if types.is_float32(column.type)]
+    rows = (row for batch in file.iter_batches(BATCH_ROWS) for row in batch.to_pylist())
+    written = (row | {column: as_written(row[column]) for column in narrow} for row in rows)
+    return list(file.schema_arrow.names), written
+
+
+def _sheet(path: Path, field_names: tuple[str, ...]) -> tuple[list[str], Iterator[dict[str, Any]]]:
+    import pandas
+
+    # As objects: of a column with blanks pandas would make floats, and of words such as NA nothing.
+    names = {"header": None, "names": list(field_names)} if field_names else {}
+    table = pandas.read_excel(path, dtype=object, keep_default_na=False, **names)
+    header = [str(column).strip() for column in table.columns]
+    rows = (
+        {name: _cell(value) for name, value in zip(header, row, strict=True)}
+        for row in table.itertuples(index=False, name=None)
+    )
+    return header, rows
+
+
+def _cell(value: Any) -> Any:
+    """A cell; Excel stores whole numbers as floats."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,0 +1,240 @@
+"""`opinionlm init`: what it finds in files of every form, and that the YAML files it writes are usable."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pandas
+import pytest
+
+from opinionlm.config.parser import parse_config
+from opinionlm.data.inspection.__main__ import main
+from opinionlm.data.inspection.columns import Column
+from opinionlm.data.inspection.forms import is_header, look_at
+from opinionlm.data.inspection.roles import find_roles
+from opinionlm.data.preparation.pipeline import prepare
+from opinionlm.data.prepared import load_prepared
+from opinionlm.data.spec import FileSpec
+from opinionlm.data.spec_parsing import load_spec
+from opinionlm.errors import UserError
+
+WORDS = {"good": "fine great lovely", "bad": "awful poor broken", "So so": "plain, usual common"}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def rows(number: int = 90) -> list[tuple[str, str]]:
+    """Texts with their labels."""
+    return [(f"{WORDS[label]}, {index}", label) for index in range(number // 3) for label in WORDS]
+
+
+def table(delimiter: str = ",", header: str = "comment,sentiment") -> str:
+    lines = [f'"{text}"{delimiter}"{label}"' for text, label in rows()]
+    return "\r\n".join([header.replace(",", delimiter), *lines] if header else lines) + "\r\n"
+
+
+def init(*arguments: str) -> None:
+    main([*arguments, "--overwrite"])
+
+
+def prepared(name: str):
+    """The data set of a YAML that `init` wrote, prepared from the folder that its run YAML names."""
+    config = parse_config(["--config", f"{name}_run.yaml"], None)
+    spec = load_spec(config.data.dataset)
+    return load_prepared(prepare(spec, config.data.data_dir, Path("out")))
+
+
+def size(data) -> int:
+    return sum(map(len, data.dataset.values()))
+
+
+def file_of(name: str) -> FileSpec:
+    return load_spec(f"{name}.yaml").files[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (table().encode(), (None, "utf-8")),
+        (b"\xef\xbb\xbf" + table(";").encode(), (";", "utf-8")),
+        (table("\t").encode("utf-16"), ("\t", "utf-16")),
+        (table("|").replace("great", "très").encode("cp1252"), ("|", "cp1252")),
+        (b"sep=;\r\n" + table(";").encode(), (";", "utf-8")),
+    ],
+)
+@pytest.mark.parametrize("asked", [(), ("--text", "comment", "--label", "sentiment")])
+def test_delimiters_and_encodings(content, found, asked, capsys):
+    Path("my posts.csv").write_bytes(content)
+    init("my posts.csv", *asked)
+    file = file_of("my_posts")
+    assert (file.delimiter, file.encoding) == found
+    data = prepared("my_posts")
+    assert list(data.taxonomy.leaves) == ["So so", "bad", "good"] and size(data) == 90
+    said = capsys.readouterr().out
+    assert "3 labels: good 30, bad 30, So so 30" in said and "--config my_posts_run.yaml" in said
+    assert ("guessed: text and label" in said) == (not asked)
+
+
+def test_a_file_without_a_header():
+    Path("posts.csv").write_text(table(header=""), encoding="utf-8")
+    init("posts.csv")
+    assert file_of("posts").field_names == ("column1", "column2") and size(prepared("posts")) == 90
+    init("posts.csv", "--text", "column1", "--label", "column2")
+    assert size(prepared("posts")) == 90
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ([["text", "label"], ["hi", "a"], ["ho", "a"]], True),
+        ([["hi", "a"], ["ho", "a"], ["hm", "a"]], False),
+        ([["text", "1"], ["hi", "0"], ["ho", "1"]], False),
+        ([["x" * 81, "label"], ["hi", "a"]], False),
+        ([["", "text", "label"], ["0", "hi", "a"], ["1", "ho", "b"]], True),
+    ],
+)
+def test_headers(table, expected):
+    assert is_header(table) is expected
+
+
+def test_nested_objects_and_compression():
+    lines = [
+        json.dumps({"id": f"0{n}", "data": {"body": text}, "by": {"label": label}})
+        for n, (text, label) in enumerate(rows())
+    ]
+    with gzip.open("posts.jsonl.gz", "wt", encoding="utf-8") as file:
+        file.write("\n".join([*lines, "", "{broken"]))
+    init("posts.jsonl.gz")
+    assert dict(file_of("posts").columns) == {"id": "id", "text": "data.body", "label": "by.label"}
+    data = prepared("posts")
+    assert size(data) == 90 and data.dataset["train"]["id"][0].startswith("0")
+
+
+def test_texts_without_blanks():
+    lines = [f"{'天地山水火木'[n % 6]}{'日月人口手'[n % 5]}{'涨跌'[n % 2]}的{n},{'涨跌'[n % 2]}" for n in range(60)]
+    Path("posts.csv").write_text("\n".join(["a,b", *lines]), encoding="gb18030")
+    init("posts.csv")
+    assert dict(file_of("posts").columns) == {"text": "a", "label": "b"} and file_of("posts").encoding == "gb18030"
+    assert [*prepared("posts").taxonomy.leaves] == ["涨", "跌"]
+
+
+def test_excel(capsys):
+    pandas.DataFrame(rows(), columns=["comment", "sentiment"]).to_excel("posts.xlsx", index=False)
+    init("posts.xlsx")
+    assert size(prepared("posts")) == 90 and "--input new.csv" in capsys.readouterr().out
+
+
+def test_levels_with_equal_leaves_become_path_names(capsys):
+    lines = [f"{k} {a} number {n},{k},{a}" for n in range(20) for k in ("praise", "blame") for a in ("goods", "staff")]
+    Path("posts.csv").write_text("\n".join(["text,kind,about", *lines]), encoding="utf-8")
+    with pytest.raises(UserError, match="--label COLUMN, one of 'kind', 'about'; two or more are levels"):
+        init("posts.csv")
+    init("posts.csv", "--label", "kind", "about")
+    assert "4 labels: praise/goods 20, " in capsys.readouterr().out
+    assert list(prepared("posts").taxonomy.leaves) == ["blame/goods", "blame/staff", "praise/goods", "praise/staff"]
+
+
+def test_level_columns_are_known_by_their_names():
+    lines = [f"{k} {a} number {n},{k},{a}" for n in range(20) for k in ("praise", "blame") for a in ("goods", "staff")]
+    Path("posts.csv").write_text("\n".join(["text,Level 1,Level 2", *lines]), encoding="utf-8")
+    init("posts.csv")
+    assert prepared("posts").taxonomy.depth == 2
+
+
+def test_conll():
+    Path("tags.txt").write_text("".join(f"I O\nsaw O\nAda B-PER\n{n} O\n\n" for n in range(60)), encoding="utf-8")
+    init("tags.txt")
+    data = prepared("tags")
+    assert data.task == "token" and size(data) == 60
+
+
+def test_pairs_with_a_label_and_pairs_with_a_score():
+    lines = [f"one text {n},other text {n},{'yes' if n % 2 else 'no'}" for n in range(60)]
+    Path("pairs.csv").write_text("\n".join(["sentence1,sentence2,same", *lines]), encoding="utf-8")
+    init("pairs.csv")
+    data = prepared("pairs")
+    assert data.task == "sequence" and {"text", "text_pair"} <= {*data.dataset["train"].column_names}
+    # YAML would read these labels as truth values.
+    assert list(data.taxonomy.leaves) == ["no", "yes"]
+    lines = [f"one text {n},other text {n},{n / 20}" for n in range(60)]
+    Path("scores.csv").write_text("\n".join(["sentence1,sentence2,score", *lines]), encoding="utf-8")
+    init("scores.csv")
+    assert load_spec("scores.yaml").score_range == (0.0, 2.95) and prepared("scores").task == "similarity"
+
+
+@pytest.mark.parametrize(
+    ("values", "separator"),
+    [
+        (["joy", "anger;joy", "anger", "joy;sad", "sad"], ";"),
+        (["joy", "anger, joy", "anger", "joy, sad", "sad"], ","),
+        (["objection, legal", "objection, moral"], ""),
+        (["joy", "anger"], ""),
+    ],
+)
+def test_several_labels_in_a_field(values, separator):
+    column = Column("label")
+    for value in values * 5:
+        column.add(value)
+    assert column.separator() == separator
+
+
+def test_several_labels_as_lists_and_by_a_separator_make_the_task_multi_label():
+    lines = [f'text number {n},"{["joy", "anger|joy", "anger"][n % 3]}"' for n in range(30)]
+    Path("several.csv").write_text("\n".join(["text,emotions", *lines]), encoding="utf-8")
+    roles = find_roles(look_at(Path("several.csv"), []), [], [])
+    assert (roles.task, roles.separator) == ("multi_label", "|")
+    lines = [
+        json.dumps({"text": f"text number {n}", "labels": [["joy"], ["anger", "joy"], []][n % 3]}) for n in range(9)
+    ]
+    Path("several.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    roles = find_roles(look_at(Path("several.jsonl"), []), [], [])
+    assert (roles.task, roles.separator, roles.labels) == ("multi_label", "", ("labels",))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["posts.csv", "--text", "coment"], "--text: posts.csv has no column 'coment', did you mean 'comment'"),
+        (["posts.csv", "--text", "sentiment", "--label", "comment"], "holds 90 different values in 90 records"),
+        (["posts.csv", "--text", "a", "b", "c"], "--text: 3 columns"),
+        (["posts.csv", "--name", "a/b"], "--name: 'a/b' has to be a plain name"),
+        (["none.csv"], "none.csv: cannot be read"),
+        (["posts.doc"], "unknown format '.doc'; save it as .csv"),
+        (["empty.csv"], "empty.csv: the file is empty"),
+        (["binary.csv", "--text", "x"], "binary.csv"),
+        (["onehot.csv", "--text", "text", "--label", "toxic", "rude"], "hold 0 and 1, a column per label"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(arguments, message):
+    Path("posts.csv").write_text(table(), encoding="utf-8")
+    Path("empty.csv").write_text("\n")
+    Path("binary.csv").write_bytes(bytes(range(256)) * 20)
+    Path("onehot.csv").write_text(
+        "text,toxic,rude\n" + "".join(f"some text {n},{n % 2},{n % 3 // 2}\n" for n in range(9))
+    )
+    with pytest.raises(UserError, match=message) as caught:
+        main(arguments)
+    assert "\n" not in str(caught.value) and not list(Path().glob("*.yaml"))
+
+
+def test_files_that_are_there_stay():
+    Path("posts.csv").write_text(table(), encoding="utf-8")
+    Path("posts_run.yaml").write_text("mine: true\n")
+    with pytest.raises(UserError, match="posts_run.yaml is there already; give --overwrite"):
+        main(["posts.csv"])
+    assert Path("posts_run.yaml").read_text() == "mine: true\n" and not Path("posts.yaml").exists()
+
+
+def test_another_folder_and_the_names_of_runs():
+    Path("data").mkdir()
+    Path("data/posts.csv").write_text(table(), encoding="utf-8")
+    init("data/posts.csv", "--output_dir", "configs", "--name", "mine", "--model_name_or_path", "org/large")
+    config = parse_config(["--config", "configs/mine_run.yaml"], None)
+    assert (config.training.run_name, config.data.data_dir) == ("mine-large-full", "data")
+    assert load_spec("configs/mine.yaml").name == "mine"
