@@ -323,6 +323,7 @@ MISTYPED |= {
     "preprocess.py": ("data_dirr", "data_dir"),
     "prompt.py": ("shot", "shots"),
     "-mopinionlm.adaptation.adapt.mining": ("all_sequence", "all_sequences"),
+    "-mopinionlm.inference.demo": ("prot", "port"),
     "-mopinionlm.experiments.compare": ("splitt", "split"),
     "-mopinionlm.experiments.dashboard": ("outptu", "output"),
     "-mopinionlm.experiments.group_report": ("wnadb", "wandb"),

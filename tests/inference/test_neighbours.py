@@ -34,9 +34,9 @@ def test_a_training_post_is_its_own_neighbour_and_strange_words_have_none(posts:
     assert none == []
 
 
-def test_a_run_finds_the_posts_that_it_was_trained_on(setting: dict[str, str]) -> None:
-    train(setting, num_train_epochs=1)
-    run = next(Path(setting["output_dir"]).glob("*/metrics.json")).parent
+def test_a_run_finds_the_posts_that_it_was_trained_on(setting: dict[str, str], tmp_path: Path) -> None:
+    train(setting, num_train_epochs=1, output_dir=tmp_path, run_name="run")
+    run = tmp_path / "run"
     found = training_texts(run)
     assert found is not None and len(found.texts) == len(found.labels) == found.words.shape[0]
     facts = json.loads((run / "environment.json").read_text())
