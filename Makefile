@@ -29,7 +29,7 @@ $(VENV)/.development: requirements-dev.txt requirements.txt
 	@$(COMPILE)
 	@touch $(VENV)/.runtime $@
 
-TRAIN := $(BIN)/accelerate launch --config_file configs/accelerate/cpu.yaml --num_cpu_threads_per_process 2 train_classifier.py
+TRAIN := $(BIN)/accelerate launch --quiet --config_file configs/accelerate/cpu.yaml --num_cpu_threads_per_process 2 train_classifier.py
 quickstart: $(VENV)/.runtime
 	$(TRAIN) --config configs/quickstart.yaml
 

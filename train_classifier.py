@@ -1,7 +1,7 @@
 """Train a classifier, a tagger or a scorer of pairs: a pretrained backbone, a head, and a choice of what trains.
 
     python train_classifier.py --config configs/quickstart.yaml
-    accelerate launch train_classifier.py --config configs/gemma1b.yaml --learning_rate 3e-5
+    accelerate launch --quiet train_classifier.py --config configs/gemma1b.yaml --learning_rate 3e-5
 
 What it does stands in opinionlm/scripts/train_classifier.py.
 """

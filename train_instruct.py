@@ -1,7 +1,7 @@
 """Teach a language model to write its answers: prompts from a template, a loss on the answers' tokens alone.
 
     python train_instruct.py --config configs/gemma3_mini_instruct.yaml
-    accelerate launch train_instruct.py --config configs/gemma1b_instruct.yaml --learning_rate 3e-5
+    accelerate launch --quiet train_instruct.py --config configs/gemma1b_instruct.yaml --learning_rate 3e-5
 
 What it does stands in opinionlm/scripts/train_instruct.py.
 """

@@ -65,7 +65,8 @@ def load(
     """Load a model that `train` or `train_instruct` saved.
 
     Args:
-        folders: ``outputs/<run>/best``; that of an ensemble, or several models, whose probabilities are averaged.
+        folders: ``outputs/<run>`` or its ``best``; that of an ensemble, or several models, whose probabilities are
+            averaged.
         device: ``auto`` takes a GPU where there is one.
         bf16: compute in bfloat16.
         batch_size: at most so many texts at once.
@@ -80,6 +81,7 @@ def load(
         UserError: no saved model, parts of it missing or damaged, or it cannot give what is asked for.
     """
     from opinionlm.errors import UserError
+    from opinionlm.inference.arguments import best_of
     from opinionlm.inference.ensemble import load_models
     from opinionlm.inference.loading import TrustOptions
     from opinionlm.inference.predictions import Predictor
@@ -87,7 +89,8 @@ def load(
     if not folders:
         raise UserError("load: no folder was given; give best/ of a finished run, such as outputs/<run>/best")
     trust = TrustOptions(label_sets, abstain_below)
-    return Predictor(load_models(list(map(Path, folders)), device, bf16, batch_size, max_tokens_per_batch, trust))
+    paths = [best_of(Path(folder)) for folder in folders]
+    return Predictor(load_models(paths, device, bf16, batch_size, max_tokens_per_batch, trust))
 
 
 def prepare(

@@ -234,7 +234,10 @@ class ModelConfig(BackboneConfig, LoadingConfig, WeightsConfig, HeadConfig):
 class InstructConfig:
     """How a language model is asked, and how its answers are read."""
 
-    prompt_template: str = option("configs/prompts/classify.yaml", "how prompts and answers are written")
+    prompt_template: str = option(
+        "configs/prompts/classify.yaml",
+        "how prompts and answers are written; auto: by the description and the labels of the data",
+    )
     decode: Literal["score", "generate"] = option(
         "score",
         "score: the likeliest of the labels; generate: what the model writes, for answers of any kind",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +28,7 @@ from opinionlm.config.config import (
     takes_trainer_fields,
     type_of,
 )
+from opinionlm.config.help import HelpAction
 from opinionlm.config.options import DataConfig
 from opinionlm.config.trainer_arguments import OLD_NAMES, TRAINER_FIELDS, stated_value
 from opinionlm.config.unread import is_read, leave_out, read_by
@@ -46,8 +48,9 @@ class ConfigParser(Parser):
     """
 
     def __init__(self, description: str | None, script: Script) -> None:
-        super().__init__(description, usage="%(prog)s [--config FILE] [--option value ...]")
+        super().__init__(description, usage="%(prog)s [--config FILE] [--option value ...]", add_help=False)
         self.script: Script = script
+        self.add_argument("-h", "--help", action=HelpAction, script=script)
         self.add_argument("--config", metavar="FILE", help="YAML file with any of the options below")
         for kind in SCRIPTS[script]:
             section = self.add_argument_group(subject_of(kind))
@@ -287,6 +290,7 @@ def require_known(key: str, place: str, script: Script | None, others: Iterable[
         return
     if elsewhere:
         raise UserError(f"{place}: unknown option; it belongs to {elsewhere[0]}.py; leave it out here")
-    if key in OLD_NAMES:
+    near = set(re.findall(r"'(\w+)'", OLD_NAMES.get(key, "")))
+    if key in OLD_NAMES and near <= {*mine, *trainer_fields}:
         raise UserError(f"{place}: unknown option; {OLD_NAMES[key]}")
     raise UserError(unknown_option(place, sorted({*mine, *others, *trainer_fields})))

@@ -142,7 +142,7 @@ FIXED = {
 
 HUB = "nothing is uploaded by these scripts; upload best/ with `hf upload`"
 BATCHES = "batches are planned so that every text counts once in an exact loss"
-LAUNCHED = "shards are set up by `accelerate launch --config_file configs/accelerate/"
+LAUNCHED = "shards are set up by `accelerate launch --quiet --config_file configs/accelerate/"
 TRACKED = "set wandb_project, and report_to: wandb or tensorboard"
 HALF = "would round the weights of best/ to half precision; use bf16: true, or dtype: bfloat16"
 QUIET = "the libraries' own messages are left out, and what matters of them is an error of ours; leave it out"
@@ -215,6 +215,26 @@ OLD_NAMES = {
     "epochs": "did you mean 'num_train_epochs'?",
     "num_epochs": "did you mean 'num_train_epochs'?",
     "lr": "did you mean 'learning_rate'?",
+    "device": "did you mean 'use_cpu'? A GPU is used where there is one",
+    "cpu": "did you mean 'use_cpu'?",
+    "gpu": "a GPU is used where there is one; see 'use_cpu'",
+    "model": "did you mean 'model_name_or_path'?",
+    "data": "did you mean 'dataset'?",
+    "output": "did you mean 'output_dir'? The run folder is output_dir/run_name",
+    "name": "did you mean 'run_name'?",
+    "steps": "did you mean 'max_steps'?",
+    "warmup": "did you mean 'warmup_steps'? Below 1 it is a share of all steps",
+    "scheduler": "did you mean 'lr_scheduler_type'?",
+    "optimizer": "did you mean 'optim'?",
+    "max_len": "did you mean 'max_length'?",
+    "sequence_length": "did you mean 'max_length'?",
+    "dropout": "did you mean 'classifier_dropout'?",
+    "patience": "did you mean 'early_stopping_patience'?",
+    "tracker": "did you mean 'report_to'?",
+    "precision": "did you mean 'bf16'? See also dtype",
+    "peft": "did you mean 'adaptation'?",
+    "quantization": "did you mean 'load_in_4bit'?",
+    "resume": "did you mean 'resume_from_checkpoint'?",
     "max_seq_length": "did you mean 'max_length'?",
     "fp16_opt_level": "use bf16",
     "fp16_backend": "use bf16",
@@ -225,10 +245,10 @@ OLD_NAMES = {
     "use_ipex": "use torch_compile",
     "torchdynamo": "use torch_compile and torch_compile_backend",
     "past_index": "models here keep no state between batches",
-    "mp_parameters": "use `accelerate launch --config_file configs/accelerate/fsdp2.yaml`",
-    "sharded_ddp": "use `accelerate launch --config_file configs/accelerate/fsdp2.yaml`",
-    "fsdp_min_num_params": "use `accelerate launch --config_file configs/accelerate/fsdp2.yaml`",
-    "fsdp_transformer_layer_cls_to_wrap": "use `accelerate launch --config_file configs/accelerate/fsdp2.yaml`",
+    "mp_parameters": "use `accelerate launch --quiet --config_file configs/accelerate/fsdp2.yaml`",
+    "sharded_ddp": "use `accelerate launch --quiet --config_file configs/accelerate/fsdp2.yaml`",
+    "fsdp_min_num_params": "use `accelerate launch --quiet --config_file configs/accelerate/fsdp2.yaml`",
+    "fsdp_transformer_layer_cls_to_wrap": "use `accelerate launch --quiet --config_file configs/accelerate/fsdp2.yaml`",
     "dispatch_batches": BATCHES,
     "split_batches": BATCHES,
     "include_inputs_for_metrics": "scores are computed from predictions and labels",

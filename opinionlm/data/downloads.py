@@ -111,7 +111,7 @@ def receive(response: HTTPResponse, part: Path, path: Path) -> None:
     Raises:
         UserError: the answer broke off.
     """
-    from tqdm import tqdm
+    from opinionlm.utils.progress import progress_bar
 
     have = part.stat().st_size if response.status == 206 else 0
     length = response.headers.get("Content-Length")
@@ -120,11 +120,11 @@ def receive(response: HTTPResponse, part: Path, path: Path) -> None:
     print(f"{path}: {size} from {response.url}" + (f", {have / 1e6:,.1f} MB are there" if have else ""), flush=True)
     with (
         part.open("ab" if have else "wb") as target,
-        tqdm(total=total, initial=have, unit="B", unit_scale=True, disable=None, leave=False) as progress,
+        progress_bar(desc=path.name, total=total, initial=have, unit="bytes") as bar,
     ):
         while block := response.read(CHUNK):
             target.write(block)
-            progress.update(len(block))
+            bar.update(len(block))
     if total is not None and (found := part.stat().st_size) < total:
         raise UserError(
             f"{response.url}: broke off at {found:,} of {total:,} bytes; the same command goes on from there"

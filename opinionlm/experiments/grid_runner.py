@@ -31,6 +31,7 @@ from opinionlm.experiments.grid import SCRIPTS, Cell, Table
 from opinionlm.runs.folder import require_same_evaluation
 from opinionlm.runs.lock import locked
 from opinionlm.utils.files import write_text
+from opinionlm.utils.progress import progress_bar
 from opinionlm.utils.shipped import script_environment
 
 
@@ -186,7 +187,7 @@ def run_all(runs: Sequence[Run], jobs: int, force: bool) -> dict[str, str]:
     with locked(folder / "grid", wait=True, inherited=True) as lock, ThreadPoolExecutor(jobs) as pool:
         pending = [run for run in runs if run.metrics is None or force]
         children = Children(Progress(folder / "progress.log", len(pending)), lock)
-        with tqdm(total=len(pending), desc="runs", unit=" run", disable=None) as bar:
+        with progress_bar(desc="table", total=len(pending), unit="runs") as bar:
             futures = {pool.submit(children.run, run, environment, force): run for run in pending}
             try:
                 for future in as_completed(futures):
@@ -195,7 +196,6 @@ def run_all(runs: Sequence[Run], jobs: int, force: bool) -> dict[str, str]:
                     if error is not None:
                         failed[run.folder.name] = error
                     bar.update()
-                    tqdm.write(f"{run.folder.name}: {'finished' if error is None else f'failed: {error}'}")
             except (KeyboardInterrupt, UserError):
                 pool.shutdown(wait=False, cancel_futures=True)
                 children.stop()
@@ -204,7 +204,7 @@ def run_all(runs: Sequence[Run], jobs: int, force: bool) -> dict[str, str]:
 
 
 class Progress:
-    """Lines of ``progress.log``: when each run began and ended, and how many are left; ``tail -f`` shows it live.
+    """Lines of the console and of ``progress.log``: when each run began and ended, its score, and what is left.
 
     Args:
         path: the file; lines are added.
@@ -213,23 +213,35 @@ class Progress:
 
     def __init__(self, path: Path, total: int) -> None:
         self.path, self.total, self.done = path, total, 0
+        self.began = time.monotonic()
         self.lock = threading.Lock()
 
     def started(self, name: str, log: Path) -> None:
         """Note that a run began."""
         self._write(f"started   {name} (see {log})")
 
-    def ended(self, name: str, seconds: float, error: str | None) -> None:
-        """Note that a run ended."""
+    def ended(self, name: str, seconds: float, error: str | None, score: str = "") -> None:
+        """Note that a run ended, with its score where it has one."""
         with self.lock:
             self.done += 1
-            count = f"{self.done}/{self.total}"
-        outcome = "finished " if error is None else "failed   "
-        self._write(f"{outcome} {name} after {seconds:.0f} s, {count} done" + ("" if error is None else f": {error}"))
+            count, left = f"{self.done}/{self.total} done", self.total - self.done
+        minutes = (time.monotonic() - self.began) / self.done * left / 60
+        count += f", about {minutes:.0f} min left" if left else ""
+        outcome = f"finished  {name}{score}" if error is None else f"failed    {name}: {error};"
+        self._write(f"{outcome} after {seconds:.0f} s, {count}")
 
     def _write(self, line: str) -> None:
+        line = f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}"
         with self.lock, open(self.path, "a", encoding="utf-8") as file:
-            file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}\n")
+            file.write(f"{line}\n")
+            tqdm.write(line)
+
+
+def score_of(metrics: Mapping[str, Any] | None) -> str:
+    """The test score that stands for a run: the one that chose its checkpoint, else macro-F1; blank without it."""
+    name = (metrics or {}).get("chosen_by", {}).get("name", "macro_f1")
+    value = (metrics or {}).get("test", {}).get(name)
+    return "" if value is None else f": test {name} {value:.3f}"
 
 
 def threads_per_job(jobs: int) -> int:
@@ -276,7 +288,8 @@ class Children:
             # A finished run is never resumed, and the optimizer states of a table of small models fill a disk: 42 GB
             # for 150 runs of MiniLM.
             shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
-        self.progress.ended(run.folder.name, time.monotonic() - started, error)
+        score = score_of(run.metrics) if error is None else ""
+        self.progress.ended(run.folder.name, time.monotonic() - started, error, score)
         return error
 
     def stop(self) -> None:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from opinionlm.data.preparation.folds import fold_numbers
 from opinionlm.data.prepared import PreparedDataset
@@ -26,6 +25,7 @@ from opinionlm.evaluation.metrics import softmax, weighted_log_loss
 from opinionlm.experiments.compare import read_run
 from opinionlm.utils.command_line import Parser
 from opinionlm.utils.files import write_csv
+from opinionlm.utils.progress import progress_bar
 
 FILE = "label_suspects.csv"
 HEADER = ["rank", "id", "platform", "text", "label", "suggested", "quality"]
@@ -93,7 +93,7 @@ def held_out_probabilities(
 
     whole = TfidfClassifier(False, likelihood, GRID).fit((texts, labels), validation, classes)
     fold_of, probabilities = fold_numbers(labels, FOLDS, SEED), np.empty((len(labels), classes))
-    for fold in tqdm(range(FOLDS), desc="Folds", disable=None, leave=False):
+    for fold in progress_bar(range(FOLDS), desc="label suspects", unit="folds"):
         inside, outside = np.flatnonzero(fold_of != fold).tolist(), np.flatnonzero(fold_of == fold).tolist()
         if not outside:
             continue

@@ -16,7 +16,7 @@ def parse_arguments(argv: list[str] | None, description: str) -> argparse.Namesp
         description: what ``--help`` shows.
     """
     parser = Parser(description)
-    model_help = "best/ of a finished run; of several, their probabilities are averaged"
+    model_help = "folder of a finished run, or its best/; of several, their probabilities are averaged"
     parser.add_argument("--model", required=True, type=Path, nargs="+", metavar="FOLDER", help=model_help)
     parser.add_argument("--input", metavar="FILE", help=".csv, .tsv, .jsonl, .txt, .conll (also .gz), or -")
     parser.add_argument("--output", metavar="FILE", help=".csv, .jsonl, .conll (tags), or - for standard output")
@@ -54,6 +54,7 @@ def parse_arguments(argv: list[str] | None, description: str) -> argparse.Namesp
         "--overwrite", action="store_true", help="replace the output, and drop an unfinished one of another job"
     )
     arguments = parser.parse(argv)
+    arguments.model = list(map(best_of, arguments.model))
     if arguments.delimiter is not None:
         # A shell passes on backslash and t where a tab is meant.
         arguments.delimiter = {"\\t": "\t", "tab": "\t"}.get(arguments.delimiter, arguments.delimiter)
@@ -62,3 +63,9 @@ def parse_arguments(argv: list[str] | None, description: str) -> argparse.Namesp
     if (arguments.input is None) != (arguments.output is None) or (arguments.input is arguments.merge is None):
         parser.error("give --input and --output, or --merge, or all three")
     return arguments
+
+
+def best_of(folder: Path) -> Path:
+    """The model of a run: ``best/`` where a run's folder is given, every other folder itself."""
+    is_run = (folder / "best").is_dir() and not (folder / "config.json").is_file()
+    return folder / "best" if is_run else folder

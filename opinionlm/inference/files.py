@@ -23,6 +23,7 @@ from opinionlm.inference.inputs import check_platform, read_words
 from opinionlm.inference.output import NO_TEXT, Sink, StandardOutput, open_file_output
 from opinionlm.inference.predictors import Item, Labeller
 from opinionlm.inference.rows import OtherColumns, conll_lines, item_of, json_lines, no_answer, table_bytes
+from opinionlm.utils.progress import progress_bar
 
 OutputKind = Literal["csv", "jsonl", "conll"]
 # A window also ends at so many characters, so that long posts cannot exhaust memory.
@@ -208,7 +209,7 @@ def predict_file(request: Request, load: Callable[[], Labeller]) -> Summary:
             check_fit(labeller, request)
             others = other_columns(request, notes, window or [])
             start = time.monotonic()
-            with tqdm(desc="Predicting", unit=" rows", initial=sink.progress.records, disable=None) as bar:
+            with progress_bar(desc="predicting", unit="rows", initial=sink.progress.records) as bar:
                 while window is not None:
                     if size:
                         # How many rows there will be is only known from the share of bytes that are read.

@@ -34,6 +34,22 @@ def torch_dtype(name: str) -> torch.dtype | str:
             raise UserError(f"dtype: '{name}' is not one of auto, fastest, float32, bfloat16, float16")
 
 
+def describe_device(device: torch.device, processes: int, dtype: str, bf16: bool) -> str:
+    """What computes, and in which numbers, as a line of a run's header says it.
+
+    Args:
+        device: of this process.
+        processes: of the run.
+        dtype: the config value.
+        bf16: bfloat16 autocast around the parameters.
+    """
+    threads = torch.get_num_threads()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+    shown = name if device.type == "cuda" else f"{name}, {threads} thread{'s' * (threads != 1)}"
+    several = f", {processes} processes" if processes > 1 else ""
+    return f"{shown}{several}; {describe_dtype(dtype)}" + (" with bfloat16 autocast" if bf16 else "")
+
+
 def describe_dtype(name: str) -> str:
     """A config value as users read it: beside ``fastest`` what that is on this machine."""
     return f"fastest ({str(torch_dtype(name)).removeprefix('torch.')})" if name == "fastest" else name

@@ -5,8 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from opinionlm.config.config import Config
-from opinionlm.runs.lock import locked_run
+from opinionlm.runs.lock import is_first_process, locked_run
 from opinionlm.utils.loading import libraries_loading
+
+
+def announce(config: Config) -> None:
+    """Say what begins, before the libraries are loaded, which takes seconds; only the first process does."""
+    if is_first_process():
+        print(f"start   {config.source} → {config.run_folder} (loading libraries)", flush=True)
 
 
 def launch(config: Config) -> dict[str, Any] | None:
@@ -20,6 +26,7 @@ def launch(config: Config) -> dict[str, Any] | None:
         UserError: another process holds a run folder, or options, data or model cannot be used.
     """
     with locked_run(config):
+        announce(config)
         # Imported late, so that a held folder is answered at once.
         with libraries_loading():
             from opinionlm.runs.seeds import train_seeds

@@ -22,6 +22,7 @@ from opinionlm.adaptation.methods import count_parameters
 from opinionlm.config.config import Config
 from opinionlm.config.unread import refuse_unread
 from opinionlm.data.encoding.columns import subset
+from opinionlm.data.encoding.data_templates import AUTO, template_for, template_warning
 from opinionlm.data.encoding.prompts import PromptTemplate, label_words, load_template
 from opinionlm.data.encoding.texts import evaluation_texts
 from opinionlm.data.encoding.tokenizers import entries_of_texts, load_tokenizer
@@ -95,9 +96,12 @@ def open_task(config: Config) -> PromptSetting:
         UserError: they cannot be read or do not fit together.
     """
     model_config = read_model_config(config.model)
-    template = load_template(config.instruct.prompt_template)
+    if config.instruct.prompt_template != AUTO:
+        # A template that cannot be read is told before data are prepared.
+        load_template(config.instruct.prompt_template)
     check_model(config, model_config)
     prepared = load_data(config.data)
+    template = template_for(config.instruct.prompt_template, prepared)
     words = check_data(config, template, prepared)
     tokenizer = load_tokenizer(config.model)
     check_vocabulary(config.model, model_config, entries_of_texts(tokenizer))
@@ -319,12 +323,15 @@ def describe(run: PromptRun, setting: PromptSetting) -> str:
     sizes = ", ".join(f"{name} {len(texts):,}" for name, texts in run.texts.items())
     prepared, shown = setting.prepared, run.demonstrations
     cut = f", {shown.shortened} of them shortened to fit max_length" if shown.shortened else ""
-    return (
-        f"run     {run.config.run_folder}\n"
-        f"data    {prepared.name} ({prepared.task}): {sizes} texts{describe_platforms(run.config.data)}\n"
-        f"prompts {run.config.prompt.method}, {len(shown.examples)} examples{cut}\n"
-        f"model   {run.config.model.model_name_or_path}, not trained"
-    )
+    method = run.config.prompt.method
+    lines = [
+        f"run     {run.config.run_folder}",
+        f"data    {prepared.name} ({prepared.task}): {sizes} texts{describe_platforms(run.config.data)}",
+        f"prompts {method}, {len(shown.examples)} examples{cut}",
+        *(template_warning(setting.template, prepared) if method == "language_model" else []),
+        f"model   {run.config.model.model_name_or_path}, not trained",
+    ]
+    return "\n".join(lines)
 
 
 def summary(run: PromptRun, metrics: dict[str, Any]) -> str:

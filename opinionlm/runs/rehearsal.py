@@ -24,7 +24,8 @@ from opinionlm.config.checks import uses_task_tokens
 from opinionlm.config.chosen_metric import SCORES, chosen_metric
 from opinionlm.config.config import Config
 from opinionlm.config.options import ModelConfig
-from opinionlm.data.encoding.prompts import PromptTemplate, label_words, load_template
+from opinionlm.data.encoding.data_templates import template_for
+from opinionlm.data.encoding.prompts import PromptTemplate, label_words
 from opinionlm.data.encoding.tokenizers import entries_of_texts, load_tokenizer
 from opinionlm.data.prepared import PreparedDataset, load_prepared
 from opinionlm.data.spec import SPLITS, DatasetSpec, FileSpec, HubSpec
@@ -112,7 +113,7 @@ def rehearse_writer(config: Config, prepared: PreparedDataset) -> dict[str, int]
     """A run of train_instruct.py; returns its numbers of parameters."""
     model_config = config_of(config.model)
     generative_class(model_config)
-    template = load_template(config.instruct.prompt_template)
+    template = template_for(config.instruct.prompt_template, prepared)
     check_answers(prepared, config)
     chosen_metric(config.training, SCORES[prepared.task][0], answer_metric_names(prepared, config), config.source)
     if prepared.taxonomy is not None:
@@ -126,7 +127,7 @@ def rehearse_writer(config: Config, prepared: PreparedDataset) -> dict[str, int]
 def rehearse_prompting(config: Config, prepared: PreparedDataset) -> dict[str, int]:
     """A run of prompt.py; returns its numbers of parameters, none of which train."""
     model_config = config_of(config.model)
-    template = load_template(config.instruct.prompt_template)
+    template = template_for(config.instruct.prompt_template, prepared)
     check_model(config, model_config)
     check_data(config, template, prepared)
     check_vocabulary(config.model, model_config, entries_of(config.model))

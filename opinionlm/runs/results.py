@@ -8,16 +8,17 @@ from typing import Any
 
 from datasets import Dataset
 from peft import PeftModel
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, TrainingArguments
 
 from opinionlm.adaptation.methods import count_parameters
 from opinionlm.data.loading import describe_platforms
-from opinionlm.models.precision import describe_dtype
+from opinionlm.models.precision import describe_device
 from opinionlm.reporting.tracking.base import Tracker
 from opinionlm.runs.files import write_history, write_metrics, write_split
 from opinionlm.tasks.base import Decision, SplitResult, Task
 from opinionlm.training.ema import describe_average
 from opinionlm.training.spending import describe_cost
+from opinionlm.utils.command_line import command
 
 
 def describe_run(
@@ -25,6 +26,7 @@ def describe_run(
     splits: Mapping[str, Any],
     model: PreTrainedModel | PeftModel,
     total_steps: int,
+    arguments: TrainingArguments,
 ) -> str:
     """The lines printed before training: what is trained on what.
 
@@ -33,18 +35,20 @@ def describe_run(
         splits: encoded by the task.
         model: with its adaptation applied.
         total_steps: optimizer steps of the run.
+        arguments: of the trainer.
     """
     config, counts = task.config, count_parameters(model)
     decay = config.robust.ema_decay
     sizes = ", ".join(f"{name} {len(split.texts):,}" for name, split in splits.items())
     share = counts["trainable_parameters"] / counts["total_parameters"]
-    dtype = f", dtype {describe_dtype(config.model.dtype)}" if config.model.dtype == "fastest" else ""
+    device = describe_device(arguments.device, arguments.world_size, config.model.dtype, arguments.bf16)
     lines = [
-        f"run     {config.run_folder}",
+        f"run     {config.run_folder}: {total_steps:,} steps",
+        f"device  {device}",
         f"data    {task.prepared.name}: {sizes} {task.describe(splits)}{describe_platforms(config.data)}",
         *task.notes(splits),
         f"model   {config.model.model_name_or_path}: {counts['total_parameters']:,} parameters, "
-        f"{counts['trainable_parameters']:,} train ({share:.1%}, {config.method.adaptation}){dtype}",
+        f"{counts['trainable_parameters']:,} train ({share:.1%}, {config.method.adaptation})",
         *([] if decay is None else [describe_average(decay, total_steps)]),
     ]
     return "\n".join(lines)
@@ -125,10 +129,10 @@ def summary(task: Task[Any], metrics: dict[str, Any]) -> str:
     folder = task.config.run_folder
     names = [*task.shown_metrics, *(["invalid_rate"] if "invalid_rate" in metrics["test"] else [])]
     lines = [*score_lines(metrics, names), describe_cost(metrics["cost"])]
-    model = folder / "best"
-    lines.append(f"Results are in {folder}" + ("; label new posts with" if model.is_dir() else ""))
-    if model.is_dir():
-        lines.append(f"  python predict.py --model {model} --input posts.csv --output {task.answers}.csv")
+    has_model = (folder / "best").is_dir()
+    lines.append(f"Results are in {folder}" + ("; label new posts with" if has_model else ""))
+    if has_model:
+        lines.append(f"  {command('predict')} --model {folder} --input new.csv --output {task.answers}.csv")
     return "\n".join(lines)
 
 

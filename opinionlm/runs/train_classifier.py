@@ -48,7 +48,7 @@ def train(config: Config) -> dict[str, Any] | None:
     run.create(prepared)
     if run.is_main:
         save_preparation(run.folder, vocabulary, choice, tokenizer)
-        print(describe_run(task, splits, model, total_steps))
+        print(describe_run(task, splits, model, total_steps, run.arguments))
 
     with run.tracker() as tracker:
         # What frozen blocks compute never changes: compute it once, then run only what lies above them.

@@ -40,7 +40,7 @@ def train(config: Config) -> dict[str, Any] | None:
     run.create(prepared)
     if run.is_main:
         write_rejects(run.folder / "rejects.csv", splits)
-        print(describe_run(task, splits, model, total_steps))
+        print(describe_run(task, splits, model, total_steps, run.arguments))
 
     with run.tracker() as tracker:
         callbacks = run.callbacks(tracker, model, total_steps)

@@ -57,6 +57,8 @@ def predict(arguments: argparse.Namespace) -> None:
     """Label the input."""
     if arguments.input != "-" and not Path(arguments.input).is_file():
         raise UserError(f"--input: no such file: {arguments.input}")
+    models = ", ".join(map(str, arguments.model))
+    print(f"{arguments.input} → {models} → {arguments.output} (loading libraries)", file=sys.stderr, flush=True)
     # The imports take seconds; help and a wrong command line need not wait for them.
     with libraries_loading():
         from opinionlm.inference.ensemble import load_models, member_folders

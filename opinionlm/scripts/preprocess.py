@@ -76,6 +76,7 @@ def main(argv: list[str] | None = None) -> None:
     spec = load_spec(arguments.config, {"profile": arguments.profile, **cleaning}, arguments.tokenizer_name_or_path)
     output_dir = Path(arguments.output_dir or Path("outputs/data") / spec.name)
 
+    print(f"{arguments.config}, files in {arguments.data_dir} → {output_dir}", flush=True)
     # Imported here, so that --help and mistakes in the YAML are answered at once.
     from opinionlm.data.accounting import warning_lines
     from opinionlm.data.preparation.pipeline import fingerprint_of, is_current, prepare

@@ -16,7 +16,9 @@ from typing import Any
 
 from opinionlm.config.config import Config
 from opinionlm.config.parser import parse_config
+from opinionlm.runs.launch import announce
 from opinionlm.runs.lock import locked_run
+from opinionlm.utils.command_line import command
 from opinionlm.utils.loading import libraries_loading
 
 
@@ -25,6 +27,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     config = parse_config(argv, description=__doc__, script="pretrain")
 
     with locked_run(config):
+        announce(config)
         # Imported late, so that --help and config errors answer at once.
         from opinionlm.utils.distributed import leave, quiet_libraries
 
@@ -122,6 +125,6 @@ def pretrain(config: Config) -> dict[str, Any] | None:
     print(
         f"perplexity of the held-out texts {before:,.2f} → {after:,.2f}; {seconds:.0f} s of training\n"
         f"Fine-tune the adapted model, on the same split, with\n"
-        f"  python train_classifier.py --dataset {data.dataset} --model_name_or_path {folder} …"
+        f"  {command('train_classifier')} --dataset {data.dataset} --model_name_or_path {folder} …"
     )
     return metrics

@@ -15,6 +15,7 @@ from typing import Any
 
 from opinionlm.config.config import Config
 from opinionlm.config.parser import parse_config
+from opinionlm.runs.launch import announce
 from opinionlm.runs.lock import locked_run
 from opinionlm.utils.loading import libraries_loading
 
@@ -28,6 +29,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     config = parse_config(argv, description=__doc__, script="prompt")
 
     with locked_run(config):
+        announce(config)
         return ask(config)
 
 

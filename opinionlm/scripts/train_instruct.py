@@ -1,7 +1,7 @@
 """Teach a language model to write its answers: prompts from a template, a loss on the answers' tokens alone.
 
     python train_instruct.py --config configs/gemma3_mini_instruct.yaml
-    accelerate launch train_instruct.py --config configs/gemma1b_instruct.yaml --learning_rate 3e-5
+    accelerate launch --quiet train_instruct.py --config configs/gemma1b_instruct.yaml --learning_rate 3e-5
 
 The YAML holds any of the options below; options on the command line win. The run folder output_dir/run_name gets
 config.yaml, environment.json, rejects.csv, predictions/, figures/, checkpoints/, best/ and, last, metrics.json.

@@ -13,7 +13,8 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from opinionlm.config.chosen_metric import SCORES, TASKS_OF
 from opinionlm.config.config import Config
 from opinionlm.config.unread import refuse_unread
-from opinionlm.data.encoding.prompts import Example, PromptEncoder, PromptTemplate, label_words, load_template
+from opinionlm.data.encoding.data_templates import template_for, template_warning
+from opinionlm.data.encoding.prompts import Example, PromptEncoder, PromptTemplate, label_words
 from opinionlm.data.encoding.tokenizers import load_tokenizer
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.taxonomy import Taxonomy
@@ -76,7 +77,7 @@ def answer_task(prepared: PreparedDataset, config: Config) -> GenerationTask:
     model_config = read_model_config(config.model)
     generative_class(model_config)
     check_answers(prepared, config)
-    template = load_template(config.instruct.prompt_template)
+    template = template_for(config.instruct.prompt_template, prepared)
     encoder = prompt_encoder(prepared, config, template, load_tokenizer(config.model), model_config)
     return GenerationTask(prepared, config, encoder)
 
@@ -353,7 +354,8 @@ class GenerationTask(Task[Predictions]):
         where = " (rejects.csv says why)" if left_out else ""
         return [
             f"answers {supervised_tokens(splits)['train']:,} supervised tokens in training; {left_out} texts left out "
-            f"of the loss{where}"
+            f"of the loss{where}",
+            *template_warning(self.encoder.template, self.prepared),
         ]
 
     def prediction_table(self, texts: Dataset, predictions: Predictions) -> tuple[list[str], Iterator[list[str]]]:

@@ -12,9 +12,11 @@ from typing import Any
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from opinionlm.utils.progress import progress_bar
+
 
 class ConsoleCallback(TrainerCallback):
-    """A progress bar on a terminal, and one line per evaluation everywhere.
+    """Progress of training and evaluations, and one line per evaluation.
 
     Args:
         shown: scores of that line; the first one is what checkpoints are chosen by. Of equal names one is shown.
@@ -24,6 +26,7 @@ class ConsoleCallback(TrainerCallback):
     def __init__(self, shown: Sequence[str], greater_is_better: bool = True) -> None:
         self.shown, self.sign = shown, 1 if greater_is_better else -1
         self.bar: tqdm | None = None
+        self.evaluation: tqdm | None = None
         self.best: float | None = None
 
     def on_train_begin(
@@ -33,10 +36,9 @@ class ConsoleCallback(TrainerCallback):
         if state.best_metric is not None:
             self.best = state.best_metric
         if state.is_world_process_zero:
-            # disable=None: no bar where the output is not a terminal.
-            disable = True if args.disable_tqdm else None
-            self.bar = tqdm(
-                total=state.max_steps, initial=state.global_step, desc="Training", disable=disable, leave=False
+            done, disable = state.global_step, bool(args.disable_tqdm)
+            self.bar = progress_bar(
+                desc="training", total=state.max_steps, initial=done, unit="steps", disable=disable
             )
 
     def on_step_end(
@@ -45,6 +47,32 @@ class ConsoleCallback(TrainerCallback):
         """Advance the bar."""
         if self.bar is not None:
             self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Show the training loss beside the bar."""
+        if self.bar is not None and logs and "loss" in logs:
+            self.bar.set_postfix_str(f"loss {logs['loss']:.4f}", refresh=False)
+
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Advance the bar of an evaluation by Trainer, which opens with its first batch."""
+        if not state.is_world_process_zero:
+            return
+        if self.evaluation is None:
+            total, disable = len(kwargs["eval_dataloader"]), bool(args.disable_tqdm)
+            self.evaluation = progress_bar(desc="evaluation", total=total, unit="batches", disable=disable)
+        self.evaluation.update()
+        if self.evaluation.n >= (self.evaluation.total or 0):
+            self.evaluation.close()
+            self.evaluation = None
 
     def on_evaluate(
         self,

@@ -45,6 +45,7 @@ from opinionlm.training.losses.base import ExampleLoss
 from opinionlm.training.losses.rdrop import batch_sum
 from opinionlm.training.nonfinite import StepFacts, refuse_nonfinite
 from opinionlm.training.out_of_memory import Batch, cut, free_memory, in_parts, is_out_of_memory, next_parts, rows_of
+from opinionlm.utils.progress import progress_bar
 
 
 class TrainingLoop:
@@ -327,7 +328,8 @@ class TrainingLoop:
         )
         self.wrapped.eval()
         kept, labels = EvalLoopContainer(), EvalLoopContainer()
-        for batch in loader:
+        disable = bool(self.args.disable_tqdm) or not self.accelerator.is_main_process
+        for batch in progress_bar(loader, desc="evaluation", unit="batches", disable=disable):
             inputs = {name: value for name, value in batch.items() if name != "labels"}
             logits = in_parts(lambda part: self.wrapped(**part).logits, inputs)
             if self.keep_of_logits is not None:

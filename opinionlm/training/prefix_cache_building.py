@@ -16,7 +16,6 @@ import numpy as np
 import torch
 import torch.distributed
 from datasets import Dataset
-from tqdm import tqdm
 from transformers import TrainingArguments
 
 from opinionlm.config.method_options import FREEZING, MethodConfig
@@ -45,6 +44,7 @@ from opinionlm.training.prefix_cache import (
 )
 from opinionlm.training.spending import Preparation, preparation_of
 from opinionlm.training.splits import Split
+from opinionlm.utils.progress import progress_bar
 
 # Padded tokens per forward pass while building, on a CPU: small batches stay in its caches.
 CPU_TOKENS = 4096
@@ -234,7 +234,7 @@ def fill(
     autocast = torch.autocast(arguments.device.type, torch.bfloat16) if arguments.bf16 else nullcontext()
     was_training = model.training
     model.eval()
-    bar = tqdm(total=len(order), desc=description, unit="text", disable=None, leave=False)
+    bar = progress_bar(desc=description, total=len(order), unit="texts")
     with bar, autocast:
         for chosen in cut(order, lengths, budget):
             batch = collate(reader.__getitems__(chosen))

@@ -22,14 +22,16 @@ class Parser(argparse.ArgumentParser):
     Args:
         description: first lines of ``--help``; commands in it stay on their lines.
         usage: how it is called, where that is not to be made of the arguments.
+        add_help: ``--help`` shows every argument.
     """
 
-    def __init__(self, description: str | None, usage: str | None = None) -> None:
+    def __init__(self, description: str | None, usage: str | None = None, add_help: bool = True) -> None:
         super().__init__(
             description=(description or "").strip(),
             usage=usage,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
+            add_help=add_help,
         )
 
     def parse(self, argv: list[str] | None) -> argparse.Namespace:

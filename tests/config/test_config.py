@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from opinionlm.config.config import GROUPS, Config, declared, default_of, options_of
+from opinionlm.config.config import GROUPS, Config, declared, default_of, options_of, takes_trainer_fields
 from opinionlm.config.config import SCRIPTS as OPTIONS_OF_SCRIPTS
-from opinionlm.config.parser import ConfigParser, parse_config
+from opinionlm.config.help import SHOWN
+from opinionlm.config.parser import ConfigParser, parse_config, require_known
+from opinionlm.config.trainer_arguments import OLD_NAMES, TRAINER_FIELDS
 from opinionlm.errors import UserError
 from opinionlm.scripts.console import COMMANDS
 
@@ -324,6 +326,8 @@ MISTYPED |= {
     "prompt.py": ("shot", "shots"),
     "-mopinionlm.adaptation.adapt.mining": ("all_sequence", "all_sequences"),
     "-mopinionlm.inference.demo": ("prot", "port"),
+    "-mopinionlm.data.downloads": ("data_dri", "data_dir"),
+    "-mopinionlm.data.inspection": ("lable", "label"),
     "-mopinionlm.experiments.compare": ("splitt", "split"),
     "-mopinionlm.experiments.dashboard": ("outptu", "output"),
     "-mopinionlm.experiments.group_report": ("wnadb", "wandb"),
@@ -360,8 +364,59 @@ def test_a_mistyped_option_is_answered_at_once(command: str) -> None:
 
 
 @pytest.mark.parametrize("script", OPTIONS_OF_SCRIPTS)
-def test_help_shows_the_range_of_every_option(script) -> None:
-    text = " ".join(ConfigParser("", script).format_help().split())
+def test_help_shows_the_options_that_matter(script, capsys) -> None:
+    with pytest.raises(SystemExit):
+        ConfigParser("", script).parse_config(["--help"])
+    said = capsys.readouterr().out
+    shown = re.findall(r"^  --(\w+) ", said, re.MULTILINE)
+    assert {"config", "dataset"} <= {*shown} and 5 < len(shown) <= 1 + SHOWN
+    assert f"{len(shown) - 1} of {len(options_of(script))} options; --help WORD" in said
+
+
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [
+        ("lora", {"lora_r", "lora_alpha"}),
+        ("Device", {"use_cpu"}),
+        ("batch_size", {"per_device_train_batch_size", "per_device_eval_batch_size"}),
+        ("epochs", {"num_train_epochs"}),
+        ("gradients", {"adam_beta1", "max_grad_norm"}),
+    ],
+)
+def test_help_about_a_word(word, shown, capsys) -> None:
+    with pytest.raises(SystemExit):
+        ConfigParser("", "train_classifier").parse_config(["--help", word])
+    found = set(re.findall(r"^  --(\w+)", capsys.readouterr().out, re.MULTILINE))
+    assert shown <= found and len(found) < 40
+    with pytest.raises(
+        UserError, match="--help lerning_rate: no option has to do with it; did you mean 'learning_rate'"
+    ):
+        ConfigParser("", "train_classifier").parse_config(["--help", "lerning_rate"])
+
+
+@pytest.mark.parametrize("script", OPTIONS_OF_SCRIPTS)
+def test_every_name_that_people_try_leads_to_an_option_of_the_script(script) -> None:
+    known = {*options_of(script), *(TRAINER_FIELDS if takes_trainer_fields(script) else ())}
+    for name in OLD_NAMES.keys() - known:
+        with pytest.raises(UserError, match="unknown option") as caught:
+            require_known(name, f"--{name}", script)
+        assert set(re.findall(r"'(\w+)'", str(caught.value))) <= known
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("device", "use_cpu"), ("batch_size", "per_device_train_batch_size"), ("epochs", "num_train_epochs")],
+)
+def test_a_name_of_another_kind_is_known_by_its_meaning(name, meant) -> None:
+    with pytest.raises(UserError, match=f"--{name}: unknown option; did you mean '{meant}'"):
+        parse(f"--{name}", "1")
+
+
+@pytest.mark.parametrize("script", OPTIONS_OF_SCRIPTS)
+def test_help_shows_the_range_of_every_option(script, capsys) -> None:
+    with pytest.raises(SystemExit):
+        ConfigParser("", script).parse_config(["--help", "all"])
+    text = " ".join(capsys.readouterr().out.split())
     ranges = {name: declared()[name][1].metadata["bounds"].words() for name in options_of(script)}
     assert sum(map(bool, ranges.values())) > 5
     assert all(f"[{default_of(name)!r}; {words}" in text for name, words in ranges.items() if words)
@@ -401,8 +456,12 @@ def test_help_of_a_module_lists_its_own_options_and_keeps_commands_on_their_line
 
 
 @pytest.mark.parametrize(
-    ("argv", "reason"), [(["--config"], "expected one argument"), (["-hub:"], "ignored explicit")]
+    ("argv", "line"),
+    [
+        (["--config"], "the command line: .*expected one argument.*--help lists the options"),
+        (["-hub:"], "--help ub:: no option has to do with it"),
+    ],
 )
-def test_a_command_line_that_makes_no_sense_is_one_line(argv, reason) -> None:
-    with pytest.raises(UserError, match=f"the command line: .*{reason}.*--help lists the options"):
+def test_a_command_line_that_makes_no_sense_is_one_line(argv, line) -> None:
+    with pytest.raises(UserError, match=line):
         parse_config(argv, "test")

@@ -276,7 +276,7 @@ def test_a_killed_grid_goes_on_where_it_was(tmp_path, capsys) -> None:
         ["started", "two-seed1"],
         ["started", "two-seed1"],
     ]
-    assert "finished  two-seed1 after" in lines[-1] and lines[-1].endswith("1/1 done")
+    assert "finished  two-seed1: test macro_f1 " in lines[-1] and lines[-1].endswith("1/1 done")
 
 
 def read(path: Path) -> str:

@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm import tqdm
 
 from opinionlm.adaptation.adapt.contiguous import closed_contiguous
 from opinionlm.adaptation.adapt.corpus import build_corpus
@@ -28,6 +27,7 @@ from opinionlm.adaptation.adapt.gapped import SearchExplodedError, closed_gapped
 from opinionlm.adaptation.adapt.perplexity import perplexities
 from opinionlm.config.method_options import AdaptConfig
 from opinionlm.errors import UserError
+from opinionlm.utils.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def mine(rows: Sequence[Sequence[int]], options: AdaptConfig) -> list[MinedSeque
     """
     shortest, longest = options.sequence_min_length, options.sequence_max_length
     corpus = build_corpus(rows, options.sequence_max_gap, options.sequence_min_frequency)
-    with tqdm(total=longest, desc="Mining sequences", unit="length", disable=None, leave=False) as bar:
+    with progress_bar(desc="mining sequences", total=longest, unit="lengths") as bar:
 
         def progress(length: int, sequences: int) -> None:
             bar.set_postfix_str(f"{sequences:,} of length {length}")

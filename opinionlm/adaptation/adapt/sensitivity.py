@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from opinionlm.errors import UserError
 from opinionlm.models.sublayers import Sublayer
+from opinionlm.utils.progress import progress_bar
 
 Example = dict[str, torch.Tensor]
 
@@ -90,7 +90,7 @@ def measure_sensitivity(
     count = 0
     try:
         with gradients_of(model, [parameter for one in sublayers for parameter in one.parameters()]):
-            for example in tqdm(examples, desc="Sensitivity", unit="text", disable=None, leave=False):
+            for example in progress_bar(examples, desc="sensitivity", unit="texts"):
                 loss_of(model, example).backward()
                 count += 1
                 norm = torch.stack([_gradient_norm(one) for one in sublayers])

@@ -27,6 +27,7 @@ from opinionlm.data.preparation.sources import (
 )
 from opinionlm.data.readers.records import Record, Reject
 from opinionlm.data.readers.timestamps import is_date
+from opinionlm.utils.progress import progress_bar
 
 BATCH_ROWS = 1_000
 BATCH_CHARACTERS = 4_000_000
@@ -65,7 +66,7 @@ class RowReader:
         with (
             pa.OSFile(str(self._path), "wb") as sink,
             pa.ipc.new_file(sink, schema) as writer,
-            tqdm(desc="reading and cleaning", unit=" rows", disable=None, leave=False) as progress,
+            progress_bar(desc="reading and cleaning", unit="rows") as progress,
         ):
             for rows in _in_batches(self._rows(progress)):
                 columns = [pa.array([row[field.name] for row in rows], field.type) for field in schema]

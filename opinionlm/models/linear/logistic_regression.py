@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from scipy.sparse import csr_matrix
-from tqdm import tqdm
 
 from opinionlm.errors import UserError
+from opinionlm.utils.progress import progress_bar
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
@@ -76,7 +76,7 @@ def fit_logistic(
         raise UserError("engine: logistic regression needs at least two classes among the training texts")
     fits: dict[float, LogisticFit] = {}
     scores: dict[float, float] = {}
-    for c in tqdm(grid, desc="Logistic regression", unit=" C", disable=None, leave=False):
+    for c in progress_bar(grid, desc="logistic regression", unit="values of C"):
         model = LogisticRegression(C=c, class_weight="balanced" if balanced else None, max_iter=5000)
         model.fit(*train)
         fits[c] = expand(model, classes, c, scores)

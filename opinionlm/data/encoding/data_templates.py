@@ -1,0 +1,84 @@
+"""Prompt templates and the data they are for: one written from what a data set says of itself, and misfits noticed."""
+
+from __future__ import annotations
+
+import re
+
+from opinionlm.data.encoding.prompts import PromptTemplate, load_template
+from opinionlm.data.prepared import PreparedDataset, read_manifest
+
+# As `prompt_template`: write it from the description of the data.
+AUTO = "auto"
+# Words that say what is to be done, not what with: those of templates for any data.
+GENERAL = """about after answer answers according assign based before below between category chat choose class classes
+classify closely complete context could describe determine each either english example examples exactly express
+expresses expressed first following from give given into instruction just label labels language likely list message
+model most must need nothing only options output please post posts predict prediction provide question read reply
+respond response return second select sentence short shown should single summarise summarize summary tell text texts
+than that their then there these this those three type user what when where whether which with without word words
+write written would your"""
+SHORTEST_WORD = 5
+# Words are compared by so many letters, so that review and reviews are one.
+STEM = 5
+
+
+def template_for(name: str, prepared: PreparedDataset) -> PromptTemplate:
+    """The template that an option names, or for ``auto`` the one that is written from the data.
+
+    Raises:
+        UserError: as `load_template`.
+    """
+    return written_template(prepared) if name == AUTO else load_template(name)
+
+
+def written_template(prepared: PreparedDataset) -> PromptTemplate:
+    """A template that tells what the data are, as their YAML describes them, and what is asked."""
+    match prepared.task:
+        case "question_answering":
+            asked, text, answer = "Answer the question.", "Question", "Answer"
+        case "summarization":
+            asked, text, answer = "Summarise the text.", "Text", "Summary"
+        case "instruction":
+            asked, text, answer = "Follow the instruction.", "Instruction", "Response"
+        case _:
+            asked, text, answer = "Choose the label of the text. Labels: {labels}.", "Text", "Label"
+    about = description_of(prepared).replace("{", "{{").replace("}", "}}")
+    shown = f"{text}: {{text}}{{context}}\n{answer}:"
+    return PromptTemplate(
+        prompt=f"{about} {asked}".strip() + f"\n\n{{examples}}{shown}",
+        context="\nSecond text: {context}" if answer == "Label" else "\nContext: {context}",
+        example=f"{shown}{{answer}}\n\n",
+        source="prompt_template: auto",
+    )
+
+
+def template_warning(template: PromptTemplate, prepared: PreparedDataset) -> list[str]:
+    """A line where a template speaks of something of which neither description nor labels of the data say a word."""
+    about = description_of(prepared)
+    names = [] if prepared.taxonomy is None else [name for path in prepared.taxonomy.paths for name in path]
+    known = stems(" ".join([about, prepared.name, *names]))
+    own = {word for word in words_of(template.prompt) if word not in GENERAL.split()}
+    if not about or not own or stems(" ".join(own)) & known:
+        return []
+    spoken = ", ".join(sorted(own))
+    return [
+        f"warning: {template.source} speaks of {spoken}, the data of nothing like it ({about.rstrip('.')}); "
+        "prompt_template: auto writes one for them"
+    ]
+
+
+def description_of(prepared: PreparedDataset) -> str:
+    """What the dataset YAML says of the data; blank where it says nothing, or the folder is gone."""
+    spec = (read_manifest(prepared.path) or {}).get("spec") or {}
+    return str(spec.get("description", "")).strip()
+
+
+def words_of(text: str) -> list[str]:
+    """The longer words of a text in small letters, without fields in braces."""
+    words = re.findall(r"[^\W\d_]+", re.sub(r"\{\w*\}", " ", text).lower())
+    return [word for word in words if len(word) >= SHORTEST_WORD]
+
+
+def stems(text: str) -> set[str]:
+    """The beginnings of the longer words of a text."""
+    return {word[:STEM] for word in words_of(text.replace("_", " "))}

@@ -1,0 +1,62 @@
+"""What a run says first, and where its model is found."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from opinionlm.inference.arguments import parse_arguments
+from opinionlm.models.precision import describe_device
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["train_classifier.py", "--config", "configs/quickstart.yaml"], "start   configs/quickstart.yaml → "),
+        (["prompt.py", "--config", "configs/gemma3_mini_prompt.yaml"], "start   configs/gemma3_mini_prompt.yaml → "),
+        (["preprocess.py", "--config", "configs/datasets/sample.yaml"], "configs/datasets/sample.yaml, files in data"),
+    ],
+)
+def test_the_first_line_comes_before_the_libraries(command, said, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, *command, "--output_dir", str(tmp_path / "out")],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(said)
+        # User and system ticks of the process so far: other work on the machine does not lengthen them.
+        ticks = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        assert sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK") < 1.0
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def test_the_header_names_the_device():
+    threads = torch.get_num_threads()
+    shown = f"CPU, {threads} thread{'s' * (threads != 1)}"
+    assert describe_device(torch.device("cpu"), 1, "float32", False) == f"{shown}; float32"
+    assert describe_device(torch.device("cpu"), 2, "bfloat16", True) == (
+        f"{shown}, 2 processes; bfloat16 with bfloat16 autocast"
+    )
+
+
+def test_a_run_stands_for_its_model(tmp_path):
+    (tmp_path / "run/best").mkdir(parents=True)
+    (tmp_path / "model/best").mkdir(parents=True)
+    (tmp_path / "model/config.json").write_text("{}")
+    models = [tmp_path / "run", tmp_path / "run/best", tmp_path / "model", tmp_path / "none"]
+    arguments = parse_arguments(["--model", *map(str, models), "--input", "a.csv", "--output", "b.csv"], "")
+    assert arguments.model == [tmp_path / "run/best", tmp_path / "run/best", tmp_path / "model", tmp_path / "none"]
