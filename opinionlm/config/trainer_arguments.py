@@ -248,7 +248,7 @@ OLD_NAMES = {
     "mp_parameters": "use `accelerate launch --quiet --config_file configs/accelerate/fsdp2.yaml`",
     "sharded_ddp": "use `accelerate launch --quiet --config_file configs/accelerate/fsdp2.yaml`",
     "fsdp_min_num_params": "use `accelerate launch --quiet --config_file configs/accelerate/fsdp2.yaml`",
-    "fsdp_transformer_layer_cls_to_wrap": "use `accelerate launch --quiet --config_file configs/accelerate/fsdp2.yaml`",
+    "fsdp_transformer_layer_cls_to_wrap": "use `accelerate launch --config_file configs/accelerate/fsdp2.yaml`",
     "dispatch_batches": BATCHES,
     "split_batches": BATCHES,
     "include_inputs_for_metrics": "scores are computed from predictions and labels",

@@ -172,7 +172,7 @@ def test_fixed_values_are_those_of_a_run(tmp_path) -> None:
         (["--neftune_noise_alpha", "5", "--adaptation", "head_only"], "adaptation: head_only computes once"),
         (["--logging_strategy", "epoch", "--logging_steps", "5"], "is read with logging_strategy: steps"),
         (["--fsdp", "full_shard"], "accelerate launch --quiet --config_file configs/accelerate/fsdp2.yaml"),
-        (["--deepspeed", "ds.json"], "accelerate launch --quiet --config_file configs/accelerate/deepspeed_zero2.yaml"),
+        (["--deepspeed", "ds.json"], "--quiet --config_file configs/accelerate/deepspeed_zero2.yaml"),
         (["--push_to_hub", "true"], "upload best/ with `hf upload`"),
         (["--label_smoothing_factor", "0.1"], "use label_smoothing"),
         (["--gradient_checkpointing", "true"], "use that"),
