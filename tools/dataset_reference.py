@@ -76,6 +76,15 @@ codes:
   level2: {1: product, 2: service}
 ```
 
+Any number of labels per text, parted by `|` (or as a JSON list, which needs no `label_separator`):
+
+```yaml
+name: emotions
+task: multi_label
+files:
+  - {path: posts.csv, label_separator: "|", columns: {text: text, label: emotions}}
+```
+
 Pairs with a label, pairs with a score, words with tags, questions with answers:
 
 ```yaml
@@ -133,6 +142,7 @@ EXAMPLES = {
     "DatasetSpec.empty_values": "[noinput, N/A]",
     "DatasetSpec.balance": "{train: 800, validation: 100, test: 100}",
     "DatasetSpec.labels_may_be_absent": "[mixed]",
+    "DatasetSpec.language": "en",
     "DatasetSpec.origin": "github.com/owner/repository",
     "DatasetSpec.published": "{train: 16000, validation: 2000, test: 2000}",
     "FileSpec.path": "folder/posts.csv.gz",

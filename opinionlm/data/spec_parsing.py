@@ -85,8 +85,7 @@ def spec_from_dict(
     """Check the content of a dataset YAML; see `load_spec`. `source` is its name in messages."""
     hints = get_type_hints(DatasetSpec)
     task = convert(raw.get("task") or "sequence", Task, f"{source}: task")
-    required = {"name", "labels"} if task == "multi_label" else {"name"}
-    check_keys(raw, {item.name for item in fields(DatasetSpec)} - {"source"}, source, required)
+    check_keys(raw, {item.name for item in fields(DatasetSpec)} - {"source"}, source, {"name"})
     if not is_folder_name(raw["name"]):
         raise UserError(f"{source}: name: {str(raw['name'])[:80]!r} has to be a plain name, it becomes a folder")
     files = as_list(raw.get("files") or [], f"{source}: files")

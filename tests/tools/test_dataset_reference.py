@@ -39,7 +39,9 @@ def test_every_example_is_a_dataset_yaml(block, tmp_path):
 
 def test_the_examples_show_every_way_of_labelling():
     shown = {yaml.safe_load(block).get("task", "sequence") for block in BLOCKS}
-    assert len(BLOCKS) >= 8 and shown <= {*get_args(Task)} and {"sequence", "token", "similarity"} <= shown
+    assert (
+        len(BLOCKS) >= 8 and shown <= {*get_args(Task)} and {"sequence", "multi_label", "token", "similarity"} <= shown
+    )
 
 
 @pytest.mark.parametrize("key", EXAMPLES)

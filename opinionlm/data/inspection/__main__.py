@@ -22,7 +22,6 @@ from opinionlm.data.inspection.yaml_files import (
     dataset_keys,
     dataset_text,
     run_text,
-    several_labels,
 )
 from opinionlm.data.taxonomy import PATH_MARK, Taxonomy
 from opinionlm.errors import UserError, run_script
@@ -88,13 +87,11 @@ def label_counts(form: FileForm, roles: Roles, name: str) -> tuple[Taxonomy | No
 
     spec = spec_from_dict(dataset_keys(form, roles, name), str(form.path))
     match roles.task:
-        case "sequence":
+        case "sequence" | "multi_label":
             paths = count_labels(spec, form.path.parent)
             return label_tree(list(paths), str(form.path)), Counter(
                 {PATH_MARK.join(path): number for path, number in paths.items()}
             )
-        case "multi_label":
-            return None, several_labels(form, roles)
         case "token" | "similarity":
             return None, Counter()
 

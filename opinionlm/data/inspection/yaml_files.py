@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from opinionlm.data.inspection.columns import listed
 from opinionlm.data.inspection.forms import FileForm
 from opinionlm.data.inspection.roles import Roles
 from opinionlm.data.taxonomy import Taxonomy
@@ -38,7 +36,7 @@ def canonical_columns(roles: Roles) -> dict[str, str]:
 
 
 def dataset_keys(form: FileForm, roles: Roles, name: str) -> dict[str, Any]:
-    """The keys of the dataset YAML, without the labels of single-label data."""
+    """The keys of the dataset YAML, without its labels."""
     file: dict[str, Any] = {"path": form.path.name, "columns": canonical_columns(roles)}
     file |= {"encoding": form.encoding} if form.encoding != "utf-8" else {}
     file |= {"delimiter": form.delimiter} if form.delimiter else {}
@@ -50,18 +48,7 @@ def dataset_keys(form: FileForm, roles: Roles, name: str) -> dict[str, Any]:
     if roles.task == "similarity":
         scores = [float(value) for value in form.columns[roles.labels[0]].values]
         keys["score_range"] = [min(scores), max(scores)]
-    if roles.task == "multi_label":
-        keys["labels"] = sorted(several_labels(form, roles))
     return keys | {"files": [file]}
-
-
-def several_labels(form: FileForm, roles: Roles) -> Counter[str]:
-    """Label → records, where a field names several."""
-    counts: Counter[str] = Counter()
-    for value, records in form.columns[roles.labels[0]].values.items():
-        parts = value.split(roles.separator) if roles.separator else listed(value) or ()
-        counts.update({part.strip(): records for part in parts if part.strip()})
-    return counts
 
 
 def dataset_text(form: FileForm, roles: Roles, keys: dict[str, Any], labels: Taxonomy | None, command: str) -> str:
@@ -71,7 +58,7 @@ def dataset_text(form: FileForm, roles: Roles, keys: dict[str, Any], labels: Tax
         form: the file.
         roles: of its columns.
         keys: from `dataset_keys`.
-        labels: the label tree of single-label data.
+        labels: the label tree, of tasks with labels.
         command: that prepares the data, for the first line.
     """
     used = {*roles.texts, *roles.labels, roles.id}
@@ -92,9 +79,9 @@ def dataset_text(form: FileForm, roles: Roles, keys: dict[str, Any], labels: Tax
             f"# Under columns, `time: {times[0]}` gives scores over time, and `split: {{by: time}}` splits by it."
         )
     lines.append(written({key: value for key, value in keys.items() if key in ("files", "score_range")}))
-    if labels is not None or "labels" in keys:
+    if labels is not None:
         lines.append("# In the order of tables and figures; without this key they are taken from the data.")
-        lines.append(written({"labels": keys["labels"] if labels is None else labels.to_lists()}))
+        lines.append(written({"labels": labels.to_lists()}))
     lines += ["# Cut at random with equal shares of every label; `by: time` trains on the earliest texts."]
     lines += [written({"split": {"train": 0.7, "validation": 0.2, "test": 0.1}})]
     return "\n".join(lines) + "\n"

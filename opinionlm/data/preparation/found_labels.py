@@ -8,9 +8,11 @@ from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
+from opinionlm.data.preparation.label_parsing import LabelError
+from opinionlm.data.preparation.multi_label_rows import label_list
 from opinionlm.data.preparation.sources import find_sources, read_source
 from opinionlm.data.readers.records import Record
-from opinionlm.data.spec import DatasetSpec
+from opinionlm.data.spec import LABEL_TASKS, DatasetSpec
 from opinionlm.data.spec_checks import check_spec
 from opinionlm.data.taxonomy import PATH_MARK, Taxonomy
 from opinionlm.errors import UserError
@@ -35,7 +37,7 @@ def with_labels(spec: DatasetSpec, data_dir: Path) -> tuple[DatasetSpec, list[st
     Raises:
         UserError: there are no labels, or too many, or they contradict the cleaning options.
     """
-    if spec.task != "sequence" or spec.labels is not None:
+    if spec.task not in LABEL_TASKS or spec.labels is not None:
         return spec, []
     counts = count_labels(spec, data_dir)
     spec = replace(spec, labels=label_tree(list(counts), spec.source))
@@ -53,7 +55,7 @@ def count_labels(spec: DatasetSpec, data_dir: Path) -> Counter[LabelPath]:
     for source in find_sources(spec, data_dir):
         separator = "" if source.file is None else source.file.label_separator
         for item in read_source(spec, source, data_dir):
-            if isinstance(item, Record) and (path := label_path(item.fields, spec.depth, separator)):
+            for path in paths_of(item, spec, separator) if isinstance(item, Record) else ():
                 counts[path] += 1
                 if len(counts) > MOST_LABELS:
                     shown = ", ".join(repr(PATH_MARK.join(path)[:40]) for path in list(counts)[:3])
@@ -62,6 +64,18 @@ def count_labels(spec: DatasetSpec, data_dir: Path) -> Counter[LabelPath]:
                         "say in `columns` which column holds the classes"
                     )
     return counts
+
+
+def paths_of(record: Record, spec: DatasetSpec, separator: str) -> list[LabelPath]:
+    """The paths to the labels of a record: of several in task multi_label, of at most one in task sequence."""
+    if spec.task == "multi_label":
+        try:
+            names = record.lists["label"] if "label" in record.lists else label_list(record.fields["label"], separator)
+        except LabelError:
+            return []
+        return [(name.strip(),) for name in names if name.strip()]
+    path = label_path(record.fields, spec.depth, separator)
+    return [path] if path else []
 
 
 def label_path(fields: Mapping[str, str], depth: int, separator: str) -> LabelPath:

@@ -184,17 +184,23 @@ def test_several_labels_in_a_field(values, separator):
     assert column.separator() == separator
 
 
-def test_several_labels_as_lists_and_by_a_separator_make_the_task_multi_label():
+def test_several_labels_as_lists_and_by_a_separator_make_the_task_multi_label(capsys):
     lines = [f'text number {n},"{["joy", "anger|joy", "anger"][n % 3]}"' for n in range(30)]
     Path("several.csv").write_text("\n".join(["text,emotions", *lines]), encoding="utf-8")
     roles = find_roles(look_at(Path("several.csv"), []), [], [])
     assert (roles.task, roles.separator) == ("multi_label", "|")
+    init("several.csv")
+    assert "2 labels: joy 20, anger 20" in capsys.readouterr().out
+    data = prepared("several")
+    assert data.task == "multi_label" and list(data.taxonomy.leaves) == ["anger", "joy"] and size(data) == 30
     lines = [
-        json.dumps({"text": f"text number {n}", "labels": [["joy"], ["anger", "joy"], []][n % 3]}) for n in range(9)
+        json.dumps({"text": f"text number {n}", "labels": [["joy"], ["anger", "joy"], []][n % 3]}) for n in range(45)
     ]
     Path("several.jsonl").write_text("\n".join(lines), encoding="utf-8")
     roles = find_roles(look_at(Path("several.jsonl"), []), [], [])
     assert (roles.task, roles.separator, roles.labels) == ("multi_label", "", ("labels",))
+    init("several.jsonl")
+    assert list(prepared("several").taxonomy.leaves) == ["anger", "joy"]
 
 
 @pytest.mark.parametrize(
