@@ -6,7 +6,6 @@ import pytest
 import torch
 from datasets import Dataset
 
-from opinionlm.config.options import DataConfig
 from opinionlm.config.parser import parse_config
 from opinionlm.data.encoding.chunks import chunked_texts
 from opinionlm.data.encoding.collators import PadCollator
@@ -16,10 +15,6 @@ from tests.tiny import tiny_tokenizer, wordpiece_tokenizer
 
 # One token of the WordPiece tokenizer each, all different: a chunk tells where in the text it was.
 LETTERS = " ".join("abcdefghijklmnopqrstuvwxyz")
-
-
-def data(**options: object) -> DataConfig:
-    return DataConfig(long_texts="chunk", **options)
 
 
 def test_chunks_by_hand() -> None:
@@ -54,7 +49,7 @@ def test_every_token_is_read_and_the_first_chunk_is_the_truncated_text(tokenizer
 def test_rows_and_batches() -> None:
     texts = ["a b c", LETTERS, "a b c d e f g h i j k l"]
     rows = Dataset.from_dict({"text": texts, "label": [0, 1, 0]})
-    encoded = encode_texts(rows, wordpiece_tokenizer(), data(max_length=12, chunk_overlap=3))
+    encoded = encode_texts(rows, wordpiece_tokenizer(), 12, chunk_overlap=3)
     assert list(encoded["chunks"]) == [[5], [12] * 4, [12, 12]]
     assert list(encoded["length"]) == [5, 48, 24] == [len(ids) for ids in encoded["input_ids"]]
     assert list(encoded["whole_length"]) == [5, 28, 14]
@@ -68,7 +63,7 @@ def test_rows_and_batches() -> None:
     flat = [token for row in encoded["input_ids"] for token in row]
     assert batch["input_ids"][batch["attention_mask"].bool()].tolist() == flat
     # Texts of one chunk are batches as without chunks, to the bit.
-    plain = encode_texts(rows.select([0, 0]), wordpiece_tokenizer(), DataConfig(max_length=12))
+    plain = encode_texts(rows.select([0, 0]), wordpiece_tokenizer(), 12)
     short = PadCollator(0)([encoded[0], encoded[0]])
     for name, tensor in PadCollator(0)(list(plain)).items():
         assert torch.equal(short[name], tensor)
@@ -76,20 +71,18 @@ def test_rows_and_batches() -> None:
 
 def test_the_first_lines_say_what_is_lost() -> None:
     rows = Dataset.from_dict({"text": ["a b c", LETTERS, "a b"], "label": [0, 1, 0]})
-    for options, end in (
-        (DataConfig(max_length=12), "train 1 of 3 texts; the 16 tokens beyond it (43.2% of all) are not read"),
-        (
-            data(max_length=12, chunk_overlap=3),
-            "train 1 of 3 texts, read in up to 4 chunks, with the 16 tokens beyond",
-        ),
-        (DataConfig(max_length=40), "no text is longer than max_length: 40"),
+    for length, overlap, end in (
+        (12, None, "train 1 of 3 texts; the 16 tokens beyond it (43.2% of all) are not read"),
+        (12, 3, "train 1 of 3 texts, read in up to 4 chunks, with the 16 tokens beyond"),
+        (40, None, "no text is longer than max_length: 40"),
     ):
-        assert end in length_note({"train": encode_texts(rows, wordpiece_tokenizer(), options)}, options)
+        encoded = encode_texts(rows, wordpiece_tokenizer(), length, chunk_overlap=overlap)
+        assert end in length_note({"train": encoded}, length)
 
 
 def test_of_pairs_the_lost_tokens_are_those_of_both() -> None:
     rows = Dataset.from_dict({"text": ["a b c d e"], "text_pair": ["a b c d"], "score": [1.0]})
-    encoded = encode_texts(rows, wordpiece_tokenizer(), DataConfig(max_length=8), target="score")
+    encoded = encode_texts(rows, wordpiece_tokenizer(), 8, target="score")
     assert list(encoded["length"]) == [8] and list(encoded["whole_length"]) == [12]
 
 
