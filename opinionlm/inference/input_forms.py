@@ -199,7 +199,10 @@ def _with_columns(form: InputForm, header: Collection[str], asked: Mapping[str, 
     absent: dict[str, Any] = {
         name: None for name in ("pair", "id", "platform") if name not in asked and getattr(form, name) not in header
     }
-    return replace(form, field_names=(), **absent)
+    features = tuple(
+        (name, name if name in header and column not in header else column) for name, column in form.features
+    )
+    return replace(form, field_names=(), features=features, **absent)
 
 
 def default_separator(kind: str) -> str:

@@ -6,6 +6,8 @@ import pytest
 import torch
 from datasets import Dataset
 
+from opinionlm.adaptation.adapt.task_tokens import TaskTokens
+from opinionlm.adaptation.adapt.tokenizer import TaskTokenTokenizer
 from opinionlm.config.parser import parse_config
 from opinionlm.data.encoding.chunks import chunked_texts
 from opinionlm.data.encoding.collators import PadCollator
@@ -25,7 +27,13 @@ def test_chunks_by_hand() -> None:
     assert chunks == [[2, *ids[1 + start : 11 + start], 3] for start in (0, 7, 14, 16)]
 
 
-@pytest.mark.parametrize("tokenizer", [tiny_tokenizer(), wordpiece_tokenizer()])
+def task_tokenizer() -> TaskTokenTokenizer:
+    """AdaPT's: a task token comes behind each of two neighbouring tokens of the texts below."""
+    buy, now = tiny_tokenizer()("buy now", add_special_tokens=False)["input_ids"][:2]
+    return TaskTokenTokenizer.extend(tiny_tokenizer(), TaskTokens(((buy, now),), 0, 320))
+
+
+@pytest.mark.parametrize("tokenizer", [tiny_tokenizer(), wordpiece_tokenizer(), task_tokenizer()])
 @pytest.mark.parametrize(("max_length", "overlap"), [(8, 0), (8, 5), (13, 4), (26, 1), (29, 7), (200, 32)])
 def test_every_token_is_read_and_the_first_chunk_is_the_truncated_text(tokenizer, max_length, overlap) -> None:
     texts = [LETTERS[: 2 * count] for count in (1, 5, 6, 7, 8, 11, 24, 26)] + ["buy now " * 20]

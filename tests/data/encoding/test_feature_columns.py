@@ -198,7 +198,8 @@ def test_unseen_values_are_counted_and_said(run, tmp_path, capsys) -> None:
     source = tmp_path / "new.csv"
     rows = [["coin today", "A", "9", "north"], ["coin now", "B", "n/a", "west"], ["chain now", "C", "", ""]]
     with open(source, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([["body", "head", "rating", "exchange"], *rows])
+        # By the features' own names; training had others.
+        csv.writer(file).writerows([["body", "title", "stars", "exchange"], *rows])
     assert len(label(run, source, tmp_path / "out.csv")) == 3
     said = capsys.readouterr().err
     assert "warning: stars: 2 records have values that no training text had, for instance '9'" in said
