@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opinionlm.data.cleaning import Cleaning, text_options
-from opinionlm.data.spec import SPLITS, Task
+from opinionlm.data.spec import SPLITS, FeatureSpec, Task
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 
@@ -27,7 +27,7 @@ class PreparedDataset:
     Attributes:
         dataset: splits train, validation, test; every task has the columns id and platform, and between them
             sequence: text, text_pair (where the YAML names it), label (a ClassLabel in the taxonomy's order), level1 …
-                and, behind platform, time where the YAML names it (ISO 8601 in UTC, to the second)
+                and, behind platform, time where the YAML names it (ISO 8601 in UTC, to the second) and its features
             multi_label: the same with labels (a list of ClassLabels, which may be empty) in the place of label, and
                 lists in the levels
             token: tokens (texts) and tags (ClassLabels over ``tags``), lists of equal length
@@ -40,6 +40,7 @@ class PreparedDataset:
         task: what the rows are examples of.
         tags: tag names of task token in IOB2: ``O``, then ``B-x`` and ``I-x`` of every type, types sorted; else empty.
         score_range: lowest and highest score that the YAML allows; only of task similarity.
+        features: columns that a model reads in front of the text; only of the tasks with labels.
         cleaning: what was done to the texts, see `opinionlm.data.cleaning.text_options`; None for nothing.
         is_fold: whether the test split is a part of another data set's training split
             (`opinionlm.data.preparation.folds`).
@@ -53,6 +54,7 @@ class PreparedDataset:
     task: Task = "sequence"
     tags: tuple[str, ...] = ()
     score_range: tuple[float, float] | None = None
+    features: tuple[FeatureSpec, ...] = ()
     cleaning: dict[str, Any] | None = None
     is_fold: bool = False
 
@@ -133,6 +135,7 @@ def load_prepared(path: str | Path) -> PreparedDataset:
         task=manifest.get("task", "sequence"),
         tags=tuple(manifest.get("tags", ())),
         score_range=None if score_range is None else (score_range[0], score_range[1]),
+        features=tuple(FeatureSpec(**one) for one in manifest.get("spec", {}).get("features", ())),
         cleaning=text_options(Cleaning(**manifest["spec"]["cleaning"])) if "spec" in manifest else None,
         is_fold=manifest.get("is_fold", False),
     )

@@ -6,7 +6,7 @@ Everything is checked here, before a single record is read: unknown keys are err
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from itertools import count
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ Task = Literal["sequence", "multi_label", "token", "similarity", "question_answe
 LABEL_TASKS: tuple[Task, ...] = ("sequence", "multi_label")
 SplitName = Literal["train", "validation", "test"]
 Codes = Mapping[str, Mapping[str, str]]
+FeatureKind = Literal["category", "number", "text"]
 
 
 def _elsewhere(default: str) -> Any:
@@ -122,6 +123,19 @@ class SplitSpec:
 
 
 @dataclass(frozen=True)
+class FeatureSpec:
+    """A column that a model reads in front of the text.
+
+    Attributes:
+        name: canonical, and written so: ``stars: 3.``
+        kind: a category, a number, or a text of its own.
+    """
+
+    name: str
+    kind: FeatureKind
+
+
+@dataclass(frozen=True)
 class BalanceSpec:
     """A balanced part of the data: equally many rows of every label, drawn without replacement.
 
@@ -177,6 +191,7 @@ class DatasetSpec:
         split: how rows become train, validation and test.
         score_range: lowest and highest score; only of task similarity.
         empty_values: contexts that stand for none, such as ``<noinput>``; compared by letters and digits alone.
+        features: columns that a model reads in front of the text, in this order; only of the tasks with labels.
         balance: keep only so many rows, equally many of every label; only of task sequence.
         labels_may_be_absent: labels or codes that the files need not hold although they hold values that are not
             declared; without it that is taken for a misspelling. Only of the tasks with labels.
@@ -199,6 +214,7 @@ class DatasetSpec:
     split: SplitSpec = SplitSpec()
     score_range: tuple[float, float] | None = _later(None)
     empty_values: tuple[str, ...] = _later(())
+    features: tuple[FeatureSpec, ...] = _later(())
     balance: BalanceSpec | None = _later(None)
     labels_may_be_absent: tuple[str, ...] = _later(())
     language: str = _later("")
@@ -264,7 +280,7 @@ def normal_code(value: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, DatasetSpec | FileSpec | HubSpec | SplitSpec | BalanceSpec | PublishedFacts | Cleaning):
+    if is_dataclass(value) and not isinstance(value, Taxonomy):
         items = [
             item
             for item in fields(value)

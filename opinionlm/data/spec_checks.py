@@ -12,6 +12,8 @@ from opinionlm.utils.names import nearest
 
 # Columns that rows of no task have to have.
 OPTIONAL = ("id", "sentences", "context", "group", "platform")
+# Names of columns that mean something to the program.
+RESERVED = {*OPTIONAL, "text", "text_pair", "label", "labels", "time", "raw", "tokens", "tags", "score", "answers"}
 CONLL_ENDINGS = (".conll", ".txt", ".conll.gz", ".txt.gz")
 
 
@@ -19,9 +21,9 @@ def canonical_columns(spec: DatasetSpec) -> list[str]:
     """Names that `columns` may map in this task."""
     match spec.task:
         case "sequence":
-            return ["id", "text", "text_pair", "label", *_levels(spec), "platform", "time"]
+            return ["id", "text", "text_pair", "label", *_levels(spec), "platform", "time", *_features(spec)]
         case "multi_label":
-            return ["id", "text", "text_pair", "label", "platform", "time"]
+            return ["id", "text", "text_pair", "label", "platform", "time", *_features(spec)]
         case "token":
             return ["id", "tokens", "tags", "group", "platform"]
         case "similarity":
@@ -42,6 +44,8 @@ def column_problems(spec: DatasetSpec) -> list[str]:
         if spec.task in LABEL_TASKS:
             if "text" not in columns:
                 problems.append(f"{where}.columns: text is missing; say which column holds the posts")
+            absent = [name for name in _features(spec) if name not in columns]
+            problems += [f"{where}.columns: {name} is missing; features names it" for name in absent]
             if spec.task == "multi_label" and "label" not in columns:
                 problems.append(f"{where}.columns: label is missing; say which column holds the lists of labels")
             elif "label" not in columns and "level1" not in columns:
@@ -62,6 +66,19 @@ def column_problems(spec: DatasetSpec) -> list[str]:
         problems.append("columns: some sources have a text_pair and some have none; give one to all or to none")
     if len({"time" in columns for _, columns in sources}) > 1:
         problems.append("columns: some sources have a time and some have none; give one to all or to none")
+    return problems
+
+
+def feature_problems(spec: DatasetSpec) -> list[str]:
+    """Columns that cannot be written in front of a text."""
+    if spec.features and spec.task not in LABEL_TASKS:
+        return [f"features: only tasks with labels read columns beside the text, this is {spec.task}; leave it out"]
+    problems = []
+    for name in _features(spec):
+        if name == "platform":
+            problems.append("features.platform: runs read it with platform_prefix: true; leave it out here")
+        elif name in RESERVED or name.startswith("level") or not name.strip() or name != name.strip():
+            problems.append(f"features.{name}: this name is taken, or blank; give the column another one")
     return problems
 
 
@@ -167,6 +184,10 @@ def _foreign_options(spec: DatasetSpec) -> list[str]:
     return problems
 
 
+def _features(spec: DatasetSpec) -> list[str]:
+    return [feature.name for feature in spec.features]
+
+
 def _levels(spec: DatasetSpec) -> list[str]:
     return [f"level{level}" for level in range(1, spec.depth + 1)] if spec.task == "sequence" else []
 
@@ -196,7 +217,7 @@ def check_spec(spec: DatasetSpec) -> None:
         )
     if not all(given) and abs(sum(shares.values()) - 1) > 1e-6:
         problems.append(f"split: train, validation and test have to sum to 1, found {sum(shares.values()):g}")
-    problems += balance_problems(spec)
+    problems += balance_problems(spec) + feature_problems(spec)
     problems += label_problems(spec) if spec.task in LABEL_TASKS else task_problems(spec)
     if problems:
         raise UserError(f"{spec.source}: " + "; ".join(problems))

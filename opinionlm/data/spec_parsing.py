@@ -16,6 +16,8 @@ from opinionlm.data.spec import (
     MAY_BE_ABSENT,
     BalanceSpec,
     DatasetSpec,
+    FeatureKind,
+    FeatureSpec,
     FileSpec,
     HubSpec,
     PublishedFacts,
@@ -96,6 +98,7 @@ def spec_from_dict(
         "hub": build(HubSpec, raw["hub"], f"{source}: hub") if raw.get("hub") else None,
         "codes": _codes(raw.get("codes") or {}, f"{source}: codes"),
         "cleaning": _cleaning(raw.get("cleaning") or {}, cleaning or {}, task, f"{source}: cleaning"),
+        "features": _features(raw.get("features") or {}, f"{source}: features"),
         "split": build(SplitSpec, raw.get("split") or {}, f"{source}: split"),
         "balance": build(BalanceSpec, raw["balance"], f"{source}: balance") if raw.get("balance") else None,
         "published": build(PublishedFacts, raw["published"], f"{source}: published") if raw.get("published") else None,
@@ -140,6 +143,13 @@ def _codes(raw: Any, where: str) -> dict[str, dict[str, str]]:
         if twice := [code for code, count in spellings.items() if count > 1]:
             raise UserError(f"{where}.{name}: the code {twice[0]!r} is there twice; write it once")
     return {str(name): {normal_code(str(c)): str(label) for c, label in codes.items()} for name, codes in raw.items()}
+
+
+def _features(raw: Any, where: str) -> tuple[FeatureSpec, ...]:
+    """Names of columns, each with its kind."""
+    if not isinstance(raw, Mapping):
+        raise UserError(f"{where}: expected names and kinds, as in {{stars: number}}; found {raw!r}")
+    return tuple(FeatureSpec(str(name), convert(kind, FeatureKind, f"{where}.{name}")) for name, kind in raw.items())
 
 
 def _cleaning(raw: Mapping[str, Any], overrides: Mapping[str, Any], task: Task, where: str) -> Cleaning:

@@ -114,9 +114,9 @@ def write_training_suspects(prepared: PreparedDataset) -> str:
     from opinionlm.models.linear.tfidf import word_texts
 
     train, held_out = prepared.dataset["train"], prepared.dataset["validation"]
-    texts, labels = word_texts(train, platform_prefix=False), np.asarray(train["label"])
+    texts, labels = word_texts(train), np.asarray(train["label"])
     leaves = prepared.taxonomy.leaves
-    validation = (word_texts(held_out, platform_prefix=False), np.asarray(held_out["label"]))
+    validation = (word_texts(held_out), np.asarray(held_out["label"]))
     suspects = find_suspects(labels, held_out_probabilities(texts, labels, validation, len(leaves)))
     path = prepared.path / FILE
     write_suspects(path, suspects, train["id"], train["platform"], texts, leaves)

@@ -88,8 +88,12 @@ def load_models(
                 f"--model: {folder} and {members[0]} were trained on texts that were cleaned in different ways; give "
                 "models of the same prepared data"
             )
-        if (labeller.platforms is None) != (first.platforms is None):
-            raise UserError(f"--model: one of {folder} and {members[0]} reads platforms and the other does not")
+        names, others = ([feature.name for feature in one.features] for one in (labeller, first))
+        if names != others:
+            raise UserError(
+                f"--model: {folder} and {members[0]} do not read the same in front of texts "
+                f"({', '.join(names) or 'nothing'}; {', '.join(others) or 'nothing'})"
+            )
     if rule is None:
         rule = common_rule(members, loaded)
     if trust.coverage is not None and rule.label_sets is None:

@@ -15,11 +15,12 @@ from typing import IO, Literal
 from tqdm import tqdm
 
 from opinionlm.data.cleaning import saved_steps
+from opinionlm.data.encoding.features import FeatureReader
 from opinionlm.data.readers.records import ColumnRules, Record, Reject, SourceNotes, read_stream
 from opinionlm.errors import UserError
 from opinionlm.inference.input_files import STANDARD, InputKind, input_kind, open_input
 from opinionlm.inference.input_forms import InputForm
-from opinionlm.inference.inputs import check_platform, read_words
+from opinionlm.inference.inputs import check_features, check_platform, read_words
 from opinionlm.inference.output import NO_TEXT, Sink, StandardOutput, open_file_output
 from opinionlm.inference.predictors import Item, Labeller
 from opinionlm.inference.rows import OtherColumns, conll_lines, item_of, json_lines, no_answer, table_bytes
@@ -208,13 +209,14 @@ def predict_file(request: Request, load: Callable[[], Labeller]) -> Summary:
             labeller = load()
             check_fit(labeller, request)
             others = other_columns(request, notes, window or [])
+            reader = FeatureReader(labeller.features, saved_steps(labeller.cleaning), request.platform)
             start = time.monotonic()
             with progress_bar(desc="predicting", unit="rows", initial=sink.progress.records) as bar:
                 while window is not None:
                     if size:
                         # How many rows there will be is only known from the share of bytes that are read.
                         bar.total = max(window[-1].number, round(window[-1].number * size / max(1, binary.tell())))
-                    label_window(window, labeller, sink, request, others, bar)
+                    label_window(window, labeller, sink, request, others, reader, bar)
                     window = next(windows, None)
             if not sink.progress.output_bytes:
                 # No usable record at all: still a file with its header.
@@ -224,6 +226,8 @@ def predict_file(request: Request, load: Callable[[], Labeller]) -> Summary:
             sink.abandon()
             raise
     sink.finish()
+    for line in reader.warnings():
+        print(f"{request.input}: warning: {line}", file=sys.stderr)
     progress = sink.progress
     rejects = progress.rejects - progress.unanswered
     return Summary(progress.rows, rejects, progress.unanswered, resumed, time.monotonic() - start, notes)
@@ -238,9 +242,13 @@ def other_columns(request: Request, notes: SourceNotes, window: Sequence[Record 
     is_json = kind_of(request) == "jsonl"
     mapped = [request.text_column, request.pair_column, request.id_column or "id"]
     # A key with dots in it reaches into an object, which then stays.
-    others = OtherColumns([], frozenset(name for name in mapped if name), request.platform_column, is_json)
+    shown = dict(request.form.features)
+    if request.platform_column is not None:
+        shown = {"platform": request.platform_column} | shown
+    if kind_of(request) in ("lines", "conll"):
+        shown = {}
+    others = OtherColumns([], frozenset(name for name in mapped if name), shown, is_json)
     if not is_json:
-        others.platform = request.platform_column if kind_of(request) in ("csv", "tsv") else None
         others.note(notes, [])
     elif output_kind(request.output) == "csv":
         if request.input == STANDARD:
@@ -265,6 +273,9 @@ def check_fit(labeller: Labeller, request: Request) -> None:
     if labeller.reads != "words" and "conll" in (kind_of(request), output_kind(request.output)):
         raise UserError("--model: CoNLL holds tagged words, and this model tags none; give .csv or .jsonl files")
     check_platform(labeller, request.platform_column, request.platform)
+    check_features(
+        labeller, () if kind_of(request) in ("lines", "conll") else dict(request.form.features), request.input
+    )
 
 
 def read_records(binary: IO[bytes], request: Request, notes: SourceNotes) -> Generator[Record | Reject, None, None]:
@@ -287,6 +298,7 @@ def read_records(binary: IO[bytes], request: Request, notes: SourceNotes) -> Gen
         columns["text_pair"] = request.pair_column
     if request.platform_column is not None:
         columns["platform"] = request.platform_column
+    columns |= dict(request.form.features)
     rules = ColumnRules(
         optional=("id",) if request.id_column is None else (),
         remedy="name the columns with --text_column, --pair_column, --platform_column and --id_column",
@@ -308,12 +320,18 @@ def with_texts(records: Generator[Record | Reject, None, None]) -> Generator[Rec
 
 
 def label_window(
-    window: list[Record | Reject], labeller: Labeller, sink: Sink, request: Request, others: OtherColumns, bar: tqdm
+    window: list[Record | Reject],
+    labeller: Labeller,
+    sink: Sink,
+    request: Request,
+    others: OtherColumns,
+    reader: FeatureReader,
+    bar: tqdm,
 ) -> None:
     """Label the records of one window, write them in their order, and report the rejected ones."""
     records = [record for record in window if isinstance(record, Record)]
-    steps, has_pairs = saved_steps(labeller.cleaning), request.pair_column is not None
-    items = [item_of(record, labeller, request.platform, has_pairs, steps) for record in records]
+    has_pairs = request.pair_column is not None
+    items = [item_of(record, labeller, reader, has_pairs) for record in records]
     read = [item for item in items if item is not None]
     found = iter(labeller.answers(read, bar.update) if read else [])
     answers = [[""] * len(labeller.columns) if item is None else next(found) for item in items]

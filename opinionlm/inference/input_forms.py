@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from opinionlm.data.encoding.features import PLATFORM
 from opinionlm.data.prepared import PreparedDataset, read_manifest
 from opinionlm.data.readers.encodings import ENCODINGS, decodes, head_text
 from opinionlm.data.readers.lines import decoded
@@ -45,6 +46,7 @@ class InputForm:
         pair: of the second texts, or contexts.
         id: of the ids.
         platform: of the platforms.
+        features: of what a model reads beside the text: its name, and the column.
         field_names: columns of a file without a header line.
         lists: the text may be a list: of words, or of sentences.
     """
@@ -56,6 +58,7 @@ class InputForm:
     pair: str | None = None
     id: str | None = None
     platform: str | None = None
+    features: tuple[tuple[str, str], ...] = ()
     field_names: tuple[str, ...] = ()
     lists: bool = False
 
@@ -80,23 +83,23 @@ class InputForm:
         )
 
 
-def save_input_forms(folder: Path, prepared: PreparedDataset, pairs: bool, platforms: bool) -> None:
+def save_input_forms(folder: Path, prepared: PreparedDataset, pairs: bool, features: Sequence[str] = ()) -> None:
     """Write how the training files were read into the folder of a model; nothing for data that do not say it.
 
     Args:
         folder: of the model.
         prepared: its data.
         pairs: whether the model reads second texts or contexts.
-        platforms: whether it reads platforms.
+        features: names of what it reads beside the text.
     """
     spec = (read_manifest(prepared.path) or {}).get("spec") or {}
     sources = [*(spec.get("files") or ()), *([spec["hub"]] if spec.get("hub") else ())]
-    forms = [_form_of(source, pairs, platforms) for source in sources]
+    forms = [_form_of(source, pairs, features) for source in sources]
     if forms:
         write_json(folder / FILE_NAME, {"forms": [asdict(form) for form in dict.fromkeys(forms)]})
 
 
-def _form_of(source: dict[str, Any], pairs: bool, platforms: bool) -> InputForm:
+def _form_of(source: dict[str, Any], pairs: bool, features: Sequence[str]) -> InputForm:
     """The form of one source of a prepared data set."""
     columns = source["columns"]
 
@@ -110,7 +113,8 @@ def _form_of(source: dict[str, Any], pairs: bool, platforms: bool) -> InputForm:
         text=named(TEXT_COLUMNS),
         pair=named(PAIR_COLUMNS, pairs),
         id=named(("id",)),
-        platform=named(("platform",), platforms),
+        platform=named((PLATFORM,), PLATFORM in features),
+        features=tuple((name, columns[name]) for name in features if name != PLATFORM),
         field_names=tuple(source.get("field_names") or ()),
         lists="text" not in columns,
     )
@@ -129,7 +133,11 @@ def load_input_forms(folder: Path) -> list[InputForm]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))["forms"]
         forms = [InputForm(**{k: v for k, v in form.items() if k in known}) for form in content]
-        return [replace(form, field_names=tuple(form.field_names)) for form in forms]
+        features = [tuple((name, column) for name, column in form.features) for form in forms]
+        return [
+            replace(form, field_names=tuple(form.field_names), features=read)
+            for form, read in zip(forms, features, strict=True)
+        ]
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f"--model: {path} is damaged ({' '.join(str(error).split())}); copy the folder anew") from None
 
@@ -151,7 +159,8 @@ def choose_form(
     """
     if "encoding" in asked:
         _require_encoding(asked["encoding"])
-    forms = [replace(form, **{"text": form.text or "text", **asked}) for form in (*known, InputForm())]
+    plain = InputForm(features=tuple((name, name) for name, _ in (known[0].features if known else ())))
+    forms = [replace(form, **{"text": form.text or "text", **asked}) for form in (*known, plain)]
     head = _head(binary, name)
     if "encoding" not in asked and head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         forms = [replace(form, encoding="utf-16") for form in forms]
@@ -190,7 +199,10 @@ def _with_columns(form: InputForm, header: Collection[str], asked: Mapping[str, 
     absent: dict[str, Any] = {
         name: None for name in ("pair", "id", "platform") if name not in asked and getattr(form, name) not in header
     }
-    return replace(form, field_names=(), **absent)
+    features = tuple(
+        (name, name if name in header and column not in header else column) for name, column in form.features
+    )
+    return replace(form, field_names=(), features=features, **absent)
 
 
 def default_separator(kind: str) -> str:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from typing import IO
 
-from opinionlm.data.cleaning import Step, clean_text
-from opinionlm.data.encoding.platform_prefix import platform_text
+from opinionlm.data.encoding.features import PLATFORM
 from opinionlm.data.readers.conll import DOCUMENT_MARK
 from opinionlm.data.readers.lines import EVIDENCE_CHARACTERS, Lines, Oversized, decoded, unreadable
 from opinionlm.data.readers.records import Record, Reject, SourceNotes
@@ -109,13 +108,20 @@ def check_platform(labeller: Labeller, column: str | None, name: str) -> None:
         raise UserError(f"--platform: {name!r} is none that the model was trained on ({', '.join(known)})")
 
 
-def read_text(record: Record, platform: str, steps: list[Step]) -> str:
-    """What a model reads of a record: the cleaned text, behind its platform where there is one.
+def check_features(labeller: Labeller, given: Collection[str], source: str) -> None:
+    """A model that was trained with columns in front of its texts needs all of them.
 
     Args:
-        record: with the column ``platform`` where one was named.
-        platform: of all records else; blank for models that read none.
-        steps: of the cleaning.
+        labeller: the model.
+        given: names of the features that are there.
+        source: of the records, for the message.
+
+    Raises:
+        UserError: one is absent.
     """
-    text, _ = clean_text(record.fields["text"], steps)
-    return platform_text(record.fields.get("platform", platform).strip(), text)
+    names = [feature.name for feature in labeller.features if feature.name != PLATFORM]
+    if absent := [name for name in names if name not in given]:
+        raise UserError(
+            f"{source}: {absent[0]!r} is not there, and the model reads {', '.join(names)} in front of every text; "
+            "give a column or key of that name (blank where there is no value)"
+        )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from opinionlm.data.cleaning import saved_steps
+from opinionlm.data.encoding.features import FeatureReader
+from opinionlm.data.readers.json_values import NotTextError, value_text
 from opinionlm.data.readers.records import Record
 from opinionlm.errors import UserError
-from opinionlm.inference.inputs import check_platform
+from opinionlm.inference.inputs import check_features, check_platform
 from opinionlm.inference.predictors import Labeller
 from opinionlm.inference.rows import item_of
 
@@ -79,12 +82,17 @@ class Predictor:
     labeller: Labeller
 
     def predict(
-        self, texts: Sequence[str], pairs: Sequence[str] | None = None, platforms: Sequence[str] | None = None
+        self,
+        texts: Sequence[str | Mapping[str, Any]],
+        pairs: Sequence[str] | None = None,
+        platforms: Sequence[str] | None = None,
     ) -> list[Prediction | None]:
         """Answers in the order of the texts; texts are cleaned as those of training were.
 
         Args:
-            texts: any number; for a tagger, sentences whose words blanks separate.
+            texts: any number; for a tagger, sentences whose words blanks separate. Or records, with the keys ``text``,
+                ``text_pair`` and ``platform`` where the model reads them, and those of its features; others are left
+                alone. A value that no training text had is warned of.
             pairs: the second text of every pair, or the context of every question.
             platforms: of every text, for a model that was trained to read them.
 
@@ -93,7 +101,7 @@ class Predictor:
 
         Raises:
             UserError: one string instead of a list, as many pairs or platforms as there are no texts, or some where
-                the model reads none, or none where it reads them.
+                the model reads none, or none where it reads them; or a record lacks a key that the model reads.
         """
         return [None if cells is None else self.prediction(cells) for cells in self.cells(texts, pairs, platforms)]
 
@@ -103,27 +111,64 @@ class Predictor:
         """`predict`, each answer as the cells of a table whose columns are ``labeller.columns``."""
         if isinstance(texts, str):
             raise UserError("texts: one string was given; give a list of texts, [text]")
-        reads = self.labeller.reads
-        if (pairs is None and reads == "pair") or (pairs is not None and reads not in ("pair", "context")):
-            wanted = "reads pairs of texts; give the second ones" if pairs is None else "reads single texts"
-            raise UserError(f"pairs: the model {wanted}")
-        for name, others in (("pairs", pairs), ("platforms", platforms)):
-            if others is not None and len(others) != len(texts):
-                raise UserError(f"{name}: {len(others):,} for {len(texts):,} texts; give one for each")
-        check_platform(self.labeller, None if platforms is None else "platforms", "")
-        for platform in {} if platforms is None else dict.fromkeys(platforms):
-            if platform not in (self.labeller.platforms or ()):
-                raise UserError(f"platforms: {platform!r} is none of {', '.join(self.labeller.platforms or ())}")
-        steps = saved_steps(self.labeller.cleaning)
-        items = []
-        for row, text in enumerate(texts):
-            fields = {"text": text}
-            fields |= {} if pairs is None else {"text_pair": pairs[row]}
-            fields |= {} if platforms is None else {"platform": platforms[row]}
-            record = Record(line=row + 1, number=row + 1, fields=fields, raw=text)
-            items.append(item_of(record, self.labeller, "", pairs is not None, steps))
+        rows = self.fields_of(texts)
+        for name, column, others in (("pairs", "text_pair", pairs), ("platforms", "platform", platforms)):
+            if others is None:
+                continue
+            if len(others) != len(rows):
+                raise UserError(f"{name}: {len(others):,} for {len(rows):,} texts; give one for each")
+            for row, other in zip(rows, others, strict=True):
+                row[column] = other
+        has_pairs = pairs is not None or (bool(rows) and all("text_pair" in row for row in rows))
+        has_platforms = platforms is not None or (bool(rows) and all("platform" in row for row in rows))
+        self.check_columns(has_pairs, {row["platform"] for row in rows} if has_platforms else None)
+        reader = FeatureReader(self.labeller.features, saved_steps(self.labeller.cleaning))
+        records = [Record(number, number, row, row["text"]) for number, row in enumerate(rows, start=1)]
+        items = [item_of(record, self.labeller, reader, has_pairs) for record in records]
+        for line in reader.warnings():
+            warnings.warn(line, stacklevel=2)
         answers = iter(self.labeller.answers([item for item in items if item is not None]))
         return [None if item is None else next(answers) for item in items]
+
+    def check_columns(self, has_pairs: bool, platforms: Collection[str] | None) -> None:
+        """Refuse second texts and platforms that the model does not read, or their absence.
+
+        Args:
+            has_pairs: whether there are second texts.
+            platforms: those that there are; None for none.
+
+        Raises:
+            UserError: with what the model reads.
+        """
+        reads, known = self.labeller.reads, self.labeller.platforms
+        if (not has_pairs and reads == "pair") or (has_pairs and reads not in ("pair", "context")):
+            wanted = "reads single texts" if has_pairs else "reads pairs of texts; give the second ones"
+            raise UserError(f"pairs: the model {wanted}")
+        check_platform(self.labeller, None if platforms is None else "platforms", "")
+        for platform in sorted(set(platforms or ()) - set(known or ())):
+            raise UserError(f"platforms: {platform!r} is none of {', '.join(known or ())}")
+
+    def fields_of(self, texts: Sequence[str | Mapping[str, Any]]) -> list[dict[str, str]]:
+        """What a model reads of every text or record, by canonical name.
+
+        Raises:
+            UserError: a record without a text or a feature, or with a value that is no text.
+        """
+        reads, platforms = self.labeller.reads, self.labeller.platforms
+        features = [feature.name for feature in self.labeller.features]
+        optional = [*(["text_pair"] if reads in ("pair", "context") else []), *(["platform"] if platforms else [])]
+        rows = []
+        for number, one in enumerate(texts):
+            given = {"text": one} if isinstance(one, str) else one
+            if "text" not in given:
+                raise UserError(f"texts[{number}]: the record has no key 'text'")
+            check_features(self.labeller, given, f"texts[{number}]")
+            names = dict.fromkeys(["text", *(name for name in [*optional, *features] if name in given)])
+            try:
+                rows.append({name: value_text(given[name], is_label=True) for name in names})
+            except NotTextError as error:
+                raise UserError(f"texts[{number}]: expected texts and numbers, found {error}") from None
+        return rows
 
     def prediction(self, cells: Sequence[str]) -> Prediction:
         """The cells of an answer as values."""

@@ -15,6 +15,7 @@ from seqeval.scheme import IOB2, Entities
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from opinionlm.data.encoding.collators import PadCollator
+from opinionlm.data.encoding.features import Feature, saved_features
 from opinionlm.data.encoding.texts import token_columns
 from opinionlm.data.encoding.word_alignment import align, word_values
 from opinionlm.data.taxonomy import Taxonomy
@@ -63,6 +64,11 @@ class Labeller(ABC):
     def platforms(self) -> list[str] | None:
         """Platforms of the training texts, where the model reads one in front of every text; else None."""
         return None
+
+    @property
+    def features(self) -> Sequence[Feature]:
+        """What the model reads in front of every text, the platform first."""
+        return ()
 
     @property
     @abstractmethod
@@ -195,6 +201,11 @@ class ClassLabeller(Labeller):
     def platforms(self) -> list[str] | None:
         """See `Labeller`."""
         return self.model.config.platforms
+
+    @property
+    def features(self) -> list[Feature]:
+        """See `Labeller`."""
+        return saved_features(self.model.config.platforms, self.model.config.features)
 
     @property
     def columns(self) -> list[str]:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from opinionlm.data.cleaning import Step, clean_text, is_blank
+from opinionlm.data.cleaning import clean_text, is_blank
+from opinionlm.data.encoding.features import FeatureReader
 from opinionlm.data.readers.json_values import NotTextError, load_row, value_text
 from opinionlm.data.readers.records import Record, Reject, SourceNotes
 from opinionlm.errors import UserError
-from opinionlm.inference.inputs import conll_text, read_text
+from opinionlm.inference.inputs import conll_text
 from opinionlm.inference.output import NO_TEXT, csv_bytes
 from opinionlm.inference.predictors import Item, Labeller
 
@@ -25,16 +26,16 @@ from opinionlm.inference.predictors import Item, Labeller
 MOST_COLUMNS = 1_000
 
 
-def item_of(record: Record, labeller: Labeller, platform: str, has_pairs: bool, steps: list[Step]) -> Item | None:
+def item_of(record: Record, labeller: Labeller, reader: FeatureReader, has_pairs: bool) -> Item | None:
     """What the model reads of a record, cleaned as its training texts were; None where nothing of a text is left.
 
     Args:
         record: with the canonical fields.
         labeller: the model.
-        platform: of all records without one of their own; blank for models that read none.
+        reader: of what stands in front of texts.
         has_pairs: whether records have second texts.
-        steps: of the cleaning.
     """
+    steps = reader.steps
     if labeller.reads == "words":
         words = record.lists["tokens"] if "tokens" in record.lists else record.fields["text"].split()
         return tuple(words) if any(not is_blank(word) for word in words) else None
@@ -43,12 +44,12 @@ def item_of(record: Record, labeller: Labeller, platform: str, has_pairs: bool, 
     match labeller.reads:
         case "pair":
             second = clean_text(record.fields["text_pair"], steps)[0]
-            return None if is_blank(second) else (read_text(record, platform, steps), second)
+            return None if is_blank(second) else (reader.read(record.fields), second)
         case "context":
             context = clean_text(record.fields["text_pair"], steps)[0] if has_pairs else ""
             return clean_text(record.fields["text"], steps)[0], context
         case _:
-            return read_text(record, platform, steps)
+            return reader.read(record.fields)
 
 
 def no_answer(record: Record, has_pairs: bool) -> Reject:
@@ -73,19 +74,19 @@ class OtherColumns:
     Attributes:
         names: in the input's order; of separated files those of `SourceNotes`, of JSON lines what was found first.
         used: keys of JSON objects that the output shows under another name.
-        platform: the column of the platforms, which is mapped and still shown.
+        shown: columns that are mapped and still shown, by canonical name: of platforms and features.
         is_json: whether records are JSON objects.
     """
 
     names: list[str] = field(default_factory=list)
     used: frozenset[str] = frozenset()
-    platform: str | None = None
+    shown: Mapping[str, str] = field(default_factory=dict)
     is_json: bool = False
 
     def note(self, notes: SourceNotes, records: Sequence[Record]) -> None:
         """Learn the names: of a table's columns when its header is read, of JSON objects from record to record."""
         if not self.is_json:
-            self.names = [*notes.dropped_columns, *([] if self.platform is None else [self.platform])]
+            self.names = [*notes.dropped_columns, *self.shown.values()]
         else:
             for record in records:
                 if len(self.names) <= MOST_COLUMNS:
@@ -107,7 +108,7 @@ class OtherColumns:
     def cells(self, record: Record) -> list[str]:
         """Their cells of a CSV row."""
         if not self.is_json:
-            return [*record.others, *([] if self.platform is None else [record.fields["platform"]])]
+            return [*record.others, *(record.fields[name] for name in self.shown)]
         row, written = self.values(record), load_row(record.raw)
         return [cell_of(row.get(name), written.get(name)) for name in self.names]
 

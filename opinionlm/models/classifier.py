@@ -51,6 +51,7 @@ class OpinionClassifierConfig(PreTrainedConfig):
         cleaning: what was done to the training texts (`opinionlm.data.cleaning.text_options`), None for nothing;
             `predict.py` does the same to new ones, a pipeline does not.
         platforms: those of the training texts, where the model reads a platform in front of every text; else None.
+        features: columns that the model reads in front of every text (`opinionlm.data.encoding.features`), else None.
         task_tokens: rows that were added to the embedding, for the ids behind the tokenizer's own.
         adapter: what was added to the backbone, as `opinionlm.models.adapters.add_adapter` reads it.
         temperature, calibration_biases: divide the logits, which are the model's own, and are added to them, where
@@ -79,6 +80,7 @@ class OpinionClassifierConfig(PreTrainedConfig):
     text_pairs: bool = False
     cleaning: dict | None = None
     platforms: list[str] | None = None
+    features: list[dict] | None = None
     task_tokens: int = 0
     adapter: dict | None = None
     temperature: float = 1.0

@@ -10,6 +10,7 @@ from opinionlm.config.chosen_metric import score_title
 from opinionlm.config.method_options import DecisionConfig, MethodConfig, RobustConfig
 from opinionlm.config.options import DataConfig
 from opinionlm.data.cleaning import saved_steps
+from opinionlm.data.encoding.features import PLATFORM, Feature, in_words, platforms_of
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.models.precision import describe_dtype
@@ -60,7 +61,7 @@ from transformers import pipeline
 
 or for files of any size:
 `python predict.py --model {config.run_folder / "best"} {words.options}`
-{platform_note(task.platforms)}{cleaning_note(prepared)}{word_note(decision)}
+{platform_note(platforms_of(task.features))}{feature_note(task.features)}{cleaning_note(prepared)}{word_note(decision)}
 ## {words.outputs_title}
 
 {words.outputs}
@@ -116,6 +117,18 @@ def platform_note(platforms: Sequence[str]) -> str:
     return (
         f"\nThe model reads the platform in front of every text: `{platforms[0]}: …` in a pipeline, and predict.py "
         f"takes `--platform_column`, or `--platform` ({', '.join(platforms)}).\n"
+    )
+
+
+def feature_note(features: Sequence[Feature]) -> str:
+    """What to know about a model that reads columns beside the text; nothing for any other."""
+    names = [feature for feature in features if feature.name != PLATFORM]
+    if not names:
+        return ""
+    example = in_words(names, {feature.name: f"<{feature.name}>" for feature in names}, "<text>")
+    return (
+        f"\nThe model reads {', '.join(feature.name for feature in names)} in front of every text, in words: "
+        f"`{example}` in a pipeline; predict.py takes them from columns of the input.\n"
     )
 
 

@@ -118,6 +118,6 @@ def save_best(
         texts = plain_texts(prepared.dataset["train"], prepared.task)
         save_seen_texts(folder, config.model.model_name_or_path, texts)
         save_tokenizer(tokenizer, folder, config.data.max_length)
-        save_input_forms(folder, prepared, task.reads_pairs, bool(task.platforms))
+        save_input_forms(folder, prepared, task.reads_pairs, [feature.name for feature in task.features])
         write_text(folder / "README.md", card)
         publish(folder, best, is_current=lambda: False)

@@ -58,7 +58,7 @@ def save_best_answers(
     card = answer_card(task, decision, {name: result.scores for name, result in results.items()}, numbers)
     with partial_folder(best) as folder:
         save_generative(folder, model, encoder.tokenizer, settings)
-        save_input_forms(folder, prepared, encoder.template.shows_context, platforms=False)
+        save_input_forms(folder, prepared, encoder.template.shows_context)
         write_text(folder / "README.md", card)
         publish(folder, best, is_current=lambda: False)
 

@@ -285,6 +285,7 @@ def described_data(spec: DatasetSpec) -> PreparedDataset:
     return PreparedDataset(
         dataset=DatasetDict({name: Dataset.from_dict(rows) for name in SPLITS}),
         taxonomy=spec.labels,
+        features=spec.features,
         name=spec.name,
         fingerprint="",
         path=Path(),

@@ -30,7 +30,7 @@ def train_tfidf(prepared: PreparedDataset, config: Config) -> dict[str, Any]:
     task = SequenceTask(prepared, config)
     texts = {name: split_texts(prepared, name, config.data, config.training.seed) for name in SPLITS}
     labels = {name: np.asarray(split["label"]) for name, split in texts.items()}
-    words = {name: word_texts(split, config.data.platform_prefix) for name, split in texts.items()}
+    words = {name: word_texts(split, task.features) for name, split in texts.items()}
     require_shared_words(words["train"], f"{config.source}: engine: tfidf")
     classes = len(task.taxonomy.leaves)
     started = time.perf_counter()

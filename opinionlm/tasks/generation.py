@@ -352,7 +352,9 @@ class GenerationTask(Task[Predictions]):
         """Lines about what a loss is counted on."""
         left_out = sum(len(split.texts) - split.encoded["reason"].count("") for split in splits.values())
         where = " (rejects.csv says why)" if left_out else ""
+        beside = ", ".join(feature.name for feature in self.prepared.features)
         return [
+            *([f"reads   the text without {beside}: prompts hold no features"] if beside else []),
             f"answers {supervised_tokens(splits)['train']:,} supervised tokens in training; {left_out} texts left out "
             f"of the loss{where}",
             *template_warning(self.encoder.template, self.prepared),

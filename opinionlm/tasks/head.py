@@ -18,6 +18,7 @@ from opinionlm.adaptation.methods import apply_adaptation
 from opinionlm.config.options import HeadConfig, ModelConfig
 from opinionlm.config.unread import choice
 from opinionlm.data.encoding.columns import longest_first
+from opinionlm.data.encoding.features import Feature
 from opinionlm.data.encoding.fingerprints import tokenizer_digest
 from opinionlm.data.spec import SPLITS
 from opinionlm.errors import UserError
@@ -223,9 +224,9 @@ class HeadTask(Task[P]):
         return "text_pair" in self.prepared.dataset["train"].column_names
 
     @property
-    def platforms(self) -> list[str]:
-        """The platforms that the model is told of, in front of every text."""
-        return []
+    def features(self) -> Sequence[Feature]:
+        """What the model reads in front of every text."""
+        return ()
 
     def in_words(self, test: Mapping[str, Any]) -> str:
         """What the test scores mean, in plain sentences with a blank line on both sides; empty where none is needed.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,14 @@ from opinionlm.config.options import HeadConfig
 from opinionlm.config.unread import ADJUSTING_LOSSES
 from opinionlm.data.encoding.augmentation import copies_per_label, oversampled, with_copies
 from opinionlm.data.encoding.columns import numbers_of
-from opinionlm.data.encoding.platform_prefix import platforms_of, with_platforms
+from opinionlm.data.encoding.features import (
+    Feature,
+    known_features,
+    platforms_of,
+    read_note,
+    stored_features,
+    with_features,
+)
 from opinionlm.data.encoding.soft_labels import mixed_targets, read_soft_labels
 from opinionlm.data.encoding.texts import encode_texts, length_note
 from opinionlm.data.taxonomy import Taxonomy
@@ -112,8 +120,9 @@ class SequenceTask(ClassTask[SplitPredictions]):
 
     def encode_texts(self, texts: Dataset, tokenizer: PreTrainedTokenizerBase, identity: str) -> Dataset:
         """See `HeadTask.encode_texts`."""
-        read = with_platforms(texts) if self.config.data.platform_prefix else texts
-        return encode_texts(read, tokenizer, self.config.data, identity=identity)
+        data, read = self.config.data, with_features(texts, self.features)
+        overlap = data.chunk_overlap if data.long_texts == "chunk" else None
+        return encode_texts(read, tokenizer, data.max_length, identity=identity, chunk_overlap=overlap)
 
     def labels(self, split: Split) -> np.ndarray:
         """The leaf of every text."""
@@ -131,11 +140,15 @@ class SequenceTask(ClassTask[SplitPredictions]):
         soft = read_soft_labels(Path(robust.soft_labels), list(texts["id"]), self.taxonomy)
         return mixed_targets(np.asarray(texts["label"]), soft, robust.soft_label_share)
 
-    @property
-    def platforms(self) -> list[str]:
-        """See `HeadTask.platforms`."""
-        data = self.config.data
-        return platforms_of(self.prepared.dataset["train"], data.dataset) if data.platform_prefix else []
+    @cached_property
+    def features(self) -> list[Feature]:
+        """See `HeadTask.features`.
+
+        Raises:
+            UserError: see `known_features`.
+        """
+        data, prepared = self.config.data, self.prepared
+        return known_features(prepared.dataset["train"], prepared.features, data.platform_prefix, data.dataset)
 
     # Model and loss
 
@@ -157,8 +170,8 @@ class SequenceTask(ClassTask[SplitPredictions]):
         if self.config.data.long_texts == "chunk":
             model.config.chunk_overlap = self.config.data.chunk_overlap
             model.config.chunk_pooling = self.config.data.chunk_pooling
-        if self.config.data.platform_prefix:
-            model.config.platforms = self.platforms
+        model.config.platforms = platforms_of(self.features) if self.config.data.platform_prefix else None
+        model.config.features = stored_features(self.features)
         return model
 
     def loss(self, train: Split) -> ExampleLoss:
@@ -221,7 +234,7 @@ class SequenceTask(ClassTask[SplitPredictions]):
                 logits,
                 self.is_balanced,
                 self.primary_score,
-                self.platforms,
+                platforms_of(self.features),
             )
             logits = blend.logits(logits, words)
         return Decision(self.fit_rule(gold, logits, self.labels(splits["train"])), blend)
@@ -242,7 +255,7 @@ class SequenceTask(ClassTask[SplitPredictions]):
         return split_loss(loss, torch.from_numpy(logits.astype(np.float32)), torch.tensor(split.texts["label"]))
 
     def _words(self, texts: Dataset) -> list[str]:
-        return word_texts(texts, self.config.data.platform_prefix)
+        return word_texts(texts, self.features)
 
     # Evaluation: of logits, whoever made them
 
@@ -352,8 +365,9 @@ class SequenceTask(ClassTask[SplitPredictions]):
         )
 
     def notes(self, splits: Mapping[str, Split]) -> list[str]:
-        """How many texts are longer than ``max_length``."""
-        return [length_note({name: split.encoded for name, split in splits.items()}, self.config.data)]
+        """What is read in front of texts, and how many are longer than ``max_length``."""
+        lengths = length_note({name: split.encoded for name, split in splits.items()}, self.config.data.max_length)
+        return [*([read_note(self.features)] if self.features else []), lengths]
 
     def card_text(self, folder: Path) -> CardText:
         """See `HeadTask.card_text`."""

@@ -45,7 +45,7 @@ class SimilarityTask(HeadTask[ScorePredictions]):
 
     def encode_texts(self, texts: Dataset, tokenizer: PreTrainedTokenizerBase, identity: str) -> Dataset:
         """See `HeadTask.encode_texts`."""
-        return encode_texts(texts, tokenizer, self.config.data, target="score", identity=identity)
+        return encode_texts(texts, tokenizer, self.config.data.max_length, target="score", identity=identity)
 
     def labels(self, split: Split) -> np.ndarray:
         """The score of every pair."""
@@ -86,7 +86,7 @@ class SimilarityTask(HeadTask[ScorePredictions]):
 
     def notes(self, splits: Mapping[str, Split]) -> list[str]:
         """How many pairs are longer than ``max_length``."""
-        return [length_note({name: split.encoded for name, split in splits.items()}, self.config.data)]
+        return [length_note({name: split.encoded for name, split in splits.items()}, self.config.data.max_length)]
 
     def card_text(self, folder: Path) -> CardText:
         """See `HeadTask.card_text`."""

@@ -11,6 +11,7 @@ import pytest
 from tools.sample_posts import __main__ as sample
 from tools.sample_posts.forms import EMOJI, lose_high_bytes, mojibake
 from tools.sample_posts.grammar import Dice, Grammar, sentence
+from tools.sample_posts.inputs import build_inputs
 from tools.sample_posts.readme import readme
 from tools.sample_posts.tasks import build_tasks, tag_text
 
@@ -46,7 +47,7 @@ def usable(name, content):
 def test_regeneration_equals_the_committed_files(files, repository):
     assert sample.build(seed=2026) == files
     folder = repository / "data" / "sample"
-    tasks = build_tasks(seed=2026)
+    tasks = build_tasks(seed=2026) | build_inputs(seed=2026)
     assert tasks == {name: (folder / name).read_bytes() for name in tasks}
     assert readme(files, NAMES, 2026, tasks) == (folder / "README.md").read_text(encoding="utf-8")
     assert sum(map(len, files.values())) < 1_500_000
@@ -206,6 +207,16 @@ def test_every_symbol_of_the_grammar_expands():
 
 def test_command_writes_the_files(tmp_path, capsys):
     sample.main(["--output_dir", str(tmp_path / "deep" / "folder")])
-    names = sorted(["README.md", *COLUMNS, *build_tasks(seed=2026)])
+    names = sorted(["README.md", *COLUMNS, *build_tasks(seed=2026), *build_inputs(seed=2026)])
     assert sorted(path.name for path in (tmp_path / "deep" / "folder").iterdir()) == names
     assert "reddit.csv" in capsys.readouterr().out
+
+
+def test_what_decides_long_posts_stands_near_their_end_and_reviews_are_told_by_their_columns():
+    files = {name: content.decode() for name, content in build_inputs(seed=2026).items()}
+    posts = [json.loads(line) for line in files["long.jsonl"].splitlines()]
+    assert Counter(post["label"] for post in posts) == {"positive": 60, "negative": 60}
+    assert sum(len(post["text"].split()) > 100 for post in posts) > 60
+    reviews = list(csv.DictReader(io.StringIO(files["reviews.csv"])))
+    rated = [row for row in reviews if row["rating"] not in ("", "n/a")]
+    assert len(rated) > 90 and all((int(row["rating"]) > 3) == (row["label"] == "positive") for row in rated)

@@ -1,6 +1,6 @@
 """Write the bundled sample: invented posts in exactly the raw form of the three real files, damage included.
 
-Beside them a small file for every other task, from `sample_tasks`.
+Beside them a small file for every other task, from `tasks`, and for long texts and further columns, from `inputs`.
 
     python -m tools.sample_posts --output_dir data/sample
 
@@ -18,6 +18,7 @@ from opinionlm.errors import run_script
 from opinionlm.utils.command_line import Parser
 from tools.sample_posts.forms import lower, mojibake, record, reddit_post, tweet, youtube_comment
 from tools.sample_posts.grammar import Dice, Grammar, Label, sentence
+from tools.sample_posts.inputs import build_inputs
 from tools.sample_posts.readme import Codes, readme
 from tools.sample_posts.tasks import build_tasks
 
@@ -202,7 +203,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=2026)
     args = parser.parse(argv)
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    files, tasks = build(args.seed), build_tasks(args.seed)
+    files, tasks = build(args.seed), build_tasks(args.seed) | build_inputs(args.seed)
     for name, content in (files | tasks).items():
         (args.output_dir / name).write_bytes(content)
         print(f"{args.output_dir / name}: {len(content):,} bytes")

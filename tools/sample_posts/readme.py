@@ -42,7 +42,8 @@ Twitter rows break the hierarchy; some posts are not English.
 ## Files of the other tasks
 
 From the same grammar, for `configs/datasets/sample_token.yaml`, `sample_similarity`, `sample_qa`,
-`sample_summarization`, `sample_instruction` and `sample_multi_label`.
+`sample_summarization`, `sample_instruction` and `sample_multi_label`; and for long texts and columns beside the text,
+`sample_long` and `sample_features`.
 
 {tasks}
 """
@@ -59,6 +60,9 @@ TASK_FILES = {
     "blank, one record is a copy",
     "several_labels.jsonl": "posts that say none to three things and their labels as lists; one holds an unknown "
     "label, one a label twice, one only the name of a group",
+    "long.jsonl": "posts of up to 40 sentences, positive or negative; what tells it stands near the end",
+    "reviews.csv": "title, rating, exchange and text, positive or negative; a third is told by the text, a third by "
+    "the title, the rest by the rating; one rating is no number",
 }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from opinionlm.config.options import EVALUATION_SEED, DataConfig
+from opinionlm.config.options import EVALUATION_SEED
 from opinionlm.data.encoding.chunks import chunked_texts
 from opinionlm.data.encoding.columns import flat_lists, numbers_of, subset
 from opinionlm.data.encoding.fingerprints import result_name, tokenizer_digest
@@ -48,28 +48,29 @@ def token_columns(
 def encode_texts(
     dataset: Dataset,
     tokenizer: PreTrainedTokenizerBase,
-    data: DataConfig,
+    max_length: int,
     target: str = "label",
     identity: str | None = None,
+    chunk_overlap: int | None = None,
 ) -> Dataset:
     """Tokenise the texts, or pairs of texts, of a split.
 
     Args:
         dataset: with columns ``text``, ``text_pair`` where the task is about pairs, and the target.
         tokenizer: a fast tokenizer.
-        data: how many tokens of a text are read at once, and what becomes of longer ones.
+        max_length: how many tokens of a text are read at once, special tokens included.
         target: column of the labels: ids, or scores.
         identity: `tokenizer_digest` of the tokenizer, where it was computed before.
+        chunk_overlap: read longer texts in chunks that share so many tokens; None truncates them.
 
     Returns:
         Those of `token_columns`, ``labels``, ``length`` (tokens that are read) and ``whole_length`` (tokens of the
         uncut text), rows in the given order.
     """
-    max_length, overlap = data.max_length, data.chunk_overlap if data.long_texts == "chunk" else None
 
     def encode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         texts, second = batch["text"], batch.get("text_pair")
-        columns = token_columns(texts, second, tokenizer, max_length, overlap)
+        columns = token_columns(texts, second, tokenizer, max_length, chunk_overlap)
         lengths = [len(ids) for ids in columns["input_ids"]]
         # Whoever fills max_length may have been cut, or be in chunks.
         full = [row for row, length in enumerate(lengths) if length >= max_length]
@@ -81,7 +82,7 @@ def encode_texts(
         return columns | {"labels": batch[target], "length": lengths, "whole_length": [*whole.values()]}
 
     facts = {"tokenizer": identity or tokenizer_digest(tokenizer), "max_length": max_length, "target": target}
-    facts |= {} if overlap is None else {"chunk_overlap": overlap}
+    facts |= {} if chunk_overlap is None else {"chunk_overlap": chunk_overlap}
     return dataset.map(
         encode,
         batched=True,
@@ -91,27 +92,26 @@ def encode_texts(
     )
 
 
-def length_note(splits: Mapping[str, Dataset], data: DataConfig) -> str:
+def length_note(splits: Mapping[str, Dataset], max_length: int) -> str:
     """How many texts are longer than ``max_length``, and what becomes of them, in a line for the terminal.
 
     Args:
         splits: encoded by `encode_texts`.
-        data: how they were.
+        max_length: that they were read with.
     """
     whole = {name: numbers_of(encoded, "whole_length") for name, encoded in splits.items()}
-    longer = {name: lengths[lengths > data.max_length] for name, lengths in whole.items()}
+    longer = {name: lengths[lengths > max_length] for name, lengths in whole.items()}
     if not any(map(len, longer.values())):
-        return f"length  no text is longer than max_length: {data.max_length}"
+        return f"length  no text is longer than max_length: {max_length}"
     counts = ", ".join(f"{name} {len(longer[name]):,} of {len(whole[name]):,}" for name in whole)
-    beyond = sum(int((lengths - data.max_length).sum()) for lengths in longer.values())
+    beyond = sum(int((lengths - max_length).sum()) for lengths in longer.values())
     share = beyond / sum(int(lengths.sum()) for lengths in whole.values())
     lost = f"{beyond:,} tokens beyond it ({share:.1%} of all)"
-    if data.long_texts == "truncate":
-        return f"length  longer than max_length: {data.max_length}: {counts} texts; the {lost} are not read"
+    if not all("chunks" in encoded.column_names for encoded in splits.values()):
+        return f"length  longer than max_length: {max_length}: {counts} texts; the {lost} are not read"
     most = max(int(np.diff(flat_lists(encoded, "chunks")[1]).max()) for encoded in splits.values())
     return (
-        f"length  longer than max_length: {data.max_length}: {counts} texts, read in up to {most} chunks, with "
-        f"the {lost}"
+        f"length  longer than max_length: {max_length}: {counts} texts, read in up to {most} chunks, with the {lost}"
     )
 
 

@@ -50,6 +50,7 @@ EXPLANATIONS = {
     "invalid_json": "the line is not a JSON object",
     "missing_field": "a key is missing",
     "not_text": "a list or object where text belongs",
+    "bad_feature": "a number of the features is none",
     "bad_time": "the time is neither an ISO 8601 date nor seconds since 1970",
     "missing_label": "the label is blank",
     "unknown_code": "the label is not in the label tree",

@@ -223,7 +223,9 @@ def _write_dataset(
     """
     text, table = datasets.Value("string"), ledger.table
     times = {} if table.time is None else {"time": text}
-    features = datasets.Features({"id": text} | dict(kind.features()) | {"platform": text} | times)
+    beside = [feature.name for feature in ledger.spec.features]
+    names = {"platform": text} | times | dict.fromkeys(beside, text)
+    features = datasets.Features({"id": text} | dict(kind.features()) | names)
     platforms = np.array(table.platforms)
     start = 0
     with SplitFiles(folder, features) as files:
@@ -233,6 +235,7 @@ def _write_dataset(
             columns = [before.column("id"), *kind.columns(after, ledger.label[rows])]
             columns += [pa.array(platforms[table.platform[rows]], pa.string())]
             columns += [] if table.time is None else [pa.array(iso_times(table.time[rows]), pa.string())]
+            columns += [before.column(name) for name in beside]
             files.write(pa.record_batch(columns, schema=features.arrow_schema), splits[rows])
             kind.count(after, splits[rows])
             gone = np.flatnonzero(splits[rows] < 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from datasets import ClassLabel, Features, Value
 from tokenizers import Tokenizer
 
 from opinionlm.data.cleaning import is_blank
+from opinionlm.data.encoding.features import feature_text
 from opinionlm.data.preparation.clean_rows import QUALITY_REASONS, Cleaned, clean_rows
 from opinionlm.data.preparation.declared_labels import check_declared, describe_undeclared
 from opinionlm.data.preparation.deduplication import drop_copies
@@ -19,6 +21,7 @@ from opinionlm.data.preparation.label_parsing import LabelError, Labeller, Label
 from opinionlm.data.preparation.ledger import Ledger, Table
 from opinionlm.data.preparation.row_kind import Row, RowKind
 from opinionlm.data.preparation.sources import Source
+from opinionlm.data.preparation.tokens import row_digest
 from opinionlm.data.readers.records import Record, Reject
 from opinionlm.data.readers.timestamps import epoch_seconds
 from opinionlm.data.spec import SPLITS, DatasetSpec
@@ -37,6 +40,7 @@ class SequenceRows(RowKind):
         self._taxonomy, self.names = spec.labels, list(spec.labels.leaves)
         self._label_use = LabelUse()
         self._labellers: dict[str, Labeller] = {}
+        self._read_beside: list[bytes] = []
         noise = spec.cleaning.noise_label
         self._noise = self.names.index(noise) if noise in self.names else None
         self._level_names = {
@@ -45,8 +49,9 @@ class SequenceRows(RowKind):
         }
 
     def schema(self) -> pa.Schema:
-        """The texts as they came and the class."""
-        return pa.schema([*((name, pa.string()) for name in self.spec.text_columns), ("label", pa.int32())])
+        """The texts as they came, the features and the class."""
+        names = (*self.spec.text_columns, *(feature.name for feature in self.spec.features))
+        return pa.schema([*((name, pa.string()) for name in names), ("label", pa.int32())])
 
     def parse(self, record: Record, source: Source) -> Row | Reject:
         """The texts, the class (step 4.1) and the time of a record."""
@@ -62,8 +67,12 @@ class SequenceRows(RowKind):
             time = epoch_seconds(record.fields["time"]) if "time" in record.fields else 0
         except ValueError as error:
             return Reject(record.line, record.number, "bad_time", str(error), record.raw)
-        values["label"] = label
-        return Row(values, time=time)
+        try:
+            features = {one.name: feature_text(one, record.fields[one.name], self.steps) for one in self.spec.features}
+        except ValueError as error:
+            return Reject(record.line, record.number, "bad_feature", str(error), record.raw)
+        self._read_beside.append(row_digest(list(features.values()), None, None) if features else b"")
+        return Row(values | {"label": label} | features, time=time)
 
     def label(self, record: Record, source: Source) -> int:
         """The class id of a record.
@@ -100,7 +109,15 @@ class SequenceRows(RowKind):
         """Clean, measure and judge every post, in several processes where that pays."""
         spec, cleaned = self.spec, raw.with_name("cleaned.arrow")
         found = clean_rows(batches, cleaned, spec.text_columns, spec.cleaning, self.tokenizer, self._noise, processes)
+        if spec.features:
+            # Texts with other features are other inputs, which may well have other labels.
+            found = replace(found, raw_digest=self._joined(found.raw_digest), digest=self._joined(found.digest))
         return found, cleaned
+
+    def _joined(self, digests: np.ndarray) -> np.ndarray:
+        """Digests of texts and of what is read beside them, as one for each row."""
+        pairs = zip(digests.tolist(), self._read_beside, strict=True)
+        return np.array([row_digest([one.hex(), other.hex()], None, None) for one, other in pairs], dtype="S16")
 
     def warnings(self, table: Table) -> list[str]:
         """Labels that are declared and absent, or the other way round."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from datasets import ClassLabel, Features, List, Value
 from tokenizers import Tokenizer
 
 from opinionlm.data.cleaning import clean_text, is_blank
+from opinionlm.data.encoding.features import NUMBER
 from opinionlm.data.iob2 import LAST, ONLY, TAG_FORMS, entity_counts, is_tag, repair_iob2, tag_names
 from opinionlm.data.preparation.ledger import Ledger
 from opinionlm.data.preparation.report import Statistics
@@ -24,8 +24,6 @@ from opinionlm.errors import UserError
 
 SCORE_BINS = 5
 TEXT = Value("string")
-# What `float` takes besides (underscores, digits of other scripts, nan, infinity) is no score.
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 class TokenRows(RowKind):
@@ -145,7 +143,7 @@ class SimilarityRows(RowKind):
             if is_blank(value):
                 return Reject(record.line, record.number, "empty_text", f"there is no {name}", record.raw)
         written = record.fields["score"].strip()
-        if not _NUMBER.fullmatch(written):
+        if not NUMBER.fullmatch(written):
             return Reject(record.line, record.number, "bad_score", f"score: {written[:80]!r} is no number", record.raw)
         score, (low, high) = float(written), self._range
         if not low <= score <= high:

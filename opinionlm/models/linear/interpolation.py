@@ -104,7 +104,7 @@ def check_words(prepared: PreparedDataset, data: DataConfig, seed: int, source: 
         UserError: if no two training texts share a word.
     """
     texts = subset(prepared.dataset["train"], data.max_train_samples, seed)
-    require_shared_words(word_texts(texts, data.platform_prefix), f"{source}: blend_words")
+    require_shared_words(word_texts(texts), f"{source}: blend_words")
 
 
 def load_word_blend(folder: Path, share: float) -> WordBlend | None:

@@ -12,7 +12,8 @@ from datasets import Dataset
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_matrix, diags, hstack
 
-from opinionlm.data.encoding.platform_prefix import platform_of, platform_text
+from opinionlm.data.encoding.features import platform_of, with_features
+from opinionlm.data.spec import FeatureSpec
 from opinionlm.errors import UserError
 from opinionlm.models.classifier import WORD_FILES
 from opinionlm.models.linear.logistic_regression import GRID, LogisticFit, fit_logistic
@@ -75,11 +76,9 @@ def require_shared_words(texts: Iterable[str], option: str) -> None:
     )
 
 
-def word_texts(texts: Dataset, platform_prefix: bool) -> list[str]:
-    """The texts of a split as words are counted in them: of pairs both, and behind their platform where asked for."""
-    read = list(texts["text"])
-    if platform_prefix:
-        read = [platform_text(*row) for row in zip(texts["platform"], read, strict=True)]
+def word_texts(texts: Dataset, features: Sequence[FeatureSpec] = ()) -> list[str]:
+    """The texts of a split as words are counted in them: of pairs both, and behind their features."""
+    read = list(with_features(texts, features)["text"])
     if "text_pair" not in texts.column_names:
         return read
     return [f"{first} {second}" for first, second in zip(read, texts["text_pair"], strict=True)]
@@ -95,7 +94,7 @@ class TfidfClassifier:
         balanced: weight every class by its inverse frequency.
         score: (gold ids, logits) → what C is chosen by, on validation.
         grid: the values of C to choose from.
-        platforms: whose names `platform_text` put in front of the texts; none for shared weights alone.
+        platforms: whose names `with_features` put in front of the texts; none for shared weights alone.
     """
 
     def __init__(

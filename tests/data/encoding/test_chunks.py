@@ -6,7 +6,8 @@ import pytest
 import torch
 from datasets import Dataset
 
-from opinionlm.config.options import DataConfig
+from opinionlm.adaptation.adapt.task_tokens import TaskTokens
+from opinionlm.adaptation.adapt.tokenizer import TaskTokenTokenizer
 from opinionlm.config.parser import parse_config
 from opinionlm.data.encoding.chunks import chunked_texts
 from opinionlm.data.encoding.collators import PadCollator
@@ -18,10 +19,6 @@ from tests.tiny import tiny_tokenizer, wordpiece_tokenizer
 LETTERS = " ".join("abcdefghijklmnopqrstuvwxyz")
 
 
-def data(**options: object) -> DataConfig:
-    return DataConfig(long_texts="chunk", **options)
-
-
 def test_chunks_by_hand() -> None:
     tokenizer = wordpiece_tokenizer()
     ids = tokenizer(LETTERS)["input_ids"]
@@ -30,7 +27,13 @@ def test_chunks_by_hand() -> None:
     assert chunks == [[2, *ids[1 + start : 11 + start], 3] for start in (0, 7, 14, 16)]
 
 
-@pytest.mark.parametrize("tokenizer", [tiny_tokenizer(), wordpiece_tokenizer()])
+def task_tokenizer() -> TaskTokenTokenizer:
+    """AdaPT's: a task token comes behind each of two neighbouring tokens of the texts below."""
+    buy, now = tiny_tokenizer()("buy now", add_special_tokens=False)["input_ids"][:2]
+    return TaskTokenTokenizer.extend(tiny_tokenizer(), TaskTokens(((buy, now),), 0, 320))
+
+
+@pytest.mark.parametrize("tokenizer", [tiny_tokenizer(), wordpiece_tokenizer(), task_tokenizer()])
 @pytest.mark.parametrize(("max_length", "overlap"), [(8, 0), (8, 5), (13, 4), (26, 1), (29, 7), (200, 32)])
 def test_every_token_is_read_and_the_first_chunk_is_the_truncated_text(tokenizer, max_length, overlap) -> None:
     texts = [LETTERS[: 2 * count] for count in (1, 5, 6, 7, 8, 11, 24, 26)] + ["buy now " * 20]
@@ -54,7 +57,7 @@ def test_every_token_is_read_and_the_first_chunk_is_the_truncated_text(tokenizer
 def test_rows_and_batches() -> None:
     texts = ["a b c", LETTERS, "a b c d e f g h i j k l"]
     rows = Dataset.from_dict({"text": texts, "label": [0, 1, 0]})
-    encoded = encode_texts(rows, wordpiece_tokenizer(), data(max_length=12, chunk_overlap=3))
+    encoded = encode_texts(rows, wordpiece_tokenizer(), 12, chunk_overlap=3)
     assert list(encoded["chunks"]) == [[5], [12] * 4, [12, 12]]
     assert list(encoded["length"]) == [5, 48, 24] == [len(ids) for ids in encoded["input_ids"]]
     assert list(encoded["whole_length"]) == [5, 28, 14]
@@ -68,7 +71,7 @@ def test_rows_and_batches() -> None:
     flat = [token for row in encoded["input_ids"] for token in row]
     assert batch["input_ids"][batch["attention_mask"].bool()].tolist() == flat
     # Texts of one chunk are batches as without chunks, to the bit.
-    plain = encode_texts(rows.select([0, 0]), wordpiece_tokenizer(), DataConfig(max_length=12))
+    plain = encode_texts(rows.select([0, 0]), wordpiece_tokenizer(), 12)
     short = PadCollator(0)([encoded[0], encoded[0]])
     for name, tensor in PadCollator(0)(list(plain)).items():
         assert torch.equal(short[name], tensor)
@@ -76,20 +79,18 @@ def test_rows_and_batches() -> None:
 
 def test_the_first_lines_say_what_is_lost() -> None:
     rows = Dataset.from_dict({"text": ["a b c", LETTERS, "a b"], "label": [0, 1, 0]})
-    for options, end in (
-        (DataConfig(max_length=12), "train 1 of 3 texts; the 16 tokens beyond it (43.2% of all) are not read"),
-        (
-            data(max_length=12, chunk_overlap=3),
-            "train 1 of 3 texts, read in up to 4 chunks, with the 16 tokens beyond",
-        ),
-        (DataConfig(max_length=40), "no text is longer than max_length: 40"),
+    for length, overlap, end in (
+        (12, None, "train 1 of 3 texts; the 16 tokens beyond it (43.2% of all) are not read"),
+        (12, 3, "train 1 of 3 texts, read in up to 4 chunks, with the 16 tokens beyond"),
+        (40, None, "no text is longer than max_length: 40"),
     ):
-        assert end in length_note({"train": encode_texts(rows, wordpiece_tokenizer(), options)}, options)
+        encoded = encode_texts(rows, wordpiece_tokenizer(), length, chunk_overlap=overlap)
+        assert end in length_note({"train": encoded}, length)
 
 
 def test_of_pairs_the_lost_tokens_are_those_of_both() -> None:
     rows = Dataset.from_dict({"text": ["a b c d e"], "text_pair": ["a b c d"], "score": [1.0]})
-    encoded = encode_texts(rows, wordpiece_tokenizer(), DataConfig(max_length=8), target="score")
+    encoded = encode_texts(rows, wordpiece_tokenizer(), 8, target="score")
     assert list(encoded["length"]) == [8] and list(encoded["whole_length"]) == [12]
 
 

@@ -19,8 +19,8 @@ from opinionlm.adaptation.adapt.tokenizer import TaskTokenTokenizer
 from opinionlm.config.options import ModelConfig
 from opinionlm.data.encoding import fingerprints
 from opinionlm.data.encoding.examples import encode_examples
+from opinionlm.data.encoding.features import Feature, with_features
 from opinionlm.data.encoding.fingerprints import code_digest, result_name, tokenizer_digest
-from opinionlm.data.encoding.platform_prefix import with_platforms
 from opinionlm.data.encoding.prompts import PromptEncoder, PromptTemplate
 from opinionlm.data.encoding.texts import encode_texts
 from opinionlm.data.encoding.tokenizers import load_tokenizer, separate_pairs
@@ -28,6 +28,7 @@ from opinionlm.data.encoding.word_alignment import encode_words
 from tests.task_data import TAGS, token_rows
 from tests.tiny import tiny_tokenizer, wordpiece_tokenizer
 
+PLATFORM = [Feature("platform", "category", ("x",))]
 TEXTS = ["is this coin any good ?", "buy now", "the price fell again", "<eos> buy"]
 
 
@@ -125,8 +126,10 @@ def test_every_ingredient_of_texts_is_in_the_name(monkeypatch: pytest.MonkeyPatc
         "a part": encode_texts(posts().select([0, 1]), tokenizer, 16),
         "cut elsewhere": encode_texts(posts(), tokenizer, 3),
         "another tokenizer": encode_texts(posts(), task_tokens((40, 41)), 16),
-        "platform in front": encode_texts(with_platforms(posts()), tokenizer, 16),
-        "another platform in front": encode_texts(with_platforms(posts(platform="y")), tokenizer, 16),
+        "platform in front": encode_texts(with_features(posts(), PLATFORM), tokenizer, 16),
+        "another platform in front": encode_texts(with_features(posts(platform="y"), PLATFORM), tokenizer, 16),
+        "in chunks": encode_texts(posts(), tokenizer, 16, chunk_overlap=2),
+        "in other chunks": encode_texts(posts(), tokenizer, 16, chunk_overlap=3),
         "another column": encode_texts(scored, tokenizer, 16),
         "another target": encode_texts(scored, tokenizer, 16, target="score"),
         "pairs": encode_texts(pair, tokenizer, 16),

@@ -13,7 +13,7 @@ from datasets import Dataset
 
 import predict
 from opinionlm.config.parser import parse_config
-from opinionlm.data.encoding.platform_prefix import platform_text, platforms_of, with_platforms
+from opinionlm.data.encoding.features import Feature, known_features, platforms_of, with_features
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
@@ -55,13 +55,13 @@ def forums(setting, tmp_path_factory) -> dict[str, str]:
 
 
 def test_text_with_its_platform() -> None:
-    assert platform_text("reddit", "to the moon") == "reddit: to the moon" and platform_text("", "x") == "x"
     rows = Dataset.from_dict({"platform": ["reddit", ""], "text": ["a", "b"], "text_pair": ["c", "d"]})
-    read_by_model = with_platforms(rows)
+    features = known_features(rows, (), platform_prefix=True, source="posts.yaml")
+    read_by_model = with_features(rows, features)
     assert list(read_by_model["text"]) == ["reddit: a", "b"] and list(read_by_model["text_pair"]) == ["c", "d"]
-    assert platforms_of(rows, "posts.yaml") == ["reddit"]
+    assert platforms_of(features) == ["reddit"] and features == [Feature("platform", "category", ("reddit",))]
     with pytest.raises(UserError, match=r"posts\.yaml names no platforms"):
-        platforms_of(rows.select([1]), "posts.yaml")
+        known_features(rows.select([1]), (), platform_prefix=True, source="posts.yaml")
 
 
 def test_the_token_ids_are_those_of_the_prefixed_text() -> None:
