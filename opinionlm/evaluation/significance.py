@@ -51,25 +51,29 @@ def paired_bootstrap(
 ) -> Difference:
     """Difference in macro-F1 under resampling of the posts, both models on the same posts each time.
 
-    Posts that agree in gold label and both predictions are interchangeable, so a resample is one multinomial draw
-    over the distinct triples. The p-value is twice the share of resamples on the other side of zero (Efron and
+    A model may be several runs, of other seeds say: then macro-F1 is their mean.
+
+    Posts that agree in gold label and all predictions are interchangeable, so a resample is one multinomial draw
+    over what is distinct. The p-value is twice the share of resamples on the other side of zero (Efron and
     Tibshirani 1993, section 13), ties counted to both sides.
 
     Args:
         gold: label ids ``(rows,)``.
-        first: predictions of the first model ``(rows,)``; ``classes`` and above mean "no valid answer".
+        first: predictions of the first model ``(rows,)`` or ``(runs, rows)``; ``classes`` and above mean "no valid
+            answer".
         second: those of the second.
         classes: number of labels.
         replicates: resamples.
         seed: of the drawing.
     """
     width = int(max(classes - 1, first.max(), second.max())) + 1
-    triples, counts = np.unique(np.stack([gold, first, second]), axis=1, return_counts=True)
+    runs = len(np.atleast_2d(first))
+    cells, counts = np.unique(np.vstack([gold, first, second]), axis=1, return_counts=True)
     draws = np.random.default_rng(seed).multinomial(len(gold), counts / len(gold), size=replicates)
     values = []
     for sample in (counts[None], draws):
-        one, other = (macro_f1_of(sample, triples[0], predicted, classes, width) for predicted in triples[1:])
-        values.append(other - one)
+        scores = np.array([macro_f1_of(sample, cells[0], predicted, classes, width) for predicted in cells[1:]])
+        values.append(scores[runs:].mean(axis=0) - scores[:runs].mean(axis=0))
     observed, resampled = float(values[0][0]), values[1]
     low, high = np.percentile(resampled, [2.5, 97.5])
     side = min(float((resampled <= 0).mean()), float((resampled >= 0).mean()))

@@ -32,13 +32,14 @@ def card_head(task: Task[Any], pipeline: str, tags: Iterable[str], test: Mapping
     """
     base, prepared = task.config.model.model_name_or_path, task.prepared
     spec = dataset_facts(prepared)
+    on_hub = hub_name(spec)
     licence, spoken = base_facts(base)
     results = [
         EvalResult(
             task_type=pipeline,
-            dataset_type=hub_name(spec) or prepared.name,
+            dataset_type=on_hub or prepared.name,
             dataset_name=prepared.name,
-            dataset_config=(spec.get("hub") or {}).get("config") if hub_name(spec) else None,
+            dataset_config=(spec.get("hub") or {}).get("config") if on_hub else None,
             dataset_split="test",
             # The hub knows one F1 and tells its kinds by name.
             metric_type="f1" if name.endswith("_f1") else name,
@@ -52,7 +53,7 @@ def card_head(task: Task[Any], pipeline: str, tags: Iterable[str], test: Mapping
         base_model=base if is_hub_name(base) else None,
         license=licence,
         language=spec.get("language") or spoken,
-        datasets=[name] if (name := hub_name(spec)) is not None else None,
+        datasets=[on_hub] if on_hub else None,
         library_name="transformers",
         pipeline_tag=pipeline,
         tags=["opinionlm", *tags],
@@ -86,7 +87,7 @@ def base_facts(name: str) -> tuple[str, str | list[str] | None]:
     """Licence and language of a base model: from the card in its folder, or from what is known of hub models."""
     card = find_shipped(name) / "README.md"
     if card.is_file():
-        stated = ModelCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).data
+        stated = ModelCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).data.to_dict()
         return stated.get("license") or UNKNOWN, stated.get("language")
     facts = hub_facts(name)
     return (facts.licence if facts and facts.licence else UNKNOWN), None

@@ -78,3 +78,14 @@ def test_the_smallest_p_value_is_that_of_one_resample() -> None:
     assert paired_bootstrap(gold, gold, (gold + 1) % 3, 3, replicates=500).p_value == 2 / 500
     other = np.where(np.arange(300) < 20, (gold + 1) % 3, gold)
     assert paired_bootstrap(gold, other, gold, 3) == paired_bootstrap(gold, other, gold, 3, replicates=10_000, seed=0)
+
+
+def test_several_runs_of_a_model_count_by_their_mean() -> None:
+    gold, first = predictions(0, 0.5)
+    seconds = [predictions(0, quality)[1] for quality in (0.6, 0.8)]
+    assert paired_bootstrap(gold, first[None], first[None], 4) == paired_bootstrap(gold, first, first, 4)
+    found = paired_bootstrap(gold, first[None], np.array(seconds), 4, replicates=2000)
+    apart = [paired_bootstrap(gold, first, second, 4, replicates=2000) for second in seconds]
+    assert found.value == pytest.approx(np.mean([one.value for one in apart]))
+    # The mean of two runs varies less than the runs on average do, and not in another place.
+    assert min(one.low for one in apart) < found.low < found.value < found.high < max(one.high for one in apart)

@@ -70,6 +70,7 @@ def write_run(
             "level1_macro_f1": macro_f1 + 0.1,
             "level2_macro_f1": macro_f1 - 0.1,
             **{f"f1_{leaf}": macro_f1 for leaf in LEAVES},
+            **{f"f1_{leaf}_ci95": [macro_f1 - 0.1, macro_f1 + 0.1] for leaf in LEAVES},
         }
     history = [{"step": step, "epoch": step / 10, "loss": 2.0 / step} for step in range(1, 31)]
     history += [{"step": 10 * k, "epoch": k, "eval_loss": 1 / k, "eval_macro_f1": macro_f1 * k / 3} for k in (1, 2, 3)]

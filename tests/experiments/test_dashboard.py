@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 
 from opinionlm.config.chosen_metric import direction
 from opinionlm.errors import UserError, run_script
@@ -21,6 +22,7 @@ from opinionlm.experiments.dashboard.collect import collect
 from opinionlm.experiments.dashboard.page import ASSETS, SCRIPTS, embedded_json, render
 from opinionlm.experiments.dashboard.payload import build_payload
 from tests.experiments.run_folders import (
+    LEAVES,
     posts,
     write,
     write_answering_run,
@@ -102,8 +104,10 @@ def test_an_ensemble_is_no_seed_and_an_older_run_lacks_its_total(tmp_path) -> No
     cost = {"train_seconds": 5.0, "cache_seconds": 0.0, "cache_splits_reused": 3, "total_seconds": 6.0}
     (newer / "metrics.json").write_text(json.dumps(json.loads((newer / "metrics.json").read_text()) | {"cost": cost}))
     [group] = build_payload(collect(tmp_path))["groups"]
-    [family] = group["seeds"]
+    family = next(method for method in group["methods"] if len(method["runs"]) > 1)
     assert family["seeds"] == [1, 2] and family["metrics"]["test.macro_f1"][0] == pytest.approx(0.65)
+    ensemble = next(method for method in group["methods"] if method["members"] == 2)
+    assert ensemble["runs"] == ["many-ensemble"] and ensemble["metrics"]["test.macro_f1"] == [0.9, None, None]
     runs = {run["name"]: run for run in group["runs"]}
     assert [runs[name]["members"] for name in ("many-seed1", "many-ensemble")] == [None, 2]
     # What an older run does not know is not there, so that the page shows a blank and no 0.
@@ -118,14 +122,63 @@ def test_runs_that_differ_by_seed_only(tmp_path) -> None:
     write_run(tmp_path / "lora-seed3-again", seed=3, macro_f1=0.64)
     write_run(tmp_path / "other", seed=4, macro_f1=0.9, learning_rate=0.1)
     [group] = build_payload(collect(tmp_path))["groups"]
-    [family] = group["seeds"]
-    assert (family["name"], family["seeds"]) == ("lora", [1, 2, 3])
+    family, other = group["methods"]
+    assert (family["name"], family["seeds"], family["best"]) == ("lora", [1, 2, 3], "lora-seed3")
+    assert (other["runs"], other["metrics"]["test.macro_f1"]) == (["other"], [0.9, None, None])
     mean, deviation, interval = family["metrics"]["test.macro_f1"]
     assert mean == pytest.approx(statistics.mean(values.values()))
     assert deviation == pytest.approx(statistics.stdev(values.values()), rel=1e-5)
     half = 4.302653 * statistics.stdev(values.values()) / 3**0.5
     assert interval == pytest.approx([mean - half, mean + half], rel=1e-4)
     assert group["varying"] == ["learning_rate", "seed"]
+
+
+def test_methods_are_tested_against_the_best_on_the_same_texts(tmp_path) -> None:
+    for seed in (1, 2):
+        write_run(tmp_path / f"good-seed{seed}", seed=seed, macro_f1=0.9, share_right=0.95)
+        write_run(tmp_path / f"bad-seed{seed}", seed=seed, macro_f1=0.3, share_right=0.4, adaptation="lora")
+    write_run(tmp_path / "elsewhere", rows=posts(30), macro_f1=0.99)
+    collection = collect(tmp_path)
+    group = build_payload(collection)["groups"][0]
+    good, bad = sorted(group["methods"], key=lambda method: -method["metrics"]["test.macro_f1"][0])
+    assert good["difference"] is None and [method["name"] for method in (good, bad)] == ["good", "bad"]
+    value, low, high, p_value = bad["difference"]
+    scores = {}
+    for run in collection.runs:
+        summary = run.predictions["test"]
+        scores[run.name] = f1_score(summary.gold, summary.predicted, average="macro")
+    expected = [(scores[f"{name}-seed1"] + scores[f"{name}-seed2"]) / 2 for name in ("bad", "good")]
+    assert value == pytest.approx(expected[0] - expected[1], abs=1e-5)
+    assert low < value < high < 0 and p_value < 0.01
+
+
+def test_answers_tell_what_flipped(tmp_path, monkeypatch) -> None:
+    write_run(tmp_path / "a", share_right=0.5)
+    write_run(tmp_path / "b", share_right=0.8, seed=2)
+    [group] = build_payload(collect(tmp_path))["groups"]
+    for run in group["runs"]:
+        split = run["splits"]["test"]
+        assert (
+            sum(answer != gold for answer, gold in zip(split["answers"], group["gold"], strict=True)) == split["wrong"]
+        )
+        for place, predicted, _ in split["mistakes"]:
+            at = group["rows"]["test"][place]["at"]
+            assert group["labels"][split["answers"][at]] == predicted
+            assert group["labels"][group["gold"][at]] == group["rows"]["test"][place]["gold"]
+    monkeypatch.setattr(payload_module, "MOST_ANSWERS", 100)
+    [group] = build_payload(collect(tmp_path))["groups"]
+    assert group["gold"] is None and "answers" not in group["runs"][0]["splits"]["test"]
+
+
+def test_a_flat_label_set_has_no_levels(tmp_path) -> None:
+    flat = write_run(tmp_path / "flat")
+    (flat / "labels.json").write_text(json.dumps(LEAVES))
+    write_run(tmp_path / "tree", dataset="configs/datasets/another.yaml")
+    groups = {group["runs"][0]["name"]: group for group in build_payload(collect(tmp_path))["groups"]}
+    assert not [name for name in groups["flat"]["runs"][0]["metrics"] if "level" in name]
+    assert groups["flat"]["runs"][0]["metrics"]["test.macro_f1"] == 0.6 and groups["flat"]["parents"] == []
+    assert groups["tree"]["runs"][0]["metrics"]["test.level1_macro_f1"] == pytest.approx(0.7)
+    assert groups["tree"]["parents"] == [[], ["subjective"], ["subjective"]]
 
 
 def test_mistakes_that_runs_share(tmp_path) -> None:

@@ -1,6 +1,7 @@
 """The dashboard in a real headless browser, opened from the disk.
 
 Needs playwright (requirements-dev.txt) and a Chromium: the system's, or the one of ``playwright install chromium``.
+For the audit of accessibility ``npm install --no-save axe-core`` in the root of the checkout.
 """
 
 from __future__ import annotations
@@ -85,10 +86,15 @@ def test_everything_is_drawn(visit) -> None:
     assert page.locator("#curves svg[role=img]").count() == 3
     assert page.locator("#cost svg .mark, #cost svg .other:not(.whisker)").count() == 11
     assert page.locator("#confusion table.matrix").count() == 2
-    assert page.locator("#seeds tbody tr").count() == 1 and "full" in page.locator("#seeds tbody").inner_text()
+    assert page.locator("main > section").first.get_attribute("id") == "methods"
+    assert page.locator("#methods tbody th").all_inner_texts()[0].startswith("full")
+    assert page.locator("#methods tbody tr").count() == 3
     assert "230 records = 220 kept + 10 rejected" in page.locator("#data-report").inner_text()
     assert "stopped" in page.locator("#unusable").inner_text() and "torn" in page.locator("#unusable").inner_text()
-    assert page.locator("#classes svg .bar").count() == 4 * 3
+    assert page.locator("#classes svg .bar").count() == 3 * 3
+    assert page.locator("#classes svg .interval").count() == 3 * 3
+    parents = page.locator("#confusion .matrix").first.locator("th[scope=colgroup], th[scope=rowgroup]")
+    assert parents.all_inner_texts() == ["subjective"] * 2
 
 
 def test_the_table_sorts(visit) -> None:
@@ -150,23 +156,32 @@ def test_the_keyboard_is_enough(visit) -> None:
     assert "macro-F1" in focused(), "the focus stays on the button that sorts"
     for _ in range(40):
         page.keyboard.press("Tab")
-        if focused() == "Compare head":
+        if focused() == "Compare full-seed1":
             break
     page.keyboard.press("Space")
-    assert "head" in page.locator(".chips").inner_text() and focused() == "Compare head"
-    page.focus("[aria-label='Stop comparing head']")
+    assert "full-seed1" in page.locator(".chips").inner_text() and focused() == "Compare full-seed1"
+    page.focus("[aria-label='Stop comparing full-seed1']")
     page.keyboard.press("Enter")
-    assert "head" not in page.locator(".chips").inner_text() and focused().startswith("Stop comparing")
+    assert "full-seed1" not in page.locator(".chips").inner_text() and focused().startswith("Stop comparing")
+    page.focus("#changes .segments button")
+    for kind in ("right → wrong", "wrong → wrong otherwise"):
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        assert focused().startswith(kind) and page.locator("#changes [aria-pressed=true]").inner_text() == focused()
 
 
 def test_compared_runs_are_drawn_and_limited(visit) -> None:
     page = visit.page
-    assert page.locator(".chips li").count() == 4
-    for number in range(1, 6):
+    assert page.locator(".chips li > span").all_inner_texts() == ["full-seed9", "lora", "head"], "the best of a method"
+    page.get_by_label("Compare the best run of lora").click()
+    assert not page.get_by_label("Compare lora", exact=True).is_checked()
+    page.get_by_label("Compare lora", exact=True).click()
+    assert page.get_by_label("Compare the best run of lora").is_checked()
+    for number in range(1, 7):
         box = page.get_by_label(f"Compare full-seed{number}", exact=True)
         box.click()
     assert page.locator(".chips li").count() == 8
-    assert not page.get_by_label("Compare full-seed5", exact=True).is_checked()
+    assert not page.get_by_label("Compare full-seed6", exact=True).is_checked()
     assert "At most 8 runs" in page.locator("#announcement").inner_text()
     assert page.locator("#classes svg .bar").count() == 8 * 3
     for button in page.locator(".chips button").all()[::-1]:
@@ -181,7 +196,7 @@ def test_split_metric_and_cells_change(visit) -> None:
     assert "validation" in page.locator("#levels figcaption").first.inner_text()
     page.select_option("#metric", "accuracy")
     assert "accuracy (validation)" in page.locator("#cost figcaption").inner_text()
-    cells = "#confusion tbody td:not(.zero)"
+    cells = "#confusion td.cell:not(.zero)"
     assert all("%" in text for text in page.locator(cells).all_inner_texts())
     page.get_by_role("button", name="counts", exact=True).click()
     assert sum(int(text) for text in page.locator(cells).all_inner_texts()) == 2 * 60
@@ -211,12 +226,35 @@ def test_predictions_are_searched_and_posts_stay_text(visit) -> None:
     assert predictions.locator(".posts li").count() == 10
 
 
+def test_what_changed_between_two_runs(visit) -> None:
+    page = visit.page
+    changes = page.locator("#changes")
+    changes.get_by_label("From").select_option("full-seed9")
+    changes.get_by_label("To").select_option("lora")
+    options = dict(zip(changes.locator("tbody th").all_inner_texts(), range(9), strict=False))
+    assert {"adaptation", "learning_rate", "seed"} == set(options)
+    row = changes.locator("tbody tr", has=page.locator("th", has_text="adaptation"))
+    assert row.locator("td").all_inner_texts() == ["full", "lora"]
+    gained, lost, other = (
+        int(text.split("(")[1][:-1]) for text in changes.locator(".segments button").all_inner_texts()
+    )
+    # The first of the two is wrong everywhere.
+    assert lost == 0 and gained > 30 and other > 0
+    assert changes.locator(".posts li").count() == 10
+    verdicts = changes.locator(".posts .verdict").all_inner_texts()
+    assert all("✗ before" in text and "✓ after" in text for text in verdicts)
+    changes.get_by_role("button", name="Show more").click()
+    assert changes.locator(".posts li").count() == 20
+
+
 def test_another_task_stands_alone(visit) -> None:
     page = visit.page
     page.select_option("#group", "1")
     assert names(page) == ["pairs"] and "0.990" in page.locator("#overview").inner_text()
     assert not page.locator("#confusion").is_visible() and not page.locator("#levels").is_visible()
     assert "Confusion" not in page.locator("nav").inner_text()
+    page.get_by_text("Runs that are not compared with these").click()
+    assert "full-seed1" in page.locator("#methods li").inner_text()
     page.select_option("#group", "0")
     assert len(names(page)) == 11 and page.locator("#confusion").is_visible()
 
@@ -246,6 +284,40 @@ def test_small_screens_scroll_in_one_direction(chromium, dashboard, width) -> No
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert visit.complaints == []
     page.close()
+
+
+def test_runs_are_cards_on_a_phone(chromium, dashboard) -> None:
+    page = chromium.new_page(viewport={"width": 390, "height": 800})
+    page.goto(dashboard.as_uri())
+    for table, score in (("#methods", "0.550 ±"), ("#run-table", "0.590")):
+        card = page.locator(f"{table} tbody tr").first
+        for part in (card.locator("th"), card.get_by_role("cell").filter(has_text=score).first):
+            box = part.bounding_box()
+            assert box["width"] > 200 and box["x"] + box["width"] <= 390
+    assert page.locator("#run-table tbody tr").first.locator("th").inner_text().strip() == "full-seed9"
+    page.get_by_label("Sort by").select_option("name")
+    assert names(page)[0].strip() == "full-seed1" and page.evaluate("document.activeElement.tagName") == "SELECT"
+    for table in page.locator("#confusion .scroll").all():
+        assert table.evaluate("node => node.scrollWidth <= node.clientWidth"), "three labels fit"
+    page.close()
+
+
+AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not installed: npm install --no-save axe-core")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 768, 1400])
+def test_axe_finds_nothing_serious(chromium, dashboard, width, scheme) -> None:
+    context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True)
+    page = context.new_page()
+    page.goto(dashboard.as_uri())
+    page.wait_for_selector("#classes svg[role=img]")
+    page.evaluate(AXE.read_text())
+    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
+    assert [(one["impact"], one["id"], one["nodes"][0]["html"]) for one in found] == []
+    context.close()
 
 
 # Contrast of every text that is drawn with the nearest opaque background behind it (WCAG 2.2, 1.4.3).

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +22,8 @@ from opinionlm.experiments.dashboard.predictions import PredictionSummary, read_
 from opinionlm.experiments.seed_families import members_of
 
 SPLITS = ("test", "validation")
+# Scores that say something only of a label tree.
+OF_TREE = re.compile(r"(^|\.)(level\d+_|hierarchical_|mistake_severity)")
 # Any of these makes a folder a run folder, even where the others are gone.
 RUN_FILES = ("config.yaml", "environment.json", "metrics.json")
 # W&B keeps a config.yaml of its own in every run of its folder.
@@ -40,6 +43,7 @@ class Run:
         history: what was logged while training, in order.
         predictions: by split.
         labels: leaf names in order, empty where the task has none.
+        parents: names above each leaf, from the top; empty for a flat label set.
         finished: when, UTC.
         warnings: what could not be read.
         members: of an ensemble, how many runs it is made of; None of a run that was trained.
@@ -56,6 +60,7 @@ class Run:
     finished: str
     warnings: list[str]
     members: int | None = None
+    parents: tuple[tuple[str, ...], ...] = ()
 
     @property
     def data_fingerprint(self) -> str:
@@ -152,9 +157,15 @@ def read_run(folder: Path, name: str) -> Run | Unusable:
         return Unusable(name, "damaged", "metrics.json holds no numbers")
     warnings = [f"{key} is {numbers[key]} in metrics.json" for key in numbers if key not in finite]
     try:
-        labels = read_labels(folder / "labels.json")
+        taxonomy = read_labels(folder / "labels.json")
     except UserError as error:
-        labels, warnings = (), [*warnings, str(error)]
+        taxonomy, warnings = None, [*warnings, str(error)]
+    labels = () if taxonomy is None else taxonomy.leaves
+    found = dict(intervals(content))
+    if taxonomy is not None and taxonomy.depth == 1:
+        # Of a flat label set they are macro-F1 and accuracy under other names.
+        finite = {key: value for key, value in finite.items() if not OF_TREE.search(key)}
+        found = {key: value for key, value in found.items() if not OF_TREE.search(key)}
     predictions = {}
     for split in SPLITS:
         file = folder / "predictions" / f"{split}.csv"
@@ -174,13 +185,14 @@ def read_run(folder: Path, name: str) -> Run | Unusable:
         config=config,
         environment=environment,
         metrics=finite,
-        intervals=dict(intervals(content)),
+        intervals=found,
         history=history,
         predictions=predictions,
         labels=named,
         finished=finished.strftime("%Y-%m-%d %H:%M"),
         warnings=warnings,
         members=members_of(content),
+        parents=() if taxonomy is None or named != labels else taxonomy.parents,
     )
 
 
@@ -236,16 +248,16 @@ def intervals(content: Mapping[str, Any], section: str = "") -> Iterator[tuple[s
                 yield key.removesuffix("_ci95"), (low, high)
 
 
-def read_labels(path: Path) -> tuple[str, ...]:
-    """Leaf names of ``labels.json`` in order; none where the file is not there.
+def read_labels(path: Path) -> Taxonomy | None:
+    """The label tree of ``labels.json``; None where the file is not there.
 
     Raises:
         UserError: the file holds no label tree.
     """
     if not path.is_file():
-        return ()
+        return None
     try:
-        return Taxonomy.from_tree(json.loads(path.read_text(encoding="utf-8"))).leaves
+        return Taxonomy.from_tree(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError, UserError) as error:
         raise UserError(f"labels.json cannot be read ({_one_line(error)})") from None
 

@@ -19,6 +19,7 @@ SCRIPTS = (
     "format.js",
     "state.js",
     "chart.js",
+    "methods.js",
     "overview.js",
     "table.js",
     "curves.js",
@@ -26,7 +27,7 @@ SCRIPTS = (
     "confusion.js",
     "cost.js",
     "predictions.js",
-    "seeds.js",
+    "changes.js",
     "data.js",
     "main.js",
 )

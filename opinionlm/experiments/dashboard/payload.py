@@ -8,19 +8,19 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from itertools import groupby
-from os.path import commonprefix
 from typing import Any
 
 from opinionlm.config.chosen_metric import direction
 from opinionlm.experiments.dashboard.collect import SPLITS, Collection, Run
 from opinionlm.experiments.dashboard.data_reports import DataReport
+from opinionlm.experiments.dashboard.methods import methods_of, rounded, shown_option
 from opinionlm.experiments.dashboard.predictions import MISTAKES, SAMPLE, SHOWN_CHARACTERS, PredictedRow
-from opinionlm.experiments.seed_families import NOT_COMPARED, one_per_seed
-from opinionlm.runs.seeds import mean_and_interval
 
 # Over all runs and splits; with more runs every run gets fewer rows.
 MOST_PREDICTIONS = 12_000
 MOST_POINTS = 200
+# Answers of all runs of a group to all its test texts, which tell what flipped between any two.
+MOST_ANSWERS = 400_000
 
 # The first of these that the runs have is shown first; without any, the first metric that is better when higher.
 MAIN = ("entity_f1", "macro_f1", "f1", "rougeL", "rouge_l", "pearson", "spearman", "exact_match", "accuracy")
@@ -95,27 +95,35 @@ def _group(runs: Sequence[Run], reports: dict[str, DataReport], per_file: int) -
         rows[split] = _shared_rows(runs, split, per_file, shown)
     test = first.predictions.get("test")
     labels = next((run.labels for run in runs if run.labels), ())
+    main = _main_metric(runs)
+    with_answers = test is not None and test.rows * len(runs) <= MOST_ANSWERS
     fingerprints = sorted({run.data_fingerprint for run in runs} - {""})
     return {
         "dataset": dataset_name(first, report),
         "task": task_name(first, report),
         "labels": list(labels),
+        "parents": [list(names) for names in next((run.parents for run in runs if run.labels), ())],
         "testRows": None if test is None else test.rows,
         "fingerprints": fingerprints,
-        "main": _main_metric(runs),
-        "common": {name: _shown_option(value) for name, value in common.items()},
+        "main": main,
+        "common": {name: shown_option(value) for name, value in common.items()},
         "varying": varying,
         "rows": rows,
-        "runs": [_run(run, labels, varying, shown) for run in runs],
-        "seeds": _seed_families(runs),
+        "runs": [_run(run, labels, varying, shown, with_answers) for run in runs],
+        "methods": methods_of(runs, main),
+        "gold": list(test.gold) if test is not None and with_answers else None,
         "reports": [asdict(reports[fingerprint]) for fingerprint in fingerprints if fingerprint in reports],
     }
 
 
 def _run(
-    run: Run, labels: tuple[str, ...], varying: Sequence[str], shown: dict[tuple[str, str], dict[str, Any]]
+    run: Run,
+    labels: tuple[str, ...],
+    varying: Sequence[str],
+    shown: dict[tuple[str, str], dict[str, Any]],
+    with_answers: bool,
 ) -> dict[str, Any]:
-    """One run without what it shares with its group."""
+    """One run without what it shares with its group; with all its test answers if asked for."""
     splits = {}
     for split, summary in run.predictions.items():
         splits[split] = {
@@ -125,12 +133,14 @@ def _run(
             "confusion": summary.confusion if summary.labels == labels else None,
             **shown[run.name, split],
         }
+    if with_answers and "test" in splits and run.predictions["test"].labels == labels:
+        splits["test"]["answers"] = list(run.predictions["test"].predicted)
     return {
         "name": run.name,
         "finished": run.finished,
         "warnings": run.warnings,
         "members": run.members,
-        "options": {name: _shown_option(run.config.get(name)) for name in varying},
+        "options": {name: shown_option(run.config.get(name)) for name in varying},
         "environment": {
             name: run.environment[name]
             for name in ("device", "processor", "processes", "git_commit", "data_fingerprint")
@@ -143,28 +153,12 @@ def _run(
     }
 
 
-def rounded(value: float) -> float | int:
-    """Six significant digits: more than anybody reads, fewer bytes."""
-    return value if isinstance(value, int) else float(f"{value:.6g}")
-
-
 def _split_options(runs: Sequence[Run]) -> tuple[dict[str, Any], list[str]]:
     """Options that all runs share, and the names of those in which they differ, in the order of the config."""
     names = list(dict.fromkeys(name for run in runs for name in run.config))
     different = [name for name in names if len({repr(run.config.get(name)) for run in runs}) > 1]
     common = {name: runs[0].config.get(name) for name in names if name not in different}
     return common, [name for name in different if name not in {"run_name", "output_dir"}]
-
-
-def _shown_option(value: Any) -> str | int | float | bool | None:
-    """An option's value as the page shows and sorts it."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    if isinstance(value, list):
-        return " ".join(str(item) for item in value)
-    return str(value)
 
 
 def _main_metric(runs: Sequence[Run]) -> str:
@@ -215,6 +209,10 @@ def _shared_rows(
     wrong = Counter(
         (run.predictions[split].fingerprint, key) for run in having for key in run.predictions[split].wrong
     )
+    order = {
+        summary.fingerprint: {key: at for at, key in enumerate(summary.keys)}
+        for summary in (run.predictions[split] for run in having)
+    }
     places: dict[tuple[str, str], int] = {}
     rows: list[dict[str, Any]] = []
 
@@ -224,7 +222,8 @@ def _shared_rows(
             place = places.setdefault((fingerprint, row.key), len(rows))
             if place == len(rows):
                 count = [wrong[fingerprint, row.key], evaluated[fingerprint]]
-                fields = {"id": row.key, "platform": row.platform, "text": row.text, "gold": row.gold}
+                fields = {"id": row.key, "at": order[fingerprint][row.key]}
+                fields |= {"platform": row.platform, "text": row.text, "gold": row.gold}
                 rows.append(fields | {"wrongRuns": count})
             confidence = None if row.confidence is None or not math.isfinite(row.confidence) else row.confidence
             entries.append(
@@ -242,38 +241,3 @@ def _shared_rows(
             "sample": placed(sample, summary.fingerprint),
         }
     return rows
-
-
-def _seed_families(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Runs that differ by nothing but the seed, with mean, standard deviation and 95 % t interval of every metric."""
-    families: dict[tuple[str, tuple[tuple[str, str], ...]], list[Run]] = {}
-    for run in runs:
-        if run.members is not None:
-            continue
-        compared = sorted((name, repr(value)) for name, value in run.config.items() if name not in NOT_COMPARED)
-        families.setdefault((run.data_fingerprint, tuple(compared)), []).append(run)
-    result = []
-    for family in families.values():
-        members = one_per_seed((run.config.get("seed"), run) for run in family)
-        if len(members) < 2:
-            continue
-        names = [name for name in members[0].metrics if all(name in run.metrics for run in members)]
-        statistics = {name: mean_and_interval([run.metrics[name] for run in members]) for name in names}
-        result.append(
-            {
-                "name": family_name([run.name for run in members]),
-                "runs": [run.name for run in members],
-                "seeds": [_shown_option(run.config.get("seed")) for run in members],
-                "metrics": {
-                    name: [rounded(found["mean"]), rounded(found["std"]), [rounded(end) for end in found["ci95"]]]
-                    for name, found in statistics.items()
-                },
-            }
-        )
-    return result
-
-
-def family_name(names: Sequence[str]) -> str:
-    """What the names of several seeds have in common."""
-    start = re.sub(r"[-_.]?(seed)?[-_.]?\d*$", "", commonprefix(list(names)))
-    return start or names[0]

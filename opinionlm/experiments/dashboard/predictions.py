@@ -60,6 +60,9 @@ class PredictionSummary:
         mistakes: most confident first (scores: furthest off first).
         sample: rows spread evenly over the file.
         wrong: keys of all wrong rows.
+        keys: of all rows, sorted.
+        gold: label ids in the order of the keys; empty where the task has none.
+        predicted: the same of the answers; the number of labels for one that is no label.
     """
 
     fingerprint: str
@@ -70,6 +73,9 @@ class PredictionSummary:
     mistakes: list[PredictedRow]
     sample: list[PredictedRow]
     wrong: frozenset[str]
+    keys: tuple[str, ...] = ()
+    gold: tuple[int, ...] = ()
+    predicted: tuple[int, ...] = ()
 
 
 def read_predictions(path: Path, labels: Sequence[str]) -> PredictionSummary:
@@ -110,6 +116,8 @@ def read_predictions(path: Path, labels: Sequence[str]) -> PredictionSummary:
         wrong.sort(key=lambda row: -1.0 if row.confidence is None else -row.confidence)
     digest = hashlib.sha256("\n".join(sorted(f"{row.key}\t{row.gold}" for row in rows)).encode())
     count = min(SAMPLE, len(rows))
+    number = {label: index for index, label in enumerate(names)}
+    by_key = sorted(rows, key=lambda row: row.key)
     return PredictionSummary(
         fingerprint=digest.hexdigest()[:16],
         rows=len(rows),
@@ -119,6 +127,9 @@ def read_predictions(path: Path, labels: Sequence[str]) -> PredictionSummary:
         mistakes=wrong[:MISTAKES],
         sample=[rows[index * len(rows) // count] for index in range(count)],
         wrong=frozenset(row.key for row in wrong),
+        keys=tuple(row.key for row in by_key),
+        gold=tuple(number[row.gold] for row in by_key) if names else (),
+        predicted=tuple(number.get(row.predicted, len(names)) for row in by_key) if names else (),
     )
 
 

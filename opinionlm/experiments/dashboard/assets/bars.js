@@ -4,7 +4,7 @@
 function groupedBars(title, rows, asides = []) {
   const runs = selection();
   const shown = (value) => (value === null ? "–" : metricText("test.score", value));
-  const values = rows.flatMap(([, name]) => runs.map(({ run }) => measure(run, name) ?? 0));
+  const values = rows.flatMap(([, name]) => runs.flatMap(({ run }) => [measure(run, name) ?? 0, ...(run.intervals[name] ?? [])]));
   const low = Math.min(0, ...values);
   const high = Math.max(1, ...values);
   const thickness = runs.length > 4 ? 11.5 : 13;
@@ -32,10 +32,12 @@ function groupedBars(title, rows, asides = []) {
         const value = measure(run, metric);
         const place = middle + (row - (runs.length - 1) / 2) * thickness;
         const end = x(value ?? 0);
-        const bar = svg("g", { class: "bar" }, svg("title", {}, `${run.name}: ${name} ${shown(value)}`));
+        const bar = svg("g", { class: "bar" }, svg("title", {}, `${run.name}: ${name} ${shown(value)}${run.intervals[metric] ? ` (${run.intervals[metric].map(shown).join(" to ")})` : ""}`));
         bar.append(svg("rect", { class: `series-${slot} area`, x: Math.min(x(0), end), y: place - thickness / 2 + 1.5, width: Math.abs(end - x(0)), height: thickness - 3, rx: 1.5 }));
+        const range = value === null ? null : run.intervals[metric];
+        if (range) bar.append(svg("line", { class: "interval", x1: x(range[0]), x2: x(range[1]), y1: place, y2: place }));
         if (value !== null) bar.append(marker(slot, end, place, thickness > 12 ? 4.4 : 3.8));
-        bar.append(svg("text", { class: "value", x: Math.max(end, x(0)) + 9, y: place + 4 }, value === null ? "no value" : shown(value)));
+        bar.append(svg("text", { class: "value halo", x: Math.max(end, x(0), range ? x(range[1]) : 0) + 9, y: place + 4 }, value === null ? "no value" : shown(value)));
         root.append(bar);
       });
     });
@@ -90,6 +92,7 @@ function renderClasses() {
     selection().length
       ? groupedBars(`${state.split[0].toUpperCase()}${state.split.slice(1)} split`, labels.map((label) => [label, start + label]), counted ? counts : [])
       : note("Choose runs to compare in the table of runs."),
+    ...(selection().some(({ run }) => labels.some((label) => run.intervals[start + label])) ? [note("Lines are 95 % intervals by bootstrap over the texts.")] : []),
   );
 }
 

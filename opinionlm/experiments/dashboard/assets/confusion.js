@@ -7,7 +7,7 @@ function renderConfusion() {
   const having = state.group.runs.filter((run) => run.splits[state.split]?.confusion);
   section.hidden = !having.length;
   if (section.hidden) return;
-  const order = ranked(having, `${state.split}.${state.group.main}`);
+  const order = bestRuns(state.group).filter((run) => having.includes(run));
   if (!having.includes(confusion.run)) {
     confusion.run = order[0] ?? having[0];
     confusion.beside = order[1] ?? null;
@@ -43,7 +43,7 @@ function matrix(run) {
   const header = invalid ? [...labels, "no valid label"] : labels;
   const cell = (row, index, total, gold) => {
     const share = total ? row[index] / total : 0;
-    const text = confusion.form === "counts" ? row[index].toLocaleString("en") : percent(share);
+    const text = confusion.form === "counts" ? row[index].toLocaleString("en") : [percent(share).slice(0, -2), el("span", { class: "unit" }, " %")];
     const node = el("td", {
       class: `cell${row[index] ? "" : " zero"}${header[index] === gold ? " hit" : ""}`,
       title: `${gold} → ${header[index]}: ${row[index].toLocaleString("en")} of ${total.toLocaleString("en")} (${percent(share)})`,
@@ -51,14 +51,37 @@ function matrix(run) {
     node.style.setProperty("--share", `${Math.round(100 * share)}%`);
     return node;
   };
-  return scrolling(`Confusion matrix of ${run.name}`, el("table", { class: "matrix" },
+  const levels = Array.from({ length: Math.max(0, ...state.group.parents.map((names) => names.length)) }, (_, level) => parentSpans(level, labels.length));
+  const over = levels.map((spans) => el("tr", { class: "parents" }, el("td", { colspan: levels.length + 1 }), spans.map(({ first, last, name }) =>
+    name ? el("th", { scope: "colgroup", colspan: last - first + 1 }, name) : el("td", { colspan: last - first + 1 })), invalid ? el("td", {}) : null));
+  const beside = (gold) => levels.map((spans) => {
+    const span = spans.find(({ first }) => first === gold);
+    if (!span) return null;
+    const rows = span.last - span.first + 1;
+    return span.name ? el("th", { scope: "rowgroup", rowspan: rows, class: "parent" }, el("span", {}, span.name)) : el("td", { rowspan: rows });
+  });
+  const table = el("table", { class: "matrix" },
     el("caption", {}, run.name),
-    el("thead", {}, el("tr", {}, el("td", {}), header.map((label) => el("th", { scope: "col" }, el("span", {}, label))))),
+    el("thead", {}, over, el("tr", {}, el("td", { colspan: levels.length + 1 }), header.map((label) => el("th", { scope: "col" }, el("span", {}, label))))),
     el("tbody", {}, counts.map((row, gold) => {
       const total = row.reduce((sum, count) => sum + count, 0);
-      return el("tr", {}, el("th", { scope: "row" }, labels[gold], el("span", { class: "count" }, total.toLocaleString("en"))),
+      return el("tr", {}, beside(gold), el("th", { scope: "row" }, labels[gold], el("span", { class: "count" }, total.toLocaleString("en"))),
         header.map((_, index) => cell(row, index, total, labels[gold])));
-    }))));
+    })));
+  table.style.setProperty("--columns", header.length);
+  return scrolling(`Confusion matrix of ${run.name}`, table);
+}
+
+// First and last label below each parent of a level, in order; labels without one have no name over them.
+function parentSpans(level, count) {
+  const path = (label) => JSON.stringify(state.group.parents[label].slice(0, level + 1));
+  const spans = [];
+  for (let label = 0; label < count; label += 1) {
+    const name = state.group.parents[label][level] ?? null;
+    if (label && name !== null && spans.at(-1).name !== null && path(label) === path(label - 1)) spans.at(-1).last = label;
+    else spans.push({ first: label, last: label, name });
+  }
+  return spans;
 }
 
 when(["group", "measure"], renderConfusion);

@@ -84,7 +84,7 @@ function classCounts(report, platforms) {
 function renderUnusable() {
   const section = document.getElementById("unusable");
   section.hidden = !page.unusable.length;
-  body("unusable").replaceChildren(simpleTable("Runs without results", ["folder", "state", "reason"],
+  body("unusable").replaceChildren(simpleTable("Folders without results", ["folder", "state", "reason"],
     page.unusable.map((entry) => [entry.name, entry.state, entry.reason]), () => false));
   const incomplete = page.groups.flatMap((group) => group.runs).filter((run) => run.warnings.length);
   if (incomplete.length) {

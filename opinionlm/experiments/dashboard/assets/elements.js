@@ -37,10 +37,10 @@ let fields = 0;
 
 // A select with its label; options are [value, text] pairs.
 function choice(label, options, value, onchange, attributes = {}) {
-  const id = `field-${(fields += 1)}`;
+  const id = attributes.id ?? `field-${(fields += 1)}`;
   const select = el(
     "select",
-    { id, onchange: () => onchange(select.value), ...attributes },
+    { ...attributes, id, onchange: () => onchange(select.value) },
     options.map(([key, text]) => el("option", { value: key, selected: key === value }, text)),
   );
   return el("div", { class: "field" }, el("label", { for: id }, label), select);
@@ -84,6 +84,22 @@ function simpleTable(caption, header, rows, numeric = () => true) {
         el("th", { scope: "col", class: index && numeric(index) ? "number" : null }, name)))),
       el("tbody", {}, rows.map((row) => el("tr", {}, row.map(cell))))),
   );
+}
+
+// A table that becomes a list of cards where the screen is narrow; roles stay, whatever CSS makes of the boxes.
+function stackedTable(caption, header, rows, empty = "") {
+  const heading = (title) => (title instanceof Element && title.tagName === "TH" ? title : el("th", { scope: "col", role: "columnheader" }, title));
+  const none = () => el("tr", { role: "row" }, el("td", { colspan: header.length, class: "nothing", role: "cell" }, empty));
+  return scrolling(caption, el("table", { class: "stack", role: "table" },
+    el("caption", { class: "visually-hidden" }, caption),
+    el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, header.map(heading))),
+    el("tbody", { role: "rowgroup" }, rows.length ? rows : none())));
+}
+
+// A row of it: a cell with a box to tick, its name, then [title, content, class] for every other cell.
+function stackedRow(pick, name, cells) {
+  return el("tr", { role: "row" }, pick, el("th", { scope: "row", role: "rowheader" }, name),
+    cells.map(([title, content, kind, attributes]) => el("td", { class: kind || null, role: "cell", "data-label": title, ...attributes }, el("div", {}, content))));
 }
 
 function scrolling(label, ...children) {

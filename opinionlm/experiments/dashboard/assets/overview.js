@@ -49,7 +49,7 @@ function removed(run) {
 function renderOverview() {
   const group = state.group;
   const name = `${state.split}.${state.metric}`;
-  const order = ranked(group.runs, name);
+  const order = rankedMethods(group).filter((method) => name in method.metrics);
   const trained = group.runs.filter((run) => run.members === null);
   const all = page.groups.flatMap((one) => one.runs);
   const together = trained.length < group.runs.length ? `and ${plural(group.runs.length - trained.length, "ensemble")} of them, ` : "";
@@ -57,13 +57,13 @@ function renderOverview() {
     together + (page.groups.length > 1 ? `of ${runCount(all)} on ${page.groups.length} data sets or tasks` : `on ${group.dataset}`))];
   if (order.length && directionOf(name)) {
     const best = order[0];
-    const range = best.intervals[name];
-    cards.push(card(`Best ${state.split} ${metricTitle(state.metric)}`, metricText(name, measure(best, name)),
+    // Of several seeds the interval of their mean; of one run that over the texts.
+    const range = best.metrics[name][2] ?? bestRunOf(best).intervals[name];
+    cards.push(card(`Best ${state.split} ${metricTitle(state.metric)}`, spread(best, name),
       best.name + (range ? `, 95 % interval ${metricText(name, range[0])} to ${metricText(name, range[1])}` : "")));
-    const fast = range && fastestWithin(group, name, range);
+    const fast = range && fastestWithin(order, name, range);
     if (fast && fast !== best) {
-      cards.push(card("Fastest within that interval", duration(measure(fast, timeOf(group))),
-        `${fast.name}: ${metricText(name, measure(fast, name))}`));
+      cards.push(card("Fastest within that interval", spread(fast, timeOf(group)), `${fast.name}: ${spread(fast, name)}`));
     }
   }
   // An ensemble's time is its members'.
@@ -92,9 +92,10 @@ function runCount(runs) {
   return plural(runs.length - ensembles, "run") + (ensembles ? `, ${plural(ensembles, "ensemble")}` : "");
 }
 
-function fastestWithin(group, name, range) {
-  const close = group.runs.filter((run) => measure(run, name) !== null && measure(run, name) >= range[0] && measure(run, name) <= range[1]);
-  return ranked(close, timeOf(group))[0] ?? null;
+function fastestWithin(methods, name, range) {
+  const time = timeOf(state.group);
+  const close = methods.filter((method) => time in method.metrics && method.metrics[name][0] >= range[0] && method.metrics[name][0] <= range[1]);
+  return close.sort((a, b) => a.metrics[time][0] - b.metrics[time][0])[0] ?? null;
 }
 
 when(["group"], renderToolbar);

@@ -53,8 +53,10 @@ function chooseGroup(group) {
   if (!splits.includes(state.split)) state.split = splits[0] ?? "test";
   state.metric = group.main;
   if (!slots.has(group)) {
-    const first = ranked(group.runs, `${state.split}.${state.metric}`);
-    slots.set(group, [...first, ...group.runs.filter((run) => !first.includes(run))].slice(0, 4));
+    // The best run of each method; runs of one method alone are compared with each other.
+    const first = bestRuns(group);
+    const rest = first.length > 1 ? [] : ranked(group.runs, `${state.split}.${state.metric}`).filter((run) => !first.includes(run));
+    slots.set(group, [...first, ...rest].slice(0, 4));
   }
   changed("group");
 }

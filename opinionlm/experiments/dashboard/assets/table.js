@@ -76,21 +76,21 @@ function heading(column) {
     column.over ? el("span", { class: "over" }, column.over) : null,
     el("span", {}, column.title), el("span", { class: "arrow", "aria-hidden": "true" }, active ? (table.ascending ? " ▲" : " ▼") : ""));
   return el("th", {
-    scope: "col", class: column.kind === "number" ? "number" : null, "data-column": column.id,
+    scope: "col", role: "columnheader", class: column.kind === "number" ? "number" : null, "data-column": column.id,
     "aria-sort": active ? (table.ascending ? "ascending" : "descending") : "none",
   }, button);
 }
 
 const NAME = { id: "name", title: "run", kind: "text" };
 
-function sortBy(column) {
+function sortBy(column, focused = `#run-table th[data-column="${CSS.escape(column.id)}"] button`) {
   if (table.sort === column.id) table.ascending = !table.ascending;
   else {
     table.sort = column.id;
     table.ascending = column.kind === "text" || directionOf(column.id) === "lower";
   }
   drawTable();
-  document.querySelector(`#run-table th[data-column="${CSS.escape(column.id)}"] button`).focus();
+  document.querySelector(focused).focus();
 }
 
 function drawTable() {
@@ -101,9 +101,10 @@ function drawTable() {
     const value = column.value(run);
     const isBest = best.has(column.id) && value === best.get(column.id);
     const range = column.id === `test.${state.group.main}` || column.id === `validation.${state.group.main}` ? run.intervals[column.id] : null;
-    return el("td", { class: [column.kind === "number" ? "number" : "", isBest ? "best" : ""].join(" ").trim() || null, title: value === null ? null : String(value) },
-      el("span", { class: "shown" }, column.text(run)), isBest ? el("span", { class: "visually-hidden" }, " (best)") : null,
-      range ? el("span", { class: "range" }, `${metricText(column.id, range[0])} to ${metricText(column.id, range[1])}`) : null);
+    const content = [el("span", { class: "shown" }, column.text(run)), isBest ? el("span", { class: "visually-hidden" }, " (best)") : null,
+      range ? el("span", { class: "range" }, `${metricText(column.id, range[0])} to ${metricText(column.id, range[1])}`) : null];
+    const kind = [column.kind === "number" ? "number" : "", isBest ? "best" : ""].join(" ").trim();
+    return [`${/^(test|validation)$/.test(column.over) ? `${column.over} ` : ""}${column.title}`, content, kind, { title: value === null ? null : String(value) }];
   };
   const row = (run) => {
     const box = el("input", { type: "checkbox", checked: isSelected(run), "aria-label": `Compare ${run.name}`, onchange: () => toggleRun(run) });
@@ -111,14 +112,15 @@ function drawTable() {
     const slot = selection().find((one) => one.run === run)?.slot;
     const members = run.members === null ? null : el("span", { class: "range" }, `ensemble of ${run.members}`);
     const warned = run.warnings.length ? el("span", { class: "warned", title: run.warnings.join("\n") }, "incomplete") : null;
-    return el("tr", {}, el("td", { class: "pick" }, box), el("th", { scope: "row" },
-      el("span", { class: "place" }, slot ? sign(slot) : null), el("span", {}, run.name), members, warned), columns.map((column) => cell(run, column)));
+    return stackedRow(el("td", { class: "pick", role: "cell" }, box),
+      [el("span", { class: "place" }, slot ? sign(slot) : null), el("span", {}, run.name), members, warned], columns.map((column) => cell(run, column)));
   };
-  const place = document.getElementById("run-table");
-  place.replaceChildren(el("table", {},
-    el("caption", { class: "visually-hidden" }, "Finished runs; the buttons in the header sort"),
-    el("thead", {}, el("tr", {}, el("th", { scope: "col", class: "pick" }, el("span", { class: "visually-hidden" }, "compare")), heading(NAME), columns.map(heading))),
-    el("tbody", {}, runs.length ? runs.map(row) : el("tr", {}, el("td", { colspan: columns.length + 2, class: "nothing" }, "No run passes the filters.")))));
+  const header = [el("th", { scope: "col", role: "columnheader", class: "pick" }, el("span", { class: "visually-hidden" }, "compare")), heading(NAME), ...columns.map(heading)];
+  const drawn = stackedTable("Finished runs; the buttons in the header sort", header, runs.map(row), "No run passes the filters.");
+  document.getElementById("run-table").replaceChildren(drawn.firstElementChild);
+  document.getElementById("run-order").replaceChildren(choice("Sort by", [NAME, ...columns].map((column) => [column.id, `${column.over ? `${column.over}: ` : ""}${column.title}`]), table.sort, (id) => {
+    sortBy([NAME, ...columns].find((column) => column.id === id), "#run-order select");
+  }));
   document.getElementById("run-count").textContent = `${runs.length} of ${plural(state.group.runs.length, "run")}`;
 }
 
@@ -171,7 +173,7 @@ function renderTable() {
         table.text = text;
         drawTable();
       }),
-      first, columnChooser()),
+      el("div", { id: "run-order", class: "narrow-only" }), first, columnChooser()),
     ...(more.length ? [folded("More filters", el("div", { class: "fields" }, more))] : []),
     el("div", { class: "scroll tall", id: "run-table", tabindex: "0", role: "region", "aria-label": "Table of runs" }),
     el("p", { class: "note" }, el("span", { id: "run-count", role: "status" }), `. Best values of a column are bold and underlined; small print gives 95 % intervals. Ticked runs (at most ${MOST_SELECTED}) are compared below.`),

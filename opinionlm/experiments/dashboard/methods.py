@@ -1,0 +1,121 @@
+"""One row per method: runs that differ by nothing but the seed, and whether it differs from the best beyond chance."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from os.path import commonprefix
+from typing import Any
+
+import numpy as np
+
+from opinionlm.config.chosen_metric import direction
+from opinionlm.evaluation.significance import paired_bootstrap
+from opinionlm.experiments.dashboard.collect import Run
+from opinionlm.experiments.seed_families import NOT_COMPARED, one_per_seed
+from opinionlm.runs.seeds import mean_and_interval
+
+# Of the paired test; fewer where there are very many texts, for its memory.
+REPLICATES, MOST_CELLS = 2_000, 40_000_000
+
+
+def methods_of(runs: Sequence[Run], main: str) -> list[dict[str, Any]]:
+    """Runs by method, each with mean, standard deviation and 95 % t interval of every metric.
+
+    An ensemble is a method of its own and no seed of any; of runs with one seed the first counts.
+
+    Args:
+        runs: of one group.
+        main: the metric by which the best method is found, on test.
+    """
+    families: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        options = sorted((name, repr(value)) for name, value in run.config.items() if name not in NOT_COMPARED)
+        ensemble = run.name if run.members is not None else None
+        families.setdefault((run.data_fingerprint, tuple(options), ensemble), []).append(run)
+    members = [one_per_seed((run.config.get("seed"), run) for run in family) for family in families.values()]
+    found = [_method(family, main) for family in members]
+    for method, difference in zip(found, _differences(members, main), strict=True):
+        method["difference"] = difference
+    return found
+
+
+def _method(runs: Sequence[Run], main: str) -> dict[str, Any]:
+    """One method; its best run is the best on validation, which never saw test."""
+    names = [name for name in runs[0].metrics if all(name in run.metrics for run in runs)]
+    statistics = {name: mean_and_interval([run.metrics[name] for run in runs]) for name in names}
+    sign = -1 if direction(main) == "lower" else 1
+    scored = [split for split in ("validation", "test") if f"{split}.{main}" in names]
+    best = max(runs, key=lambda run: sign * run.metrics[f"{scored[0]}.{main}"]) if scored else runs[0]
+    return {
+        "name": family_name([run.name for run in runs]),
+        "runs": [run.name for run in runs],
+        "members": runs[0].members,
+        "seeds": [shown_option(run.config.get("seed")) for run in runs],
+        "best": best.name,
+        "metrics": {
+            name: [
+                rounded(entry["mean"]),
+                None if entry["std"] is None else rounded(entry["std"]),
+                None if entry["ci95"] is None else [rounded(end) for end in entry["ci95"]],
+            ]
+            for name, entry in statistics.items()
+        },
+    }
+
+
+def _differences(families: Sequence[Sequence[Run]], main: str) -> list[list[float] | None]:
+    """Of every method: macro-F1 minus that of the best, its 95 % interval and p; None of the best and where untold.
+
+    Args:
+        families: the runs of each method, all over the same test texts.
+        main: of the group; other metrics than macro-F1 are not tested.
+    """
+    none: list[list[float] | None] = [None] * len(families)
+    means = [np.mean([run.metrics.get("test.macro_f1", math.nan) for run in family]) for family in families]
+    if main != "macro_f1" or all(math.isnan(mean) for mean in means):
+        return none
+    best = int(np.nanargmax(means))
+    labels = families[best][0].labels
+    answers = [_answers(family, labels) for family in families]
+    first = answers[best]
+    if first is None:
+        return none
+    gold = np.array(families[best][0].predictions["test"].gold)
+    replicates = min(REPLICATES, max(200, MOST_CELLS // len(gold)))
+    for place, second in enumerate(answers):
+        if place != best and second is not None:
+            found = paired_bootstrap(gold, first, second, len(labels), replicates)
+            none[place] = [rounded(value) for value in (found.value, found.low, found.high, found.p_value)]
+    return none
+
+
+def _answers(runs: Sequence[Run], labels: tuple[str, ...]) -> np.ndarray | None:
+    """Label ids of all answers to the test texts ``(runs, rows)``; None where a run has none, or other labels."""
+    summaries = [run.predictions.get("test") for run in runs]
+    if any(summary is None or not summary.gold or summary.labels != labels for summary in summaries):
+        return None
+    return np.array([summary.predicted for summary in summaries if summary is not None])
+
+
+def family_name(names: Sequence[str]) -> str:
+    """What the names of several seeds have in common."""
+    start = re.sub(r"[-_.]?(seed)?[-_.]?\d*$", "", commonprefix(list(names)))
+    return start or names[0]
+
+
+def shown_option(value: Any) -> str | int | float | bool | None:
+    """An option's value as the page shows and sorts it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    if isinstance(value, list):
+        return " ".join(str(item) for item in value)
+    return str(value)
+
+
+def rounded(value: float) -> float | int:
+    """Six significant digits: more than anybody reads, fewer bytes."""
+    return value if isinstance(value, int) else float(f"{value:.6g}")
