@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -139,14 +140,13 @@ def tiny_scorer(family: str = "bert", seed: int = 0, **options) -> OpinionClassi
     return tiny_classifier(family, seed, labels=["score"], problem_type="regression", **options)
 
 
-def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer that adds a begin token, like Gemma's."""
+def tiny_tokenizer(special: Sequence[str] = ("<pad>", "<eos>", "<bos>", "<unk>")) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer that adds a begin token, like Gemma's; ``<bos>`` is the third of the special ones."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    special = ["<pad>", "<eos>", "<bos>", "<unk>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=alphabet)
+    trainer = trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=list(special), initial_alphabet=alphabet)
     tokenizer.train_from_iterator(["is this coin any good ?", "buy now", "the price fell again"] * 5, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 2)])
     return PreTrainedTokenizerFast(

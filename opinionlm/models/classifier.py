@@ -195,7 +195,8 @@ class OpinionClassifier(PreTrainedModel):
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.LayerNorm):
             nn.init.ones_(module.weight)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
     def add_task_tokens(self, count: int) -> None:
         """Add embedding rows for task tokens, drawn from torch's global generator; before any adapter is added."""

@@ -1,0 +1,181 @@
+"""Write an export: all at once, and only if it answers like the model in a process without this package."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from opinionlm.data.encoding.tokenizers import save_tokenizer
+from opinionlm.errors import UserError
+from opinionlm.inference.export import check
+from opinionlm.inference.export.modelling_file import save_portable
+from opinionlm.inference.export.plain import plain_model, require_plain
+from opinionlm.inference.export.source import Source, load_source, ready_model, require_folding
+from opinionlm.models.families import family_of
+from opinionlm.models.native_heads import native_form
+from opinionlm.utils.files import partial_folder, publish, write_text
+
+Format = Literal["transformers", "remote_code", "onnx", "onnx_int8"]
+ANSWERS = "answers.npz"
+
+
+@dataclass(frozen=True)
+class Written:
+    """An export that is not yet checked.
+
+    Attributes:
+        folder: of it.
+        is_tagger: whether it labels words.
+        remote_code: whether its own modelling file has to run.
+        items: what it is asked.
+        expected: what it has to answer.
+        tolerance: see `Source.tolerance`.
+    """
+
+    folder: Path
+    is_tagger: bool
+    remote_code: bool
+    items: list[Any]
+    expected: list[np.ndarray]
+    tolerance: float
+
+
+def export_model(model: Path, output: Path | None, kind: Format) -> Path:
+    """Write a saved model in another form, check it, and give the folder its name.
+
+    Args:
+        model: folder of a run or of a saved model.
+        output: the new folder; by default named by the format, beside ``best/``.
+        kind: the format.
+
+    Returns:
+        The new folder.
+
+    Raises:
+        UserError: the folder exists, the model cannot be held in that form, or the export answers otherwise.
+    """
+    source = load_source(model)
+    target = source.folder.parent / kind if output is None else output
+    if target.exists():
+        raise UserError(f"--output: {target} exists already; give another folder, or remove it")
+    with partial_folder(target) as folder:
+        check_written([write_export(source, folder, kind)])
+        publish(folder, target, is_current=lambda: False)
+    return target
+
+
+def write_export(source: Source, folder: Path, kind: Format) -> Written:
+    """Write an export into a folder that is there.
+
+    Args:
+        source: the model, which is used up.
+        folder: empty.
+        kind: the format.
+
+    Raises:
+        UserError: the model cannot be held in that form.
+    """
+    require_folding(source, kind)
+    labeller = source.labeller
+    written = Written(
+        folder, source.is_tagger, kind == "remote_code", source.probes(), source.expected(), source.tolerance
+    )
+    tokenizer = labeller.tokenizer
+    match kind:
+        case "transformers":
+            form = native_form(labeller.model.config, labeller.model.pools)
+            ready = ready_model(source, may_add_bias=form is None or form.bias)
+            form = require_plain(ready, tokenizer)
+            plain_model(ready, form, tokenizer.pad_token_id).save_pretrained(folder)
+        case "remote_code":
+            save_portable(ready_model(source, may_add_bias=True), folder)
+    if not family_of(labeller.model.config).segments:
+        # The classes of some families have no room for segments, which ours leaves out.
+        tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+    save_tokenizer(tokenizer, folder, labeller.max_length)
+    write_text(folder / "README.md", exported_card(source, kind))
+    return written
+
+
+def check_written(exports: Sequence[Written]) -> None:
+    """Load exports in a process that has no opinionlm, and compare their answers.
+
+    Raises:
+        UserError: one cannot be loaded there, or answers otherwise.
+    """
+    jobs = [
+        {
+            "folder": str(export.folder),
+            "output": ANSWERS,
+            "is_tagger": export.is_tagger,
+            "remote_code": export.remote_code,
+            "items": export.items,
+        }
+        for export in exports
+    ]
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "jobs.json"
+        file.write_text(json.dumps(jobs))
+        environment = os.environ | {"HF_MODULES_CACHE": scratch, "HF_HUB_OFFLINE": "1"}
+        command = [sys.executable, "-P", check.__file__, str(file)]
+        outcome = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if outcome.returncode:
+        reason = (outcome.stderr.strip().splitlines() or ["no message"])[-1]
+        raise UserError(f"export: the written model cannot be loaded without opinionlm ({reason}); nothing is kept")
+    for export in exports:
+        compare(export)
+
+
+def compare(export: Written) -> None:
+    """Compare what an export answered with what it has to.
+
+    Raises:
+        UserError: they differ.
+    """
+    path = export.folder / ANSWERS
+    with np.load(path) as found:
+        answers = [found[name] for name in found.files]
+    path.unlink()
+    largest = max(float(np.abs(row).max()) for row in export.expected)
+    difference = max(
+        float(np.abs(own - row).max()) if own.shape == row.shape else np.inf
+        for own, row in zip(answers, export.expected, strict=True)
+    )
+    if not difference <= export.tolerance * largest:
+        raise UserError(
+            f"export: the written model's logits differ by {difference:.2g} from the model's, whose largest is "
+            f"{largest:.3g}; nothing is kept. Use --format remote_code, which computes as opinionlm does"
+        )
+
+
+def exported_card(source: Source, kind: Format) -> str:
+    """The model's card, without what needs this package and with what was changed."""
+    path = source.folder / "README.md"
+    card = path.read_text(encoding="utf-8") if path.is_file() else "# A model of opinionlm\n"
+    card = card.replace("import opinionlm  # makes the model type known to transformers\n", "")
+    card = card.replace(f'model="{source.folder}"', 'model="."')
+    rule = source.rule
+    lines = [
+        "",
+        "## Exported",
+        "",
+        f"Written by `opinionlm export --format {kind}` from `{source.folder.name}/` in float32; needs no opinionlm.",
+    ]
+    if rule.temperature != 1.0 or np.any(source.shift):
+        lines.append(
+            f"The temperature ({rule.temperature:.4f}) and the offsets of the decision ({rule.kind}) are part of its "
+            "last layer: the largest logit is the label that predict.py gives. Where offsets are not zero, softmax "
+            "gives their scores and not calibrated probabilities."
+        )
+    if kind == "remote_code":
+        lines.append("Load it with `trust_remote_code=True`; its code is the one Python file here.")
+    return card + "\n".join(lines) + "\n"

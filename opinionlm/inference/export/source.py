@@ -1,0 +1,174 @@
+"""A saved classifier, tagger or scorer made ready to leave: adapters merged, its decision rule in its last layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from opinionlm.adaptation.merging import MERGEABLE, expand_quantized, merge_adapters
+from opinionlm.errors import UserError
+from opinionlm.evaluation.decisions import AnswerRule
+from opinionlm.inference.generative import is_generative
+from opinionlm.inference.loading import check_model_folder, load_labeller
+from opinionlm.inference.predictors import ClassLabeller, Labeller, TagLabeller
+from opinionlm.inference.saved_decision import ENSEMBLE
+from opinionlm.models.classifier import OpinionClassifier
+from opinionlm.models.families import family_of
+from opinionlm.models.quantization import quantized_modules
+
+# Texts that every export is tried on: of a word, of several sentences, beyond most limits, in other scripts.
+PROBES = (
+    "Buy now!",
+    "The price of this coin fell again today, and nobody knows why.",
+    "I love it :) https://example.org/a?b=1 #moon @someone 100%",
+    "Это хорошая новость. 价格上涨了。 🚀🚀",
+    "It is good. It is bad. " * 40,
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model that is to be exported.
+
+    Attributes:
+        folder: where it was saved.
+        labeller: loaded in float32 on the CPU, as predict.py reads and answers.
+    """
+
+    folder: Path
+    labeller: Labeller
+
+    @property
+    def is_tagger(self) -> bool:
+        """Whether it labels words."""
+        return isinstance(self.labeller, TagLabeller)
+
+    @property
+    def rule(self) -> AnswerRule:
+        """How labels follow from its logits; the plain one where it gives no labels of texts."""
+        return self.labeller.labels.rule if isinstance(self.labeller, ClassLabeller) else AnswerRule()
+
+    @property
+    def shift(self) -> np.ndarray:
+        """What is added to the divided logits so that the largest is the decided label, ``(outputs,)``."""
+        zeros = np.zeros(self.labeller.model.config.num_labels)
+        return sum((np.asarray(part) for part in (self.rule.biases, self.rule.offsets) if part), zeros)
+
+    @property
+    def tolerance(self) -> float:
+        """The largest difference of logits that counts as none, as a share of the largest logit."""
+        return 1e-5 if self.labeller.model.config.adapter is None else 1e-4
+
+    def probes(self) -> list[Any]:
+        """Items that the export is tried on: texts, or pairs of them."""
+        pairs = self.labeller.reads == "pair"
+        return list(zip(PROBES, reversed(PROBES), strict=True)) if pairs else list(PROBES)
+
+    def expected(self) -> list[np.ndarray]:
+        """What an export has to answer for every probe: ``(outputs,)``, of a tagger ``(tokens, tags)``.
+
+        The logits divided by the temperature, with `shift` added.
+        """
+        answers = []
+        for item in self.probes():
+            rows = self.encoded(item)
+            logits = self.labeller.logits(rows)[0].astype(np.float64)
+            answers.append(logits / self.rule.temperature + self.shift)
+        return answers
+
+    def encoded(self, item: Any) -> list[dict[str, Any]]:
+        """One item as predict.py encodes it; a tagger's words are encoded as the text that a pipeline is given."""
+        if not self.is_tagger:
+            return self.labeller.encode([item])
+        cut = {"truncation": True, "max_length": self.labeller.max_length}
+        return [{"input_ids": self.labeller.tokenizer(item, **cut)["input_ids"]}]
+
+
+def load_source(folder: Path) -> Source:
+    """Load what is to be exported, in float32.
+
+    Args:
+        folder: of a run, or of a saved model.
+
+    Raises:
+        UserError: it holds no such model, or one that only predict.py can answer with.
+    """
+    folder = folder / "best" if (folder / "best").is_dir() else folder
+    if (folder / ENSEMBLE).is_file():
+        raise UserError(f"export: {folder} is an ensemble, which no single model stands for; export its members")
+    check_model_folder(folder)
+    if is_generative(folder):
+        raise UserError(
+            f"export: {folder} is a language model that writes its answers, and loads where opinionlm is absent as it "
+            "is; python predict.py --merge merges its adapter"
+        )
+    labeller = load_labeller(folder, device="cpu")
+    if not quantized_modules(labeller.model):
+        labeller.model.float()
+    return Source(folder, labeller)
+
+
+def require_folding(source: Source, output: str) -> None:
+    """Refuse what no logits of a model alone can answer.
+
+    Args:
+        source: the model.
+        output: the format, for the message.
+
+    Raises:
+        UserError: with the option that a model is to be trained with instead.
+    """
+    config = source.labeller.model.config
+    if config.word_share:
+        raise UserError(
+            f"export: TF-IDF has a share of {config.word_share:g} in this model's answers, which {output} cannot "
+            "hold; train with blend_words: false"
+        )
+    if source.rule.kind == "expected_cost":
+        raise UserError(
+            f"export: this model decides by expected_cost, which no bias in {output} stands for; train with decision: "
+            "thresholds or argmax"
+        )
+    if config.task_tokens:
+        raise UserError(
+            f"export: the model's {config.task_tokens:,} task tokens need a tokenizer of opinionlm; train with "
+            "task_tokens: off"
+        )
+
+
+@torch.no_grad()
+def ready_model(source: Source, may_add_bias: bool) -> OpinionClassifier:
+    """The model in float32 with adapters merged and its decision rule folded into the last layer.
+
+    Args:
+        source: its model is used up.
+        may_add_bias: give the last layer a bias where it has none and the rule needs one.
+
+    Raises:
+        UserError: it needs one and must not have it.
+    """
+    model, shift = source.labeller.model, source.shift
+    adapter = model.config.adapter
+    if adapter is not None and adapter["method"] in MERGEABLE:
+        model = merge_adapters(model)
+    elif quantized_modules(model):
+        expand_quantized(model.backbone, transposed=family_of(model.backbone.config).transposed_weights)
+    model = model.float().eval()
+    output = model.head.output
+    if output.bias is None and np.any(shift):
+        if not may_add_bias:
+            raise UserError(
+                f"export: this model decides by {source.rule.kind}, whose offsets need a bias, and the last layer of "
+                "the family's own class has none; train with decision: argmax, or use --format remote_code"
+            )
+        output.bias = nn.Parameter(torch.zeros(output.out_features))
+    # In float64, so that folding rounds once.
+    output.weight.copy_(output.weight.double() / source.rule.temperature)
+    if output.bias is not None:
+        output.bias.copy_(output.bias.double() / source.rule.temperature + torch.from_numpy(shift))
+    return model

@@ -1,0 +1,196 @@
+"""Exports against the models that they were made of, in and out of this process."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+from opinionlm.errors import UserError
+from opinionlm.inference.export import folder as export_folder
+from opinionlm.inference.export.folder import check_written, export_model
+from opinionlm.inference.loading import load_labeller
+from opinionlm.scripts.export import main
+from tests.inference.export_matrix import FORMS, TASKS, run_cell, whole_matrix
+from tests.inference.export_models import check_here, exported, save_model
+from tests.tiny import FAMILIES
+
+THRESHOLDS = {
+    "temperature": 1.7,
+    "calibration_biases": [0.3, -0.2, 0.1, -0.2],
+    "decision": "thresholds",
+    "decision_offsets": [0.5, -1.0, 0.4, 0.6],
+}
+# What argmax is saved as: the offsets take the biases back.
+ARGMAX = THRESHOLDS | {"decision": "argmax", "decision_offsets": [-0.3, 0.2, -0.1, 0.2]}
+TEXTS = ["buy now", "the price fell again", "is this coin any good ?", "again again again", "good", "? ? ? is it"]
+
+
+def committed_outcome(page: str, task: str, form: str, family: str) -> str:
+    """What the committed page says of a cell."""
+    section = page.split(f"## {task}\n")[1].split("\n## ")[0]
+    row = next(line for line in section.splitlines() if line.startswith(f"| {form} |"))
+    mark = row.split("|")[2 + list(FAMILIES).index(family)].strip()
+    return "works" if mark == "✓" else re.search(rf"^{mark}\. (.*)$", page, re.MULTILINE).group(1)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("family", ["bert", "roberta", "modernbert", "gpt2", "gemma3_text", "t5"])
+def test_page_is_true_of_a_part(form: str, family: str, repository) -> None:
+    page = (repository / "docs" / "export_matrix.md").read_text()
+    task = TASKS[(list(FORMS).index(form) + list(FAMILIES).index(family)) % 3]
+    assert run_cell(form, family, task) == committed_outcome(page, task, form, family)
+
+
+@pytest.mark.slow
+def test_page_is_true_of_everything(repository) -> None:
+    assert whole_matrix() == (repository / "docs" / "export_matrix.md").read_text()
+
+
+@pytest.mark.parametrize("rule", [THRESHOLDS, ARGMAX], ids=["thresholds", "argmax"])
+def test_labels_are_those_of_predict(rule: dict, tmp_path) -> None:
+    """By a pipeline over the export, and by the model with its rule beside it; plain argmax would differ."""
+    # Near zero weights: logits lie so close that offsets decide.
+    source = save_model(tmp_path / "best", "distilbert", head="native", rule=rule)
+    labeller = load_labeller(source, device="cpu")
+    answers = {text: row[0] for text, row in zip(TEXTS, labeller.answers(TEXTS), strict=True)}
+    written = exported(source, tmp_path / "out", "transformers")
+    check_here(written)
+    served = pipeline("text-classification", model=str(written.folder), device="cpu")(TEXTS)
+    assert [entry["label"] for entry in served] == list(answers.values())
+
+
+def test_offsets_decide_and_are_folded(tmp_path) -> None:
+    """An offset that outweighs every logit makes its label the answer to all texts."""
+    rule = THRESHOLDS | {"decision_offsets": [0.0, 0.0, 0.0, 90.0]}
+    written = exported(
+        save_model(tmp_path / "best", "bert", head="native", rule=rule), tmp_path / "out", "transformers"
+    )
+    check_here(written)
+    served = pipeline("text-classification", model=str(written.folder), device="cpu")(TEXTS)
+    assert {entry["label"] for entry in served} == {"negative"}
+
+
+def test_own_class_without_a_bias_is_refused_what_needs_one(tmp_path) -> None:
+    best = save_model(tmp_path / "best", "llama", head="native", rule=THRESHOLDS)
+    with pytest.raises(UserError, match="decides by thresholds.*decision: argmax.*--format remote_code"):
+        exported(best, tmp_path / "out", "transformers")
+    # The modelling file gives its last layer a bias.
+    check_here(exported(best, tmp_path / "code", "remote_code"))
+    # Under argmax nothing is left to add.
+    plain = save_model(tmp_path / "argmax", "llama", head="native", rule=ARGMAX)
+    check_here(exported(plain, tmp_path / "plain", "transformers"))
+
+
+@pytest.mark.parametrize("method", ["lora", "ia3"])
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+def test_merged_adapters_leave(method: str, family: str, tmp_path) -> None:
+    written = exported(
+        save_model(tmp_path / "best", family, method=method, head="native"), tmp_path / "out", "transformers"
+    )
+    assert written.tolerance == 1e-4
+    check_here(written)
+
+
+@pytest.mark.parametrize("method", ["houlsby", "pfeiffer", "prefix", "prompt", "p_tuning"])
+@pytest.mark.parametrize("family", ["bert", "gemma3_text"])
+def test_what_cannot_be_merged_leaves_with_its_code(method: str, family: str, tmp_path) -> None:
+    best = save_model(tmp_path / "best", family, method=method)
+    check_here(exported(best, tmp_path / "code", "remote_code"))
+    if family == "bert":
+        with pytest.raises(UserError, match=f"'{method}'.*adaptation: lora.*remote_code"):
+            exported(
+                save_model(tmp_path / "b2", family, method=method, pooling="pooler"), tmp_path / "x", "transformers"
+            )
+
+
+@pytest.mark.parametrize(
+    ("family", "head", "message"),
+    [
+        ("gpt2", {"head_hidden_sizes": [8]}, "no head of hidden layers.*head: native"),
+        ("distilbert", {"pooling": "first"}, "has a dense layer.*head: native"),
+        ("llama", {"pooling": "mean", "head_bias": False}, "reads pooling: last.*pooling: last"),
+        ("llama", {}, "no bias.*head_bias: false"),
+        ("t5", {}, "no class for labels of texts.*--format remote_code"),
+    ],
+)
+def test_heads_that_no_class_holds_are_refused(family: str, head: dict, message: str, tmp_path) -> None:
+    with pytest.raises(UserError, match=message):
+        exported(save_model(tmp_path / "best", family, **head), tmp_path / "out", "transformers")
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"decision": "expected_cost"}, "expected_cost.*decision: thresholds or argmax"),
+        ({"word_share": 0.2}, "TF-IDF has a share of 0.2.*blend_words: false"),
+    ],
+)
+def test_rules_that_no_logits_hold_are_refused(rule: dict, message: str, tmp_path) -> None:
+    source = save_model(tmp_path / "best", "bert", rule=rule)
+    if "word_share" in rule:
+        # The labeller itself would look for the words first.
+        (tmp_path / "best" / "words.json").write_text("{}")
+        pytest.skip("loading needs the words: see tests/runs")
+    with pytest.raises(UserError, match=message):
+        exported(source, tmp_path / "out", "remote_code")
+
+
+def test_roberta_with_a_foreign_padding_token_is_refused(tmp_path) -> None:
+    best = save_model(tmp_path / "best", "roberta", head="native")
+    tokenizer = AutoTokenizer.from_pretrained(best)
+    tokenizer.pad_token = "<eos>"
+    tokenizer.save_pretrained(best)
+    with pytest.raises(UserError, match="padding token 0.*pads with 1"):
+        exported(best, tmp_path / "out", "transformers")
+
+
+def test_a_wrong_export_is_not_kept(tmp_path, monkeypatch) -> None:
+    source = save_model(tmp_path / "best", "bert", head="native")
+    monkeypatch.setattr(export_folder, "check_written", lambda exports: [spoil_and_check(one) for one in exports])
+    with pytest.raises(UserError, match="logits differ by .*nothing is kept"):
+        export_model(source, tmp_path / "out", "transformers")
+    assert {path.name for path in tmp_path.iterdir()} == {"best"}
+
+
+def spoil_and_check(written) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(written.folder)
+    with torch.no_grad():
+        model.classifier.bias[1] += 0.01
+    model.save_pretrained(written.folder)
+    check_here(written)
+
+
+def test_existing_folder_and_no_model_are_refused(tmp_path) -> None:
+    with pytest.raises(UserError, match="no such folder"):
+        main([str(tmp_path / "nothing")])
+    source = save_model(tmp_path / "best", "bert", head="native")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UserError, match="--output: .*exists already"):
+        main([str(source), "--output", str(tmp_path / "out")])
+
+
+@pytest.mark.slow
+def test_exports_load_where_opinionlm_is_absent(tmp_path) -> None:
+    """One process without the package for all forms and tasks at once."""
+    exports = []
+    for family, task in (("bert", "similarity"), ("gemma3_text", "sequence"), ("distilbert", "token")):
+        for kind in ("transformers", "remote_code"):
+            name = f"{family}-{kind}"
+            best = save_model(tmp_path / f"best-{name}", family, task, head="native")
+            exports.append(exported(best, tmp_path / name, kind))
+    check_written(exports)
+    assert not [export for export in exports if (export.folder / export_folder.ANSWERS).exists()]
+    (exports[1].folder / "modeling_opinionlm.py").write_text("import opinionlm\n")
+    with pytest.raises(UserError, match="cannot be loaded without opinionlm"):
+        check_written(exports[1:2])
+
+
+def test_saved_tokenizer_cuts_where_training_did(tmp_path) -> None:
+    written = exported(save_model(tmp_path / "best", "gpt2", head="native"), tmp_path / "out", "transformers")
+    tokenizer = AutoTokenizer.from_pretrained(written.folder)
+    assert len(tokenizer(written.items[-1], truncation=True)["input_ids"]) == 32
+    assert np.array_equal(written.expected[0].shape, (4,))
