@@ -128,7 +128,7 @@ def changed_table(folder: Path, forms: Mapping[str, Callable[[str], str]]) -> li
 
     def answers(changed: Sequence[str]) -> np.ndarray:
         found = predictor.predict(changed, platforms=platforms)
-        return np.array([number.get(getattr(one, "label", None), INVALID) for one in found])
+        return np.array([number.get(str(getattr(one, "label", "")), INVALID) for one in found])
 
     original = answers(texts)
     rows = [["as they are", "", *form_row(run.gold, original, original, len(number))]]
