@@ -23,7 +23,7 @@ from opinionlm.config.options import DataConfig
 from opinionlm.errors import UserError, run_script
 from opinionlm.experiments.changed_texts import saved_predictor
 from opinionlm.experiments.compare import read_run
-from opinionlm.experiments.cross_fit import write_soft_labels
+from opinionlm.experiments.cross_fit import soft_labels_file, write_soft_labels
 from opinionlm.utils.command_line import Parser
 
 
@@ -66,7 +66,7 @@ def label_the_rest(folder: Path) -> tuple[Path, int, float]:
         raise UserError(f"{folder}: best/ gives no probabilities of labels; only a classifier can be a teacher")
     probabilities = np.eye(len(taxonomy.leaves))[np.asarray(texts["label"])]
     probabilities[rest] = [[of_leaf[leaf] for leaf in taxonomy.leaves] for of_leaf in said]
-    path = folder.with_name(f"{folder.name}-soft_labels.csv")
+    path = soft_labels_file(folder)
     write_soft_labels(path, list(texts["id"]), probabilities, taxonomy)
     right = probabilities[rest].argmax(axis=1) == np.asarray(unlabelled["label"])
     return path, len(unlabelled), float(right.mean())
