@@ -1,4 +1,4 @@
-"""Scores over time: does a model age?"""
+"""Scores over time: does a model age, and do the labels that it gives drift from those that hold?"""
 
 from __future__ import annotations
 
@@ -51,6 +51,9 @@ def period_scores(
 ) -> dict[str, dict[str, float | list[float]]]:
     """The main scores of every period by itself with 95 % intervals, and its number of ``rows``.
 
+    Beside them ``share_<leaf>`` and ``gold_share_<leaf>``: the trend of what is predicted, which unlabelled texts show
+    too, next to that of the truth.
+
     Args:
         gold: leaf ids ``(rows,)``.
         predicted: leaf ids ``(rows,)``.
@@ -64,4 +67,7 @@ def period_scores(
         main = {name: found[name] for name in ("macro_f1", "accuracy", "hierarchical_f1")}
         bounds = bootstrap_intervals(gold[rows], predicted[rows], len(taxonomy.leaves))
         scores[period] = {"rows": float(len(rows))} | main | bounds
+        for kind, labels in (("share", predicted[rows]), ("gold_share", gold[rows])):
+            shares = np.bincount(labels, minlength=len(taxonomy.leaves)) / len(rows)
+            scores[period] |= {f"{kind}_{leaf}": float(s) for leaf, s in zip(taxonomy.leaves, shares, strict=True)}
     return scores

@@ -55,6 +55,11 @@ def crossfit_folder(config: Config) -> Path:
     return config.run_folder.with_name(f"{config.training.run_name}-crossfit")
 
 
+def soft_labels_file(folder: Path) -> Path:
+    """Where the labels of a teacher's run folder lie: beside it."""
+    return folder.with_name(f"{folder.name}-soft_labels.csv")
+
+
 def cross_fit(config: Config, number: int) -> dict[str, Any]:
     """Train and label fold by fold, and put the labels together.
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from opinionlm.config.config import Config
 from opinionlm.data.loading import source_of
 from opinionlm.errors import UserError
+from opinionlm.experiments.cells import Cell
 from opinionlm.experiments.differences import difference_line
-from opinionlm.experiments.grid import Cell, Table
+from opinionlm.experiments.grid import Table
 from opinionlm.experiments.run_numbers import signed
 from opinionlm.runs.rehearsal import Rehearsal, rehearse
 

@@ -11,6 +11,7 @@ A table YAML holds::
       Strategy:                          # rows: label → options
         Full fine-tuning: {adaptation: full}
         LoRA: {adaptation: lora}
+        Soft labels: {teacher: LoRA}     # learns what that row's runs say of the texts that they were not shown
     scales:                              # what paper, small and smoke change
       small: {seeds: 0..2, minutes: 4, options: {…}, axes: {…}}
     published:
@@ -25,70 +26,28 @@ Options may name an axis in braces and get its label there: ``dataset: …/rows{
 leaves an axis out counts for all of its labels; one with ``Epoch`` has columns of ``epochs``. ``minutes`` is what one
 run takes, for the estimate of ``--dry_run``. Measures that start with ``recall.`` or ``precision.`` are taken from the
 predictions (`experiments.run_numbers`).
-
-An option that one cell reads and another does not is left out of the latter; one that no cell reads is an error, and
-so is one that stands in the same mapping of an axis as the choice that does not read it.
 """
 
 from __future__ import annotations
 
-import itertools
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from opinionlm.config.conditions import Script
-from opinionlm.config.parser import Layer, combine, read_yaml
+from opinionlm.config.parser import read_yaml
 from opinionlm.config.training_options import TrainingConfig
-from opinionlm.config.unread import unread_options
 from opinionlm.errors import UserError
+from opinionlm.experiments.cells import Cell, cells_of, check_all_read, check_cells
 from opinionlm.experiments.differences import scale_differences, seed_difference, stated_differences
 from opinionlm.utils.names import nearest
 from opinionlm.utils.typed_values import check_keys
 
 Scale = Literal["smoke", "small", "paper"]
 SCALES: tuple[Scale, ...] = ("smoke", "small", "paper")
-SCRIPTS: dict[str, Script] = {
-    "train_classifier.py": "train_classifier",
-    "train_instruct.py": "train_instruct",
-    "prompt.py": "prompt",
-}
 FigureKind = Literal["bars", "heatmap", "curves", "means"]
 KEYS = {"title", "source", "script", "measures", "options", "axes", "scales", "published", "layout", "note"}
 KEYS |= {"figures", "compare", "differs", "mean_over", "epochs"}
-EPOCH = "Epoch"
-SCALE_KEYS = {"options", "seeds", "axes", "note", "minutes", "differs"}
-# A grid decides these itself.
-RESERVED = {"output_dir", "run_name", "seed", "seeds", "overwrite"}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One row of a table: a label per axis, and the options they stand for.
-
-    Attributes:
-        labels: axis → label.
-        script: what runs it.
-        options: every option that differs from the defaults.
-        published: measure → value in the paper, where it gives one.
-        left_out: options that its choices do not read → that choice.
-        published_epochs: epoch → column of the table's epochs → value in the paper.
-    """
-
-    labels: Mapping[str, str]
-    script: str
-    options: Mapping[str, Any]
-    published: Mapping[str, float]
-    left_out: Mapping[str, str]
-    published_epochs: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """A folder name made of the labels."""
-        parts = [re.sub(r"[^a-z0-9]+", "_", label.lower()).strip("_") for label in self.labels.values()]
-        return "-".join(parts) or "run"
 
 
 @dataclass(frozen=True)
@@ -208,124 +167,6 @@ def load_table(path: Path, scale: Scale, overrides: Mapping[str, Any]) -> Table:
     )
 
 
-def cells_of(
-    path: Path, raw: Mapping[str, Any], scale: str, overrides: Mapping[str, Any]
-) -> tuple[dict[str, Mapping[str, Any]], tuple[Cell, ...]]:
-    """The axes of a scale, and a cell for every combination of their labels."""
-    chosen = raw["scales"][scale] or {}
-    check_keys(chosen, SCALE_KEYS, f"{path}: scales.{scale}")
-    axes = dict(raw["axes"])
-    for name, values in (chosen.get("axes") or {}).items():
-        if name not in axes:
-            raise UserError(f"{path}: scales.{scale}.axes: unknown axis {name!r}{nearest(name, axes)}")
-        axes[name] = values
-    shared = [
-        Layer("options", raw.get("options") or {}),
-        Layer(f"scales.{scale}.options", chosen.get("options") or {}),
-        Layer("the command line", overrides),
-    ]
-    script = raw.get("script", "train_classifier.py")
-    return axes, tuple(
-        new_cell(path, axes, combination, shared, script, raw["measures"], raw.get("published") or [])
-        for combination in itertools.product(*(values for values in axes.values()))
-    )
-
-
-def new_cell(
-    path: Path,
-    axes: Mapping[str, Mapping[str, Any]],
-    combination: tuple[str, ...],
-    shared: list[Layer],
-    script: str,
-    measures: Mapping[str, str],
-    published: list[Mapping[str, Any]],
-) -> Cell:
-    """The cell of one label per axis."""
-    labels = {axis: str(label) for axis, label in zip(axes, combination, strict=True)}
-    layers = list(shared)
-    for axis, label in zip(axes, combination, strict=True):
-        chosen = axes[axis][label]
-        if not isinstance(chosen, Mapping):
-            raise UserError(f"{path}: axes.{axis}.{label}: expected options, found {chosen!r}")
-        layers.append(Layer(f"axes.{axis}.{label}", chosen))
-    layers = [
-        Layer(layer.place, {name: filled(value, labels, path) for name, value in layer.values.items()})
-        for layer in layers
-    ]
-    options = {name: value for layer in layers for name, value in layer.values.items()}
-    script = options.pop("script", script)
-    if script not in tuple(SCRIPTS):
-        raise UserError(f"{path}: script: {script!r} is not one of {', '.join(SCRIPTS)}")
-    for name in sorted(options.keys() & RESERVED):
-        raise UserError(f"{path}: {name}: is set by the grid itself; leave it out (seeds belong to a scale)")
-    found = [row for row in published if all(str(row.get(axis, label)) == label for axis, label in labels.items())]
-    whole = [row for row in found if EPOCH not in row]
-    values = {name: float(row[name]) for row in whole for name in measures if row.get(name) is not None}
-    epochs = {
-        int(row[EPOCH]): {name: float(value) for name, value in row.items() if name not in {EPOCH, *axes}}
-        for row in found
-        if EPOCH in row
-    }
-    cell = Cell(labels, script, options, values, {}, epochs)
-    left_out = left_out_of(path, cell, layers, len(shared))
-    return replace(
-        cell, options={name: value for name, value in options.items() if name not in left_out}, left_out=left_out
-    )
-
-
-def left_out_of(path: Path, cell: Cell, layers: list[Layer], shared: int) -> dict[str, str]:
-    """Options of a cell that its choices do not read and that others of the table may: option → choice.
-
-    Raises:
-        UserError: an option that the script does not know, or a value of a wrong type.
-    """
-    known = [Layer(one.place, {k: v for k, v in one.values.items() if k != "script"}) for one in layers]
-    try:
-        config, stated = combine(known, SCRIPTS[cell.script])
-    except UserError as error:
-        raise UserError(f"{path}: cell {cell.name!r}: {error}") from None
-    return {
-        one.name: one.reason
-        for one in unread_options(config)
-        if one.name in stated
-        and (one.is_decided or stated[one.name] < shared or not one.follows_from(stated, stated[one.name]))
-    }
-
-
-def check_all_read(
-    path: Path, raw: Mapping[str, Any], scale: str, overrides: Mapping[str, Any], cells: tuple[Cell, ...]
-) -> None:
-    """Every option has to be read by a cell; one that the scales share, by a cell of any of them.
-
-    Raises:
-        UserError: an option that is read by none.
-    """
-    unread = {name: reason for cell in cells for name, reason in cell.left_out.items()}
-    unread = {name: reason for name, reason in unread.items() if not any(name in cell.options for cell in cells)}
-    own = raw["scales"][scale] or {}
-    special = {*(own.get("options") or {}), *overrides}
-    for labels in (own.get("axes") or {}).values():
-        special |= {name for chosen in labels.values() for name in chosen}
-    for name, reason in unread.items():
-        others = [] if name in special else [other for other in raw["scales"] if other != scale]
-        if not any(name in cell.options for other in others for cell in cells_of(path, raw, other, overrides)[1]):
-            raise UserError(f"{path}: {name}: no cell reads it ({reason}); leave it out")
-
-
-def filled(value: Any, labels: Mapping[str, str], path: Path) -> Any:
-    """An option with the cell's labels in place of the axes' names in braces.
-
-    Raises:
-        UserError: braces around something that is no axis.
-    """
-    if not isinstance(value, str) or "{" not in value:
-        return value
-    try:
-        return value.format_map(labels)
-    except (KeyError, ValueError, IndexError):
-        raise UserError(f"{path}: {value!r}: braces must hold the name of an axis: {', '.join(labels)}") from None
-
-
 def read_figures(raw: Mapping[str, Any], axes: Mapping[str, Mapping[Any, Any]], path: Path) -> tuple[FigureKind, ...]:
     """Which figures a table asks for.
 
@@ -360,28 +201,6 @@ def read_mean_over(raw: Mapping[str, Any], axes: Mapping[str, Any], path: Path) 
         if axis not in (None, *axes):
             raise UserError(f"{path}: mean_over: unknown axis {axis!r}{nearest(str(axis), axes)}")
     return found
-
-
-def check_cells(path: Path, cells: tuple[Cell, ...], raw: Mapping[str, Any]) -> None:
-    """Cells must differ, and every published row must name known axes and measures.
-
-    Raises:
-        UserError: they do not.
-    """
-    seen: dict[str, Cell] = {}
-    for cell in cells:
-        key = repr((cell.script, sorted(cell.options.items(), key=str)))
-        if key in seen or any(cell.name == other.name for other in seen.values()):
-            twin = seen.get(key, cell)
-            raise UserError(
-                f"{path}: the cells {twin.name!r} and {cell.name!r} are the same run; give every cell its own options"
-            )
-        seen[key] = cell
-    known = {*raw["axes"], *raw["measures"], *([EPOCH, *raw["epochs"]] if raw.get("epochs") else [])}
-    for row in raw.get("published") or []:
-        for name in row:
-            if name not in known:
-                raise UserError(f"{path}: published: unknown axis or measure {name!r}{nearest(name, sorted(known))}")
 
 
 def read_seeds(value: Any, path: Path) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import yaml
@@ -27,7 +27,9 @@ from opinionlm.config.options import DataConfig
 from opinionlm.config.parser import parse_config
 from opinionlm.config.training_options import TrackingConfig
 from opinionlm.errors import UserError
-from opinionlm.experiments.grid import SCRIPTS, Cell, Table
+from opinionlm.experiments.cells import SCRIPTS, Cell
+from opinionlm.experiments.cross_fit import soft_labels_file
+from opinionlm.experiments.grid import Table
 from opinionlm.runs.folder import require_same_evaluation
 from opinionlm.runs.lock import locked
 from opinionlm.utils.files import write_text
@@ -54,6 +56,11 @@ class Run:
     group: str
     tags: tuple[str, ...]
     offline: bool
+
+    @property
+    def teacher(self) -> Path | None:
+        """Run folder of what labels texts for this run, of the same seed."""
+        return None if self.cell.teacher is None else self.folder.with_name(f"{self.cell.teacher}-seed{self.seed}")
 
     @property
     def config_file(self) -> Path:
@@ -89,6 +96,8 @@ class Run:
         if "wandb" in self.cell.options.get("report_to", TrackingConfig().report_to):
             tracking["wandb_tags"] = list(self.tags)
         own = {"output_dir": str(self.folder.parent), "run_name": self.folder.name, "seed": self.seed}
+        if self.teacher is not None:
+            own["soft_labels"] = str(soft_labels_file(self.teacher))
         return tracking | dict(self.cell.options) | own
 
 
@@ -188,14 +197,19 @@ def run_all(runs: Sequence[Run], jobs: int, force: bool) -> dict[str, str]:
         pending = [run for run in runs if run.metrics is None or force]
         children = Children(Progress(folder / "progress.log", len(pending)), lock)
         with progress_bar(desc="table", total=len(pending), unit="runs") as bar:
-            futures = {pool.submit(children.run, run, environment, force): run for run in pending}
             try:
-                for future in as_completed(futures):
-                    run = futures[future]
-                    error = future.result()
-                    if error is not None:
-                        failed[run.folder.name] = error
-                    bar.update()
+                # Teachers first.
+                for group in (
+                    [run for run in pending if run.teacher is None],
+                    [run for run in pending if run.teacher],
+                ):
+                    futures = {pool.submit(children.run, run, environment, force): run for run in group}
+                    for future in as_completed(futures):
+                        run = futures[future]
+                        error = future.result()
+                        if error is not None:
+                            failed[run.folder.name] = error
+                        bar.update()
             except (KeyboardInterrupt, UserError):
                 pool.shutdown(wait=False, cancel_futures=True)
                 children.stop()
@@ -268,18 +282,16 @@ class Children:
         run.log_file.parent.mkdir(parents=True, exist_ok=True)
         content = yaml.safe_dump(run.options() | ({"overwrite": True} if force else {}), sort_keys=False)
         write_text(run.config_file, f"# python {run.cell.script} --config {run.config_file}\n{content}")
-        command = [sys.executable, "-m", "opinionlm", SCRIPTS[run.cell.script]]
-        command += ["--config", str(run.config_file.resolve())]
+        opinionlm = [sys.executable, "-m", "opinionlm"]
+        commands = [[*opinionlm, SCRIPTS[run.cell.script], "--config", str(run.config_file.resolve())]]
+        if run.teacher is not None:
+            commands.insert(0, [*opinionlm, "self_training", str(run.teacher)])
         self.progress.started(run.folder.name, run.log_file)
         started = time.monotonic()
         own = dict(environment) | ({"WANDB_MODE": "offline"} if run.offline else {})
         with open(run.log_file, "wb") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=own, pass_fds=self.grid_lock)
-            with self.lock:
-                self.processes.add(process)
-            code = process.wait()
-            with self.lock:
-                self.processes.discard(process)
+            # Only what has taken its teacher's labels trains.
+            code = next((code for command in commands if (code := self.wait_for(command, log, own)) != 0), 0)
         error = None
         if code != 0 or run.metrics is None:
             lines = run.log_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
@@ -291,6 +303,18 @@ class Children:
         score = score_of(run.metrics) if error is None else ""
         self.progress.ended(run.folder.name, time.monotonic() - started, error, score)
         return error
+
+    def wait_for(self, command: list[str], log: IO[bytes], environment: Mapping[str, str]) -> int:
+        """Run a command to its end, its output into a log; returns its exit code."""
+        process = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, env=environment, pass_fds=self.grid_lock
+        )
+        with self.lock:
+            self.processes.add(process)
+        code = process.wait()
+        with self.lock:
+            self.processes.discard(process)
+        return code
 
     def stop(self) -> None:
         """End what is under way."""

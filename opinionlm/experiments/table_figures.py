@@ -249,7 +249,7 @@ def mean_figure(table: Table, rows: Sequence[MeanRow], measure: str) -> Figure:
     panels = list(dict.fromkeys("" if first is None else row.labels[first] for row in rows))
     groups = list(dict.fromkeys(" / ".join(row.labels[axis] for axis in rest) for row in rows))
     bars = list(dict.fromkeys("" if gain is None else row.labels[gain] for row in rows))
-    size = (1.6 + len(panels) * (0.6 + 0.36 * len(groups) * len(bars)), 3.8)
+    size = (max(6.4, 1.6 + len(panels) * (0.6 + 0.36 * len(groups) * len(bars))), 3.8)
     figure = Figure(figsize=size, layout="constrained")
     drawn = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     width = 0.8 / len(bars)
@@ -260,12 +260,20 @@ def mean_figure(table: Table, rows: Sequence[MeanRow], measure: str) -> Figure:
         mean = row.measured[measure]["mean"]
         axes.bar(place, mean, width=0.92 * width, color=COLOURS[bar % len(COLOURS)])
         if measure in row.gains:
-            text = f"{row.gains[measure]:+.1%}"
-            axes.annotate(text, (place, mean), rotation=90, ha="center", va="bottom", fontsize=8)
+            # At the foot of the bar, where no line crosses it.
+            axes.annotate(
+                f"{row.gains[measure]:+.1%}",
+                (place, 0),
+                xytext=(0, 4),
+                textcoords="offset points",
+                rotation=90,
+                ha="center",
+                va="bottom",
+                color="white",
+            )
     for axes, panel in zip(drawn, panels, strict=True):
         axes.set_title(panel)
         axes.set_xticks(range(len(groups)), groups, rotation=35, ha="right")
-        axes.margins(y=0.2)
         if table.comparable and panel in table.mean_over.reference_values and measure == next(iter(table.measures)):
             axes.axhline(table.mean_over.reference_values[panel], color="#222222", linewidth=1.4)
     drawn[0].set_ylabel(f"{measure}, mean over {table.mean_over.axis.lower()}")
@@ -274,7 +282,7 @@ def mean_figure(table: Table, rows: Sequence[MeanRow], measure: str) -> Figure:
     handles += [line_handle("#222222", "-", "", table.mean_over.reference)] * bool(table.mean_over.reference)
     if handles:
         heading = None if gain is None else gain.lower()
-        figure.legend(handles=handles, title=heading, loc="outside lower right", ncols=len(handles))
+        figure.legend(handles=handles, title=heading, loc="outside lower right", ncols=min(len(handles), 4))
     figure.suptitle(title(table), x=0.01, ha="left", fontsize=11)
     return figure
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from opinionlm.experiments.cells import EPOCH, Cell
 from opinionlm.experiments.dashboard.collect import read_history
-from opinionlm.experiments.grid import EPOCH, Cell, Table
+from opinionlm.experiments.grid import Table
 from opinionlm.experiments.run_numbers import measured_text, number
 from opinionlm.runs.seeds import mean_and_interval
 from opinionlm.utils.files import write_csv

@@ -13,6 +13,7 @@ from typing import Any, ParamSpec
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -54,6 +55,8 @@ STYLE = {
     "savefig.dpi": 150,
 }
 P = ParamSpec("P")
+# Labels whose shares are drawn over time: more lines than colours cannot be told apart.
+SHOWN_SHARES = 8
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
@@ -267,14 +270,16 @@ def png_bytes(figure: Figure) -> bytes:
 
 @styled
 def drift_figure(periods: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Macro-F1 and accuracy of every period with 95 % intervals, the number of texts below the name.
+    """Macro-F1 and accuracy of every period with 95 % intervals, and beside them the shares of the labels.
+
+    The number of texts stands below a period's name; of many labels those with the largest shares are drawn.
 
     Args:
         periods: what `opinionlm.evaluation.drift.period_scores` returns, in the order of time; at least one.
     """
     names, places = list(periods), np.arange(len(periods))
-    figure = Figure(figsize=(max(4.6, 1.2 + 0.8 * len(names)), 3.6), layout="constrained")
-    axes = figure.add_subplot()
+    figure = Figure(figsize=(max(9.2, 2.4 + 1.6 * len(names)), 3.6), layout="constrained")
+    axes, beside = figure.subplots(1, 2)
     # Side by side, so that the two intervals of a period do not hide each other.
     for score, colour, shift in (("macro_f1", BLUE, -0.06), ("accuracy", ORANGE, 0.06)):
         values = np.array([periods[name][score] for name in names])
@@ -282,11 +287,26 @@ def drift_figure(periods: Mapping[str, Mapping[str, Any]]) -> Figure:
         # A percentile interval may lie beside the score itself where rows are few.
         errors = np.abs(np.clip(bounds.T, [[0.0], [0.0]], [[1.0], [1.0]]) - values)
         axes.errorbar(places + shift, values, yerr=errors, fmt="o-", color=colour, label=score_title(score), capsize=3)
+    draw_shares(beside, periods)
     counts = [f"{name}\n({periods[name]['rows']:,.0f})" for name in names]
-    axes.set_xticks(places, counts, rotation=0 if len(names) <= 12 else 60)
+    for panel in (axes, beside):
+        panel.set_xticks(places, counts, rotation=0 if len(names) <= 12 else 60)
+        panel.set_xlabel("period (texts in brackets)")
+        panel.grid(axis="y")
+        panel.legend()
     axes.set_ylim(0.0, 1.0)
     axes.set_title("Scores over time")
-    axes.set_xlabel("period (texts in brackets)")
-    axes.grid(axis="y")
-    axes.legend()
     return figure
+
+
+def draw_shares(axes: Axes, periods: Mapping[str, Mapping[str, Any]]) -> None:
+    """Shares of the labels over time: predicted as lines, those of the gold labels dashed."""
+    leaves = [name.removeprefix("share_") for name in next(iter(periods.values())) if name.startswith("share_")]
+    largest = sorted(leaves, key=lambda leaf: -max(one[f"share_{leaf}"] for one in periods.values()))[:SHOWN_SHARES]
+    for number, leaf in enumerate(largest):
+        for kind, style in (("share", "o-"), ("gold_share", "--")):
+            values = [one[f"{kind}_{leaf}"] for one in periods.values()]
+            label = leaf if kind == "share" else None
+            axes.plot(range(len(periods)), values, style, color=f"C{number}", label=label, markersize=4)
+    axes.set_ylim(bottom=0.0)
+    axes.set_title("Share of the labels, predicted (dashed: gold)")

@@ -41,6 +41,8 @@ COMMANDS = {
     "group_report": Command("opinionlm.experiments.group_report", "what differs between the runs of a group"),
     "label_suspects": Command("opinionlm.experiments.label_suspects", "list texts whose label is likely wrong"),
     "cross_fit": Command("opinionlm.experiments.cross_fit", "soft labels of training texts, fold by fold"),
+    "self_training": Command("opinionlm.experiments.self_training", "soft labels of texts that a run was not shown"),
+    "changed_texts": Command("opinionlm.experiments.changed_texts", "scores under typos, other case, without emoji"),
     "mining": Command("opinionlm.adaptation.adapt.mining", "list the token sequences that a task is rich in"),
 }
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.drift import period_of, period_scores, periods
+from opinionlm.reporting.figures import drift_figure
 
 
 def test_quarters_have_three_months() -> None:
@@ -36,3 +37,24 @@ def test_fifty_rows_are_enough_unless_told() -> None:
     times = ["2021-01-01T"] * 50 + ["2021-02-01T"] * 50
     gold = np.arange(100) % 2
     assert list(periods(times)) == list(period_scores(gold, gold, times, taxonomy)) == ["2021-01", "2021-02"]
+
+
+def test_shares_of_every_period_by_hand() -> None:
+    taxonomy = Taxonomy.from_tree(["a", "b"])
+    gold = np.array([0, 0, 1, 1, 0, 1, 1, 1])
+    predicted = np.array([0, 0, 0, 1, 1, 1, 1, 0])
+    times = ["2021-01-01T"] * 4 + ["2021-02-01T"] * 4
+    january, february = period_scores(gold, predicted, times, taxonomy, 4).values()
+    shares = {name: january[name] for name in january if "share_" in name}
+    assert shares == {"share_a": 0.75, "share_b": 0.25, "gold_share_a": 0.5, "gold_share_b": 0.5}
+    assert (february["share_a"], february["share_b"], february["gold_share_a"]) == (0.25, 0.75, 0.25)
+
+
+def test_shares_are_drawn_beside_the_scores() -> None:
+    taxonomy = Taxonomy.from_tree([f"label{number}" for number in range(12)])
+    gold = np.arange(120) % 12
+    times = ["2021-01-01T"] * 60 + ["2021-02-01T"] * 60
+    scores, shares = drift_figure(period_scores(gold, gold, times, taxonomy)).axes
+    assert [axes.get_title(loc="left")[:6] for axes in (scores, shares)] == ["Scores", "Share "]
+    # Eight labels at most, each predicted and gold.
+    assert len(shares.lines) == 16 and len(shares.get_legend().get_texts()) == 8

@@ -17,6 +17,7 @@ import yaml
 
 import reproduce
 from opinionlm.errors import UserError
+from opinionlm.experiments import grid_runner
 from opinionlm.experiments.data_tables import kind_of, load_data_table
 from opinionlm.experiments.grid import SCALES, load_table
 from opinionlm.experiments.grid_runner import check_options, plan_text, require_same_options, runs_of
@@ -317,3 +318,48 @@ def test_the_smallest_table_through_the_command_line(tmp_path) -> None:
         "class_counts.svg",
     }
     assert "not comparable" in done.stdout and "| noise |" in done.stdout
+
+
+TAUGHT = {
+    "axes": {
+        "Labels": {"Soft ones": {"teacher": "Some", "soft_label_share": 1.0}, "Some": {"learning_rate": 1e-6}},
+        "Weights": {"none": {"class_weights": "none"}, "inverse": {"class_weights": "inverse_frequency"}},
+    },
+    "scales": {"smoke": {"seeds": "0..1"}},
+    "published": [],
+}
+
+
+def test_a_row_learns_from_the_runs_of_another(tmp_path, monkeypatch) -> None:
+    table = load_table(save(tmp_path, **TAUGHT), "smoke", {})
+    assert [cell.teacher for cell in table.cells] == ["some-none", "some-inverse", None, None]
+    runs = runs_of(table, tmp_path / "out")
+    check_options(runs, tmp_path / "mine.yaml")
+    teacher = tmp_path / "out" / "runs" / "some-inverse-seed1"
+    assert runs[3].teacher == teacher and runs[3].options()["soft_labels"] == f"{teacher}-soft_labels.csv"
+    commands: list[list[str]] = []
+
+    def pretend(self, command: list[str], log, environment) -> int:
+        commands.append(command[3:])
+        if command[3] == "self_training":
+            return 0 if "some-none" in command[4] else 3
+        finish(next(run for run in runs if str(run.config_file.resolve()) == command[-1]), 0.5)
+        return 0
+
+    monkeypatch.setattr(grid_runner.Children, "wait_for", pretend)
+    failed = grid_runner.run_all(runs, jobs=1, force=False)
+    # All teachers first; a student trains only where it got its labels.
+    assert [command[0] for command in commands[:4]] == ["train_classifier"] * 4
+    assert [command[0] for command in commands[4:]] == [
+        *["self_training", "train_classifier"] * 2,
+        *["self_training"] * 2,
+    ]
+    assert sorted(failed) == ["soft_ones-inverse-seed0", "soft_ones-inverse-seed1"]
+    assert "exit code 3" in failed["soft_ones-inverse-seed0"]
+
+
+@pytest.mark.parametrize("teacher", ["None", "Soft ones"])
+def test_a_teacher_has_to_be_a_row_without_one(teacher: str, tmp_path) -> None:
+    axes = {"Labels": {**TAUGHT["axes"]["Labels"], "Soft ones": {"teacher": teacher, "soft_label_share": 1.0}}}
+    with pytest.raises(UserError, match="teacher: '.*' is no cell, or has a teacher itself"):
+        load_table(save(tmp_path, **(TAUGHT | {"axes": axes})), "smoke", {})

