@@ -42,7 +42,7 @@ def test_every_package_is_listed() -> None:
 def test_versions_stand_in_the_requirements_files_alone() -> None:
     dynamic = SETTINGS["tool"]["setuptools"]["dynamic"]
     assert dynamic["dependencies"] == {"file": ["requirements.txt"]}
-    for name in ("requirements.txt", "requirements-dev.txt", "requirements-gguf.txt"):
+    for name in ("requirements.txt", "requirements-dev.txt", "requirements-gguf.txt", "requirements-tune.txt"):
         lines = [line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith("#")]
         assert all("==" in line for line in lines), "setuptools takes no -r lines, and we no open versions"
     assert SETTINGS["build-system"]["requires"][0].startswith("setuptools==")

@@ -53,13 +53,14 @@ from opinionlm.config.training_options import (
     SeedsConfig,
     TrackingConfig,
     TrainingConfig,
+    TuneConfig,
 )
 
 # What every run has; what is evaluated, what takes gradient steps, and what learns labels have beside it.
 RUN = (DatasetConfig, LengthConfig, BackboneConfig, LoadingConfig, RunConfig, SeedConfig)
 EVALUATED = (TrainPlatformsConfig, EvaluationTextsConfig, WeightsConfig, SeedsConfig, TrackingConfig)
 TRAINED = (OrderConfig, OptimizationConfig, BatchConfig, CheckpointConfig)
-LABELLED = (PaddingConfig, AdaptationConfig, ClassWeightsConfig, DecisionConfig, EvaluationConfig)
+LABELLED = (TuneConfig, PaddingConfig, AdaptationConfig, ClassWeightsConfig, DecisionConfig, EvaluationConfig)
 CLASSIFIER = (TaskConfig, EngineConfig, HeadConfig, LossConfig, CacheConfig, RobustConfig, SensitivityConfig)
 # The options of every script.
 SCRIPTS: dict[Script, tuple[type, ...]] = {

@@ -18,6 +18,7 @@ A table YAML holds::
     differs: [no such row in the paper]  # ends the table; what a scale changes of the paper's is added by itself
     figures: [bars]                      # bars, heatmap, curves (over the last axis, whose labels are numbers)
     compare: Strategy                    # axis along which predictions are compared post by post
+    tune: {trials: 12, space: auto}      # every row chooses options on validation (`opinionlm.runs.tuning_spaces`)
 
 Options may name an axis in braces and get its label there: ``dataset: …/rows{Samples}.yaml``. A published row that
 leaves an axis out counts for all of its labels. ``minutes`` is what one run takes, for the estimate of ``--dry_run``.
@@ -32,7 +33,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -41,6 +42,8 @@ from opinionlm.config.training_options import TrainingConfig
 from opinionlm.config.unread import unread_options
 from opinionlm.errors import UserError
 from opinionlm.experiments.differences import scale_differences, seed_difference, stated_differences
+from opinionlm.runs.tuning_report import Tuned
+from opinionlm.runs.tuning_spaces import Tuning, read_tuning
 from opinionlm.utils.names import nearest
 from opinionlm.utils.typed_values import check_keys
 
@@ -49,10 +52,10 @@ SCALES: tuple[Scale, ...] = ("smoke", "small", "paper")
 SCRIPTS = ("train_classifier.py", "train_instruct.py", "prompt.py")
 FigureKind = Literal["bars", "heatmap", "curves"]
 KEYS = {"title", "source", "script", "measures", "options", "axes", "scales", "published", "layout", "note"}
-KEYS |= {"figures", "compare", "differs"}
-SCALE_KEYS = {"options", "seeds", "axes", "note", "minutes", "differs"}
+KEYS |= {"figures", "compare", "differs", "tune"}
+SCALE_KEYS = {"options", "seeds", "axes", "note", "minutes", "differs", "tune"}
 # A grid decides these itself.
-RESERVED = {"output_dir", "run_name", "seed", "seeds", "overwrite"}
+RESERVED = {"output_dir", "run_name", "seed", "seeds", "overwrite", "tune"}
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,8 @@ class Table:
         compare: the axis along which runs are compared post by post.
         minutes: what one run takes by experience, None where nobody knows.
         differences: what its numbers differ from the paper's in.
+        tuning: what every row chooses on validation before its runs; None for the options that the YAML gives.
+        tuned: what was chosen, by the cells' names.
     """
 
     name: str
@@ -115,6 +120,8 @@ class Table:
     compare: str | None = None
     minutes: float | None = None
     differences: tuple[str, ...] = ()
+    tuning: Tuning | None = None
+    tuned: Mapping[str, Tuned] = field(default_factory=dict)
 
     @property
     def comparable(self) -> bool:
@@ -150,6 +157,7 @@ def load_table(path: Path, scale: Scale, overrides: Mapping[str, Any]) -> Table:
     check_cells(path, cells, raw)
     check_all_read(path, raw, scale, overrides, cells)
     seeds = read_seeds(chosen.get("seeds", 42), path)
+    tune = chosen.get("tune", raw.get("tune"))
     differences = stated_differences(raw, scale)
     if scale != "paper" and "paper" in raw["scales"]:
         paper_seeds = read_seeds((raw["scales"]["paper"] or {}).get("seeds", 42), path)
@@ -171,6 +179,7 @@ def load_table(path: Path, scale: Scale, overrides: Mapping[str, Any]) -> Table:
         compare=raw.get("compare"),
         minutes=chosen.get("minutes"),
         differences=tuple(differences),
+        tuning=None if tune is None else read_tuning(tune, f"{path}: tune"),
     )
 
 

@@ -13,6 +13,7 @@ from opinionlm.experiments.grid import Cell, Table
 from opinionlm.experiments.grid_runner import Run
 from opinionlm.experiments.run_numbers import measured_text, number, number_at
 from opinionlm.runs.seeds import mean_and_interval
+from opinionlm.runs.tuning_report import tuning_lines
 from opinionlm.utils.files import write_csv, write_text
 from opinionlm.utils.markdown import pipe_table
 
@@ -97,6 +98,8 @@ def markdown(table: Table, results: Sequence[Result]) -> str:
         lines += matrix(table, results)[:-1]
     else:
         lines += pipe_table(header(table), body(table, results))
+    if table.tuned:
+        lines += ["", *tuning_lines(table.tuned)]
     return "\n".join([*lines, "", difference_line(table.source, table.differences)]) + "\n"
 
 
