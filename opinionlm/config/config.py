@@ -54,13 +54,14 @@ from opinionlm.config.training_options import (
     SeedsConfig,
     TrackingConfig,
     TrainingConfig,
+    TuneConfig,
 )
 
 # What every run has; what is evaluated, what takes gradient steps, and what learns labels have beside it.
 RUN = (DatasetConfig, LengthConfig, BackboneConfig, LoadingConfig, RunConfig, SeedConfig)
 EVALUATED = (TrainPlatformsConfig, EvaluationTextsConfig, WeightsConfig, SeedsConfig, TrackingConfig)
 TRAINED = (OrderConfig, OptimizationConfig, BatchConfig, CheckpointConfig)
-LABELLED = (PaddingConfig, AdaptationConfig, ClassWeightsConfig, DecisionConfig, EvaluationConfig)
+LABELLED = (TuneConfig, PaddingConfig, AdaptationConfig, ClassWeightsConfig, DecisionConfig, EvaluationConfig)
 CLASSIFIER: tuple[type, ...] = (
     TaskConfig,
     LongTextsConfig,

@@ -44,6 +44,15 @@ class SeedsConfig:
 
 
 @dataclass
+class TuneConfig:
+    """Options chosen by trials."""
+
+    tune: dict | None = option(
+        None, "choose options on validation before training, as in {trials: 12, space: auto}; see docs/tables.md"
+    )
+
+
+@dataclass
 class OptimizationConfig:
     """The optimizer's steps; docs/trainer_arguments.md says which other fields of TrainingArguments may be set."""
 
@@ -132,6 +141,7 @@ class TrainingConfig(
     RunConfig,
     SeedConfig,
     SeedsConfig,
+    TuneConfig,
     OptimizationConfig,
     BatchConfig,
     CheckpointConfig,

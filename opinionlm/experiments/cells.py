@@ -25,9 +25,9 @@ SCRIPTS: dict[str, Script] = {
     "train_instruct.py": "train_instruct",
     "prompt.py": "prompt",
 }
-SCALE_KEYS = {"options", "seeds", "axes", "note", "minutes", "differs"}
+SCALE_KEYS = {"options", "seeds", "axes", "note", "minutes", "differs", "tune"}
 # A grid decides these itself.
-RESERVED = {"output_dir", "run_name", "seed", "seeds", "overwrite"}
+RESERVED = {"output_dir", "run_name", "seed", "seeds", "overwrite", "tune"}
 # What an axis may say of its cells that is no option of their scripts.
 OF_CELLS = {"script", "teacher"}
 EPOCH = "Epoch"

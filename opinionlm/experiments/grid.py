@@ -21,6 +21,7 @@ A table YAML holds::
     compare: Strategy                    # axis along which predictions are compared post by post
     mean_over: {axis: Model, gain: Task tokens}  # means over an axis, their change from the first label of another
     epochs: {Validation loss: eval_loss} # column → entry of history.json, at each epoch's last evaluation
+    tune: {trials: 12, space: auto}      # every row chooses options on validation (`opinionlm.runs.tuning_spaces`)
 
 Options may name an axis in braces and get its label there: ``dataset: …/rows{Samples}.yaml``. A published row that
 leaves an axis out counts for all of its labels; one with ``Epoch`` has columns of ``epochs``. ``minutes`` is what one
@@ -40,6 +41,8 @@ from opinionlm.config.training_options import TrainingConfig
 from opinionlm.errors import UserError
 from opinionlm.experiments.cells import Cell, cells_of, check_all_read, check_cells
 from opinionlm.experiments.differences import scale_differences, seed_difference, stated_differences
+from opinionlm.runs.tuning_report import Tuned
+from opinionlm.runs.tuning_spaces import Tuning, read_tuning
 from opinionlm.utils.names import nearest
 from opinionlm.utils.typed_values import check_keys
 
@@ -47,7 +50,7 @@ Scale = Literal["smoke", "small", "paper"]
 SCALES: tuple[Scale, ...] = ("smoke", "small", "paper")
 FigureKind = Literal["bars", "heatmap", "curves", "means"]
 KEYS = {"title", "source", "script", "measures", "options", "axes", "scales", "published", "layout", "note"}
-KEYS |= {"figures", "compare", "differs", "mean_over", "epochs"}
+KEYS |= {"figures", "compare", "differs", "mean_over", "epochs", "tune"}
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ class Table:
         differences: what its numbers differ from the paper's in.
         mean_over: which means are given beside the cells.
         epochs: column → name of an entry in ``history.json``, shown for every epoch.
+        tuning: what every row chooses on validation before its runs; None for the options that the YAML gives.
+        tuned: what was chosen, by the cells' names.
     """
 
     name: str
@@ -106,6 +111,8 @@ class Table:
     differences: tuple[str, ...] = ()
     mean_over: MeanOver | None = None
     epochs: Mapping[str, str] = field(default_factory=dict)
+    tuning: Tuning | None = None
+    tuned: Mapping[str, Tuned] = field(default_factory=dict)
 
     @property
     def comparable(self) -> bool:
@@ -141,6 +148,7 @@ def load_table(path: Path, scale: Scale, overrides: Mapping[str, Any]) -> Table:
     check_cells(path, cells, raw)
     check_all_read(path, raw, scale, overrides, cells)
     seeds = read_seeds(chosen.get("seeds", 42), path)
+    tune = chosen.get("tune", raw.get("tune"))
     differences = stated_differences(raw, scale)
     if scale != "paper" and "paper" in raw["scales"]:
         paper_seeds = read_seeds((raw["scales"]["paper"] or {}).get("seeds", 42), path)
@@ -164,6 +172,7 @@ def load_table(path: Path, scale: Scale, overrides: Mapping[str, Any]) -> Table:
         differences=tuple(differences),
         mean_over=read_mean_over(raw, axes, path),
         epochs=raw.get("epochs") or {},
+        tuning=None if tune is None else read_tuning(tune, f"{path}: tune"),
     )
 
 

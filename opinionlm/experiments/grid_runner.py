@@ -189,8 +189,7 @@ def run_all(runs: Sequence[Run], jobs: int, force: bool) -> dict[str, str]:
     """
     folder = runs[0].folder.parent.parent
     folder.mkdir(parents=True, exist_ok=True)
-    threads = os.environ.get("OMP_NUM_THREADS", str(threads_per_job(jobs)))
-    environment = script_environment() | {"OMP_NUM_THREADS": threads}
+    environment = job_environment(jobs)
     failed: dict[str, str] = {}
     # Waits for another call, and for runs that outlived a killed one: they have inherited the lock.
     with locked(folder / "grid", wait=True, inherited=True) as lock, ThreadPoolExecutor(jobs) as pool:
@@ -256,6 +255,12 @@ def score_of(metrics: Mapping[str, Any] | None) -> str:
     name = (metrics or {}).get("chosen_by", {}).get("name", "macro_f1")
     value = (metrics or {}).get("test", {}).get(name)
     return "" if value is None else f": test {name} {value:.3f}"
+
+
+def job_environment(jobs: int) -> dict[str, str]:
+    """What a process of a run needs, one of several at a time: this very package, and its share of the cores."""
+    threads = os.environ.get("OMP_NUM_THREADS", str(threads_per_job(jobs)))
+    return script_environment() | {"OMP_NUM_THREADS": threads}
 
 
 def threads_per_job(jobs: int) -> int:
@@ -354,6 +359,8 @@ def plan_text(table: Table, runs: Sequence[Run], jobs: int = 1) -> str:
         f"{len(table.cells)} cells × {len(table.seeds)} seeds, {len(pending)} runs to do; "
         + estimate(table, runs, metrics, jobs)
     )
+    if table.tuning is not None and not table.tuned:
+        lines.append(f"before them {table.tuning.trials} trials for every row, on validation")
     places: dict[str, set[str]] = {}
     for cell in table.cells:
         for name, reason in cell.left_out.items():

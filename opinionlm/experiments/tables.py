@@ -12,6 +12,7 @@ from opinionlm.experiments.grid_runner import Run
 from opinionlm.experiments.run_numbers import measured_text, number, number_at, signed
 from opinionlm.experiments.table_parts import Result, epoch_lines, epochs_of, mean_lines, write_epochs, write_means
 from opinionlm.runs.seeds import mean_and_interval
+from opinionlm.runs.tuning_report import tuning_lines
 from opinionlm.utils.files import write_csv, write_text
 from opinionlm.utils.markdown import pipe_table
 
@@ -77,6 +78,8 @@ def markdown(table: Table, results: Sequence[Result]) -> str:
     else:
         lines += pipe_table(header(table), body(table, results))
     lines += mean_lines(table, results) + epoch_lines(table, results)
+    if table.tuned:
+        lines += ["", *tuning_lines(table.tuned)]
     return "\n".join([*lines, "", difference_line(table.source, table.differences)]) + "\n"
 
 

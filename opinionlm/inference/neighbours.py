@@ -91,7 +91,7 @@ def training_texts(run: Path) -> TrainingTexts | None:
     train = prepared.dataset["train"]
     vectorizer = new_vectorizer()
     try:
-        words = vectorizer.fit_transform(word_texts(train, platform_prefix=False))
+        words = vectorizer.fit_transform(word_texts(train))
     except ValueError:  # no word stands in two of them
         return None
     labels = [prepared.taxonomy.leaves[leaf] for leaf in train["label"]]

@@ -106,7 +106,10 @@ class Predictor:
         return [None if cells is None else self.prediction(cells) for cells in self.cells(texts, pairs, platforms)]
 
     def cells(
-        self, texts: Sequence[str], pairs: Sequence[str] | None = None, platforms: Sequence[str] | None = None
+        self,
+        texts: Sequence[str | Mapping[str, Any]],
+        pairs: Sequence[str] | None = None,
+        platforms: Sequence[str] | None = None,
     ) -> list[list[str] | None]:
         """`predict`, each answer as the cells of a table whose columns are ``labeller.columns``."""
         if isinstance(texts, str):

@@ -25,6 +25,11 @@ def launch(config: Config) -> dict[str, Any] | None:
     Raises:
         UserError: another process holds a run folder, or options, data or model cannot be used.
     """
+    if config.training.tune is not None:
+        # Without the lock: several processes may share the trials. Loaded late, for the few that ask for it.
+        with libraries_loading():
+            from opinionlm.runs.tuning import with_best_values
+        config = with_best_values(config)
     with locked_run(config):
         announce(config)
         # Imported late, so that a held folder is answered at once.

@@ -128,7 +128,15 @@ def run_cells(arguments: argparse.Namespace, folder: Path, overrides: Mapping[st
     table = load_table(arguments.table, arguments.scale, overrides)
     runs = runs_of(table, folder)
     configs = check_options(runs, arguments.table)
-    require_same_options(runs, arguments.force)
+    if table.tuning is not None:
+        from opinionlm.experiments.grid_tuning import spaces_of, tune_rows
+
+        spaces_of(table.tuning, configs, arguments.table)
+        if not arguments.dry_run:
+            table = tune_rows(table, configs, arguments.table, folder, arguments.jobs)
+            runs = runs_of(table, folder)
+    if table.tuning is None or table.tuned:
+        require_same_options(runs, arguments.force)
     print(plan_text(table, runs, arguments.jobs), flush=True)
     if arguments.dry_run:
         # Loaded late: it builds models.

@@ -27,7 +27,14 @@ ROOT = Path(__file__).resolve().parents[2]
 TOKENS, PAIRS = "configs/datasets/sample_token.yaml", "configs/datasets/sample_similarity.yaml"
 # Values that no other check refuses.
 VALUES = {"lr_scheduler_type": "linear", "optim": "adamw_torch", "hypothesis_template": "It is {label}."}
-VALUES |= {"max_steps": 7, "dtype": "bfloat16", "lora_dropout": 0.1, "warmup_steps": 0.2, "report_to": ["tensorboard"]}
+VALUES |= {
+    "tune": {"trials": 2},
+    "max_steps": 7,
+    "dtype": "bfloat16",
+    "lora_dropout": 0.1,
+    "warmup_steps": 0.2,
+    "report_to": ["tensorboard"],
+}
 
 
 def other_value(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Folds of a training split as data sets of their own, for models that label what they did not learn from."""
+"""Parts of a data set as data sets of their own: folds of a training split, or all but test."""
 
 from __future__ import annotations
 
@@ -46,13 +46,36 @@ def write_fold(prepared: PreparedDataset, texts: Dataset, held_out: np.ndarray, 
     Raises:
         UserError: the folder cannot be written.
     """
-    from datasets import DatasetDict
-
     parts = {
         "train": texts.select(np.flatnonzero(~held_out)),
         "validation": prepared.dataset["validation"],
         "test": texts.select(np.flatnonzero(held_out)),
     }
+    write_parts(prepared, parts, folder)
+
+
+def write_without_test(prepared: PreparedDataset, folder: Path) -> None:
+    """Write a data set whose test split is its validation split: runs over it cannot read the test rows.
+
+    Args:
+        prepared: the whole.
+        folder: to write; one that holds exactly these rows is left as it is.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    validation = prepared.dataset["validation"]
+    write_parts(prepared, {"train": prepared.dataset["train"], "validation": validation, "test": validation}, folder)
+
+
+def write_parts(prepared: PreparedDataset, parts: dict[str, Dataset], folder: Path) -> None:
+    """Write rows of a data set as a data set of its own, unless the folder holds exactly these.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    from datasets import DatasetDict
+
     content = json.dumps([prepared.fingerprint, *(list(part["id"]) for part in parts.values())])
     fingerprint = hashlib.sha256(content.encode()).hexdigest()
 

@@ -1,0 +1,231 @@
+"""What ``tune`` asks for: how many trials, and which options they choose from which values.
+
+tune: {trials: 12, space: auto}
+tune:
+trials: 12
+space:
+learning_rate: {low: 1e-5, high: 1e-3, log: true}    # a range
+warmup_steps: [0.0, 0.1]                             # values
+options: {max_train_samples: 1000}                     # what trials change of the run, for the cost
+storage: postgresql://…                                # instead of SQLite beside the runs
+seed: 42                                               # of the trials' values and of their trainings
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from opinionlm.config.checks import validate
+from opinionlm.config.config import Config, declared, options_of, type_of
+from opinionlm.config.parser import require_known
+from opinionlm.config.unread import is_read
+from opinionlm.errors import UserError
+from opinionlm.utils.names import nearest
+from opinionlm.utils.typed_values import check_keys, convert
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers between two ends, both included; whole ones for an option that is a whole number.
+
+    Attributes:
+        low: the lower end.
+        high: the upper end.
+        log: whether equal ratios are equally likely, instead of equal differences.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+
+# Option → the values that trials choose it from.
+Space = Mapping[str, Range | tuple[Any, ...]]
+
+WARMUP = {"warmup_steps": (0.0, 0.1)}
+DECAY = {"weight_decay": (0.0, 0.01, 0.1)}
+# Each way of training wants other rates: LoRA's lie some ten times above those of all parameters (Biderman et al.
+# 2024), prompts' ten times above LoRA's (Lester et al. 2021). A row's space has only the options that it reads.
+PRESETS: Mapping[str, Space] = {
+    "full": {"learning_rate": Range(1e-5, 1e-3, log=True), **WARMUP, **DECAY},
+    "top_blocks": {"learning_rate": Range(3e-5, 3e-3, log=True), **WARMUP, **DECAY},
+    "lora": {"learning_rate": Range(1e-4, 1e-2, log=True), **WARMUP, "lora_r": (4, 8, 16, 32)},
+    "head_only": {"learning_rate": Range(1e-4, 1e-1, log=True), **WARMUP, **DECAY},
+    "prompts": {"learning_rate": Range(1e-3, 3e-1, log=True), **WARMUP, "num_virtual_tokens": (5, 10, 20)},
+    "tfidf": {"class_weights": ("none", "inverse_frequency")},
+}
+KEYS = {"trials", "space", "options", "storage", "seed"}
+# Options that trials set themselves, or that would make their scores those of other data.
+RESERVED = {"output_dir", "run_name", "seed", "seeds", "overwrite", "tune", "dataset", "data_dir", "prepared_dir"}
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What ``tune`` asks for, the same for every row of a table.
+
+    Attributes:
+        trials: how many runs choose the values of a row.
+        space: the name of a preset, ``auto`` for that of the row's method, or options with their values.
+        options: what trials change of a run for the sake of cost.
+        storage: a database URL; None for an SQLite file beside the runs.
+        seed: of the values that are drawn, and of the trials' trainings.
+    """
+
+    trials: int
+    space: str | Space
+    options: Mapping[str, Any]
+    storage: str | None = None
+    seed: int = 42
+
+
+def read_tuning(raw: object, place: str) -> Tuning:
+    """Read ``tune``.
+
+    Args:
+        raw: its value in a YAML file.
+        place: where it stands, for messages.
+
+    Raises:
+        UserError: unknown keys, no whole number of trials above 0, a space that is none.
+    """
+    given = check_keys(raw, KEYS, place, {"trials"})
+    trials = convert(given["trials"], int, f"{place}.trials")
+    if trials < 1:
+        raise UserError(f"{place}.trials: {trials} must be at least 1")
+    options = check_keys(given.get("options") or {}, set(declared()), f"{place}.options")
+    for name in sorted(options.keys() & RESERVED):
+        raise UserError(f"{place}.options: {name}: is set by the trials themselves; leave it out")
+    space = given.get("space", "auto")
+    if isinstance(space, str):
+        if space not in ("auto", *PRESETS):
+            raise UserError(
+                f"{place}.space: unknown preset {space!r}{nearest(space, PRESETS)}; there are auto, "
+                f"{', '.join(PRESETS)}"
+            )
+    else:
+        space = read_space(space, f"{place}.space")
+    storage = convert(given.get("storage"), str | None, f"{place}.storage")
+    return Tuning(trials, space, dict(options), storage, convert(given.get("seed", 42), int, f"{place}.seed"))
+
+
+def read_space(raw: object, place: str) -> Space:
+    """Options and the values that trials choose from.
+
+    Raises:
+        UserError: an unknown option, an empty list, or a range that is none.
+    """
+    if not isinstance(raw, Mapping) or not raw:
+        raise UserError(f"{place}: expected the name of a preset, or options with their values, found {raw!r}")
+    space: dict[str, Range | tuple[Any, ...]] = {}
+    for name, values in raw.items():
+        here = f"{place}.{name}"
+        require_known(name, here, None)
+        if name in RESERVED or name not in declared():
+            raise UserError(f"{here}: is not to be tuned; leave it out")
+        if isinstance(values, list) and values:
+            space[name] = tuple(convert(value, type_of(name), here) for value in values)
+            continue
+        if not isinstance(values, Mapping) or type_of(name) not in (int, float):
+            raise UserError(
+                f"{here}: expected values, as in [0.0, 0.1]" + ", or a number's range, as in {low: 1, high: 2}"
+            )
+        ends = check_keys(values, {"low", "high", "log"}, here, {"low", "high"})
+        low, high = (convert(ends[end], type_of(name), f"{here}.{end}") for end in ("low", "high"))
+        log = convert(ends.get("log", False), bool, f"{here}.log")
+        if not low < high or (log and low <= 0):
+            raise UserError(f"{here}: {low} to {high} must be a range that rises" + (" from above 0" if log else ""))
+        space[name] = Range(low, high, log)
+    return space
+
+
+def preset_of(config: Config) -> str:
+    """The preset of a run's method."""
+    if config.training.engine in ("tfidf", "sklearn"):
+        return "tfidf"
+    match config.method.adaptation:
+        case "full" | "layerwise_lr":
+            return "full"
+        case "top_blocks" | "bottom_frozen" | "lisa" | "adapt":
+            return "top_blocks"
+        case "head_only":
+            return "head_only"
+        case "prefix" | "p_tuning_v2" | "prompt" | "p_tuning":
+            return "prompts"
+        case _:
+            return "lora"
+
+
+def space_of(tuning: Tuning, config: Config) -> Space:
+    """The options that a run reads, of its preset or of those that are asked for; none of a run that trains nothing.
+
+    Raises:
+        UserError: the run would refuse a value of the space.
+    """
+    if config.script not in ("train_classifier", "train_instruct"):
+        return {}
+    whole = tuning.space
+    if isinstance(whole, str):
+        whole = PRESETS[preset_of(config) if whole == "auto" else whole]
+    known = {name: values for name, values in whole.items() if name in options_of(config.script)}
+    space = {name: values for name, values in known.items() if is_read(config, name)}
+    for name, value in corners(space):
+        tried = copy.deepcopy(config)
+        tried.set(name, value)
+        validate(tried, {name: f"{config.source}: tune.space.{name}"})
+    return space
+
+
+def require_all_read(tuning: Tuning, spaces: Iterable[Space], place: str) -> None:
+    """Every option that is asked for has to be read by a run.
+
+    Args:
+        tuning: what is asked for.
+        spaces: of all runs, from `space_of`.
+        place: where it is asked for.
+
+    Raises:
+        UserError: one is read by none, or no run reads any.
+    """
+    read = {name for space in spaces for name in space}
+    for name in tuning.space if not isinstance(tuning.space, str) else ():
+        if name not in read:
+            raise UserError(f"{place}.space: {name}: no run reads it; leave it out")
+    if not read:
+        raise UserError(f"{place}.space: no run reads an option of {tuning.space!r}")
+
+
+def corners(space: Space) -> Iterator[tuple[str, Any]]:
+    """Every option with each of its values; of a range with both ends."""
+    for name, values in space.items():
+        for value in (values.low, values.high) if isinstance(values, Range) else values:
+            yield name, value
+
+
+def edges(space: Space, chosen: Mapping[str, Any]) -> list[str]:
+    """What lies at an end of its range, so that better values may lie beyond it: within a twentieth, of ratios if log.
+
+    Args:
+        space: of the trials.
+        chosen: option → the value of the best trial.
+    """
+    found = []
+    for name, values in space.items():
+        if not isinstance(values, Range):
+            continue
+        place = position(values, chosen[name])
+        if not 0.05 < place < 0.95:
+            end, word = (values.low, "lower") if place < 0.5 else (values.high, "upper")
+            found.append(f"{name} {chosen[name]:.3g} is at the {word} end of its range ({end:g})")
+    return found
+
+
+def position(values: Range, value: float) -> float:
+    """Where in a range a value lies, from 0 to 1."""
+    if not values.log:
+        return (value - values.low) / (values.high - values.low)
+    from math import log
+
+    return log(value / values.low) / log(values.high / values.low)

@@ -1,0 +1,230 @@
+"""One trial of a study: the values that are drawn, a run of the training script with them, its validation score."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from opinionlm.config.chosen_metric import ChosenMetric
+from opinionlm.config.config import Config, default_of
+from opinionlm.errors import UserError
+from opinionlm.runs.lock import locked
+from opinionlm.runs.tuning_spaces import Range, Space, Tuning
+from opinionlm.training.checkpoints import MANIFEST
+from opinionlm.utils.files import write_text
+
+if TYPE_CHECKING:
+    import optuna
+
+# Seconds between two looks at a trial.
+POLL = 1.0
+# A trial whose process dies so often fails.
+RETRIES = 3
+# What has no place in a trial: its data are cut already, nobody watches it, and it does not tune.
+LEFT_OUT = {"tune", "seeds", "overwrite", "train_platforms", "eval_platforms"}
+LEFT_OUT |= {"data_source", "data_dir", "prepared_dir"}
+LEFT_OUT |= {"report_to", "wandb_project", "wandb_group", "wandb_tags", "wandb_artifacts"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is tuned.
+
+    Attributes:
+        config: the run's options.
+        tuning: what is asked for.
+        space: what is chosen from.
+        metric: the validation score that is to be the best.
+        name: of the study.
+        folder: gets a folder, a config and a log per trial.
+        data: the prepared data set of the trials.
+    """
+
+    config: Config
+    tuning: Tuning
+    space: Space
+    metric: ChosenMetric
+    name: str
+    folder: Path
+    data: Path
+
+    @property
+    def sign(self) -> int:
+        """Of a score in the study, which is to be as large as possible."""
+        return 1 if self.metric.greater_is_better else -1
+
+    def options(self, slot: int, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of a trial."""
+        flat = {name: value for name, value in self.config.flat().items() if name not in LEFT_OUT}
+        extra = self.config.training.extra
+        stated = {name: value for name, value in flat.items() if name in extra or value != default_of(name)}
+        own: dict[str, Any] = {"seed": self.tuning.seed, "report_to": "none", "dataset": str(self.data)}
+        own |= {"output_dir": str(self.folder), "run_name": f"trial{slot:02}"}
+        return stated | dict(self.tuning.options) | dict(values) | own
+
+
+def run_trial(trial: optuna.Trial, row: Row, environment: Mapping[str, str]) -> None:
+    """Train with the values that are drawn, and tell the study the validation score, with its sign.
+
+    A training that fails is noted: it was one of the budget.
+
+    Args:
+        trial: taken from the study, which is told how it ended.
+        row: what is tuned.
+        environment: of the training's process.
+
+    Raises:
+        UserError: it was stopped by a signal, or this process is; it is put back.
+    """
+    import optuna
+    from optuna.storages._heartbeat import get_heartbeat_thread
+    from optuna.trial import TrialState
+
+    started = time.monotonic()
+    # Optuna gives signs of life within `optimize` only, which takes trials in another order.
+    with get_heartbeat_thread(trial._trial_id, trial.study._storage):
+        try:
+            score = score_of(trial, row, environment)
+            state = TrialState.FAIL if score is None else TrialState.COMPLETE
+        except optuna.TrialPruned:
+            score, state = None, TrialState.PRUNED
+        except BaseException:
+            put_back(trial)
+            trial.study.tell(trial, state=TrialState.FAIL)
+            raise
+        trial.set_user_attr("seconds", time.monotonic() - started)
+        trial.study.tell(trial, score, state=state)
+
+
+def score_of(trial: optuna.Trial, row: Row, environment: Mapping[str, str]) -> float | None:
+    """The score of a trial, None where its training failed, which is noted; arguments as of `run_trial`.
+
+    Raises:
+        TrialPruned: it lay below the median of the others' at the same evaluation.
+        UserError: it was stopped by a signal.
+    """
+    slot = trial.user_attrs["slot"]
+    values = {name: drawn(trial, name, choices) for name, choices in row.space.items()}
+    if (twin := twin_of(trial)) is not None:
+        trial.set_user_attr("same_as", twin.user_attrs["slot"])
+        return twin.values[0]
+    options, folder = row.options(slot, values), row.folder / f"trial{slot:02}"
+    code = watch(trial, row, options, environment)
+    if code == 0 and (folder / "metrics.json").is_file():
+        for surplus in ("checkpoints", "best", "figures", "predictions"):
+            shutil.rmtree(folder / surplus, ignore_errors=True)
+        return row.sign * read_json(folder / "metrics.json")["validation"][row.metric.name]
+    if code < 0 or code >= 128:
+        raise UserError(f"{folder}: the trial was stopped ({code}); give the same command again to go on")
+    lines = log_of(folder).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    trial.set_user_attr("error", f"exit code {code}: {lines[-1][:300] if lines else 'no output'}")
+    return None
+
+
+def put_back(trial: optuna.Trial) -> None:
+    """Have a trial that was stopped run again, with its values."""
+    retry()(trial.study, trial.study.get_trials(deepcopy=True)[trial.number])
+
+
+def drawn(trial: optuna.Trial, name: str, choices: Range | tuple[Any, ...]) -> Any:
+    """A value for an option."""
+    if not isinstance(choices, Range):
+        # As JSON: a database holds words and numbers, and an option may be a list.
+        return decoded(choices, trial.suggest_categorical(name, [json.dumps(choice) for choice in choices]))
+    if isinstance(choices.low, int):
+        return trial.suggest_int(name, choices.low, int(choices.high), log=choices.log)
+    return trial.suggest_float(name, choices.low, choices.high, log=choices.log)
+
+
+def decoded(choices: Range | tuple[Any, ...], value: Any) -> Any:
+    """A value as the study holds it, as an option has it."""
+    return value if isinstance(choices, Range) else json.loads(value)
+
+
+def twin_of(trial: optuna.Trial) -> optuna.trial.FrozenTrial | None:
+    """A trial that ran to its end with the same values: with the same seed it would be the same run."""
+    done = [one for one in trial.study.get_trials(deepcopy=False) if one.state.name == "COMPLETE"]
+    return next((one for one in done if one.params == trial.params), None)
+
+
+def watch(trial: optuna.Trial, row: Row, options: Mapping[str, Any], environment: Mapping[str, str]) -> int:
+    """Run a trial's training, and tell the study what every evaluation found; returns its exit code.
+
+    Raises:
+        TrialPruned: the study gave it up.
+    """
+    import optuna
+
+    folder = row.folder / options["run_name"]
+    config = folder.with_name(f"{folder.name}.yaml")
+    write_text(config, yaml.safe_dump(dict(options), sort_keys=False, allow_unicode=True))
+    # A training that outlived its study goes on: wait for it, then take what it found.
+    with locked(folder, wait=True):
+        pass
+    with open(log_of(folder), "wb") as log:
+        command = trial_command(row.config.script, config)
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=dict(environment))
+        reported = 0
+        try:
+            is_running = True
+            while is_running:
+                try:
+                    process.wait(POLL)
+                    is_running = False
+                except subprocess.TimeoutExpired:
+                    pass
+                scores = evaluations(folder, row.metric.name)
+                for step in range(reported, len(scores)):
+                    trial.report(row.sign * scores[step], step)
+                    if trial.should_prune():
+                        raise optuna.TrialPruned
+                reported = max(reported, len(scores))
+            return process.returncode
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+
+
+def trial_command(script: str, config: Path) -> list[str]:
+    """What runs a trial."""
+    return [sys.executable, "-m", "opinionlm", script, "--config", str(config)]
+
+
+def evaluations(folder: Path, metric: str) -> list[float]:
+    """The validation scores of a run so far: from its history, else from its last whole checkpoint."""
+    if (folder / "metrics.json").is_file():
+        history = read_json(folder / "history.json")
+    else:
+        sealed = [path.parent for path in folder.glob(f"checkpoints/checkpoint-*/{MANIFEST}")]
+        if not sealed:
+            return []
+        last = max(sealed, key=lambda path: int(path.name.rpartition("-")[2]))
+        history = read_json(last / "trainer_state.json")["log_history"]
+    return [entry[f"eval_{metric}"] for entry in history if f"eval_{metric}" in entry]
+
+
+def retry() -> optuna.storages.RetryHeartbeatStaleTrialCallback:
+    """What puts the trial of a dead process back into its slot."""
+    import optuna
+
+    return optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)
+
+
+def log_of(folder: Path) -> Path:
+    """What a trial's training printed."""
+    return folder.with_name(f"{folder.name}.log")
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file that a run wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))

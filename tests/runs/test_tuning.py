@@ -1,0 +1,217 @@
+"""Options chosen by trials: spaces, budgets, kills, several processes, pruning, and what is said of it."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import train_classifier
+from opinionlm.config.config import Config
+from opinionlm.config.parser import parse_config
+from opinionlm.data.prepared import load_prepared
+from opinionlm.errors import UserError
+from opinionlm.runs import tuning, tuning_trials
+from opinionlm.runs.tuning import tune
+from opinionlm.runs.tuning_report import Trial, Tuned, expected_best, tuning_lines
+from opinionlm.runs.tuning_spaces import PRESETS, Range, Tuning, edges, preset_of, read_tuning, space_of
+from tests.classifier_runs import command_line, write_setting
+from tests.task_data import write_prepared
+
+SPACE = {"learning_rate": Range(1e-6, 1e-1, log=True), "classifier_dropout": Range(0.0, 0.5)}
+SPACE |= {"warmup_steps": (0.0, 0.1)}
+# A training that notes its start, takes a while, and scores a rate of 1e-3 best; its evaluations are in checkpoints.
+STUB = """
+import json, math, os, sys, time, yaml
+options = yaml.safe_load(open(sys.argv[1]))
+folder = os.path.join(options["output_dir"], options["run_name"])
+with open(os.path.join(options["output_dir"], "starts.log"), "a") as file:
+    file.write(json.dumps([options["run_name"], options.get("learning_rate"), options["dataset"]]) + "\\n")
+rate = float(options.get("learning_rate", 5e-5))
+score = 1 / (1 + abs(math.log10(rate) + 3)) - options.get("classifier_dropout", 0.1) / 10
+if rate > float(os.environ.get("STUB_FAILS_ABOVE", "1")):
+    sys.exit("error: the loss is no number")
+history = []
+for epoch in range(1, 4):
+    time.sleep(float(os.environ.get("STUB_SECONDS", "0.02")))
+    history.append({"step": epoch, "eval_loss": 1.0, "eval_macro_f1": score * epoch / 3})
+    checkpoint = os.path.join(folder, "checkpoints", f"checkpoint-{epoch}")
+    os.makedirs(checkpoint, exist_ok=True)
+    json.dump({"log_history": history}, open(os.path.join(checkpoint, "trainer_state.json"), "w"))
+    open(os.path.join(checkpoint, "manifest.json"), "w").write("{}")
+json.dump(history, open(os.path.join(folder, "history.json"), "w"))
+json.dump({"validation": {"macro_f1": score}}, open(os.path.join(folder, "metrics.json"), "w"))
+"""
+
+
+@pytest.fixture
+def row(tmp_path, monkeypatch) -> Config:
+    """A run over a small data set, whose trials are the stub's."""
+    (tmp_path / "stub.py").write_text(STUB)
+    write_prepared(tmp_path / "data", "sequence")
+    monkeypatch.setattr(
+        tuning_trials, "trial_command", lambda script, config: [sys.executable, str(tmp_path / "stub.py"), str(config)]
+    )
+    monkeypatch.setattr(tuning_trials, "POLL", 0.01)
+    monkeypatch.setattr(tuning, "POLL", 0.05)
+    monkeypatch.setattr(tuning, "HEARTBEAT", 1)
+    monkeypatch.setattr(tuning, "GRACE", 3)
+    return parse_config(["--dataset", str(tmp_path / "data"), "--report_to", "none"], "")
+
+
+def outcome(tuned: Tuned) -> list[tuple]:
+    return [(trial.number, dict(trial.values), trial.state, trial.score) for trial in tuned.trials]
+
+
+def starts(folder: Path) -> list[str]:
+    path = folder / "starts.log"
+    return path.read_text().splitlines() if path.is_file() else []
+
+
+@pytest.mark.slow
+def test_a_killed_study_goes_on_as_one_that_was_not(row, tmp_path, monkeypatch) -> None:
+    asked = Tuning(7, SPACE, {})
+    whole = tune(row, asked, "mine", tmp_path / "whole")
+    assert [trial.number for trial in whole.trials] == list(range(7)) and len(starts(tmp_path / "whole")) == 7
+    monkeypatch.setenv("STUB_SECONDS", "0.2")
+    process = multiprocessing.get_context("fork").Process(target=tune, args=(row, asked, "mine", tmp_path / "broken"))
+    process.start()
+    deadline = time.monotonic() + 60
+    while len(starts(tmp_path / "broken")) < 6 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    monkeypatch.setenv("STUB_SECONDS", "0.02")
+    assert outcome(tune(row, asked, "mine", tmp_path / "broken")) == outcome(whole)
+    # Given once more it has nothing to do; and values spread: no two slots draw alike.
+    done = len(starts(tmp_path / "broken"))
+    assert outcome(tune(row, asked, "mine", tmp_path / "broken")) == outcome(whole)
+    assert len(starts(tmp_path / "broken")) == done == 8
+    assert len({trial.values["learning_rate"] for trial in whole.trials}) == 7
+    with pytest.raises(UserError, match="its study was made with other trials; delete the folder"):
+        tune(row, Tuning(8, SPACE, {}), "mine", tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_study_and_no_trial_runs_twice(row, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("STUB_SECONDS", "0.05")
+    monkeypatch.setattr(tuning, "GRACE", 20)
+    asked, fork = Tuning(8, SPACE, {}), multiprocessing.get_context("fork")
+    processes = [fork.Process(target=tune, args=(row, asked, "mine", tmp_path / "shared")) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    lines = starts(tmp_path / "shared")
+    assert len(lines) == len(set(lines)) == 8
+    tuned = tune(row, asked, "mine", tmp_path / "shared")
+    assert len(starts(tmp_path / "shared")) == 8 and len({t.values["learning_rate"] for t in tuned.trials}) == 8
+
+
+@pytest.mark.slow
+def test_what_lies_below_the_median_is_given_up_and_what_fails_counts(row, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("STUB_FAILS_ABOVE", "2e-2")
+    tuned = tune(row, Tuning(14, SPACE, {}), "mine", tmp_path / "study")
+    states = [trial.state for trial in tuned.trials]
+    assert len(states) == 14 and {"complete", "pruned", "failed"} == set(states)
+    for trial in tuned.trials:
+        assert (trial.state == "failed") == (trial.values["learning_rate"] > 2e-2) == (trial.score is None)
+    assert tuned.best.score == max(trial.score for trial in tuned.trials if trial.state == "complete")
+    text = "\n".join(tuning_lines({"mine": tuned}))
+    assert f"| mine | 14 | {states.count('pruned')} | {states.count('failed')} |" in text
+    monkeypatch.setenv("STUB_FAILS_ABOVE", "0")
+    with pytest.raises(UserError, match="every trial failed; the last: exit code 1: error: the loss is no number"):
+        tune(row, Tuning(2, SPACE, {}), "none", tmp_path / "failing")
+
+
+def test_trials_hold_no_test_row_and_equal_values_run_once(row, tmp_path) -> None:
+    tuned = tune(row, Tuning(6, {"warmup_steps": (0.0, 0.1)}, {"max_train_samples": 8}), "mine", tmp_path / "study")
+    assert len(tuned.trials) == 6 and len(starts(tmp_path / "study")) <= 2
+    assert tuned.best.seconds > 0
+    (data,) = (tmp_path / "study" / "data").iterdir()
+    cut, whole = load_prepared(data), load_prepared(tmp_path / "data")
+    assert cut.dataset["test"]["id"] == cut.dataset["validation"]["id"] == whole.dataset["validation"]["id"]
+    assert not {row_id for split in cut.dataset.values() for row_id in split["id"]} & set(whole.dataset["test"]["id"])
+    assert all(f'"{data}"' in line for line in starts(tmp_path / "study"))
+    assert "max_train_samples: 8" in (tmp_path / "study" / "trial00.yaml").read_text()
+
+
+def test_expected_best_is_the_mean_over_all_choices() -> None:
+    scores = [0.3, 0.7, 0.1, 0.7, 0.5]
+    for number in range(1, 6):
+        every = [max(chosen) for chosen in itertools.combinations(scores, number)]
+        assert expected_best(scores, number) == pytest.approx(np.mean(every))
+    lower = Tuned(SPACE, "loss", False, tuple(Trial(i, {}, "complete", s, 1.0) for i, s in enumerate(scores)))
+    assert lower.best.score == 0.1 and lower.expected_best(5) == pytest.approx(0.1)
+    assert lower.expected_best(1) == pytest.approx(np.mean(scores)) and lower.expected_best(6) is None
+
+
+def test_the_end_of_a_range_is_named() -> None:
+    chosen = {"learning_rate": 9e-2, "classifier_dropout": 0.2, "warmup_steps": 0.0}
+    assert edges(SPACE, chosen) == ["learning_rate 0.09 is at the upper end of its range (0.1)"]
+    assert edges(SPACE, chosen | {"learning_rate": 1e-3, "classifier_dropout": 0.01}) == [
+        "classifier_dropout 0.01 is at the lower end of its range (0)"
+    ]
+
+
+def test_every_method_has_a_preset_that_its_runs_take() -> None:
+    expected = {"full": "full", "top_blocks": "top_blocks", "dora": "lora", "head_only": "head_only"}
+    expected |= {"prefix": "prompts"}
+    for adaptation, preset in expected.items():
+        config = parse_config(["--adaptation", adaptation], "")
+        assert preset_of(config) == preset
+        space = space_of(Tuning(2, "auto", {}), config)
+        assert "learning_rate" in space and space.keys() <= PRESETS[preset].keys()
+    assert "lora_r" not in space_of(Tuning(2, "auto", {}), parse_config(["--adaptation", "ia3"], ""))
+    words = parse_config(["--engine", "tfidf"], "")
+    assert space_of(Tuning(2, "auto", {}), words) == PRESETS["tfidf"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({}, "the key 'trials' is missing"),
+        ({"trials": 0}, "tune.trials: 0 must be at least 1"),
+        ({"trials": 2, "budget": 1}, "unknown key 'budget'"),
+        ({"trials": 2, "space": "loar"}, "tune.space: unknown preset 'loar', did you mean 'lora'"),
+        ({"trials": 2, "space": {"learning_rat": [1]}}, "tune.space.learning_rat: unknown option"),
+        ({"trials": 2, "space": {"learning_rate": {"low": 1, "high": 1}}}, "1.0 to 1.0 must be a range that rises"),
+        ({"trials": 2, "space": {"learning_rate": {"low": 0, "high": 1, "log": True}}}, "rises from above 0"),
+        (
+            {"trials": 2, "space": {"adaptation": {"low": 1, "high": 2}}},
+            "expected values, as in [0.0, 0.1], or a number's",
+        ),
+        ({"trials": 2, "space": {"seed": [1, 2]}}, "seed: is not to be tuned"),
+        ({"trials": 2, "options": {"seed": 1}}, "tune.options: seed: is set by the trials themselves"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_named(raw, message) -> None:
+    with pytest.raises(UserError) as caught:
+        read_tuning(raw, "mine.yaml: tune")
+    assert message in str(caught.value) and str(caught.value).startswith("mine.yaml: tune")
+
+
+def test_a_value_that_a_run_refuses_is_named() -> None:
+    asked = read_tuning({"trials": 2, "space": {"learning_rate": [-1.0]}}, "tune")
+    with pytest.raises(UserError, match=r"tune.space.learning_rate: -1.0 must be positive"):
+        space_of(asked, parse_config([], ""))
+
+
+@pytest.mark.slow
+def test_a_run_that_asks_for_it_trains_with_the_best_values(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(tuning_trials, "POLL", 0.05)
+    setting = write_setting(tmp_path) | {"output_dir": str(tmp_path / "out"), "run_name": "mine"}
+    space = "{trials: 2, space: {learning_rate: [1.0e-6, 3.0e-3]}, options: {num_train_epochs: 1}}"
+    metrics = train_classifier.main(command_line(setting, tune=space))
+    assert metrics is not None and "3.00e-03" not in capsys.readouterr().err
+    kept = (tmp_path / "out" / "mine" / "config.yaml").read_text()
+    assert "learning_rate: 0.003" in kept and "num_train_epochs: 2.0" in kept
+    assert "learning_rate 0.003" in (tmp_path / "out" / "mine-tuning" / "tuning.md").read_text()
