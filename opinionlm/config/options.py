@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from opinionlm.config.conditions import FIXED_BATCHES, GIVEN, GRADIENT_STEPS, LABELS_OF_TEXTS, LANGUAGE_MODEL, option
+from opinionlm.config.conditions import ANY_LABELS, FIXED_BATCHES, GIVEN, GRADIENT_STEPS, LANGUAGE_MODEL, option
 
 # Draws the texts of max_eval_samples; the default of seed, so that runs with it keep the texts they always had.
 EVALUATION_SEED = 42
@@ -57,14 +57,16 @@ class EvaluationTextsConfig:
 class TaskConfig:
     """What is predicted."""
 
-    task: Literal["auto", "sequence", "token", "similarity"] = option(
-        "auto", "what is predicted: one label per text, a tag per word, or a score per pair; auto: what the data hold"
+    task: Literal["auto", "sequence", "multi_label", "token", "similarity"] = option(
+        "auto",
+        "what is predicted: one label per text, any number of labels, a tag per word, or a score per pair; auto: what "
+        "the data hold",
     )
     label_all_subwords: bool = option(
         False, "every piece of a word carries its tag, not only the first", when={"task": ("token",)}
     )
     platform_prefix: bool = option(
-        False, "the model reads the platform's name in front of the text, as in `reddit: …`", when=LABELS_OF_TEXTS
+        False, "the model reads the platform's name in front of the text, as in `reddit: …`", when=ANY_LABELS
     )
 
 
@@ -174,7 +176,7 @@ class HeadConfig:
     pooling: Literal["auto", "first", "last", "mean", "pooler"] = option(
         "auto",
         "auto: last token if causal, else mean; pooler: BERT's own dense layer over the first token",
-        when=LANGUAGE_MODEL | {"task": ("sequence", "similarity")},
+        when=LANGUAGE_MODEL | {"task": ("sequence", "multi_label", "similarity")},
     )
     classifier_dropout: float = option(
         0.1, "dropout before every linear layer of the head", when=GRADIENT_STEPS, at_least=0, below=1

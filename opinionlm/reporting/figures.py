@@ -65,7 +65,9 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 @styled
-def confusion_figure(confusion: np.ndarray, labels: Sequence[str], unit: str = "texts") -> Figure:
+def confusion_figure(
+    confusion: np.ndarray, labels: Sequence[str], unit: str = "texts", support: np.ndarray | None = None
+) -> Figure:
     """Confusion matrix: counts in the cells, colours by the share of the gold class.
 
     Colours follow the rows' shares and not the counts, else a rare class would look right whatever happens to it.
@@ -74,12 +76,13 @@ def confusion_figure(confusion: np.ndarray, labels: Sequence[str], unit: str = "
         confusion: counts ``(gold, predicted)``; a column behind those of the labels holds answers that are no label.
         labels: names in the order of the ids.
         unit: what is counted.
+        support: texts per gold label ``(labels,)``, where these may get several labels; else the rows' sums.
     """
     classes, columns = len(labels), list(labels)
     if confusion.shape[1] > classes:
         invalid = bool(confusion[:, classes].any())
         confusion, columns = confusion[:, : classes + invalid], columns + ["no valid label"] * invalid
-    support = confusion.sum(axis=1, keepdims=True)
+    support = confusion.sum(axis=1, keepdims=True) if support is None else support[:, None]
     shares = np.divide(confusion, support, out=np.zeros(confusion.shape), where=support > 0)
     longest = max(len(label) for label in labels)
     side = max(3.2, 0.58 * classes)

@@ -15,6 +15,7 @@ from opinionlm.utils.files import write_json
 
 SHOWN = ("entity_f1", "entity_precision", "entity_recall", "macro_f1", "accuracy")
 SHOWN += ("level1_macro_f1", "level2_macro_f1", "level3_macro_f1", "hierarchical_f1", "ece")
+SHOWN += ("micro_f1", "samples_f1", "subset_accuracy", "label_ranking_average_precision")
 SHOWN += ("pearson", "spearman", "mse", "mae")
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
 from opinionlm.config.options import EVALUATION_SEED
-from opinionlm.data.encoding.columns import subset
+from opinionlm.data.encoding.columns import multi_hot, subset
 from opinionlm.data.encoding.fingerprints import result_name, tokenizer_digest
 
 
@@ -25,7 +25,7 @@ def encode_texts(
         dataset: with columns ``text``, ``text_pair`` where the task is about pairs, and the target.
         tokenizer: a fast tokenizer.
         max_length: texts are truncated to this many tokens, special tokens included; of a pair the longer text first.
-        target: column of the labels: ids, or scores.
+        target: column of the labels: ids, scores, or lists of ids, which become vectors of zeros and ones.
         identity: `tokenizer_digest` of the tokenizer, where it was computed before.
 
     Returns:
@@ -35,18 +35,27 @@ def encode_texts(
     pairs = "text_pair" in dataset.column_names
     segments = pairs and "token_type_ids" in tokenizer.model_input_names
 
+    several = dataset.features[target].feature.num_classes if isinstance(dataset.features[target], List) else None
+
     def encode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         second = batch["text_pair"] if pairs else None
         encoded = tokenizer(batch["text"], second, truncation="longest_first", max_length=max_length, verbose=False)
         ids = encoded["input_ids"]
-        columns = {"input_ids": ids, "labels": batch[target], "length": [len(row) for row in ids]}
+        labels = batch[target] if several is None else multi_hot(batch[target], several)
+        columns = {"input_ids": ids, "labels": labels, "length": [len(row) for row in ids]}
         return columns | ({"token_type_ids": encoded["token_type_ids"]} if segments else {})
 
+    features = None
+    if several is not None:
+        # Said, or the vectors would become ids again: a new column keeps the type of an old one of its name.
+        types = {"input_ids": List(Value("int32")), "labels": List(Value("float32")), "length": Value("int64")}
+        features = Features(types | ({"token_type_ids": List(Value("int8"))} if segments else {}))
     facts = {"tokenizer": identity or tokenizer_digest(tokenizer), "max_length": max_length, "target": target}
     return dataset.map(
         encode,
         batched=True,
         remove_columns=dataset.column_names,
+        features=features,
         new_fingerprint=result_name("texts", dataset, facts),
         desc="Tokenising",
     )
