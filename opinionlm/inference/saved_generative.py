@@ -16,6 +16,7 @@ from opinionlm.data.encoding.tokenizers import save_tokenizer
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.evaluation.decisions import AnswerRule
+from opinionlm.evaluation.multi_label_rules import one_label
 from opinionlm.inference.saved_decision import rule_facts, rule_from
 from opinionlm.training.checkpoints import save_trained_weights
 from opinionlm.utils.files import write_json
@@ -117,7 +118,7 @@ def read_settings(folder: Path) -> GenerativeSettings:
         tree = content.pop("labels")
         template = template_from(content.pop("template"), str(path))
         # Folders written before there were rules have none.
-        rule = rule_from(content.pop("rule")) if "rule" in content else AnswerRule()
+        rule = one_label(rule_from(content.pop("rule"))) if "rule" in content else AnswerRule()
         return GenerativeSettings(
             template=template, taxonomy=None if tree is None else Taxonomy.from_tree(tree), rule=rule, **content
         )

@@ -9,6 +9,7 @@ from transformers.trainer_utils import TrainOutput
 from opinionlm.adaptation.methods import count_parameters
 from opinionlm.config.chosen_metric import score_title
 from opinionlm.config.config import Config
+from opinionlm.evaluation.multi_label_rules import one_label
 from opinionlm.inference.input_forms import save_input_forms
 from opinionlm.inference.saved_generative import SETTINGS, GenerativeSettings, save_generative
 from opinionlm.models.backbones import anatomy_of
@@ -52,7 +53,7 @@ def save_best_answers(
         num_beams=options.num_beams,
         base_model=None if is_whole else config.model.model_name_or_path,
         bottleneck=bottleneck,
-        rule=decision.rule,
+        rule=one_label(decision.rule),
         cleaning=prepared.cleaning,
     )
     card = answer_card(task, decision, {name: result.scores for name, result in results.items()}, numbers)

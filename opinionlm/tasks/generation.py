@@ -25,6 +25,7 @@ from opinionlm.evaluation.generation import INVALID, answer_scores, generate_ans
 from opinionlm.evaluation.generation_metrics import perplexity, rouge_scores, squad_scores
 from opinionlm.evaluation.label_scoring import score_labels, scored_ids
 from opinionlm.evaluation.metrics import all_scores
+from opinionlm.evaluation.multi_label_rules import one_label
 from opinionlm.evaluation.predictions import Predictions
 from opinionlm.evaluation.prompt_calibration import CONTENT_FREE_TEXTS, calibrated
 from opinionlm.evaluation.written_predictions import FreeAnswers, WrittenLabels
@@ -334,7 +335,7 @@ class GenerationTask(Task[Predictions]):
         """
         if self.scores_labels:
             likelihoods = self.likelihoods(outcome.predictions)
-            return self.labels_task.evaluate_logits(texts, likelihoods, decision.rule, outcome.loss)
+            return self.labels_task.evaluate_logits(texts, likelihoods, one_label(decision.rule), outcome.loss)
         predictions = self.predictions(texts, outcome.predictions)
         return SplitResult(predictions, self.scores(texts, outcome) | predictions.intervals())
 
