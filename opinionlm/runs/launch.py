@@ -7,11 +7,13 @@ from typing import Any
 from opinionlm.config.config import Config
 from opinionlm.runs.lock import is_first_process, locked_run
 from opinionlm.utils.loading import libraries_loading
+from opinionlm.utils.progress import show_lines_at_once
 
 
 def announce(config: Config) -> None:
     """Say what begins, before the libraries are loaded, which takes seconds; only the first process does."""
     if is_first_process():
+        show_lines_at_once()
         print(f"start   {config.source} → {config.run_folder} (loading libraries)", flush=True)
 
 

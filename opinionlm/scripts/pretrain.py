@@ -49,6 +49,7 @@ def pretrain(config: Config) -> dict[str, Any] | None:
         from opinionlm.data.encoding.tokenizers import load_tokenizer
         from opinionlm.data.preparation.pipeline import prepare_or_load
         from opinionlm.models.backbones import read_model_config
+        from opinionlm.models.precision import describe_device
         from opinionlm.models.pretraining import fills_gaps, load_language_model, save_language_model
         from opinionlm.runs.folder import create_run, environment, is_finished
         from opinionlm.training.callbacks import ConsoleCallback, TrainingClock
@@ -91,6 +92,7 @@ def pretrain(config: Config) -> dict[str, Any] | None:
         tokens = sum(map(len, rows))
         print(
             f"run     {config.run_folder}\n"
+            f"device  {describe_device(arguments.device, arguments.world_size, config.model.dtype, arguments.bf16)}\n"
             f"data    {prepared.name}: {len(rows):,} training texts, {tokens:,} tokens; {len(unseen):,} held out\n"
             f"model   {config.model.model_name_or_path}: {model.num_parameters():,} parameters, "
             + ("masked words" if masks else "next words")

@@ -18,6 +18,7 @@ from typing import Any
 
 from opinionlm.config.parser import pair_up, require_known
 from opinionlm.utils.command_line import Parser, whole_number
+from opinionlm.utils.progress import show_lines_at_once
 from opinionlm.utils.shipped import find_shipped
 from opinionlm.utils.typed_values import read_scalar
 
@@ -51,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         0, or 1 when a run failed.
     """
     arguments, overrides = parse_arguments(argv)
+    show_lines_at_once()
     arguments.table = find_shipped(arguments.table, "configs/tables")
     from opinionlm.experiments.data_tables import kind_of
 

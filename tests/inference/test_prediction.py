@@ -373,11 +373,13 @@ def test_command_line(model_folder, tmp_path):
     assert done.returncode == 0
     rows = list(csv.reader(io.StringIO(done.stdout)))
     assert [row[:2] for row in rows[1:]] == [["1", "buy the coin"], ["2", ""], ["3", "sell"]]
-    assert done.stderr.count("\n") == 1 and done.stderr.startswith("labelled 3 rows; ")
+    first, last = done.stderr.splitlines()
+    assert first == f"- → {model_folder} → - (loading libraries)" and last.startswith("labelled 3 rows; ")
 
     failed = subprocess.run(call[:-1] + ["nowhere.txt"], input="x", capture_output=True, text=True, cwd=tmp_path)
     assert failed.returncode == 2 and failed.stdout == ""
-    assert failed.stderr.count("\n") == 1 and failed.stderr.startswith("error: --output: nowhere.txt ends in neither")
+    assert failed.stderr.count("\n") == 2
+    assert failed.stderr.splitlines()[1].startswith("error: --output: nowhere.txt ends in neither")
 
 
 def test_batches_keep_their_limits_and_cover_everything(model_folder):
