@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from huggingface_hub import ModelCard
 from sklearn.metrics import f1_score
 from transformers import AutoModelForSequenceClassification
 
@@ -107,7 +108,7 @@ def test_calibration_error(shown: Shown, name: str) -> None:
             error += abs(gap) * len(inside) / len(rows)
     stored = shown.metrics(name)["test"]["ece"]
     assert stored == pytest.approx(error, abs=1e-5)
-    assert shown.titles[f"{name}/figures/reliability_test.png"] == f"Calibration: error {stored:.3f} over 15 bins"
+    assert shown.titles[f"{name}/figures/reliability_test.png"] == f"Calibration: ECE {stored:.3f} (15 bins)"
     assert shown.on_page(name)["metrics"]["test.ece"] == pytest.approx(stored, rel=1e-5)
     assert re.search(rf"^ece +[\d.]+ +{stored:.3f}$", shown.printed, re.MULTILINE)
     if name in NAMES:
@@ -126,6 +127,8 @@ def test_macro_f1(shown: Shown, name: str) -> None:
     assert re.search(rf"^macro_f1 +[\d.]+ +{stored:.3f} ", shown.printed, re.MULTILINE)
     if name in NAMES:
         assert row(shown.card(name), "macro_f1")[1] == f"{stored:.4f}"
+        results = ModelCard(shown.card(name)).data.eval_results
+        assert {one.metric_name: one.metric_value for one in results}["macro-F1"] == pytest.approx(stored, abs=1e-6)
 
 
 def test_seeds(shown: Shown) -> None:
@@ -133,8 +136,9 @@ def test_seeds(shown: Shown) -> None:
     mean, spread = np.mean(scores), np.std(scores, ddof=1)
     summary = json.loads((shown.outputs / "many-seeds.json").read_text())
     assert summary["seeds"] == [1, 2] and summary["test"]["macro_f1"]["mean"] == pytest.approx(mean)
-    (family,) = shown.payload["groups"][0]["seeds"]
+    ensemble, family = shown.payload["groups"][0]["methods"]
     assert family["runs"] == list(NAMES) and family["seeds"] == [1, 2]
+    assert ensemble["runs"] == ["many-ensemble"] and ensemble["members"] == 2
     assert family["metrics"]["test.macro_f1"][:2] == pytest.approx([mean, spread], rel=1e-5)
     text = f"{mean:.3f} ± {spread:.3f}" if spread else f"{mean:.3f}"
     assert "2 finished runs and 1 ensembles of them" in shown.report
@@ -151,7 +155,7 @@ def test_parameters(shown: Shown) -> None:
         stored = shown.metrics(name)["model"]
         assert stored["total_parameters"] == size == shown.on_page(name)["metrics"]["model.total_parameters"]
         trained = stored["trainable_parameters"]
-        assert f"{trained:,} of {size:,} parameters were trained" in shown.card(name)
+        assert row(shown.card(name), "trained parameters") == [f"{trained:,} of {size:,}"]
         assert f"{size:,} parameters, {trained:,} train" in shown.printed
     # All members are loaded where the ensemble answers.
     assert shown.metrics("many-ensemble")["model"]["total_parameters"] == total
@@ -202,5 +206,5 @@ def test_seconds(shown: Shown) -> None:
     summary = json.loads((shown.outputs / "many-seeds.json").read_text())
     assert summary["cost"]["total_seconds"]["mean"] == pytest.approx(np.mean(totals))
     assert shown.metrics("many-ensemble")["cost"]["total_seconds"] == pytest.approx(sum(totals))
-    (family,) = shown.payload["groups"][0]["seeds"]
+    family = shown.payload["groups"][0]["methods"][1]
     assert family["metrics"]["cost.total_seconds"][0] == pytest.approx(np.mean(totals), rel=1e-5)

@@ -85,6 +85,7 @@ The checkpoint was chosen by validation {score_title(task.chosen_metric().name)}
 | data type, 4-bit | {describe_dtype(config.model.dtype)}, {config.model.load_in_4bit} |
 | max length | {config.data.max_length} tokens |
 | seed | {training.seed} |
+| trained parameters | {parameters["trainable_parameters"]:,} of {parameters["total_parameters"]:,} |
 | cost | {describe_cost(numbers["cost"])} |
 
 ## Limits

@@ -155,6 +155,7 @@ The checkpoint was chosen by validation {metric}; the test split was read once.
 {fit_rows}
 | max length | {config.data.max_length} tokens |
 | seed | {training.seed} |
+| trained parameters | {parameters["trainable_parameters"]:,} of {parameters["total_parameters"]:,} |
 | cost | {describe_cost(numbers["cost"])} |
 
 {licence_note(task)}
