@@ -13,7 +13,17 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from opinionlm.data.cleaning import PROFILES, Cleaning
-from opinionlm.data.spec import BalanceSpec, DatasetSpec, FileSpec, HubSpec, PublishedFacts, SplitSpec, Task
+from opinionlm.data.spec import (
+    BalanceSpec,
+    DatasetSpec,
+    FeatureKind,
+    FeatureSpec,
+    FileSpec,
+    HubSpec,
+    PublishedFacts,
+    SplitSpec,
+    Task,
+)
 from opinionlm.data.spec_checks import canonical_columns
 from opinionlm.data.taxonomy import Taxonomy
 
@@ -85,6 +95,15 @@ files:
   - {path: posts.csv, label_separator: "|", columns: {text: text, label: emotions}}
 ```
 
+Columns that a model reads in front of the text, in words (`title: Broken. stars: 1. It came in two halves.`):
+
+```yaml
+name: reviews
+files:
+  - {path: reviews.csv, columns: {text: comment, label: sentiment, title: headline, stars: rating}}
+features: {title: text, stars: number}
+```
+
 Pairs with a label, pairs with a score, words with tags, questions with answers:
 
 ```yaml
@@ -140,6 +159,7 @@ EXAMPLES = {
     "DatasetSpec.split": "{train: 0.8, validation: 0.1, test: 0.1}",
     "DatasetSpec.score_range": "[0, 5]",
     "DatasetSpec.empty_values": "[noinput, N/A]",
+    "DatasetSpec.features": "{title: text, stars: number, shop: category}",
     "DatasetSpec.balance": "{train: 800, validation: 100, test: 100}",
     "DatasetSpec.labels_may_be_absent": "[mixed]",
     "DatasetSpec.language": "en",
@@ -237,6 +257,8 @@ def type_words(kind: Any) -> str:
         return type_words(inner[0])
     if origin is Literal:
         return ", ".join(f"`{word}`" for word in inner)
+    if origin is tuple and inner[0] is FeatureSpec:
+        return f"names and ({type_words(FeatureKind)})"
     if origin is tuple:
         return f"{len(inner)} numbers" if inner[-1] is not Ellipsis else f"list of {type_words(inner[0])}"
     if origin is not None and issubclass(origin, Mapping):

@@ -195,7 +195,10 @@ def choose_form(
 
 
 def _with_columns(form: InputForm, header: Collection[str], asked: Mapping[str, Any]) -> InputForm:
-    """The form for a file with these columns: without those of training that it lacks; what is asked for stays."""
+    """The form for a file with these columns: without those of training that it lacks; what is asked for stays.
+
+    Features, which a model needs, are read from columns of their own names where those of training are not there.
+    """
     absent: dict[str, Any] = {
         name: None for name in ("pair", "id", "platform") if name not in asked and getattr(form, name) not in header
     }

@@ -146,7 +146,7 @@ class Predictor:
         records = [Record(number, number, row, row["text"]) for number, row in enumerate(rows, start=1)]
         items = [item_of(record, self.labeller, reader, has_pairs) for record in records]
         for line in reader.warnings():
-            warnings.warn(line, stacklevel=2)
+            warnings.warn(line, stacklevel=3)
         answers = iter(self.labeller.answers([item for item in items if item is not None]))
         return [None if item is None else next(answers) for item in items]
 

@@ -51,8 +51,9 @@ def test_the_example_of_a_key_fits_its_type(key):
     parts = [part for part in get_args(hint) or (hint,) if part is not type(None) and part is not Ellipsis]
     if parts[0] is Taxonomy:
         assert Taxonomy.from_tree(value).leaves
-    elif key in ("DatasetSpec.codes", "DatasetSpec.cleaning"):
-        raw = {"name": "x", "files": [{"path": "a.csv", "columns": {"text": "t", "label": "l"}}]}
+    elif key in ("DatasetSpec.codes", "DatasetSpec.cleaning", "DatasetSpec.features"):
+        columns = {"text": "t", "label": "l"} | ({name: name for name in value} if key.endswith("features") else {})
+        raw = {"name": "x", "files": [{"path": "a.csv", "columns": columns}]}
         assert spec_from_dict(raw | {"labels": ["negative", "positive"], key.partition(".")[2]: value}, "x.yaml")
     elif is_dataclass(parts[0]):
         for item in value if isinstance(value, list) else [value]:
