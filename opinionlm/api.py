@@ -152,7 +152,7 @@ def prompt(config: str | Path | None = None, **options: Any) -> Metrics:
     from opinionlm.scripts.prompt import ask
 
     given = _configured(config, options, "prompt")
-    with locked_run(given):
+    with locked_run(given.training):
         return ask(given) or _finished(given)
 
 
@@ -193,4 +193,4 @@ def _finished(config: Config) -> Metrics:
     """What a run that was finished already has stored."""
     from opinionlm.runs.seeds import stored_metrics
 
-    return stored_metrics(config)
+    return stored_metrics(config.run_folder)

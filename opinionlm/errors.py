@@ -40,6 +40,12 @@ class UserError(Exception):
     """
 
 
+def one_line(error: BaseException) -> str:
+    """What an error says in one short line: of a failed system call why, of one that says nothing its type."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(reason.split())[:300] or type(error).__name__
+
+
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM, with what is to be said about it; whoever handles Ctrl-C handles both.
 

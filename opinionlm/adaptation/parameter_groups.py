@@ -13,7 +13,7 @@ from transformers.trainer_utils import SchedulerType
 from opinionlm.adaptation.methods import adapted_part
 from opinionlm.config.method_options import MethodConfig
 from opinionlm.config.training_options import TrainingConfig
-from opinionlm.errors import UserError
+from opinionlm.errors import UserError, one_line
 from opinionlm.models.backbones import anatomy_of
 from opinionlm.models.sublayers import normalisation_layers
 
@@ -189,8 +189,3 @@ def check_compiler(arguments: TrainingArguments, source: str) -> None:
             f"{source}: torch_compile: backend {backend!r}, mode {mode!r} do not work on this machine: "
             f"{one_line(error)}; set torch_compile: false"
         ) from error
-
-
-def one_line(error: Exception) -> str:
-    """What an error of a library says, short enough for one line."""
-    return " ".join(str(error).split())[:300]

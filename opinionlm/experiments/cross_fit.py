@@ -25,6 +25,7 @@ import yaml
 from opinionlm.config.config import Config
 from opinionlm.config.method_options import RobustConfig
 from opinionlm.config.parser import ConfigParser
+from opinionlm.config.training_options import TrainingConfig
 from opinionlm.errors import UserError, run_script
 from opinionlm.runs.lock import locked
 from opinionlm.utils.shipped import script_environment
@@ -46,13 +47,13 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         raise UserError(f"--folds: {own.folds} must be at least 2")
     if config.training.seeds is not None:
         raise UserError(f"{config.source}: seeds: soft labels are made with one seed; give seed instead")
-    with locked(crossfit_folder(config)):
+    with locked(crossfit_folder(config.training)):
         return cross_fit(config, own.folds)
 
 
-def crossfit_folder(config: Config) -> Path:
+def crossfit_folder(training: TrainingConfig) -> Path:
     """Where the folds and what comes of them lie."""
-    return config.run_folder.with_name(f"{config.training.run_name}-crossfit")
+    return training.run_folder.with_name(f"{training.run_name}-crossfit")
 
 
 def soft_labels_file(folder: Path) -> Path:
@@ -83,7 +84,7 @@ def cross_fit(config: Config, number: int) -> dict[str, Any]:
     from opinionlm.training.spending import members_cost, seconds_text
     from opinionlm.utils.files import write_json
 
-    data, folder = config.data, crossfit_folder(config)
+    data, folder = config.data, crossfit_folder(config.training)
     prepared = load_data(data)
     taxonomy = prepared.taxonomy
     if prepared.task != "sequence" or taxonomy is None:
@@ -115,7 +116,7 @@ def cross_fit(config: Config, number: int) -> dict[str, Any]:
     write_soft_labels(folder / SOFT_LABELS, texts["id"], probabilities, taxonomy)
     scores = classification_scores(labels, decided, taxonomy)
     # What soft labels cost before the run that learns from them: one training per fold.
-    cost = members_cost([stored_metrics(run)["cost"] for run in runs])
+    cost = members_cost([stored_metrics(run.run_folder)["cost"] for run in runs])
     summary = {"folds": number, "texts": len(labels), "cross_validated": scores, "cost": cost}
     # Not metrics.json: that would make the folder a run, which it is not.
     write_json(folder / "cross_validation.json", summary)

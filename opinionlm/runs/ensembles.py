@@ -70,7 +70,7 @@ def ensemble_seeds(config: Config, runs: Sequence[Config], metrics: Sequence[dic
         loss = task.plain_loss(labels[name], rows)
         results[name] = task.evaluate_logits(texts[name], rows, rule, loss)
     folder = ensemble_config.run_folder
-    create_run(ensemble_config, environment(ensemble_config, prepared.fingerprint), taxonomy)
+    create_run(ensemble_config, environment(ensemble_config.training, prepared.fingerprint), taxonomy)
     if all((run.run_folder / "best").is_dir() for run in runs):
         keep_members(folder / "best", [run.run_folder / "best" for run in runs], rule)
     print(f"\nThe {len(runs)} models as one, their probabilities averaged")

@@ -14,6 +14,7 @@ import yaml
 
 from opinionlm.config.config import HARMLESS, Config
 from opinionlm.config.options import EVALUATION_SEED
+from opinionlm.config.training_options import TrainingConfig
 from opinionlm.config.unread import is_read
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
@@ -155,7 +156,7 @@ def changed_options(stored: dict[str, Any], current: dict[str, Any]) -> list[str
     return sorted(name for name in names if stored.get(name) != current.get(name))
 
 
-def environment(config: Config, data_fingerprint: str) -> dict[str, Any]:
+def environment(training: TrainingConfig, data_fingerprint: str) -> dict[str, Any]:
     """What is needed to tell why two runs differ: versions, commit, hardware, seeds, data."""
     import torch
 
@@ -171,7 +172,7 @@ def environment(config: Config, data_fingerprint: str) -> dict[str, Any]:
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "git_commit": git_commit(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "seed": config.training.seed,
+        "seed": training.seed,
         "evaluation_seed": EVALUATION_SEED,
         "data_fingerprint": data_fingerprint,
     }

@@ -32,7 +32,7 @@ def launch(config: Config) -> dict[str, Any] | None:
         with libraries_loading():
             from opinionlm.runs.tuning import with_best_values
         config = with_best_values(config)
-    with locked_run(config):
+    with locked_run(config.training):
         announce(config)
         # Imported late, so that a held folder is answered at once.
         with libraries_loading():

@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from opinionlm.config.config import Config
+from opinionlm.config.training_options import TrainingConfig
 from opinionlm.errors import UserError
 from opinionlm.utils.files import is_running
 
@@ -102,8 +102,8 @@ def process_start(process: int) -> str | None:
 
 
 @contextmanager
-def locked_run(config: Config) -> Iterator[None]:
-    """Hold every folder that a script writes for a config: the run's, or those of all seeds and of their summary.
+def locked_run(training: TrainingConfig) -> Iterator[None]:
+    """Hold every folder that a script writes for its options: the run's, or those of all seeds and of their summary.
 
     All processes of one launch count as one holder: the first of them holds the locks.
 
@@ -114,7 +114,7 @@ def locked_run(config: Config) -> Iterator[None]:
         yield
         return
     with ExitStack() as stack:
-        for folder in folders_of(config):
+        for folder in folders_of(training):
             stack.enter_context(locked(folder))
         yield
 
@@ -124,9 +124,9 @@ def is_first_process() -> bool:
     return int(next((os.environ[name] for name in RANK_VARIABLES if name in os.environ), "0")) == 0
 
 
-def folders_of(config: Config) -> list[Path]:
+def folders_of(training: TrainingConfig) -> list[Path]:
     """The folders that a config's runs write; what belongs to all seeds has a name that no single run has."""
-    folder, training = config.run_folder, config.training
+    folder = training.run_folder
     if training.seeds is None:
         return [folder]
     members = [training.member_name(seed) for seed in training.seed_list()]

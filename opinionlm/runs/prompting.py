@@ -20,6 +20,7 @@ from transformers import (
 from opinionlm.adaptation.compatibility import check_length, check_vocabulary
 from opinionlm.adaptation.methods import count_parameters
 from opinionlm.config.config import Config
+from opinionlm.config.options import ModelConfig
 from opinionlm.config.unread import refuse_unread
 from opinionlm.data.encoding.columns import subset
 from opinionlm.data.encoding.data_templates import AUTO, template_for, template_warning
@@ -177,7 +178,7 @@ def load_model(config: Config, setting: PromptSetting) -> PreTrainedModel:
         UserError: no weights, or weights that lack the layer that answers.
     """
     if config.prompt.method == "entailment":
-        model = load_entailment(config, setting.model_config)
+        model = load_entailment(config.model, setting.model_config)
     else:
         model = load_generative(config.model, 0, setting.model_config)
         model.generation_config.pad_token_id = setting.tokenizer.pad_token_id
@@ -187,13 +188,12 @@ def load_model(config: Config, setting: PromptSetting) -> PreTrainedModel:
     return placed.eval()
 
 
-def load_entailment(config: Config, model_config: PreTrainedConfig) -> PreTrainedModel:
+def load_entailment(options: ModelConfig, model_config: PreTrainedConfig) -> PreTrainedModel:
     """A pretrained sequence classifier with its trained head.
 
     Raises:
         UserError: no weights, or a head that was never trained: its answers would be chance.
     """
-    options = config.model
     if options.attn_implementation is not None:
         model_config._attn_implementation = options.attn_implementation
     try:
@@ -228,7 +228,7 @@ def run_prompting(run: PromptRun, setting: PromptSetting, model: PreTrainedModel
         The content of ``metrics.json``.
     """
     config = run.config
-    facts = environment(config, setting.prepared.fingerprint)
+    facts = environment(config.training, setting.prepared.fingerprint)
     create_run(config, facts, setting.prepared.taxonomy)
     print(describe(run, setting))
     with open_tracking(config, config.run_folder, facts) as tracker:

@@ -6,8 +6,9 @@ parameters have shapes and no values.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
@@ -23,7 +24,8 @@ from opinionlm.adaptation.methods import adapt_generative, apply_adaptation, cou
 from opinionlm.config.checks import uses_task_tokens
 from opinionlm.config.chosen_metric import SCORES, chosen_metric
 from opinionlm.config.config import Config
-from opinionlm.config.options import ModelConfig
+from opinionlm.config.method_options import AdaptConfig, MethodConfig
+from opinionlm.config.options import DataConfig, HeadConfig, ModelConfig
 from opinionlm.data.encoding.data_templates import template_for
 from opinionlm.data.encoding.prompts import PromptTemplate, label_words
 from opinionlm.data.encoding.tokenizers import entries_of_texts, load_tokenizer
@@ -33,6 +35,7 @@ from opinionlm.data.spec_checks import canonical_columns
 from opinionlm.data.spec_parsing import load_spec
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import anatomy_of, new_backbone, read_model_config, trained_block_names
+from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.generative import generative_class, is_multimodal, unquantized_names
 from opinionlm.models.hub_facts import hub_facts, known_config
 from opinionlm.runs.prompting import check_data, check_model
@@ -67,7 +70,7 @@ def rehearse(config: Config) -> Rehearsal:
     Raises:
         UserError: what the run itself would be refused with.
     """
-    prepared, rows = known_data(config)
+    prepared, rows = known_data(config.data)
     match config.script:
         case "train_classifier":
             parameters = rehearse_classifier(config, prepared)
@@ -81,16 +84,16 @@ def rehearse(config: Config) -> Rehearsal:
         remarks.append(f"made first by: {facts.made_by}")
     if facts is not None and not facts.confirmed:
         remarks.append(f"not confirmed: {config.model.model_name_or_path} ({facts.source})")
-    return Rehearsal(rows, parameters, part_of(config) if parameters else "", tuple(remarks))
+    return Rehearsal(rows, parameters, part_of(config.method, config.adapt) if parameters else "", tuple(remarks))
 
 
-def part_of(config: Config) -> str:
+def part_of(method: MethodConfig, adapt: AdaptConfig) -> str:
     """What of a model trains at a time, or is chosen when the data are read."""
-    match config.method.adaptation:
+    match method.adaptation:
         case "adapt":
-            return f"and sub-layers of up to {config.adapt.sensitivity_budget:.0%} of the backbone"
+            return f"and sub-layers of up to {adapt.sensitivity_budget:.0%} of the backbone"
         case "lisa":
-            return f"of them {config.method.lisa_blocks} blocks at a time"
+            return f"of them {method.lisa_blocks} blocks at a time"
         case _:
             return ""
 
@@ -118,10 +121,10 @@ def rehearse_writer(config: Config, prepared: PreparedDataset) -> dict[str, int]
     chosen_metric(config.training, SCORES[prepared.task][0], answer_metric_names(prepared, config), config.source)
     if prepared.taxonomy is not None:
         label_words(template, prepared.taxonomy)
-    check_chat(config, template)
+    check_chat(config.model, template)
     method, max_length = config.method, config.data.max_length
     check_fit(config.model, method, max_length, model_config, entries_of(config.model), generative=True)
-    return writer_parameters(config, model_config, trains=True)
+    return writer_parameters(as_json(config.model), as_json(method))
 
 
 def rehearse_prompting(config: Config, prepared: PreparedDataset) -> dict[str, int]:
@@ -133,21 +136,21 @@ def rehearse_prompting(config: Config, prepared: PreparedDataset) -> dict[str, i
     check_vocabulary(config.model, model_config, entries_of(config.model))
     if config.prompt.method == "entailment":
         return {}
-    check_decode(prepared, config)
-    check_chat(config, template)
-    return writer_parameters(config, model_config, trains=False)
+    check_decode(prepared, config.instruct)
+    check_chat(config.model, template)
+    return writer_parameters(as_json(config.model), method=None)
 
 
-def check_chat(config: Config, template: PromptTemplate) -> None:
+def check_chat(model: ModelConfig, template: PromptTemplate) -> None:
     """A hub model whose tokenizer is known to write no chat prompts.
 
     Raises:
         UserError: the template asks for them.
     """
-    facts = hub_facts(config.model.model_name_or_path)
+    facts = hub_facts(model.model_name_or_path)
     if template.chat and facts is not None and not facts.chat:
         raise UserError(
-            f"{template.source}: chat: true, but the tokenizer '{config.model.model_name_or_path}' has no chat "
+            f"{template.source}: chat: true, but the tokenizer '{model.model_name_or_path}' has no chat "
             "template; set chat: false"
         )
 
@@ -181,60 +184,71 @@ def plain_backbone_of(name: str, with_pooler: bool) -> PreTrainedModel:
         return new_backbone(config_of(ModelConfig(model_name_or_path=name)), with_pooler=with_pooler)
 
 
-# All and trainable parameters of adapted models, heads aside: a table asks for one for every data set and rate.
-_COUNTED: dict[str, tuple[int, int]] = {}
-
-
 def classifier_parameters(task: HeadTask, model_config: PreTrainedConfig) -> dict[str, int]:
     """Parameters of a classifier, tagger or scorer, whose head always trains.
 
     Raises:
         UserError: the adaptation cannot work on the model.
     """
-    config, method = task.config, task.config.method
     options = task.model_options(model_config)
-    name, with_pooler = config.model.model_name_or_path, options.pooling == "pooler"
     with torch.device("meta"):
-        head = size_of(task.add_head(plain_backbone_of(name, with_pooler), options).head)
-        key = repr((name, with_pooler, config.model.load_in_4bit, method))
-        if key not in _COUNTED:
-            blocks = trained_blocks(method, model_config.get_text_config().num_hidden_layers)
-            if config.model.load_in_4bit:
-                trained_block_names(model_config, blocks)
-            model = task.add_head(new_backbone(model_config, with_pooler=with_pooler), options)
-            apply_adaptation(model, method, NOMINAL_STEPS)
-            counts = count_parameters(model)
-            _COUNTED[key] = counts["total_parameters"] - head, counts["trainable_parameters"] - head
-    total, trainable = _COUNTED[key]
+        plain = plain_backbone_of(options.model_name_or_path, options.pooling == "pooler")
+        head = size_of(task.add_head(plain, options).head)
+    total, trainable = adapted_backbone(as_json(options), as_json(task.config.method))
     return {"total_parameters": total + head, "trainable_parameters": trainable + head}
 
 
-def writer_parameters(config: Config, model_config: PreTrainedConfig, trains: bool) -> dict[str, int]:
+def as_json(options: ModelConfig | MethodConfig) -> str:
+    """Options as a text, which a cache can know again."""
+    return json.dumps(asdict(options))
+
+
+@cache
+def adapted_backbone(model: str, method: str) -> tuple[int, int]:
+    """All and trainable parameters of an adapted backbone; a table asks for one for every data set and rate.
+
+    Args:
+        model: from `as_json`.
+        method: likewise.
+    """
+    options, adaptation = ModelConfig(**json.loads(model)), MethodConfig(**json.loads(method))
+    model_config, with_pooler = config_of(options), options.pooling == "pooler"
+    blocks = trained_blocks(adaptation, model_config.get_text_config().num_hidden_layers)
+    if options.load_in_4bit:
+        trained_block_names(model_config, blocks)
+    with torch.device("meta"):
+        # Any head will do: it is taken off again, and its pooling alone says whether BERT's pooler trains.
+        plain = new_backbone(model_config, with_pooler=with_pooler)
+        classifier = OpinionClassifier.from_backbone(plain, ["any"], HeadConfig(pooling=options.pooling))
+        apply_adaptation(classifier, adaptation, NOMINAL_STEPS)
+    counts, head = count_parameters(classifier), size_of(classifier.head)
+    return counts["total_parameters"] - head, counts["trainable_parameters"] - head
+
+
+@cache
+def writer_parameters(model: str, method: str | None) -> dict[str, int]:
     """Parameters of a language model with its output layer.
 
     Args:
-        config: names the model, and the adaptation where it trains.
-        model_config: of the model.
-        trains: whether it does.
+        model: from `as_json`.
+        method: likewise; None where nothing trains.
 
     Raises:
         UserError: the adaptation cannot work on the model.
     """
-    method = config.method
-    key = repr((config.model.model_name_or_path, "writes", config.model.load_in_4bit, method if trains else None))
-    if key not in _COUNTED:
-        text_config = model_config.get_text_config() if is_multimodal(model_config) else model_config
-        with torch.device("meta"):
-            model = generative_class(model_config).from_config(text_config)
-            if trains:
-                blocks = trained_blocks(method, len(anatomy_of(model).blocks))
-                if config.model.load_in_4bit:
-                    unquantized_names(model_config, blocks)
-                model = adapt_generative(model, method, NOMINAL_STEPS)
-        counts = count_parameters(model)
-        _COUNTED[key] = counts["total_parameters"], counts["trainable_parameters"] if trains else 0
-    total, trainable = _COUNTED[key]
-    return {"total_parameters": total, "trainable_parameters": trainable}
+    options = ModelConfig(**json.loads(model))
+    model_config = config_of(options)
+    text_config = model_config.get_text_config() if is_multimodal(model_config) else model_config
+    with torch.device("meta"):
+        writer = generative_class(model_config).from_config(text_config)
+        if method is None:
+            return {"total_parameters": count_parameters(writer)["total_parameters"], "trainable_parameters": 0}
+        adaptation = MethodConfig(**json.loads(method))
+        blocks = trained_blocks(adaptation, len(anatomy_of(writer).blocks))
+        if options.load_in_4bit:
+            unquantized_names(model_config, blocks)
+        counts = count_parameters(adapt_generative(writer, adaptation, NOMINAL_STEPS))
+    return {name: counts[name] for name in ("total_parameters", "trainable_parameters")}
 
 
 def size_of(module: nn.Module) -> int:
@@ -245,12 +259,11 @@ def size_of(module: nn.Module) -> int:
 # The data
 
 
-def known_data(config: Config) -> tuple[PreparedDataset, dict[str, int]]:
+def known_data(data: DataConfig) -> tuple[PreparedDataset, dict[str, int]]:
     """A data set as far as its YAML tells, and the rows that the run reads of it.
 
     A prepared folder is read as it is.
     """
-    data = config.data
     if Path(data.dataset).is_dir():
         prepared = load_prepared(data.dataset)
         rows = {name: len(prepared.dataset[name]) for name in SPLITS}

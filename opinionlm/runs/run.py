@@ -111,7 +111,7 @@ class Run:
         Raises:
             UserError: it cannot be written, or holds checkpoints that were trained on something else.
         """
-        self.environment = environment(self.config, prepared.fingerprint)
+        self.environment = environment(self.config.training, prepared.fingerprint)
         if self.is_main:
             create_run(self.config, self.environment, prepared.taxonomy)
 

@@ -6,11 +6,13 @@ import copy
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from opinionlm.config.config import Config
+from opinionlm.config.training_options import TrainingConfig
 from opinionlm.utils.files import write_json
 
 SHOWN: tuple[str, ...] = ("entity_f1", "entity_precision", "entity_recall", "macro_f1", "accuracy")
@@ -49,9 +51,9 @@ def train_seeds(config: Config, train: Callable[[Config], dict[str, Any] | None]
         train(run)
     if not is_main_process():
         return None
-    metrics = [stored_metrics(run) for run in runs]
+    metrics = [stored_metrics(run.run_folder) for run in runs]
     seeds = [run.training.seed for run in runs]
-    summary = summarise_seeds(config, dict(zip(seeds, metrics, strict=True)))
+    summary = summarise_seeds(config.training, dict(zip(seeds, metrics, strict=True)))
     if config.script == "train_classifier":
         ensemble_seeds(config, runs, metrics)
     return summary
@@ -69,11 +71,11 @@ def mean_and_interval(values: Sequence[float]) -> dict[str, Any]:
     return {"mean": mean, "std": std, "ci95": [mean - half, mean + half]}
 
 
-def summarise_seeds(config: Config, runs: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+def summarise_seeds(training: TrainingConfig, runs: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     """Write ``<run_name>-seeds.json`` beside the run folders and print its main lines.
 
     Args:
-        config: the config that named the seeds.
+        training: the options that named the seeds.
         runs: ``metrics.json`` of each seed.
 
     Returns:
@@ -84,7 +86,7 @@ def summarise_seeds(config: Config, runs: Mapping[int, Mapping[str, Any]]) -> di
         names = [name for name, value in next(iter(runs.values()))[split].items() if isinstance(value, float)]
         summary[split] = {name: mean_and_interval([run[split][name] for run in runs.values()]) for name in names}
     summary["cost"] = costs_of([run["cost"] for run in runs.values()])
-    path = config.run_folder.with_name(f"{config.training.run_name}-seeds.json")
+    path = training.run_folder.with_name(f"{training.run_name}-seeds.json")
     write_json(path, summary)
     print(f"{len(runs)} seeds{'':<13}{'validation':>16}{'test':>16}   95 % interval of the mean (test)")
     # Levels are told apart where there are two; of a flat label set the first is macro-F1 again.
@@ -113,6 +115,6 @@ def shown(entry: Mapping[str, Any], digits: int = 3) -> str:
     return mean if entry["std"] is None else f"{mean} ± {entry['std']:.{digits}f}"
 
 
-def stored_metrics(config: Config) -> dict[str, Any]:
+def stored_metrics(run_folder: Path) -> dict[str, Any]:
     """``metrics.json`` of a finished run."""
-    return json.loads((config.run_folder / "metrics.json").read_text(encoding="utf-8"))
+    return json.loads((run_folder / "metrics.json").read_text(encoding="utf-8"))

@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     """Run a config; returns the content of ``metrics.json``, None where the run was finished already."""
     config = parse_config(argv, description=__doc__, script="pretrain")
 
-    with locked_run(config):
+    with locked_run(config.training):
         announce(config)
         # Imported late, so that --help and config errors answer at once.
         from opinionlm.utils.distributed import leave, quiet_libraries
@@ -88,7 +88,7 @@ def pretrain(config: Config) -> dict[str, Any] | None:
     model, new_head = load_language_model(config.model, model_config)
     model.to(arguments.device)
     if is_main:
-        create_run(config, environment(config, prepared.fingerprint), None)
+        create_run(config, environment(config.training, prepared.fingerprint), None)
         tokens = sum(map(len, rows))
         print(
             f"run     {config.run_folder}\n"

@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     """
     config = parse_config(argv, description=__doc__, script="prompt")
 
-    with locked_run(config):
+    with locked_run(config.training):
         announce(config)
         return ask(config)
 
@@ -59,5 +59,7 @@ def ask(config: Config) -> dict[str, Any] | None:
         for run in runs:
             result = run_prompting(run, task, model)
     if config.training.seeds is not None:
-        result = summarise_seeds(config, {one.training.seed: stored_metrics(one) for one in configs})
+        result = summarise_seeds(
+            config.training, {one.training.seed: stored_metrics(one.run_folder) for one in configs}
+        )
     return result

@@ -12,6 +12,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from opinionlm.config.chosen_metric import SCORES, TASKS_OF
 from opinionlm.config.config import Config
+from opinionlm.config.options import InstructConfig
 from opinionlm.config.unread import refuse_unread
 from opinionlm.data.encoding.data_templates import template_for, template_warning
 from opinionlm.data.encoding.prompts import Example, PromptEncoder, PromptTemplate, label_words
@@ -95,16 +96,16 @@ def check_answers(prepared: PreparedDataset, config: Config) -> None:
             f"dataset: task {prepared.task!r} has no answers in words; train_classifier.py takes it, "
             f"train_instruct.py takes {', '.join(TASKS_OF['train_instruct'])}"
         )
-    check_decode(prepared, config)
+    check_decode(prepared, config.instruct)
 
 
-def check_decode(prepared: PreparedDataset, config: Config) -> None:
+def check_decode(prepared: PreparedDataset, options: InstructConfig) -> None:
     """Whether there are labels to score.
 
     Raises:
         UserError: free answers cannot be scored as labels.
     """
-    if prepared.taxonomy is None and config.instruct.decode == "score":
+    if prepared.taxonomy is None and options.decode == "score":
         raise UserError(
             f"decode: 'score' needs a closed set of labels, and task {prepared.task} has free answers; set "
             "decode: generate"
@@ -150,7 +151,7 @@ class GenerationTask(Task[Predictions]):
         budget: int = TOKEN_BUDGET,
     ) -> None:
         super().__init__(prepared, config)
-        check_decode(prepared, config)
+        check_decode(prepared, config.instruct)
         self.options = config.instruct
         self.encoder = encoder
         self.examples = examples

@@ -7,11 +7,11 @@ import os
 from transformers import TrainingArguments, enable_full_determinism
 from transformers.trainer_utils import SchedulerType
 
-from opinionlm.adaptation.parameter_groups import check_compiler, check_optimizer, check_schedule, one_line
+from opinionlm.adaptation.parameter_groups import check_compiler, check_optimizer, check_schedule
 from opinionlm.config.chosen_metric import ChosenMetric
 from opinionlm.config.trainer_checks import typed_arguments
 from opinionlm.config.training_options import TrainingConfig
-from opinionlm.errors import UserError
+from opinionlm.errors import UserError, one_line
 
 
 def training_arguments(training: TrainingConfig, source: str) -> TrainingArguments:

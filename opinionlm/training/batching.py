@@ -282,9 +282,10 @@ def batch_plan(
 
     if training.max_steps <= 0:
         return plan(max(1, math.ceil(training.num_train_epochs)))
-    # With a token budget the number of batches varies a little by epoch; the first tells how many epochs there are.
-    batches = training.max_steps * training.gradient_accumulation_steps
-    return plan(math.ceil(batches / len(plan(1))) + 1)
+    # With a token budget the number of batches varies a little by epoch. No epoch of a plan has fewer than its first,
+    # which tells how many epochs begin at most.
+    steps = math.ceil(len(plan(1)) / training.gradient_accumulation_steps)
+    return plan(math.ceil(training.max_steps / steps))
 
 
 def optimizer_steps(plan: BatchPlan, arguments: TrainingArguments) -> int:

@@ -292,7 +292,7 @@ from dataclasses import replace
 from pathlib import Path
 from opinionlm.runs.lock import locked
 with locked(Path({str(tmp_path)!r}) / "grid", wait=True, inherited=True) as lock:
-    subprocess.Popen(["sh", "-c", "sleep 4; touch {tmp_path}/done"], pass_fds=[lock])
+    subprocess.Popen(["sh", "-c", "sleep 4; touch {tmp_path}/done"], pass_fds=lock)
     os.kill(os.getpid(), signal.SIGKILL)
 """
     killed = subprocess.run([sys.executable, "-c", code], cwd=ROOT)

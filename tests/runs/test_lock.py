@@ -95,7 +95,7 @@ def test_every_script_asks(main, name, tmp_path) -> None:
 def test_seeds_hold_every_member_and_the_whole(tmp_path) -> None:
     arguments = ["--output_dir", str(tmp_path), "--run_name", "r", "--seeds", "1..2"]
     config = parse_config(arguments, "test")
-    names = {folder.name for folder in folders_of(config)}
+    names = {folder.name for folder in folders_of(config.training)}
     assert names == {"r-seed1", "r-seed2", "r-seeds", "r-ensemble"}
     for name in sorted(names):
         write_lock(tmp_path / name, process=1, started=process_start(1))
@@ -260,13 +260,13 @@ def test_all_processes_of_a_launch_are_one_holder(tmp_path, monkeypatch) -> None
     from opinionlm.runs.lock import locked_run
 
     config = parse_config(["--output_dir", str(tmp_path), "--run_name", "r"], "test")
-    with locked_run(config):
+    with locked_run(config.training):
         monkeypatch.setenv("RANK", "1")
-        with locked_run(config):
+        with locked_run(config.training):
             pass
         assert lock_of(config.run_folder).is_file()
         monkeypatch.setenv("RANK", "0")
-        with pytest.raises(Held), locked_run(config):
+        with pytest.raises(Held), locked_run(config.training):
             pass
     assert list(tmp_path.iterdir()) == []
 

@@ -152,15 +152,16 @@ def _strata(rows: np.ndarray, platforms: np.ndarray) -> list[np.ndarray]:
 
 
 def _allocate(rows: int, shares: np.ndarray, carry: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How many of `rows` each split gets: largest remainder, and what rounding took is given back by the next call."""
+    """How many of `rows` each split gets: largest remainder, and what rounding took is given back by the next call.
+
+    Carries lie between -1 and 1 and sum to 0. So of up to three splits those whose part is negative lack less than one
+    row together, and whole parts never sum to more than `rows`; what is left over is less than one row per split.
+    """
     exact = rows * shares + carry
     counts = np.maximum(np.floor(exact + 1e-9), 0).astype(int)
-    while counts.sum() > rows:
-        counts[np.argmin(exact - counts)] -= 1
     # A stable sort breaks ties in favour of the earlier split.
     order = np.argsort(-np.round(exact - counts, 9), kind="stable")
-    for index in range(rows - counts.sum()):
-        counts[order[index % len(order)]] += 1
+    counts[order[: rows - counts.sum()]] += 1
     return counts, exact - counts
 
 

@@ -16,7 +16,7 @@ import yaml
 
 from opinionlm.data.prepared import MANIFEST
 from opinionlm.data.taxonomy import Taxonomy
-from opinionlm.errors import UserError
+from opinionlm.errors import UserError, one_line
 from opinionlm.experiments.dashboard.data_reports import DataReport, find_report, prepared_by_fingerprint
 from opinionlm.experiments.dashboard.predictions import PredictionSummary, read_predictions
 from opinionlm.experiments.seed_families import members_of
@@ -214,15 +214,10 @@ def _mapping(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         content = yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{path.name} cannot be read ({_one_line(error)})") from None
+        raise UserError(f"{path.name} cannot be read ({one_line(error)})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path.name} holds no mapping of names to values")
     return {str(name): value for name, value in content.items()}
-
-
-def _one_line(error: Exception) -> str:
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(reason.split())[:160]
 
 
 def plain_numbers(content: Mapping[str, Any], section: str = "") -> Iterator[tuple[str, float]]:
@@ -259,7 +254,7 @@ def read_labels(path: Path) -> Taxonomy | None:
     try:
         return Taxonomy.from_tree(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError, UserError) as error:
-        raise UserError(f"labels.json cannot be read ({_one_line(error)})") from None
+        raise UserError(f"labels.json cannot be read ({one_line(error)})") from None
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
@@ -273,7 +268,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"history.json cannot be read ({_one_line(error)})") from None
+        raise UserError(f"history.json cannot be read ({one_line(error)})") from None
     if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
         raise UserError("history.json holds no list of entries")
     return content

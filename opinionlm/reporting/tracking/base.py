@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from opinionlm.data.prepared import PreparedDataset
+from opinionlm.errors import one_line
 from opinionlm.evaluation.predictions import Predictions
 
 # The mean loss over the whole run, which Trainer logs once, when training is over; the loss on the way is `loss`. Time
@@ -129,7 +130,7 @@ class GuardedTracker(Tracker):
         try:
             call()
         except Exception as error:
-            say(f"{self.name}: tracking stops here, the run goes on ({one_line(error)})")
+            say(f"{self.name}: tracking stops here, the run goes on ({type_and_line(error)})")
             broken, self.inner = self.inner, NoTracking()
             # What was logged so far stays readable when the log is closed properly, if that is still possible.
             with suppress(Exception):
@@ -217,9 +218,9 @@ def shown(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def one_line(error: BaseException) -> str:
-    """Type and message of an error in one short line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+def type_and_line(error: BaseException) -> str:
+    """Type and message of an error: services fail in ways of their own, whose name is half of the message."""
+    return f"{type(error).__name__}: {one_line(error)}"
 
 
 def say(line: str) -> None:

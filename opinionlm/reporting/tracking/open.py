@@ -23,8 +23,8 @@ from opinionlm.reporting.tracking.base import (
     SeveralTrackers,
     Tracker,
     curves,
-    one_line,
     say,
+    type_and_line,
 )
 from opinionlm.training.callbacks import TrainingClock
 
@@ -113,7 +113,7 @@ def open_wandb(config: Config, run_folder: Path, environment: Mapping[str, Any])
             return NoTracking()
         return GuardedTracker(WandbTracking(run, config.tracking.wandb_artifacts), "W&B")
     except Exception as error:
-        say(f"W&B: no tracking, the run goes on ({one_line(error)})")
+        say(f"W&B: no tracking, the run goes on ({type_and_line(error)})")
         return NoTracking()
 
 
@@ -136,7 +136,7 @@ def open_tensorboard(config: Config, run_folder: Path, environment: Mapping[str,
         tracker = TensorBoardTracking(folder)
         tracker.describe({"config": config.flat(), "environment": dict(environment)})
     except Exception as error:
-        say(f"TensorBoard: no tracking, the run goes on ({one_line(error)})")
+        say(f"TensorBoard: no tracking, the run goes on ({type_and_line(error)})")
         return NoTracking()
     say(f"TensorBoard: logging to {folder}; look at it with: tensorboard --logdir {folder}")
     return GuardedTracker(tracker, "TensorBoard")

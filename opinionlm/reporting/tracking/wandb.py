@@ -26,7 +26,7 @@ from opinionlm.evaluation.class_predictions import SplitPredictions
 from opinionlm.evaluation.predictions import Predictions
 from opinionlm.reporting.charts import draw
 from opinionlm.reporting.figures import png_bytes
-from opinionlm.reporting.tracking.base import WANDB_RUN_ID, Point, Tracker, flatten, one_line, say, shown
+from opinionlm.reporting.tracking.base import WANDB_RUN_ID, Point, Tracker, flatten, say, shown, type_and_line
 from opinionlm.utils.files import write_text
 
 # How long a run waits for the server, at its start and for the last uploads at its end (seconds).
@@ -62,7 +62,7 @@ def start_wandb(config: Config, run_folder: Path, environment: Mapping[str, Any]
             say(f"W&B: {run.url}")
             return run
         except Exception as error:
-            reason = f"the server cannot be used: {one_line(error)}"
+            reason = f"the server cannot be used: {type_and_line(error)}"
             # The failed attempt holds the run id until its service ends.
             wandb.teardown()
     run = init_wandb(config, run_folder, environment, online=False)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from opinionlm.data.preparation.splits import (
     SMALL,
+    _allocate,
     group_split,
     share_warnings,
     stratified_split,
@@ -48,6 +49,17 @@ def test_one_label_by_hand(rows: int, expected: list[int]) -> None:
     if rows < 3:
         plural = "" if rows == 1 else "s"
         assert warnings[0].startswith(f"the label 'rare' has {rows} row{plural}, too few for 3 splits")
+
+
+@given(st.lists(st.integers(1, 99), min_size=1, max_size=3), st.lists(st.integers(1, 30), min_size=1, max_size=20))
+def test_strata_are_shared_out_whole_and_rounding_is_given_back(weights: list[int], strata: list[int]) -> None:
+    shares, carry = np.array(weights) / sum(weights), np.zeros(len(weights))
+    given_out = np.zeros(len(weights), dtype=int)
+    for rows in strata:
+        numbers, carry = _allocate(rows, shares, carry)
+        given_out += numbers
+        assert numbers.sum() == rows and numbers.min() >= 0
+    assert (abs(given_out - shares * sum(strata)) < 1).all()
 
 
 def test_platforms_from_ten_rows_on_are_shared_out_by_themselves() -> None:
