@@ -12,16 +12,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from opinionlm.data.cleaning import PROFILES, text_steps
-from opinionlm.data.encoding.augmentation import mistyped
 from opinionlm.errors import UserError, run_script
-from opinionlm.evaluation.generation import INVALID, scores_at
 from opinionlm.evaluation.metrics import bootstrap_intervals
 from opinionlm.evaluation.significance import paired_bootstrap
 from opinionlm.experiments.compare import read_run
@@ -42,6 +38,10 @@ def changed_forms(typos: float, seed: int) -> dict[str, Callable[[str], str]]:
         typos: share of the words, at least one, that get a neighbouring key in the place of a letter.
         seed: with the text it decides which.
     """
+    from dataclasses import replace
+
+    from opinionlm.data.cleaning import PROFILES, text_steps  # loads ftfy
+
     emoji = dict(text_steps(replace(PROFILES["none"], emoji="remove")))["emoji"]
     return {
         f"typos in {typos:.0%} of the words": lambda text: with_typos(text, typos, seed),
@@ -53,6 +53,8 @@ def changed_forms(typos: float, seed: int) -> dict[str, Callable[[str], str]]:
 
 def with_typos(text: str, share: float, seed: int) -> str:
     """A text of which a share of the words, at least one, has a typo; white space stays as it is."""
+    from opinionlm.data.encoding.augmentation import mistyped  # loads datasets
+
     random = np.random.default_rng([seed, *text.encode()])
     words = text.split(" ")
     places = [at for at, word in enumerate(words) if word]
@@ -98,6 +100,8 @@ def form_row(gold: np.ndarray, original: np.ndarray, answered: np.ndarray, class
         answered: answers to the changed texts.
         classes: number of leaves.
     """
+    from opinionlm.evaluation.generation import INVALID, scores_at  # loads torch
+
     _, macro, accuracy = scores_at(gold, answered, classes)
     low, high = bootstrap_intervals(gold, answered, classes)["macro_f1_ci95"]
     cells = [f"{macro:.3f}", f"{low:.3f} to {high:.3f}", f"{accuracy:.3f}"]
@@ -121,6 +125,8 @@ def changed_table(folder: Path, forms: Mapping[str, Callable[[str], str]]) -> li
     Raises:
         UserError: no such run, or no saved model.
     """
+    from opinionlm.evaluation.generation import INVALID
+
     run, texts = read_run(folder, "test"), read_texts(folder)
     predictor = saved_predictor(folder)
     platforms = list(run.platforms) if predictor.labeller.platforms else None

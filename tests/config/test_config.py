@@ -328,10 +328,12 @@ MISTYPED |= {
     "-mopinionlm.inference.demo": ("prot", "port"),
     "-mopinionlm.data.downloads": ("data_dri", "data_dir"),
     "-mopinionlm.data.inspection": ("lable", "label"),
+    "-mopinionlm.experiments.changed_texts": ("typoss", "typos"),
     "-mopinionlm.experiments.compare": ("splitt", "split"),
     "-mopinionlm.experiments.dashboard": ("outptu", "output"),
     "-mopinionlm.experiments.group_report": ("wnadb", "wandb"),
     "-mopinionlm.experiments.label_suspects": ("splitt", "split"),
+    "-mopinionlm.experiments.self_training": ("hepl", "help"),
 }
 # A mistake among options of runs is one only beside a table; a file is read first.
 NEEDED_FIRST = {
