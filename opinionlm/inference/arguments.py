@@ -43,6 +43,9 @@ def parse_arguments(argv: list[str] | None, description: str) -> argparse.Namesp
         "--device", choices=["auto", "cpu", "cuda"], default="auto", help="[auto: a GPU if there is one]"
     )
     parser.add_argument(
+        "--backend", choices=["torch", "onnx"], default="torch", help="onnx: what opinionlm export wrote [torch]"
+    )
+    parser.add_argument(
         "--bf16", action="store_true", help="compute in bfloat16: faster, probabilities differ slightly"
     )
     parser.add_argument("--batch_size", type=whole_number, default=64, help="at most so many texts at once [64]")

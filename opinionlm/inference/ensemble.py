@@ -12,7 +12,15 @@ from opinionlm.errors import UserError
 from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.ensembles import common_tilt
 from opinionlm.evaluation.multi_label_rules import Rule
-from opinionlm.inference.loading import Device, TrustOptions, check_model_folder, label_answers, load_labeller
+from opinionlm.inference.loading import (
+    Backend,
+    Device,
+    TrustOptions,
+    check_model_folder,
+    label_answers,
+    load_labeller,
+)
+from opinionlm.inference.onnx_model import load_onnx_labeller
 from opinionlm.inference.predictors import ClassLabeller, Item, Labeller, no_progress
 from opinionlm.inference.saved_decision import ENSEMBLE, kept_members
 
@@ -59,14 +67,22 @@ def load_models(
     batch_size: int,
     max_tokens_per_batch: int,
     trust: TrustOptions,
+    backend: Backend = "torch",
 ) -> Labeller:
-    """Load one model, or several as one; the arguments are those of `load_labeller`.
+    """Load one model, or several as one; the arguments are those of `load_labeller`, and what computes.
 
     Raises:
         UserError: see `load_labeller`; or several models that do not give the same labels to the same kind of items,
             or that decide by rules fitted to each of them.
     """
     members, rule = member_folders(folders)
+    if backend == "onnx":
+        if len(members) > 1 or device == "cuda" or bf16:
+            raise UserError(
+                "--backend onnx: takes one model, and computes in its own precision on the CPU; leave out --device "
+                "cuda and --bf16, or use --backend torch"
+            )
+        return load_onnx_labeller(members[0], batch_size, max_tokens_per_batch, trust)
     if len(members) == 1 and rule is None:
         return load_labeller(members[0], device, bf16, batch_size, max_tokens_per_batch, trust)
     loaded: list[ClassLabeller] = []

@@ -35,6 +35,7 @@ from opinionlm.models.linear.interpolation import load_word_blend
 from opinionlm.models.tagger import OpinionTagger, OpinionTaggerConfig
 
 Device = Literal["auto", "cpu", "cuda"]
+Backend = Literal["torch", "onnx"]
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,8 @@ def load_labeller(
     if is_generative(folder):
         return generative_labeller(folder, device, bf16, batch_size, max_tokens_per_batch, trust)
     check_model_folder(folder)
+    if not list(folder.glob("*.safetensors")):
+        raise UserError(f"--model: {folder} holds an ONNX graph and no weights; add --backend onnx")
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device: cuda was asked for, but torch sees no GPU; use --device cpu or auto")
     transformers_logging.set_verbosity_error()
@@ -210,7 +213,7 @@ def check_model_folder(folder: Path) -> None:
         raise UserError(
             f"--model: {folder} holds a model of type {found!r}, not one that train_classifier.py saved; {remedy}"
         )
-    if not list(folder.glob("*.safetensors")):
+    if not list(folder.glob("*.safetensors")) and not list(folder.glob("*.onnx")):
         raise UserError(f"--model: {folder} has no weights (looked for *.safetensors); {remedy}")
     if not (folder / "tokenizer_config.json").is_file():
         raise UserError(f"--model: {folder} has no tokenizer (looked for tokenizer_config.json); {remedy}")
@@ -234,7 +237,8 @@ def saved_taxonomy(config: OpinionClassifierConfig) -> Taxonomy:
 def model_fingerprint(folder: Path) -> str:
     """SHA-256 over configuration, tokenizer and weights: all that decides a prediction."""
     digest = hashlib.sha256()
-    for path in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors"), *folder.glob("*.model")]):
+    patterns = ("*.json", "*.safetensors", "*.model", "*.onnx*")
+    for path in sorted(found for pattern in patterns for found in folder.glob(pattern)):
         digest.update(path.name.encode())
         with open(path, "rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())

@@ -2,9 +2,12 @@
 
     opinionlm export outputs/<run>                        # transformers' own class; refused where none holds the model
     opinionlm export outputs/<run> --format remote_code   # any classifier or tagger, with one Python file beside it
+    opinionlm export outputs/<run> --format onnx          # a graph of texts' labels for predict.py --backend onnx
+    opinionlm export outputs/<run> --format onnx_int8     # the same with weights in int8
 
-Adapters are merged, temperature and decision become part of the last layer, weights are float32. The export appears
-only after a process without opinionlm has loaded it and answered like the model.
+Adapters are merged. In the first two, temperature and decision become part of the last layer and weights are float32;
+they appear only after a process without opinionlm has loaded them and answered like the model. Graphs appear after
+they have answered the validation texts, and lost no more than --max_f1_loss.
 """
 
 from __future__ import annotations
@@ -22,17 +25,20 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("model", type=Path, metavar="RUN", help="folder of a finished run, or of a saved model")
     parser.add_argument(
         "--format",
-        choices=["transformers", "remote_code"],
+        choices=["transformers", "remote_code", "onnx", "onnx_int8"],
         default="transformers",
-        help="transformers: the family's own class; remote_code: needs trust_remote_code=True [transformers]",
+        help="the family's own class; our code beside it; a graph for predict.py --backend onnx [transformers]",
     )
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="a new one [beside best/, named by the format]")
+    parser.add_argument(
+        "--max_f1_loss", type=float, default=0.01, help="of a graph on validation, else it is not kept [0.01]"
+    )
     arguments = parser.parse(argv)
     with libraries_loading():
         from opinionlm.inference.export.folder import export_model
 
-    target = export_model(arguments.model, arguments.output, arguments.format)
+    target = export_model(arguments.model, arguments.output, arguments.format, arguments.max_f1_loss)
     print(
-        f"exported {arguments.model} → {target}; loaded without opinionlm, it answers alike",
+        f"exported {arguments.model} → {target} ({arguments.format})",
         file=sys.stderr,
     )

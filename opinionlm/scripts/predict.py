@@ -102,6 +102,7 @@ def predict(arguments: argparse.Namespace) -> None:
                 arguments.batch_size,
                 arguments.max_tokens_per_batch,
                 trust,
+                arguments.backend,
             ),
         )
     except BrokenPipeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 
 import numpy as np
@@ -9,11 +10,14 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+import train_classifier
 from opinionlm.errors import UserError
+from opinionlm.inference import loading
 from opinionlm.inference.export import folder as export_folder
 from opinionlm.inference.export.folder import check_written, export_model
 from opinionlm.inference.loading import load_labeller
 from opinionlm.scripts.export import main
+from tests.classifier_runs import command_line
 from tests.inference.export_matrix import FORMS, TASKS, run_cell, whole_matrix
 from tests.inference.export_models import check_here, exported, save_model
 from tests.tiny import FAMILIES
@@ -53,7 +57,6 @@ def test_page_is_true_of_everything(repository) -> None:
 @pytest.mark.parametrize("rule", [THRESHOLDS, ARGMAX], ids=["thresholds", "argmax"])
 def test_labels_are_those_of_predict(rule: dict, tmp_path) -> None:
     """By a pipeline over the export, and by the model with its rule beside it; plain argmax would differ."""
-    # Near zero weights: logits lie so close that offsets decide.
     source = save_model(tmp_path / "best", "distilbert", head="native", rule=rule)
     labeller = load_labeller(source, device="cpu")
     answers = {text: row[0] for text, row in zip(TEXTS, labeller.answers(TEXTS), strict=True)}
@@ -130,12 +133,10 @@ def test_heads_that_no_class_holds_are_refused(family: str, head: dict, message:
         ({"word_share": 0.2}, "TF-IDF has a share of 0.2.*blend_words: false"),
     ],
 )
-def test_rules_that_no_logits_hold_are_refused(rule: dict, message: str, tmp_path) -> None:
+def test_rules_that_no_logits_hold_are_refused(rule: dict, message: str, tmp_path, monkeypatch) -> None:
     source = save_model(tmp_path / "best", "bert", rule=rule)
-    if "word_share" in rule:
-        # The labeller itself would look for the words first.
-        (tmp_path / "best" / "words.json").write_text("{}")
-        pytest.skip("loading needs the words: see tests/runs")
+    # Words that are not there.
+    monkeypatch.setattr(loading, "load_word_blend", lambda folder, share: None)
     with pytest.raises(UserError, match=message):
         exported(source, tmp_path / "out", "remote_code")
 
@@ -195,3 +196,18 @@ def test_saved_tokenizer_cuts_where_training_did(tmp_path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(written.folder)
     assert len(tokenizer(written.items[-1], truncation=True)["input_ids"]) == 32
     assert np.array_equal(written.expected[0].shape, (4,))
+
+
+@pytest.mark.slow
+def test_a_trained_run_leaves(setting: dict[str, str], tmp_path) -> None:
+    """From ``head: native`` in a run of train_classifier.py to its export, and labels on its validation texts."""
+    options = {name: value for name, value in setting.items() if name != "head_hidden_sizes"}
+    train_classifier.main(command_line(options, head="native", output_dir=tmp_path, run_name="run", decision="argmax"))
+    written = exported(tmp_path / "run", tmp_path / "out", "transformers")
+    check_here(written)
+    with open(tmp_path / "run" / "predictions" / "validation.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    serve = pipeline("text-classification", model=str(written.folder), device="cpu")
+    served = serve([row["text"] for row in rows], truncation=True)
+    assert [entry["label"] for entry in served] == [row["predicted"] for row in rows]
+    assert "import opinionlm" not in (written.folder / "README.md").read_text()

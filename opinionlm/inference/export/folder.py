@@ -18,6 +18,7 @@ from opinionlm.data.encoding.tokenizers import save_tokenizer
 from opinionlm.errors import UserError
 from opinionlm.inference.export import check
 from opinionlm.inference.export.modelling_file import save_portable
+from opinionlm.inference.export.onnx_graph import write_onnx
 from opinionlm.inference.export.plain import plain_model, require_plain
 from opinionlm.inference.export.source import Source, load_source, ready_model, require_folding
 from opinionlm.models.families import family_of
@@ -26,6 +27,8 @@ from opinionlm.utils.files import partial_folder, publish, write_text
 
 Format = Literal["transformers", "remote_code", "onnx", "onnx_int8"]
 ANSWERS = "answers.npz"
+# What an ONNX graph may lose of macro-F1 on validation.
+MAX_F1_LOSS = 0.01
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,14 @@ class Written:
     tolerance: float
 
 
-def export_model(model: Path, output: Path | None, kind: Format) -> Path:
+def export_model(model: Path, output: Path | None, kind: Format, max_f1_loss: float = MAX_F1_LOSS) -> Path:
     """Write a saved model in another form, check it, and give the folder its name.
 
     Args:
         model: folder of a run or of a saved model.
         output: the new folder; by default named by the format, beside ``best/``.
         kind: the format.
+        max_f1_loss: what an ONNX graph may lose of macro-F1 on validation.
 
     Returns:
         The new folder.
@@ -68,7 +72,13 @@ def export_model(model: Path, output: Path | None, kind: Format) -> Path:
     if target.exists():
         raise UserError(f"--output: {target} exists already; give another folder, or remove it")
     with partial_folder(target) as folder:
-        check_written([write_export(source, folder, kind)])
+        match kind:
+            case "transformers" | "remote_code":
+                check_written([write_export(source, folder, kind)])
+            case "onnx" | "onnx_int8":
+                comparison = write_onnx(source, folder, kind == "onnx_int8", max_f1_loss)
+                print(comparison.describe(), file=sys.stderr)
+                write_text(folder / "README.md", exported_card(source, kind) + f"\n{comparison.describe()}.\n")
         publish(folder, target, is_current=lambda: False)
     return target
 
@@ -157,25 +167,32 @@ def compare(export: Written) -> None:
         )
 
 
+FOLDED = (
+    "Weights are float32, and nothing needs opinionlm. Temperature and offsets of the decision are part of the last "
+    "layer: the largest logit is the label that predict.py gives. Where a decision has offsets, softmax gives its "
+    "scores and not calibrated probabilities."
+)
+
+
 def exported_card(source: Source, kind: Format) -> str:
     """The model's card, without what needs this package and with what was changed."""
     path = source.folder / "README.md"
     card = path.read_text(encoding="utf-8") if path.is_file() else "# A model of opinionlm\n"
     card = card.replace("import opinionlm  # makes the model type known to transformers\n", "")
     card = card.replace(f'model="{source.folder}"', 'model="."')
-    rule = source.rule
     lines = [
         "",
         "## Exported",
         "",
-        f"Written by `opinionlm export --format {kind}` from `{source.folder.name}/` in float32; needs no opinionlm.",
+        f"Written by `opinionlm export --format {kind}` from `{source.folder.name}/`.",
     ]
-    if rule.temperature != 1.0 or np.any(source.shift):
-        lines.append(
-            f"The temperature ({rule.temperature:.4f}) and the offsets of the decision ({rule.kind}) are part of its "
-            "last layer: the largest logit is the label that predict.py gives. Where offsets are not zero, softmax "
-            "gives their scores and not calibrated probabilities."
-        )
-    if kind == "remote_code":
-        lines.append("Load it with `trust_remote_code=True`; its code is the one Python file here.")
+    match kind:
+        case "transformers":
+            lines.append(FOLDED)
+        case "remote_code":
+            lines += [FOLDED, "Load it with `trust_remote_code=True`; its code is the one Python file here."]
+        case "onnx" | "onnx_int8":
+            lines.append(
+                "`predict.py --backend onnx` answers with it; the graph gives raw logits, config.json has the rule."
+            )
     return card + "\n".join(lines) + "\n"

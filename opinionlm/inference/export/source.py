@@ -136,12 +136,12 @@ def require_folding(source: Source, output: str) -> None:
     if config.word_share:
         raise UserError(
             f"export: TF-IDF has a share of {config.word_share:g} in this model's answers, which {output} cannot "
-            "hold; train with blend_words: false"
+            "hold; train with blend_words: false, or use --format onnx"
         )
     if source.rule.kind == "expected_cost":
         raise UserError(
             f"export: this model decides by expected_cost, which no bias in {output} stands for; train with decision: "
-            "thresholds or argmax"
+            "thresholds or argmax, or use --format onnx"
         )
     if config.chunk_overlap is not None:
         raise UserError(
@@ -155,6 +155,21 @@ def require_folding(source: Source, output: str) -> None:
         )
 
 
+def merged_model(source: Source) -> OpinionClassifier:
+    """The model in float32, with its adapters merged where they can be and without 4-bit weights.
+
+    Args:
+        source: its model is used up.
+    """
+    model = source.labeller.model
+    adapter = model.config.adapter
+    if adapter is not None and adapter["method"] in MERGEABLE:
+        model = merge_adapters(model)
+    elif quantized_modules(model):
+        expand_quantized(model.backbone, transposed=family_of(model.backbone.config).transposed_weights)
+    return model.float().eval()
+
+
 @torch.no_grad()
 def ready_model(source: Source, may_add_bias: bool) -> OpinionClassifier:
     """The model in float32 with adapters merged and its decision rule folded into the last layer.
@@ -166,13 +181,7 @@ def ready_model(source: Source, may_add_bias: bool) -> OpinionClassifier:
     Raises:
         UserError: it needs one and must not have it.
     """
-    model, shift = source.labeller.model, source.shift
-    adapter = model.config.adapter
-    if adapter is not None and adapter["method"] in MERGEABLE:
-        model = merge_adapters(model)
-    elif quantized_modules(model):
-        expand_quantized(model.backbone, transposed=family_of(model.backbone.config).transposed_weights)
-    model = model.float().eval()
+    model, shift = merged_model(source), source.shift
     output = model.head.output
     if output.bias is None and np.any(shift):
         if not may_add_bias:

@@ -1,0 +1,98 @@
+"""A saved classifier whose graph ONNX Runtime computes: the answers, columns and decision rule of predict.py."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoTokenizer
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from opinionlm.data.encoding.special_tokens import read_as_text
+from opinionlm.data.encoding.tokenizers import separate_pairs
+from opinionlm.errors import UserError
+from opinionlm.inference.loading import TrustOptions, label_answers, saved_taxonomy
+from opinionlm.inference.predictors import ClassLabeller
+from opinionlm.inference.saved_decision import saved_rule
+from opinionlm.models.classifier import OpinionClassifierConfig
+from opinionlm.models.linear.interpolation import load_word_blend
+
+GRAPH = "model.onnx"
+
+
+def require_packages(*names: str) -> None:
+    """Refuse to go on without the packages of the extra ``onnx``.
+
+    Raises:
+        UserError: one of them is not installed.
+    """
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"onnx: needs the package {missing[0]}: pip install -r requirements-onnx.txt, or pip install "
+            "'opinionlm[onnx]'"
+        )
+
+
+class OnnxModel:
+    """What a `Labeller` calls in a model's place; logits are the model's own, its rule stands in ``config``.
+
+    Args:
+        folder: with the graph.
+        config: of the model that it was made of.
+
+    Raises:
+        UserError: the graph cannot be loaded.
+    """
+
+    def __init__(self, folder: Path, config: OpinionClassifierConfig) -> None:
+        require_packages("onnxruntime")
+        import onnxruntime
+
+        self.config, self.device = config, torch.device("cpu")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        try:
+            self.session = onnxruntime.InferenceSession(folder / GRAPH, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"--backend onnx: {folder / GRAPH} cannot be loaded by onnxruntime {onnxruntime.__version__} "
+                f"({reason}); export the model again with the versions of requirements-onnx.txt"
+            ) from error
+        self.inputs = [one.name for one in self.session.get_inputs()]
+
+    def __call__(self, **batch: torch.Tensor) -> SequenceClassifierOutput:
+        """Logits ``(texts, labels)`` of a batch on the CPU."""
+        feeds = {name: batch[name].numpy() for name in self.inputs}
+        return SequenceClassifierOutput(logits=torch.from_numpy(self.session.run(None, feeds)[0]))
+
+
+def load_onnx_labeller(
+    folder: Path, batch_size: int = 64, max_tokens_per_batch: int = 4096, trust: TrustOptions | None = None
+) -> ClassLabeller:
+    """Load what ``opinionlm export --format onnx`` wrote; arguments as of `opinionlm.inference.loading.load_labeller`.
+
+    Raises:
+        UserError: there is no graph, or it cannot be loaded.
+    """
+    if not (folder / GRAPH).is_file():
+        raise UserError(
+            f"--backend onnx: {folder} has no {GRAPH}; write one: opinionlm export <run> --format onnx, and give the "
+            "folder that it names"
+        )
+    config = AutoConfig.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.padding_side = tokenizer.truncation_side = "right"
+    separate_pairs(tokenizer)
+    read_as_text(tokenizer)
+    return ClassLabeller(
+        OnnxModel(folder, config),
+        tokenizer,
+        config.max_length or 512,
+        batch_size,
+        max_tokens_per_batch,
+        labels=label_answers(folder, saved_taxonomy(config), saved_rule(config), trust or TrustOptions()),
+        words=load_word_blend(folder, config.word_share),
+    )
