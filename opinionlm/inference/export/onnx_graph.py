@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from opinionlm.data.encoding.collators import PadCollator
-from opinionlm.data.encoding.platform_prefix import platform_text
+from opinionlm.data.encoding.features import in_words
 from opinionlm.data.encoding.tokenizers import save_tokenizer
 from opinionlm.errors import UserError
 from opinionlm.evaluation.decisions import macro_f1
 from opinionlm.evaluation.metrics import expected_calibration_error
+from opinionlm.evaluation.multi_label_rules import one_label
 from opinionlm.inference.export.source import Source, merged_model
 from opinionlm.inference.input_forms import FILE_NAME
 from opinionlm.inference.onnx_model import GRAPH, load_onnx_labeller, require_packages
@@ -100,7 +101,7 @@ def validation_texts(folder: Path, labeller: ClassLabeller) -> tuple[list[Any], 
         labeller: its model.
 
     Raises:
-        UserError: the run's predictions are not beside the model.
+        UserError: the run's predictions are not beside the model, or lack a column that it reads.
     """
     path = folder / "predictions" / "validation.csv"
     if not path.is_file():
@@ -109,7 +110,9 @@ def validation_texts(folder: Path, labeller: ClassLabeller) -> tuple[list[Any], 
         )
     with open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    texts = [platform_text(row["platform"], row["text"]) if labeller.platforms else row["text"] for row in rows]
+    if rows and (absent := [feature.name for feature in labeller.features if feature.name not in rows[0]]):
+        raise UserError(f"export: the model reads {', '.join(absent)} beside the text, and {path} does not hold it")
+    texts = [in_words(labeller.features, row, row["text"]) for row in rows]
     items = list(zip(texts, [row["text_pair"] for row in rows], strict=True)) if labeller.reads == "pair" else texts
     leaves = labeller.labels.taxonomy.leaves
     return items, np.array([leaves.index(row["gold"]) for row in rows])
@@ -140,8 +143,8 @@ def save_graph(model: OpinionClassifier, source: Source, path: Path, int8: bool)
 
 def compare_answers(labeller: ClassLabeller, before: np.ndarray, after: np.ndarray, gold: np.ndarray) -> Comparison:
     """Compare calibrated probabilities ``(rows, leaves)`` of a model and of its graph."""
-    answers = labeller.labels
-    labels = [answers.rule.decide(found, answers.taxonomy) for found in (before, after)]
+    answers, rule = labeller.labels, one_label(labeller.labels.rule)
+    labels = [rule.decide(found, answers.taxonomy) for found in (before, after)]
     leaves = len(answers.taxonomy.leaves)
     scores = [macro_f1(gold, found, leaves) for found in labels]
     errors = [expected_calibration_error(gold, found) for found in (before, after)]
