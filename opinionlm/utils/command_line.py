@@ -13,7 +13,7 @@ from opinionlm.utils.names import closest
 # What `opinionlm.scripts.console` may be called as.
 PROGRAMS = ("opinionlm", "python -m opinionlm")
 # The commands that are scripts of a checkout, too.
-SCRIPTS = ("preprocess", "train_classifier", "train_instruct", "prompt", "predict", "pretrain", "reproduce")
+SCRIPTS = ("preprocess", "train_classifier", "train_instruct", "prompt", "predict", "export", "pretrain", "reproduce")
 
 
 class Parser(argparse.ArgumentParser):

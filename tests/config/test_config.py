@@ -321,6 +321,7 @@ TOOLS = sorted(
 # An option of each, mistyped, and what was meant; the first three take any option of a config.
 MISTYPED = dict.fromkeys([*SCRIPTS, "-mopinionlm.experiments.cross_fit"], ("lerning_rate", "learning_rate"))
 MISTYPED |= {
+    "export.py": ("outptu", "output"),
     "predict.py": ("batch_sise", "batch_size"),
     "preprocess.py": ("data_dirr", "data_dir"),
     "prompt.py": ("shot", "shots"),

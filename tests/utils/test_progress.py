@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from opinionlm.utils import progress
-from opinionlm.utils.command_line import command
+from opinionlm.utils.command_line import SCRIPTS, command
 from opinionlm.utils.progress import progress_bar
+from tests.conftest import REPOSITORY
 
 
 @pytest.fixture
@@ -69,3 +70,7 @@ def test_moves_of_the_cursor_are_no_lines(capsys):
 def test_commands_are_named_as_the_user_calls_them(called, name, expected, monkeypatch):
     monkeypatch.setattr(sys, "argv", [called])
     assert command(name) == expected
+
+
+def test_the_scripts_are_those_of_the_checkout():
+    assert {*SCRIPTS} == {path.stem for path in REPOSITORY.glob("*.py")}
