@@ -200,7 +200,7 @@ class WeightsConfig:
 
 # A head of our own; a task that reads one vector per text.
 STANDARD_HEAD: Conditions = GRADIENT_STEPS | {"head": ("standard",)}
-POOLED: Conditions = {"task": ("sequence", "similarity")}
+POOLED: Conditions = {"task": ("sequence", "multi_label", "similarity")}
 
 
 @dataclass
