@@ -22,6 +22,7 @@ from opinionlm.experiments.grid import SCALES, Scale, load_table
 from opinionlm.experiments.grid_runner import check_options, runs_of
 from opinionlm.models.hub_facts import hub_facts, known_config, known_models
 from opinionlm.runs.rehearsal import Rehearsal
+from opinionlm.training.spending import Preparation, cost_facts
 from tests.experiments.test_grid import TABLES, save
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -156,9 +157,9 @@ def test_a_dry_run_tells_data_parameters_and_differences(capsys, tmp_path) -> No
     assert said.rstrip().splitlines()[-1].startswith("Differs from the paper in: learning rates are ours")
 
 
-def test_files_that_are_missing_are_refused_with_their_origin(tmp_path) -> None:
+def test_files_that_are_missing_are_refused_with_how_to_get_them(tmp_path) -> None:
     command = ["configs/tables/opinion_parameters.yaml", "--scale", "paper", "--dry_run", "--data_dir", str(tmp_path)]
-    with pytest.raises(UserError, match="not found in .*--data_dir.*to be had from github.com/Shuvam-Banerji-Seal"):
+    with pytest.raises(UserError, match="not found in .*fetch them: .*get_data cryptoqa; .*--data_dir"):
         reproduce.main([*command, "--output_dir", str(tmp_path)])
 
 
@@ -180,6 +181,16 @@ def test_every_run_of_every_table_is_tracked(tmp_path) -> None:
             assert options["wandb_group"] == f"{path.stem}-smoke" and "smoke" in options["wandb_tags"]
             assert run.offline
     assert not any(run.offline for run in runs_of(load_table(save(tmp_path), "small", {}), tmp_path))
+
+
+def test_costs_that_tables_show_are_written_by_their_runs() -> None:
+    spent = cost_facts(Preparation(1.0, 1.0, 1.0, 1, 1, 1), 1.0, 1.0, tokens=1, train_flops=1.0)
+    written = {*spent, "train_tflops_per_epoch", "tokens_per_text"}
+    for path in GRIDS:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if raw.get("script", "train_classifier.py") == "train_classifier.py":
+            shown = {place.partition(".")[2] for place in raw["measures"].values() if place.startswith("cost.")}
+            assert shown <= written, path.stem
 
 
 def test_the_source_of_data_is_a_choice() -> None:
