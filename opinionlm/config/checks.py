@@ -7,8 +7,9 @@ from importlib.util import find_spec
 from typing import Any
 
 from opinionlm.config.bounds import Bounds
+from opinionlm.config.conditions import ANY_LABELS
 from opinionlm.config.config import Config, declared
-from opinionlm.config.method_options import FREEZING, MethodConfig, RobustConfig, SensitivityConfig
+from opinionlm.config.method_options import FREEZING, MULTI_LABEL_LOSSES, MethodConfig, RobustConfig, SensitivityConfig
 from opinionlm.config.options import DataConfig, InstructConfig, ModelConfig, WeightsConfig
 from opinionlm.config.trainer_arguments import HONOURED
 from opinionlm.config.trainer_checks import trainer_problems
@@ -228,23 +229,42 @@ def uses_task_tokens(adapt: SensitivityConfig, adaptation: str) -> bool:
 
 
 def other_task_problems(config: Config, task: Any) -> list[str]:
-    """AdaPT, or task tokens with another adaptation, for a task that they are not made for.
+    """A loss, AdaPT, or task tokens with another adaptation, for a task that they are not made for.
 
     Args:
         config: the options.
         task: what the config or the data say, `opinionlm.config.unread.UNKNOWN` where neither can.
     """
+    problems = loss_task_problems(config.method, task) if config.script == "train_classifier" else []
     asks = config.method.adaptation == "adapt" or config.adapt.task_tokens == "on"
-    if config.script != "train_classifier" or not asks or task in ("sequence", UNKNOWN):
-        return []
-    return [single_text_problem(config.method.adaptation, f"data of task {task!r}")]
+    if config.script != "train_classifier" or not asks or task in (*ANY_LABELS["task"], UNKNOWN):
+        return problems
+    return [*problems, single_text_problem(config.method.adaptation, f"data of task {task!r}")]
+
+
+def loss_task_problems(method: MethodConfig, task: Any) -> list[str]:
+    """A loss over one label of a text where there are several, or the other way round."""
+    if task == "multi_label":
+        return broken(
+            (
+                method.loss in MULTI_LABEL_LOSSES,
+                f"loss: {method.loss!r} is for texts with one label each; task multi_label takes "
+                f"{', '.join(MULTI_LABEL_LOSSES)}",
+            )
+        )
+    return broken(
+        (
+            method.loss != "asymmetric" or task is UNKNOWN,
+            "loss: 'asymmetric' is for task multi_label; use focal, or leave it out",
+        )
+    )
 
 
 def single_text_problem(adaptation: str, found: str) -> str:
-    """AdaPT reads one text and gives it one label; why it cannot read what was found."""
+    """AdaPT reads one text and labels it; why it cannot read what was found."""
     asked = "adaptation: adapt" if adaptation == "adapt" else "task_tokens: on"
     return (
-        f"{asked} is for single texts with one label each, not for {found}; a task token has no tag and no place "
+        f"{asked} is for single texts with labels, not for {found}; a task token has no tag and no place "
         "between two texts: use another adaptation, task_tokens: off"
     )
 

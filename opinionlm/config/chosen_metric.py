@@ -29,9 +29,15 @@ LABELS = (
     *("macro_f1", "accuracy", "weighted_f1", "hierarchical_precision", "hierarchical_recall", "hierarchical_f1"),
     *("macro_precision", "macro_recall", "mistake_severity", "ece", "brier", "loss"),
 )
+MULTI_LABEL = (
+    *("macro_f1", "micro_f1", "weighted_f1", "samples_f1", "subset_accuracy", "hamming_loss"),
+    *("label_ranking_average_precision", "hierarchical_precision", "hierarchical_recall", "hierarchical_f1"),
+    *("ece", "brier", "loss"),
+)
 # The scores of a validation split by task, those of single labels and levels aside; the first chooses by default.
 SCORES = {
     "sequence": LABELS,
+    "multi_label": MULTI_LABEL,
     "token": ("entity_f1", "entity_precision", "entity_recall", "macro_f1", "accuracy", "loss"),
     "similarity": ("pearson", "spearman", "mse", "mae", "loss"),
     "question_answering": ("f1", "exact_match", "perplexity", "loss"),
@@ -39,7 +45,7 @@ SCORES = {
     "instruction": ("perplexity", "loss"),
 }
 TASKS_OF = {
-    "train_classifier": ("sequence", "token", "similarity"),
+    "train_classifier": ("sequence", "multi_label", "token", "similarity"),
     "train_instruct": ("sequence", "question_answering", "summarization", "instruction"),
 }
 

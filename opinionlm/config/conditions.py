@@ -32,6 +32,7 @@ GRADIENT_STEPS: Conditions = {"engine": GRADIENT_ENGINES}
 LANGUAGE_MODEL: Conditions = {"engine": ("trainer", "loop", "sklearn")}
 FIXED_BATCHES: Conditions = GRADIENT_STEPS | {"max_tokens_per_batch": ABSENT}
 LABELS_OF_TEXTS: Conditions = {"task": ("sequence",)}
+ANY_LABELS: Conditions = {"task": ("sequence", "multi_label")}
 
 
 # Option → the one that decides in its place, as transformers' does: where both are stated, whatever the place, the

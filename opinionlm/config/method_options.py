@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from opinionlm.config.conditions import GIVEN, GRADIENT_STEPS, LABELS_OF_TEXTS, LANGUAGE_MODEL, option
+from opinionlm.config.conditions import ANY_LABELS, GIVEN, GRADIENT_STEPS, LABELS_OF_TEXTS, LANGUAGE_MODEL, option
 
 Adaptation = Literal[
     "full",
@@ -30,8 +30,11 @@ Adaptation = Literal[
     "adapt",
 ]
 
-Loss = Literal["cross_entropy", "logit_adjusted", "focal", "ldam", "tree_conditional", "tree_marginal", "tree_soft"]
+Loss = Literal[
+    "cross_entropy", "logit_adjusted", "focal", "ldam", "tree_conditional", "tree_marginal", "tree_soft", "asymmetric"
+]
 ClassWeights = Literal["auto", "none", "inverse_frequency", "effective_number"]
+Thresholds = Literal["per_label", "global"]
 DecisionKind = Literal["argmax", "logit_adjusted", "thresholds", "expected_cost"]
 SetScore = Literal["lac", "aps"]
 
@@ -41,6 +44,8 @@ LOW_RANK = ("lora", "qlora", "dora", "adalora")
 FREEZING = ("top_blocks", "bottom_frozen", "head_only", "adapt")
 # The losses that read how often each class occurs, beside those that are given class weights.
 COUNTING_LOSSES = ("logit_adjusted", "ldam", "tree_conditional")
+# The losses of texts with any number of labels.
+MULTI_LABEL_LOSSES = ("cross_entropy", "asymmetric", "tree_marginal")
 # The losses that read the label tree.
 TREE_LOSSES = ("tree_conditional", "tree_marginal", "tree_soft")
 TASK_TOKENS = ({"task_tokens": ("on",)}, {"script": ("mining",)})
@@ -110,8 +115,9 @@ class ClassWeightsConfig:
         "auto",
         "inverse_frequency: 1/count normalised to sum to the number of classes (opinion paper, Algorithm 4); "
         "effective_number: Cui et al. 2019; auto: inverse_frequency for sequence, none for token (where O would count "
-        "for next to nothing), losses that adjust logits, and the engines sklearn and tfidf",
-        when={"task": ("sequence", "token")},
+        "for next to nothing), multi_label (whose thresholds are fitted), losses that adjust logits, and the engines "
+        "sklearn and tfidf; of multi_label they weigh a label's presence against its absence",
+        when={"task": ("sequence", "multi_label", "token")},
     )
     effective_number_beta: float = option(
         0.999, "towards 1, inverse frequency", when={"class_weights": ("effective_number",)}, at_least=0, below=1
@@ -133,12 +139,15 @@ class LossConfig:
     """What a classifier's training minimises."""
 
     loss: Loss = option(
-        "cross_entropy", "what training minimises; see docs/trust.md", when=LABELS_OF_TEXTS | GRADIENT_STEPS
+        "cross_entropy",
+        "what training minimises; see docs/trust.md. For task multi_label cross_entropy is the binary one of every "
+        "label, and asymmetric (Ridnik et al. 2021) looks away from easy absent labels",
+        when=ANY_LABELS | GRADIENT_STEPS,
     )
     label_smoothing: float = option(
         0.0,
         "share of the target that is spread over all classes, each with its class weight",
-        when={"loss": ("cross_entropy",)},
+        when=LABELS_OF_TEXTS | {"loss": ("cross_entropy",)},
         at_least=0,
         below=1,
     )
@@ -164,6 +173,19 @@ class LossConfig:
         when={"loss": ("ldam",)},
         at_least=0,
         at_most=1,
+    )
+    asymmetric_gamma_positive: float = option(
+        0.0, "the larger, the less an easy label that is there counts", when={"loss": ("asymmetric",)}, at_least=0
+    )
+    asymmetric_gamma_negative: float = option(
+        4.0, "the larger, the less an easy label that is absent counts", when={"loss": ("asymmetric",)}, at_least=0
+    )
+    asymmetric_margin: float = option(
+        0.05,
+        "absent labels with a probability below this count for nothing",
+        when={"loss": ("asymmetric",)},
+        at_least=0,
+        below=1,
     )
     tree_beta: float = option(
         4.0, "how steeply soft labels fall with the distance in the label tree", when={"loss": ("tree_soft",)}, above=0
@@ -201,13 +223,24 @@ class DecisionConfig:
         "expected_cost: the leaf with the least expected distance in the label tree",
         when=LABEL_SCORES,
     )
+    label_thresholds: Thresholds = option(
+        "per_label",
+        "task multi_label: a threshold for every label, as far as the F1 that it gains on validation pays for it, or "
+        "one for all",
+        when={"task": ("multi_label",), "script": ("train_classifier",)},
+    )
     label_set_score: SetScore = option(
         "lac",
         "label sets: lac gives the smallest ones (empty: every label is unlikely), aps larger ones for hard texts",
         when=LABEL_SCORES,
     )
     label_set_coverage: float = option(
-        0.9, "coverage of the label sets that metrics.json reports on", when=LABEL_SCORES, at_least=0.5, at_most=0.99
+        0.9,
+        "coverage of the label sets that metrics.json reports on; of task multi_label one minus the share of a text's "
+        "labels that they may miss",
+        when=(LABEL_SCORES, {"task": ("multi_label",), "script": ("train_classifier",)}),
+        at_least=0.5,
+        at_most=0.99,
     )
 
 
@@ -303,7 +336,7 @@ class SensitivityConfig:
     task_tokens: Literal["auto", "on", "off"] = option(
         "auto",
         "tokens for sequences of the training texts; auto: with adaptation: adapt; on: with any other too",
-        when=LABELS_OF_TEXTS | GRADIENT_STEPS,
+        when=ANY_LABELS | GRADIENT_STEPS,
     )
     sensitivity_budget: float = option(
         0.2,

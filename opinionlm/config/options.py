@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from opinionlm.config.conditions import (
+    ANY_LABELS,
     FIXED_BATCHES,
     GIVEN,
     GRADIENT_STEPS,
@@ -65,14 +66,16 @@ class EvaluationTextsConfig:
 class TaskConfig:
     """What is predicted."""
 
-    task: Literal["auto", "sequence", "token", "similarity"] = option(
-        "auto", "what is predicted: one label per text, a tag per word, or a score per pair; auto: what the data hold"
+    task: Literal["auto", "sequence", "multi_label", "token", "similarity"] = option(
+        "auto",
+        "what is predicted: one label per text, any number of labels, a tag per word, or a score per pair; auto: what "
+        "the data hold",
     )
     label_all_subwords: bool = option(
         False, "every piece of a word carries its tag, not only the first", when={"task": ("token",)}
     )
     platform_prefix: bool = option(
-        False, "the model reads the platform's name in front of the text, as in `reddit: …`", when=LABELS_OF_TEXTS
+        False, "the model reads the platform's name in front of the text, as in `reddit: …`", when=ANY_LABELS
     )
 
 

@@ -34,7 +34,7 @@ FACTS = {
 }
 # A choice that only the data or the model's own configuration tell: whatever needs it counts as read until then.
 UNKNOWN = object()
-TASKS = ("sequence", "token", "similarity", "question_answering", "summarization", "instruction")
+TASKS = ("sequence", "multi_label", "token", "similarity", "question_answering", "summarization", "instruction")
 ADJUSTING_LOSSES = ("logit_adjusted", "tree_conditional")
 
 

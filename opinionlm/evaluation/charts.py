@@ -62,6 +62,38 @@ class F1Chart:
 
 
 @dataclass(frozen=True)
+class CoOccurrenceChart:
+    """Which labels texts get that have a gold label: in the place of a confusion matrix where there are several.
+
+    Attributes:
+        counts: texts ``(gold, predicted)``.
+        support: texts per gold label ``(labels,)``.
+        labels: names in the order of the ids.
+    """
+
+    counts: np.ndarray
+    support: np.ndarray
+    labels: Sequence[str]
+
+
+@dataclass(frozen=True)
+class PrecisionRecallChart:
+    """Precision against recall of every label, and where its threshold lies.
+
+    Attributes:
+        gold: zeros and ones ``(rows, labels)``.
+        probabilities: ``(rows, labels)``.
+        predicted: zeros and ones ``(rows, labels)``.
+        labels: names.
+    """
+
+    gold: np.ndarray
+    probabilities: np.ndarray
+    predicted: np.ndarray
+    labels: Sequence[str]
+
+
+@dataclass(frozen=True)
 class ReliabilityChart:
     """Accuracy against confidence (Guo et al. 2017).
 
@@ -87,4 +119,6 @@ class ScoreChart:
     predicted: np.ndarray
 
 
-Chart = ConfusionChart | ClassF1Chart | F1Chart | ReliabilityChart | ScoreChart
+Chart = (
+    ConfusionChart | ClassF1Chart | F1Chart | CoOccurrenceChart | PrecisionRecallChart | ReliabilityChart | ScoreChart
+)

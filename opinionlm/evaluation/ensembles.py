@@ -23,6 +23,16 @@ def averaged_logits(probabilities: Sequence[np.ndarray]) -> np.ndarray:
     return np.log(np.maximum(np.mean(np.stack(probabilities), axis=0, dtype=np.float64), SMALLEST))
 
 
+def averaged_log_odds(probabilities: Sequence[np.ndarray]) -> np.ndarray:
+    """Log-odds of the members' mean probabilities where every label is decided by itself, float64 ``(rows, leaves)``.
+
+    Args:
+        probabilities: ``(rows, leaves)`` of every member, calibrated.
+    """
+    mean = np.mean(np.stack(probabilities), axis=0, dtype=np.float64).clip(SMALLEST, 1 - SMALLEST)
+    return np.log(mean) - np.log1p(-mean)
+
+
 def common_tilt(biases: Sequence[Sequence[float]]) -> tuple[float, ...]:
     """What the mean of calibrated probabilities needs to prefer rare leaves as its members do, ``(leaves,)`` in nats.
 

@@ -193,21 +193,26 @@ def calibration_scores(gold: np.ndarray, probabilities: np.ndarray) -> dict[str,
 
 
 def platform_scores(
-    gold: np.ndarray, predicted: np.ndarray, platforms: Sequence[str], taxonomy: Taxonomy
+    gold: np.ndarray,
+    predicted: np.ndarray,
+    platforms: Sequence[str],
+    taxonomy: Taxonomy,
+    scores_of: Callable[[np.ndarray, np.ndarray, Taxonomy], dict[str, float]] = classification_scores,
 ) -> dict[str, dict[str, float]]:
     """The main scores of every platform's rows by themselves, and their number ``rows``; blank names are left out.
 
     Args:
-        gold: leaf ids ``(rows,)``.
-        predicted: leaf ids ``(rows,)``.
+        gold: leaf ids ``(rows,)``, or what ``scores_of`` takes.
+        predicted: the same.
         platforms: one name per row.
         taxonomy: the label tree.
+        scores_of: (gold, predicted, taxonomy) → scores.
     """
     of_row = np.asarray(platforms)
     scores = {}
     for platform in sorted(set(of_row.tolist()) - {""}):
         own = of_row == platform
-        found = classification_scores(gold[own], predicted[own], taxonomy)
+        found = scores_of(gold[own], predicted[own], taxonomy)
         main = {name: value for name, value in found.items() if not name.startswith("f1_")}
         scores[platform] = {"rows": float(own.sum())} | main
     return scores

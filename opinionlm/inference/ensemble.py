@@ -10,9 +10,10 @@ import numpy as np
 
 from opinionlm.errors import UserError
 from opinionlm.evaluation.decisions import AnswerRule
-from opinionlm.evaluation.ensembles import averaged_logits, common_tilt
-from opinionlm.inference.loading import Device, TrustOptions, check_model_folder, load_labeller
-from opinionlm.inference.predictors import ClassLabeller, Item, LabelAnswers, Labeller, no_progress
+from opinionlm.evaluation.ensembles import common_tilt
+from opinionlm.evaluation.multi_label_rules import Rule
+from opinionlm.inference.loading import Device, TrustOptions, check_model_folder, label_answers, load_labeller
+from opinionlm.inference.predictors import ClassLabeller, Item, Labeller, no_progress
 from opinionlm.inference.saved_decision import ENSEMBLE, kept_members
 
 
@@ -30,10 +31,10 @@ class EnsembleLabeller(ClassLabeller):
         """Calibrated probabilities ``(rows, leaves)``; progress is that of the last member."""
         *before, last = self.members
         found = [member.probabilities(items) for member in before] + [last.probabilities(items, progress)]
-        return self.labels.rule.probabilities(averaged_logits(found))
+        return self.labels.rule.probabilities(self.labels.pooled(found))
 
 
-def member_folders(folders: Sequence[Path]) -> tuple[list[Path], AnswerRule | None]:
+def member_folders(folders: Sequence[Path]) -> tuple[list[Path], Rule | None]:
     """The folders of all models that are asked for, and the rule that was fitted to their average, if there is one.
 
     Args:
@@ -76,6 +77,10 @@ def load_models(
         loaded.append(labeller)
     first = loaded[0]
     for folder, labeller in zip(members, loaded, strict=True):
+        if type(labeller.labels) is not type(first.labels):
+            raise UserError(
+                f"--model: one of {folder} and {members[0]} gives one label per text and the other several"
+            )
         if labeller.labels.taxonomy != first.labels.taxonomy:
             raise UserError(
                 f"--model: {folder} gives other labels than {members[0]} ({difference(labeller, first)}); models "
@@ -107,7 +112,7 @@ def load_models(
         first.max_length,
         batch_size,
         max_tokens_per_batch,
-        labels=LabelAnswers(first.labels.taxonomy, rule, trust.coverage, trust.abstain_below),
+        labels=label_answers(members[0], first.labels.taxonomy, rule, trust),
         members=tuple(loaded),
     )
 
@@ -118,13 +123,18 @@ def difference(one: ClassLabeller, other: ClassLabeller) -> str:
     return f"for instance {differing[0]!r}" if differing else "in another order, or another tree"
 
 
-def common_rule(folders: Sequence[Path], members: Sequence[ClassLabeller]) -> AnswerRule:
+def common_rule(folders: Sequence[Path], members: Sequence[ClassLabeller]) -> Rule:
     """How the average decides where nothing was fitted to it: as its members do, if they need no fitted offsets.
 
     Raises:
         UserError: members decide in different ways, or by offsets that fit one model each.
     """
-    rules = [member.labels.rule for member in members]
+    rules = [member.labels.rule for member in members if isinstance(member.labels.rule, AnswerRule)]
+    if len(rules) < len(members):
+        raise UserError(
+            f"--model: {folders[0]} decides every label by a threshold, fitted to that model alone; give the ensemble "
+            "that training with --seeds wrote, which has thresholds for the average"
+        )
     kinds = {rule.kind for rule in rules}
     if len(kinds) > 1:
         raise UserError(

@@ -18,9 +18,16 @@ from opinionlm.data.encoding.tokenizers import separate_pairs
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.evaluation.conformal import COVERAGES
-from opinionlm.evaluation.decisions import AnswerRule
+from opinionlm.evaluation.multi_label_rules import MultiLabelRule, Rule
 from opinionlm.inference.generative import is_generative, load_answerer
-from opinionlm.inference.predictors import ClassLabeller, LabelAnswers, Labeller, ScoreLabeller, TagLabeller
+from opinionlm.inference.predictors import (
+    ClassLabeller,
+    LabelAnswers,
+    Labeller,
+    MultiLabelAnswers,
+    ScoreLabeller,
+    TagLabeller,
+)
 from opinionlm.inference.saved_decision import saved_rule
 from opinionlm.inference.saved_generative import read_settings
 from opinionlm.models.classifier import OpinionClassifier, OpinionClassifierConfig
@@ -139,20 +146,31 @@ def generative_labeller(
     """
     settings, labels = read_settings(folder), None
     if settings.taxonomy is not None and settings.decode == "score":
-        labels = label_answers(folder, settings.taxonomy, settings.rule, trust)
+        found = label_answers(folder, settings.taxonomy, settings.rule, trust)
+        # Language models choose one label.
+        assert isinstance(found, LabelAnswers)
+        labels = found
     else:
         refuse_trust(trust)
     return load_answerer(folder, labels, device, bf16, batch_size, max_tokens_per_batch)
 
 
-def label_answers(folder: Path, taxonomy: Taxonomy, rule: AnswerRule, trust: TrustOptions) -> LabelAnswers:
+def label_answers(
+    folder: Path, taxonomy: Taxonomy, rule: Rule, trust: TrustOptions
+) -> LabelAnswers | MultiLabelAnswers:
     """How a model's probabilities become answers.
 
     Raises:
-        UserError: label sets are asked for, and the model has none.
+        UserError: label sets are asked for, and the model has none; or it shall abstain, and may give no label anyway.
     """
     if trust.coverage is not None and rule.label_sets is None:
         raise UserError(f"--label_sets: {folder} holds no thresholds for them; train the model again")
+    if isinstance(rule, MultiLabelRule):
+        if trust.abstain_below is not None:
+            raise UserError(
+                f"--abstain_below: {folder} gives no label where none reaches its threshold; leave the option out"
+            )
+        return MultiLabelAnswers(taxonomy, rule, trust.coverage)
     return LabelAnswers(taxonomy, rule, trust.coverage, trust.abstain_below)
 
 

@@ -39,6 +39,23 @@ class LabelPrediction:
 
 
 @dataclass(frozen=True)
+class LabelsPrediction:
+    """Any number of labels.
+
+    Attributes:
+        labels: leaves of the label tree, perhaps none.
+        levels: of a tree, the labels at every level, the uppermost first.
+        probabilities: calibrated, of every leaf.
+        label_set: leaves that miss no more of the right ones than asked for; None where no sets were asked for.
+    """
+
+    labels: tuple[str, ...]
+    levels: tuple[tuple[str, ...], ...]
+    probabilities: dict[str, float]
+    label_set: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
 class ScorePrediction:
     """A pair's score."""
 
@@ -67,7 +84,7 @@ class AnswerPrediction:
     answer: str
 
 
-Prediction = LabelPrediction | ScorePrediction | TagPrediction | AnswerPrediction
+Prediction = LabelPrediction | LabelsPrediction | ScorePrediction | TagPrediction | AnswerPrediction
 PROBABILITY = "probability_"
 
 
@@ -186,11 +203,15 @@ class Predictor:
         probabilities = {
             name.removeprefix(PROBABILITY): values[name] for name in columns if name.startswith(PROBABILITY)
         }
+        label_set = tuple(values["label_set"]) if "label_set" in values else None
+        if isinstance(values["predicted"], list):
+            levels = tuple(tuple(values[name]) for name in columns if name.startswith("level"))
+            return LabelsPrediction(tuple(values["predicted"]), levels, probabilities, label_set)
         return LabelPrediction(
             label=values["predicted"] or None,
             levels=tuple(values[name] for name in columns if name.startswith("level") and values[name]),
             confidence=values.get("confidence"),
             probabilities=probabilities or None,
-            label_set=tuple(values["label_set"]) if "label_set" in values else None,
+            label_set=label_set,
             answer=values.get("answer"),
         )

@@ -20,7 +20,10 @@ from opinionlm.data.encoding.texts import token_columns
 from opinionlm.data.encoding.word_alignment import align, word_values
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.decisions import AnswerRule
+from opinionlm.evaluation.ensembles import averaged_log_odds, averaged_logits
 from opinionlm.evaluation.metrics import softmax
+from opinionlm.evaluation.multi_label_predictions import label_header, label_rows
+from opinionlm.evaluation.multi_label_rules import MultiLabelRule
 from opinionlm.evaluation.prediction_tables import prediction_header, prediction_rows
 from opinionlm.models.linear.interpolation import WordBlend
 
@@ -184,17 +187,59 @@ class LabelAnswers:
             return float(cell)
         return None if column == "predicted" and not cell else cell
 
+    def pooled(self, members: Sequence[np.ndarray]) -> np.ndarray:
+        """Logits of the mean of several models' calibrated probabilities, each ``(rows, leaves)``."""
+        return averaged_logits(members)
+
+
+@dataclass(frozen=True)
+class MultiLabelAnswers:
+    """How calibrated probabilities become the cells of an answer with any number of labels.
+
+    Attributes:
+        taxonomy: as in `LabelAnswers`.
+        rule: how labels follow from logits.
+        coverage: also give sets of labels that miss no more than the rest of them; None for no sets.
+    """
+
+    taxonomy: Taxonomy
+    rule: MultiLabelRule = MultiLabelRule()
+    coverage: float | None = None
+
+    @property
+    def columns(self) -> list[str]:
+        """Leaves, levels of a tree, probabilities, and the set of labels where there is one."""
+        return [*label_header(self.taxonomy), *([] if self.coverage is None else ["label_set"])]
+
+    def cells(self, probabilities: np.ndarray) -> list[list[str]]:
+        """One list of cells per row of calibrated probabilities ``(rows, leaves)``; labels are JSON lists."""
+        cells = list(label_rows(probabilities, self.rule.decide(probabilities), self.taxonomy))
+        if self.coverage is not None:
+            assert self.rule.label_sets is not None
+            for row, members in zip(cells, self.rule.label_sets.members(probabilities, self.coverage), strict=True):
+                names = [self.taxonomy.leaves[leaf] for leaf in np.flatnonzero(members)]
+                row.append(json.dumps(names, ensure_ascii=False))
+        return cells
+
+    def json_value(self, column: str, cell: str) -> Any:
+        """Probabilities are numbers, everything else lists."""
+        return float(cell) if column.startswith("probability_") else json.loads(cell)
+
+    def pooled(self, members: Sequence[np.ndarray]) -> np.ndarray:
+        """Logits of the mean of several models' calibrated probabilities, each ``(rows, leaves)``."""
+        return averaged_log_odds(members)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClassLabeller(Labeller):
-    """Gives texts or pairs a label, as it was decided in training, with its calibrated probability.
+    """Gives texts or pairs a label or several, as was decided in training, with calibrated probabilities.
 
     Attributes:
         labels: how probabilities become answers.
         words: mixed into the model's logits, where it was trained with words beside it.
     """
 
-    labels: LabelAnswers
+    labels: LabelAnswers | MultiLabelAnswers
     words: WordBlend | None = None
 
     @property

@@ -11,34 +11,38 @@ from typing import Any
 from opinionlm.errors import UserError
 from opinionlm.evaluation.conformal import LabelSets
 from opinionlm.evaluation.decisions import AnswerRule
+from opinionlm.evaluation.multi_label_rules import MultiLabelRule, Rule
 from opinionlm.models.classifier import OpinionClassifierConfig
 from opinionlm.utils.files import write_json
 
 
-def keep_rule(config: OpinionClassifierConfig, rule: AnswerRule) -> None:
+def keep_rule(config: OpinionClassifierConfig, rule: Rule) -> None:
     """Write a rule into a model's configuration."""
     config.update(rule_facts(rule))
 
 
-def saved_rule(config: OpinionClassifierConfig) -> AnswerRule:
-    """The rule of a saved model; of one without any, the likeliest leaf with its plain probability."""
+def saved_rule(config: OpinionClassifierConfig) -> Rule:
+    """The rule of a saved model; of one without any, what is likeliest by its plain probability."""
+    if config.problem_type == "multi_label_classification":
+        return rule_from({name: getattr(config, name) for name in rule_facts(MultiLabelRule())})
     return rule_from({name: getattr(config, name) for name in rule_facts(AnswerRule())})
 
 
-def rule_facts(rule: AnswerRule) -> dict[str, Any]:
+def rule_facts(rule: Rule) -> dict[str, Any]:
     """A rule as JSON values, by the names that `OpinionClassifierConfig` has for them."""
     sets = rule.label_sets
-    return {
+    facts = {
         "temperature": rule.temperature,
         "calibration_biases": list(rule.biases) or None,
-        "decision": rule.kind,
-        "decision_offsets": list(rule.offsets) or None,
         "label_set_score": None if sets is None else sets.score,
         "label_set_thresholds": None if sets is None else list(sets.thresholds),
     }
+    if isinstance(rule, MultiLabelRule):
+        return facts | {"label_thresholds": list(rule.thresholds) or None}
+    return facts | {"decision": rule.kind, "decision_offsets": list(rule.offsets) or None}
 
 
-def rule_from(facts: dict[str, Any]) -> AnswerRule:
+def rule_from(facts: dict[str, Any]) -> Rule:
     """The rule that `rule_facts` described.
 
     Raises:
@@ -47,23 +51,25 @@ def rule_from(facts: dict[str, Any]) -> AnswerRule:
     sets = None
     if facts["label_set_thresholds"] is not None:
         sets = LabelSets(facts["label_set_score"], tuple(facts["label_set_thresholds"]))
-    offsets = tuple(facts["decision_offsets"] or ())
     # Models saved before there were biases do without.
     biases = tuple(facts.get("calibration_biases") or ())
+    if "label_thresholds" in facts:
+        return MultiLabelRule(facts["temperature"], biases, tuple(facts["label_thresholds"] or ()), sets)
+    offsets = tuple(facts["decision_offsets"] or ())
     return AnswerRule(facts["temperature"], facts["decision"], offsets, label_sets=sets, biases=biases)
 
 
 ENSEMBLE = "ensemble.json"
 
 
-def keep_members(folder: Path, members: Sequence[Path], rule: AnswerRule) -> None:
+def keep_members(folder: Path, members: Sequence[Path], rule: Rule) -> None:
     """Write where the members lie, as seen from the folder, and the rule that was fitted to their average."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [os.path.relpath(member, folder) for member in members]
     write_json(folder / ENSEMBLE, {"members": paths, "rule": rule_facts(rule)})
 
 
-def kept_members(folder: Path) -> tuple[list[Path], AnswerRule]:
+def kept_members(folder: Path) -> tuple[list[Path], Rule]:
     """Read them back.
 
     Raises:

@@ -57,11 +57,14 @@ class OpinionClassifierConfig(PreTrainedConfig):
         temperature, calibration_biases: divide the logits, which are the model's own, and are added to them, where
             calibrated probabilities are wanted; no biases are None.
         decision, decision_offsets: how a leaf is decided, see `opinionlm.evaluation.decisions.AnswerRule`.
+        label_thresholds: of the leaves where each is decided by itself, see
+            `opinionlm.evaluation.multi_label_rules.MultiLabelRule`.
         word_share: share of the words beside the model (`opinionlm.models.linear.interpolation`), 0 without any.
             They are no part of its logits: `predict.py` mixes them in.
         label_set_score, label_set_thresholds: see `opinionlm.evaluation.conformal.LabelSets`; None without them.
 
-    With ``problem_type="regression"`` and one label the logit is a score, of a pair of texts for instance.
+    With ``problem_type="regression"`` and one label the logit is a score, of a pair of texts for instance; with
+    ``multi_label_classification`` the sigmoid of every logit is the probability of its leaf.
     """
 
     model_type = "opinionlm_classifier"
@@ -88,6 +91,7 @@ class OpinionClassifierConfig(PreTrainedConfig):
     word_share: float = 0.0
     decision: str = "argmax"
     decision_offsets: list[float] | None = None
+    label_thresholds: list[float] | None = None
     label_set_score: str | None = None
     label_set_thresholds: list[float] | None = None
 
@@ -155,7 +159,7 @@ class OpinionClassifier(PreTrainedModel):
                 family's (`opinionlm.models.native_heads.with_native_pooling`).
             label_tree: see `OpinionClassifierConfig`, as for the next two.
             max_length: of a text.
-            problem_type: ``regression`` for scores.
+            problem_type: ``regression`` for scores, ``multi_label_classification`` for any number of labels.
         """
         head = head or HeadConfig()
         # The path of the weights on the training machine is not published.
@@ -295,7 +299,8 @@ class OpinionClassifier(PreTrainedModel):
             input_ids: token ids ``(batch, length)``, padded on either side; of texts in chunks
                 ``(batch, chunks, length)``, as are mask, segments and states that are not pooled.
             attention_mask: ``(batch, length)``; without it every position counts as a token.
-            labels: leaf ids ``(batch,)``, scores when ``problem_type`` is regression, or tag ids ``(batch, length)``,
+            labels: leaf ids ``(batch,)``, zeros and ones ``(batch, num_labels)`` when ``problem_type`` is
+                multi_label_classification, scores when ``problem_type`` is regression, or tag ids ``(batch, length)``,
                 -100 where none counts. With them the output carries the plain mean loss; training uses the losses of
                 `opinionlm.training.losses.base` on the logits instead.
             token_type_ids: which text of a pair a token belongs to; see `hidden_states`.
@@ -313,6 +318,8 @@ class OpinionClassifier(PreTrainedModel):
         loss = None
         if labels is not None and self.config.problem_type == "regression":
             loss = nn.functional.mse_loss(logits.squeeze(-1), labels.float())
+        elif labels is not None and self.config.problem_type == "multi_label_classification":
+            loss = nn.functional.binary_cross_entropy_with_logits(logits, labels.float())
         elif labels is not None:
             loss = nn.functional.cross_entropy(logits.flatten(0, -2), labels if self.pools else labels.flatten())
         if return_dict is False:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from opinionlm.evaluation.charts import Chart, ClassF1Chart, ConfusionChart, F1Chart, ReliabilityChart, ScoreChart
+from opinionlm.evaluation.charts import (
+    Chart,
+    ClassF1Chart,
+    ConfusionChart,
+    CoOccurrenceChart,
+    F1Chart,
+    PrecisionRecallChart,
+    ReliabilityChart,
+    ScoreChart,
+)
 from opinionlm.evaluation.similarity import similarity_scores
 from opinionlm.reporting.confusion_figure import confusion_figure
 from opinionlm.reporting.figures import (
@@ -29,10 +38,39 @@ def draw(chart: Chart) -> Figure:
         case F1Chart():
             overall = (chart.overall, chart.title)
             return f1_bars(chart.f1, chart.bounds, chart.support, chart.labels, overall, chart.unit)
+        case CoOccurrenceChart():
+            return confusion_figure(chart.counts, chart.labels, support=chart.support)
+        case PrecisionRecallChart():
+            return precision_recall_figure(chart)
         case ReliabilityChart():
             return reliability_figure(chart.gold, chart.probabilities)
         case ScoreChart():
             return score_figure(chart.gold, chart.predicted)
+
+
+@styled
+def precision_recall_figure(chart: PrecisionRecallChart) -> Figure:
+    """A small panel for every label: its curve over all thresholds, and the point that was decided for."""
+    columns = 4
+    lines = -(-len(chart.labels) // columns)
+    figure = Figure(figsize=(9.0, 0.5 + 1.9 * lines), layout="constrained")
+    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for label, (name, axes) in enumerate(zip(chart.labels, panels, strict=False)):
+        gold, predicted = chart.gold[:, label].astype(bool), chart.predicted[:, label].astype(bool)
+        ranked = gold[np.argsort(-chart.probabilities[:, label], kind="stable")]
+        hits, support = np.cumsum(ranked), max(int(gold.sum()), 1)
+        axes.plot(hits / support, hits / np.arange(1, len(gold) + 1), color=BLUE, linewidth=1.2)
+        right = int((gold & predicted).sum())
+        axes.plot(right / support, right / max(int(predicted.sum()), 1), "o", color=ORANGE, zorder=3)
+        axes.set_title(f"{name} ({int(gold.sum()):,})", fontsize=9, pad=4)
+        axes.set_xlim(0.0, 1.02)
+        axes.set_ylim(0.0, 1.05)
+        axes.grid(True)
+    for axes in panels[len(chart.labels) :]:
+        axes.set_visible(False)
+    figure.supxlabel("recall (dot: at the fitted threshold; gold texts in brackets)", fontsize=10)
+    figure.supylabel("precision", fontsize=10)
+    return figure
 
 
 @styled

@@ -16,7 +16,11 @@ MOST_WITH_SHARES, MOST_WITH_COUNTS = 20, 40
 
 @styled
 def confusion_figure(
-    confusion: np.ndarray, labels: Sequence[str], unit: str = "texts", parents: Sequence[Sequence[str]] = ()
+    confusion: np.ndarray,
+    labels: Sequence[str],
+    unit: str = "texts",
+    parents: Sequence[Sequence[str]] = (),
+    support: np.ndarray | None = None,
 ) -> Figure:
     """Confusion matrix: counts and shares of the gold class in the cells, colours by the shares.
 
@@ -27,12 +31,13 @@ def confusion_figure(
         labels: names in the order of the ids.
         unit: what is counted.
         parents: names above each label in its tree, from the top; empty for a flat label set.
+        support: texts per gold label ``(labels,)``, where these may get several labels; else the rows' sums.
     """
     classes, columns = len(labels), list(labels)
     if confusion.shape[1] > classes:
         invalid = bool(confusion[:, classes].any())
         confusion, columns = confusion[:, : classes + invalid], columns + ["no valid label"] * invalid
-    support = confusion.sum(axis=1, keepdims=True)
+    support = confusion.sum(axis=1, keepdims=True) if support is None else support[:, None]
     shares = np.divide(confusion, support, out=np.zeros(confusion.shape), where=support > 0)
     longest, levels = max(len(label) for label in labels), max(map(len, parents), default=0)
     side = max(3.2, 0.62 * classes)

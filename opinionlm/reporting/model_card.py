@@ -12,7 +12,7 @@ from opinionlm.config.options import DataConfig
 from opinionlm.data.cleaning import saved_steps
 from opinionlm.data.encoding.features import PLATFORM, Feature, in_words, platforms_of
 from opinionlm.data.prepared import PreparedDataset
-from opinionlm.evaluation.decisions import AnswerRule
+from opinionlm.evaluation.multi_label_rules import MultiLabelRule, Rule
 from opinionlm.models.precision import describe_dtype
 from opinionlm.reporting.card_metadata import base_name, card_head, licence_note, trained_words
 from opinionlm.tasks.base import Decision
@@ -184,7 +184,7 @@ def trained_part(method: MethodConfig) -> str:
             return f"the head and what `adaptation: {other}` trains or adds"
 
 
-def trust_section(options: DecisionConfig, rule: AnswerRule, test: Mapping[str, Any]) -> str:
+def trust_section(options: DecisionConfig, rule: Rule, test: Mapping[str, Any]) -> str:
     """Markdown with a blank line behind.
 
     Args:
@@ -192,8 +192,19 @@ def trust_section(options: DecisionConfig, rule: AnswerRule, test: Mapping[str, 
         rule: fitted on validation.
         test: scores of the test split, with those of its platforms.
     """
-    score, coverage = options.label_set_score, options.label_set_coverage
-    strength = "" if rule.tau is None else f", τ {rule.tau:g}"
+    coverage = options.label_set_coverage
+    if isinstance(rule, MultiLabelRule):
+        kind = f"{options.label_thresholds} thresholds, {min(rule.thresholds):.3f} to {max(rule.thresholds):.3f}"
+        floor, platform_score = "", "subset_accuracy"
+        missed = f"{test['false_negative_rate']:.1%} missed"
+        sets = f"| label sets that may miss {1 - coverage:.0%} of a text's labels | {missed}"
+    else:
+        kind = rule.kind if rule.tau is None else f"{rule.kind}, τ {rule.tau:g}"
+        floor = f"; {test['ece_if_calibrated']:.4f} is what chance gives perfect probabilities"
+        platform_score = "accuracy"
+        sets = (
+            f"| label sets ({options.label_set_score}) for {coverage:.0%} | right in {test['label_set_coverage']:.1%}"
+        )
     lines = [
         "## Trust",
         "",
@@ -201,19 +212,18 @@ def trust_section(options: DecisionConfig, rule: AnswerRule, test: Mapping[str, 
         "",
         "| what | value |",
         "| --- | --- |",
-        f"| decision | {rule.kind}{strength} |",
+        f"| decision | {kind} |",
         f"| temperature | {rule.temperature:.3f} |",
         f"| largest bias of a class | {max(rule.biases, key=abs, default=0.0):+.3f} nats |",
-        f"| calibration error (ECE) | {test['ece_uncalibrated']:.4f} before it, {test['ece']:.4f} after it; "
-        f"{test['ece_if_calibrated']:.4f} is what chance gives perfect probabilities |",
-        f"| label sets ({score}) for {coverage:.0%} | right in {test['label_set_coverage']:.1%}, "
-        f"{test['label_set_size']:.2f} labels on average |",
+        f"| calibration error (ECE) | {test['ece_uncalibrated']:.4f} before it, {test['ece']:.4f} after it{floor} |",
+        f"{sets}, {test['label_set_size']:.2f} labels on average |",
         "",
     ]
     if test["platforms"]:
-        lines += ["| platform | texts | macro-F1 | accuracy | hierarchical F1 |", "| --- | --- | --- | --- | --- |"]
+        lines += [f"| platform | texts | macro-F1 | {score_title(platform_score)} | hierarchical F1 |"]
+        lines += ["| --- | --- | --- | --- | --- |"]
         lines += [
-            f"| {name} | {own['rows']:,.0f} | {own['macro_f1']:.4f} | {own['accuracy']:.4f} | "
+            f"| {name} | {own['rows']:,.0f} | {own['macro_f1']:.4f} | {own[platform_score]:.4f} | "
             f"{own['hierarchical_f1']:.4f} |"
             for name, own in test["platforms"].items()
         ]

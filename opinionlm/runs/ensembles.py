@@ -14,14 +14,14 @@ from opinionlm.config.config import Config
 from opinionlm.data.encoding.texts import evaluation_texts
 from opinionlm.data.loading import load_rows
 from opinionlm.data.taxonomy import Taxonomy
-from opinionlm.evaluation.ensembles import averaged_logits, common_tilt
-from opinionlm.evaluation.metrics import weighted_log_loss
+from opinionlm.evaluation.ensembles import common_tilt
 from opinionlm.inference.saved_decision import keep_members
 from opinionlm.reporting.tracking.base import NoTracking
 from opinionlm.runs.folder import create_run, environment
 from opinionlm.runs.results import finish_run
+from opinionlm.tasks import task_for
 from opinionlm.tasks.base import Decision
-from opinionlm.tasks.sequence import SequenceTask
+from opinionlm.tasks.labels import LabelTask
 from opinionlm.training.spending import members_cost
 
 SPLITS = ("validation", "test")
@@ -49,24 +49,25 @@ def ensemble_seeds(config: Config, runs: Sequence[Config], metrics: Sequence[dic
         return None
     ensemble_config = copy.deepcopy(config)
     ensemble_config.training.run_name = f"{config.training.run_name}-ensemble"
-    task, taxonomy = SequenceTask(prepared, ensemble_config), prepared.taxonomy
+    task, taxonomy = task_for(prepared, ensemble_config), prepared.taxonomy
+    assert isinstance(task, LabelTask)
     texts = {name: evaluation_texts(prepared.dataset[name], data.max_eval_samples) for name in SPLITS}
-    labels = {name: np.asarray(split["label"]) for name, split in texts.items()}
+    labels = {name: task.gold(split) for name, split in texts.items()}
     logits = {}
     for name in SPLITS:
         members = [read_probabilities(run.run_folder / "predictions" / f"{name}.csv", taxonomy) for run in runs]
         if any(ids != list(texts[name]["id"]) for ids, _ in members):
             print("no ensemble: the runs were not all evaluated on these texts; train them anew with overwrite: true")
             return None
-        logits[name] = averaged_logits([probabilities for _, probabilities in members])
-    train_labels = np.asarray(prepared.dataset["train"]["label"])
+        logits[name] = task.pooled([probabilities for _, probabilities in members])
+    train_labels = task.gold(prepared.dataset["train"])
     # Runs of before calibration had biases have none.
     tilt = common_tilt([run["decision"].get("calibration_biases", ()) for run in metrics])
     rule = task.fit_rule(labels["validation"], logits["validation"], train_labels, tilt)
     results = {}
     for name, rows in logits.items():
         # Plain log loss of the average: it has no loss of its own that was trained.
-        loss = weighted_log_loss(labels[name], rows, np.ones(len(taxonomy.leaves)))
+        loss = task.plain_loss(labels[name], rows)
         results[name] = task.evaluate_logits(texts[name], rows, rule, loss)
     folder = ensemble_config.run_folder
     create_run(ensemble_config, environment(ensemble_config, prepared.fingerprint), taxonomy)

@@ -16,6 +16,7 @@ from opinionlm.utils.files import write_json
 SHOWN: tuple[str, ...] = ("entity_f1", "entity_precision", "entity_recall", "macro_f1", "accuracy")
 OF_TREE = ("level1_macro_f1", "level2_macro_f1", "level3_macro_f1", "hierarchical_f1")
 SHOWN += (*OF_TREE, "ece")
+SHOWN += ("micro_f1", "samples_f1", "subset_accuracy", "label_ranking_average_precision")
 SHOWN += ("pearson", "spearman", "mse", "mae")
 
 

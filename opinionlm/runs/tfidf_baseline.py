@@ -5,31 +5,29 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import numpy as np
-
-from opinionlm.config.config import Config
-from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.spec import SPLITS
-from opinionlm.evaluation.metrics import weighted_log_loss
 from opinionlm.models.linear.tfidf import TfidfClassifier, require_shared_words, word_texts
 from opinionlm.reporting.tracking.open import open_tracking
 from opinionlm.runs.folder import create_run, environment
 from opinionlm.runs.results import finish_run, run_metrics
 from opinionlm.tasks.base import Decision
-from opinionlm.tasks.sequence import SequenceTask
+from opinionlm.tasks.labels import LabelTask
 from opinionlm.training.spending import Preparation, cost_facts
 from opinionlm.training.splits import split_texts
 
 
-def train_tfidf(prepared: PreparedDataset, config: Config) -> dict[str, Any]:
+def train_tfidf(task: LabelTask[Any]) -> dict[str, Any]:
     """Fit, evaluate and write a run under ``engine: tfidf``; no model is loaded, and none is saved.
+
+    Args:
+        task: of the run.
 
     Raises:
         UserError: fewer than two classes among the training texts, or no word that two of them share.
     """
-    task = SequenceTask(prepared, config)
+    prepared, config = task.prepared, task.config
     texts = {name: split_texts(prepared, name, config.data, config.training.seed) for name in SPLITS}
-    labels = {name: np.asarray(split["label"]) for name, split in texts.items()}
+    labels = {name: task.gold(split) for name, split in texts.items()}
     words = {name: word_texts(split, task.features) for name, split in texts.items()}
     require_shared_words(words["train"], f"{config.source}: engine: tfidf")
     classes = len(task.taxonomy.leaves)
@@ -47,7 +45,7 @@ def train_tfidf(prepared: PreparedDataset, config: Config) -> dict[str, Any]:
     results = {}
     for name, rows in logits.items():
         # Plain log loss: class weights are scikit-learn's business here.
-        loss = weighted_log_loss(labels[name], rows, np.ones(classes))
+        loss = task.plain_loss(labels[name], rows)
         results[name] = task.evaluate_logits(texts[name], rows, rule, loss)
     evaluation_seconds = time.perf_counter() - started
     fit = model.regression

@@ -14,6 +14,7 @@ from opinionlm.runs.run import Run
 from opinionlm.runs.tfidf_baseline import train_tfidf
 from opinionlm.tasks import task_for
 from opinionlm.tasks.engines import build_engine, evaluate
+from opinionlm.tasks.labels import LabelTask
 from opinionlm.training.adapt_selection import choose_sublayers
 from opinionlm.training.engines import fit
 from opinionlm.training.prefix_cache_building import frozen_prefix
@@ -33,7 +34,9 @@ def train(config: Config) -> dict[str, Any] | None:
     prepared = run.load_data()
     task = task_for(prepared, config)
     if config.training.engine == "tfidf":
-        return train_tfidf(prepared, config) if run.is_main else None
+        # The only tasks that `task_for` lets through here.
+        assert isinstance(task, LabelTask)
+        return train_tfidf(task) if run.is_main else None
     run.choose_by(task.chosen_metric())
     with run.main_first("token ids"):
         tokenizer, vocabulary = build_tokenizer(prepared, config)

@@ -8,6 +8,8 @@ from opinionlm.config.unread import refuse_unread
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.errors import UserError
 from opinionlm.tasks.head import HeadTask
+from opinionlm.tasks.labels import LabelTask
+from opinionlm.tasks.multi_label import MultiLabelTask
 from opinionlm.tasks.sequence import SequenceTask
 from opinionlm.tasks.similarity import SimilarityTask
 from opinionlm.tasks.token import TokenTask
@@ -32,6 +34,8 @@ def task_for(prepared: PreparedDataset, config: Config) -> HeadTask[Any]:
     match prepared.task:
         case "sequence":
             task: HeadTask[Any] = SequenceTask(prepared, config)
+        case "multi_label":
+            task = MultiLabelTask(prepared, config)
         case "token":
             task = TokenTask(prepared, config)
         case "similarity":
@@ -39,7 +43,7 @@ def task_for(prepared: PreparedDataset, config: Config) -> HeadTask[Any]:
         case name:
             raise UserError(
                 f"{config.data.dataset}: task {name!r} is text to text, which train_instruct.py trains; "
-                "train_classifier.py takes sequence, token and similarity"
+                "train_classifier.py takes sequence, multi_label, token and similarity"
             )
     if problems := other_task_problems(config, prepared.task):
         raise UserError(f"{config.source}: {problems[0]}")
@@ -49,9 +53,9 @@ def task_for(prepared: PreparedDataset, config: Config) -> HeadTask[Any]:
             f"{config.source}: long_texts: 'chunk' reads single texts, and {config.data.dataset} holds pairs of them; "
             "leave it out"
         )
-    if config.training.engine in ("sklearn", "tfidf") and not isinstance(task, SequenceTask):
+    if config.training.engine in ("sklearn", "tfidf") and not isinstance(task, LabelTask):
         raise UserError(
-            f"{config.source}: engine: {config.training.engine!r} gives one label per text, and {config.data.dataset} "
+            f"{config.source}: engine: {config.training.engine!r} gives labels of texts, and {config.data.dataset} "
             f"holds data of task {prepared.task!r}; use engine: trainer or loop"
         )
     return task

@@ -13,6 +13,7 @@ from opinionlm.config.chosen_metric import SCORES, ChosenMetric, chosen_metric
 from opinionlm.config.config import Config
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.evaluation.decisions import AnswerRule
+from opinionlm.evaluation.multi_label_rules import Rule
 from opinionlm.evaluation.predictions import Predictions
 from opinionlm.models.linear.interpolation import WordBlend
 
@@ -29,7 +30,7 @@ class Decision:
         blend: TF-IDF beside the model; None where it stands alone.
     """
 
-    rule: AnswerRule = AnswerRule()
+    rule: Rule = AnswerRule()
     blend: WordBlend | None = None
 
 

@@ -262,7 +262,7 @@ class ClassTask(HeadTask[P]):
         """Training examples per class: those of the config, or else those that are there.
 
         Args:
-            labels: of the training examples.
+            labels: of the training examples, ids ``(rows,)`` or zeros and ones ``(rows, classes)``.
             names: of the classes.
 
         Raises:
@@ -270,7 +270,8 @@ class ClassTask(HeadTask[P]):
         """
         given = self.config.method.class_counts
         if given is None:
-            return np.bincount(labels, minlength=len(names)).tolist()
+            counts = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=len(names))
+            return counts.astype(int).tolist()
         if len(given) != len(names):
             raise UserError(
                 f"{self.config.source}: class_counts: {len(given)} numbers for {len(names)} labels; give one per "

@@ -3,49 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from opinionlm.config.method_options import TREE_LOSSES
-from opinionlm.config.options import HeadConfig
 from opinionlm.config.unread import ADJUSTING_LOSSES
 from opinionlm.data.encoding.augmentation import copies_per_label, oversampled, with_copies
 from opinionlm.data.encoding.columns import numbers_of
-from opinionlm.data.encoding.features import (
-    Feature,
-    known_features,
-    platforms_of,
-    read_note,
-    stored_features,
-    with_features,
-)
+from opinionlm.data.encoding.features import platforms_of
 from opinionlm.data.encoding.soft_labels import mixed_targets, read_soft_labels
-from opinionlm.data.encoding.texts import encode_texts, length_note
-from opinionlm.data.taxonomy import Taxonomy
-from opinionlm.errors import UserError
 from opinionlm.evaluation.class_predictions import SplitPredictions
 from opinionlm.evaluation.conformal import set_scores
 from opinionlm.evaluation.decisions import AnswerRule, fit_answers
 from opinionlm.evaluation.drift import period_scores
+from opinionlm.evaluation.ensembles import averaged_logits
 from opinionlm.evaluation.metrics import (
     calibration_scores,
     classification_scores,
     ece_if_calibrated,
     platform_scores,
     softmax,
+    weighted_log_loss,
 )
 from opinionlm.evaluation.prediction_tables import split_table
-from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.linear.interpolation import check_words, fit_word_blend
 from opinionlm.models.linear.tfidf import word_texts
 from opinionlm.tasks.base import Decision, SplitResult
-from opinionlm.tasks.head import ANNOTATORS, RARE, CardText, ClassTask
+from opinionlm.tasks.head import ANNOTATORS, RARE, CardText
+from opinionlm.tasks.labels import LabelTask
 from opinionlm.training.losses.base import ExampleLoss, SoftTargetCrossEntropy, WeightedCrossEntropy, split_loss
 from opinionlm.training.losses.hierarchical import (
     ConditionalTreeCrossEntropy,
@@ -63,25 +52,12 @@ from opinionlm.training.splits import Split
 from opinionlm.utils.markdown import cell
 
 
-class SequenceTask(ClassTask[SplitPredictions]):
-    """Classification over the leaves of a label tree, compared by macro-F1, the opinion paper's measure.
-
-    Rare labels count as much as frequent ones in it. A flat list of labels is a tree of one level.
-    """
+class SequenceTask(LabelTask[SplitPredictions]):
+    """Classification over the leaves of a label tree: one of them for every text."""
 
     item = "class"
-    primary_metric = "macro_f1"
-
-    @property
-    def taxonomy(self) -> Taxonomy:
-        """The label tree.
-
-        Raises:
-            ValueError: the data set has none.
-        """
-        if self.prepared.taxonomy is None:
-            raise ValueError(f"{self.prepared.name} has no labels of texts")
-        return self.prepared.taxonomy
+    column = "label"
+    problem_type = None
 
     @property
     def shown_metrics(self) -> tuple[str, ...]:
@@ -118,11 +94,9 @@ class SequenceTask(ClassTask[SplitPredictions]):
             texts = oversampled(texts, robust.oversample_to, seed)
         return with_copies(texts, robust.augment_rare, seed) if robust.augment_rare > 0 else texts
 
-    def encode_texts(self, texts: Dataset, tokenizer: PreTrainedTokenizerBase, identity: str) -> Dataset:
-        """See `HeadTask.encode_texts`."""
-        data, read = self.config.data, with_features(texts, self.features)
-        overlap = data.chunk_overlap if data.long_texts == "chunk" else None
-        return encode_texts(read, tokenizer, data.max_length, identity=identity, chunk_overlap=overlap)
+    def gold(self, texts: Dataset) -> np.ndarray:
+        """See `LabelTask.gold`."""
+        return np.asarray(texts["label"])
 
     def labels(self, split: Split) -> np.ndarray:
         """The leaf of every text."""
@@ -140,39 +114,7 @@ class SequenceTask(ClassTask[SplitPredictions]):
         soft = read_soft_labels(Path(robust.soft_labels), list(texts["id"]), self.taxonomy)
         return mixed_targets(np.asarray(texts["label"]), soft, robust.soft_label_share)
 
-    @cached_property
-    def features(self) -> list[Feature]:
-        """See `HeadTask.features`.
-
-        Raises:
-            UserError: see `known_features`.
-        """
-        data, prepared = self.config.data, self.prepared
-        return known_features(prepared.dataset["train"], prepared.features, data.platform_prefix, data.dataset)
-
     # Model and loss
-
-    def add_head(self, backbone: PreTrainedModel, head: HeadConfig) -> OpinionClassifier:
-        """A head with one output per leaf.
-
-        Raises:
-            UserError: ``platform_prefix`` without platforms.
-        """
-        model = OpinionClassifier.from_backbone(
-            backbone,
-            self.taxonomy.leaves,
-            head,
-            # Not as a mapping: config.json is written with sorted keys.
-            label_tree=self.taxonomy.to_lists(),
-            max_length=self.config.data.max_length,
-        )
-        model.config.text_pairs = self.reads_pairs
-        if self.config.data.long_texts == "chunk":
-            model.config.chunk_overlap = self.config.data.chunk_overlap
-            model.config.chunk_pooling = self.config.data.chunk_pooling
-        model.config.platforms = platforms_of(self.features) if self.config.data.platform_prefix else None
-        model.config.features = stored_features(self.features)
-        return model
 
     def loss(self, train: Split) -> ExampleLoss:
         """The loss over the leaves.
@@ -181,11 +123,7 @@ class SequenceTask(ClassTask[SplitPredictions]):
             UserError: a loss over a label tree where there is none, or ``class_counts`` that do not name every leaf.
         """
         method, taxonomy = self.config.method, self.taxonomy
-        if method.loss in TREE_LOSSES and taxonomy.depth == 1:
-            raise UserError(
-                f"{self.config.source}: loss: {method.loss!r} needs a label tree, and the labels of "
-                f"{self.prepared.name} are flat; use cross_entropy or logit_adjusted"
-            )
+        self.check_tree_loss()
         counts = self.class_counts(self.labels(train), taxonomy.leaves)
         weights = class_weights_of(self.weight_kind, counts, method)
         match method.loss:
@@ -207,6 +145,8 @@ class SequenceTask(ClassTask[SplitPredictions]):
                 return MarginalTreeCrossEntropy(weights, taxonomy)
             case "tree_soft":
                 return SoftTreeCrossEntropy(weights, taxonomy, method.tree_beta)
+            case "asymmetric":
+                raise ValueError("asymmetric is a loss of several labels; `other_task_problems` refuses it")
 
     @property
     def is_balanced(self) -> bool:
@@ -218,7 +158,7 @@ class SequenceTask(ClassTask[SplitPredictions]):
     def score(self, split: Split, outputs: np.ndarray, loss: ExampleLoss) -> SplitResult[SplitPredictions]:
         """See `HeadTask.score`."""
         logits = split.in_text_order(outputs)
-        return self.score_logits(split.texts, logits, AnswerRule(), self._mean_loss(split, logits, loss))
+        return self.score_logits(split.texts, logits, AnswerRule(), self.mean_loss(split, logits, loss))
 
     def fit_decision(self, splits: dict[str, Split], outputs: np.ndarray) -> Decision:
         """Fit TF-IDF beside the model, where it is asked for, and the rule by which labels follow from logits."""
@@ -248,10 +188,12 @@ class SequenceTask(ClassTask[SplitPredictions]):
             gold = np.asarray(split.texts["label"])
             model_alone = {"macro_f1_without_words": self.primary_score(gold, logits)}
             logits = decision.blend.logits(logits, self._words(split.texts))
-        result = self.evaluate_logits(split.texts, logits, decision.rule, self._mean_loss(split, logits, loss))
+        assert isinstance(decision.rule, AnswerRule)
+        result = self.evaluate_logits(split.texts, logits, decision.rule, self.mean_loss(split, logits, loss))
         return SplitResult(result.predictions, result.scores | model_alone)
 
-    def _mean_loss(self, split: Split, logits: np.ndarray, loss: ExampleLoss) -> float:
+    def mean_loss(self, split: Split, logits: np.ndarray, loss: ExampleLoss) -> float:
+        """See `LabelTask.mean_loss`."""
         return split_loss(loss, torch.from_numpy(logits.astype(np.float32)), torch.tensor(split.texts["label"]))
 
     def _words(self, texts: Dataset) -> list[str]:
@@ -263,17 +205,18 @@ class SequenceTask(ClassTask[SplitPredictions]):
         """Macro-F1 of the likeliest leaves, from gold ids ``(rows,)`` and logits ``(rows, leaves)``."""
         return classification_scores(gold, logits.argmax(axis=1), self.taxonomy)[self.primary_metric]
 
+    def plain_loss(self, gold: np.ndarray, logits: np.ndarray) -> float:
+        """See `LabelTask.plain_loss`."""
+        return weighted_log_loss(gold, logits, np.ones(logits.shape[1]))
+
+    def pooled(self, members: Sequence[np.ndarray]) -> np.ndarray:
+        """See `LabelTask.pooled`."""
+        return averaged_logits(members)
+
     def fit_rule(
         self, gold: np.ndarray, logits: np.ndarray, train_labels: np.ndarray, tilt: Sequence[float] = ()
     ) -> AnswerRule:
-        """How labels follow from logits, fitted on validation.
-
-        Args:
-            gold: leaf ids of the validation texts ``(rows,)``.
-            logits: of them, ``(rows, leaves)``.
-            train_labels: leaf ids of the training texts, which tell how frequent each leaf is.
-            tilt: see `fit_answers`.
-        """
+        """See `LabelTask.fit_rule`."""
         taxonomy = self.taxonomy
         counts = self.class_counts(train_labels, taxonomy.leaves)
         return fit_answers(gold, logits, counts, taxonomy, self.config.decision, tilt)
@@ -323,6 +266,7 @@ class SequenceTask(ClassTask[SplitPredictions]):
     def decision_facts(self, decision: Decision) -> dict[str, Any]:
         """What was fitted on validation, and the coverage that label sets were asked for."""
         rule, blend = decision.rule, decision.blend
+        assert isinstance(rule, AnswerRule)
         coverage = self.config.decision.label_set_coverage
         facts: dict[str, Any] = {"temperature": rule.temperature, "label_set_coverage_asked": coverage}
         if rule.biases:
@@ -350,7 +294,7 @@ class SequenceTask(ClassTask[SplitPredictions]):
         made = f"; {sum(copies.values()):,} of train are copies, of {', '.join(copies)}" if copies else ""
         if self.config.robust.augment_rare > 0 and not copies:
             made = "; no label is rare enough for augment_rare to copy"
-        return f"{'pairs' if self.reads_pairs else 'texts'}, {len(self.taxonomy.leaves)} labels{made}"
+        return f"{super().describe(splits)}{made}"
 
     def in_words(self, test: Mapping[str, Any]) -> str:
         """See `HeadTask.in_words`."""
@@ -363,11 +307,6 @@ class SequenceTask(ClassTask[SplitPredictions]):
             f"(F1 {f1[best]:.2f}), {cell(worst)} worst ({f1[worst]:.2f}). Macro-F1 counts every label alike, however "
             "rare.\n"
         )
-
-    def notes(self, splits: Mapping[str, Split]) -> list[str]:
-        """What is read in front of texts, and how many are longer than ``max_length``."""
-        lengths = length_note({name: split.encoded for name, split in splits.items()}, self.config.data.max_length)
-        return [*([read_note(self.features)] if self.features else []), lengths]
 
     def card_text(self, folder: Path) -> CardText:
         """See `HeadTask.card_text`."""

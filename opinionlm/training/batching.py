@@ -29,12 +29,13 @@ class EncodedTexts(Dataset):
     A negative index ``~i`` gives row ``i`` with an ignored label: a filler for a process that would get no text.
 
     Args:
-        encoded: columns ``input_ids``, ``labels`` (ids, scores, or a list of ids with one per token), ``length`` and,
-            of pairs, ``token_type_ids``; of texts in chunks ``chunks``, the lengths of theirs.
+        encoded: columns ``input_ids``, ``labels`` (ids, scores, a list of ids with one per token, or a vector of
+            numbers, of one length for all texts), ``length`` and, of pairs, ``token_type_ids``; of texts in chunks
+            ``chunks``, the lengths of theirs.
         order: reading order; position ``p`` is row ``order[p]``.
         states: stored states, rows as in ``encoded``.
         names: of the texts, for messages, rows as in ``encoded``; by default their numbers.
-        targets: float32 ``(rows, classes)``, which stand for the labels; a filler's is all zeros.
+        targets: float32 ``(rows, classes)``, which stand for the labels; a filler's is all nan.
     """
 
     def __init__(
@@ -46,9 +47,13 @@ class EncodedTexts(Dataset):
         targets: np.ndarray | None = None,
     ) -> None:
         self.ids, self.offsets = flat_ids(encoded)
-        # One label per token lies at the same offsets as the ids.
-        self.per_token = not isinstance(encoded.features["labels"], Value | ClassLabel)
-        self.labels = flat_lists(encoded, "labels")[0] if self.per_token else numbers_of(encoded, "labels")
+        feature = encoded.features["labels"]
+        is_list = not isinstance(feature, Value | ClassLabel)
+        self.labels = flat_lists(encoded, "labels")[0] if is_list else numbers_of(encoded, "labels")
+        # One label per token lies at the same offsets as the ids; a text's vector is a row of a matrix.
+        self.per_token = is_list and self.labels.dtype.kind != "f"
+        if is_list and not self.per_token:
+            self.labels = self.labels.reshape(len(encoded), -1)
         self.segments = flat_lists(encoded, "token_type_ids")[0] if "token_type_ids" in encoded.features else None
         self.chunks = flat_lists(encoded, "chunks") if "chunks" in encoded.features else None
         self.token_counts = numbers_of(encoded, "length")
@@ -74,7 +79,9 @@ class EncodedTexts(Dataset):
         """The label of a row, whose tokens lie at this place."""
         if self.targets is not None:
             return self.targets[number]
-        return self.labels[place] if self.per_token else self.labels[number].item()
+        if self.per_token:
+            return self.labels[place]
+        return self.labels[number].item() if self.labels.ndim == 1 else self.labels[number]
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         """One text."""
@@ -103,10 +110,10 @@ class EncodedTexts(Dataset):
 
 
 def ignored_label(label: int | float | np.ndarray) -> int | float | np.ndarray:
-    """The label of the same kind that no loss counts: -100 for ids, nan for a score, zeros for a target."""
+    """The label of the same kind that no loss counts: -100 for ids, nan for a score or a vector of them."""
     match label:
         case np.ndarray() if label.dtype.kind == "f":
-            return np.zeros_like(label)
+            return np.full_like(label, np.nan)
         case float():
             return float("nan")
         case int():

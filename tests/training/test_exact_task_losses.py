@@ -1,4 +1,4 @@
-"""The losses of tags and scores are the same numbers whichever way an optimizer step is cut into batches."""
+"""The losses of tags, scores and several labels are the same numbers however an optimizer step is cut into batches."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from opinionlm.config.options import DataConfig
 from opinionlm.data.encoding.collators import PadCollator
 from opinionlm.training.batching import BatchPlan, EncodedTexts, ignored_label
 from opinionlm.training.losses.base import ExampleLoss, MeanSquaredError, WeightedCrossEntropy
+from opinionlm.training.losses.multi_label import BinaryCrossEntropy
 from opinionlm.training.trainer import OpinionTrainer
 from tests.processes import in_two_processes
-from tests.tiny import TAGS, tiny_scorer, tiny_tagger
+from tests.tiny import TAGS, tiny_classifier, tiny_scorer, tiny_tagger
 from tests.training.test_exact_loss import Spy, assert_same
 
-Task = Literal["token", "similarity"]
+Task = Literal["token", "similarity", "multi_label"]
+TASKS: tuple[Task, ...] = ("token", "similarity", "multi_label")
 TAG_WEIGHTS = torch.tensor([0.3, 1.0, 2.0, 0.7, 1.5])
+POSITIVE_WEIGHTS = torch.tensor([3.0, 1.0, 0.5])
 
 
 def examples(task: Task, count: int) -> Dataset:
@@ -34,6 +37,8 @@ def examples(task: Task, count: int) -> Dataset:
         if task == "token":
             labels = generator.integers(0, len(TAGS), length)
             row["labels"] = np.where(generator.random(length) < 0.4, -100, labels).tolist()
+        elif task == "multi_label":
+            row["labels"] = (generator.random(3) < 0.4).astype(np.float32).tolist()
         else:
             segments = (np.arange(length) > length // 2).astype(int)
             row |= {"labels": float(generator.normal()), "token_type_ids": segments}
@@ -44,6 +49,8 @@ def examples(task: Task, count: int) -> Dataset:
 def model_and_loss(task: Task) -> tuple[torch.nn.Module, ExampleLoss]:
     if task == "token":
         return tiny_tagger(classifier_dropout=0.0), WeightedCrossEntropy(TAG_WEIGHTS)
+    if task == "multi_label":
+        return tiny_classifier(labels=list("abc"), classifier_dropout=0.0), BinaryCrossEntropy(POSITIVE_WEIGHTS)
     model = tiny_scorer("bert", classifier_dropout=0.0)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -97,21 +104,23 @@ def reference(task: Task, count: int) -> tuple[float, dict]:
     logits = model(**batch).logits
     if task == "token":
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), weight=TAG_WEIGHTS)
+    elif task == "multi_label":
+        loss = torch.nn.BCEWithLogitsLoss(pos_weight=POSITIVE_WEIGHTS)(logits, labels)
     else:
         loss = torch.nn.functional.mse_loss(logits[:, 0], labels)
     loss.backward()
     return loss.item(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("task", ["token", "similarity"])
+@pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize(("batch", "accumulation", "count"), [(8, 2, 16), (1, 13, 13), (4, 4, 13)])
 def test_accumulation_equals_one_big_batch(task: Task, batch: int, accumulation: int, count: int, tmp_path) -> None:
     assert_same(first_step(tmp_path, task, batch, accumulation, count), reference(task, count))
 
 
 def shared_steps(folder: Path) -> tuple[dict[str, tuple[float, dict]], int]:
-    """What `first_step` gives for both tasks in one of several processes, and their number."""
-    steps = {task: first_step(folder, task, 2, 4, 13) for task in ("token", "similarity")}
+    """What `first_step` gives for every task in one of several processes, and their number."""
+    steps = {task: first_step(folder, task, 2, 4, 13) for task in TASKS}
     return steps, torch.distributed.get_world_size()
 
 
@@ -136,7 +145,7 @@ def test_fillers_have_no_weight_and_no_gradient() -> None:
 
 
 def test_fillers_of_every_kind_of_label() -> None:
-    for task in ("token", "similarity"):
+    for task in TASKS:
         texts = EncodedTexts(examples(task, 4), np.arange(4))
         batch = PadCollator(0)(texts.__getitems__([1, ~1]))
         _, loss = model_and_loss(task)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from datasets import Dataset
@@ -26,6 +28,14 @@ def longest_first(encoded: Dataset) -> np.ndarray:
 def numbers_of(encoded: Dataset, column: str) -> np.ndarray:
     """A column of numbers; asked for as a plain list it would be read row by row."""
     return encoded.with_format("arrow", columns=[column])[:][column].to_numpy()
+
+
+def multi_hot(sets: Sequence[Sequence[int]], labels: int) -> np.ndarray:
+    """Lists of label ids as float32 ``(rows, labels)`` of zeros and ones."""
+    matrix = np.zeros((len(sets), labels), dtype=np.float32)
+    for row, members in enumerate(sets):
+        matrix[row, list(members)] = 1.0
+    return matrix
 
 
 def flat_ids(encoded: Dataset) -> tuple[np.ndarray, np.ndarray]:

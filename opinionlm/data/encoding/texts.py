@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, List
 from transformers import PreTrainedTokenizerBase
 
 from opinionlm.config.options import EVALUATION_SEED
 from opinionlm.data.encoding.chunks import chunked_texts
-from opinionlm.data.encoding.columns import flat_lists, numbers_of, subset
+from opinionlm.data.encoding.columns import flat_lists, multi_hot, numbers_of, subset
 from opinionlm.data.encoding.fingerprints import result_name, tokenizer_digest
 
 
@@ -59,7 +59,7 @@ def encode_texts(
         dataset: with columns ``text``, ``text_pair`` where the task is about pairs, and the target.
         tokenizer: a fast tokenizer.
         max_length: how many tokens of a text are read at once, special tokens included.
-        target: column of the labels: ids, or scores.
+        target: column of the labels: ids, scores, or lists of ids, which become vectors of zeros and ones.
         identity: `tokenizer_digest` of the tokenizer, where it was computed before.
         chunk_overlap: read longer texts in chunks that share so many tokens; None truncates them.
 
@@ -67,6 +67,10 @@ def encode_texts(
         Those of `token_columns`, ``labels``, ``length`` (tokens that are read) and ``whole_length`` (tokens of the
         uncut text), rows in the given order.
     """
+    several = dataset.features[target].feature.num_classes if isinstance(dataset.features[target], List) else None
+    if several is not None:
+        # Else the vectors would become ids again: a new column keeps the type of an old one of its name.
+        dataset, target = dataset.rename_column(target, "sets"), "sets"
 
     def encode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         texts, second = batch["text"], batch.get("text_pair")
@@ -79,7 +83,8 @@ def encode_texts(
             pairs = None if second is None else [second[row] for row in full]
             uncut = tokenizer([texts[row] for row in full], pairs, verbose=False)["input_ids"]
             whole |= dict(zip(full, map(len, uncut), strict=True))
-        return columns | {"labels": batch[target], "length": lengths, "whole_length": [*whole.values()]}
+        labels = batch[target] if several is None else list(multi_hot(batch[target], several))
+        return columns | {"labels": labels, "length": lengths, "whole_length": [*whole.values()]}
 
     facts = {"tokenizer": identity or tokenizer_digest(tokenizer), "max_length": max_length, "target": target}
     facts |= {} if chunk_overlap is None else {"chunk_overlap": chunk_overlap}

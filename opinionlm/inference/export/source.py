@@ -13,6 +13,7 @@ from torch import nn
 from opinionlm.adaptation.merging import MERGEABLE, expand_quantized, merge_adapters
 from opinionlm.errors import UserError
 from opinionlm.evaluation.decisions import AnswerRule
+from opinionlm.evaluation.multi_label_rules import MultiLabelRule
 from opinionlm.inference.generative import is_generative
 from opinionlm.inference.loading import check_model_folder, load_labeller
 from opinionlm.inference.predictors import ClassLabeller, Labeller, TagLabeller
@@ -50,8 +51,20 @@ class Source:
 
     @property
     def rule(self) -> AnswerRule:
-        """How labels follow from its logits; the plain one where it gives no labels of texts."""
-        return self.labeller.labels.rule if isinstance(self.labeller, ClassLabeller) else AnswerRule()
+        """How labels follow from its logits; the plain one where it gives no labels of texts.
+
+        Raises:
+            UserError: it gives any number of labels.
+        """
+        if not isinstance(self.labeller, ClassLabeller):
+            return AnswerRule()
+        rule = self.labeller.labels.rule
+        if isinstance(rule, MultiLabelRule):
+            raise UserError(
+                f"{self.folder}: decides every label by a threshold of its own, which no plain folder can hold; use "
+                "predict.py, or opinionlm.load"
+            )
+        return rule
 
     @property
     def shift(self) -> np.ndarray:

@@ -59,7 +59,8 @@ def fit_logistic(
     """Fit one regression per C and keep the one with the best validation score; the smaller C wins a tie.
 
     Args:
-        train: features ``(rows, features)`` and label ids ``(rows,)``.
+        train: features ``(rows, features)`` and label ids ``(rows,)``, or zeros and ones ``(rows, classes)``, where
+            every class is decided by itself.
         validation: the same for choosing C.
         classes: number of labels, those without training rows included.
         balanced: weight every class by its inverse frequency.
@@ -72,16 +73,31 @@ def fit_logistic(
     # Loaded by those who fit one: most of a second, which every run would wait for.
     from sklearn.linear_model import LogisticRegression
 
+    several = train[1].ndim == 2
     if len(np.unique(train[1])) < 2:
         raise UserError("engine: logistic regression needs at least two classes among the training texts")
     fits: dict[float, LogisticFit] = {}
     scores: dict[float, float] = {}
     for c in progress_bar(grid, desc="logistic regression", unit="values of C"):
         model = LogisticRegression(C=c, class_weight="balanced" if balanced else None, max_iter=5000)
-        model.fit(*train)
-        fits[c] = expand(model, classes, c, scores)
+        fits[c] = one_by_one(model, train, c, scores) if several else expand(model.fit(*train), classes, c, scores)
         scores[c] = score(validation[1], fits[c].logits(validation[0]))
     return fits[max(grid, key=lambda c: scores[c])]
+
+
+def one_by_one(
+    model: LogisticRegression, train: tuple[Features, np.ndarray], c: float, scores: dict[float, float]
+) -> LogisticFit:
+    """A regression for every label; a label that no text has, or every text, gets a constant logit."""
+    features, labels = train
+    weight, bias = np.zeros((labels.shape[1], features.shape[1])), np.full(labels.shape[1], ABSENT)
+    for label, own in enumerate(labels.T.astype(bool)):
+        if own.all():
+            bias[label] = -ABSENT
+        elif own.any():
+            model.fit(features, own)
+            weight[label], bias[label] = model.coef_[0], model.intercept_[0]
+    return LogisticFit(weight, bias, c, scores)
 
 
 def expand(model: LogisticRegression, classes: int, c: float, scores: dict[float, float]) -> LogisticFit:

@@ -87,11 +87,11 @@ class SoftTargetCrossEntropy(WeightedCrossEntropy):
     def example_losses(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Losses ``(batch,)`` from logits and targets ``(batch, classes)``, or from label ids ``(batch,)``.
 
-        A target of zeros (a filler of `opinionlm.training.batching`) has loss and weight zero.
+        A target of nan (a filler of `opinionlm.training.batching`) has loss and weight zero.
         """
         if not labels.is_floating_point():
             return super().example_losses(logits, labels)
-        weighted = labels * self.class_weights.to(labels.device)
+        weighted = labels.nan_to_num() * self.class_weights.to(labels.device)
         losses = -(weighted * logits.float().log_softmax(dim=-1)).sum(dim=-1)
         return losses / weighted.sum(dim=-1).clamp(min=torch.finfo(torch.float32).tiny)
 
@@ -99,7 +99,7 @@ class SoftTargetCrossEntropy(WeightedCrossEntropy):
         """Weights ``(batch,)`` of texts with these targets or label ids."""
         if not labels.is_floating_point():
             return super().example_weights(labels)
-        return labels @ self.class_weights.to(labels.device)
+        return labels.nan_to_num() @ self.class_weights.to(labels.device)
 
 
 class MeanSquaredError(ExampleLoss):
