@@ -213,15 +213,16 @@ def test_runs_are_compared_by_their_sets(setting, summary):
 def test_scores_over_time(setting, tmp_path):
     folder = Path(setting["data_dir"])
     rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
-    times = [{"when": f"202{number % 2}-01-0{1 + number % 9}"} for number in range(len(rows))]
-    lines = [json.dumps(row | time) for row, time in zip(rows, times, strict=True)]
+    rows = [row | {"text": f"{row['text']} {copy}"} for copy in "abcd" for row in rows]
+    lines = [json.dumps(row | {"when": f"202{number % 2}-01-0{1 + number % 9}"}) for number, row in enumerate(rows)]
     (tmp_path / "rows.jsonl").write_text("\n".join(lines) + "\n")
     spec = yaml.safe_load((folder / "rows.yaml").read_text())
     spec["files"][0]["columns"]["time"] = "when"
     (tmp_path / "rows.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
     places = {"dataset": str(tmp_path / "rows.yaml"), "data_dir": str(tmp_path)}
     metrics = train(setting | places, run_name="time", engine="tfidf")
-    for found in metrics["test"].get("periods", {}).values():
+    assert list(metrics["test"]["periods"]) == ["2020-01", "2021-01"]
+    for found in metrics["test"]["periods"].values():
         assert {"macro_f1", "subset_accuracy_ci95", "share_joy", "gold_share_calm"} <= found.keys()
 
 
