@@ -235,7 +235,7 @@ def test_two_processes_choose_and_train_as_one(setting, tmp_path) -> None:
             "task_tokens: 'on', sensitivity_samples: 24, sensitivity_warmup_steps: 20, sequence_max_gap: 0 are not "
             "read by engine: tfidf; leave them out, or use engine: trainer",
         ),
-        ({"task": "token"}, "adaptation: adapt is for single texts with one label each, not for data of task 'token'"),
+        ({"task": "token"}, "adaptation: adapt is for single texts with labels, not for data of task 'token'"),
         ({"cache_frozen": "on"}, "the rows of task tokens train below all of them"),
         ({"load_in_4bit": "true"}, "cannot train 4-bit weights"),
     ],
@@ -272,7 +272,7 @@ def test_no_sequence_to_be_found(setting, tmp_path) -> None:
 def test_other_tasks_are_refused(setting, tmp_path, task, options) -> None:
     """The cause alone: that such a task reads no option of AdaPT is said of none of them."""
     folder = write_prepared(tmp_path / "data", task)
-    with pytest.raises(UserError, match="is for single texts with one label each") as caught:
+    with pytest.raises(UserError, match="is for single texts with labels") as caught:
         train(setting | {"dataset": str(folder)}, output_dir=tmp_path, run_name="bad", **options)
     assert "is not read" not in str(caught.value) and "are not read" not in str(caught.value)
     assert not (tmp_path / "bad").exists()

@@ -13,9 +13,17 @@ from transformers import pipeline
 
 import opinionlm
 import predict
+from opinionlm.data.preparation.pipeline import prepare
+from opinionlm.data.prepared import load_prepared
+from opinionlm.data.spec_parsing import spec_from_dict
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.evaluation.multi_label import multi_label_scores
+from opinionlm.experiments.compare import compare_folders
+from opinionlm.experiments.dashboard.collect import collect
+from opinionlm.experiments.dashboard.payload import build_payload
+from opinionlm.experiments.dashboard.predictions import read_predictions
+from opinionlm.experiments.label_suspects import write_run_suspects, write_training_suspects
 from tests.classifier_runs import train, write_setting
 
 LEAVES = ["joy", "love", "anger", "calm"]
@@ -134,8 +142,12 @@ def test_what_a_model_of_several_labels_cannot_give(setting, summary):
 def test_other_engines(setting, engine):
     more = {"adaptation": "head_only"} if engine == "sklearn" else {}
     more |= {"head_hidden_sizes": "[]"} if engine == "sklearn" else {}
+    more |= {"platform_prefix": "true"} if engine == "loop" else {}
     metrics = train(setting, run_name=engine, engine=engine, **more)
     assert metrics["test"]["macro_f1"] > 0.2 and np.isfinite(metrics["test"]["loss"])
+    if engine == "loop":
+        with pytest.raises(UserError, match="platform"):
+            opinionlm.load(Path(setting["output_dir"], engine, "best")).predict(["happy"])
     gold = matrix(rows_of(setting, engine), "gold")
     assert 0.1 < gold.mean() < 0.5
     if engine == "tfidf":
@@ -147,12 +159,11 @@ def test_other_engines(setting, engine):
     ("options", "said"),
     [
         ({"loss": "focal"}, "loss: 'focal' is for texts with one label each"),
-        ({"loss": "tree_soft"}, "task multi_label takes cross_entropy or asymmetric"),
+        ({"loss": "tree_soft"}, "task multi_label takes cross_entropy, asymmetric, tree_marginal"),
         ({"rdrop_alpha": 1}, "rdrop_alpha: 1.0 is not read by task: multi_label"),
         ({"label_smoothing": 0.1}, "label_smoothing: 0.1 is not read by task: multi_label"),
         ({"decision": "thresholds"}, "decision: 'thresholds' is not read by task: multi_label"),
         ({"blend_words": "true"}, "blend_words: True is not read by task: multi_label"),
-        ({"adaptation": "adapt"}, "is for single texts with one label each"),
         ({"task": "sequence"}, "holds data of task 'multi_label'"),
         ({"metric_for_best_model": "accuracy"}, "'accuracy' is no score of the validation split"),
     ],
@@ -163,9 +174,101 @@ def test_options_of_other_tasks_are_refused(setting, options, said):
     assert said in str(error.value) and not Path(setting["output_dir"], "refused").exists()
 
 
+def test_the_loss_over_all_nodes_trains_on_a_tree_and_is_refused_without(setting):
+    metrics = train(setting, run_name="nodes", loss="tree_marginal", num_train_epochs=1)
+    assert np.isfinite(metrics["test"]["loss"])
+    folder = Path(setting["data_dir"])
+    spec = yaml.safe_load((folder / "rows.yaml").read_text()) | {"labels": LEAVES}
+    (folder / "flat.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
+    with pytest.raises(UserError, match="needs a label tree"):
+        train(setting | {"dataset": str(folder / "flat.yaml")}, run_name="flat", loss="tree_marginal")
+
+
+def test_adapt_makes_tokens_and_chooses_sublayers(setting):
+    few = {"sensitivity_samples": 8, "sensitivity_warmup_steps": 2, "sensitivity_budget": 0.5, "num_train_epochs": 1}
+    metrics = train(setting, run_name="adapt", adaptation="adapt", sequence_min_length=1, **few)
+    assert metrics["model"]["task_tokens"] > 0 and np.isfinite(metrics["test"]["loss"])
+
+
 def test_labels_are_weighed_and_the_asymmetric_loss_trains(setting):
     weights = {"class_weights": "effective_number", "label_thresholds": "global", "num_train_epochs": 1}
     metrics = train(setting, run_name="asymmetric", loss="asymmetric", **weights)
     assert len(set(metrics["decision"]["thresholds"].values())) == 1
     card = Path(setting["output_dir"], "asymmetric", "best", "README.md").read_text(encoding="utf-8")
     assert "global thresholds" in card and "of a text's labels" in card and "| joy |" in card
+
+
+def test_runs_are_compared_by_their_sets(setting, summary):
+    folders = [Path(setting["output_dir"], f"several-seed{seed}") for seed in (1, 2)]
+    text, columns, rows = compare_folders(folders, "test")
+    metrics = [json.loads((folder / "metrics.json").read_text())["test"] for folder in folders]
+    assert f"several-seed1: macro-F1 {metrics[0]['macro_f1']:.3f}, micro-F1 {metrics[0]['micro_f1']:.3f}" in text
+    assert f"macro-F1 {metrics[1]['macro_f1'] - metrics[0]['macro_f1']:+.3f}" in text and "McNemar" in text
+    own = {row[3]: row for row in rows if row[0] == "all" and row[2] == 2}
+    assert own["joy"][6] == pytest.approx(metrics[0]["f1_joy"])
+    gold = matrix(rows_of(setting, "several-seed1"), "gold")
+    assert own["joy"][4] == pytest.approx(gold[:, 0].mean())
+
+
+def test_scores_over_time(setting, tmp_path):
+    folder = Path(setting["data_dir"])
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    rows = [row | {"text": f"{row['text']} {copy}"} for copy in "abcd" for row in rows]
+    lines = [json.dumps(row | {"when": f"202{number % 2}-01-0{1 + number % 9}"}) for number, row in enumerate(rows)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines) + "\n")
+    spec = yaml.safe_load((folder / "rows.yaml").read_text())
+    spec["files"][0]["columns"]["time"] = "when"
+    (tmp_path / "rows.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
+    places = {"dataset": str(tmp_path / "rows.yaml"), "data_dir": str(tmp_path)}
+    metrics = train(setting | places, run_name="time", engine="tfidf")
+    assert list(metrics["test"]["periods"]) == ["2020-01", "2021-01"]
+    for found in metrics["test"]["periods"].values():
+        assert {"macro_f1", "subset_accuracy_ci95", "share_joy", "gold_share_calm"} <= found.keys()
+
+
+def test_suspects_are_judged_label_by_label(setting, summary):
+    folder = Path(setting["output_dir"], "several-seed1")
+    said = write_run_suspects(folder, "validation")
+    with open(folder / "label_suspects_validation.csv", newline="", encoding="utf-8") as file:
+        suspects = list(csv.DictReader(file))
+    gold = {row["id"]: row["gold"] for row in rows_of(setting, "several-seed1", "validation")}
+    assert f"{len(suspects)} of {4 * len(gold)} texts and labels of validation look mislabelled" in said
+    for row in suspects:
+        assert row["label"] == gold[row["id"]]
+        assert len(set(json.loads(row["label"])) ^ set(json.loads(row["suggested"]))) == 1
+    qualities = [float(row["quality"]) for row in suspects]
+    assert qualities == sorted(qualities)
+
+
+def test_planted_mistakes_of_training_rows_are_found(setting, tmp_path):
+    folder = Path(setting["data_dir"])
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    wrong = {f"row-{number}" for number, row in enumerate(rows) if number % 12 == 1 and row["labels"]}
+    for number, row in enumerate(rows):
+        row["id"] = f"row-{number}"
+        row["labels"] = row["labels"][1:] if row["id"] in wrong else row["labels"]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    spec = yaml.safe_load((folder / "rows.yaml").read_text())
+    spec["files"][0]["columns"]["id"] = "id"
+    prepared = load_prepared(prepare(spec_from_dict(spec, "rows.yaml"), tmp_path, tmp_path / "out"))
+    said = write_training_suspects(prepared)
+    with open(prepared.path / "label_suspects.csv", newline="", encoding="utf-8") as file:
+        suspects = list(csv.DictReader(file))
+    found, there = {row["id"] for row in suspects}, set(prepared.dataset["train"]["id"]) & wrong
+    assert len(there) >= 3 and len(found & there) >= len(there) - 1 and len(found - there) <= 0.3 * len(found) + 2
+    assert f"{len(suspects)} of {4 * len(prepared.dataset['train'])} texts and labels of training" in said
+
+
+def test_the_dashboard_counts_labels_beside_labels(setting, summary):
+    table = Path(setting["output_dir"], "several-seed1", "predictions", "test.csv")
+    found = read_predictions(table, LEAVES)
+    rows = rows_of(setting, "several-seed1")
+    gold, predicted = matrix(rows, "gold").astype(int), matrix(rows, "predicted").astype(int)
+    counts = np.array(found.confusion)
+    assert (counts[:, :-1] == gold.T @ predicted).all() and found.support == gold.sum(axis=0).tolist()
+    assert (counts[:, -1] == gold.T @ (predicted.sum(axis=1) == 0)).all()
+    assert len(found.wrong) == (gold != predicted).any(axis=1).sum()
+    assert all("[" not in row.gold + row.predicted for row in found.sample)
+    payload = build_payload(collect(Path(setting["output_dir"])))
+    group = next(group for group in payload["groups"] if group["task"] == "multi_label")
+    assert group["main"] == "macro_f1" and group["runs"][0]["splits"]["test"]["support"]

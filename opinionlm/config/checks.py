@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from opinionlm.config.bounds import Bounds
+from opinionlm.config.conditions import ANY_LABELS
 from opinionlm.config.config import Config, declared
 from opinionlm.config.method_options import FREEZING, MULTI_LABEL_LOSSES, MethodConfig, RobustConfig, SensitivityConfig
 from opinionlm.config.options import DataConfig, InstructConfig, ModelConfig, WeightsConfig
@@ -236,7 +237,7 @@ def other_task_problems(config: Config, task: Any) -> list[str]:
     """
     problems = loss_task_problems(config.method, task) if config.script == "train_classifier" else []
     asks = config.method.adaptation == "adapt" or config.adapt.task_tokens == "on"
-    if config.script != "train_classifier" or not asks or task in ("sequence", UNKNOWN):
+    if config.script != "train_classifier" or not asks or task in (*ANY_LABELS["task"], UNKNOWN):
         return problems
     return [*problems, single_text_problem(config.method.adaptation, f"data of task {task!r}")]
 
@@ -248,7 +249,7 @@ def loss_task_problems(method: MethodConfig, task: Any) -> list[str]:
             (
                 method.loss in MULTI_LABEL_LOSSES,
                 f"loss: {method.loss!r} is for texts with one label each; task multi_label takes "
-                f"{' or '.join(MULTI_LABEL_LOSSES)}",
+                f"{', '.join(MULTI_LABEL_LOSSES)}",
             )
         )
     return broken(
@@ -260,10 +261,10 @@ def loss_task_problems(method: MethodConfig, task: Any) -> list[str]:
 
 
 def single_text_problem(adaptation: str, found: str) -> str:
-    """AdaPT reads one text and gives it one label; why it cannot read what was found."""
+    """AdaPT reads one text and labels it; why it cannot read what was found."""
     asked = "adaptation: adapt" if adaptation == "adapt" else "task_tokens: on"
     return (
-        f"{asked} is for single texts with one label each, not for {found}; a task token has no tag and no place "
+        f"{asked} is for single texts with labels, not for {found}; a task token has no tag and no place "
         "between two texts: use another adaptation, task_tokens: off"
     )
 

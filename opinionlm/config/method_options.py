@@ -45,7 +45,7 @@ FREEZING = ("top_blocks", "bottom_frozen", "head_only", "adapt")
 # The losses that read how often each class occurs, beside those that are given class weights.
 COUNTING_LOSSES = ("logit_adjusted", "ldam", "tree_conditional")
 # The losses of texts with any number of labels.
-MULTI_LABEL_LOSSES = ("cross_entropy", "asymmetric")
+MULTI_LABEL_LOSSES = ("cross_entropy", "asymmetric", "tree_marginal")
 # The losses that read the label tree.
 TREE_LOSSES = ("tree_conditional", "tree_marginal", "tree_soft")
 TASK_TOKENS = ({"task_tokens": ("on",)}, {"script": ("mining",)})
@@ -336,7 +336,7 @@ class SensitivityConfig:
     task_tokens: Literal["auto", "on", "off"] = option(
         "auto",
         "tokens for sequences of the training texts; auto: with adaptation: adapt; on: with any other too",
-        when=LABELS_OF_TEXTS | GRADIENT_STEPS,
+        when=ANY_LABELS | GRADIENT_STEPS,
     )
     sensitivity_budget: float = option(
         0.2,

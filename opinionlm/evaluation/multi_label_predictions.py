@@ -11,7 +11,7 @@ import numpy as np
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.charts import Chart, CoOccurrenceChart, F1Chart, PrecisionRecallChart, ReliabilityChart
 from opinionlm.evaluation.class_predictions import SHOWN_CHARACTERS
-from opinionlm.evaluation.multi_label import f1_per_label, label_bounds, multi_label_intervals
+from opinionlm.evaluation.multi_label import f1_bounds, f1_per_label, multi_label_intervals
 from opinionlm.evaluation.predictions import Predictions
 from opinionlm.utils.markdown import Table
 
@@ -45,11 +45,19 @@ class MultiLabelPredictions(Predictions):
     def charts(self) -> dict[str, Chart]:
         """See `Predictions.charts`."""
         gold, f1 = self.gold.astype(int), f1_per_label(self.gold, self.predicted)
-        macro, bounds = float(f1.mean()), label_bounds(self.gold, self.predicted)
+        macro = float(f1.mean())
         absent = 1 - self.probabilities
         return {
             "co_occurrence": CoOccurrenceChart(gold.T @ self.predicted, gold.sum(axis=0), self.labels),
-            "per_label": F1Chart(f1, bounds, gold.sum(axis=0), self.labels, macro, f"macro-F1 {macro:.3f}", "texts"),
+            "per_label": F1Chart(
+                f1,
+                f1_bounds(self.gold, self.predicted),
+                gold.sum(axis=0),
+                self.labels,
+                macro,
+                f"macro-F1 {macro:.3f}",
+                "texts",
+            ),
             "precision_recall": PrecisionRecallChart(gold, self.probabilities, self.predicted, self.labels),
             # Of every text and label the surer of "has it" and "has it not".
             "reliability": ReliabilityChart(gold.ravel(), np.stack([absent.ravel(), self.probabilities.ravel()], 1)),
@@ -124,6 +132,17 @@ def label_lists(leaves: Sequence[int], taxonomy: Taxonomy) -> list[str]:
         named = ([taxonomy.label_at(leaf, level) for leaf in leaves] for level in levels)
         lists += [list(dict.fromkeys(filter(None, names))) for names in named]
     return [json.dumps(names, ensure_ascii=False) for names in lists]
+
+
+def label_sets(cells: Sequence[str]) -> list[list[str]] | None:
+    """The lists that `label_lists` wrote into a column; None for a column of single labels."""
+    if not all(cell.startswith("[") for cell in cells):
+        return None
+    try:
+        found = [json.loads(cell) for cell in cells]
+    except ValueError:
+        return None
+    return found if all(isinstance(names, list) for names in found) else None
 
 
 def label_table(

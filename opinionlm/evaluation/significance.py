@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from opinionlm.evaluation.metrics import f1_from_confusion, present_classes
+from opinionlm.evaluation.multi_label import f1_per_label, resampled_scores
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,36 @@ def paired_bootstrap(
     for sample in (counts[None], draws):
         scores = np.array([macro_f1_of(sample, cells[0], predicted, classes, width) for predicted in cells[1:]])
         values.append(scores[runs:].mean(axis=0) - scores[:runs].mean(axis=0))
-    observed, resampled = float(values[0][0]), values[1]
+    return difference(float(values[0][0]), values[1])
+
+
+def paired_set_bootstrap(
+    gold: np.ndarray, first: np.ndarray, second: np.ndarray, replicates: int = 2_000, seed: int = 0
+) -> Difference:
+    """The same where texts have any number of labels, and the average runs over all of them.
+
+    Args:
+        gold: zeros and ones ``(rows, labels)``.
+        first: predictions of the first model.
+        second: those of the second.
+        replicates: resamples.
+        seed: of the drawing.
+    """
+    one, other = resampled_scores(gold, [first, second], replicates, seed)["macro_f1"]
+    observed = f1_per_label(gold, second).mean() - f1_per_label(gold, first).mean()
+    return difference(float(observed), other - one)
+
+
+def difference(observed: float, resampled: np.ndarray) -> Difference:
+    """A difference with its interval and p-value.
+
+    Args:
+        observed: on the posts themselves.
+        resampled: under resampling ``(replicates,)``.
+    """
     low, high = np.percentile(resampled, [2.5, 97.5])
     side = min(float((resampled <= 0).mean()), float((resampled >= 0).mean()))
-    return Difference(observed, float(low), float(high), min(1.0, 2 * max(side, 1 / replicates)))
+    return Difference(observed, float(low), float(high), min(1.0, 2 * max(side, 1 / len(resampled))))
 
 
 def macro_f1_of(counts: np.ndarray, gold: np.ndarray, predicted: np.ndarray, classes: int, width: int) -> np.ndarray:

@@ -17,11 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
+from opinionlm.config.chosen_metric import score_title
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError, run_script
 from opinionlm.evaluation.confusion import confusion_matrix
 from opinionlm.evaluation.metrics import f1_from_confusion, level_confusion, level_scores, present_classes
-from opinionlm.evaluation.significance import mcnemar, paired_bootstrap
+from opinionlm.evaluation.multi_label import at_level, f1_per_label, multi_label_scores
+from opinionlm.evaluation.multi_label_predictions import label_sets
+from opinionlm.evaluation.significance import mcnemar, paired_bootstrap, paired_set_bootstrap
 from opinionlm.utils.command_line import Parser
 from opinionlm.utils.files import write_csv, write_text
 from opinionlm.utils.markdown import pipe_table
@@ -38,8 +41,8 @@ class RunPredictions:
         taxonomy: its label tree.
         ids: of the posts, in the file's order.
         platforms: of the posts; blank where there are none.
-        gold: leaf ids ``(rows,)``.
-        predicted: leaf ids ``(rows,)``; the number of leaves stands for an answer that is no label.
+        gold: leaf ids ``(rows,)``; where texts have any number of labels, bool ``(rows, leaves)``.
+        predicted: the same; as an id the number of leaves stands for an answer that is no label.
     """
 
     name: str
@@ -48,6 +51,11 @@ class RunPredictions:
     platforms: np.ndarray
     gold: np.ndarray
     predicted: np.ndarray
+
+    @property
+    def has_sets(self) -> bool:
+        """Whether texts have any number of labels."""
+        return self.gold.ndim == 2
 
 
 def read_run(folder: Path, split: str) -> RunPredictions:
@@ -66,10 +74,20 @@ def read_run(folder: Path, split: str) -> RunPredictions:
     if not rows or not {"id", "platform", "gold", "predicted"} <= rows[0].keys():
         raise UserError(f"{table}: expected the columns id, platform, gold and predicted, and at least one row")
     number = {leaf: index for index, leaf in enumerate(taxonomy.leaves)}
+    platforms = np.array([row["platform"] for row in rows])
+    if label_sets([row["gold"] for row in rows]) is not None:
+        gold, predicted = (members([row[name] for row in rows], taxonomy) for name in ("gold", "predicted"))
+        return RunPredictions(folder.name, taxonomy, [row["id"] for row in rows], platforms, gold, predicted)
     gold = np.array([number[row["gold"]] for row in rows])
     predicted = np.array([number.get(row["predicted"], len(number)) for row in rows])
-    platforms = np.array([row["platform"] for row in rows])
     return RunPredictions(folder.name, taxonomy, [row["id"] for row in rows], platforms, gold, predicted)
+
+
+def members(cells: Sequence[str], taxonomy: Taxonomy) -> np.ndarray:
+    """Which leaves texts have, bool ``(rows, leaves)``, from cells that `label_sets` can read."""
+    sets = label_sets(cells)
+    assert sets is not None
+    return np.array([[leaf in names for leaf in taxonomy.leaves] for names in sets])
 
 
 def require_same_posts(runs: Sequence[RunPredictions]) -> None:
@@ -100,6 +118,9 @@ def share_rows(runs: Sequence[RunPredictions], platform: str | None) -> list[lis
     chosen = np.ones(len(first.ids), dtype=bool) if platform is None else first.platforms == platform
     rows: list[list[str | int | float]] = []
     for level in range(1, first.taxonomy.depth + 1):
+        if first.has_sets:
+            rows += set_rows(runs, chosen, level, platform or "all")
+            continue
         confusions = [level_confusion(run.gold[chosen], run.predicted[chosen], first.taxonomy, level) for run in runs]
         names = first.taxonomy.level_labels(level)
         gold = shares(confusions[0].sum(axis=1)[: len(names)])
@@ -108,6 +129,21 @@ def share_rows(runs: Sequence[RunPredictions], platform: str | None) -> list[lis
         for index, name in enumerate(names):
             cells = [value for run in range(len(runs)) for value in (predicted[run][index], float(f1[run][index]))]
             rows.append([platform or "all", int(chosen.sum()), level, name, gold[index], *cells])
+    return rows
+
+
+def set_rows(
+    runs: Sequence[RunPredictions], chosen: np.ndarray, level: int, platform: str
+) -> list[list[str | int | float]]:
+    """Rows of a level where texts have any number of labels there: shares are among all posts."""
+    tree = runs[0].taxonomy
+    gold = at_level(runs[0].gold[chosen], tree, level)
+    predicted = [at_level(run.predicted[chosen], tree, level) for run in runs]
+    f1 = [f1_per_label(gold, own) for own in predicted]
+    rows: list[list[str | int | float]] = []
+    for index, name in enumerate(tree.level_labels(level)):
+        cells = [float(v) for run, own in enumerate(predicted) for v in (own[:, index].mean(), f1[run][index])]
+        rows.append([platform, int(chosen.sum()), level, name, float(gold[:, index].mean()), *cells])
     return rows
 
 
@@ -132,6 +168,10 @@ def markdown(runs: Sequence[RunPredictions], rows: Sequence[Sequence[str | int |
 
 def score_line(run: RunPredictions) -> str:
     """The main scores of a run over all posts."""
+    if run.has_sets:
+        scores = multi_label_scores(run.gold, run.predicted, run.taxonomy)
+        names = ("macro_f1", "micro_f1", "samples_f1", "hierarchical_f1", "subset_accuracy")
+        return f"- {run.name}: " + ", ".join(f"{score_title(name)} {scores[name]:.3f}" for name in names)
     leaves = len(run.taxonomy.leaves)
     confusion = confusion_matrix(run.gold, run.predicted, leaves + 1)
     macro = float(f1_from_confusion(confusion)[:leaves][present_classes(confusion)[:leaves]].mean())
@@ -147,8 +187,14 @@ def score_line(run: RunPredictions) -> str:
 
 def difference_line(first: RunPredictions, second: RunPredictions) -> str:
     """Whether two runs differ beyond chance."""
-    only_first, only_second, p_value = mcnemar(first.gold, first.predicted, second.predicted)
-    macro = paired_bootstrap(first.gold, first.predicted, second.predicted, len(first.taxonomy.leaves))
+    if first.has_sets:
+        # Of sets, whether all labels are right.
+        exact = [(run.gold == run.predicted).all(axis=1) for run in (first, second)]
+        only_first, only_second, p_value = mcnemar(np.ones(len(first.ids), dtype=bool), *exact)
+        macro = paired_set_bootstrap(first.gold, first.predicted, second.predicted)
+    else:
+        only_first, only_second, p_value = mcnemar(first.gold, first.predicted, second.predicted)
+        macro = paired_bootstrap(first.gold, first.predicted, second.predicted, len(first.taxonomy.leaves))
     return (
         f"- {second.name} minus {first.name}: macro-F1 {macro.value:+.3f} (95 % interval {macro.low:+.3f} to "
         f"{macro.high:+.3f}, paired bootstrap p {shown_p(macro.p_value)}); only the first is right on {only_first} "

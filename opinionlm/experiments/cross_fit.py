@@ -88,7 +88,9 @@ def cross_fit(config: Config, number: int) -> dict[str, Any]:
     prepared = load_data(data)
     taxonomy = prepared.taxonomy
     if prepared.task != "sequence" or taxonomy is None:
-        raise UserError(f"{data.dataset}: task {prepared.task} has no labels of texts, so there are none to soften")
+        raise UserError(
+            f"{data.dataset}: task {prepared.task} has no single labels of texts, so there are none to soften"
+        )
     refuse_taught(config.model.model_name_or_path)
     texts = subset(prepared.dataset["train"], data.max_train_samples, config.training.seed)
     labels = np.asarray(texts["label"])

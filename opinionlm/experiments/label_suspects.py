@@ -11,10 +11,12 @@ Both write a CSV, the likeliest mistakes first. Nothing is dropped: a person has
 from __future__ import annotations
 
 import csv
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,10 +24,14 @@ from opinionlm.data.preparation.folds import fold_numbers
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.errors import UserError, run_script
 from opinionlm.evaluation.metrics import softmax, weighted_log_loss
-from opinionlm.experiments.compare import read_run
+from opinionlm.evaluation.multi_label import sigmoid
+from opinionlm.experiments.compare import RunPredictions, read_run
 from opinionlm.utils.command_line import Parser
 from opinionlm.utils.files import write_csv
 from opinionlm.utils.progress import progress_bar
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 FILE = "label_suspects.csv"
 HEADER = ["rank", "id", "platform", "text", "label", "suggested", "quality"]
@@ -82,24 +88,31 @@ def held_out_probabilities(
 
     Args:
         texts: of the training split.
-        labels: leaf ids ``(rows,)``.
-        validation: texts and leaf ids; the strength of regularisation is chosen on them, once.
+        labels: leaf ids ``(rows,)``, or zeros and ones ``(rows, classes)``.
+        validation: texts and labels; the strength of regularisation is chosen on them, once.
         classes: number of leaves.
     """
     from opinionlm.models.linear.tfidf import TfidfClassifier  # scikit-learn: --help does not wait for it
 
+    several = labels.ndim == 2
+
     def likelihood(gold: np.ndarray, logits: np.ndarray) -> float:
+        if several:
+            return -float((np.logaddexp(0.0, logits) - gold * logits).mean())
         return -weighted_log_loss(gold, logits, np.ones(classes))
 
     whole = TfidfClassifier(False, likelihood, GRID).fit((texts, labels), validation, classes)
-    fold_of, probabilities = fold_numbers(labels, FOLDS, SEED), np.empty((len(labels), classes))
+    # Of several labels the first shares the rows out.
+    fold_of = fold_numbers(labels.argmax(axis=1) if several else labels, FOLDS, SEED)
+    probabilities = np.empty((len(labels), classes))
     for fold in progress_bar(range(FOLDS), desc="label suspects", unit="folds"):
         inside, outside = np.flatnonzero(fold_of != fold).tolist(), np.flatnonzero(fold_of == fold).tolist()
         if not outside:
             continue
         model = TfidfClassifier(False, likelihood, (whole.regression.c,))
         model.fit(([texts[row] for row in inside], labels[inside]), validation, classes)
-        probabilities[outside] = softmax(model.logits([texts[row] for row in outside]))
+        logits = model.logits([texts[row] for row in outside])
+        probabilities[outside] = sigmoid(logits) if several else softmax(logits)
     return probabilities
 
 
@@ -111,14 +124,25 @@ def write_training_suspects(prepared: PreparedDataset) -> str:
     """
     if prepared.taxonomy is None:
         raise UserError(f"--suspects: task {prepared.task} has no labels of texts; leave it out")
+    from opinionlm.data.encoding.columns import multi_hot
     from opinionlm.models.linear.tfidf import word_texts
 
     train, held_out = prepared.dataset["train"], prepared.dataset["validation"]
-    texts, labels = word_texts(train), np.asarray(train["label"])
-    leaves = prepared.taxonomy.leaves
-    validation = (word_texts(held_out), np.asarray(held_out["label"]))
-    suspects = find_suspects(labels, held_out_probabilities(texts, labels, validation, len(leaves)))
-    path = prepared.path / FILE
+    leaves, path = prepared.taxonomy.leaves, prepared.path / FILE
+
+    def labels_of(rows: Dataset) -> np.ndarray:
+        if prepared.task == "sequence":
+            return np.asarray(rows["label"])
+        return multi_hot(rows["labels"], len(leaves)).astype(bool)
+
+    texts, labels = word_texts(train), labels_of(train)
+    validation = (word_texts(held_out), labels_of(held_out))
+    probabilities = held_out_probabilities(texts, labels, validation, len(leaves))
+    if labels.ndim == 2:
+        platforms = np.array(list(train["platform"]))
+        rows = RunPredictions("train", prepared.taxonomy, list(train["id"]), platforms, labels, labels)
+        return write_set_suspects(path, rows, probabilities, texts, "texts and labels of training")
+    suspects = find_suspects(labels, probabilities)
     write_suspects(path, suspects, train["id"], train["platform"], texts, leaves)
     return describe_suspects(suspects, labels, leaves, "training rows", path)
 
@@ -137,11 +161,46 @@ def write_run_suspects(folder: Path, split: str) -> str:
     if not rows or columns[0] not in rows[0]:
         raise UserError(f"{folder}: its predictions have no probabilities to judge labels by; give another run")
     probabilities = np.array([[float(row[column]) for column in columns] for row in rows])
-    suspects = find_suspects(run.gold, probabilities / probabilities.sum(axis=1, keepdims=True))
     path = folder / f"label_suspects_{split}.csv"
     texts = [" ".join(filter(None, (row["text"], row.get("text_pair")))) for row in rows]
+    if run.has_sets:
+        return write_set_suspects(path, run, probabilities, texts, f"texts and labels of {split}")
+    suspects = find_suspects(run.gold, probabilities / probabilities.sum(axis=1, keepdims=True))
     write_suspects(path, suspects, run.ids, run.platforms.tolist(), texts, leaves)
     return describe_suspects(suspects, run.gold, leaves, f"rows of {split}", path)
+
+
+def write_set_suspects(
+    path: Path, run: RunPredictions, probabilities: np.ndarray, texts: Sequence[str], what: str
+) -> str:
+    """Judge every label of every text by itself, as there or not; say what is in the file.
+
+    Args:
+        path: of the CSV file; it suggests the text's labels with one more, or one less.
+        run: its texts have any number of labels; what it predicted does not matter.
+        probabilities: of it ``(rows, leaves)``.
+        texts: of its rows.
+        what: is judged, for the summary.
+    """
+    leaves, found = run.taxonomy.leaves, []
+    for leaf, (given, own) in enumerate(zip(run.gold.T, probabilities.T, strict=True)):
+        found += [(one, leaf) for one in find_suspects(given.astype(int), np.stack([1 - own, own], axis=1))]
+    rows = []
+    for rank, (one, leaf) in enumerate(sorted(found, key=lambda entry: entry[0].quality), start=1):
+        sets = [
+            np.flatnonzero(run.gold[one.row]).tolist(),
+            np.flatnonzero(run.gold[one.row] ^ (np.arange(len(leaves)) == leaf)).tolist(),
+        ]
+        labels = [json.dumps([leaves[member] for member in one_set], ensure_ascii=False) for one_set in sets]
+        rows.append([rank, run.ids[one.row], run.platforms[one.row], texts[one.row], *labels, f"{one.quality:.6f}"])
+    write_csv(path, HEADER, rows)
+    kinds = Counter((leaf, one.label) for one, leaf in found)
+    lines = [f"{len(found):,} of {run.gold.size:,} {what} look mislabelled ({len(found) / run.gold.size:.1%}): {path}"]
+    for (leaf, there), count in kinds.most_common(5):
+        lines.append(
+            f"  {count:>6,}  {leaves[leaf]} is {'there and looks wrong' if there else 'not there and looks right'}"
+        )
+    return "\n".join(lines)
 
 
 def write_suspects(

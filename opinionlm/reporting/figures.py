@@ -281,7 +281,8 @@ def drift_figure(periods: Mapping[str, Mapping[str, Any]]) -> Figure:
     figure = Figure(figsize=(max(9.2, 2.4 + 1.6 * len(names)), 3.6), layout="constrained")
     axes, beside = figure.subplots(1, 2)
     # Side by side, so that the two intervals of a period do not hide each other.
-    for score, colour, shift in (("macro_f1", BLUE, -0.06), ("accuracy", ORANGE, 0.06)):
+    second = "accuracy" if "accuracy" in periods[names[0]] else "subset_accuracy"
+    for score, colour, shift in (("macro_f1", BLUE, -0.06), (second, ORANGE, 0.06)):
         values = np.array([periods[name][score] for name in names])
         bounds = np.array([periods[name][f"{score}_ci95"] for name in names])
         # A percentile interval may lie beside the score itself where rows are few.

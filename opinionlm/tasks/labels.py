@@ -11,6 +11,7 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from opinionlm.config.method_options import TREE_LOSSES
 from opinionlm.config.options import HeadConfig
 from opinionlm.data.encoding.features import (
     Feature,
@@ -22,6 +23,7 @@ from opinionlm.data.encoding.features import (
 )
 from opinionlm.data.encoding.texts import encode_texts, length_note
 from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.errors import UserError
 from opinionlm.evaluation.multi_label_rules import Rule
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.tasks.base import Decision, P, SplitResult
@@ -62,7 +64,7 @@ class LabelTask(ClassTask[P]):
         """See `HeadTask.encode_texts`."""
         data, read = self.config.data, with_features(texts, self.features)
         overlap = data.chunk_overlap if data.long_texts == "chunk" else None
-        return encode_texts(read, tokenizer, data.max_length, self.column, identity, overlap)
+        return encode_texts(read, tokenizer, data.max_length, self.column, identity, chunk_overlap=overlap)
 
     @cached_property
     def features(self) -> list[Feature]:
@@ -98,6 +100,19 @@ class LabelTask(ClassTask[P]):
         model.config.platforms = platforms_of(self.features) if self.config.data.platform_prefix else None
         model.config.features = stored_features(self.features)
         return model
+
+    def check_tree_loss(self) -> None:
+        """Refuse a loss over a label tree where there is none.
+
+        Raises:
+            UserError: the labels are flat.
+        """
+        loss = self.config.method.loss
+        if loss in TREE_LOSSES and self.taxonomy.depth == 1:
+            raise UserError(
+                f"{self.config.source}: loss: {loss!r} needs a label tree, and the labels of {self.prepared.name} are "
+                "flat; use cross_entropy"
+            )
 
     # Evaluation: of logits, whoever made them
 

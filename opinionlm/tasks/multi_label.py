@@ -11,9 +11,16 @@ import torch
 from datasets import Dataset
 
 from opinionlm.data.encoding.columns import flat_lists, multi_hot
+from opinionlm.evaluation.drift import periods
 from opinionlm.evaluation.ensembles import averaged_log_odds
 from opinionlm.evaluation.metrics import platform_scores
-from opinionlm.evaluation.multi_label import f1_per_label, multi_label_scores, probability_scores, sigmoid
+from opinionlm.evaluation.multi_label import (
+    f1_per_label,
+    multi_label_intervals,
+    multi_label_scores,
+    probability_scores,
+    sigmoid,
+)
 from opinionlm.evaluation.multi_label_predictions import MultiLabelPredictions, label_table
 from opinionlm.evaluation.multi_label_rules import (
     UNFITTED,
@@ -26,7 +33,12 @@ from opinionlm.tasks.base import Decision, SplitResult
 from opinionlm.tasks.head import ANNOTATORS, RARE, CardText
 from opinionlm.tasks.labels import LabelTask
 from opinionlm.training.losses.base import ExampleLoss, split_loss
-from opinionlm.training.losses.multi_label import AsymmetricLoss, BinaryCrossEntropy, positive_weights
+from opinionlm.training.losses.multi_label import (
+    AsymmetricLoss,
+    BinaryCrossEntropy,
+    TreeBinaryCrossEntropy,
+    positive_weights,
+)
 from opinionlm.training.splits import Split
 from opinionlm.utils.markdown import cell
 
@@ -67,13 +79,20 @@ class MultiLabelTask(LabelTask[MultiLabelPredictions]):
         return flat_lists(split.encoded, "labels")[0].reshape(-1, len(self.taxonomy.leaves))
 
     def loss(self, train: Split) -> ExampleLoss:
-        """Binary cross entropy, or the asymmetric loss, with the weights of labels that are there."""
+        """Binary cross entropy over the leaves or all nodes, or the asymmetric loss; with the weights of the leaves.
+
+        Raises:
+            UserError: a loss over a label tree where there is none, or ``class_counts`` that do not name every leaf.
+        """
+        self.check_tree_loss()
         method, labels = self.config.method, self.labels(train)
         counts = self.class_counts(labels, self.taxonomy.leaves)
         weights = positive_weights(self.weight_kind, counts, len(labels), method)
         if method.loss == "asymmetric":
             gammas = (method.asymmetric_gamma_positive, method.asymmetric_gamma_negative)
             return AsymmetricLoss(weights, *gammas, method.asymmetric_margin)
+        if method.loss == "tree_marginal":
+            return TreeBinaryCrossEntropy(weights, self.taxonomy)
         return BinaryCrossEntropy(weights)
 
     # Evaluation
@@ -149,7 +168,22 @@ class MultiLabelTask(LabelTask[MultiLabelPredictions]):
             **set_scores(gold, members),
             "platforms": platforms,
         }
+        if "time" in texts.column_names:
+            scores["periods"] = self._period_scores(predictions, list(texts["time"]))
         return SplitResult(predictions, scores)
+
+    def _period_scores(self, predictions: MultiLabelPredictions, times: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The main scores of every period by itself, as `opinionlm.evaluation.drift.period_scores` gives them."""
+        scores: dict[str, dict[str, Any]] = {}
+        for period, rows in periods(times).items():
+            gold, predicted = predictions.gold[rows], predictions.predicted[rows]
+            found = multi_label_scores(gold, predicted, self.taxonomy)
+            main = {name: found[name] for name in ("macro_f1", "micro_f1", "subset_accuracy", "hierarchical_f1")}
+            scores[period] = {"rows": float(len(rows))} | main | multi_label_intervals(gold, predicted)
+            for kind, members in (("share", predicted), ("gold_share", gold)):
+                shares = members.mean(axis=0).tolist()
+                scores[period] |= {f"{kind}_{leaf}": s for leaf, s in zip(self.taxonomy.leaves, shares, strict=True)}
+        return scores
 
     def decision_facts(self, decision: Decision) -> dict[str, Any]:
         """What was fitted on validation, and the coverage that label sets were asked for."""

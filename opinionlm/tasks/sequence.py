@@ -11,13 +11,11 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from opinionlm.config.method_options import TREE_LOSSES
 from opinionlm.config.unread import ADJUSTING_LOSSES
 from opinionlm.data.encoding.augmentation import copies_per_label, oversampled, with_copies
 from opinionlm.data.encoding.columns import numbers_of
 from opinionlm.data.encoding.features import platforms_of
 from opinionlm.data.encoding.soft_labels import mixed_targets, read_soft_labels
-from opinionlm.errors import UserError
 from opinionlm.evaluation.class_predictions import SplitPredictions
 from opinionlm.evaluation.conformal import set_scores
 from opinionlm.evaluation.decisions import AnswerRule, fit_answers
@@ -125,11 +123,7 @@ class SequenceTask(LabelTask[SplitPredictions]):
             UserError: a loss over a label tree where there is none, or ``class_counts`` that do not name every leaf.
         """
         method, taxonomy = self.config.method, self.taxonomy
-        if method.loss in TREE_LOSSES and taxonomy.depth == 1:
-            raise UserError(
-                f"{self.config.source}: loss: {method.loss!r} needs a label tree, and the labels of "
-                f"{self.prepared.name} are flat; use cross_entropy or logit_adjusted"
-            )
+        self.check_tree_loss()
         counts = self.class_counts(self.labels(train), taxonomy.leaves)
         weights = class_weights_of(self.weight_kind, counts, method)
         match method.loss:

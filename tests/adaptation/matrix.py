@@ -25,7 +25,7 @@ from tests.tiny import FAMILIES, LABELS, padded, tiny_config
 
 # What trains under adapt is measured on data: tests/adaptation/adapt and tests/test_train_adapt.py.
 METHODS = tuple(method for method in get_args(Adaptation) if method != "adapt")
-TASKS = ("sequence", "token", "similarity")
+TASKS = ("sequence", "multi_label", "token", "similarity")
 TOTAL_STEPS = 10
 ROWS = [[2, 11, 12, 13, 14, 15], [2, 30, 31]]
 
@@ -48,6 +48,8 @@ def tiny_model(family: str, task: str) -> OpinionClassifier:
     match task:
         case "sequence":
             return OpinionClassifier.from_backbone(backbone, LABELS)
+        case "multi_label":
+            return OpinionClassifier.from_backbone(backbone, LABELS, problem_type="multi_label_classification")
         case "token":
             return OpinionTagger.from_backbone(backbone, ("O", "B-x", "I-x"))
         case "similarity":
@@ -59,6 +61,8 @@ def batch_of(task: str) -> dict[str, torch.Tensor]:
     match task:
         case "sequence":
             batch["labels"] = torch.tensor([0, 3])
+        case "multi_label":
+            batch["labels"] = torch.tensor([[1.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
         case "token":
             batch["labels"] = torch.where(batch["attention_mask"].bool(), 1, -100)
         case "similarity":

@@ -28,7 +28,7 @@ def committed_outcome(page: str, task: str, method: str, family: str) -> str:
 def test_page_is_true_of_a_part(method: str, family: str, repository) -> None:
     page = (repository / "docs" / "methods_matrix.md").read_text()
     # Tasks take turns over the cells, so that each is met with each family and many methods.
-    task = TASKS[(METHODS.index(method) + FAST_FAMILIES.index(family)) % 3]
+    task = TASKS[(METHODS.index(method) + FAST_FAMILIES.index(family)) % len(TASKS)]
     assert run_cell(method, family, task) == committed_outcome(page, task, method, family)
 
 

@@ -99,7 +99,7 @@ def other_value(name: str) -> Any:
         (
             "train_classifier",
             f"--dataset {TOKENS} --task_tokens on --sequence_top_k 9",
-            "the command line: task_tokens: on is for single texts with one label each, not for data of task 'token'",
+            "the command line: task_tokens: on is for single texts with labels, not for data of task 'token'",
         ),
         ("train_classifier", "--lr_scheduler_type constant --warmup_steps 5", "not read by lr_scheduler_type: const"),
         ("train_classifier", "--report_to none --wandb_tags a", "wandb_tags: ['a'] is not read by report_to: none"),

@@ -21,7 +21,6 @@ from opinionlm.evaluation.multi_label import (
 )
 from opinionlm.evaluation.multi_label_predictions import MultiLabelPredictions, label_table
 from opinionlm.evaluation.multi_label_rules import (
-    THRESHOLD_PENALTY,
     MultiLabelRule,
     fit_false_negative_control,
     fit_label_calibration,
@@ -29,6 +28,7 @@ from opinionlm.evaluation.multi_label_rules import (
     fit_thresholds,
     log_odds,
     set_scores,
+    threshold_penalty,
 )
 
 FLAT = Taxonomy.from_tree(["a", "b", "c", "d", "e"])
@@ -89,10 +89,12 @@ def test_thresholds_are_the_best_that_can_be_found():
     assert f1_per_label(gold, probabilities >= shared).mean() == pytest.approx(best)
     own = fit_thresholds(gold, probabilities, per_label=True)
     for label in range(5):
-        tried = np.append(np.linspace(0.001, 0.999, 4000), own[label])
+        found = np.append(0.0, np.unique(probabilities[:, label]))
+        tried = [*(found[:-1] + found[1:]) / 2, shared[0], own[label]]
         f1 = [metrics.f1_score(gold[:, label], probabilities[:, label] >= t, zero_division=0) for t in tried]
-        value = np.array(f1) - THRESHOLD_PENALTY * np.abs(log_odds(tried) - log_odds(shared[:1]))
-        assert value[-1] == pytest.approx(value.max(), abs=2e-3)
+        penalty = threshold_penalty(gold[:, label].sum())
+        value = np.array(f1) - penalty * np.abs(log_odds(np.array(tried)) - log_odds(shared[:1]))
+        assert value[-1] == pytest.approx(value.max())
     assert f1_per_label(gold, probabilities >= own).mean() >= best
 
 

@@ -15,6 +15,7 @@ from opinionlm.config.config import Config
 from opinionlm.data.encoding.columns import subset
 from opinionlm.data.encoding.tokenizers import load_tokenizer
 from opinionlm.data.prepared import PreparedDataset
+from opinionlm.data.spec import LABEL_TASKS
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import read_model_config
 
@@ -70,7 +71,7 @@ def build_tokenizer(prepared: PreparedDataset, config: Config) -> tuple[PreTrain
 
 
 def check_texts(prepared: PreparedDataset, adaptation: str, source: str) -> None:
-    """AdaPT reads one text and gives it one label.
+    """AdaPT reads one text and labels it.
 
     Args:
         prepared: the data.
@@ -81,6 +82,6 @@ def check_texts(prepared: PreparedDataset, adaptation: str, source: str) -> None
         UserError: if the data are of another kind.
     """
     pairs = "text_pair" in prepared.dataset["train"].column_names
-    if prepared.task != "sequence" or pairs:
+    if prepared.task not in LABEL_TASKS or pairs:
         given_data = "pairs of texts" if pairs else f"data of task {prepared.task!r}"
         raise UserError(f"{source}: {single_text_problem(adaptation, given_data)}")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset, List
 from transformers import PreTrainedTokenizerBase
 
 from opinionlm.config.options import EVALUATION_SEED
@@ -68,6 +68,9 @@ def encode_texts(
         uncut text), rows in the given order.
     """
     several = dataset.features[target].feature.num_classes if isinstance(dataset.features[target], List) else None
+    if several is not None:
+        # Else the vectors would become ids again: a new column keeps the type of an old one of its name.
+        dataset, target = dataset.rename_column(target, "sets"), "sets"
 
     def encode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         texts, second = batch["text"], batch.get("text_pair")
@@ -80,7 +83,7 @@ def encode_texts(
             pairs = None if second is None else [second[row] for row in full]
             uncut = tokenizer([texts[row] for row in full], pairs, verbose=False)["input_ids"]
             whole |= dict(zip(full, map(len, uncut), strict=True))
-        labels: Any = batch[target] if several is None else multi_hot(batch[target], several)
+        labels = batch[target] if several is None else list(multi_hot(batch[target], several))
         return columns | {"labels": labels, "length": lengths, "whole_length": [*whole.values()]}
 
     features = None

@@ -25,7 +25,13 @@ MOST_ANSWERS = 400_000
 # The first of these that the runs have is shown first; without any, the first metric that is better when higher.
 MAIN = ("entity_f1", "macro_f1", "f1", "rougeL", "rouge_l", "pearson", "spearman", "exact_match", "accuracy")
 # Metrics that only one task has; runs on prepared data that are no longer there say by them what they predict.
-TELLING = {"entity_f1": "token", "pearson": "similarity", "exact_match": "qa", "rougeL": "summarization"}
+TELLING = {
+    "subset_accuracy": "multi_label",
+    "entity_f1": "token",
+    "pearson": "similarity",
+    "exact_match": "qa",
+    "rougeL": "summarization",
+}
 # The trainer's own bookkeeping in the history.
 NOT_CURVES = re.compile(r"runtime|per_second|num_input_tokens|^f1_|_ci95$|preparation_time")
 
@@ -67,10 +73,9 @@ def task_name(run: Run, report: DataReport | None) -> str:
         return task
     if report is not None:
         return report.task
-    if run.labels:
-        return "sequence"
     metrics = {name.rpartition(".")[2] for name in run.metrics}
-    return next((task for metric, task in TELLING.items() if metric in metrics), "text to text")
+    known = next((task for metric, task in TELLING.items() if metric in metrics), "")
+    return known or ("sequence" if run.labels else "text to text")
 
 
 def _group_key(run: Run, reports: dict[str, DataReport]) -> tuple[str, str, str]:
@@ -96,7 +101,7 @@ def _group(runs: Sequence[Run], reports: dict[str, DataReport], per_file: int) -
     test = first.predictions.get("test")
     labels = next((run.labels for run in runs if run.labels), ())
     main = _main_metric(runs)
-    with_answers = test is not None and test.rows * len(runs) <= MOST_ANSWERS
+    with_answers = test is not None and test.support is None and test.rows * len(runs) <= MOST_ANSWERS
     fingerprints = sorted({run.data_fingerprint for run in runs} - {""})
     return {
         "dataset": dataset_name(first, report),
@@ -131,6 +136,7 @@ def _run(
             "wrong": len(summary.wrong),
             "kind": summary.kind,
             "confusion": summary.confusion if summary.labels == labels else None,
+            "support": summary.support,
             **shown[run.name, split],
         }
     if with_answers and "test" in splits and run.predictions["test"].labels == labels:

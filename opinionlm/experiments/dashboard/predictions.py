@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from opinionlm.errors import UserError
+from opinionlm.evaluation.multi_label_predictions import label_sets
 
 # More labels than this give a matrix that nobody can read and that fills the page.
 MOST_LABELS = 64
@@ -22,6 +23,7 @@ MISTAKES, SAMPLE = 60, 20
 SHOWN_CHARACTERS = 400
 TEXT_COLUMNS = ("text", "tokens", "text_pair", "context")
 LONGEST_FIELD = 10_000_000
+NO_LABEL = "no label"
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class PredictionSummary:
         rows: number of texts.
         labels: in the order of the label tree; empty where the task has none.
         confusion: counts ``[gold][predicted]``, one more column for answers that are no label; None without labels.
+        support: where texts have any number of labels, how many have each; the confusions then say which labels are
+            predicted for texts that have a gold label, in the last column how many get none at all. Else None.
         kind: "labels", "scores" (numbers) or "texts" (anything else).
         mistakes: most confident first (scores: furthest off first).
         sample: rows spread evenly over the file.
@@ -69,6 +73,7 @@ class PredictionSummary:
     rows: int
     labels: tuple[str, ...]
     confusion: list[list[int]] | None
+    support: list[int] | None
     kind: str
     mistakes: list[PredictedRow]
     sample: list[PredictedRow]
@@ -105,7 +110,17 @@ def read_predictions(path: Path, labels: Sequence[str]) -> PredictionSummary:
         rows = [replace(row, key=f"{row.key} (row {number + 1})") for number, row in enumerate(rows)]
     prefix = "probability_"
     names = tuple(labels) or tuple(name.removeprefix(prefix) for name in columns if name.startswith(prefix))
-    unknown = {row.gold for row in rows} - set(names) if names else set()
+    sets = label_sets([row.gold for row in rows]) if names else None
+    predicted_sets = None if sets is None else label_sets([row.predicted for row in rows])
+    if sets is not None and predicted_sets is not None:
+        rows = [
+            replace(row, gold=", ".join(gold) or NO_LABEL, predicted=", ".join(predicted) or NO_LABEL)
+            for row, gold, predicted in zip(rows, sets, predicted_sets, strict=True)
+        ]
+        confusion, support = _co_occurrence(sets, predicted_sets, names)
+    else:
+        confusion, support = None, None
+    unknown = {row.gold for row in rows} - set(names) if names and support is None else set()
     if unknown:
         raise UserError(f"the gold label {min(unknown)!r} is not in the label tree")
     errors = None if names else _distances(rows)
@@ -118,18 +133,20 @@ def read_predictions(path: Path, labels: Sequence[str]) -> PredictionSummary:
     count = min(SAMPLE, len(rows))
     number = {label: index for index, label in enumerate(names)}
     by_key = sorted(rows, key=lambda row: row.key)
+    has_ids = bool(names) and support is None
     return PredictionSummary(
         fingerprint=digest.hexdigest()[:16],
         rows=len(rows),
         labels=names,
-        confusion=_confusion(rows, names) if names and len(names) <= MOST_LABELS else None,
+        confusion=(confusion or _confusion(rows, names)) if names and len(names) <= MOST_LABELS else None,
+        support=support,
         kind="labels" if names else "texts" if errors is None else "scores",
         mistakes=wrong[:MISTAKES],
         sample=[rows[index * len(rows) // count] for index in range(count)],
         wrong=frozenset(row.key for row in wrong),
         keys=tuple(row.key for row in by_key),
-        gold=tuple(number[row.gold] for row in by_key) if names else (),
-        predicted=tuple(number.get(row.predicted, len(names)) for row in by_key) if names else (),
+        gold=tuple(number[row.gold] for row in by_key) if has_ids else (),
+        predicted=tuple(number.get(row.predicted, len(names)) for row in by_key) if has_ids else (),
     )
 
 
@@ -166,6 +183,27 @@ def _distances(rows: Sequence[PredictedRow]) -> dict[str, float] | None:
         return {row.key: abs(float(row.gold) - float(row.predicted)) for row in rows}
     except ValueError:
         return None
+
+
+def _co_occurrence(
+    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], labels: Sequence[str]
+) -> tuple[list[list[int]], list[int]]:
+    """Texts by gold and predicted label, with one more column for those that get none, and texts by gold label.
+
+    Raises:
+        UserError: a gold label is not in the tree.
+    """
+    number = {label: index for index, label in enumerate(labels)}
+    counts = [[0] * (len(labels) + 1) for _ in labels]
+    support = [0] * len(labels)
+    for own, given in zip(gold, predicted, strict=True):
+        if unknown := set(own) - set(labels):
+            raise UserError(f"the gold label {min(unknown)!r} is not in the label tree")
+        for label in own:
+            support[number[label]] += 1
+            for place in [number[name] for name in given if name in number] or [len(labels)]:
+                counts[number[label]][place] += 1
+    return counts, support
 
 
 def _confusion(rows: Sequence[PredictedRow], labels: Sequence[str]) -> list[list[int]]:

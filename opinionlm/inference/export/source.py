@@ -58,9 +58,13 @@ class Source:
         """
         if not isinstance(self.labeller, ClassLabeller):
             return AnswerRule()
-        if isinstance(self.labeller.labels.rule, MultiLabelRule):
-            raise UserError(f"{self.folder}: gives several labels per text, which no export holds; use predict.py")
-        return self.labeller.labels.rule
+        rule = self.labeller.labels.rule
+        if isinstance(rule, MultiLabelRule):
+            raise UserError(
+                f"{self.folder}: decides every label by a threshold of its own, which no plain folder can hold; use "
+                "predict.py, or opinionlm.load"
+            )
+        return rule
 
     @property
     def shift(self) -> np.ndarray:

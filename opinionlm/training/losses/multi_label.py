@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
 from opinionlm.config.method_options import ClassWeightsConfig
+from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.evaluation.hierarchical import ancestor_matrix
 from opinionlm.training.losses.base import ExampleLoss
 from opinionlm.training.losses.imbalance import WeightKind
 
@@ -100,3 +103,30 @@ class AsymmetricLoss(BinaryCrossEntropy):
             shifted = (torch.sigmoid(logits) - self.margin).clamp(min=1e-12)
             absent = shifted**self.gamma_negative * -torch.log1p(-shifted)
         return targets * present + (1 - targets) * absent
+
+
+class TreeBinaryCrossEntropy(BinaryCrossEntropy):
+    """Binary cross entropy over all nodes of a label tree, of which a text has those above its leaves.
+
+    A text has an inner node unless it has none of the leaves below: P(node) = 1 - Π (1 - p_leaf), so that a node is
+    never less likely than a leaf below it. Without logarithms of differences: log(1 - P) is the sum of the leaves'
+    log(1 - p). Nodes with one leaf below them say nothing new and are left out.
+
+    Args:
+        weights: of the leaves, as in `BinaryCrossEntropy`; inner nodes have one.
+        taxonomy: the label tree.
+    """
+
+    def __init__(self, weights: torch.Tensor, taxonomy: Taxonomy) -> None:
+        super().__init__(weights)
+        below = np.unique(ancestor_matrix(taxonomy).T, axis=0)
+        self.register_buffer("below", torch.from_numpy(below[below.sum(axis=1) > 1]).float())
+
+    def label_losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Losses of leaves and, behind them, of inner nodes ``(batch, nodes)``."""
+        below = self.below.to(logits.device)
+        absent = nn.functional.logsigmoid(-logits) @ below.T
+        # log(1 - exp(absent)), where exp(absent) may be all but one.
+        present = torch.log(-torch.expm1(absent.clamp(max=-1e-7)))
+        has = ((targets @ below.T) > 0).float()
+        return torch.cat([super().label_losses(logits, targets), -has * present - (1 - has) * absent], dim=-1)

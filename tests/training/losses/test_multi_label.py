@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from opinionlm.config.method_options import ClassWeightsConfig
-from opinionlm.training.losses.multi_label import AsymmetricLoss, BinaryCrossEntropy, positive_weights
+from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.training.losses.multi_label import (
+    AsymmetricLoss,
+    BinaryCrossEntropy,
+    TreeBinaryCrossEntropy,
+    positive_weights,
+)
 
 COUNTS, ROWS = [50, 10, 0, 100], 100
 
@@ -61,6 +67,24 @@ def test_asymmetric_loss_without_its_parts_is_binary_cross_entropy():
     logits, labels = example()
     plain = BinaryCrossEntropy(torch.ones(4))(logits, labels)
     torch.testing.assert_close(AsymmetricLoss(torch.ones(4), 0.0, 0.0, 0.0)(logits, labels), plain)
+
+
+def test_all_nodes_of_a_tree_by_hand():
+    tree = Taxonomy.from_tree({"x": ["a", "b"], "y": {"z": ["c"]}, "d": None})
+    logits, labels = example()
+    p = logits.detach().sigmoid()
+    # Only x has two leaves; y and z are c.
+    x, has = 1 - (1 - p[:, 0]) * (1 - p[:, 1]), labels[:, :2].max(dim=1).values
+    weights = torch.tensor([2.0, 1.0, 1.0, 1.0])
+    leaves = -(labels * weights * p.log() + (1 - labels) * (1 - p).log())
+    node = -(has * x.log() + (1 - has) * (1 - x).log())
+    expected = torch.cat([leaves, node[:, None]], dim=1).mean()
+    loss = TreeBinaryCrossEntropy(weights, tree)
+    torch.testing.assert_close(loss(logits, labels), expected)
+    ends = torch.tensor([[80.0, -80.0, 0.0, 0.0], [-80.0, -80.0, 80.0, 0.0]], requires_grad=True)
+    value = loss(ends, torch.tensor([[0.0, 0, 0, 0], [1, 0, 1, 0]]))
+    value.backward()
+    assert value.isfinite() and ends.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("gammas", [(0.0, 4.0), (1.0, 0.5), (0.5, 2.0)])

@@ -85,8 +85,10 @@ function renderClasses() {
   if (section.hidden) return;
   const counted = state.group.runs.find((run) => run.splits[state.split]?.confusion);
   const counts = labels.map((label) => {
-    const row = counted?.splits[state.split].confusion[state.group.labels.indexOf(label)];
-    return row ? plural(row.reduce((sum, count) => sum + count, 0), "text") : "";
+    const place = state.group.labels.indexOf(label);
+    const row = counted?.splits[state.split].confusion[place];
+    const support = counted?.splits[state.split].support;
+    return row ? plural(support ? support[place] : row.reduce((sum, count) => sum + count, 0), "text") : "";
   });
   body("classes").replaceChildren(
     selection().length

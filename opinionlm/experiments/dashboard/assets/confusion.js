@@ -32,7 +32,10 @@ function renderConfusion() {
         draw();
       })),
     place,
-    note("Rows are gold labels with the number of their texts, columns are predictions; colours follow the share of the gold label."));
+    note("Rows are gold labels with the number of their texts, columns are predictions; colours follow the share of the gold label."),
+    having.some((run) => run.splits[state.split].support)
+      ? note("Texts have any number of labels: a cell counts texts with the gold label that got the label of the column, so that the cells of a row overlap.")
+      : "");
   draw();
 }
 
@@ -40,7 +43,8 @@ function matrix(run) {
   const labels = state.group.labels;
   const counts = run.splits[state.split].confusion;
   const invalid = counts.some((row) => row.at(-1) > 0);
-  const header = invalid ? [...labels, "no valid label"] : labels;
+  const support = run.splits[state.split].support;
+  const header = invalid ? [...labels, support ? "no label" : "no valid label"] : labels;
   const cell = (row, index, total, gold) => {
     const share = total ? row[index] / total : 0;
     const text = confusion.form === "counts" ? row[index].toLocaleString("en") : [percent(share).slice(0, -2), el("span", { class: "unit" }, " %")];
@@ -64,7 +68,7 @@ function matrix(run) {
     el("caption", {}, run.name),
     el("thead", {}, over, el("tr", {}, el("td", { colspan: levels.length + 1 }), header.map((label) => el("th", { scope: "col" }, el("span", {}, label))))),
     el("tbody", {}, counts.map((row, gold) => {
-      const total = row.reduce((sum, count) => sum + count, 0);
+      const total = support ? support[gold] : row.reduce((sum, count) => sum + count, 0);
       return el("tr", {}, beside(gold), el("th", { scope: "row" }, labels[gold], el("span", { class: "count" }, total.toLocaleString("en"))),
         header.map((_, index) => cell(row, index, total, labels[gold])));
     })));
