@@ -12,7 +12,15 @@ from opinionlm.errors import UserError
 from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.ensembles import common_tilt
 from opinionlm.evaluation.multi_label_rules import Rule
-from opinionlm.inference.loading import Device, TrustOptions, check_model_folder, label_answers, load_labeller
+from opinionlm.inference.loading import (
+    Backend,
+    Device,
+    TrustOptions,
+    check_model_folder,
+    label_answers,
+    load_labeller,
+)
+from opinionlm.inference.onnx_model import load_onnx_labeller
 from opinionlm.inference.predictors import ClassLabeller, Item, Labeller, no_progress
 from opinionlm.inference.saved_decision import ENSEMBLE, kept_members
 

@@ -118,9 +118,8 @@ def read_settings(folder: Path) -> GenerativeSettings:
         tree = content.pop("labels")
         template = template_from(content.pop("template"), str(path))
         # Folders written before there were rules have none.
-        rule = rule_from(content.pop("rule")) if "rule" in content else AnswerRule()
+        rule = one_label(rule_from(content.pop("rule"))) if "rule" in content else AnswerRule()
         # Language models choose one label.
-        assert isinstance(rule, AnswerRule)
         return GenerativeSettings(
             template=template, taxonomy=None if tree is None else Taxonomy.from_tree(tree), rule=rule, **content
         )

@@ -9,7 +9,7 @@ from transformers.trainer_utils import TrainOutput
 from opinionlm.adaptation.methods import count_parameters
 from opinionlm.config.chosen_metric import score_title
 from opinionlm.config.config import Config
-from opinionlm.evaluation.decisions import AnswerRule
+from opinionlm.evaluation.multi_label_rules import one_label
 from opinionlm.inference.input_forms import save_input_forms
 from opinionlm.inference.saved_generative import SETTINGS, GenerativeSettings, save_generative
 from opinionlm.models.backbones import anatomy_of
@@ -42,7 +42,6 @@ def save_best_answers(
     bottleneck = (placement, config.method.adapter_size) if placement in ("houlsby", "pfeiffer") else None
     is_whole = bottleneck is None and plain_model(model) is model
     # Language models choose one label.
-    assert isinstance(decision.rule, AnswerRule)
     settings = GenerativeSettings(
         task=prepared.task,
         template=encoder.template,

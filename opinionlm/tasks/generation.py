@@ -21,7 +21,7 @@ from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.evaluation.class_predictions import SplitPredictions
-from opinionlm.evaluation.decisions import AnswerRule, log
+from opinionlm.evaluation.decisions import log
 from opinionlm.evaluation.generation import INVALID, answer_scores, generate_answers, parsed_labels
 from opinionlm.evaluation.generation_metrics import perplexity, rouge_scores, squad_scores
 from opinionlm.evaluation.label_scoring import score_labels, scored_ids
@@ -336,8 +336,7 @@ class GenerationTask(Task[Predictions]):
         """
         if self.scores_labels:
             likelihoods = self.likelihoods(outcome.predictions)
-            assert isinstance(decision.rule, AnswerRule)
-            return self.labels_task.evaluate_logits(texts, likelihoods, decision.rule, outcome.loss)
+            return self.labels_task.evaluate_logits(texts, likelihoods, one_label(decision.rule), outcome.loss)
         predictions = self.predictions(texts, outcome.predictions)
         return SplitResult(predictions, self.scores(texts, outcome) | predictions.intervals())
 

@@ -86,22 +86,12 @@ def encode_texts(
         labels = batch[target] if several is None else list(multi_hot(batch[target], several))
         return columns | {"labels": labels, "length": lengths, "whole_length": [*whole.values()]}
 
-    features = None
-    if several is not None:
-        # Said, or the vectors would become ids again: a new column keeps the type of an old one of its name.
-        first = dataset[:1]
-        columns = token_columns(first["text"], first.get("text_pair"), tokenizer, max_length, chunk_overlap)
-        features = Features(
-            {name: List(Value("int8" if name == "token_type_ids" else "int32")) for name in columns}
-            | {"labels": List(Value("float32")), "length": Value("int64"), "whole_length": Value("int64")}
-        )
     facts = {"tokenizer": identity or tokenizer_digest(tokenizer), "max_length": max_length, "target": target}
     facts |= {} if chunk_overlap is None else {"chunk_overlap": chunk_overlap}
     return dataset.map(
         encode,
         batched=True,
         remove_columns=dataset.column_names,
-        features=features,
         new_fingerprint=result_name("texts", dataset, facts),
         desc="Tokenising",
     )
