@@ -20,7 +20,7 @@ import numpy as np
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError, run_script
 from opinionlm.evaluation.confusion import confusion_matrix
-from opinionlm.evaluation.metrics import f1_from_confusion, level_confusion, level_scores, present_classes
+from opinionlm.evaluation.metrics import f1_from_confusion, gold_classes, level_confusion, level_scores
 from opinionlm.evaluation.significance import mcnemar, paired_bootstrap
 from opinionlm.utils.command_line import Parser
 from opinionlm.utils.files import write_csv, write_text
@@ -134,7 +134,7 @@ def score_line(run: RunPredictions) -> str:
     """The main scores of a run over all posts."""
     leaves = len(run.taxonomy.leaves)
     confusion = confusion_matrix(run.gold, run.predicted, leaves + 1)
-    macro = float(f1_from_confusion(confusion)[:leaves][present_classes(confusion)[:leaves]].mean())
+    macro = float(f1_from_confusion(confusion)[:leaves][gold_classes(confusion)[:leaves]].mean())
     accuracy = float((run.gold == run.predicted).mean())
     levels = ", ".join(
         f"level {level} {level_scores(run.gold, run.predicted, run.taxonomy, level)[f'level{level}_macro_f1']:.3f}"

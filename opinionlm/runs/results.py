@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, TrainingArguments
 
 from opinionlm.adaptation.methods import count_parameters
 from opinionlm.data.loading import describe_platforms
+from opinionlm.evaluation.metrics import under_covers
 from opinionlm.models.precision import describe_device
 from opinionlm.reporting.tracking.base import Tracker
 from opinionlm.runs.files import write_history, write_metrics, write_split
@@ -142,5 +143,7 @@ def score_lines(metrics: dict[str, Any], names: Sequence[str]) -> list[str]:
     for name in names:
         interval = metrics["test"].get(f"{name}_ci95")
         bounds = "" if interval is None else f"   {interval[0]:.3f} to {interval[1]:.3f}"
+        if name == "macro_f1" and interval is not None and (reason := under_covers(metrics["test"])):
+            bounds += f" ({reason})"
         lines.append(f"{name:<20}{metrics['validation'][name]:>12.3f}{metrics['test'][name]:>8.3f}{bounds}")
     return lines
