@@ -17,7 +17,7 @@ A table YAML holds::
     published:
       - {Strategy: LoRA, Accuracy: 0.922}
     differs: [no such row in the paper]  # ends the table; what a scale changes of the paper's is added by itself
-    figures: [bars]                      # bars, heatmap, curves (over the last axis, whose labels are numbers), means
+    figures: [bars]                      # bars, heatmap, means, pareto, curves (over the last axis, of numbers)
     compare: Strategy                    # axis along which predictions are compared post by post
     mean_over: {axis: Model, gain: Task tokens}  # means over an axis, their change from the first label of another
     epochs: {Validation loss: eval_loss} # column → entry of history.json, at each epoch's last evaluation
@@ -48,7 +48,7 @@ from opinionlm.utils.typed_values import check_keys
 
 Scale = Literal["smoke", "small", "paper"]
 SCALES: tuple[Scale, ...] = ("smoke", "small", "paper")
-FigureKind = Literal["bars", "heatmap", "curves", "means"]
+FigureKind = Literal["bars", "heatmap", "curves", "means", "pareto"]
 KEYS = {"title", "source", "script", "measures", "options", "axes", "scales", "published", "layout", "note"}
 KEYS |= {"figures", "compare", "differs", "mean_over", "epochs", "tune"}
 

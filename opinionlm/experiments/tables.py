@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from opinionlm.experiments.cells import Cell
 from opinionlm.experiments.claims import Way, claim_lines
 from opinionlm.experiments.compare import RunPredictions, compare_folders, read_run, way_of, write_comparison
+from opinionlm.experiments.costs import Cost, cost_lines, cost_of
 from opinionlm.experiments.differences import difference_line
 from opinionlm.experiments.grid import Table
 from opinionlm.experiments.grid_runner import Run
@@ -33,8 +36,20 @@ def collect(table: Table, runs: Sequence[Run]) -> list[Result]:
             if finished and len(values) == len(finished):
                 measured[name] = mean_and_interval(values)
         epochs = epochs_of([run.folder for run, _ in finished], table.epochs) if table.epochs else {}
-        results.append(Result(cell, len(finished), measured, epochs))
+        results.append(Result(cell, len(finished), measured, epochs, cost_in(table, cell, measured, finished)))
     return results
+
+
+def cost_in(
+    table: Table, cell: Cell, measured: Mapping[str, Mapping[str, Any]], finished: Sequence[tuple[Run, dict[str, Any]]]
+) -> Cost | None:
+    """What a cell's finished runs took, beside the first of the table's scores."""
+    scores = [name for name, place in table.measures.items() if place.startswith("test.") and name in measured]
+    if not scores or not table.comparable or measured[scores[0]]["mean"] > 1:
+        return None
+    tuning = table.tuned[cell.name].seconds if cell.name in table.tuned else 0.0
+    name = ", ".join(cell.labels.values())
+    return cost_of(name, measured[scores[0]]["mean"], tuning, [metrics for _, metrics in finished])
 
 
 def header(table: Table) -> list[str]:
@@ -81,6 +96,8 @@ def markdown(table: Table, results: Sequence[Result], claims: Sequence[str] = ()
     lines += mean_lines(table, results) + epoch_lines(table, results)
     if claims:
         lines += ["", *claims]
+    if costs := cost_lines([result.cost for result in results if result.cost is not None]):
+        lines += ["", *costs]
     if table.tuned:
         lines += ["", *tuning_lines(table.tuned)]
     return "\n".join([*lines, "", difference_line(table.source, table.differences)]) + "\n"
