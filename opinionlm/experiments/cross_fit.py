@@ -120,7 +120,7 @@ def cross_fit(config: Config, number: int) -> dict[str, Any]:
     cost = members_cost([stored_metrics(run.run_folder)["cost"] for run in runs])
     # Without their labels, which is no harm to soft labels; but a score of texts that were read flatters a little.
     seen = seen_among(config.model.model_name_or_path, texts["text"])
-    summary = {"folds": number, "texts": len(labels), "seen_in_pretraining": seen}
+    summary: dict[str, Any] = {"folds": number, "texts": len(labels), "seen_in_pretraining": seen}
     summary |= {"cross_validated": scores, "cost": cost}
     # Not metrics.json: that would make the folder a run, which it is not.
     write_json(folder / "cross_validation.json", summary)

@@ -54,7 +54,7 @@ def test_shares_are_drawn_beside_the_scores() -> None:
     taxonomy = Taxonomy.from_tree([f"label{number}" for number in range(12)])
     gold = np.arange(120) % 12
     times = ["2021-01-01T"] * 60 + ["2021-02-01T"] * 60
-    scores, shares = drift_figure(period_scores(gold, gold, times, taxonomy)).axes
+    scores, shares = drift_figure(period_scores(gold, gold, times, taxonomy, min_rows=60)).axes
     assert [axes.get_title(loc="left")[:6] for axes in (scores, shares)] == ["Scores", "Share "]
     # Eight labels at most, each predicted and gold.
     assert len(shares.lines) == 16 and len(shares.get_legend().get_texts()) == 8
