@@ -96,6 +96,8 @@ def test_cache_changes_nothing(setting, tmp_path) -> None:
     for split in ("validation", "test"):
         platforms = [run[split].pop("platforms") for run in runs.values()]
         assert platforms[0].keys() == platforms[1].keys() == {"forum"}
+        elsewhere = [run[split].pop("without_near_copies") for run in runs.values()]
+        assert elsewhere[0]["rows"] == elsewhere[1]["rows"] > 0
         for name, value in runs["off"][split].items():
             assert runs["on"][split][name] == pytest.approx(value, abs=1e-5), name
 

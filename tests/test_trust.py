@@ -174,9 +174,9 @@ def test_the_floor_has_the_same_decisions(setting, tmp_path, decision) -> None:
 def test_scores_over_time(setting, tmp_path) -> None:
     """Trained on the past, tested on two later months; in the second one the words change their meaning."""
     generator, rows = np.random.default_rng(0), []
-    for index in range(600):
+    for index in range(2000):
         label = list(WORDS)[index % 4]
-        month = 1 + index // 60
+        month = 1 + index // 200
         meaning = list(WORDS)[(index + 1) % 4] if month == 10 else label
         words = generator.choice(WORDS[meaning].split(), 5).tolist()
         path = ["subjective", label] if label in ("positive", "negative") else [label, ""]
@@ -191,7 +191,7 @@ def test_scores_over_time(setting, tmp_path) -> None:
     options = {"dataset": tmp_path / "dated.yaml", "data_dir": tmp_path, "engine": "tfidf"}
     metrics = train(setting, output_dir=tmp_path, run_name="dated", **options)
     periods = metrics["test"]["periods"]
-    assert list(periods) == ["2021-09", "2021-10"] and [found["rows"] for found in periods.values()] == [60, 60]
+    assert list(periods) == ["2021-09", "2021-10"] and [found["rows"] for found in periods.values()] == [200, 200]
     assert periods["2021-09"]["macro_f1"] > 0.9 and periods["2021-10"]["macro_f1"] < 0.1
     assert metrics["test"]["accuracy"] == pytest.approx(np.mean([found["accuracy"] for found in periods.values()]))
     low, high = periods["2021-09"]["accuracy_ci95"]

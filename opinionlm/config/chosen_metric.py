@@ -27,7 +27,7 @@ HIGHER_IS_BETTER = re.compile(
 
 LABELS = (
     *("macro_f1", "accuracy", "weighted_f1", "hierarchical_precision", "hierarchical_recall", "hierarchical_f1"),
-    *("macro_precision", "macro_recall", "mistake_severity", "ece", "brier", "loss"),
+    *("macro_f1_sklearn", "macro_precision", "macro_recall", "mistake_severity", "ece", "brier", "loss"),
 )
 MULTI_LABEL = (
     *("macro_f1", "micro_f1", "weighted_f1", "samples_f1", "subset_accuracy", "hamming_loss"),

@@ -74,6 +74,11 @@ def refuse_seen_texts(model_name_or_path: str, prepared: PreparedDataset) -> Non
             )
 
 
+def seen_among(model_name_or_path: str, texts: Iterable[str]) -> int:
+    """How many different texts of some a model saw, as far as `save_seen_texts` noted it."""
+    return len(np.intersect1d(_seen(model_name_or_path), _hashes(texts)))
+
+
 def _seen(model_name_or_path: str) -> np.ndarray:
     path = Path(model_name_or_path) / SEEN_TEXTS
     if not path.is_file():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,7 @@ class SplitPredictions(Predictions):
         """Counts ``(gold, predicted)``."""
         return confusion_matrix(self.gold, self.predicted, len(self.labels))
 
-    def intervals(self) -> dict[str, list[float]]:
+    def intervals(self) -> dict[str, Any]:
         """See `Predictions.intervals`."""
         overall = bootstrap_intervals(self.gold, self.predicted, len(self.labels))
         return overall | f1_intervals(self.confusion, self.labels)

@@ -15,7 +15,7 @@ from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.calibration import calibrated, fit_calibration
 from opinionlm.evaluation.conformal import LabelSets, fit_label_sets
 from opinionlm.evaluation.hierarchical import lca_heights
-from opinionlm.evaluation.metrics import f1_from_confusion, present_classes, softmax
+from opinionlm.evaluation.metrics import f1_from_confusion, gold_classes, softmax
 
 # Strengths of the adjustment that are tried on validation, and offsets in nats; both hold 0, which changes nothing.
 TAUS = tuple(round(0.1 * step, 1) for step in range(26))
@@ -117,7 +117,7 @@ def fit_answers(
 def macro_f1(gold: np.ndarray, predicted: np.ndarray, classes: int) -> float:
     """The macro-F1 of `opinionlm.evaluation.metrics.classification_scores`."""
     confusion = np.bincount(gold * classes + predicted, minlength=classes**2).reshape(classes, classes)
-    return float(f1_from_confusion(confusion)[present_classes(confusion)].mean())
+    return float(f1_from_confusion(confusion)[gold_classes(confusion)].mean())
 
 
 def fit_adjustment(gold: np.ndarray, probabilities: np.ndarray, counts: Sequence[int]) -> tuple[float, np.ndarray]:

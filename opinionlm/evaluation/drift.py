@@ -11,8 +11,8 @@ from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.metrics import bootstrap_intervals, classification_scores
 
 Span = Literal["month", "quarter", "year"]
-# A score of fewer rows says little; periods that have fewer are left out.
-MIN_ROWS = 50
+# The interval of a score of fewer rows is too narrow; periods that have fewer are left out.
+MIN_ROWS = 200
 # The shortest periods are taken that still leave in so many of the rows.
 MIN_SHARE = 0.8
 
@@ -66,7 +66,9 @@ def period_scores(
         found = classification_scores(gold[rows], predicted[rows], taxonomy)
         main = {name: found[name] for name in ("macro_f1", "accuracy", "hierarchical_f1")}
         bounds = bootstrap_intervals(gold[rows], predicted[rows], len(taxonomy.leaves))
-        scores[period] = {"rows": float(len(rows))} | main | bounds
+        # Each period averages over the classes that it has.
+        sizes = {"rows": float(len(rows)), "classes": float(len(np.unique(gold[rows])))}
+        scores[period] = sizes | main | bounds
         for kind, labels in (("share", predicted[rows]), ("gold_share", gold[rows])):
             shares = np.bincount(labels, minlength=len(taxonomy.leaves)) / len(rows)
             scores[period] |= {f"{kind}_{leaf}": float(s) for leaf, s in zip(taxonomy.leaves, shares, strict=True)}

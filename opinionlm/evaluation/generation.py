@@ -13,7 +13,7 @@ from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.evaluation.confusion import confusion_matrix
 from opinionlm.evaluation.hierarchical import ancestor_matrix, lca_heights
-from opinionlm.evaluation.metrics import f1_from_confusion, macro_precision_recall, present_classes
+from opinionlm.evaluation.metrics import f1_from_confusion, gold_classes, macro_precision_recall
 
 # The prediction of a row whose answer is no label.
 INVALID = -1
@@ -130,11 +130,12 @@ def answer_scores(gold: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy) -
         taxonomy: the label tree.
     """
     invalid = predicted == INVALID
-    f1, macro, accuracy = scores_at(gold, predicted, len(taxonomy.leaves))
+    f1, macro, everywhere, accuracy = scores_at(gold, predicted, len(taxonomy.leaves))
     support = np.bincount(gold, minlength=len(taxonomy.leaves))
     scores = {
         "accuracy": accuracy,
         "macro_f1": macro,
+        "macro_f1_sklearn": everywhere,
         "weighted_f1": float((f1 * support).sum() / support.sum()),
         **macro_precision_recall(answer_confusion(gold, predicted, len(taxonomy.leaves))),
     }
@@ -155,13 +156,13 @@ def answer_scores(gold: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy) -
     return scores
 
 
-def scores_at(gold: np.ndarray, predicted: np.ndarray, classes: int) -> tuple[np.ndarray, float, float]:
-    """F1 per class, their mean over the classes that occur, and accuracy; `INVALID` predictions are wrong."""
+def scores_at(gold: np.ndarray, predicted: np.ndarray, classes: int) -> tuple[np.ndarray, float, float, float]:
+    """F1 per class, their mean over gold classes and over all that occur, and accuracy; `INVALID` is wrong."""
     confusion = np.zeros((classes + 1, classes + 1), dtype=int)
     confusion[:classes] = answer_confusion(gold, predicted, classes)
-    f1 = f1_from_confusion(confusion)[:classes]
-    present = present_classes(confusion)[:classes]
-    return f1, float(f1[present].mean()), float((gold == predicted).mean())
+    f1, own = f1_from_confusion(confusion)[:classes], gold_classes(confusion)[:classes]
+    occurs = own | (confusion.sum(axis=0)[:classes] > 0)
+    return f1, float(f1[own].mean()), float(f1[occurs].mean()), float((gold == predicted).mean())
 
 
 def level_answer_scores(gold: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy, level: int) -> dict[str, float]:
@@ -173,7 +174,7 @@ def level_answer_scores(gold: np.ndarray, predicted: np.ndarray, taxonomy: Taxon
     level_gold, level_predicted = of_leaf[gold], np.where(predicted == INVALID, INVALID, of_leaf[predicted])
     confusion = np.zeros((classes + 2, classes + 2), dtype=int)
     confusion[: classes + 1] = answer_confusion(level_gold, level_predicted, classes + 1)
-    f1, present = f1_from_confusion(confusion)[:classes], present_classes(confusion)[:classes]
+    f1, present = f1_from_confusion(confusion)[:classes], gold_classes(confusion)[:classes]
     return {
         f"level{level}_macro_f1": float(f1[present].mean()) if present.any() else 0.0,
         f"level{level}_accuracy": float((level_gold == level_predicted).mean()),

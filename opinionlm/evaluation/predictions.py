@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 from opinionlm.evaluation.charts import Chart
 from opinionlm.utils.markdown import Table
@@ -12,7 +13,7 @@ class Predictions(ABC):
     """Gold and predicted labels, tags or scores of one split, rows in the order of its texts."""
 
     @abstractmethod
-    def intervals(self) -> dict[str, list[float]]:
+    def intervals(self) -> dict[str, Any]:
         """95 % bootstrap intervals of the main scores, as ``<name>_ci95``."""
 
     @abstractmethod

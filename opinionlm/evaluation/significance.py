@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from opinionlm.evaluation.metrics import f1_from_confusion, present_classes
-from opinionlm.evaluation.multi_label import f1_per_label, resampled_scores
+# Resamples that are counted at once: bounds the memory.
+CHUNK = 200
 
 
 @dataclass(frozen=True)
@@ -15,16 +16,19 @@ class Difference:
     """A difference between two models, second minus first.
 
     Attributes:
-        value: the difference on the posts themselves.
+        value: the difference on the posts themselves, of means over seeds.
         low: lower end of its 95 % interval.
         high: upper end.
         p_value: two-sided, of the hypothesis that there is none.
+        effect: Cohen's d over seeds: the difference in standard deviations of a run of another seed; None where a
+            model has one run.
     """
 
     value: float
     low: float
     high: float
     p_value: float
+    effect: float | None = None
 
 
 def mcnemar(gold: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[int, int, float]:
@@ -48,73 +52,93 @@ def mcnemar(gold: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[in
 
 
 def paired_bootstrap(
-    gold: np.ndarray, first: np.ndarray, second: np.ndarray, classes: int, replicates: int = 10_000, seed: int = 0
+    gold: np.ndarray, first: np.ndarray, second: np.ndarray, classes: int, replicates: int = 2_000, seed: int = 0
 ) -> Difference:
-    """Difference in macro-F1 under resampling of the posts, both models on the same posts each time.
+    """Difference in macro-F1 between two models, or between two ways of training with several seeds each.
 
-    A model may be several runs, of other seeds say: then macro-F1 is their mean.
-
-    Posts that agree in gold label and all predictions are interchangeable, so a resample is one multinomial draw
-    over what is distinct. The p-value is twice the share of resamples on the other side of zero (Efron and
-    Tibshirani 1993, section 13), ties counted to both sides.
+    Two things vary: the posts, whose share is the variance over resamples of them, all runs on the same posts each
+    time, and the seeds, whose share is the variance of the runs' scores divided by their number. Interval and test are
+    Student's with the degrees of freedom of Welch and Satterthwaite; with one run each they are conditional on these
+    runs. The share of resamples beyond zero, the usual test, rejects too often where classes are rare (8.3 % of 600
+    pairs of equal models at nominal 5 %, against 3.7 % here).
 
     Args:
-        gold: label ids ``(rows,)``.
-        first: predictions of the first model ``(rows,)`` or ``(runs, rows)``; ``classes`` and above mean "no valid
-            answer".
+        gold: label ids ``(rows,)``; where texts have any number of labels, zeros and ones ``(rows, labels)``.
+        first: predictions of the first model, shaped as gold, or of its seeds ``(seeds, …)``; ids of ``classes`` and
+            above mean "no valid answer".
         second: those of the second.
         classes: number of labels.
-        replicates: resamples.
+        replicates: resamples of the posts.
         seed: of the drawing.
     """
-    width = int(max(classes - 1, first.max(), second.max())) + 1
-    runs = len(np.atleast_2d(first))
-    cells, counts = np.unique(np.vstack([gold, first, second]), axis=1, return_counts=True)
-    draws = np.random.default_rng(seed).multinomial(len(gold), counts / len(gold), size=replicates)
-    values = []
-    for sample in (counts[None], draws):
-        scores = np.array([macro_f1_of(sample, cells[0], predicted, classes, width) for predicted in cells[1:]])
-        values.append(scores[runs:].mean(axis=0) - scores[:runs].mean(axis=0))
-    return difference(float(values[0][0]), values[1])
+    from scipy import stats  # a second to import
+
+    models = [runs if runs.ndim > gold.ndim else runs[None] for runs in (first, second)]
+    whole = [macro_f1_of(np.ones((1, len(gold))), gold, runs, classes)[:, 0] for runs in models]
+    resampled = []
+    draw = np.random.default_rng(seed)
+    for start in range(0, replicates, CHUNK):
+        shares = np.full(len(gold), 1 / len(gold))
+        counts = draw.multinomial(len(gold), shares, size=min(CHUNK, replicates - start)).astype(float)
+        one, other = (macro_f1_of(counts, gold, runs, classes).mean(axis=0) for runs in models)
+        resampled.append(other - one)
+    value = float(whole[1].mean() - whole[0].mean())
+    # The variance of each source, and its degrees of freedom.
+    parts = [(float(np.concatenate(resampled).var(ddof=1)), len(gold) - 1)]
+    parts += [(float(scores.var(ddof=1)) / len(scores), len(scores) - 1) for scores in whole if len(scores) > 1]
+    variance = sum(part for part, _ in parts)
+    if variance == 0:
+        return Difference(value, value, value, 1.0 if value == 0 else 0.0)
+    freedom = variance**2 / sum(part**2 / max(own, 1) for part, own in parts)
+    error = variance**0.5
+    half = float(stats.t.ppf(0.975, freedom)) * error
+    p_value = float(2 * stats.t.sf(abs(value) / error, freedom))
+    return Difference(value, value - half, value + half, p_value, cohens_d(whole[0], whole[1]))
 
 
-def paired_set_bootstrap(
-    gold: np.ndarray, first: np.ndarray, second: np.ndarray, replicates: int = 2_000, seed: int = 0
-) -> Difference:
-    """The same where texts have any number of labels, and the average runs over all of them.
+def cohens_d(first: np.ndarray, second: np.ndarray) -> float | None:
+    """The difference of two means in pooled standard deviations (Cohen 1988); None where nothing varies."""
+    if min(len(first), len(second)) < 2:
+        return None
+    freedom = len(first) + len(second) - 2
+    pooled = ((len(first) - 1) * first.var(ddof=1) + (len(second) - 1) * second.var(ddof=1)) / freedom
+    return None if pooled == 0 else float((second.mean() - first.mean()) / pooled**0.5)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected for how many there are (Holm 1979): below 0.05, all of them hold together at 5 %.
 
     Args:
-        gold: zeros and ones ``(rows, labels)``.
-        first: predictions of the first model.
-        second: those of the second.
-        replicates: resamples.
-        seed: of the drawing.
+        p_values: of all comparisons that were made, in any order.
     """
-    one, other = resampled_scores(gold, [first, second], replicates, seed)["macro_f1"]
-    observed = f1_per_label(gold, second).mean() - f1_per_label(gold, first).mean()
-    return difference(float(observed), other - one)
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda one: p_values[one])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        corrected[place] = largest
+    return corrected
 
 
-def difference(observed: float, resampled: np.ndarray) -> Difference:
-    """A difference with its interval and p-value.
+def macro_f1_of(counts: np.ndarray, gold: np.ndarray, runs: np.ndarray, classes: int) -> np.ndarray:
+    """Macro-F1 ``(runs, samples)`` of samples that hold every row so many times.
+
+    The average runs over the gold classes of all rows, or over all labels where texts have any number of them.
 
     Args:
-        observed: on the posts themselves.
-        resampled: under resampling ``(replicates,)``.
+        counts: ``(samples, rows)``.
+        gold: label ids ``(rows,)``, or zeros and ones ``(rows, labels)``.
+        runs: predictions ``(runs, rows)``, or ``(runs, rows, labels)``.
+        classes: number of labels.
     """
-    low, high = np.percentile(resampled, [2.5, 97.5])
-    side = min(float((resampled <= 0).mean()), float((resampled >= 0).mean()))
-    return Difference(observed, float(low), float(high), min(1.0, 2 * max(side, 1 / len(resampled))))
+    own = np.array([label for label in range(classes) if (gold == label).any()])
 
+    def members(labels: np.ndarray) -> np.ndarray:
+        return (labels if labels.ndim == 2 else labels[:, None] == own).astype(float)
 
-def macro_f1_of(counts: np.ndarray, gold: np.ndarray, predicted: np.ndarray, classes: int, width: int) -> np.ndarray:
-    """Macro-F1 per sample ``(samples,)`` from counts ``(samples, cells)`` of (gold, predicted) cells ``(cells,)``.
-
-    The average runs over the classes that occur in the sample, as `opinionlm.evaluation.metrics` does.
-    """
-    confusion = np.zeros((len(counts), width, width))
-    for cell, (row, column) in enumerate(zip(gold, predicted, strict=True)):
-        confusion[:, row, column] += counts[:, cell]
-    f1 = f1_from_confusion(confusion)[:, :classes]
-    present = present_classes(confusion)[:, :classes]
-    return (f1 * present).sum(axis=1) / np.maximum(present.sum(axis=1), 1)
+    is_gold = members(gold)
+    support = counts @ is_gold
+    scores = []
+    for predicted in runs:
+        is_predicted = members(predicted)
+        hits, total = counts @ (is_gold * is_predicted), support + counts @ is_predicted
+        scores.append(np.divide(2 * hits, total, out=np.zeros(hits.shape), where=total > 0).mean(axis=1))
+    return np.stack(scores)

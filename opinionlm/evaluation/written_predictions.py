@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,7 @@ class WrittenLabels(Predictions):
         """Counts ``(classes, classes + 1)``, what is no label in the last column."""
         return answer_confusion(self.gold, self.predicted, len(self.labels))
 
-    def intervals(self) -> dict[str, list[float]]:
+    def intervals(self) -> dict[str, Any]:
         """See `Predictions.intervals`."""
         overall = bootstrap_intervals(self.gold, self.predicted, len(self.labels))
         return overall | f1_intervals(self.confusion, self.labels)
@@ -65,7 +66,7 @@ class FreeAnswers(Predictions):
 
     answers: Sequence[str]
 
-    def intervals(self) -> dict[str, list[float]]:
+    def intervals(self) -> dict[str, Any]:
         """None; scores of free answers are means over texts."""
         return {}
 

@@ -102,7 +102,7 @@ def form_row(gold: np.ndarray, original: np.ndarray, answered: np.ndarray, class
     """
     from opinionlm.evaluation.generation import INVALID, scores_at  # loads torch
 
-    _, macro, accuracy = scores_at(gold, answered, classes)
+    _, macro, _, accuracy = scores_at(gold, answered, classes)
     low, high = bootstrap_intervals(gold, answered, classes)["macro_f1_ci95"]
     cells = [f"{macro:.3f}", f"{low:.3f} to {high:.3f}", f"{accuracy:.3f}"]
     if answered is original:

@@ -2,29 +2,43 @@
 
     python -m opinionlm.experiments.compare outputs/gemma3_mini-seed42 outputs/gemma3_mini_instruct-seed42
 
-For every platform and level it prints the share of each class among the gold labels and among the predictions of
-every run, with the F1 of the class, and below it whether the runs differ beyond chance. Given --output, the same goes
-to a Markdown and a CSV file.
+Runs that differ in nothing but their seed are one way of training, shown by its means. For every platform and level it
+prints the share of each class among the gold labels and among the predictions of every way, with the F1 of the class,
+and below it whether the ways differ beyond chance of posts and seeds, corrected for the number of pairs, and which
+cannot be told apart from the best. Given --output, the same goes to a Markdown and a CSV file.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import yaml
 
 from opinionlm.config.chosen_metric import score_title
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError, run_script
-from opinionlm.evaluation.confusion import confusion_matrix
-from opinionlm.evaluation.metrics import f1_from_confusion, level_confusion, level_scores, present_classes
+from opinionlm.evaluation.metrics import f1_from_confusion, level_confusion, level_scores
 from opinionlm.evaluation.multi_label import at_level, f1_per_label, multi_label_scores
 from opinionlm.evaluation.multi_label_predictions import label_sets
-from opinionlm.evaluation.significance import mcnemar, paired_bootstrap, paired_set_bootstrap
+from opinionlm.evaluation.significance import mcnemar
+from opinionlm.experiments.claims import (
+    Pair,
+    Way,
+    best_line,
+    compare_ways,
+    difference_text,
+    seeds_line,
+    shown_p,
+    spread_text,
+)
+from opinionlm.experiments.seed_families import NOT_COMPARED, members_of, one_per_seed
 from opinionlm.utils.command_line import Parser
 from opinionlm.utils.files import write_csv, write_text
 from opinionlm.utils.markdown import pipe_table
@@ -108,41 +122,74 @@ def require_same_posts(runs: Sequence[RunPredictions]) -> None:
             )
 
 
-def share_rows(runs: Sequence[RunPredictions], platform: str | None) -> list[list[str | int | float]]:
-    """Rows of the table for one platform, None for all posts together.
+def group_runs(runs: Sequence[RunPredictions], folders: Sequence[Path]) -> dict[str, list[RunPredictions]]:
+    """Name of a way of training → its runs: those whose options agree but for the seed; each seed counts once."""
+    families: dict[str, list[tuple[Any, RunPredictions]]] = {}
+    for run, folder in zip(runs, folders, strict=True):
+        options = read_options(folder)
+        own = {name: value for name, value in options.items() if name not in NOT_COMPARED}
+        key = repr(sorted(own.items())) if own else str(folder)
+        families.setdefault(key, []).append((options.get("seed"), run))
+    groups: dict[str, list[RunPredictions]] = {}
+    for family in families.values():
+        kept = one_per_seed(family)
+        name = kept[0].name if len(kept) == 1 else re.sub(r"[-_]?seed\d+$", "", kept[0].name)
+        groups[name if name not in groups else kept[0].name] = kept
+    return groups
+
+
+def read_options(folder: Path) -> dict[str, Any]:
+    """The options of a run; none where its folder does not tell, or is an ensemble, which is no run of a seed."""
+    path = folder / "config.yaml"
+    if not path.is_file() or members_of(json.loads((folder / "metrics.json").read_text(encoding="utf-8"))) is not None:
+        return {}
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def way_of(name: str, runs: Sequence[RunPredictions]) -> Way:
+    """Runs of one way of training as they are compared."""
+    return Way(name, runs[0].gold, np.stack([run.predicted for run in runs]), len(runs[0].taxonomy.leaves))
+
+
+def share_rows(groups: Sequence[Sequence[RunPredictions]], platform: str | None) -> list[list[str | int | float]]:
+    """Rows of the table for one platform, None for all posts together; of several runs of a way their means.
 
     Shares at a level are among the posts that have a label there, by gold or by the run itself; F1 is end to end, over
     all posts of the platform.
     """
-    first = runs[0]
+    first = groups[0][0]
     chosen = np.ones(len(first.ids), dtype=bool) if platform is None else first.platforms == platform
     rows: list[list[str | int | float]] = []
     for level in range(1, first.taxonomy.depth + 1):
         if first.has_sets:
-            rows += set_rows(runs, chosen, level, platform or "all")
+            rows += set_rows(groups, chosen, level, platform or "all")
             continue
-        confusions = [level_confusion(run.gold[chosen], run.predicted[chosen], first.taxonomy, level) for run in runs]
         names = first.taxonomy.level_labels(level)
-        gold = shares(confusions[0].sum(axis=1)[: len(names)])
-        predicted = [shares(confusion.sum(axis=0)[: len(names)]) for confusion in confusions]
-        f1 = [f1_from_confusion(confusion) for confusion in confusions]
+        confusions = [
+            [level_confusion(run.gold[chosen], run.predicted[chosen], first.taxonomy, level) for run in runs]
+            for runs in groups
+        ]
+        gold = shares(confusions[0][0].sum(axis=1)[: len(names)])
+        predicted = [np.mean([shares(one.sum(axis=0)[: len(names)]) for one in found], axis=0) for found in confusions]
+        f1 = [np.mean([f1_from_confusion(one) for one in found], axis=0) for found in confusions]
         for index, name in enumerate(names):
-            cells = [value for run in range(len(runs)) for value in (predicted[run][index], float(f1[run][index]))]
+            cells = [float(value) for way in range(len(groups)) for value in (predicted[way][index], f1[way][index])]
             rows.append([platform or "all", int(chosen.sum()), level, name, gold[index], *cells])
     return rows
 
 
 def set_rows(
-    runs: Sequence[RunPredictions], chosen: np.ndarray, level: int, platform: str
+    groups: Sequence[Sequence[RunPredictions]], chosen: np.ndarray, level: int, platform: str
 ) -> list[list[str | int | float]]:
     """Rows of a level where texts have any number of labels there: shares are among all posts."""
-    tree = runs[0].taxonomy
-    gold = at_level(runs[0].gold[chosen], tree, level)
-    predicted = [at_level(run.predicted[chosen], tree, level) for run in runs]
-    f1 = [f1_per_label(gold, own) for own in predicted]
+    tree = groups[0][0].taxonomy
+    gold = at_level(groups[0][0].gold[chosen], tree, level)
+    predicted = [[at_level(run.predicted[chosen], tree, level) for run in runs] for runs in groups]
+    share = [np.mean([own.mean(axis=0) for own in found], axis=0) for found in predicted]
+    f1 = [np.mean([f1_per_label(gold, own) for own in found], axis=0) for found in predicted]
     rows: list[list[str | int | float]] = []
     for index, name in enumerate(tree.level_labels(level)):
-        cells = [float(v) for run, own in enumerate(predicted) for v in (own[:, index].mean(), f1[run][index])]
+        cells = [float(value) for way in range(len(groups)) for value in (share[way][index], f1[way][index])]
         rows.append([platform, int(chosen.sum()), level, name, float(gold[:, index].mean()), *cells])
     return rows
 
@@ -152,59 +199,63 @@ def shares(counts: np.ndarray) -> list[float]:
     return [float(share) for share in counts / max(int(counts.sum()), 1)]
 
 
-def markdown(runs: Sequence[RunPredictions], rows: Sequence[Sequence[str | int | float]]) -> str:
+def markdown(groups: Mapping[str, Sequence[RunPredictions]], rows: Sequence[Sequence[str | int | float]]) -> str:
     """The table and the tests as Markdown."""
-    header = [*COLUMNS, *[title for run in runs for title in (f"{run.name} share", f"{run.name} F1")]]
+    header = [*COLUMNS, *[title for name in groups for title in (f"{name} share", f"{name} F1")]]
     table = []
-    for platform, posts, level, name, gold, *cells in rows:
+    for platform, posts, level, label, gold, *cells in rows:
         shown = [f"{cell:.1%}" if index % 2 == 0 else f"{cell:.3f}" for index, cell in enumerate(cells)]
-        table.append([platform, posts, level, name, f"{gold:.1%}", *shown])
+        table.append([platform, posts, level, label, f"{gold:.1%}", *shown])
     lines = pipe_table(header, table)
-    lines += ["", *[score_line(run) for run in runs]]
-    for other in runs[1:]:
-        lines.append(difference_line(runs[0], other))
+    lines += ["", *[score_line(name, runs) for name, runs in groups.items()]]
+    ways = [way_of(name, runs) for name, runs in groups.items()]
+    if len(ways) > 1:
+        (pairs,) = compare_ways([ways])
+        lines += [difference_line(pair) for pair in pairs]
+        lines += ["", best_line(ways, pairs, len(pairs)), *filter(None, [seeds_line(ways)])]
     return "\n".join(lines) + "\n"
 
 
-def score_line(run: RunPredictions) -> str:
-    """The main scores of a run over all posts."""
-    if run.has_sets:
-        scores = multi_label_scores(run.gold, run.predicted, run.taxonomy)
-        names = ("macro_f1", "micro_f1", "samples_f1", "hierarchical_f1", "subset_accuracy")
-        return f"- {run.name}: " + ", ".join(f"{score_title(name)} {scores[name]:.3f}" for name in names)
-    leaves = len(run.taxonomy.leaves)
-    confusion = confusion_matrix(run.gold, run.predicted, leaves + 1)
-    macro = float(f1_from_confusion(confusion)[:leaves][present_classes(confusion)[:leaves]].mean())
-    accuracy = float((run.gold == run.predicted).mean())
-    levels = ", ".join(
-        f"level {level} {level_scores(run.gold, run.predicted, run.taxonomy, level)[f'level{level}_macro_f1']:.3f}"
-        for level in range(1, run.taxonomy.depth + 1)
-    )
-    invalid = int((run.predicted == leaves).sum())
+def score_line(name: str, runs: Sequence[RunPredictions]) -> str:
+    """The main scores of a way over all posts, mean ± standard deviation over its runs."""
+    if runs[0].has_sets:
+        return set_score_line(name, runs)
+    taxonomy, leaves = runs[0].taxonomy, len(runs[0].taxonomy.leaves)
+    macro = spread_text(way_of(name, runs).scores)
+    accuracy = spread_text(np.array([(run.gold == run.predicted).mean() for run in runs]))
+    levels = []
+    for level in range(1, taxonomy.depth + 1):
+        found = [level_scores(run.gold, run.predicted, taxonomy, level)[f"level{level}_macro_f1"] for run in runs]
+        levels.append(f"level {level} {np.mean(found):.3f}")
+    invalid = sum(int((run.predicted == leaves).sum()) for run in runs)
     note = f", {invalid} answers that are no label" if invalid else ""
-    return f"- {run.name}: macro-F1 {macro:.3f} ({levels}), accuracy {accuracy:.3f}{note}"
+    seeds = f" ({len(runs)} seeds)" if len(runs) > 1 else ""
+    return f"- {name}{seeds}: macro-F1 {macro} ({', '.join(levels)}), accuracy {accuracy}{note}"
 
 
-def difference_line(first: RunPredictions, second: RunPredictions) -> str:
-    """Whether two runs differ beyond chance."""
-    if first.has_sets:
+def set_score_line(name: str, runs: Sequence[RunPredictions]) -> str:
+    """The same where texts have any number of labels."""
+    found = [multi_label_scores(run.gold, run.predicted, run.taxonomy) for run in runs]
+    names = ("macro_f1", "micro_f1", "samples_f1", "hierarchical_f1", "subset_accuracy")
+    shown = (f"{score_title(one)} {spread_text(np.array([scores[one] for scores in found]))}" for one in names)
+    return f"- {name}{f' ({len(runs)} seeds)' if len(runs) > 1 else ''}: {', '.join(shown)}"
+
+
+def difference_line(pair: Pair) -> str:
+    """Whether two ways differ beyond chance; of single runs, also how often only one of them is right."""
+    text = f"- {pair.second.name} minus {pair.first.name}: {difference_text(pair.difference, pair.corrected)}"
+    if len(pair.first.runs) > 1 or len(pair.second.runs) > 1:
+        return text
+    gold, first, second = pair.first.gold, pair.first.runs[0], pair.second.runs[0]
+    if gold.ndim == 2:
         # Of sets, whether all labels are right.
-        exact = [(run.gold == run.predicted).all(axis=1) for run in (first, second)]
-        only_first, only_second, p_value = mcnemar(np.ones(len(first.ids), dtype=bool), *exact)
-        macro = paired_set_bootstrap(first.gold, first.predicted, second.predicted)
-    else:
-        only_first, only_second, p_value = mcnemar(first.gold, first.predicted, second.predicted)
-        macro = paired_bootstrap(first.gold, first.predicted, second.predicted, len(first.taxonomy.leaves))
+        first, second = ((gold == sets).all(axis=1) for sets in (first, second))
+        gold = np.ones(len(gold), dtype=bool)
+    only_first, only_second, p_value = mcnemar(gold, first, second)
     return (
-        f"- {second.name} minus {first.name}: macro-F1 {macro.value:+.3f} (95 % interval {macro.low:+.3f} to "
-        f"{macro.high:+.3f}, paired bootstrap p {shown_p(macro.p_value)}); only the first is right on {only_first} "
-        f"posts, only the second on {only_second} (McNemar p {shown_p(p_value)})"
+        f"{text}; only the first is right on {only_first} posts, only the second on {only_second} "
+        f"(McNemar p {shown_p(p_value)})"
     )
-
-
-def shown_p(value: float) -> str:
-    """A p-value to read."""
-    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
 def compare_folders(folders: Sequence[Path], split: str) -> tuple[str, list[str], list[list[str | int | float]]]:
@@ -218,10 +269,11 @@ def compare_folders(folders: Sequence[Path], split: str) -> tuple[str, list[str]
     """
     runs = [read_run(folder, split) for folder in folders]
     require_same_posts(runs)
+    groups = group_runs(runs, folders)
     platforms = sorted(set(runs[0].platforms.tolist()) - {""})
-    rows = [row for platform in [*platforms, None] for row in share_rows(runs, platform)]
-    columns = [title for run in runs for title in (f"{run.name}_share", f"{run.name}_f1")]
-    return markdown(runs, rows), [*COLUMNS, *columns], rows
+    rows = [row for platform in [*platforms, None] for row in share_rows(list(groups.values()), platform)]
+    columns = [title for name in groups for title in (f"{name}_share", f"{name}_f1")]
+    return markdown(groups, rows), [*COLUMNS, *columns], rows
 
 
 def write_comparison(stem: Path, text: str, columns: list[str], rows: list[list[str | int | float]]) -> list[Path]:

@@ -73,6 +73,7 @@ def cross_fit(config: Config, number: int) -> dict[str, Any]:
     """
     import numpy as np
 
+    from opinionlm.data.contamination import seen_among
     from opinionlm.data.encoding.columns import subset
     from opinionlm.data.loading import load_data
     from opinionlm.data.preparation.folds import fold_numbers, write_fold
@@ -119,9 +120,17 @@ def cross_fit(config: Config, number: int) -> dict[str, Any]:
     scores = classification_scores(labels, decided, taxonomy)
     # What soft labels cost before the run that learns from them: one training per fold.
     cost = members_cost([stored_metrics(run.run_folder)["cost"] for run in runs])
-    summary = {"folds": number, "texts": len(labels), "cross_validated": scores, "cost": cost}
+    # Without their labels, which is no harm to soft labels; but a score of texts that were read flatters a little.
+    seen = seen_among(config.model.model_name_or_path, texts["text"])
+    summary: dict[str, Any] = {"folds": number, "texts": len(labels), "seen_in_pretraining": seen}
+    summary |= {"cross_validated": scores, "cost": cost}
     # Not metrics.json: that would make the folder a run, which it is not.
     write_json(folder / "cross_validation.json", summary)
+    if seen:
+        print(
+            f"\nThe model read {seen:,} of these texts before, without labels: compare its scores with those of "
+            "models that did, too"
+        )
     print(
         f"\n{len(labels):,} training texts, each labelled by a model of the other folds: macro-F1 "
         f"{scores['macro_f1']:.3f}, accuracy {scores['accuracy']:.3f}\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -33,7 +32,7 @@ from opinionlm.runs.folder import require_same_evaluation
 from opinionlm.runs.lock import locked
 from opinionlm.utils.files import write_text
 from opinionlm.utils.progress import progress_bar
-from opinionlm.utils.shipped import script_environment
+from opinionlm.utils.shipped import job_environment
 
 
 @dataclass(frozen=True)
@@ -213,17 +212,6 @@ def run_all(runs: Sequence[Run], jobs: int, force: bool) -> dict[str, str]:
                 children.stop()
                 raise
     return failed
-
-
-def job_environment(jobs: int) -> dict[str, str]:
-    """What a process of a run needs, one of several at a time: this very package, and its share of the cores."""
-    threads = os.environ.get("OMP_NUM_THREADS", str(threads_per_job(jobs)))
-    return script_environment() | {"OMP_NUM_THREADS": threads}
-
-
-def threads_per_job(jobs: int) -> int:
-    """Threads that each of several processes may use."""
-    return max(1, (os.cpu_count() or 1) // jobs)
 
 
 class Children:

@@ -10,8 +10,8 @@ from pathlib import Path
 from opinionlm.config.config import Config
 from opinionlm.errors import UserError
 from opinionlm.experiments.grid import Table
-from opinionlm.experiments.grid_runner import job_environment
 from opinionlm.runs.tuning_spaces import Space, Tuning, require_all_read, space_of
+from opinionlm.utils.shipped import job_environment
 
 
 def spaces_of(tuning: Tuning, configs: Mapping[str, Config], source: Path) -> dict[str, Space]:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from opinionlm.experiments.costs import Cost, pareto_front
 from opinionlm.experiments.grid import Table
 from opinionlm.experiments.run_numbers import number
 from opinionlm.experiments.table_parts import MeanRow, Result, mean_rows
@@ -48,6 +49,10 @@ def write_figures(folder: Path, table: Table, results: Sequence[Result]) -> list
                 rows = mean_rows(table, results)
                 for name in (name for name in measures if any(name in row.measured for row in rows)):
                     paths += save_both(mean_figure(table, rows, name), folder / f"means_{slug(name)}")
+            case "pareto":
+                costs = [result.cost for result in results if result.cost is not None]
+                if costs:
+                    paths += save_both(pareto_figure(table, costs), folder / "pareto")
     return paths
 
 
@@ -284,6 +289,29 @@ def mean_figure(table: Table, rows: Sequence[MeanRow], measure: str) -> Figure:
         heading = None if gain is None else gain.lower()
         figure.legend(handles=handles, title=heading, loc="outside lower right", ncols=min(len(handles), 4))
     figure.suptitle(title(table), x=0.01, ha="left", fontsize=11)
+    return figure
+
+
+@styled
+def pareto_figure(table: Table, costs: Sequence[Cost]) -> Figure:
+    """Score over seconds of a run and its tuning; a line joins the rows that no other beats in both.
+
+    Args:
+        table: what the rows belong to.
+        costs: of the rows; one at least.
+    """
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes, front = figure.subplots(), pareto_front(costs)
+    axes.plot([one.spent for one in front], [one.score for one in front], color=ORANGE, linewidth=1.4)
+    for cost in costs:
+        axes.plot(cost.spent, cost.score, "o", color=ORANGE if cost in front else BLUE, markersize=6)
+        axes.annotate(cost.name, (cost.spent, cost.score), textcoords="offset points", xytext=(6, 4), fontsize=8.5)
+    axes.set_xscale("log")
+    axes.margins(x=0.18, y=0.12)
+    axes.set_xlabel("seconds of a run, tuning included")
+    axes.set_ylabel("score")
+    axes.grid()
+    figure.suptitle(title(table))
     return figure
 
 

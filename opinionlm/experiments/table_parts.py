@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from opinionlm.experiments.cells import EPOCH, Cell
+from opinionlm.experiments.costs import Cost
 from opinionlm.experiments.dashboard.collect import read_history
 from opinionlm.experiments.grid import Table
 from opinionlm.experiments.run_numbers import measured_text, number
@@ -26,12 +27,14 @@ class Result:
         seeds: how many of its runs are finished.
         measured: measure → mean, std and interval over the finished seeds; missing where a run has no such number.
         epochs: epoch → column → the same of what the runs' histories say.
+        cost: what its runs and trials took; None without a score, or where they do not tell.
     """
 
     cell: Cell
     seeds: int
     measured: Mapping[str, Mapping[str, Any]]
     epochs: Mapping[int, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    cost: Cost | None = None
 
     def difference(self, measure: str) -> float | None:
         """Measured mean minus published value, where there are both."""

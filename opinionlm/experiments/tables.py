@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from opinionlm.experiments.compare import compare_folders, write_comparison
+from opinionlm.experiments.cells import Cell
+from opinionlm.experiments.claims import Way, claim_lines
+from opinionlm.experiments.compare import RunPredictions, compare_folders, read_run, way_of, write_comparison
+from opinionlm.experiments.costs import Cost, cost_lines, cost_of
 from opinionlm.experiments.differences import difference_line
 from opinionlm.experiments.grid import Table
 from opinionlm.experiments.grid_runner import Run
@@ -32,8 +36,20 @@ def collect(table: Table, runs: Sequence[Run]) -> list[Result]:
             if finished and len(values) == len(finished):
                 measured[name] = mean_and_interval(values)
         epochs = epochs_of([run.folder for run, _ in finished], table.epochs) if table.epochs else {}
-        results.append(Result(cell, len(finished), measured, epochs))
+        results.append(Result(cell, len(finished), measured, epochs, cost_in(table, cell, measured, finished)))
     return results
+
+
+def cost_in(
+    table: Table, cell: Cell, measured: Mapping[str, Mapping[str, Any]], finished: Sequence[tuple[Run, dict[str, Any]]]
+) -> Cost | None:
+    """What a cell's finished runs took, beside the first of the table's scores."""
+    scores = [name for name, place in table.measures.items() if place.startswith("test.") and name in measured]
+    if not scores or not table.comparable or measured[scores[0]]["mean"] > 1:
+        return None
+    tuning = table.tuned[cell.name].seconds if cell.name in table.tuned else 0.0
+    name = ", ".join(cell.labels.values())
+    return cost_of(name, measured[scores[0]]["mean"], tuning, [metrics for _, metrics in finished])
 
 
 def header(table: Table) -> list[str]:
@@ -65,8 +81,8 @@ def body(table: Table, results: Sequence[Result]) -> list[list[str]]:
     return rows
 
 
-def markdown(table: Table, results: Sequence[Result]) -> str:
-    """The table as Markdown."""
+def markdown(table: Table, results: Sequence[Result], claims: Sequence[str] = ()) -> str:
+    """The table as Markdown, with what `claims_of` says of its differences."""
     lines = [f"## {table.title}", "", f"{table.source}. Scale: {table.scale}. Mean ± standard deviation over seeds."]
     if not table.comparable:
         lines += ["", SMOKE]
@@ -78,6 +94,10 @@ def markdown(table: Table, results: Sequence[Result]) -> str:
     else:
         lines += pipe_table(header(table), body(table, results))
     lines += mean_lines(table, results) + epoch_lines(table, results)
+    if claims:
+        lines += ["", *claims]
+    if costs := cost_lines([result.cost for result in results if result.cost is not None]):
+        lines += ["", *costs]
     if table.tuned:
         lines += ["", *tuning_lines(table.tuned)]
     return "\n".join([*lines, "", difference_line(table.source, table.differences)]) + "\n"
@@ -133,13 +153,13 @@ def escape(text: str) -> str:
     return "".join(LATEX.get(character, character) for character in text)
 
 
-def write_table(folder: Path, table: Table, results: Sequence[Result]) -> list[Path]:
+def write_table(folder: Path, table: Table, results: Sequence[Result], claims: Sequence[str] = ()) -> list[Path]:
     """Write ``table.md``, ``table.csv`` (plain numbers, one line per cell and measure) and ``table.tex``.
 
     With them ``means.csv`` and ``epochs.csv`` where the table has means over an axis, and numbers of epochs.
     """
     paths = [folder / f"table.{ending}" for ending in ("md", "csv", "tex")]
-    write_text(paths[0], markdown(table, results))
+    write_text(paths[0], markdown(table, results, claims))
     columns = [*table.axes, "measure", "seeds", "mean", "std", "ci95_low", "ci95_high", "published", "difference"]
     rows = []
     for result in results:
@@ -154,6 +174,30 @@ def write_table(folder: Path, table: Table, results: Sequence[Result]) -> list[P
     write_csv(paths[1], [*columns, "comparable"], [[*row, table.comparable] for row in rows])
     write_text(paths[2], latex(table, results))
     return [*paths, *write_means(folder, table, results), *write_epochs(folder, table, results)]
+
+
+def claims_of(table: Table, runs: Sequence[Run]) -> list[str]:
+    """Which cells differ beyond chance, in Markdown: every two that were evaluated on the same posts.
+
+    Args:
+        table: what the runs belong to.
+        runs: of the table; those that predict labels of texts and are finished are compared.
+    """
+    if not table.comparable:
+        return []
+    groups: dict[str, dict[str, list[RunPredictions]]] = {}
+    for run in runs:
+        if run.metrics is None or not (run.folder / "labels.json").is_file():
+            continue
+        found = read_run(run.folder, "test")
+        posts = repr((found.ids, found.gold.tolist(), found.taxonomy.leaves))
+        groups.setdefault(posts, {}).setdefault(", ".join(run.cell.labels.values()), []).append(found)
+    named: dict[str, list[Way]] = {}
+    for ways in groups.values():
+        labels = [name.split(", ") for name in ways]
+        shared = [each[0] for each in zip(*labels, strict=True) if len(set(each)) == 1]
+        named[", ".join(shared) or f"{len(named) + 1}"] = [way_of(name, found) for name, found in ways.items()]
+    return claim_lines(named if len(named) > 1 else dict(zip([""], named.values(), strict=False)))
 
 
 def write_comparisons(folder: Path, table: Table, runs: Sequence[Run]) -> list[Path]:

@@ -25,7 +25,7 @@ from opinionlm.evaluation.metrics import (
     confidence_bin,
     expected_calibration_error,
     f1_from_confusion,
-    present_classes,
+    gold_classes,
     wilson_interval,
 )
 from opinionlm.utils.figure_text import make_readable
@@ -159,7 +159,7 @@ def per_class_figure(confusion: np.ndarray, labels: Sequence[str]) -> Figure:
         labels: names in the order of the ids.
     """
     classes, square, support = len(labels), squared(confusion), confusion.sum(axis=1)
-    f1, present = f1_from_confusion(square)[:classes], present_classes(square)[:classes]
+    f1, present = f1_from_confusion(square)[:classes], gold_classes(square)[:classes]
     macro = float(f1[present].mean()) if present.any() else 0.0
     return f1_bars(f1, class_f1_intervals(confusion), support, labels, (macro, f"macro-F1 {macro:.3f}"), "texts")
 

@@ -12,6 +12,7 @@ from opinionlm.config.options import DataConfig
 from opinionlm.data.cleaning import saved_steps
 from opinionlm.data.encoding.features import PLATFORM, Feature, in_words, platforms_of
 from opinionlm.data.prepared import PreparedDataset
+from opinionlm.evaluation.metrics import under_covers
 from opinionlm.evaluation.multi_label_rules import MultiLabelRule, Rule
 from opinionlm.models.precision import describe_dtype
 from opinionlm.reporting.card_metadata import base_name, card_head, licence_note, trained_words
@@ -159,7 +160,10 @@ def word_note(decision: Decision) -> str:
 def interval(scores: Mapping[str, Any], name: str) -> str:
     """A score's interval as text, empty where none was computed."""
     bounds = scores.get(f"{name}_ci95")
-    return "" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
+    if bounds is None:
+        return ""
+    reason = under_covers(scores) if name == "macro_f1" else ""
+    return f"{bounds[0]:.3f} to {bounds[1]:.3f}" + (f" ({reason})" if reason else "")
 
 
 def f1_table(labels: Sequence[str], validation: Mapping[str, Any], test: Mapping[str, Any]) -> str:

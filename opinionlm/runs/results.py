@@ -6,12 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedModel, TrainingArguments
 
 from opinionlm.adaptation.methods import count_parameters
 from opinionlm.data.loading import describe_platforms
+from opinionlm.data.near_copies import near_copies
+from opinionlm.data.prepared import PreparedDataset
+from opinionlm.evaluation.class_predictions import SplitPredictions
+from opinionlm.evaluation.generation import scores_at
+from opinionlm.evaluation.metrics import bootstrap_intervals, under_covers
+from opinionlm.evaluation.written_predictions import WrittenLabels
 from opinionlm.models.precision import describe_device
 from opinionlm.reporting.tracking.base import Tracker
 from opinionlm.runs.files import write_history, write_metrics, write_split
@@ -99,6 +106,8 @@ def finish_run(
         The content of ``metrics.json``.
     """
     folder = task.config.run_folder
+    for name, found in scores_without_near_copies(task.prepared, texts, results).items():
+        metrics[name]["without_near_copies"] = found
     for name, result in results.items():
         write_result(task, name, texts[name], result, tracker)
     title = (task.config.training.run_name, f"data {task.prepared.name}")
@@ -106,6 +115,52 @@ def finish_run(
     write_metrics(folder, metrics, task.prepared, tracker)
     print(summary(task, metrics))
     return metrics
+
+
+def scores_without_near_copies(
+    prepared: PreparedDataset, texts: Mapping[str, Dataset], results: Mapping[str, SplitResult[Any]]
+) -> dict[str, dict[str, Any]]:
+    """Split → scores of the rows that are no near-copies of a training text, and how many are.
+
+    Args:
+        prepared: the data set.
+        texts: the evaluated rows of each split.
+        results: predictions of each split; those of other than labels of texts have no such scores.
+
+    Returns:
+        ``near_copies``, ``rows`` without them, ``macro_f1`` (over their gold classes), ``accuracy`` and intervals;
+        nothing for folds, whose test rows are no test, and where there are too many texts to compare.
+    """
+    found = {
+        name: result.predictions
+        for name, result in results.items()
+        if isinstance(result.predictions, SplitPredictions | WrittenLabels)
+    }
+    if not found or prepared.is_fold or (near := near_copies(prepared)) is None:
+        return {}
+    scores = {}
+    for name, predictions in found.items():
+        own = ~np.isin(np.asarray(texts[name]["id"]), list(near[name]))
+        if not own.any():
+            continue
+        gold, predicted, classes = predictions.gold[own], predictions.predicted[own], len(predictions.labels)
+        _, macro, _, accuracy = scores_at(gold, predicted, classes)
+        sizes = {"near_copies": int((~own).sum()), "rows": int(own.sum())}
+        scores[name] = sizes | {"macro_f1": macro, "accuracy": accuracy}
+        scores[name] |= bootstrap_intervals(gold, predicted, classes)
+    return scores
+
+
+def near_copy_line(test: Mapping[str, Any]) -> list[str]:
+    """How many test texts are nearly training texts, and the scores without them; nothing where none is."""
+    found = test.get("without_near_copies")
+    if not found or not found["near_copies"]:
+        return []
+    share = found["near_copies"] / (found["near_copies"] + found["rows"])
+    return [
+        f"near-copies of training texts in test: {found['near_copies']:,} ({share:.1%}); without them macro_f1 "
+        f"{found['macro_f1']:.3f}, accuracy {found['accuracy']:.3f}"
+    ]
 
 
 def write_result(task: Task[Any], name: str, texts: Dataset, result: SplitResult[Any], tracker: Tracker) -> None:
@@ -128,7 +183,7 @@ def summary(task: Task[Any], metrics: dict[str, Any]) -> str:
     """A short table of the scores, and where everything is."""
     folder = task.config.run_folder
     names = [*task.shown_metrics, *(["invalid_rate"] if "invalid_rate" in metrics["test"] else [])]
-    lines = [*score_lines(metrics, names), describe_cost(metrics["cost"])]
+    lines = [*score_lines(metrics, names), *near_copy_line(metrics["test"]), describe_cost(metrics["cost"])]
     has_model = (folder / "best").is_dir()
     lines.append(f"Results are in {folder}" + ("; label new posts with" if has_model else ""))
     if has_model:
@@ -142,5 +197,7 @@ def score_lines(metrics: dict[str, Any], names: Sequence[str]) -> list[str]:
     for name in names:
         interval = metrics["test"].get(f"{name}_ci95")
         bounds = "" if interval is None else f"   {interval[0]:.3f} to {interval[1]:.3f}"
+        if name == "macro_f1" and interval is not None and (reason := under_covers(metrics["test"])):
+            bounds += f" ({reason})"
         lines.append(f"{name:<20}{metrics['validation'][name]:>12.3f}{metrics['test'][name]:>8.3f}{bounds}")
     return lines

@@ -125,7 +125,7 @@ def run_cells(arguments: argparse.Namespace, folder: Path, overrides: Mapping[st
         run_all,
         runs_of,
     )
-    from opinionlm.experiments.tables import collect, markdown, write_comparisons, write_table
+    from opinionlm.experiments.tables import claims_of, collect, markdown, write_comparisons, write_table
 
     table = load_table(arguments.table, arguments.scale, overrides)
     runs = runs_of(table, folder)
@@ -151,8 +151,9 @@ def run_cells(arguments: argparse.Namespace, folder: Path, overrides: Mapping[st
     account_for_data(runs, arguments.force)
     failed = run_all(runs, arguments.jobs, arguments.force)
     results = collect(table, runs)
-    print(markdown(table, results))
-    paths = write_table(folder, table, results) + write_figures(folder, table, results)
+    claims = claims_of(table, runs)
+    print(markdown(table, results, claims))
+    paths = write_table(folder, table, results, claims) + write_figures(folder, table, results)
     paths += write_comparisons(folder, table, runs)
     print(f"Written: {', '.join(str(path) for path in paths)}; the runs are in {folder / 'runs'}")
     for name, error in failed.items():

@@ -65,3 +65,14 @@ def script_environment() -> dict[str, str]:
     """What a process needs to run ``python -m opinionlm`` with this very package, installed or not."""
     paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+def job_environment(jobs: int) -> dict[str, str]:
+    """What a process of a run needs, one of several at a time: this very package, and its share of the cores."""
+    threads = os.environ.get("OMP_NUM_THREADS", str(threads_per_job(jobs)))
+    return script_environment() | {"OMP_NUM_THREADS": threads}
+
+
+def threads_per_job(jobs: int) -> int:
+    """Threads that each of several processes may use."""
+    return max(1, (os.cpu_count() or 1) // jobs)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
 
-from opinionlm.data.contamination import SEEN_TEXTS, plain_texts, refuse_seen_texts, save_seen_texts
+from opinionlm.data.contamination import SEEN_TEXTS, plain_texts, refuse_seen_texts, save_seen_texts, seen_among
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.errors import UserError
 
@@ -28,6 +28,8 @@ def test_the_same_split_is_fine_and_another_one_is_not(tmp_path) -> None:
     with pytest.raises(UserError, match="trained on 1 of the 2 texts of posts's test split"):
         refuse_seen_texts(str(tmp_path), OTHER)
     refuse_seen_texts("google/gemma-3-1b-pt", OTHER)
+    assert seen_among(str(tmp_path), ["two", "three", "one", "one"]) == 2
+    assert seen_among("google/gemma-3-1b-pt", ["one"]) == 0
 
 
 def test_what_an_earlier_round_saw_counts(tmp_path) -> None:

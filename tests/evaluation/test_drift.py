@@ -28,14 +28,14 @@ def test_years_where_quarters_are_too_small() -> None:
     assert list(found) == ["2020", "2021"] and found["2021"].tolist() == [4, 5, 6, 7]
 
 
-def test_fifty_rows_are_enough_unless_told() -> None:
+def test_two_hundred_rows_are_enough_unless_told() -> None:
     taxonomy = Taxonomy.from_tree(["a", "b"])
-    gold = np.arange(99) % 2
-    for first, expected in ((50, []), (49, []), (48, [])):
-        times = ["2021-01-01T"] * first + ["2021-02-01T"] * (99 - first)
+    gold = np.arange(399) % 2
+    for first, expected in ((200, []), (199, []), (198, [])):
+        times = ["2021-01-01T"] * first + ["2021-02-01T"] * (399 - first)
         assert list(periods(times)) == list(period_scores(gold, gold, times, taxonomy)) == expected
-    times = ["2021-01-01T"] * 50 + ["2021-02-01T"] * 50
-    gold = np.arange(100) % 2
+    times = ["2021-01-01T"] * 200 + ["2021-02-01T"] * 200
+    gold = np.arange(400) % 2
     assert list(periods(times)) == list(period_scores(gold, gold, times, taxonomy)) == ["2021-01", "2021-02"]
 
 
@@ -54,7 +54,7 @@ def test_shares_are_drawn_beside_the_scores() -> None:
     taxonomy = Taxonomy.from_tree([f"label{number}" for number in range(12)])
     gold = np.arange(120) % 12
     times = ["2021-01-01T"] * 60 + ["2021-02-01T"] * 60
-    scores, shares = drift_figure(period_scores(gold, gold, times, taxonomy)).axes
+    scores, shares = drift_figure(period_scores(gold, gold, times, taxonomy, min_rows=60)).axes
     assert [axes.get_title(loc="left")[:6] for axes in (scores, shares)] == ["Scores", "Share "]
     # Eight labels at most, each predicted and gold.
     assert len(shares.lines) == 16 and len(shares.get_legend().get_texts()) == 8

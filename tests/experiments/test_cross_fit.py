@@ -40,7 +40,7 @@ def test_two_folds_label_all_training_texts(setting, capsys, monkeypatch) -> Non
     # The folder holds runs and is none: the dashboard shows the two folds and finds nothing damaged.
     found = collect(folder.parent)
     assert [run.name for run in found.runs] == ["mine-crossfit/fold0", "mine-crossfit/fold1"] and not found.unusable
-    assert (content["folds"], content["texts"]) == (2, 80)
+    assert (content["folds"], content["texts"], content["seen_in_pretraining"]) == (2, 80, 0)
 
     (data,) = (folder / "data").iterdir()
     tests = [load_prepared(data / f"fold{fold}").dataset["test"] for fold in range(2)]

@@ -1,0 +1,65 @@
+"""Cost beside quality: sums by hand, the front, its figure."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from opinionlm.experiments.costs import Cost, cost_lines, cost_of, pareto_front
+from opinionlm.experiments.grid import load_table
+from opinionlm.experiments.grid_runner import runs_of
+from opinionlm.experiments.table_figures import write_figures
+from opinionlm.experiments.tables import collect, markdown
+from tests.experiments.test_grid import save
+
+
+def cost(name: str, score: float, seconds: float, tuning: float = 0.0) -> Cost:
+    return Cost(name, score, seconds, tuning, 500.0, 1000.0, None)
+
+
+def test_the_front_is_what_no_row_beats_in_both() -> None:
+    rows = [cost("dear", 0.8, 100), cost("worse", 0.7, 120), cost("cheap", 0.6, 1), cost("tuned", 0.8, 10, 95)]
+    assert [one.name for one in pareto_front(rows)] == ["cheap", "dear"]
+    for row in rows:
+        beaten = any(o.score >= row.score and o.spent <= row.spent and o != row for o in rows)
+        assert (row in pareto_front(rows)) != beaten
+    text = "\n".join(cost_lines(rows))
+    assert "| tuned | 0.800 | 10 | 95 | 500 | 1,000 |  |  |" in text and "| cheap | 0.600 | 1.000 |" in text
+    assert cost_lines(rows[:1]) == [] and "tuning" not in "\n".join(cost_lines(rows[:3]))
+
+
+def test_means_over_runs_by_hand() -> None:
+    runs = [
+        {
+            "validation": {"ci95_rows": 50},
+            "test": {"ci95_rows": 150},
+            "cost": {"total_seconds": seconds, "peak_memory_mb": 100.0, "evaluation_seconds": seconds / 10},
+            "model": {"trainable_parameters": 7},
+        }
+        for seconds in (10.0, 20.0)
+    ]
+    found = cost_of("mine", 0.5, 3.0, runs)
+    assert found is not None and (found.seconds, found.spent, found.parameters) == (15.0, 18.0, 7.0)
+    assert found.posts_per_second == pytest.approx((200 / 1 + 200 / 2) / 2)
+    assert cost_of("mine", 0.5, 3.0, [*runs, {"cost": {}}]) is None
+
+
+@pytest.mark.usefixtures("drawn_figures")
+def test_a_table_shows_cost_and_draws_the_front(tmp_path) -> None:
+    path = save(tmp_path, scales={"small": {"seeds": 0}}, figures=["pareto"])
+    table = load_table(path, "small", {})
+    runs = runs_of(table, tmp_path)
+    for number, run in enumerate(runs):
+        run.folder.mkdir(parents=True)
+        content = {
+            "test": {"accuracy": 0.5 + number / 10},
+            "cost": {"total_seconds": 10.0 * (number + 1), "peak_memory_mb": 300.0},
+            "model": {"trainable_parameters": 5},
+        }
+        (run.folder / "metrics.json").write_text(json.dumps(content))
+    results = collect(table, runs)
+    text = markdown(table, results)
+    assert "### Cost" in text and "| fast, inverse | 0.800 | 40 | 300 | 5 |  | yes |" in text
+    assert [path.name for path in write_figures(tmp_path, table, results)] == ["pareto.png", "pareto.svg"]
+    assert "fast, inverse" in (tmp_path / "pareto.svg").read_text()
