@@ -18,7 +18,7 @@ from opinionlm.config.parser import Layer, new_config
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
-    from opinionlm.inference.predictions import Predictor
+    from opinionlm.inference.predictions import LoadedModel
 
 Metrics = dict[str, Any]
 
@@ -61,7 +61,7 @@ def load(
     max_tokens_per_batch: int = 4096,
     label_sets: float | None = None,
     abstain_below: float | None = None,
-) -> Predictor:
+) -> LoadedModel:
     """Load a model that `train` or `train_instruct` saved.
 
     Args:
@@ -84,13 +84,13 @@ def load(
     from opinionlm.inference.arguments import best_of
     from opinionlm.inference.ensemble import load_models
     from opinionlm.inference.loading import TrustOptions
-    from opinionlm.inference.predictions import Predictor
+    from opinionlm.inference.predictions import LoadedModel
 
     if not folders:
         raise UserError("load: no folder was given; give best/ of a finished run, such as outputs/<run>/best")
     trust = TrustOptions(label_sets, abstain_below)
     paths = [best_of(Path(folder)) for folder in folders]
-    return Predictor(load_models(paths, device, bf16, batch_size, max_tokens_per_batch, trust))
+    return LoadedModel(load_models(paths, device, bf16, batch_size, max_tokens_per_batch, trust))
 
 
 def prepare(

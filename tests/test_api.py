@@ -73,7 +73,7 @@ def test_tags_and_scores() -> None:
 
 def test_platforms() -> None:
     predictor = opinionlm.load(SAVED / "classifier_platforms", device="cpu")
-    platform = predictor.labeller.platforms[0]
+    platform = predictor.predictor.platforms[0]
     (found,) = predictor.predict(TEXTS[:1], platforms=[platform])
     assert found.label
     with pytest.raises(UserError, match="'nowhere' is none of"):

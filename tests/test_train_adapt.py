@@ -21,7 +21,7 @@ from opinionlm.adaptation.adapt.tokenizer import TaskTokenTokenizer
 from opinionlm.config.parser import parse_config
 from opinionlm.errors import UserError
 from opinionlm.evaluation.calibration import calibrated
-from opinionlm.inference.loading import load_labeller
+from opinionlm.inference.loading import load_predictor
 from tests.classifier_runs import WORDS, command_line, train
 from tests.drawing import drawn
 from tests.task_data import write_prepared
@@ -104,7 +104,7 @@ def test_saved_model_reads_task_tokens_everywhere(adapted, tmp_path) -> None:
     assert any(max(ids) >= first_id for ids in tokenizer(texts)["input_ids"])
     assert reloaded_probabilities(folder, texts) == pytest.approx(expected, abs=2e-5)
 
-    # predict.py and the labeller.
+    # predict.py and the predictor.
     posts = tmp_path / "posts.txt"
     posts.write_text("".join(f"{text}\n" for text in texts))
     predict.main(["--model", str(folder / "best"), "--input", str(posts), "--output", str(tmp_path / "labels.csv")])
@@ -128,14 +128,14 @@ def test_a_model_without_its_task_tokens_is_refused(adapted, tmp_path) -> None:
     shutil.copytree(adapted[0] / "best", best)
     (best / "task_tokens.json").unlink()
     with pytest.raises(UserError, match="task_tokens.json"):
-        load_labeller(best)
+        load_predictor(best)
     with pytest.raises(UserError, match="copy the whole folder"):
         AutoTokenizer.from_pretrained(best)
     # Another tokenizer in its place would leave the rows unused without a word.
     settings = json.loads((best / "tokenizer_config.json").read_text()) | {"tokenizer_class": "TokenizersBackend"}
     (best / "tokenizer_config.json").write_text(json.dumps(settings))
     with pytest.raises(UserError, match="task tokens"):
-        load_labeller(best)
+        load_predictor(best)
 
 
 def test_equal_seeds_choose_equally_and_an_interrupted_run_goes_on(setting, adapted, tmp_path, monkeypatch) -> None:

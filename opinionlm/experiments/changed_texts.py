@@ -26,7 +26,7 @@ from opinionlm.utils.files import write_text
 from opinionlm.utils.markdown import pipe_table
 
 if TYPE_CHECKING:
-    from opinionlm.inference.predictions import Predictor
+    from opinionlm.inference.predictions import LoadedModel
 
 COLUMNS = ["texts", "changed", "macro-F1", "95 %", "accuracy", "difference in macro-F1", "95 % of it", "p"]
 
@@ -77,7 +77,7 @@ def read_texts(folder: Path) -> list[str]:
     return [row["text"] for row in rows]
 
 
-def saved_predictor(folder: Path) -> Predictor:
+def saved_predictor(folder: Path) -> LoadedModel:
     """The model that a run saved.
 
     Raises:
@@ -86,9 +86,9 @@ def saved_predictor(folder: Path) -> Predictor:
     # Loaded late: a mistyped option is answered without torch.
     from opinionlm.inference.ensemble import load_models
     from opinionlm.inference.loading import TrustOptions
-    from opinionlm.inference.predictions import Predictor
+    from opinionlm.inference.predictions import LoadedModel
 
-    return Predictor(load_models([folder / "best"], "auto", False, 64, 4096, TrustOptions(None, None)))
+    return LoadedModel(load_models([folder / "best"], "auto", False, 64, 4096, TrustOptions(None, None)))
 
 
 def form_row(gold: np.ndarray, original: np.ndarray, answered: np.ndarray, classes: int) -> list[str]:
@@ -129,7 +129,7 @@ def changed_table(folder: Path, forms: Mapping[str, Callable[[str], str]]) -> li
 
     run, texts = read_run(folder, "test"), read_texts(folder)
     predictor = saved_predictor(folder)
-    platforms = list(run.platforms) if predictor.labeller.platforms else None
+    platforms = list(run.platforms) if predictor.predictor.platforms else None
     number = {leaf: at for at, leaf in enumerate(run.taxonomy.leaves)}
 
     def answers(changed: Sequence[str]) -> np.ndarray:

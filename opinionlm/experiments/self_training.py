@@ -59,7 +59,7 @@ def label_the_rest(folder: Path) -> tuple[Path, int, float]:
     found = predictor.predict(
         list(unlabelled["text"]),
         list(unlabelled["text_pair"]) if "text_pair" in texts.column_names else None,
-        list(unlabelled["platform"]) if predictor.labeller.platforms else None,
+        list(unlabelled["platform"]) if predictor.predictor.platforms else None,
     )
     said = [one.probabilities for one in found if isinstance(one, LabelPrediction) and one.probabilities]
     if len(said) < len(found):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from gradio import Blocks
 
     from opinionlm.inference.neighbours import TrainingTexts
-    from opinionlm.inference.predictions import Predictor
+    from opinionlm.inference.predictions import LoadedModel
 
 # Rows that the page shows of a file; the file to take along holds them all.
 SHOWN_ROWS = 50
@@ -54,13 +54,13 @@ def main(argv: list[str] | None = None) -> None:
         from opinionlm.inference.ensemble import load_models
         from opinionlm.inference.loading import TrustOptions
         from opinionlm.inference.neighbours import training_texts
-        from opinionlm.inference.predictions import Predictor
+        from opinionlm.inference.predictions import LoadedModel
     best = options.run / "best"
     folder = best if best.is_dir() else options.run
     trust = TrustOptions(options.label_sets, options.abstain_below)
-    labeller = load_models([folder], options.device, False, 64, 4096, trust)
+    predictor = load_models([folder], options.device, False, 64, 4096, trust)
     with tempfile.TemporaryDirectory(prefix="opinionlm-demo-") as scratch:
-        answers = Answers(Predictor(labeller), folder, Path(scratch), training_texts(folder.parent))
+        answers = Answers(LoadedModel(predictor), folder, Path(scratch), training_texts(folder.parent))
         serve(page(answers, title=options.run.name), options)
 
 
@@ -104,13 +104,13 @@ class Answers:
     """What the page and its API call.
 
     Attributes:
-        predictor: the loaded model.
+        model: the loaded model.
         folder: of the model; files are read as those that it was trained on.
         scratch: where files to take along are written.
         training: the training posts, to show the nearest; None without.
     """
 
-    predictor: Predictor
+    model: LoadedModel
     folder: Path
     scratch: Path
     training: TrainingTexts | None
@@ -118,11 +118,11 @@ class Answers:
     @property
     def columns(self) -> list[str]:
         """Columns of the table of answers: probabilities of all labels are in the file alone."""
-        return ["text", *(name for name in self.predictor.labeller.columns if not name.startswith("probability_"))]
+        return ["text", *(name for name in self.model.predictor.columns if not name.startswith("probability_"))]
 
     def predict(self, texts: list[str], pairs: list[str] | None, platforms: list[str] | None) -> list[dict | None]:
         """Answers as values, one per text; None for a text that is empty."""
-        found = self.predictor.predict(texts, pairs, platforms)
+        found = self.model.predict(texts, pairs, platforms)
         return [None if answer is None else asdict(answer) for answer in found]
 
     def posts(self, written: str, platform: str) -> tuple[list[list[str]], str, list[list[str]]]:
@@ -142,12 +142,12 @@ class Answers:
         if not lines:
             raise UserError("there is no post; paste some, one a line")
         texts, pairs = lines, None
-        if self.predictor.labeller.reads in ("pair", "context"):
+        if self.model.predictor.reads in ("pair", "context"):
             if single := [line for line in lines if "\t" not in line]:
                 raise UserError(f"the model reads pairs; put a tab between the texts of {single[0][:40]!r}")
             texts, pairs = [list(column) for column in zip(*(line.split("\t", 1) for line in lines), strict=True)]
-        columns = self.predictor.labeller.columns
-        cells = self.predictor.cells(texts, pairs, [platform] * len(texts) if platform else None)
+        columns = self.model.predictor.columns
+        cells = self.model.cells(texts, pairs, [platform] * len(texts) if platform else None)
         rows = [[text, *(found or [""] * len(columns))] for text, found in zip(texts, cells, strict=True)]
         file = self._output()
         write_csv(file, ["text", *columns], rows)
@@ -180,7 +180,7 @@ class Answers:
             platform=platform,
             form=form,
         )
-        summary = predict_file(request, lambda: self.predictor.labeller)
+        summary = predict_file(request, lambda: self.model.predictor)
         with open(output, encoding="utf-8", newline="") as stream:
             header, *rows = islice(csv.reader(stream), SHOWN_ROWS + 1)
         return self._shown(header, rows), str(output), summary.describe(STANDARD)
@@ -220,8 +220,8 @@ def page(answers: Answers, title: str) -> Blocks:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     import gradio
 
-    platforms = answers.predictor.labeller.platforms
-    pairs = answers.predictor.labeller.reads in ("pair", "context")
+    platforms = answers.model.predictor.platforms
+    pairs = answers.model.predictor.reads in ("pair", "context")
     theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
     # One model answers one question at a time; the others wait in line.
     turn: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model"}
@@ -260,10 +260,10 @@ def page(answers: Answers, title: str) -> Blocks:
 
 def about(answers: Answers) -> str:
     """What the model answers, in a line."""
-    labeller = answers.predictor.labeller
-    sets = " With sets that hold the right label as often as asked for." if "label_set" in labeller.columns else ""
+    predictor = answers.model.predictor
+    sets = " With sets that hold the right label as often as asked for." if "label_set" in predictor.columns else ""
     what = {"text": "a text", "pair": "a pair of texts", "context": "a question and its context", "words": "words"}
-    return f"The model reads {what[labeller.reads]} of at most {labeller.max_length:,} tokens.{sets}"
+    return f"The model reads {what[predictor.reads]} of at most {predictor.max_length:,} tokens.{sets}"
 
 
 def spoken(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -18,22 +18,22 @@ from opinionlm.inference.loading import (
     TrustOptions,
     check_model_folder,
     label_answers,
-    load_labeller,
+    load_predictor,
 )
-from opinionlm.inference.onnx_model import load_onnx_labeller
-from opinionlm.inference.predictors import ClassLabeller, Item, Labeller, no_progress
+from opinionlm.inference.onnx_model import load_onnx_predictor
+from opinionlm.inference.predictors import ClassPredictor, Item, Predictor, no_progress
 from opinionlm.inference.saved_decision import ENSEMBLE, kept_members
 
 
 @dataclass(frozen=True, kw_only=True)
-class EnsembleLabeller(ClassLabeller):
+class EnsemblePredictor(ClassPredictor):
     """Averages the calibrated probabilities of its members; what it has of a single model is the first member's.
 
     Attributes:
         members: each with its own tokenizer, length limit and calibration.
     """
 
-    members: tuple[ClassLabeller, ...]
+    members: tuple[ClassPredictor, ...]
 
     def probabilities(self, items: Sequence[Item], progress: Callable[[int], object] = no_progress) -> np.ndarray:
         """Calibrated probabilities ``(rows, leaves)``; progress is that of the last member."""
@@ -68,11 +68,11 @@ def load_models(
     max_tokens_per_batch: int,
     trust: TrustOptions,
     backend: Backend = "torch",
-) -> Labeller:
-    """Load one model, or several as one; the arguments are those of `load_labeller`, and what computes.
+) -> Predictor:
+    """Load one model, or several as one; the arguments are those of `load_predictor`, and what computes.
 
     Raises:
-        UserError: see `load_labeller`; or several models that do not give the same labels to the same kind of items,
+        UserError: see `load_predictor`; or several models that do not give the same labels to the same kind of items,
             or that decide by rules fitted to each of them.
     """
     members, rule = member_folders(folders)
@@ -82,34 +82,34 @@ def load_models(
                 "--backend onnx: takes one model, and computes in its own precision on the CPU; leave out --device "
                 "cuda and --bf16, or use --backend torch"
             )
-        return load_onnx_labeller(members[0], batch_size, max_tokens_per_batch, trust)
+        return load_onnx_predictor(members[0], batch_size, max_tokens_per_batch, trust)
     if len(members) == 1 and rule is None:
-        return load_labeller(members[0], device, bf16, batch_size, max_tokens_per_batch, trust)
-    loaded: list[ClassLabeller] = []
+        return load_predictor(members[0], device, bf16, batch_size, max_tokens_per_batch, trust)
+    loaded: list[ClassPredictor] = []
     for folder in members:
-        labeller = load_labeller(folder, device, bf16, batch_size, max_tokens_per_batch)
-        if not isinstance(labeller, ClassLabeller):
+        predictor = load_predictor(folder, device, bf16, batch_size, max_tokens_per_batch)
+        if not isinstance(predictor, ClassPredictor):
             raise UserError(f"--model: {folder} does not label texts, and only labels can be averaged; give it alone")
-        loaded.append(labeller)
+        loaded.append(predictor)
     first = loaded[0]
-    for folder, labeller in zip(members, loaded, strict=True):
-        if type(labeller.labels) is not type(first.labels):
+    for folder, predictor in zip(members, loaded, strict=True):
+        if type(predictor.labels) is not type(first.labels):
             raise UserError(
                 f"--model: one of {folder} and {members[0]} gives one label per text and the other several"
             )
-        if labeller.labels.taxonomy != first.labels.taxonomy:
+        if predictor.labels.taxonomy != first.labels.taxonomy:
             raise UserError(
-                f"--model: {folder} gives other labels than {members[0]} ({difference(labeller, first)}); models "
+                f"--model: {folder} gives other labels than {members[0]} ({difference(predictor, first)}); models "
                 "that are averaged need the same label tree"
             )
-        if labeller.reads != first.reads:
+        if predictor.reads != first.reads:
             raise UserError(f"--model: one of {folder} and {members[0]} reads pairs of texts and the other does not")
-        if labeller.cleaning != first.cleaning:
+        if predictor.cleaning != first.cleaning:
             raise UserError(
                 f"--model: {folder} and {members[0]} were trained on texts that were cleaned in different ways; give "
                 "models of the same prepared data"
             )
-        names, others = ([feature.name for feature in one.features] for one in (labeller, first))
+        names, others = ([feature.name for feature in one.features] for one in (predictor, first))
         if names != others:
             raise UserError(
                 f"--model: {folder} and {members[0]} do not read the same in front of texts "
@@ -122,7 +122,7 @@ def load_models(
             "--label_sets: nothing was fitted to the average of these models; give the ensemble that training with "
             "--seeds wrote, or leave it out"
         )
-    return EnsembleLabeller(
+    return EnsemblePredictor(
         first.model,
         first.tokenizer,
         first.max_length,
@@ -133,13 +133,13 @@ def load_models(
     )
 
 
-def difference(one: ClassLabeller, other: ClassLabeller) -> str:
+def difference(one: ClassPredictor, other: ClassPredictor) -> str:
     """A label that only one of two models has, or that their trees differ."""
     differing = sorted(set(one.labels.taxonomy.leaves) ^ set(other.labels.taxonomy.leaves))
     return f"for instance {differing[0]!r}" if differing else "in another order, or another tree"
 
 
-def common_rule(folders: Sequence[Path], members: Sequence[ClassLabeller]) -> Rule:
+def common_rule(folders: Sequence[Path], members: Sequence[ClassPredictor]) -> Rule:
     """How the average decides where nothing was fitted to it: as its members do, if they need no fitted offsets.
 
     Raises:

@@ -22,7 +22,7 @@ from opinionlm.inference.input_files import STANDARD, InputKind, input_kind, ope
 from opinionlm.inference.input_forms import InputForm
 from opinionlm.inference.inputs import check_features, check_platform, read_words
 from opinionlm.inference.output import NO_TEXT, Sink, StandardOutput, open_file_output
-from opinionlm.inference.predictors import Item, Labeller
+from opinionlm.inference.predictors import Item, Predictor
 from opinionlm.inference.rows import OtherColumns, conll_lines, item_of, json_lines, no_answer, table_bytes
 from opinionlm.utils.progress import progress_bar
 
@@ -185,7 +185,7 @@ def read_windows(records: Iterator[Record | Reject], done: int, size: int) -> It
         yield window
 
 
-def predict_file(request: Request, load: Callable[[], Labeller]) -> Summary:
+def predict_file(request: Request, load: Callable[[], Predictor]) -> Summary:
     """Label every record of the input.
 
     Args:
@@ -206,21 +206,21 @@ def predict_file(request: Request, load: Callable[[], Labeller]) -> Summary:
         try:
             windows = read_windows(records, sink.progress.records, request.window)
             window = next(windows, None)
-            labeller = load()
-            check_fit(labeller, request)
+            predictor = load()
+            check_fit(predictor, request)
             others = other_columns(request, notes, window or [])
-            reader = FeatureReader(labeller.features, saved_steps(labeller.cleaning), request.platform)
+            reader = FeatureReader(predictor.features, saved_steps(predictor.cleaning), request.platform)
             start = time.monotonic()
             with progress_bar(desc="predicting", unit="rows", initial=sink.progress.records) as bar:
                 while window is not None:
                     if size:
                         # How many rows there will be is only known from the share of bytes that are read.
                         bar.total = max(window[-1].number, round(window[-1].number * size / max(1, binary.tell())))
-                    label_window(window, labeller, sink, request, others, reader, bar)
+                    label_window(window, predictor, sink, request, others, reader, bar)
                     window = next(windows, None)
             if not sink.progress.output_bytes:
                 # No usable record at all: still a file with its header.
-                empty = encode_rows([], [], [], labeller, request, others, header=True)
+                empty = encode_rows([], [], [], predictor, request, others, header=True)
                 sink.write(empty, 0, [], sink.progress.records)
         except BaseException:
             sink.abandon()
@@ -260,21 +260,21 @@ def other_columns(request: Request, notes: SourceNotes, window: Sequence[Record 
     return others
 
 
-def check_fit(labeller: Labeller, request: Request) -> None:
+def check_fit(predictor: Predictor, request: Request) -> None:
     """Refuse a request that asks for something else than the model does.
 
     Raises:
         UserError: pairs for a model that reads single texts, or the other way round; CoNLL without tags.
     """
-    if labeller.reads == "pair" and request.pair_column is None:
+    if predictor.reads == "pair" and request.pair_column is None:
         raise UserError("--pair_column: the model reads pairs of texts; name the column of the second ones")
-    if labeller.reads not in ("pair", "context") and request.pair_column is not None:
+    if predictor.reads not in ("pair", "context") and request.pair_column is not None:
         raise UserError("--pair_column: the model reads single texts; leave it out, or give a model trained on pairs")
-    if labeller.reads != "words" and "conll" in (kind_of(request), output_kind(request.output)):
+    if predictor.reads != "words" and "conll" in (kind_of(request), output_kind(request.output)):
         raise UserError("--model: CoNLL holds tagged words, and this model tags none; give .csv or .jsonl files")
-    check_platform(labeller, request.platform_column, request.platform)
+    check_platform(predictor, request.platform_column, request.platform)
     check_features(
-        labeller, () if kind_of(request) in ("lines", "conll") else dict(request.form.features), request.input
+        predictor, () if kind_of(request) in ("lines", "conll") else dict(request.form.features), request.input
     )
 
 
@@ -321,7 +321,7 @@ def with_texts(records: Generator[Record | Reject, None, None]) -> Generator[Rec
 
 def label_window(
     window: list[Record | Reject],
-    labeller: Labeller,
+    predictor: Predictor,
     sink: Sink,
     request: Request,
     others: OtherColumns,
@@ -331,10 +331,10 @@ def label_window(
     """Label the records of one window, write them in their order, and report the rejected ones."""
     records = [record for record in window if isinstance(record, Record)]
     has_pairs = request.pair_column is not None
-    items = [item_of(record, labeller, reader, has_pairs) for record in records]
+    items = [item_of(record, predictor, reader, has_pairs) for record in records]
     read = [item for item in items if item is not None]
-    found = iter(labeller.answers(read, bar.update) if read else [])
-    answers = [[""] * len(labeller.columns) if item is None else next(found) for item in items]
+    found = iter(predictor.answers(read, bar.update) if read else [])
+    answers = [[""] * len(predictor.columns) if item is None else next(found) for item in items]
     empty = {id(record) for record, item in zip(records, items, strict=True) if item is None}
     rejects = [
         no_answer(record, has_pairs) if isinstance(record, Record) else record
@@ -345,7 +345,7 @@ def label_window(
         # Empty texts are many and all alike; the summary counts them.
         if position < SHOWN_REJECTS and reject.reason != NO_TEXT:
             bar.write(f"{request.input}:{reject.line}: rejected, {reject.reason}: {reject.detail}", file=sys.stderr)
-    content = encode_rows(records, items, answers, labeller, request, others, sink.progress.output_bytes == 0)
+    content = encode_rows(records, items, answers, predictor, request, others, sink.progress.output_bytes == 0)
     try:
         sink.write(content, len(records), rejects, window[-1].number)
     except BrokenPipeError:
@@ -362,7 +362,7 @@ def encode_rows(
     records: Sequence[Record],
     items: Sequence[Item | None],
     answers: Sequence[list[str]],
-    labeller: Labeller,
+    predictor: Predictor,
     request: Request,
     others: OtherColumns,
     header: bool,
@@ -373,7 +373,7 @@ def encode_rows(
         records: what was read.
         items: what the model read of them, None for nothing.
         answers: the cells of every record's answer.
-        labeller: names the answer's columns.
+        predictor: names the answer's columns.
         request: names the output.
         others: the input's other columns.
         header: whether nothing was written yet.
@@ -381,8 +381,8 @@ def encode_rows(
     has_pairs = request.pair_column is not None
     match output_kind(request.output):
         case "csv":
-            return table_bytes(records, answers, labeller, others, has_pairs, header, request.neutralise_formulas)
+            return table_bytes(records, answers, predictor, others, has_pairs, header, request.neutralise_formulas)
         case "jsonl":
-            return json_lines(records, answers, labeller, others, has_pairs)
+            return json_lines(records, answers, predictor, others, has_pairs)
         case "conll":
-            return conll_lines(items, answers, labeller)
+            return conll_lines(items, answers, predictor)

@@ -12,7 +12,7 @@ from opinionlm.data.readers.lines import EVIDENCE_CHARACTERS, Lines, Oversized, 
 from opinionlm.data.readers.records import Record, Reject, SourceNotes
 from opinionlm.data.spec import FileSpec
 from opinionlm.errors import UserError
-from opinionlm.inference.predictors import Labeller
+from opinionlm.inference.predictors import Predictor
 
 
 def read_words(
@@ -81,18 +81,18 @@ def conll_text(words: Sequence[str], tags: Sequence[str]) -> str:
     return "".join(f"{word}\t{tag}\n" for word, tag in zip(words, tags, strict=True)) + "\n"
 
 
-def check_platform(labeller: Labeller, column: str | None, name: str) -> None:
+def check_platform(predictor: Predictor, column: str | None, name: str) -> None:
     """A model that was trained with platforms in front of its texts needs them, and no other has a use for them.
 
     Args:
-        labeller: the model.
+        predictor: the model.
         column: that names each record's platform, None for none.
         name: the platform of all records, blank for none.
 
     Raises:
         UserError: there is none, two, one of unknown name, or one too many.
     """
-    known = labeller.platforms
+    known = predictor.platforms
     if known is None:
         if column is not None or name:
             raise UserError("--platform: the model reads no platforms; leave --platform and --platform_column out")
@@ -108,18 +108,18 @@ def check_platform(labeller: Labeller, column: str | None, name: str) -> None:
         raise UserError(f"--platform: {name!r} is none that the model was trained on ({', '.join(known)})")
 
 
-def check_features(labeller: Labeller, given: Collection[str], source: str) -> None:
+def check_features(predictor: Predictor, given: Collection[str], source: str) -> None:
     """A model that was trained with columns in front of its texts needs all of them.
 
     Args:
-        labeller: the model.
+        predictor: the model.
         given: names of the features that are there.
         source: of the records, for the message.
 
     Raises:
         UserError: one is absent.
     """
-    names = [feature.name for feature in labeller.features if feature.name != PLATFORM]
+    names = [feature.name for feature in predictor.features if feature.name != PLATFORM]
     if absent := [name for name in names if name not in given]:
         raise UserError(
             f"{source}: {absent[0]!r} is not there, and the model reads {', '.join(names)} in front of every text; "

@@ -21,12 +21,12 @@ from opinionlm.evaluation.conformal import COVERAGES
 from opinionlm.evaluation.multi_label_rules import MultiLabelRule, Rule
 from opinionlm.inference.generative import is_generative, load_answerer
 from opinionlm.inference.predictors import (
-    ClassLabeller,
+    ClassPredictor,
     LabelAnswers,
-    Labeller,
     MultiLabelAnswers,
-    ScoreLabeller,
-    TagLabeller,
+    Predictor,
+    ScorePredictor,
+    TagPredictor,
 )
 from opinionlm.inference.saved_decision import saved_rule
 from opinionlm.inference.saved_generative import read_settings
@@ -68,29 +68,29 @@ class TrustOptions:
         return " ".join(f"{name} {value:g}" for name, value in named.items() if value is not None)
 
 
-def load_labeller(
+def load_predictor(
     folder: Path,
     device: Device = "auto",
     bf16: bool = False,
     batch_size: int = 64,
     max_tokens_per_batch: int = 4096,
     trust: TrustOptions = TrustOptions(),
-) -> Labeller:
+) -> Predictor:
     """Load a model that `train_classifier.py` or `train_instruct.py` saved.
 
     Args:
         folder: ``outputs/<run>/best``.
         device: ``auto`` takes a GPU where there is one.
         bf16: compute in bfloat16.
-        batch_size: see `Labeller`.
-        max_tokens_per_batch: see `Labeller`.
+        batch_size: see `Predictor`.
+        max_tokens_per_batch: see `Predictor`.
         trust: what is asked for beside labels.
 
     Raises:
         UserError: not such a folder, parts of it missing or damaged, or no GPU where one was asked for.
     """
     if is_generative(folder):
-        return generative_labeller(folder, device, bf16, batch_size, max_tokens_per_batch, trust)
+        return generative_predictor(folder, device, bf16, batch_size, max_tokens_per_batch, trust)
     check_model_folder(folder)
     if not list(folder.glob("*.safetensors")):
         raise UserError(f"--model: {folder} holds an ONNX graph and no weights; add --backend onnx")
@@ -130,18 +130,18 @@ def load_labeller(
     limits = (max_length, batch_size, max_tokens_per_batch)
     if isinstance(model, OpinionTagger):
         refuse_trust(trust)
-        return TagLabeller(model, tokenizer, *limits)
+        return TagPredictor(model, tokenizer, *limits)
     if model.config.problem_type == "regression":
         refuse_trust(trust)
-        return ScoreLabeller(model, tokenizer, *limits)
+        return ScorePredictor(model, tokenizer, *limits)
     labels = label_answers(folder, saved_taxonomy(model.config), saved_rule(model.config), trust)
     words = load_word_blend(folder, model.config.word_share)
-    return ClassLabeller(model, tokenizer, *limits, labels=labels, words=words)
+    return ClassPredictor(model, tokenizer, *limits, labels=labels, words=words)
 
 
-def generative_labeller(
+def generative_predictor(
     folder: Path, device: Device, bf16: bool, batch_size: int, max_tokens_per_batch: int, trust: TrustOptions
-) -> Labeller:
+) -> Predictor:
     """Load a language model; only one that scores labels has calibrated probabilities and label sets.
 
     Raises:

@@ -13,7 +13,7 @@ from opinionlm.data.encoding.special_tokens import read_as_text
 from opinionlm.data.encoding.tokenizers import separate_pairs
 from opinionlm.errors import UserError
 from opinionlm.inference.loading import TrustOptions, label_answers, saved_taxonomy
-from opinionlm.inference.predictors import ClassLabeller
+from opinionlm.inference.predictors import ClassPredictor
 from opinionlm.inference.saved_decision import saved_rule
 from opinionlm.models.classifier import OpinionClassifierConfig
 from opinionlm.models.linear.interpolation import load_word_blend
@@ -36,7 +36,7 @@ def require_packages(*names: str) -> None:
 
 
 class OnnxModel:
-    """What a `Labeller` calls in a model's place; logits are the model's own, its rule stands in ``config``.
+    """What a `Predictor` calls in a model's place; logits are the model's own, its rule stands in ``config``.
 
     Args:
         folder: with the graph.
@@ -69,10 +69,10 @@ class OnnxModel:
         return SequenceClassifierOutput(logits=torch.from_numpy(self.session.run(None, feeds)[0]))
 
 
-def load_onnx_labeller(
+def load_onnx_predictor(
     folder: Path, batch_size: int = 64, max_tokens_per_batch: int = 4096, trust: TrustOptions | None = None
-) -> ClassLabeller:
-    """Load what ``opinionlm export --format onnx`` wrote; arguments as of `opinionlm.inference.loading.load_labeller`.
+) -> ClassPredictor:
+    """Load what ``opinionlm export --format onnx`` wrote; arguments as of `loading.load_predictor`.
 
     Raises:
         UserError: there is no graph, or it cannot be loaded.
@@ -87,7 +87,7 @@ def load_onnx_labeller(
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     separate_pairs(tokenizer)
     read_as_text(tokenizer)
-    return ClassLabeller(
+    return ClassPredictor(
         OnnxModel(folder, config),
         tokenizer,
         config.max_length or 512,

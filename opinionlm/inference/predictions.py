@@ -13,7 +13,7 @@ from opinionlm.data.readers.json_values import NotTextError, value_text
 from opinionlm.data.readers.records import Record
 from opinionlm.errors import UserError
 from opinionlm.inference.inputs import check_features, check_platform
-from opinionlm.inference.predictors import Labeller
+from opinionlm.inference.predictors import Predictor
 from opinionlm.inference.rows import item_of
 
 
@@ -89,14 +89,14 @@ PROBABILITY = "probability_"
 
 
 @dataclass(frozen=True)
-class Predictor:
+class LoadedModel:
     """A model that labels texts, tags words, scores pairs or writes answers.
 
     Attributes:
-        labeller: the loaded model, or several as one.
+        predictor: the loaded model, or several as one.
     """
 
-    labeller: Labeller
+    predictor: Predictor
 
     def predict(
         self,
@@ -128,7 +128,7 @@ class Predictor:
         pairs: Sequence[str] | None = None,
         platforms: Sequence[str] | None = None,
     ) -> list[list[str] | None]:
-        """`predict`, each answer as the cells of a table whose columns are ``labeller.columns``."""
+        """`predict`, each answer as the cells of a table whose columns are ``predictor.columns``."""
         if isinstance(texts, str):
             raise UserError("texts: one string was given; give a list of texts, [text]")
         rows = self.fields_of(texts)
@@ -142,12 +142,12 @@ class Predictor:
         has_pairs = pairs is not None or (bool(rows) and all("text_pair" in row for row in rows))
         has_platforms = platforms is not None or (bool(rows) and all("platform" in row for row in rows))
         self.check_columns(has_pairs, {row["platform"] for row in rows} if has_platforms else None)
-        reader = FeatureReader(self.labeller.features, saved_steps(self.labeller.cleaning))
+        reader = FeatureReader(self.predictor.features, saved_steps(self.predictor.cleaning))
         records = [Record(number, number, row, row["text"]) for number, row in enumerate(rows, start=1)]
-        items = [item_of(record, self.labeller, reader, has_pairs) for record in records]
+        items = [item_of(record, self.predictor, reader, has_pairs) for record in records]
         for line in reader.warnings():
             warnings.warn(line, stacklevel=3)
-        answers = iter(self.labeller.answers([item for item in items if item is not None]))
+        answers = iter(self.predictor.answers([item for item in items if item is not None]))
         return [None if item is None else next(answers) for item in items]
 
     def check_columns(self, has_pairs: bool, platforms: Collection[str] | None) -> None:
@@ -160,11 +160,11 @@ class Predictor:
         Raises:
             UserError: with what the model reads.
         """
-        reads, known = self.labeller.reads, self.labeller.platforms
+        reads, known = self.predictor.reads, self.predictor.platforms
         if (not has_pairs and reads == "pair") or (has_pairs and reads not in ("pair", "context")):
             wanted = "reads single texts" if has_pairs else "reads pairs of texts; give the second ones"
             raise UserError(f"pairs: the model {wanted}")
-        check_platform(self.labeller, None if platforms is None else "platforms", "")
+        check_platform(self.predictor, None if platforms is None else "platforms", "")
         for platform in sorted(set(platforms or ()) - set(known or ())):
             raise UserError(f"platforms: {platform!r} is none of {', '.join(known or ())}")
 
@@ -174,15 +174,15 @@ class Predictor:
         Raises:
             UserError: a record without a text or a feature, or with a value that is no text.
         """
-        reads, platforms = self.labeller.reads, self.labeller.platforms
-        features = [feature.name for feature in self.labeller.features]
+        reads, platforms = self.predictor.reads, self.predictor.platforms
+        features = [feature.name for feature in self.predictor.features]
         optional = [*(["text_pair"] if reads in ("pair", "context") else []), *(["platform"] if platforms else [])]
         rows = []
         for number, one in enumerate(texts):
             given = {"text": one} if isinstance(one, str) else one
             if "text" not in given:
                 raise UserError(f"texts[{number}]: the record has no key 'text'")
-            check_features(self.labeller, given, f"texts[{number}]")
+            check_features(self.predictor, given, f"texts[{number}]")
             names = dict.fromkeys(["text", *(name for name in [*optional, *features] if name in given)])
             try:
                 rows.append({name: value_text(given[name], is_label=True) for name in names})
@@ -192,8 +192,8 @@ class Predictor:
 
     def prediction(self, cells: Sequence[str]) -> Prediction:
         """The cells of an answer as values."""
-        columns = self.labeller.columns
-        values = {name: self.labeller.json_value(name, cell) for name, cell in zip(columns, cells, strict=True)}
+        columns = self.predictor.columns
+        values = {name: self.predictor.json_value(name, cell) for name, cell in zip(columns, cells, strict=True)}
         if "score" in values:
             return ScorePrediction(values["score"])
         if "tags" in values:

@@ -20,28 +20,28 @@ from opinionlm.data.readers.records import Record, Reject, SourceNotes
 from opinionlm.errors import UserError
 from opinionlm.inference.inputs import conll_text
 from opinionlm.inference.output import NO_TEXT, csv_bytes
-from opinionlm.inference.predictors import Item, Labeller
+from opinionlm.inference.predictors import Item, Predictor
 
 # More keys of JSON objects than this are no columns of a table.
 MOST_COLUMNS = 1_000
 
 
-def item_of(record: Record, labeller: Labeller, reader: FeatureReader, has_pairs: bool) -> Item | None:
+def item_of(record: Record, predictor: Predictor, reader: FeatureReader, has_pairs: bool) -> Item | None:
     """What the model reads of a record, cleaned as its training texts were; None where nothing of a text is left.
 
     Args:
         record: with the canonical fields.
-        labeller: the model.
+        predictor: the model.
         reader: of what stands in front of texts.
         has_pairs: whether records have second texts.
     """
     steps = reader.steps
-    if labeller.reads == "words":
+    if predictor.reads == "words":
         words = record.lists["tokens"] if "tokens" in record.lists else record.fields["text"].split()
         return tuple(words) if any(not is_blank(word) for word in words) else None
     if is_blank(clean_text(record.fields["text"], steps)[0]):
         return None
-    match labeller.reads:
+    match predictor.reads:
         case "pair":
             second = clean_text(record.fields["text_pair"], steps)[0]
             return None if is_blank(second) else (reader.read(record.fields), second)
@@ -131,9 +131,9 @@ def cell_of(value: Any, written: Any) -> str:
         return json.dumps(value, ensure_ascii=False)
 
 
-def own_names(labeller: Labeller, has_pairs: bool) -> list[str]:
+def own_names(predictor: Predictor, has_pairs: bool) -> list[str]:
     """The columns of an output that are ours, in order."""
-    return ["id", "text", *(["text_pair"] if has_pairs else []), *labeller.columns]
+    return ["id", "text", *(["text_pair"] if has_pairs else []), *predictor.columns]
 
 
 def own_cells(record: Record, has_pairs: bool) -> list[str]:
@@ -145,14 +145,14 @@ def own_cells(record: Record, has_pairs: bool) -> list[str]:
 def table_bytes(
     records: Sequence[Record],
     answers: Sequence[list[str]],
-    labeller: Labeller,
+    predictor: Predictor,
     others: OtherColumns,
     has_pairs: bool,
     header: bool,
     neutralise: bool,
 ) -> bytes:
     """Rows of CSV, with the header line where asked for."""
-    names = own_names(labeller, has_pairs)
+    names = own_names(predictor, has_pairs)
     rows = [
         [*own_cells(record, has_pairs), *cells, *others.cells(record)]
         for record, cells in zip(records, answers, strict=True)
@@ -163,18 +163,18 @@ def table_bytes(
 def json_lines(
     records: Sequence[Record],
     answers: Sequence[list[str]],
-    labeller: Labeller,
+    predictor: Predictor,
     others: OtherColumns,
     has_pairs: bool,
 ) -> bytes:
     """One object per row; the cells of a blank answer are null."""
-    names, lines = own_names(labeller, has_pairs), []
-    first = len(names) - len(labeller.columns)
+    names, lines = own_names(predictor, has_pairs), []
+    first = len(names) - len(predictor.columns)
     for record, cells in zip(records, answers, strict=True):
         row: dict[str, Any] = dict(zip(names[:first], own_cells(record, has_pairs), strict=True))
         blank = not any(cells)
-        for name, cell in zip(labeller.columns, cells, strict=True):
-            row[name] = None if blank else labeller.json_value(name, cell)
+        for name, cell in zip(predictor.columns, cells, strict=True):
+            row[name] = None if blank else predictor.json_value(name, cell)
         # Columns of a table may share a name; each gets one of its own.
         kept = (
             others.values(record).items() if others.is_json else zip(others.names, others.cells(record), strict=True)
@@ -185,9 +185,9 @@ def json_lines(
     return "".join(lines).encode()
 
 
-def conll_lines(items: Sequence[Item | None], answers: Sequence[list[str]], labeller: Labeller) -> bytes:
+def conll_lines(items: Sequence[Item | None], answers: Sequence[list[str]], predictor: Predictor) -> bytes:
     """Tagged words; a sentence without words is an empty one."""
-    at = labeller.columns.index("tags")
+    at = predictor.columns.index("tags")
     return "".join(
         conll_text(item or (), cells[at].split()) for item, cells in zip(items, answers, strict=True)
     ).encode()

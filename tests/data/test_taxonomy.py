@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opinionlm.data.preparation.label_parsing import LabelError, Labeller
+from opinionlm.data.preparation.label_parsing import LabelError, LabelParser
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from tests.data.conftest import LABELS
@@ -136,10 +136,10 @@ def test_trees_without_repeated_names_know_no_paths():
     ],
 )
 def test_files_name_leaves_by_path_or_by_levels(fields, codes, expected):
-    labeller = Labeller(Taxonomy.from_tree(REPEATED), codes)
+    label_parser = LabelParser(Taxonomy.from_tree(REPEATED), codes)
     if isinstance(expected, int):
-        assert labeller(fields) == expected
+        assert label_parser(fields) == expected
     else:
         with pytest.raises(LabelError) as caught:
-            labeller(fields)
+            label_parser(fields)
         assert caught.value.code == expected

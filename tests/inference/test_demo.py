@@ -10,19 +10,19 @@ import pytest
 
 from opinionlm.errors import UserError
 from opinionlm.inference.demo import Answers, main, page
-from opinionlm.inference.loading import TrustOptions, load_labeller
-from opinionlm.inference.predictions import Predictor
+from opinionlm.inference.loading import TrustOptions, load_predictor
+from opinionlm.inference.predictions import LoadedModel
 from tests.inference.test_prediction import model_folder, some_texts  # noqa: F401
 
 
 @pytest.fixture
 def answers(model_folder: Path, tmp_path: Path) -> Answers:  # noqa: F811
-    return Answers(Predictor(load_labeller(model_folder, trust=TrustOptions())), model_folder, tmp_path, None)
+    return Answers(LoadedModel(load_predictor(model_folder, trust=TrustOptions())), model_folder, tmp_path, None)
 
 
 def test_pasted_posts_and_a_file_of_them_get_the_answers_of_predict(answers: Answers, tmp_path: Path) -> None:
     texts = [text for text in some_texts(40) if text.strip() and "\n" not in text][:4]
-    expected = answers.predictor.predict(texts)
+    expected = answers.model.predict(texts)
     rows, path, near = answers.posts("\n".join(texts), "")
     source = tmp_path / "posts.txt"
     source.write_text("".join(f"{text}\n" for text in texts))
@@ -68,7 +68,7 @@ def test_fifty_programs_at_once_lose_nothing(answers: Answers, address: str) -> 
     from gradio_client import Client
 
     texts = [text for text in some_texts(40) if text.strip()]
-    expected = [answer.label for answer in answers.predictor.predict(texts)]
+    expected = [answer.label for answer in answers.model.predict(texts)]
     seconds, wrong = [], []
 
     def ask(client: Client) -> None:
@@ -93,7 +93,7 @@ def test_fifty_programs_at_once_lose_nothing(answers: Answers, address: str) -> 
 def test_the_page_in_a_browser(answers: Answers, address: str) -> None:
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     texts = [text for text in some_texts(40) if text.strip() and "\n" not in text][:2]
-    expected = [answer.label for answer in answers.predictor.predict(texts)]
+    expected = [answer.label for answer in answers.model.predict(texts)]
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path="/usr/bin/chromium")
         window, asked = browser.new_page(), []

@@ -16,7 +16,7 @@ from opinionlm.inference import loading
 from opinionlm.inference.export import folder as export_folder
 from opinionlm.inference.export.folder import check_written, export_model
 from opinionlm.inference.export.source import load_source
-from opinionlm.inference.loading import load_labeller
+from opinionlm.inference.loading import load_predictor
 from opinionlm.scripts.export import main
 from tests.classifier_runs import command_line
 from tests.inference.export_matrix import FORMS, TASKS, run_cell, whole_matrix
@@ -59,8 +59,8 @@ def test_page_is_true_of_everything(repository) -> None:
 def test_labels_are_those_of_predict(rule: dict, tmp_path) -> None:
     """By a pipeline over the export, and by the model with its rule beside it; plain argmax would differ."""
     source = save_model(tmp_path / "best", "distilbert", head="native", rule=rule)
-    labeller = load_labeller(source, device="cpu")
-    answers = {text: row[0] for text, row in zip(TEXTS, labeller.answers(TEXTS), strict=True)}
+    predictor = load_predictor(source, device="cpu")
+    answers = {text: row[0] for text, row in zip(TEXTS, predictor.answers(TEXTS), strict=True)}
     written = exported(source, tmp_path / "out", "transformers")
     check_here(written)
     served = pipeline("text-classification", model=str(written.folder), device="cpu")(TEXTS)

@@ -13,8 +13,8 @@ from opinionlm.errors import UserError
 from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.inference.export.folder import export_model
 from opinionlm.inference.export.onnx_graph import compare_answers
-from opinionlm.inference.loading import load_labeller
-from opinionlm.inference.predictors import ClassLabeller, LabelAnswers
+from opinionlm.inference.loading import load_predictor
+from opinionlm.inference.predictors import ClassPredictor, LabelAnswers
 from opinionlm.scripts.predict import main
 from tests.inference.export_models import save_model
 from tests.inference.test_export import TEXTS, THRESHOLDS
@@ -26,7 +26,7 @@ def run(tmp_path_factory) -> Path:
     """A run whose gold labels of validation are what the model answers."""
     folder = tmp_path_factory.mktemp("run")
     best = save_model(folder / "best", "distilbert", head="native", method="lora", rule=THRESHOLDS)
-    labels = [row[0] for row in load_labeller(best, device="cpu").answers(TEXTS)]
+    labels = [row[0] for row in load_predictor(best, device="cpu").answers(TEXTS)]
     (folder / "predictions").mkdir()
     with open(folder / "predictions" / "validation.csv", "w", newline="") as file:
         writer = csv.writer(file)
@@ -59,7 +59,7 @@ def test_graph_answers_as_the_model(run: Path, tmp_path) -> None:
         ]
         assert [float(own[at]) for at in numbers] == pytest.approx([float(other[at]) for at in numbers], abs=2e-5)
     with pytest.raises(UserError, match="holds an ONNX graph and no weights; add --backend onnx"):
-        load_labeller(graph, device="cpu")
+        load_predictor(graph, device="cpu")
     (graph / "model.onnx").write_bytes(b"no graph")
     with pytest.raises(UserError, match="cannot be loaded by onnxruntime"):
         predicted(graph, tmp_path, "--backend", "onnx", "--overwrite")
@@ -81,10 +81,10 @@ def test_int8_is_refused_above_the_stated_loss(run: Path, tmp_path) -> None:
 def test_comparison_by_hand() -> None:
     """Four texts, two of whose answers change: one gets worse, one better."""
     rule = LabelAnswers(Taxonomy.from_tree(list(LABELS[:2])), AnswerRule())
-    labeller = ClassLabeller(None, None, 8, labels=rule)
+    predictor = ClassPredictor(None, None, 8, labels=rule)
     before = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.7, 0.3]])
     after = np.array([[0.9, 0.1], [0.7, 0.3], [0.6, 0.4], [0.2, 0.8]])
-    found = compare_answers(labeller, before, after, np.array([0, 1, 0, 1]))
+    found = compare_answers(predictor, before, after, np.array([0, 1, 0, 1]))
     assert found.label_agreement == 0.5 and found.rows == 4
     assert found.largest_difference == pytest.approx(0.5)
     # Two of two and one of two found, the class with three answers right twice: (0.8 + 2/3) / 2, both times.

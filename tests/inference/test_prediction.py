@@ -21,7 +21,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 import opinionlm  # noqa: F401 — registers the Auto classes
 import predict
 from opinionlm.errors import UserError
-from opinionlm.inference.loading import load_labeller, model_fingerprint
+from opinionlm.inference.loading import load_predictor, model_fingerprint
 from opinionlm.inference.output import FileOutput
 from tests.saved_classifier import LEAVES, WORDS, save_tiny_classifier
 
@@ -383,35 +383,35 @@ def test_command_line(model_folder, tmp_path):
 
 
 def test_batches_keep_their_limits_and_cover_everything(model_folder):
-    labeller = load_labeller(model_folder, "cpu", batch_size=8, max_tokens_per_batch=40)
+    predictor = load_predictor(model_folder, "cpu", batch_size=8, max_tokens_per_batch=40)
     lengths = sorted([random.Random(1).randint(1, 60) for _ in range(200)], reverse=True)
-    batches = list(labeller.batches(range(200), lengths))
+    batches = list(predictor.batches(range(200), lengths))
     assert [index for batch in batches for index in batch] == list(range(200))
     for batch in batches:
         assert len(batch) <= 8 and (len(batch) == 1 or len(batch) * lengths[batch[0]] <= 40)
 
 
 def test_equal_texts_are_computed_once(model_folder, monkeypatch):
-    labeller = load_labeller(model_folder, "cpu")
+    predictor = load_predictor(model_folder, "cpu")
     seen: Counter[int] = Counter()
-    encode = type(labeller).encode
+    encode = type(predictor).encode
 
     def counting(self, texts):
         seen.update(texts)
         return encode(self, texts)
 
-    monkeypatch.setattr(type(labeller), "encode", counting)
+    monkeypatch.setattr(type(predictor), "encode", counting)
     done: list[int] = []
-    probabilities = labeller.probabilities(["buy", "sell", "buy", "", "buy"], done.append)
+    probabilities = predictor.probabilities(["buy", "sell", "buy", "", "buy"], done.append)
     assert seen == {"buy": 1, "sell": 1, "": 1} and sum(done) == 5
     assert (probabilities[0] == probabilities[2]).all() and np.allclose(probabilities.sum(axis=1), 1)
-    assert labeller.probabilities([]).shape == (0, 4)
+    assert predictor.probabilities([]).shape == (0, 4)
 
 
 def test_bf16_is_close(model_folder):
     texts = some_texts(50)
-    exact = load_labeller(model_folder, "cpu").probabilities(texts)
-    fast = load_labeller(model_folder, "cpu", bf16=True)
+    exact = load_predictor(model_folder, "cpu").probabilities(texts)
+    fast = load_predictor(model_folder, "cpu", bf16=True)
     assert fast.model.dtype == torch.bfloat16
     assert np.abs(fast.probabilities(texts) - exact).max() < 0.1
 

@@ -13,7 +13,7 @@ import torch
 import opinionlm  # noqa: F401 — registers the Auto classes
 import predict
 from opinionlm.errors import UserError
-from opinionlm.inference.loading import load_labeller
+from opinionlm.inference.loading import load_predictor
 from tests.saved_classifier import save_tiny_classifier
 from tests.tiny import TAGS, tiny_classifier, tiny_scorer, tiny_tagger, wordpiece_tokenizer
 
@@ -60,12 +60,12 @@ def test_tags_equal_one_sentence_at_a_time(folders, tmp_path) -> None:
     rows = rows_of(tmp_path / "out.csv")
     assert list(rows[0]) == ["id", "text", "tags", "entities", "unread_words"]
     assert [row["text"] for row in rows] == SENTENCES
-    labeller = load_labeller(folders["tagger"], "cpu")
+    predictor = load_predictor(folders["tagger"], "cpu")
     for row in rows:
-        encoded = labeller.tokenizer(row["text"], truncation=True, max_length=10, return_tensors="pt")
+        encoded = predictor.tokenizer(row["text"], truncation=True, max_length=10, return_tensors="pt")
         words = encoded.word_ids(0)
         with torch.no_grad():
-            ids = labeller.model(**encoded).logits[0].argmax(-1).tolist()
+            ids = predictor.model(**encoded).logits[0].argmax(-1).tolist()
         if not row["text"]:
             assert row["tags"] == row["entities"] == row["unread_words"] == ""  # no answer
             continue
@@ -120,16 +120,18 @@ def test_pairs_equal_one_pair_at_a_time(folders, tmp_path, name) -> None:
     run(folders[name], pair_file(tmp_path), tmp_path / "out.jsonl", "--pair_column", "other")
     rows = rows_of(tmp_path / "out.csv")
     objects = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    labeller = load_labeller(folders[name], "cpu")
+    predictor = load_predictor(folders[name], "cpu")
     for row, item in zip(rows, objects, strict=True):
         with torch.no_grad():
-            logits = labeller.model(**labeller.tokenizer(row["text"], row["text_pair"], return_tensors="pt")).logits[0]
+            logits = predictor.model(**predictor.tokenizer(row["text"], row["text_pair"], return_tensors="pt")).logits[
+                0
+            ]
         if name == "scorer":
             assert float(row["score"]) == pytest.approx(logits.item(), abs=2e-6) and item["score"] == float(
                 row["score"]
             )
         else:
-            assert row["predicted"] == labeller.model.config.id2label[logits.argmax().item()]
+            assert row["predicted"] == predictor.model.config.id2label[logits.argmax().item()]
             assert item["confidence"] == pytest.approx(logits.softmax(-1).max().item(), abs=2e-6)
     assert len({row["text"] for row in rows}) == 2 and [row["id"] for row in rows] == ["a", "b", "c"]
 
@@ -163,7 +165,7 @@ def test_merging_alone_needs_no_input(folders, tmp_path, monkeypatch) -> None:
 
 
 def test_nothing_to_tag(folders) -> None:
-    labeller = load_labeller(folders["tagger"], "cpu")
-    assert labeller.answers([]) == []
-    assert labeller.answers([()]) == [["", "[]", "0"]]
-    assert np.array(labeller.answers([("buy",), ("buy",)])).shape == (2, 3)
+    predictor = load_predictor(folders["tagger"], "cpu")
+    assert predictor.answers([]) == []
+    assert predictor.answers([()]) == [["", "[]", "0"]]
+    assert np.array(predictor.answers([("buy",), ("buy",)])).shape == (2, 3)

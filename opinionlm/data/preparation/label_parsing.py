@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from opinionlm.data.spec import Codes, normal_code
 from opinionlm.data.taxonomy import PATH_MARK, Taxonomy
 
-# Bounds the memory of a `Labeller` whatever the label columns hold.
+# Bounds the memory of a `LabelParser` whatever the label columns hold.
 KNOWN_LABELS = 10_000
 # What is kept of a value that is no label, and of how many different ones.
 VALUE_CHARACTERS = 80
@@ -54,7 +54,7 @@ class LabelUse:
             self.undeclared[place] += 1
 
 
-class Labeller:
+class LabelParser:
     """Finds the class of one record after another; the few combinations that real data hold are looked up once."""
 
     def __init__(self, taxonomy: Taxonomy, codes: Codes, separator: str = "", use: LabelUse | None = None) -> None:

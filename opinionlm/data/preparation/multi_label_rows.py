@@ -48,7 +48,7 @@ class MultiLabelRows(SequenceRows):
         """
         separator = "" if source.file is None else source.file.label_separator
         values = record.lists["label"] if "label" in record.lists else label_list(record.fields["label"], separator)
-        leaves = self.labeller(source).several(values)
+        leaves = self.label_parser(source).several(values)
         if leaves not in self._sets:
             self._sets[leaves] = len(self._sets)
             self.names.append(", ".join(self._leaves[leaf] for leaf in leaves) or NO_LABEL)

@@ -17,7 +17,7 @@ from opinionlm.data.encoding.features import feature_text
 from opinionlm.data.preparation.clean_rows import QUALITY_REASONS, Cleaned, clean_rows
 from opinionlm.data.preparation.declared_labels import check_declared, describe_undeclared
 from opinionlm.data.preparation.deduplication import drop_copies
-from opinionlm.data.preparation.label_parsing import LabelError, Labeller, LabelUse
+from opinionlm.data.preparation.label_parsing import LabelError, LabelParser, LabelUse
 from opinionlm.data.preparation.ledger import Ledger, Table
 from opinionlm.data.preparation.row_kind import Row, RowKind
 from opinionlm.data.preparation.sources import Source
@@ -39,7 +39,7 @@ class SequenceRows(RowKind):
         assert spec.labels is not None
         self._taxonomy, self.names = spec.labels, list(spec.labels.leaves)
         self._label_use = LabelUse()
-        self._labellers: dict[str, Labeller] = {}
+        self._label_parsers: dict[str, LabelParser] = {}
         self._read_beside: list[bytes] = []
         noise = spec.cleaning.noise_label
         self._noise = self.names.index(noise) if noise in self.names else None
@@ -84,14 +84,14 @@ class SequenceRows(RowKind):
             error = LabelError("several_labels", "label: a list of labels, and this task takes one label")
             self._label_use.note(error)
             raise error
-        return self.labeller(source)(record.fields)
+        return self.label_parser(source)(record.fields)
 
-    def labeller(self, source: Source) -> Labeller:
+    def label_parser(self, source: Source) -> LabelParser:
         """What finds the labels of the records of a source."""
         separator = "" if source.file is None else source.file.label_separator
-        if separator not in self._labellers:
-            self._labellers[separator] = Labeller(self._taxonomy, self.spec.codes, separator, self._label_use)
-        return self._labellers[separator]
+        if separator not in self._label_parsers:
+            self._label_parsers[separator] = LabelParser(self._taxonomy, self.spec.codes, separator, self._label_use)
+        return self._label_parsers[separator]
 
     def prompt(self, values: dict[str, Any]) -> tuple[str, ...]:
         """The texts."""

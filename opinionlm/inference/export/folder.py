@@ -95,23 +95,23 @@ def write_export(source: Source, folder: Path, kind: Format) -> Written:
         UserError: the model cannot be held in that form.
     """
     require_folding(source, kind)
-    labeller = source.labeller
+    predictor = source.predictor
     written = Written(
         folder, source.is_tagger, kind == "remote_code", source.probes(), source.expected(), source.tolerance
     )
-    tokenizer = labeller.tokenizer
+    tokenizer = predictor.tokenizer
     match kind:
         case "transformers":
-            form = native_form(labeller.model.config, labeller.model.pools)
+            form = native_form(predictor.model.config, predictor.model.pools)
             ready = ready_model(source, may_add_bias=form is None or form.bias)
             form = require_plain(ready, tokenizer)
             plain_model(ready, form, tokenizer.pad_token_id).save_pretrained(folder)
         case "remote_code":
             save_portable(ready_model(source, may_add_bias=True), folder)
-    if not family_of(labeller.model.config).segments:
+    if not family_of(predictor.model.config).segments:
         # The classes of some families have no room for segments, which ours leaves out.
         tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
-    save_tokenizer(tokenizer, folder, labeller.max_length)
+    save_tokenizer(tokenizer, folder, predictor.max_length)
     write_text(folder / "README.md", exported_card(source, kind))
     return written
 

@@ -23,8 +23,8 @@ from opinionlm.evaluation.metrics import expected_calibration_error
 from opinionlm.evaluation.multi_label_rules import one_label
 from opinionlm.inference.export.source import Source, merged_model
 from opinionlm.inference.input_forms import FILE_NAME
-from opinionlm.inference.onnx_model import GRAPH, load_onnx_labeller, require_packages
-from opinionlm.inference.predictors import ClassLabeller
+from opinionlm.inference.onnx_model import GRAPH, load_onnx_predictor, require_packages
+from opinionlm.inference.predictors import ClassPredictor
 from opinionlm.models.classifier import WORD_FILES, OpinionClassifier
 from opinionlm.utils.files import write_json
 
@@ -66,22 +66,22 @@ def write_onnx(source: Source, folder: Path, int8: bool, max_f1_loss: float) -> 
             a graph of it, or the graph loses more than is allowed.
     """
     require_packages("onnx", "onnxscript", "onnxruntime")
-    labeller = source.labeller
-    if not isinstance(labeller, ClassLabeller):
+    predictor = source.predictor
+    if not isinstance(predictor, ClassPredictor):
         raise UserError(
             "export: --format onnx is for models that label texts or pairs of them; use --format transformers or "
             "remote_code"
         )
-    items, gold = validation_texts(source.folder.parent, labeller)
-    before = labeller.probabilities(items)
+    items, gold = validation_texts(source.folder.parent, predictor)
+    before = predictor.probabilities(items)
     model = merged_model(source)
     save_graph(model, source, folder / GRAPH, int8)
     model.config.save_pretrained(folder)
-    save_tokenizer(labeller.tokenizer, folder, labeller.max_length)
+    save_tokenizer(predictor.tokenizer, folder, predictor.max_length)
     for name in (*WORD_FILES, FILE_NAME):
         if (source.folder / name).is_file():
             shutil.copy(source.folder / name, folder / name)
-    comparison = compare_answers(labeller, before, load_onnx_labeller(folder).probabilities(items), gold)
+    comparison = compare_answers(predictor, before, load_onnx_predictor(folder).probabilities(items), gold)
     loss = comparison.macro_f1[0] - comparison.macro_f1[1]
     if loss > max_f1_loss:
         other = "--format onnx, which is float32" if int8 else "--format transformers"
@@ -93,12 +93,12 @@ def write_onnx(source: Source, folder: Path, int8: bool, max_f1_loss: float) -> 
     return comparison
 
 
-def validation_texts(folder: Path, labeller: ClassLabeller) -> tuple[list[Any], np.ndarray]:
+def validation_texts(folder: Path, predictor: ClassPredictor) -> tuple[list[Any], np.ndarray]:
     """What a model read of the validation split, and the leaf of every text ``(rows,)``.
 
     Args:
         folder: of the run.
-        labeller: its model.
+        predictor: its model.
 
     Raises:
         UserError: the run's predictions are not beside the model, or lack a column that it reads.
@@ -110,11 +110,11 @@ def validation_texts(folder: Path, labeller: ClassLabeller) -> tuple[list[Any], 
         )
     with open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    if rows and (absent := [feature.name for feature in labeller.features if feature.name not in rows[0]]):
+    if rows and (absent := [feature.name for feature in predictor.features if feature.name not in rows[0]]):
         raise UserError(f"export: the model reads {', '.join(absent)} beside the text, and {path} does not hold it")
-    texts = [in_words(labeller.features, row, row["text"]) for row in rows]
-    items = list(zip(texts, [row["text_pair"] for row in rows], strict=True)) if labeller.reads == "pair" else texts
-    leaves = labeller.labels.taxonomy.leaves
+    texts = [in_words(predictor.features, row, row["text"]) for row in rows]
+    items = list(zip(texts, [row["text_pair"] for row in rows], strict=True)) if predictor.reads == "pair" else texts
+    leaves = predictor.labels.taxonomy.leaves
     return items, np.array([leaves.index(row["gold"]) for row in rows])
 
 
@@ -127,8 +127,8 @@ def save_graph(model: OpinionClassifier, source: Source, path: Path, int8: bool)
     from transformers.exporters import OnnxConfig, OnnxExporter, OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
 
     # Two texts of different lengths, as predict.py batches them: number and length of texts stay free.
-    rows = source.labeller.encode(source.probes()[:2])
-    sample = PadCollator(source.labeller.tokenizer.pad_token_id)(rows)
+    rows = source.predictor.encode(source.probes()[:2])
+    sample = PadCollator(source.predictor.tokenizer.pad_token_id)(rows)
     quantizer = OnnxRuntimeQuantizer(OnnxRuntimeDynamicConfig(per_channel=True)) if int8 else None
     try:
         exported = OnnxExporter().export(model, dict(sample), config=OnnxConfig(dynamic=True, quantizer=quantizer))
@@ -141,9 +141,9 @@ def save_graph(model: OpinionClassifier, source: Source, path: Path, int8: bool)
         ) from error
 
 
-def compare_answers(labeller: ClassLabeller, before: np.ndarray, after: np.ndarray, gold: np.ndarray) -> Comparison:
+def compare_answers(predictor: ClassPredictor, before: np.ndarray, after: np.ndarray, gold: np.ndarray) -> Comparison:
     """Compare calibrated probabilities ``(rows, leaves)`` of a model and of its graph."""
-    answers, rule = labeller.labels, one_label(labeller.labels.rule)
+    answers, rule = predictor.labels, one_label(predictor.labels.rule)
     labels = [rule.decide(found, answers.taxonomy) for found in (before, after)]
     leaves = len(answers.taxonomy.leaves)
     scores = [macro_f1(gold, found, leaves) for found in labels]

@@ -15,8 +15,8 @@ from opinionlm.errors import UserError
 from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.multi_label_rules import MultiLabelRule
 from opinionlm.inference.generative import is_generative
-from opinionlm.inference.loading import check_model_folder, load_labeller
-from opinionlm.inference.predictors import ClassLabeller, Labeller, TagLabeller
+from opinionlm.inference.loading import check_model_folder, load_predictor
+from opinionlm.inference.predictors import ClassPredictor, Predictor, TagPredictor
 from opinionlm.inference.saved_decision import ENSEMBLE
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.families import family_of
@@ -38,16 +38,16 @@ class Source:
 
     Attributes:
         folder: where it was saved.
-        labeller: loaded in float32 on the CPU, as predict.py reads and answers.
+        predictor: loaded in float32 on the CPU, as predict.py reads and answers.
     """
 
     folder: Path
-    labeller: Labeller
+    predictor: Predictor
 
     @property
     def is_tagger(self) -> bool:
         """Whether it labels words."""
-        return isinstance(self.labeller, TagLabeller)
+        return isinstance(self.predictor, TagPredictor)
 
     @property
     def rule(self) -> AnswerRule:
@@ -56,9 +56,9 @@ class Source:
         Raises:
             UserError: it gives any number of labels.
         """
-        if not isinstance(self.labeller, ClassLabeller):
+        if not isinstance(self.predictor, ClassPredictor):
             return AnswerRule()
-        rule = self.labeller.labels.rule
+        rule = self.predictor.labels.rule
         if isinstance(rule, MultiLabelRule):
             raise UserError(
                 f"{self.folder}: decides every label by a threshold of its own, which no plain folder can hold; use "
@@ -69,17 +69,17 @@ class Source:
     @property
     def shift(self) -> np.ndarray:
         """What is added to the divided logits so that the largest is the decided label, ``(outputs,)``."""
-        zeros = np.zeros(self.labeller.model.config.num_labels)
+        zeros = np.zeros(self.predictor.model.config.num_labels)
         return sum((np.asarray(part) for part in (self.rule.biases, self.rule.offsets) if part), zeros)
 
     @property
     def tolerance(self) -> float:
         """The largest difference of logits that counts as none, as a share of the largest logit."""
-        return 1e-5 if self.labeller.model.config.adapter is None else 1e-4
+        return 1e-5 if self.predictor.model.config.adapter is None else 1e-4
 
     def probes(self) -> list[Any]:
         """Items that the export is tried on: texts, or pairs of them."""
-        pairs = self.labeller.reads == "pair"
+        pairs = self.predictor.reads == "pair"
         return list(zip(PROBES, reversed(PROBES), strict=True)) if pairs else list(PROBES)
 
     def expected(self) -> list[np.ndarray]:
@@ -90,16 +90,16 @@ class Source:
         answers = []
         for item in self.probes():
             rows = self.encoded(item)
-            logits = self.labeller.logits(rows)[0].astype(np.float64)
+            logits = self.predictor.logits(rows)[0].astype(np.float64)
             answers.append(logits / self.rule.temperature + self.shift)
         return answers
 
     def encoded(self, item: Any) -> list[dict[str, Any]]:
         """One item as predict.py encodes it; a tagger's words are encoded as the text that a pipeline is given."""
         if not self.is_tagger:
-            return self.labeller.encode([item])
-        cut = {"truncation": True, "max_length": self.labeller.max_length}
-        return [{"input_ids": self.labeller.tokenizer(item, **cut)["input_ids"]}]
+            return self.predictor.encode([item])
+        cut = {"truncation": True, "max_length": self.predictor.max_length}
+        return [{"input_ids": self.predictor.tokenizer(item, **cut)["input_ids"]}]
 
 
 def load_source(folder: Path) -> Source:
@@ -120,20 +120,20 @@ def load_source(folder: Path) -> Source:
             f"export: {folder} is a language model that writes its answers, and loads where opinionlm is absent as it "
             "is; python predict.py --merge merges its adapter"
         )
-    labeller = load_labeller(folder, device="cpu")
-    require_single_reading(labeller)
-    if not quantized_modules(labeller.model):
-        labeller.model.float()
-    return Source(folder, labeller)
+    predictor = load_predictor(folder, device="cpu")
+    require_single_reading(predictor)
+    if not quantized_modules(predictor.model):
+        predictor.model.float()
+    return Source(folder, predictor)
 
 
-def require_single_reading(labeller: Labeller) -> None:
+def require_single_reading(predictor: Predictor) -> None:
     """Refuse what reads a text several times or gives it several labels, which no export does yet.
 
     Raises:
         UserError: the model does.
     """
-    config = labeller.model.config
+    config = predictor.model.config
     if config.chunk_overlap is not None:
         raise UserError(
             "export: this model reads long texts in chunks, which only predict.py cuts; train with "
@@ -156,7 +156,7 @@ def require_folding(source: Source, output: str) -> None:
     Raises:
         UserError: with the option that a model is to be trained with instead.
     """
-    config = source.labeller.model.config
+    config = source.predictor.model.config
     if config.word_share:
         raise UserError(
             f"export: TF-IDF has a share of {config.word_share:g} in this model's answers, which {output} cannot "
@@ -185,7 +185,7 @@ def merged_model(source: Source) -> OpinionClassifier:
     Args:
         source: its model is used up.
     """
-    model = source.labeller.model
+    model = source.predictor.model
     adapter = model.config.adapter
     if adapter is not None and adapter["method"] in MERGEABLE:
         model = merge_adapters(model)
