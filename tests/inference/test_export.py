@@ -15,6 +15,7 @@ from opinionlm.errors import UserError
 from opinionlm.inference import loading
 from opinionlm.inference.export import folder as export_folder
 from opinionlm.inference.export.folder import check_written, export_model
+from opinionlm.inference.export.source import load_source
 from opinionlm.inference.loading import load_labeller
 from opinionlm.scripts.export import main
 from tests.classifier_runs import command_line
@@ -129,7 +130,6 @@ def test_heads_that_no_class_holds_are_refused(family: str, head: dict, message:
     ("rule", "message"),
     [
         ({"decision": "expected_cost"}, "expected_cost.*decision: thresholds or argmax"),
-        ({"chunk_overlap": 4}, "in chunks, and remote_code would cut them; train with long_texts: truncate"),
         ({"word_share": 0.2}, "TF-IDF has a share of 0.2.*blend_words: false"),
     ],
 )
@@ -139,6 +139,18 @@ def test_rules_that_no_logits_hold_are_refused(rule: dict, message: str, tmp_pat
     monkeypatch.setattr(loading, "load_word_blend", lambda folder, share: None)
     with pytest.raises(UserError, match=message):
         exported(source, tmp_path / "out", "remote_code")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"chunk_overlap": 4}, "in chunks.*long_texts: truncate"),
+        ({"problem_type": "multi_label_classification"}, "several labels"),
+    ],
+)
+def test_what_only_predict_reads_is_refused(settings: dict, message: str, tmp_path) -> None:
+    with pytest.raises(UserError, match=message):
+        load_source(save_model(tmp_path / "best", "bert", rule=settings))
 
 
 def test_roberta_with_a_foreign_padding_token_is_refused(tmp_path) -> None:

@@ -117,9 +117,29 @@ def load_source(folder: Path) -> Source:
             "is; python predict.py --merge merges its adapter"
         )
     labeller = load_labeller(folder, device="cpu")
+    require_single_reading(labeller)
     if not quantized_modules(labeller.model):
         labeller.model.float()
     return Source(folder, labeller)
+
+
+def require_single_reading(labeller: Labeller) -> None:
+    """Refuse what reads a text several times or gives it several labels, which no export does yet.
+
+    Raises:
+        UserError: the model does.
+    """
+    config = labeller.model.config
+    if config.chunk_overlap is not None:
+        raise UserError(
+            "export: this model reads long texts in chunks, which only predict.py cuts; train with "
+            "long_texts: truncate"
+        )
+    if config.problem_type == "multi_label_classification":
+        raise UserError(
+            "export: this model gives a text several labels, each by a threshold of its own, which only predict.py "
+            "decides by; label with predict.py"
+        )
 
 
 def require_folding(source: Source, output: str) -> None:
@@ -142,11 +162,6 @@ def require_folding(source: Source, output: str) -> None:
         raise UserError(
             f"export: this model decides by expected_cost, which no bias in {output} stands for; train with decision: "
             "thresholds or argmax, or use --format onnx"
-        )
-    if config.chunk_overlap is not None:
-        raise UserError(
-            f"export: the model reads texts beyond {config.max_length} tokens in chunks, and {output} would cut them; "
-            "train with long_texts: truncate"
         )
     if config.task_tokens:
         raise UserError(
