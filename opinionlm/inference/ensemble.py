@@ -21,7 +21,7 @@ from opinionlm.inference.loading import (
     load_predictor,
 )
 from opinionlm.inference.onnx_model import load_onnx_predictor
-from opinionlm.inference.predictors import ClassPredictor, Item, LoadedModel, no_progress
+from opinionlm.inference.predictors import ClassPredictor, Item, Predictor, no_progress
 from opinionlm.inference.saved_decision import ENSEMBLE, kept_members
 
 
@@ -68,7 +68,7 @@ def load_models(
     max_tokens_per_batch: int,
     trust: TrustOptions,
     backend: Backend = "torch",
-) -> LoadedModel:
+) -> Predictor:
     """Load one model, or several as one; the arguments are those of `load_predictor`, and what computes.
 
     Raises:

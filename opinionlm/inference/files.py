@@ -22,7 +22,7 @@ from opinionlm.inference.input_files import STANDARD, InputKind, input_kind, ope
 from opinionlm.inference.input_forms import InputForm
 from opinionlm.inference.inputs import check_features, check_platform, read_words
 from opinionlm.inference.output import NO_TEXT, Sink, StandardOutput, open_file_output
-from opinionlm.inference.predictors import Item, LoadedModel
+from opinionlm.inference.predictors import Item, Predictor
 from opinionlm.inference.rows import OtherColumns, conll_lines, item_of, json_lines, no_answer, table_bytes
 from opinionlm.utils.progress import progress_bar
 
@@ -185,7 +185,7 @@ def read_windows(records: Iterator[Record | Reject], done: int, size: int) -> It
         yield window
 
 
-def predict_file(request: Request, load: Callable[[], LoadedModel]) -> Summary:
+def predict_file(request: Request, load: Callable[[], Predictor]) -> Summary:
     """Label every record of the input.
 
     Args:
@@ -260,7 +260,7 @@ def other_columns(request: Request, notes: SourceNotes, window: Sequence[Record 
     return others
 
 
-def check_fit(predictor: LoadedModel, request: Request) -> None:
+def check_fit(predictor: Predictor, request: Request) -> None:
     """Refuse a request that asks for something else than the model does.
 
     Raises:
@@ -321,7 +321,7 @@ def with_texts(records: Generator[Record | Reject, None, None]) -> Generator[Rec
 
 def label_window(
     window: list[Record | Reject],
-    predictor: LoadedModel,
+    predictor: Predictor,
     sink: Sink,
     request: Request,
     others: OtherColumns,
@@ -362,7 +362,7 @@ def encode_rows(
     records: Sequence[Record],
     items: Sequence[Item | None],
     answers: Sequence[list[str]],
-    predictor: LoadedModel,
+    predictor: Predictor,
     request: Request,
     others: OtherColumns,
     header: bool,

@@ -25,7 +25,7 @@ from opinionlm.evaluation.decisions import log
 from opinionlm.evaluation.generation import generate_answers, parse_label
 from opinionlm.evaluation.label_scoring import score_labels, scored_ids
 from opinionlm.evaluation.prompt_calibration import CALIBRATIONS, CONTENT_FREE_TEXTS, calibrated
-from opinionlm.inference.predictors import Item, LabelAnswers, LoadedModel, no_progress
+from opinionlm.inference.predictors import Item, LabelAnswers, Predictor, no_progress
 from opinionlm.inference.saved_generative import SETTINGS, GenerativeSettings, read_settings, save_generative
 from opinionlm.models.backbones import read_model_config
 from opinionlm.models.generative import load_generative
@@ -36,7 +36,7 @@ REPORTED = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answerer(LoadedModel):
+class Answerer(Predictor):
     """A language model that is asked as in training.
 
     Attributes:
@@ -56,7 +56,7 @@ class Answerer(LoadedModel):
 
     @property
     def cleaning(self) -> dict[str, Any] | None:
-        """See `LoadedModel`."""
+        """See `Predictor`."""
         return self.settings.cleaning
 
     @property
@@ -74,7 +74,7 @@ class Answerer(LoadedModel):
         return cell if self.labels is None else self.labels.json_value(column, cell)
 
     def answers(self, items: Sequence[Item], progress: Callable[[int], object] = no_progress) -> list[list[str]]:
-        """See `LoadedModel`. Batch calibration takes the items of one call, a window of the input, as its batch."""
+        """See `Predictor`. Batch calibration takes the items of one call, a window of the input, as its batch."""
         parts = [(item, "") if isinstance(item, str) else item for item in items]
         prompts = [self.encoder.prompt_ids(text, context) for text, context in parts]
         if self.labels is not None:
@@ -171,7 +171,7 @@ def load_answerer(
         device: ``auto`` takes a GPU where there is one.
         bf16: compute in bfloat16.
         batch_size: keeps batches below so many times ``max_length`` tokens.
-        max_tokens_per_batch: see `LoadedModel`.
+        max_tokens_per_batch: see `Predictor`.
 
     Raises:
         UserError: parts of the folder or the adapter's base model are missing or damaged, or there is no GPU.

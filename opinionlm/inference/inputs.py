@@ -12,7 +12,7 @@ from opinionlm.data.readers.lines import EVIDENCE_CHARACTERS, Lines, Oversized, 
 from opinionlm.data.readers.records import Record, Reject, SourceNotes
 from opinionlm.data.spec import FileSpec
 from opinionlm.errors import UserError
-from opinionlm.inference.predictors import LoadedModel
+from opinionlm.inference.predictors import Predictor
 
 
 def read_words(
@@ -81,7 +81,7 @@ def conll_text(words: Sequence[str], tags: Sequence[str]) -> str:
     return "".join(f"{word}\t{tag}\n" for word, tag in zip(words, tags, strict=True)) + "\n"
 
 
-def check_platform(predictor: LoadedModel, column: str | None, name: str) -> None:
+def check_platform(predictor: Predictor, column: str | None, name: str) -> None:
     """A model that was trained with platforms in front of its texts needs them, and no other has a use for them.
 
     Args:
@@ -108,7 +108,7 @@ def check_platform(predictor: LoadedModel, column: str | None, name: str) -> Non
         raise UserError(f"--platform: {name!r} is none that the model was trained on ({', '.join(known)})")
 
 
-def check_features(predictor: LoadedModel, given: Collection[str], source: str) -> None:
+def check_features(predictor: Predictor, given: Collection[str], source: str) -> None:
     """A model that was trained with columns in front of its texts needs all of them.
 
     Args:

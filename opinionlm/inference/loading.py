@@ -24,7 +24,7 @@ from opinionlm.inference.predictors import (
     ClassPredictor,
     LabelAnswers,
     MultiLabelAnswers,
-    LoadedModel,
+    Predictor,
     ScorePredictor,
     TagPredictor,
 )
@@ -75,15 +75,15 @@ def load_predictor(
     batch_size: int = 64,
     max_tokens_per_batch: int = 4096,
     trust: TrustOptions = TrustOptions(),
-) -> LoadedModel:
+) -> Predictor:
     """Load a model that `train_classifier.py` or `train_instruct.py` saved.
 
     Args:
         folder: ``outputs/<run>/best``.
         device: ``auto`` takes a GPU where there is one.
         bf16: compute in bfloat16.
-        batch_size: see `LoadedModel`.
-        max_tokens_per_batch: see `LoadedModel`.
+        batch_size: see `Predictor`.
+        max_tokens_per_batch: see `Predictor`.
         trust: what is asked for beside labels.
 
     Raises:
@@ -141,7 +141,7 @@ def load_predictor(
 
 def generative_predictor(
     folder: Path, device: Device, bf16: bool, batch_size: int, max_tokens_per_batch: int, trust: TrustOptions
-) -> LoadedModel:
+) -> Predictor:
     """Load a language model; only one that scores labels has calibrated probabilities and label sets.
 
     Raises:

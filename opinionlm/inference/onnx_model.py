@@ -36,7 +36,7 @@ def require_packages(*names: str) -> None:
 
 
 class OnnxModel:
-    """What a `LoadedModel` calls in a model's place; logits are the model's own, its rule stands in ``config``.
+    """What a `Predictor` calls in a model's place; logits are the model's own, its rule stands in ``config``.
 
     Args:
         folder: with the graph.

@@ -13,7 +13,7 @@ from opinionlm.data.readers.json_values import NotTextError, value_text
 from opinionlm.data.readers.records import Record
 from opinionlm.errors import UserError
 from opinionlm.inference.inputs import check_features, check_platform
-from opinionlm.inference.predictors import LoadedModel
+from opinionlm.inference.predictors import Predictor
 from opinionlm.inference.rows import item_of
 
 
@@ -96,7 +96,7 @@ class LoadedModel:
         predictor: the loaded model, or several as one.
     """
 
-    predictor: LoadedModel
+    predictor: Predictor
 
     def predict(
         self,

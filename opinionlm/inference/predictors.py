@@ -36,7 +36,7 @@ def no_progress(rows: int) -> None:
 
 
 @dataclass(frozen=True)
-class LoadedModel(ABC):
+class Predictor(ABC):
     """A loaded model with all that prediction needs.
 
     Attributes:
@@ -231,7 +231,7 @@ class MultiLabelAnswers:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassPredictor(LoadedModel):
+class ClassPredictor(Predictor):
     """Gives texts or pairs a label or several, as was decided in training, with calibrated probabilities.
 
     Attributes:
@@ -244,12 +244,12 @@ class ClassPredictor(LoadedModel):
 
     @property
     def platforms(self) -> list[str] | None:
-        """See `LoadedModel`."""
+        """See `Predictor`."""
         return self.model.config.platforms
 
     @property
     def features(self) -> list[Feature]:
-        """See `LoadedModel`."""
+        """See `Predictor`."""
         return saved_features(self.model.config.platforms, self.model.config.features)
 
     @property
@@ -258,7 +258,7 @@ class ClassPredictor(LoadedModel):
         return self.labels.columns
 
     def answers(self, items: Sequence[Item], progress: Callable[[int], object] = no_progress) -> list[list[str]]:
-        """See `LoadedModel` and `LabelAnswers`."""
+        """See `Predictor` and `LabelAnswers`."""
         return self.labels.cells(self.probabilities(items, progress))
 
     def json_value(self, column: str, cell: str) -> Any:
@@ -276,7 +276,7 @@ class ClassPredictor(LoadedModel):
 
 
 @dataclass(frozen=True)
-class ScorePredictor(LoadedModel):
+class ScorePredictor(Predictor):
     """Gives pairs of texts a score."""
 
     @property
@@ -285,7 +285,7 @@ class ScorePredictor(LoadedModel):
         return ["score"]
 
     def answers(self, items: Sequence[Item], progress: Callable[[int], object] = no_progress) -> list[list[str]]:
-        """See `LoadedModel`."""
+        """See `Predictor`."""
         cells: list[list[str]] = [[] for _ in items]
         for rows, _, logits in self.outputs(items, progress):
             for row in rows:
@@ -298,7 +298,7 @@ class ScorePredictor(LoadedModel):
 
 
 @dataclass(frozen=True)
-class TagPredictor(LoadedModel):
+class TagPredictor(Predictor):
     """Tags the words of sentences; a word's tag is that of its first token."""
 
     @property
@@ -320,7 +320,7 @@ class TagPredictor(LoadedModel):
         ]
 
     def answers(self, items: Sequence[Item], progress: Callable[[int], object] = no_progress) -> list[list[str]]:
-        """See `LoadedModel`."""
+        """See `Predictor`."""
         cells: list[list[str]] = [[] for _ in items]
         for rows, encoded, logits in self.outputs(items, progress):
             probabilities = softmax(logits)

@@ -20,13 +20,13 @@ from opinionlm.data.readers.records import Record, Reject, SourceNotes
 from opinionlm.errors import UserError
 from opinionlm.inference.inputs import conll_text
 from opinionlm.inference.output import NO_TEXT, csv_bytes
-from opinionlm.inference.predictors import Item, LoadedModel
+from opinionlm.inference.predictors import Item, Predictor
 
 # More keys of JSON objects than this are no columns of a table.
 MOST_COLUMNS = 1_000
 
 
-def item_of(record: Record, predictor: LoadedModel, reader: FeatureReader, has_pairs: bool) -> Item | None:
+def item_of(record: Record, predictor: Predictor, reader: FeatureReader, has_pairs: bool) -> Item | None:
     """What the model reads of a record, cleaned as its training texts were; None where nothing of a text is left.
 
     Args:
@@ -131,7 +131,7 @@ def cell_of(value: Any, written: Any) -> str:
         return json.dumps(value, ensure_ascii=False)
 
 
-def own_names(predictor: LoadedModel, has_pairs: bool) -> list[str]:
+def own_names(predictor: Predictor, has_pairs: bool) -> list[str]:
     """The columns of an output that are ours, in order."""
     return ["id", "text", *(["text_pair"] if has_pairs else []), *predictor.columns]
 
@@ -145,7 +145,7 @@ def own_cells(record: Record, has_pairs: bool) -> list[str]:
 def table_bytes(
     records: Sequence[Record],
     answers: Sequence[list[str]],
-    predictor: LoadedModel,
+    predictor: Predictor,
     others: OtherColumns,
     has_pairs: bool,
     header: bool,
@@ -163,7 +163,7 @@ def table_bytes(
 def json_lines(
     records: Sequence[Record],
     answers: Sequence[list[str]],
-    predictor: LoadedModel,
+    predictor: Predictor,
     others: OtherColumns,
     has_pairs: bool,
 ) -> bytes:
@@ -185,7 +185,7 @@ def json_lines(
     return "".join(lines).encode()
 
 
-def conll_lines(items: Sequence[Item | None], answers: Sequence[list[str]], predictor: LoadedModel) -> bytes:
+def conll_lines(items: Sequence[Item | None], answers: Sequence[list[str]], predictor: Predictor) -> bytes:
     """Tagged words; a sentence without words is an empty one."""
     at = predictor.columns.index("tags")
     return "".join(

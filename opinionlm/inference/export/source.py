@@ -16,7 +16,7 @@ from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.multi_label_rules import MultiLabelRule
 from opinionlm.inference.generative import is_generative
 from opinionlm.inference.loading import check_model_folder, load_predictor
-from opinionlm.inference.predictors import ClassPredictor, LoadedModel, TagPredictor
+from opinionlm.inference.predictors import ClassPredictor, Predictor, TagPredictor
 from opinionlm.inference.saved_decision import ENSEMBLE
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.families import family_of
@@ -42,7 +42,7 @@ class Source:
     """
 
     folder: Path
-    predictor: LoadedModel
+    predictor: Predictor
 
     @property
     def is_tagger(self) -> bool:
@@ -127,7 +127,7 @@ def load_source(folder: Path) -> Source:
     return Source(folder, predictor)
 
 
-def require_single_reading(predictor: LoadedModel) -> None:
+def require_single_reading(predictor: Predictor) -> None:
     """Refuse what reads a text several times or gives it several labels, which no export does yet.
 
     Raises:
@@ -166,6 +166,11 @@ def require_folding(source: Source, output: str) -> None:
         raise UserError(
             f"export: this model decides by expected_cost, which no bias in {output} stands for; train with decision: "
             "thresholds or argmax, or use --format onnx"
+        )
+    if config.chunk_overlap is not None:
+        raise UserError(
+            f"export: the model reads texts beyond {config.max_length} tokens in chunks, and {output} would cut them; "
+            "train with long_texts: truncate"
         )
     if config.task_tokens:
         raise UserError(
