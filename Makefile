@@ -15,9 +15,13 @@ COMPILE := $(BIN)/python -m compileall -qq -j 0 -x '/tests?/|/testing/_internal/
 
 .PHONY: quickstart gemma gemma-real gemma-weights smollm2 smollm2-real smollm2-weights test test-all lint format fuzz mutants audit licences clean
 
+# Without a GPU torch comes from PyTorch's CPU index, where that answers within 3 s.
+TORCH = torch=$$($(PYTHON) tools/torch_index.py requirements.txt) && { test -z "$$torch" || $(PIP) $$torch; }
+
 $(VENV)/.runtime: requirements.txt
 	@echo "Installing requirements.txt into $(VENV) (about a minute)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(TORCH)
 	@$(PIP) -r requirements.txt
 	@$(COMPILE)
 	@touch $@
@@ -25,6 +29,7 @@ $(VENV)/.runtime: requirements.txt
 $(VENV)/.development: requirements-dev.txt requirements.txt
 	@echo "Installing requirements.txt and requirements-dev.txt into $(VENV) (about two minutes)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(TORCH)
 	@$(PIP) -r requirements.txt -r requirements-dev.txt
 	@$(COMPILE)
 	@touch $(VENV)/.runtime $@
