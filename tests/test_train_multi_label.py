@@ -199,7 +199,7 @@ def test_labels_are_weighed_and_the_asymmetric_loss_trains(setting):
 
 
 def test_runs_are_compared_by_their_sets(setting, summary):
-    folders = [Path(setting["output_dir"], f"several-seed{seed}") for seed in (1, 2)]
+    folders = [Path(setting["output_dir"], f"several-{name}") for name in ("seed1", "ensemble")]
     text, columns, rows = compare_folders(folders, "test")
     metrics = [json.loads((folder / "metrics.json").read_text())["test"] for folder in folders]
     assert f"several-seed1: macro-F1 {metrics[0]['macro_f1']:.3f}, micro-F1 {metrics[0]['micro_f1']:.3f}" in text
@@ -213,7 +213,7 @@ def test_runs_are_compared_by_their_sets(setting, summary):
 def test_scores_over_time(setting, tmp_path):
     folder = Path(setting["data_dir"])
     rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
-    rows = [row | {"text": f"{row['text']} {copy}"} for copy in "abcd" for row in rows]
+    rows = [row | {"text": f"{row['text']} {copy}"} for copy in range(40) for row in rows]
     lines = [json.dumps(row | {"when": f"202{number % 2}-01-0{1 + number % 9}"}) for number, row in enumerate(rows)]
     (tmp_path / "rows.jsonl").write_text("\n".join(lines) + "\n")
     spec = yaml.safe_load((folder / "rows.yaml").read_text())

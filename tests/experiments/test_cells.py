@@ -168,7 +168,7 @@ def test_a_cell_that_its_run_would_refuse_is_named(tmp_path) -> None:
     path = save(
         tmp_path, options=options, axes={"Rate": {"one": {"engine": "tfidf"}}}, published=[], scales={"smoke": {}}
     )
-    with pytest.raises(UserError, match=r"mine.yaml: cell 'one': .*engine: 'tfidf' gives one label per text"):
+    with pytest.raises(UserError, match=r"mine.yaml: cell 'one': .*engine: 'tfidf' gives labels of texts"):
         reproduce.main([str(path), "--scale", "smoke", "--dry_run", "--output_dir", str(tmp_path)])
 
 

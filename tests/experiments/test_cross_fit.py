@@ -82,7 +82,7 @@ def test_two_folds_label_all_training_texts(setting, capsys, monkeypatch) -> Non
     [
         (["--folds", "1"], "--folds: 1 must be at least 2"),
         (["--seeds", "0..2"], "soft labels are made with one seed"),
-        (["--dataset", "configs/datasets/sample_similarity.yaml"], "task similarity has no labels of texts"),
+        (["--dataset", "configs/datasets/sample_similarity.yaml"], "task similarity has no single labels of texts"),
     ],
 )
 def test_what_cannot_be_cross_fitted(arguments: list[str], message: str, tmp_path, monkeypatch, repository) -> None:

@@ -130,7 +130,6 @@ def test_heads_that_no_class_holds_are_refused(family: str, head: dict, message:
     ("rule", "message"),
     [
         ({"decision": "expected_cost"}, "expected_cost.*decision: thresholds or argmax"),
-        ({"chunk_overlap": 4}, "in chunks, and remote_code would cut them; train with long_texts: truncate"),
         ({"word_share": 0.2}, "TF-IDF has a share of 0.2.*blend_words: false"),
     ],
 )

@@ -166,7 +166,7 @@ def test_scores_of_a_period_are_those_of_its_rows() -> None:
     taxonomy = Taxonomy.from_tree({"noise": None, "subjective": ["positive", "negative"]})
     gold, predicted = np.random.default_rng(0).integers(0, 3, (2, 120))
     times = ["2021-01-01T"] * 60 + ["2021-02-01T"] * 60
-    scores = period_scores(gold, predicted, times, taxonomy)
+    scores = period_scores(gold, predicted, times, taxonomy, min_rows=50)
     assert list(scores) == ["2021-01", "2021-02"]
     expected = classification_scores(gold[60:], predicted[60:], taxonomy)
     assert scores["2021-02"]["rows"] == 60 and scores["2021-02"]["macro_f1"] == expected["macro_f1"]
