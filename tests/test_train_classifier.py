@@ -205,7 +205,8 @@ def test_four_bit_recipe_end_to_end(setting, tmp_path) -> None:
     assert len(quantized_modules(loaded)) == 21
 
 
-@pytest.mark.parametrize("launched", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("launched", [False, True])
 def test_two_processes_equal_one(launched, setting, tmp_path) -> None:
     # Batches of 8 in each process against 16.
     one = train(setting, output_dir=tmp_path, run_name="one", cache_frozen="off", classifier_dropout=0)

@@ -184,6 +184,7 @@ def test_the_loss_over_all_nodes_trains_on_a_tree_and_is_refused_without(setting
         train(setting | {"dataset": str(folder / "flat.yaml")}, run_name="flat", loss="tree_marginal")
 
 
+@pytest.mark.slow
 def test_adapt_makes_tokens_and_chooses_sublayers(setting):
     few = {"sensitivity_samples": 8, "sensitivity_warmup_steps": 2, "sensitivity_budget": 0.5, "num_train_epochs": 1}
     metrics = train(setting, run_name="adapt", adaptation="adapt", sequence_min_length=1, **few)
@@ -210,6 +211,7 @@ def test_runs_are_compared_by_their_sets(setting, summary):
     assert own["joy"][4] == pytest.approx(gold[:, 0].mean())
 
 
+@pytest.mark.slow
 def test_scores_over_time(setting, tmp_path):
     folder = Path(setting["data_dir"])
     rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]

@@ -157,6 +157,7 @@ def takes_trainer_fields(script: Script) -> bool:
     return OptimizationConfig in SCRIPTS[script]
 
 
+@cache
 def scripts_of(name: str) -> tuple[Script, ...]:
     """The scripts that have an option."""
     return tuple(script for script in SCRIPTS if name in options_of(script))

@@ -199,18 +199,21 @@ def check_cells(path: Path, cells: tuple[Cell, ...], raw: Mapping[str, Any]) -> 
     Raises:
         UserError: they do not.
     """
-    seen: dict[str, Cell] = {}
+    seen: dict[str, str] = {}
+    names: set[str] = set()
     for cell in cells:
-        key = repr((cell.script, sorted(cell.options.items(), key=str)))
-        if key in seen or any(cell.name == other.name for other in seen.values()):
-            twin = seen.get(key, cell)
+        key, name = repr((cell.script, sorted(cell.options.items(), key=str))), cell.name
+        if key in seen or name in names:
             raise UserError(
-                f"{path}: the cells {twin.name!r} and {cell.name!r} are the same run; give every cell its own options"
+                f"{path}: the cells {seen.get(key, name)!r} and {name!r} are the same run; give every cell its own "
+                "options"
             )
-        seen[key] = cell
+        seen[key] = name
+        names.add(name)
     pupils = [cell for cell in cells if cell.teacher is not None]
+    teachers = names - {cell.name for cell in pupils}
     for cell in pupils:
-        if cell.teacher not in {one.name for one in cells} - {one.name for one in pupils}:
+        if cell.teacher not in teachers:
             raise UserError(
                 f"{path}: cell {cell.name!r}: teacher: {cell.teacher!r} is no cell, or has a teacher itself"
             )

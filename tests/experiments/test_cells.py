@@ -33,6 +33,9 @@ LARGE = {
     ("goemotions_grid", "paper"),
     ("adapt_budgets", "paper"),
     ("goemotions_grid", "small"),
+    ("adapt_methods", "small"),
+    ("adapt_cost", "paper"),
+    ("adapt_tuning", "paper"),
 }
 CASES = [
     pytest.param(path, scale, marks=pytest.mark.slow if (path.stem, scale) in LARGE else (), id=f"{path.stem}-{scale}")

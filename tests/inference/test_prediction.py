@@ -362,6 +362,7 @@ def test_model_folders_that_are_none(model_folder, tmp_path):
         assert not list(tmp_path.glob("out.csv*"))
 
 
+@pytest.mark.slow
 def test_command_line(model_folder, tmp_path):
     start = time.monotonic()
     help_text = subprocess.run(command(model_folder, "--help"), capture_output=True, text=True)
