@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 # Between two lines of a log.
 LOG_SECONDS = 30.0
-LOG_FORMAT = "{desc}: {n_fmt} of {total_fmt} {unit}, {rate_fmt}{postfix}, {remaining} left"
+LOG_FORMAT = "{desc}: {n_fmt} of {total_fmt}{unit}, {rate_fmt}{postfix}, {remaining} left"
 MOVES = re.compile(r"\r|\x1b\[A")
 
 
@@ -50,7 +50,7 @@ def progress_bar(
     if not sys.stderr.isatty():
         form = {"file": LogLines(), "bar_format": LOG_FORMAT, "delay": LOG_SECONDS}
         form |= {"mininterval": LOG_SECONDS, "maxinterval": LOG_SECONDS, "miniters": 1}
-    return tqdm(items, desc=desc, total=total, initial=initial, unit=unit, disable=disable, leave=False, **form)
+    return tqdm(items, desc=desc, total=total, initial=initial, unit=f" {unit}", disable=disable, leave=False, **form)
 
 
 def show_lines_at_once() -> None:

@@ -29,7 +29,7 @@ def test_a_log_gets_a_line_every_half_minute(clock, capsys):
             bar.update()
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3 and not any("\r" in line for line in lines)
-    assert re.fullmatch(r"training: 30 of 100 steps, +1.00steps/s, loss 0.1234, 01:10 left", lines[0])
+    assert re.fullmatch(r"training: 30 of 100 steps, +1.00 steps/s, loss 0.1234, 01:10 left", lines[0])
     assert lines[2].startswith("training: 90 of 100 steps")
 
 
