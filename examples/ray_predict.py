@@ -19,6 +19,8 @@ import opinionlm
 
 # Given, since Ray would infer another one from a block without answers (ray #28505).
 ANSWER = pa.schema([("label", pa.string()), ("confidence", pa.float64()), ("levels", pa.list_(pa.string()))])
+# Of a core, for reading and writing.
+SHARE = {"num_cpus": 0.25}
 
 
 class Labels:
@@ -39,13 +41,14 @@ class Labels:
 def read(files: list[str]) -> ray.data.Dataset:
     """The rows of the files. Cells of a CSV stay as they are written: 007 is no number, NA no missing text."""
     if not files[0].endswith(".csv"):
-        return ray.data.read_parquet(files)
+        return ray.data.read_parquet(files, ray_remote_args=SHARE)
     with pa.csv.open_csv(files[0], parse_options=pa.csv.ParseOptions(newlines_in_values=True)) as reader:
         columns = {name: pa.string() for name in reader.schema.names}
     return ray.data.read_csv(
         files,
         parse_options=pa.csv.ParseOptions(newlines_in_values=True),
         convert_options=pa.csv.ConvertOptions(column_types=columns, strings_can_be_null=False),
+        ray_remote_args=SHARE,
     )
 
 
@@ -68,9 +71,10 @@ def main(argv: list[str] | None = None) -> None:
         batch_size=options.block_rows,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=options.workers),
-        num_cpus=1,
+        # Whole cores for all workers would leave none to read and write, and nothing would begin.
+        num_cpus=0.5,
     )
-    labelled.write_parquet(options.output, mode="overwrite")
+    labelled.write_parquet(options.output, mode="overwrite", ray_remote_args=SHARE)
 
 
 if __name__ == "__main__":
