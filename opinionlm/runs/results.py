@@ -193,11 +193,12 @@ def summary(task: Task[Any], metrics: dict[str, Any]) -> str:
 
 def score_lines(metrics: dict[str, Any], names: Sequence[str]) -> list[str]:
     """Lines of a table of validation and test scores, with the interval of the test score where there is one."""
-    lines = [f"{'':<20}{'validation':>12}{'test':>8}   95 % interval (test)"]
+    width = max(20, *(len(name) for name in names))
+    lines = [f"{'':<{width}}{'validation':>12}{'test':>8}   95 % interval (test)"]
     for name in names:
         interval = metrics["test"].get(f"{name}_ci95")
         bounds = "" if interval is None else f"   {interval[0]:.3f} to {interval[1]:.3f}"
         if name == "macro_f1" and interval is not None and (reason := under_covers(metrics["test"])):
             bounds += f" ({reason})"
-        lines.append(f"{name:<20}{metrics['validation'][name]:>12.3f}{metrics['test'][name]:>8.3f}{bounds}")
+        lines.append(f"{name:<{width}}{metrics['validation'][name]:>12.3f}{metrics['test'][name]:>8.3f}{bounds}")
     return lines

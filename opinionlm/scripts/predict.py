@@ -57,6 +57,9 @@ def predict(arguments: argparse.Namespace) -> None:
     """Label the input."""
     if arguments.input != "-" and not Path(arguments.input).is_file():
         raise UserError(f"--input: no such file: {arguments.input}")
+    for folder in arguments.model:
+        if not folder.is_dir():
+            raise UserError(f"--model: no such folder: {folder}; give the folder of a finished run, or its best/")
     models = ", ".join(map(str, arguments.model))
     print(f"{arguments.input} → {models} → {arguments.output} (loading libraries)", file=sys.stderr, flush=True)
     # The imports take seconds; help and a wrong command line need not wait for them.
