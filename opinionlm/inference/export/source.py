@@ -167,11 +167,6 @@ def require_folding(source: Source, output: str) -> None:
             f"export: this model decides by expected_cost, which no bias in {output} stands for; train with decision: "
             "thresholds or argmax, or use --format onnx"
         )
-    if config.chunk_overlap is not None:
-        raise UserError(
-            f"export: the model reads texts beyond {config.max_length} tokens in chunks, and {output} would cut them; "
-            "train with long_texts: truncate"
-        )
     if config.task_tokens:
         raise UserError(
             f"export: the model's {config.task_tokens:,} task tokens need a tokenizer of opinionlm; train with "
