@@ -24,6 +24,7 @@ from opinionlm.experiments.dashboard.collect import collect
 from opinionlm.experiments.dashboard.payload import build_payload
 from opinionlm.experiments.dashboard.predictions import read_predictions
 from opinionlm.experiments.label_suspects import write_run_suspects, write_training_suspects
+from opinionlm.models.classifier import OpinionClassifier
 from tests.classifier_runs import train, write_setting
 
 LEAVES = ["joy", "love", "anger", "calm"]
@@ -68,6 +69,21 @@ def rows_of(setting: dict[str, str], run: str, split: str = "test") -> list[dict
 
 def matrix(rows: list[dict[str, str]], column: str) -> np.ndarray:
     return np.array([[leaf in json.loads(row[column]) for leaf in LEAVES] for row in rows])
+
+
+@pytest.mark.parametrize("weights", ["none", "inverse_frequency"])
+def test_a_new_head_starts_at_the_frequencies_of_the_labels(setting, weights):
+    options = {"max_steps": 1, "learning_rate": 1e-12, "warmup_steps": 0, "class_weights": weights}
+    train(setting, run_name=f"start-{weights}", **options)
+    folder = Path(setting["output_dir"], f"start-{weights}")
+    (data,) = Path(setting["prepared_dir"]).glob("rows-*")
+    sets = load_prepared(data).dataset["train"]["labels"]
+    gold = np.array([[leaf in labels for leaf in range(4)] for labels in sets])
+    share = (gold.sum(axis=0) + 0.5) / (len(gold) + 1)
+    # Weighted by its inverse frequency a label is there as often as it is not.
+    expected = np.log(share / (1 - share)) if weights == "none" else 4 * [0]
+    bias = OpinionClassifier.from_pretrained(folder / "best").head.output.bias.detach().numpy()
+    assert bias == pytest.approx(expected, abs=0.05 if weights == "inverse_frequency" else 1e-5)
 
 
 @pytest.mark.parametrize("run", ["several-seed1", "several-ensemble"])

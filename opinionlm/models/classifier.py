@@ -202,6 +202,12 @@ class OpinionClassifier(PreTrainedModel):
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 
+    def set_output_bias(self, bias: torch.Tensor | None) -> None:
+        """Let the head's last layer start from this bias, ``(outputs,)``, if it is given and the layer has one."""
+        if bias is not None and self.head.output.bias is not None:
+            with torch.no_grad():
+                self.head.output.bias.copy_(bias)
+
     def add_task_tokens(self, count: int) -> None:
         """Add embedding rows for task tokens, drawn from torch's global generator; before any adapter is added."""
         if count:

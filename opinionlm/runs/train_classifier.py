@@ -47,6 +47,7 @@ def train(config: Config) -> dict[str, Any] | None:
     run.seed()
     total_steps = run.total_steps(train_texts)
     model = task.build_model(entries_of_texts(tokenizer), total_steps, len(vocabulary.sequences))
+    model.set_output_bias(task.first_bias(splits["train"]))
     choice = choose_sublayers(model, loss, train_texts, tokenizer.pad_token_id, prepared, config, run.arguments)
     run.create(prepared)
     if run.is_main:
