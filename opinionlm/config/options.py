@@ -15,7 +15,6 @@ from opinionlm.config.conditions import (
     FIXED_BATCHES,
     GIVEN,
     GRADIENT_STEPS,
-    LABELS_OF_TEXTS,
     LANGUAGE_MODEL,
     Conditions,
     option,
@@ -101,7 +100,7 @@ class LongTextsConfig:
     long_texts: Literal["truncate", "chunk"] = option(
         "truncate",
         "cut what is beyond max_length, or read the text in overlapping chunks of max_length (single texts)",
-        when=LANGUAGE_MODEL | LABELS_OF_TEXTS,
+        when=LANGUAGE_MODEL | ANY_LABELS,
     )
     chunk_overlap: int = option(
         32, "tokens that neighbouring chunks share, below max_length", when={"long_texts": ("chunk",)}, at_least=0
