@@ -242,7 +242,8 @@ class InstructConfig:
     )
     decode: Literal["score", "generate"] = option(
         "score",
-        "score: the likeliest of the labels; generate: what the model writes, for answers of any kind",
+        "score: the likeliest of the labels, of task multi_label yes or no to each; generate: what the model writes, "
+        "for answers of any kind",
         when={"method": ("language_model",)},
     )
     score_normalisation: Literal["sum", "mean"] = option(
@@ -251,7 +252,7 @@ class InstructConfig:
     calibration: Literal["none", "contextual", "batch"] = option(
         "none",
         "take out what the model prefers for texts that say nothing, or over all evaluated texts",
-        when=({"decode": ("score",)}, {"method": ("entailment",)}),
+        when=({"decode": ("score",), "task": ("sequence",)}, {"method": ("entailment",)}),
     )
     max_answer_length: int = option(
         64, "longest answer in tokens; prompts of free answers leave so much room", when={"decode": ("generate",)}
