@@ -171,6 +171,28 @@ def test_other_engines(setting, engine):
         assert metrics["test"]["micro_f1"] > 0.8
 
 
+def test_long_texts_in_chunks(setting, tmp_path):
+    chunks = {"max_length": 8, "long_texts": "chunk", "chunk_overlap": 2, "classifier_dropout": 0}
+    chunks |= {"num_train_epochs": 1, "chunk_pooling": "max"}
+    runs = {"chunks": {}, "steps": {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4}}
+    runs["loop"] = {"engine": "loop", "cache_frozen": "off"}
+    found = {}
+    for run, more in runs.items():
+        train(setting, run_name=run, **chunks | more)
+        rows = rows_of(setting, run)
+        found[run] = np.array([[float(row[f"probability_{leaf}"]) for leaf in LEAVES] for row in rows])
+        assert found[run] == pytest.approx(found["chunks"], abs=1e-4)
+    best = Path(setting["output_dir"], "chunks", "best")
+    again = opinionlm.load(best, device="cpu").predict([row["text"] for row in rows])
+    values = np.array([list(one.probabilities.values()) for one in again])
+    assert values == pytest.approx(found["chunks"], abs=2e-5)
+    config = json.loads((best / "config.json").read_text())
+    assert (config["chunk_overlap"], config["chunk_pooling"]) == (2, "max")
+    cut = chunks | {"long_texts": "truncate", "chunk_overlap": 32, "chunk_pooling": "mean"}
+    train(setting, run_name="cut", **cut)
+    assert rows_of(setting, "cut")[0]["probability_joy"] != rows_of(setting, "chunks")[0]["probability_joy"]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -149,10 +149,7 @@ def generative_predictor(
     """
     settings, labels = read_settings(folder), None
     if settings.taxonomy is not None and settings.decode == "score":
-        found = label_answers(folder, settings.taxonomy, settings.rule, trust)
-        # Language models choose one label.
-        assert isinstance(found, LabelAnswers)
-        labels = found
+        labels = label_answers(folder, settings.taxonomy, settings.rule, trust)
     else:
         refuse_trust(trust)
     return load_answerer(folder, labels, device, bf16, batch_size, max_tokens_per_batch)

@@ -40,13 +40,15 @@ def written_template(prepared: PreparedDataset) -> PromptTemplate:
             asked, text, answer = "Summarise the text.", "Text", "Summary"
         case "instruction":
             asked, text, answer = "Follow the instruction.", "Instruction", "Response"
+        case "multi_label":
+            asked, text, answer = "Say which of the labels the text has, or none. Labels: {labels}.", "Text", "Labels"
         case _:
             asked, text, answer = "Choose the label of the text. Labels: {labels}.", "Text", "Label"
     about = description_of(prepared).replace("{", "{{").replace("}", "}}")
     shown = f"{text}: {{text}}{{context}}\n{answer}:"
     return PromptTemplate(
         prompt=f"{about} {asked}".strip() + f"\n\n{{examples}}{shown}",
-        context="\nSecond text: {context}" if answer == "Label" else "\nContext: {context}",
+        context="\nSecond text: {context}" if answer in ("Label", "Labels") else "\nContext: {context}",
         example=f"{shown}{{answer}}\n\n",
         source="prompt_template: auto",
     )
