@@ -16,8 +16,9 @@ def parse_arguments(argv: list[str] | None, description: str) -> argparse.Namesp
         description: what ``--help`` shows.
     """
     parser = Parser(description)
-    model_help = "folder of a finished run, or its best/; of several, their probabilities are averaged"
+    model_help = "folder of a run, its best/, or user/model of the hub; of several, their probabilities are averaged"
     parser.add_argument("--model", required=True, type=Path, nargs="+", metavar="FOLDER", help=model_help)
+    parser.add_argument("--revision", metavar="NAME", help="branch, tag or commit of a model of the hub [the newest]")
     parser.add_argument("--input", metavar="FILE", help=".csv, .tsv, .jsonl, .txt, .conll (also .gz), or -")
     parser.add_argument("--output", metavar="FILE", help=".csv, .jsonl, .conll (tags), or - for standard output")
     parser.add_argument("--merge", type=Path, metavar="FOLDER", help="write the model there with its adapter merged")

@@ -5,11 +5,13 @@ python -m tests.inference.export_matrix > docs/export_matrix.md
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from pathlib import Path
 
 from opinionlm.errors import UserError
 from tests.inference.export_models import check_here, exported, save_model
+from tests.matrix_page import matrix_page
 from tests.tiny import FAMILIES
 
 TASKS = ("sequence", "token", "similarity")
@@ -33,34 +35,21 @@ def run_cell(form: str, family: str, task: str) -> str:
     return "works"
 
 
-def written(results: dict[tuple[str, str, str], str]) -> str:
-    """The matrix as a Markdown page, from the outcome of every (task, form, family)."""
-    reasons = sorted({reason for reason in results.values() if reason != "works"})
-    lines = [
-        "# What can be exported, and how",
-        "",
-        "Written by `python -m tests.inference.export_matrix`: every cell is a tiny model saved, exported, loaded by",
-        "the Auto classes and compared, logit by logit, on texts of one word up to beyond `max_length`, padded",
-        "together. A test keeps this page true. ✓ works; a number is the reason of a refusal. [export.md](export.md)",
-        "has the commands.",
-    ]
-    for task in TASKS:
-        lines += ["", f"## {task}", "", "| form | " + " | ".join(FAMILIES) + " |"]
-        lines.append("| --- |" + " :-: |" * len(FAMILIES))
-        for form in FORMS:
-            cells = [results[task, form, family] for family in FAMILIES]
-            marks = ["✓" if cell == "works" else str(reasons.index(cell) + 1) for cell in cells]
-            lines.append(f"| {form} | " + " | ".join(marks) + " |")
-    lines += ["", "## Refusals", ""]
-    lines += [f"{number}. {reason}" for number, reason in enumerate(reasons, start=1)]
-    return "\n".join(lines) + "\n"
+HEAD = (
+    "# What can be exported, and how",
+    "",
+    "Written by `python -m tests.inference.export_matrix`: every cell is a tiny model saved, exported, loaded by",
+    "the Auto classes and compared, logit by logit, on texts of one word up to beyond `max_length`, padded",
+    "together. A test keeps this page true. ✓ works; a number is the reason of a refusal. [export.md](export.md)",
+    "has the commands.",
+)
 
 
 def whole_matrix() -> str:
     """Try everything."""
-    return written(
-        {(task, form, family): run_cell(form, family, task) for task in TASKS for form in FORMS for family in FAMILIES}
-    )
+    cells = itertools.product(TASKS, FORMS, FAMILIES)
+    results = {(task, form, family): run_cell(form, family, task) for task, form, family in cells}
+    return matrix_page(HEAD, "form", TASKS, FORMS, results)
 
 
 if __name__ == "__main__":

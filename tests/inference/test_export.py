@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 
 import numpy as np
 import pytest
@@ -21,6 +20,7 @@ from opinionlm.scripts.export import main
 from tests.classifier_runs import command_line
 from tests.inference.export_matrix import FORMS, TASKS, run_cell, whole_matrix
 from tests.inference.export_models import check_here, exported, save_model
+from tests.matrix_page import committed_outcome
 from tests.tiny import FAMILIES
 
 THRESHOLDS = {
@@ -32,14 +32,6 @@ THRESHOLDS = {
 # What argmax is saved as: the offsets take the biases back.
 ARGMAX = THRESHOLDS | {"decision": "argmax", "decision_offsets": [-0.3, 0.2, -0.1, 0.2]}
 TEXTS = ["buy now", "the price fell again", "is this coin any good ?", "again again again", "good", "? ? ? is it"]
-
-
-def committed_outcome(page: str, task: str, form: str, family: str) -> str:
-    """What the committed page says of a cell."""
-    section = page.split(f"## {task}\n")[1].split("\n## ")[0]
-    row = next(line for line in section.splitlines() if line.startswith(f"| {form} |"))
-    mark = row.split("|")[2 + list(FAMILIES).index(family)].strip()
-    return "works" if mark == "✓" else re.search(rf"^{mark}\. (.*)$", page, re.MULTILINE).group(1)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -182,6 +174,27 @@ def test_existing_folder_and_no_model_are_refused(tmp_path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(UserError, match="--output: .*exists already"):
         main([str(source), "--output", str(tmp_path / "out")])
+    # Not an export, whatever is asked for; nor is the model itself.
+    for folder in (tmp_path / "out", source):
+        with pytest.raises(UserError, match="is no export, and is not overwritten"):
+            main([str(source), "--output", str(folder), "--overwrite"])
+
+
+def test_an_export_is_replaced_by_a_complete_one_alone(tmp_path, monkeypatch) -> None:
+    source, out = save_model(tmp_path / "best", "bert", head="native"), tmp_path / "out"
+    monkeypatch.setattr(export_folder, "check_written", lambda exports: [check_here(one) for one in exports])
+    export_model(source, out, "transformers")
+    (out / "mine.txt").write_text("of before")
+    before = (out / "model.safetensors").read_bytes()
+    save_model(tmp_path / "best", "bert", head="native", seed=1)
+    monkeypatch.setattr(export_folder, "check_written", lambda exports: [spoil_and_check(one) for one in exports])
+    with pytest.raises(UserError, match="nothing is kept"):
+        export_model(source, out, "transformers", overwrite=True)
+    assert (out / "model.safetensors").read_bytes() == before and (out / "mine.txt").is_file()
+    monkeypatch.setattr(export_folder, "check_written", lambda exports: [check_here(one) for one in exports])
+    export_model(source, out, "transformers", overwrite=True)
+    assert (out / "model.safetensors").read_bytes() != before and not (out / "mine.txt").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"best", "out"}
 
 
 @pytest.mark.slow

@@ -52,7 +52,9 @@ class Written:
     tolerance: float
 
 
-def export_model(model: Path, output: Path | None, kind: Format, max_f1_loss: float = MAX_F1_LOSS) -> Path:
+def export_model(
+    model: Path, output: Path | None, kind: Format, max_f1_loss: float = MAX_F1_LOSS, overwrite: bool = False
+) -> Path:
     """Write a saved model in another form, check it, and give the folder its name.
 
     Args:
@@ -60,6 +62,7 @@ def export_model(model: Path, output: Path | None, kind: Format, max_f1_loss: fl
         output: the new folder; by default named by the format, beside ``best/``.
         kind: the format.
         max_f1_loss: what an ONNX graph may lose of macro-F1 on validation.
+        overwrite: replace an earlier export, once this one is complete.
 
     Returns:
         The new folder.
@@ -69,8 +72,11 @@ def export_model(model: Path, output: Path | None, kind: Format, max_f1_loss: fl
     """
     source = load_source(model)
     target = source.folder.parent / kind if output is None else output
-    if target.exists():
-        raise UserError(f"--output: {target} exists already; give another folder, or remove it")
+    if target.exists() and not overwrite:
+        raise UserError(f"--output: {target} exists already; give another folder, or --overwrite to replace it")
+    # The only folders to be replaced are those that could be exports.
+    if target.exists() and (target.samefile(source.folder) or not (target / "config.json").is_file()):
+        raise UserError(f"--output: {target} is no export, and is not overwritten; give another folder")
     with partial_folder(target) as folder:
         match kind:
             case "transformers" | "remote_code":
