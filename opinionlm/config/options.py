@@ -236,9 +236,10 @@ class ModelConfig(BackboneConfig, LoadingConfig, WeightsConfig, HeadConfig):
 class InstructConfig:
     """How a language model is asked, and how its answers are read."""
 
-    prompt_template: str = option(
-        "configs/prompts/classify.yaml",
-        "how prompts and answers are written; auto: by the description and the labels of the data",
+    prompt_template: str | None = option(
+        None,
+        "how prompts and answers are written; auto: by the description and the labels of the data; without it "
+        "configs/prompts/classify.yaml for labels, auto for free answers",
     )
     decode: Literal["score", "generate"] = option(
         "score",

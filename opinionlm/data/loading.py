@@ -17,7 +17,7 @@ from opinionlm.data.preparation.sources import find_data, find_sources
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.spec_parsing import load_spec
 from opinionlm.errors import UserError
-from opinionlm.utils.names import closest
+from opinionlm.utils.names import closest, counted
 
 
 def load_data(data: DataConfig) -> PreparedDataset:
@@ -56,7 +56,7 @@ def source_of(data: DataConfig) -> str:
         revision = "" if spec.hub.revision is None else f" at {spec.hub.revision}"
         place = f"hub {spec.hub.path}{revision}"
     else:
-        place = f"{len(sources)} files in {data.data_dir}"
+        place = f"{counted(len(sources), 'file')} in {data.data_dir}"
     facts = spec.published
     if facts is None:
         return place

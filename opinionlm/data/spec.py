@@ -195,7 +195,7 @@ class DatasetSpec:
         balance: keep only so many rows, equally many of every label; only of task sequence.
         labels_may_be_absent: labels or codes that the files need not hold although they hold values that are not
             declared; without it that is taken for a misspelling. Only of the tasks with labels.
-        language: ISO 639 code of the texts, for model cards.
+        language: code of the texts' language by ISO 639 or BCP 47, for model cards.
         origin: where the files are to be had, for the message that they are missing.
         published: what its publisher says of it.
         source: the file, for messages; no key.

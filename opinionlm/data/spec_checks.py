@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from opinionlm.data.cleaning import text_steps
+from opinionlm.data.languages import is_language
 from opinionlm.data.spec import LABEL_TASKS, SPLITS, DatasetSpec
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
@@ -198,6 +199,8 @@ def check_spec(spec: DatasetSpec) -> None:
     if not spec.files and spec.hub is None:
         problems.append("files: no source given; name files and/or a hub data set")
     problems += column_problems(spec)
+    if spec.language and not is_language(spec.language):
+        problems.append(f"language: {spec.language!r} is no code of ISO 639 or BCP 47; such as en, ja or pt-BR")
     if spec.files and 0 < sum(file.split is not None for file in spec.files) < len(spec.files):
         problems.append("files: some have a split and some have none; give one to all or to none")
     for name in spec.hub.splits if spec.hub else ():

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from opinionlm.evaluation.significance import Difference, holm, macro_f1_of, paired_bootstrap
+from opinionlm.utils.names import counted
 
 LEVEL = 0.05
 # From so many seeds on the spread of a way of training is known well enough to call one the best.
@@ -97,12 +98,9 @@ def best_line(ways: Sequence[Way], pairs: Sequence[Pair], compared: int) -> str:
         if best in (pair.first, pair.second) and not pair.differs
     ]
     others = f"; cannot be told apart from it: {', '.join(alike)}" if alike else "; all others are worse"
-    return f"Best by macro-F1: {best.name} ({spread_text(best.scores)}){others} (Holm over {pairs_text(compared)})."
-
-
-def pairs_text(number: int) -> str:
-    """How many pairs."""
-    return "1 pair" if number == 1 else f"{number} pairs"
+    return (
+        f"Best by macro-F1: {best.name} ({spread_text(best.scores)}){others} (Holm over {counted(compared, 'pair')})."
+    )
 
 
 def seeds_line(ways: Sequence[Way]) -> str:
@@ -147,7 +145,8 @@ def claim_lines(groups: Mapping[str, Sequence[Way]]) -> list[str]:
     compared = compare_ways(list(groups.values()))
     total = sum(map(len, compared))
     lines = ["### Differences", ""]
-    lines.append(f"Macro-F1 over test rows and seeds; Holm's correction over all {pairs_text(total)} of the table.")
+    pairs_in_all = counted(total, "pair")
+    lines.append(f"Macro-F1 over test rows and seeds; Holm's correction over all {pairs_in_all} of the table.")
     if few := seeds_line([way for ways in groups.values() for way in ways]):
         lines += ["", few]
     lines.append("")

@@ -24,6 +24,7 @@ from opinionlm.inference.inputs import check_features, check_platform, read_word
 from opinionlm.inference.output import NO_TEXT, Sink, StandardOutput, open_file_output
 from opinionlm.inference.predictors import Item, Predictor
 from opinionlm.inference.rows import OtherColumns, conll_lines, item_of, json_lines, no_answer, table_bytes
+from opinionlm.utils.names import counted
 from opinionlm.utils.progress import progress_bar
 
 OutputKind = Literal["csv", "jsonl", "conll"]
@@ -94,16 +95,16 @@ class Summary:
             output: where the rows went, ``-`` for standard output.
         """
         new_rows = self.rows - self.resumed_rows
-        counts = [f"labelled {self.rows:,} rows"]
+        counts = [f"labelled {counted(self.rows, 'row')}"]
         if self.resumed_rows:
             counts.append(f"{self.resumed_rows:,} of them before an interruption")
         place = "" if output == STANDARD else f" (see {output}.rejects.csv)"
         if self.unanswered:
             counts.append(f"{self.unanswered:,} of them without an answer, as their texts are empty{place}")
         if self.rejects:
-            counts.append(f"rejected {self.rejects:,} records{place}")
+            counts.append(f"rejected {counted(self.rejects, 'record')}{place}")
         if self.notes.blank_lines:
-            counts.append(f"skipped {self.notes.blank_lines:,} blank lines between records")
+            counts.append(f"skipped {counted(self.notes.blank_lines, 'blank line')} between records")
         if self.notes.undecodable_records:
             counts.append(
                 f"{self.notes.undecodable_records:,} records hold bytes that are no text (shown as \ufffd; give "

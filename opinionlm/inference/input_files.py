@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Literal
 
 from opinionlm.data.readers.records import Kind
+from opinionlm.data.readers.tables import TABLES, open_table, sheet_rows
 from opinionlm.errors import UserError
-from opinionlm.inference.input_forms import InputForm, check_encoding, choose_form, load_input_forms
+from opinionlm.inference.input_forms import InputForm, check_encoding, choose_form, default_separator, load_input_forms
 
 InputKind = Kind | Literal["conll"]
 STANDARD = "-"
 
 
 def input_kind(path: str, asked: InputKind | None) -> InputKind:
-    """The format of the input, as asked for or by its ending.
+    """The format of the input, as asked for or by its ending; tables are read as what `table_bytes` makes of them.
 
     Raises:
         UserError: the ending says nothing.
@@ -27,11 +32,11 @@ def input_kind(path: str, asked: InputKind | None) -> InputKind:
     if path == STANDARD:
         return "lines"
     match Path(path.removesuffix(".gz")).suffix:
-        case ".csv":
+        case ".csv" | ".xlsx":
             return "csv"
         case ".tsv":
             return "tsv"
-        case ".jsonl":
+        case ".jsonl" | ".parquet":
             return "jsonl"
         case ".txt":
             return "lines"
@@ -40,7 +45,7 @@ def input_kind(path: str, asked: InputKind | None) -> InputKind:
         case suffix:
             raise UserError(
                 f"--input: the ending {suffix!r} of {path} is none of .csv, .tsv, .jsonl, .txt and .conll "
-                "(each also with .gz); say the format with --format"
+                "(each also with .gz), .xlsx and .parquet; say the format with --format"
             )
 
 
@@ -59,7 +64,28 @@ def open_input(path: str) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise UserError(f"--input: cannot read {path}: {error.strerror}") from None
     with file:
-        yield file
+        if not path.endswith(TABLES):
+            yield file
+            return
+    with table_bytes(Path(path)) as table:
+        yield table
+
+
+def table_bytes(path: Path) -> IO[bytes]:
+    """A temporary file with a workbook's first sheet as CSV, or with a parquet file as JSON lines.
+
+    Raises:
+        UserError: see `opinionlm.data.readers.tables`.
+    """
+    binary = tempfile.TemporaryFile()  # noqa: SIM115 — the caller closes it, which removes it
+    text = io.TextIOWrapper(binary, encoding="utf-8", newline="")
+    if path.suffix == ".xlsx":
+        csv.writer(text).writerows(sheet_rows(path))
+    else:
+        text.writelines(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in open_table(path)[1])
+    text.detach()
+    binary.seek(0)
+    return binary
 
 
 def input_form(folders: Sequence[Path], path: str, kind: InputKind | None, asked: Mapping[str, str]) -> InputForm:
@@ -77,9 +103,11 @@ def input_form(folders: Sequence[Path], path: str, kind: InputKind | None, asked
     kind = input_kind(path, kind)
     known = next((forms for folder in folders if (forms := load_input_forms(folder))), [])
     name = "standard input" if path == STANDARD else path
+    if is_table := path.endswith(TABLES):
+        asked = {**asked, "encoding": "utf-8", "delimiter": default_separator(kind), "quoting": "minimal"}
     with open_input(path) as binary:
         form = choose_form(name, kind, binary, known, asked)
-    if path != STANDARD:
+    if path != STANDARD and not is_table:
         check_encoding(path, form.encoding)
     told = form.told(kind, asked)
     if told:

@@ -40,7 +40,8 @@ def model_card(
         f"| {name} | {validation[name]:.4f} | {test[name]:.4f} | {interval(test, name)} |"
         for name in task.shown_metrics
     ]
-    trust = trust_section(config.decision, decision.rule, test) if task.decision_facts(decision) else ""
+    is_tree = prepared.taxonomy is not None and prepared.taxonomy.depth > 1
+    trust = trust_section(config.decision, decision.rule, test, is_tree) if task.decision_facts(decision) else ""
     training, method, parameters = config.training, config.method, numbers["model"]
     fit_rows = "\n".join(f"| {name} | {value} |" for name, value in training_rows(config, numbers["train"]))
     return f"""{card_head(task, words.pipeline, [words.tag], test)}
@@ -189,13 +190,14 @@ def trained_part(method: MethodConfig) -> str:
             return f"the head and what `adaptation: {other}` trains or adds"
 
 
-def trust_section(options: DecisionConfig, rule: Rule, test: Mapping[str, Any]) -> str:
+def trust_section(options: DecisionConfig, rule: Rule, test: Mapping[str, Any], is_tree: bool) -> str:
     """Markdown with a blank line behind.
 
     Args:
         options: of the run.
         rule: fitted on validation.
         test: scores of the test split, with those of its platforms.
+        is_tree: whether the labels have levels.
     """
     coverage = options.label_set_coverage
     if isinstance(rule, MultiLabelRule):
@@ -225,11 +227,12 @@ def trust_section(options: DecisionConfig, rule: Rule, test: Mapping[str, Any]) 
         "",
     ]
     if test["platforms"]:
-        lines += [f"| platform | texts | macro-F1 | {score_title(platform_score)} | hierarchical F1 |"]
-        lines += ["| --- | --- | --- | --- | --- |"]
+        # Of a flat label set hierarchical F1 is micro-F1 under another name.
+        scores = ["macro_f1", platform_score, *(["hierarchical_f1"] if is_tree else [])]
+        lines.append(f"| platform | texts | {' | '.join(map(score_title, scores))} |")
+        lines.append("| --- | --- |" + " --- |" * len(scores))
         lines += [
-            f"| {name} | {own['rows']:,.0f} | {own['macro_f1']:.4f} | {own[platform_score]:.4f} | "
-            f"{own['hierarchical_f1']:.4f} |"
+            f"| {name} | {own['rows']:,.0f} | {' | '.join(f'{own[score]:.4f}' for score in scores)} |"
             for name, own in test["platforms"].items()
         ]
         lines.append("")

@@ -128,7 +128,8 @@ def answer_card(
     config, prepared, parameters = task.config, task.prepared, numbers["model"]
     training = config.training
     fit_rows = "\n".join(f"| {name} | {value} |" for name, value in training_rows(config, numbers["train"]))
-    trust = trust_section(config.decision, decision.rule, scores["test"]) if task.scores_labels else ""
+    is_tree = prepared.taxonomy is not None and prepared.taxonomy.depth > 1
+    trust = trust_section(config.decision, decision.rule, scores["test"], is_tree) if task.scores_labels else ""
     rows = [
         f"| {name} | {scores['validation'][name]:.4f} | {scores['test'][name]:.4f} |" for name in task.shown_metrics
     ]

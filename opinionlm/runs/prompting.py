@@ -100,7 +100,7 @@ def open_task(config: Config) -> PromptSetting:
         UserError: they cannot be read or do not fit together.
     """
     model_config = read_model_config(config.model)
-    if config.instruct.prompt_template != AUTO:
+    if config.instruct.prompt_template not in (None, AUTO):
         # A template that cannot be read is told before data are prepared.
         load_template(config.instruct.prompt_template)
     check_model(config, model_config)

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, TrainingArguments
 from opinionlm.adaptation.methods import count_parameters
 from opinionlm.data.loading import describe_platforms
 from opinionlm.data.near_copies import near_copies
-from opinionlm.data.prepared import PreparedDataset
+from opinionlm.data.prepared import PreparedDataset, read_manifest
 from opinionlm.evaluation.class_predictions import SplitPredictions
 from opinionlm.evaluation.generation import scores_at
 from opinionlm.evaluation.metrics import bootstrap_intervals, under_covers
@@ -187,8 +187,16 @@ def summary(task: Task[Any], metrics: dict[str, Any]) -> str:
     has_model = (folder / "best").is_dir()
     lines.append(f"Results are in {folder}" + ("; label new posts with" if has_model else ""))
     if has_model:
-        lines.append(f"  {command('predict')} --model {folder} --input new.csv --output {task.answers}.csv")
+        lines.append(
+            f"  {command('predict')} --model {folder} --input {new_texts(task.prepared)} --output {task.answers}.csv"
+        )
     return "\n".join(lines)
+
+
+def new_texts(prepared: PreparedDataset) -> str:
+    """A name for a file of new texts, of the format of the training files."""
+    files = ((read_manifest(prepared.path) or {}).get("spec") or {}).get("files") or [{"path": ".csv"}]
+    return "new." + files[0]["path"].removesuffix(".gz").rpartition(".")[2]
 
 
 def score_lines(metrics: dict[str, Any], names: Sequence[str]) -> list[str]:

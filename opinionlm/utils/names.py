@@ -1,4 +1,4 @@
-"""Names that come from outside: which may become folders, and which one a mistyped one stands for."""
+"""Names that come from outside: which may become folders, which one a mistyped one stands for; counts of things."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ def is_folder_name(name: object) -> bool:
         and bool(name.strip(". "))
         and len(name.encode("utf-8", "replace")) <= 200
     )
+
+
+def counted(number: int, singular: str) -> str:
+    """A number of things in words: ``1 row``, ``2,000 rows``."""
+    return f"{number:,} {singular}{'s' * (number != 1)}"
 
 
 def closest(name: object, valid: Iterable[str]) -> str | None:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 LOG_SECONDS = 30.0
 LOG_FORMAT = "{desc}: {n_fmt} of {total_fmt}{unit}, {rate_fmt}{postfix}, {remaining} left"
 MOVES = re.compile(r"\r|\x1b\[A")
+SLOW_RATE = re.compile(r"s/ (\w+)s\b")
 
 
 class LogLines(io.TextIOBase):
@@ -21,7 +22,7 @@ class LogLines(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Write what is left without the moves of the cursor; nothing where that is blank."""
-        if line := MOVES.sub("", text).strip():
+        if line := SLOW_RATE.sub(r" s per \1", MOVES.sub("", text)).strip():
             sys.stderr.write(f"{line}\n")
             sys.stderr.flush()
         return len(text)

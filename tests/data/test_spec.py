@@ -78,6 +78,10 @@ def test_single_steps_win_over_the_profile_and_the_command_line_over_both(raw_sp
         ({"codes": {"level1": {0: "noises"}}}, "codes.level1.0: 'noises' is no label there, did you mean 'noise'"),
         ({"codes": {"level9": {0: "noise"}}}, "codes: unknown column 'level9'"),
         ({"files": []}, "no source"),
+        ({"language": "English"}, "language: 'English' is no code of ISO 639 or BCP 47; such as en"),
+        ({"language": "jp"}, "language: 'jp' is no code"),
+        ({"language": "en_US"}, "language: 'en_US' is no code"),
+        ({"language": False}, "language: False is not a text"),
         ({"files": "a.csv"}, "files: expected a list"),
         ({"files": [{"path": "a.csv"}]}, "files.0.: the key 'columns' is missing"),
         ({"files": [{"path": "a.csv", "columns": {"text": "t"}}]}, "neither label nor level1"),
@@ -96,6 +100,11 @@ def test_a_mistake_is_named_with_its_place(raw_spec, changes, message):
         spec_from_dict(raw_spec("a.csv", **changes), "x.yaml")
     assert str(error.value).startswith("x.yaml")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("language", ["en", "deu", "pt-BR", "zh-Hant-TW", "es-419", "sl-rozaj"])
+def test_codes_of_languages(raw_spec, language):
+    assert spec_from_dict(raw_spec("a.csv", language=language), "x.yaml").language == language
 
 
 @pytest.mark.parametrize(

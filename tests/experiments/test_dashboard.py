@@ -16,6 +16,8 @@ from sklearn.metrics import f1_score
 
 from opinionlm.config.chosen_metric import direction
 from opinionlm.errors import UserError, run_script
+from opinionlm.evaluation.significance import Difference
+from opinionlm.experiments.dashboard import methods as methods_module
 from opinionlm.experiments.dashboard import payload as payload_module
 from opinionlm.experiments.dashboard.__main__ import main
 from opinionlm.experiments.dashboard.collect import collect
@@ -150,6 +152,19 @@ def test_methods_are_tested_against_the_best_on_the_same_texts(tmp_path) -> None
     expected = [(scores[f"{name}-seed1"] + scores[f"{name}-seed2"]) / 2 for name in ("bad", "good")]
     assert value == pytest.approx(expected[0] - expected[1], abs=1e-5)
     assert low < value < high < 0 and p_value < 0.01
+
+
+def test_p_values_are_corrected_for_the_number_of_methods(tmp_path, monkeypatch) -> None:
+    raw = {"second": 0.02, "third": 0.03}
+    for number, name in enumerate(["first", *raw]):
+        write_run(tmp_path / name, macro_f1=0.9 - number / 10, learning_rate=number + 1.0)
+    values = iter(raw.values())
+    monkeypatch.setattr(methods_module, "paired_bootstrap", lambda *given: Difference(-0.1, -0.2, 0.0, next(values)))
+    [group] = build_payload(collect(tmp_path))["groups"]
+    found = {method["name"]: method["difference"] for method in group["methods"]}
+    assert found["first"] is None
+    # Holm: the smaller one twice, and the larger one no less than that.
+    assert [found[name][3] for name in raw] == [0.04, 0.04]
 
 
 def test_answers_tell_what_flipped(tmp_path, monkeypatch) -> None:

@@ -5,6 +5,7 @@ import io
 import json
 from pathlib import Path
 
+import pandas
 import pytest
 import yaml
 
@@ -141,6 +142,29 @@ def test_keys_of_json_objects_are_kept(plain_model, tmp_path):
     assert rows[0][len(HEADER) :] == ["n", "tags", "ok", "gone", "later", "meta", "input_confidence"]
     assert rows[1][len(HEADER) :] == ["1.50", '["a"]', "true", "", "", "", ""]
     assert rows[2][len(HEADER) :] == ["", "", "", "", "", '{"x": 1}', "2"]
+
+
+@pytest.mark.parametrize("ending", [".xlsx", ".parquet"])
+def test_tables_are_read(plain_model, tmp_path, ending):
+    """The separator of the training files is none of a workbook's."""
+    model = trained_on(plain_model, tmp_path / "best", delimiter=";", encoding="cp1252", text="comment", id="key")
+    frame = pandas.DataFrame({"key": ["007", "8", "9"], "comment": ["größe €", None, "7"], "likes": [1, 2, 3]})
+    write = {".xlsx": frame.to_excel, ".parquet": frame.to_parquet}[ending]
+    write(tmp_path / f"in{ending}", index=False)
+    rows = call(model, tmp_path / f"in{ending}", tmp_path / "out.csv")
+    assert rows[0] == [*HEADER, "likes"]
+    assert [(row[0], row[1], bool(row[2]), row[-1]) for row in rows[1:]] == [
+        ("007", "größe €", True, "1"),
+        ("8", "", False, "2"),
+        ("9", "7", True, "3"),
+    ]
+
+
+def test_a_sheet_without_a_header_is_read_as_that_of_training(plain_model, tmp_path):
+    model = trained_on(plain_model, tmp_path / "best", text="column2", field_names=["column1", "column2"])
+    pandas.DataFrame([[1, "one text"], [1, "another"]]).to_excel(tmp_path / "in.xlsx", index=False, header=False)
+    rows = call(model, tmp_path / "in.xlsx", tmp_path / "out.csv")
+    assert [(row[1], row[-1]) for row in rows[1:]] == [("one text", "1"), ("another", "1")]
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "txt"])

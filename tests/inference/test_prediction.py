@@ -275,7 +275,7 @@ def test_hostile_csv_reconciles(model_folder, tmp_path, capsys):
     err = capsys.readouterr().err
     assert f"{source}:7: rejected, too_many_fields: 3 fields instead of 2" in err
     assert "labelled 7 rows; 1 of them without an answer, as their texts are empty (see" in err
-    assert "rejected 4 records (see" in err and "skipped 1 blank lines" in err
+    assert "rejected 4 records (see" in err and "skipped 1 blank line between" in err
     assert "1 records hold bytes that are no text" in err
 
 
@@ -301,7 +301,7 @@ def test_jsonl_rejects_and_empty_results(model_folder, tmp_path):
 def test_bad_calls_get_one_clear_error_and_leave_nothing(model_folder, tmp_path):
     source = write_csv(tmp_path / "in.csv", ["buy"], text="body")
     (tmp_path / "empty.csv").write_bytes(b"")
-    (tmp_path / "in.xlsx").write_bytes(b"x")
+    (tmp_path / "in.docx").write_bytes(b"x")
     (tmp_path / "broken.csv.gz").write_bytes(gzip.compress(b"text\n" + os.urandom(999))[:-20])
     cases = [
         (
@@ -313,7 +313,7 @@ def test_bad_calls_get_one_clear_error_and_leave_nothing(model_folder, tmp_path)
         (source, "out.csv", ["--text_column", "body", "--id_column", "key"], "column 'key' \\(for id\\) is not there"),
         (tmp_path / "empty.csv", "out.csv", [], "the file is empty"),
         (tmp_path / "none.csv", "out.csv", [], "no such file"),
-        (tmp_path / "in.xlsx", "out.csv", [], "--format"),
+        (tmp_path / "in.docx", "out.csv", [], "--format"),
         (tmp_path / "broken.csv.gz", "out.csv", [], "cannot be read"),
         (source, "out.xlsx", ["--text_column", "body"], "neither .csv nor .jsonl"),
         (source, ".", ["--text_column", "body"], "is a folder"),

@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
+from opinionlm.config.method_options import DecisionConfig
 from opinionlm.data.prepared import MANIFEST
+from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.reporting.card_metadata import base_facts, card_head, in_millions, licence_note, trained_words
+from opinionlm.reporting.model_card import trust_section
 
 SCORES = {"macro_f1": 0.51234567, "accuracy": 0.6, "ece": 0.08, "pearson": float("nan")}
 
@@ -69,6 +72,17 @@ def test_a_local_base_model_tells_its_licence_itself(tmp_path) -> None:
     assert base_facts("nobody/knows-this") == ("unknown", None)
     data = read(card_head(task(tmp_path, "models/gemma3-mini", {}), "text-classification", [], SCORES)).data
     assert data.base_model is None and (data.license, data.language) == ("cc-by-sa-4.0", "en")
+
+
+@pytest.mark.parametrize("is_tree", [True, False])
+def test_hierarchical_f1_of_platforms_is_shown_for_trees_alone(is_tree) -> None:
+    numbers = {"macro_f1": 0.5, "accuracy": 0.6, "hierarchical_f1": 0.7}
+    test = numbers | {"ece": 0.1, "ece_uncalibrated": 0.1, "ece_if_calibrated": 0.1, "label_set_coverage": 0.9}
+    test |= {"label_set_size": 1.5, "platforms": {"forum": numbers | {"rows": 1200}}}
+    text = trust_section(DecisionConfig(), AnswerRule(), test, is_tree)
+    assert f"| platform | texts | macro-F1 | accuracy |{' hierarchical-F1 |' if is_tree else ''}\n" in text
+    assert f"| forum | 1,200 | 0.5000 | 0.6000 |{' 0.7000 |' if is_tree else ''}\n" in text
+    assert len({line.count("|") for line in text.splitlines() if "forum" in line or "platform" in line}) == 1
 
 
 def test_parameters_in_plain_words() -> None:

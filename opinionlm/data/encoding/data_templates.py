@@ -9,6 +9,7 @@ from opinionlm.data.prepared import PreparedDataset, read_manifest
 
 # As `prompt_template`: write it from the description of the data.
 AUTO = "auto"
+LABELS = "configs/prompts/classify.yaml"
 # Words that say what is to be done, not what with: those of templates for any data.
 GENERAL = """about after answer answers according assign based before below between category chat choose class classes
 classify closely complete context could describe determine each either english example examples exactly express
@@ -22,12 +23,16 @@ SHORTEST_WORD = 5
 STEM = 5
 
 
-def template_for(name: str, prepared: PreparedDataset) -> PromptTemplate:
+def template_for(name: str | None, prepared: PreparedDataset) -> PromptTemplate:
     """The template that an option names, or for ``auto`` the one that is written from the data.
+
+    Without a name it is the general one for labels, and where there are none the one that is written.
 
     Raises:
         UserError: as `load_template`.
     """
+    if name is None:
+        name = AUTO if prepared.taxonomy is None else LABELS
     return written_template(prepared) if name == AUTO else load_template(name)
 
 
@@ -55,7 +60,9 @@ def written_template(prepared: PreparedDataset) -> PromptTemplate:
 
 
 def template_warning(template: PromptTemplate, prepared: PreparedDataset) -> list[str]:
-    """A line where a template speaks of something of which neither description nor labels of the data say a word."""
+    """A line where a template speaks of labels, or of something else, of which the data say not a word."""
+    if "{labels}" in template.prompt and prepared.taxonomy is None:
+        return [f"warning: {template.source} shows {{labels}}, the data have none; prompt_template: auto fits them"]
     about = description_of(prepared)
     names = [] if prepared.taxonomy is None else [name for path in prepared.taxonomy.paths for name in path]
     known = stems(" ".join([about, prepared.name, *names]))

@@ -11,6 +11,7 @@ the columns are guessed, and the guess is shown. NAME.yaml says what the data ar
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from opinionlm.utils.command_line import Parser, command
 from opinionlm.utils.names import is_folder_name
 
 MINIATURE = "models/gemma3-mini"
-SHOWN_LABELS, SHOWN_CHARACTERS = 12, 60
+SHOWN_LABELS, SHOWN_CHARACTERS, FEW_TEXTS = 12, 60, 10
 
 
 def build_parser() -> Parser:
@@ -109,7 +110,9 @@ def describe(form: FileForm, roles: Roles, counts: Counter[str]) -> list[str]:
     facts = [known[form.kind]]
     if form.kind in ("csv", "tsv"):
         delimiter = form.delimiter or ("\t" if form.kind == "tsv" else ",")
-        facts += [f"fields parted by {'a tab' if delimiter == chr(9) else delimiter}"]
+        names = {"\t": "a tab", ",": "a comma", ";": "a semicolon"}
+        facts += [f"fields parted by {names.get(delimiter, delimiter)}"]
+    if form.kind in ("csv", "tsv", "xlsx"):
         facts += ["no header line" if form.field_names else "a header line"]
     if form.kind not in ("xlsx", "parquet"):
         facts += [form.encoding.upper() + (" with a byte order mark" if form.has_mark else "")]
@@ -117,39 +120,44 @@ def describe(form: FileForm, roles: Roles, counts: Counter[str]) -> list[str]:
     lines = [f"{form.path}: {', '.join(facts)}", f"task {roles.task}: {TASK_COMMENTS[roles.task]}"]
     width = max(map(len, form.columns))
     for name, column in form.columns.items():
-        lines.append(f"  {name:<{width}}  {describe_column(name, column, roles)}".rstrip())
+        lines.append(f"  {name:<{width}}  {describe_column(name, column, roles, form.records)}".rstrip())
     if counts:
         shown = ", ".join(f"{label} {number:,}" for label, number in counts.most_common(SHOWN_LABELS))
         more = f", and {len(counts) - SHOWN_LABELS} more" if len(counts) > SHOWN_LABELS else ""
         lines.append(f"{len(counts)} labels: {shown}{more}")
+    if rare := sum(number < FEW_TEXTS for number in counts.values()):
+        lines.append(f"labels of fewer than {FEW_TEXTS} texts, which are hardly learned: {rare}")
     if roles.separator:
         lines.append(f"labels of one text are parted by {roles.separator}")
+    if roles.task == "multi_label" and form.columns[roles.labels[0]].filled < form.records:
+        lines.append("texts with a blank label are left out; write [] where it means none of the labels")
     if roles.guessed:
         lines.append(f"guessed: {' and '.join(roles.guessed)}; --text COLUMN and --label COLUMN say it otherwise")
     return lines
 
 
-def describe_column(name: str, column: Column, roles: Roles) -> str:
-    """What a column is for, with an example of a text."""
+def describe_column(name: str, column: Column, roles: Roles, records: int) -> str:
+    """What a column is for, with an example and the records that have no text or no label."""
+    blank = f"   (blank in {records - column.filled:,} of {records:,})" if column.filled < records else ""
     example = column.example.replace("\n", " ")
     short = example if len(example) <= SHOWN_CHARACTERS else f"{example[:SHOWN_CHARACTERS]}…"
     if name in roles.texts:
         which = "" if len(roles.texts) == 1 else f" {roles.texts.index(name) + 1}"
-        return f"text{which}   {short}"
+        return f"text{which}   {short}{blank}"
     if name in roles.labels:
-        return "label" if len(roles.labels) == 1 else f"level {roles.labels.index(name) + 1}"
-    return "id" if name == roles.id else "not used"
+        return ("label" if len(roles.labels) == 1 else f"level {roles.labels.index(name) + 1}") + blank
+    return "id" if name == roles.id else f"not used   {short}"
 
 
 def next_commands(form: FileForm, targets: list[Path], run_name: str) -> tuple[str, str, str]:
     """The commands that prepare, train, and label new texts, in the way that this one was called."""
     ending = "".join(form.path.suffixes[-2:] if form.path.suffix == ".gz" else form.path.suffixes[-1:])
-    new = f"new{ending if form.kind not in ('xlsx', 'parquet') else '.csv'}"
     output = "labelled.jsonl" if form.kind == "jsonl" else "labelled.conll" if form.kind == "conll" else "labelled.csv"
+    folder, dataset, run = (shlex.quote(str(path)) for path in (form.path.parent, *targets))
     return (
-        f"{command('preprocess')} --config {targets[0]} --data_dir {form.path.parent}",
-        f"{command('train_classifier')} --config {targets[1]}",
-        f"{command('predict')} --model outputs/{run_name} --input {new} --output {output}",
+        f"{command('preprocess')} --config {dataset} --data_dir {folder}",
+        f"{command('train_classifier')} --config {run}",
+        f"{command('predict')} --model outputs/{run_name} --input new{ending} --output {output}",
     )
 
 

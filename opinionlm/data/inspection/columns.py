@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from opinionlm.data.readers.timestamps import epoch_seconds
 MOST_VALUES = 20_000
 VALUE_CHARACTERS = 200
 SEPARATORS = ("|", ";", ",")
+# A date as people and programs write it: 31.12.2023 08:00, 12/31/23, 2023-12-31T08:00:00.
+DATE = re.compile(r"\d{1,4}([./-])\d{1,2}\1\d{1,4}(\D.*)?")
 
 
 @dataclass
@@ -70,6 +73,11 @@ class Column:
         return 2 <= len(self.values) <= max(2, min(MOST_VALUES - 1, self.filled // 2))
 
     @property
+    def holds_dates(self) -> bool:
+        """Whether every value is a date, in whatever spelling."""
+        return bool(self.values) and all(map(is_dated, self.values))
+
+    @property
     def holds_times(self) -> bool:
         """Whether every value says when something was, and not in whole numbers."""
         return bool(self.values) and not self.is_numeric and all(map(is_time, self.values))
@@ -98,6 +106,11 @@ def is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_dated(text: str) -> bool:
+    """Whether a text is a date in some spelling."""
+    return DATE.fullmatch(text) is not None
 
 
 def is_time(text: str) -> bool:

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from opinionlm.data.inspection.columns import Column, flat, is_number
+from opinionlm.data.inspection.columns import Column, flat, is_dated, is_number
 from opinionlm.data.readers.conll import read_conll
 from opinionlm.data.readers.delimiters import DELIMITERS, excel_delimiter
 from opinionlm.data.readers.encodings import find_encoding, head_text
 from opinionlm.data.readers.json_values import load_row
 from opinionlm.data.readers.lines import unreadable
 from opinionlm.data.readers.records import Record, SourceNotes, read_file, read_stream
-from opinionlm.data.readers.tables import TABLES, open_table
+from opinionlm.data.readers.tables import TABLES, open_table, sheet_rows
 from opinionlm.data.spec import FileSpec
 from opinionlm.errors import UserError
 
@@ -92,6 +92,8 @@ def look_at(path: Path, asked: Sequence[str]) -> FileForm:
         form.encoding, form.has_mark = find_encoding(head), head.startswith(b"\xef\xbb\xbf")
         if form.kind in ("csv", "tsv"):
             find_table(form, head_text(head, form.encoding) or "", asked)
+    elif form.kind == "xlsx":
+        find_header(form, sheet_rows(path, HEAD_ROWS), asked)
     for row in rows_of(form):
         form.records += 1
         for name, value in row.items():
@@ -132,7 +134,13 @@ def find_table(form: FileForm, head: str, asked: Sequence[str]) -> None:
     rows = tables[delimiter]
     if delimiter != usual:
         form.delimiter = delimiter
+    find_header(form, rows, asked)
+
+
+def find_header(form: FileForm, rows: list[list[str]], asked: Sequence[str]) -> None:
+    """Fill in the names of the columns, made up where the first row names none."""
     made_up = tuple(f"column{number}" for number in range(1, len(rows[0]) + 1))
+    named = bool(asked) and set(asked) <= {*rows[0]}
     if not named and (set(asked) <= {*made_up} if asked else not is_header(rows)):
         form.field_names = made_up
     form.header = form.field_names or tuple(name for name in rows[0] if name and rows[0].count(name) == 1)
@@ -160,7 +168,8 @@ def evenness(rows: list[list[str]]) -> tuple[bool, float, int]:
 def is_header(rows: list[list[str]]) -> bool:
     """Whether the first row names columns.
 
-    It does not where it is long as posts are, holds a number above numbers, or what comes again below it.
+    It does not where it is long as posts are, holds a number above numbers or a date above dates, or what comes again
+    below it.
     """
     first, below = rows[0], [row for row in rows[1:] if len(row) == len(rows[0])]
     if max(map(len, first)) > LONGEST_NAME:
@@ -169,7 +178,7 @@ def is_header(rows: list[list[str]]) -> bool:
         values = [row[place] for row in below if row[place]]
         if name and name in values and len(set(values)) < len(values):
             return False
-        if is_number(name) and values and all(map(is_number, values)):
+        if any(is_kind(name) and values and all(map(is_kind, values)) for is_kind in (is_number, is_dated)):
             return False
     return True
 
@@ -199,7 +208,7 @@ def rows_of(form: FileForm) -> Iterator[dict[str, Any]]:
                 else:
                     form.broken += 1
         case "xlsx" | "parquet":
-            yield from map(flat, open_table(path)[1])
+            yield from map(flat, open_table(path, form.field_names)[1])
 
 
 def json_object(line: str) -> dict[str, Any] | None:

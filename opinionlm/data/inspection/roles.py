@@ -26,7 +26,7 @@ LABEL_NAMES: tuple[str, ...] = (
     "topic",
 )
 LABEL_NAMES += ("opinion", "polarity", "intent", "gold")
-ID_NAMES = ("id", "post_id", "comment_id", "tweet_id", "uid", "uuid")
+ID_NAME = re.compile(r"(.*[ _-])?(id|uid|uuid|nr|no|number|index)|.*[a-z]Id", re.IGNORECASE)
 LEVEL = re.compile(r"(?:.*[^a-z])?(?:level|l)[ _-]?(\d)", re.IGNORECASE)
 FIRST_OF_PAIR = re.compile(r"(?P<name>.*?)[ _-]?(?:1|a)", re.IGNORECASE)
 NAMED_PAIRS = (("premise", "hypothesis"), ("question", "answer"), ("text", "text_pair"))
@@ -112,10 +112,12 @@ def require_classes(form: FileForm, labels: Sequence[Column]) -> None:
     """Raise a `UserError` where columns hold no classes: a single value, texts, or a column per label."""
     for column in labels:
         if not column.repeats and len(labels) == 1:
+            problem = f"{len(column.values):,} different values in {column.filled:,} records, and classes come again"
+            if len(column.values) < 2:
+                problem = f"one value alone, {column.example!r}, and there is nothing to tell apart"
             raise UserError(
-                f"--label: the column {column.name!r} of {form.path} holds {len(column.values):,} different values in "
-                f"{column.filled:,} records, and classes come again and again; name another of "
-                f"{listing(form.columns)}"
+                f"--label: the column {column.name!r} of {form.path} holds {problem if column.filled else 'nothing'}; "
+                f"name one with labels that several records share, of {listing(form.columns)}"
             )
     if len(labels) > 1 and all(set(column.values) <= {"0", "1"} for column in labels):
         raise UserError(
@@ -151,13 +153,17 @@ def guess_labels(form: FileForm, texts: tuple[str, ...]) -> tuple[str, ...]:
     if len(levels) > 1 and sorted(levels) == list(range(1, len(levels) + 1)):
         return tuple(levels[number] for number in sorted(levels))
     lists = form.columns[texts[0]].lists > 0
-    found = [name for name, c in others.items() if (c.repeats and not is_id(form, name)) or c.lists or c.separator()]
+    others = {name: column for name, column in others.items() if not is_id(form, name) and not column.holds_dates}
+    found = [name for name, column in others.items() if column.repeats or column.lists or column.separator()]
     found = [name for name in found if others[name].lists] if lists else found
     if len(texts) == 2:
         found += [name for name, column in others.items() if column.is_numeric and name not in found]
     named = [name for name in found if last_part(name) in LABEL_NAMES]
     if len(named or found) == 1:
         return tuple(named or found)
+    # Their values are no classes, which `require_classes` says.
+    if not found and (called := [name for name in others if last_part(name) in LABEL_NAMES]):
+        return (called[0],)
     choices = listing(named or found or form.columns)
     raise UserError(
         f"{form.path}: which column holds the labels? --label COLUMN, one of {choices}; two or more are levels of a "
@@ -187,12 +193,12 @@ def is_id(form: FileForm, name: str) -> bool:
     """Whether a column is called like ids and no value comes twice, as far as they are remembered."""
     column = form.columns[name]
     distinct = all(records == 1 for records in column.values.values())
-    return last_part(name) in ID_NAMES and distinct and column.filled == form.records
+    return bool(ID_NAME.fullmatch(last_part(name))) and distinct and column.filled == form.records
 
 
 def last_part(name: str) -> str:
     """The name of a column without the objects that it lies in, in small letters."""
-    return name.rpartition(".")[2].strip().lower()
+    return name.rstrip(".").rpartition(".")[2].strip().lower()
 
 
 def listing(names: Sequence[str] | dict[str, Column]) -> str:

@@ -14,6 +14,8 @@ from opinionlm.data.taxonomy import Taxonomy
 TEXTS = ("text", "text_pair")
 # Few texts make few steps of an epoch.
 FEW_RECORDS, EPOCHS, EPOCHS_OF_FEW, BATCH_TOKENS, BATCH_TOKENS_OF_FEW = 2_000, 4, 10, 2_048, 512
+# Small data are learned in fewer epochs than planned, or not at all.
+PATIENCE = {"early_stopping_patience": 3}
 TASK_COMMENTS = {
     "sequence": "one label per text",
     "multi_label": "any number of labels per text",
@@ -97,7 +99,7 @@ def run_keys(roles: Roles, records: int) -> dict[str, Any]:
         "weight_decay": 0.1,
         "lr_scheduler_type": "cosine",
         "warmup_steps": 0.15,
-        "num_train_epochs": EPOCHS if records > FEW_RECORDS else EPOCHS_OF_FEW,
+        **({"num_train_epochs": EPOCHS} if records > FEW_RECORDS else {"num_train_epochs": EPOCHS_OF_FEW} | PATIENCE),
     }
 
 

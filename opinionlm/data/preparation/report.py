@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 MOST_BARS = 40
 MAX_LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
 # Title → row → split → number.
+# Of a table in a terminal.
+SHOWN_ROWS = 30
 Statistics = dict[str, dict[str, dict[str, float]]]
 
 
@@ -230,7 +232,10 @@ def summary(report: dict[str, Any]) -> str:
     for title, rows in tables.items():
         width = max(len(name) for name in [*rows, title])
         lines += ["", f"{title:<{width}} " + "".join(f"{split:>12}" for split in SPLITS)]
-        lines += [f"{name:<{width}} " + "".join(f"{v[s]:>12,}" for s in SPLITS) for name, v in rows.items()]
+        body = [f"{name:<{width}} " + "".join(f"{v[s]:>12,}" for s in SPLITS) for name, v in rows.items()]
+        if (hidden := len(body) - SHOWN_ROWS) > 1:
+            body[SHOWN_ROWS - 1 : -1] = [f"… {hidden:,} more in report.md"]
+        lines += body
     return "\n".join(lines)
 
 

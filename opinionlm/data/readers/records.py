@@ -22,7 +22,7 @@ from opinionlm.data.readers.json_values import json_fields, load_row, scrub, top
 from opinionlm.data.readers.lines import EVIDENCE_CHARACTERS, Lines, Oversized, decoded, unreadable
 from opinionlm.data.spec import FileSpec
 from opinionlm.errors import UserError
-from opinionlm.utils.names import nearest
+from opinionlm.utils.names import closest
 
 
 @dataclass(slots=True)
@@ -282,9 +282,11 @@ def column_positions(
     wanted = {key: column for key, column in wanted.items() if key not in rules.optional or column in header}
     for canonical, column in wanted.items():
         if header.count(column) != 1:
-            problem = "is not there" if column not in header else "is there twice"
+            near = closest(column, header)
+            missing = f"is not there{f', did you mean {near!r}?' if near else ''}"
+            problem = "is there twice" if column in header else missing
             raise UserError(
-                f"{name}: the column {column!r} (for {canonical}) {problem}{nearest(column, header)[:500]}; "
+                f"{name}: the column {column!r} (for {canonical}) {problem}; "
                 f"expected {', '.join(wanted.values())}; found {', '.join(map(repr, header))[:500]}; {rules.remedy}"
                 f"{delimiter_hint(header)}"
             )

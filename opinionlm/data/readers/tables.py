@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from opinionlm.data.readers.json_values import as_written, json_fields, top_level
+from opinionlm.data.readers.json_values import as_written, json_fields, top_level, value_text
 from opinionlm.data.readers.records import ColumnRules, Record, Reject, SourceNotes, column_positions
 from opinionlm.data.spec import FileSpec
 from opinionlm.errors import UserError
@@ -56,8 +57,35 @@ def open_table(path: Path, field_names: tuple[str, ...] = ()) -> tuple[list[str]
     Raises:
         UserError: as in `read_table`.
     """
-    try:
+    with _one_line(path):
         return _parquet(path) if path.suffix == ".parquet" else _sheet(path, field_names)
+
+
+def sheet_rows(path: Path, most: int | None = None) -> list[list[str]]:
+    """Rows of a workbook's first sheet as texts, that of the header among them; blank ones are left out.
+
+    Args:
+        path: of the workbook.
+        most: so many of the first rows; None for all.
+
+    Raises:
+        UserError: the file is missing, damaged or empty, or openpyxl is not installed.
+    """
+    import pandas
+
+    with _one_line(path):
+        table = pandas.read_excel(path, dtype=object, keep_default_na=False, header=None, nrows=most)
+        rows = [[value_text(_cell(value), True).strip() for value in row] for row in table.itertuples(False, None)]
+    if not (rows := [row for row in rows if any(row)]):
+        raise UserError(f"{path}: the file is empty; expected a header and records")
+    return rows
+
+
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """Turn what libraries raise about a file into a `UserError`."""
+    try:
+        yield
     except ImportError:
         raise UserError(f"{path}: Excel files need openpyxl: pip install 'opinionlm[excel]'") from None
     except Exception as error:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from opinionlm.config.chosen_metric import direction
-from opinionlm.evaluation.significance import paired_bootstrap
+from opinionlm.evaluation.significance import holm, paired_bootstrap
 from opinionlm.experiments.dashboard.collect import Run
 from opinionlm.experiments.seed_families import NOT_COMPARED, one_per_seed
 from opinionlm.runs.seeds import mean_and_interval
@@ -68,6 +68,8 @@ def _method(runs: Sequence[Run], main: str) -> dict[str, Any]:
 def _differences(families: Sequence[Sequence[Run]], main: str) -> list[list[float] | None]:
     """Of every method: macro-F1 minus that of the best, its 95 % interval and p; None of the best and where untold.
 
+    The interval is of this comparison alone; p is corrected for the number of methods (Holm).
+
     Args:
         families: the runs of each method, all over the same test texts.
         main: of the group; other metrics than macro-F1 are not tested.
@@ -84,10 +86,14 @@ def _differences(families: Sequence[Sequence[Run]], main: str) -> list[list[floa
         return none
     gold = np.array(families[best][0].predictions["test"].gold)
     replicates = min(REPLICATES, max(200, MOST_CELLS // len(gold)))
-    for place, second in enumerate(answers):
-        if place != best and second is not None:
-            found = paired_bootstrap(gold, first, second, len(labels), replicates)
-            none[place] = [rounded(value) for value in (found.value, found.low, found.high, found.p_value)]
+    found = {
+        place: paired_bootstrap(gold, first, second, len(labels), replicates)
+        for place, second in enumerate(answers)
+        if place != best and second is not None
+    }
+    corrected = holm([difference.p_value for difference in found.values()])
+    for (place, one), p_value in zip(found.items(), corrected, strict=True):
+        none[place] = [rounded(value) for value in (one.value, one.low, one.high, p_value)]
     return none
 
 

@@ -43,6 +43,16 @@ def test_other_tasks_are_asked_for_what_they_are(task, asked, tmp_path):
     assert template.prompt.startswith(f"Things. {asked}") and "{labels}" not in template.prompt
 
 
+def test_without_a_template_free_answers_get_one_of_their_own_and_labels_the_general_one(tmp_path):
+    data = data_of(tmp_path, "Things.")
+    assert template_for(None, data) == template_for("configs/prompts/classify.yaml", data)
+    assert template_warning(template_for(None, data), data) == []
+    free = replace(data_of(tmp_path, "Things.", "question_answering"), taxonomy=None)
+    assert template_for(None, free) == template_for("auto", free)
+    (warning,) = template_warning(template_for("classify", free), free)
+    assert "classify.yaml shows {labels}, the data have none" in warning
+
+
 @pytest.mark.parametrize(
     ("template", "description", "noticed"),
     [

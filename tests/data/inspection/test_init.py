@@ -124,10 +124,34 @@ def test_texts_without_blanks():
     assert [*prepared("posts").taxonomy.leaves] == ["涨", "跌"]
 
 
-def test_excel(capsys):
-    pandas.DataFrame(rows(), columns=["comment", "sentiment"]).to_excel("posts.xlsx", index=False)
+@pytest.mark.parametrize("header", [["Nr.", "seen", "comment", "sentiment"], None])
+def test_excel_with_and_without_a_header(header, capsys):
+    """Dates and numbers below themselves are no names of columns."""
+    day = pandas.Timestamp("2024-01-01")
+    table = [[n, day + pandas.Timedelta(days=n), text, label] for n, (text, label) in enumerate(rows(), start=1)]
+    pandas.DataFrame(table).to_excel("posts.xlsx", index=False, header=header or False)
     init("posts.xlsx")
-    assert size(prepared("posts")) == 90 and "--input new.csv" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert ("a header line" if header else "no header line") in said and "90 records" in said
+    assert "not used   2024-01-02T00:00:00" in said
+    data = prepared("posts")
+    assert size(data) == 90 and len(data.taxonomy.leaves) == 3
+    assert load_spec("posts.yaml").files[0].columns.get("id") == ("Nr." if header else None)
+
+
+def test_dates_and_ids_are_no_labels_and_blank_fields_are_counted(capsys):
+    lines = [f'{n % 7 + 1:02}.01.2024,"{text}",{label}' for n, (text, label) in enumerate(rows())]
+    Path("posts.csv").write_text("\n".join(["day,a,b", *lines, "01.01.2024,,good", "01.01.2024,text,"]), "utf-8")
+    init("posts.csv")
+    said = capsys.readouterr().out
+    assert dict(file_of("posts").columns) == {"text": "a", "label": "b"} and said.count("(blank in 1 of 92)") == 2
+
+
+def test_labels_of_few_texts_are_pointed_out(capsys):
+    lines = [f"some text {n},{'common' if n < 40 else f'rare {n // 2}'}" for n in range(60)]
+    Path("posts.csv").write_text("\n".join(["text,label", *lines]), encoding="utf-8")
+    init("posts.csv")
+    assert "labels of fewer than 10 texts, which are hardly learned: 10\n" in capsys.readouterr().out
 
 
 def test_levels_with_equal_leaves_become_path_names(capsys):
@@ -210,6 +234,8 @@ def test_several_labels_as_lists_and_by_a_separator_make_the_task_multi_label(ca
         (["posts.csv", "--text", "sentiment", "--label", "comment"], "holds 90 different values in 90 records"),
         (["posts.csv", "--text", "a", "b", "c"], "--text: 3 columns"),
         (["posts.csv", "--name", "a/b"], "--name: 'a/b' has to be a plain name"),
+        (["one.csv"], "'label' of one.csv holds one value alone, 'yes', and there is nothing to tell apart"),
+        (["each.csv"], "'label' of each.csv holds 60 different values in 60 records"),
         (["none.csv"], "none.csv: cannot be read"),
         (["posts.doc"], "unknown format '.doc'; save it as .csv"),
         (["empty.csv"], "empty.csv: the file is empty"),
@@ -220,6 +246,8 @@ def test_several_labels_as_lists_and_by_a_separator_make_the_task_multi_label(ca
 def test_what_cannot_be_used_is_one_line(arguments, message):
     Path("posts.csv").write_text(table(), encoding="utf-8")
     Path("empty.csv").write_text("\n")
+    Path("one.csv").write_text("text,label\n" + "".join(f"some text {n},yes\n" for n in range(60)))
+    Path("each.csv").write_text("text,label\n" + "".join(f"some text {n},class {n}\n" for n in range(60)))
     Path("binary.csv").write_bytes(bytes(range(256)) * 20)
     Path("onehot.csv").write_text(
         "text,toxic,rude\n" + "".join(f"some text {n},{n % 2},{n % 3 // 2}\n" for n in range(9))
