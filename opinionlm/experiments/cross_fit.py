@@ -15,8 +15,6 @@ import copy
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +26,7 @@ from opinionlm.config.parser import ConfigParser
 from opinionlm.config.training_options import TrainingConfig
 from opinionlm.errors import UserError, run_script
 from opinionlm.runs.lock import locked
+from opinionlm.runs.processes import ConsoleProcess
 from opinionlm.utils.shipped import script_environment
 
 if TYPE_CHECKING:
@@ -176,8 +175,7 @@ def train(path: Path) -> None:
     Raises:
         UserError: it failed; what it printed says why.
     """
-    command = [sys.executable, "-m", "opinionlm", "train_classifier", "--config", str(path)]
-    code = subprocess.run(command, env=script_environment()).returncode
+    code = ConsoleProcess(["train_classifier", "--config", str(path)], script_environment()).wait()
     if code != 0:
         raise UserError(f"{path}: training ended with exit code {code}, see above; give the command again to go on")
 
