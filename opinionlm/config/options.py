@@ -239,7 +239,7 @@ class InstructConfig:
     prompt_template: str | None = option(
         None,
         "how prompts and answers are written; auto: by the description and the labels of the data; without it "
-        "configs/prompts/classify.yaml for labels, auto for free answers",
+        "configs/prompts/classify.yaml for one label of a text, else auto",
     )
     decode: Literal["score", "generate"] = option(
         "score",

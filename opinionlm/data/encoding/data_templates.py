@@ -26,13 +26,13 @@ STEM = 5
 def template_for(name: str | None, prepared: PreparedDataset) -> PromptTemplate:
     """The template that an option names, or for ``auto`` the one that is written from the data.
 
-    Without a name it is the general one for labels, and where there are none the one that is written.
+    Without a name it is the general one for one label of a text, and elsewhere the one that is written.
 
     Raises:
         UserError: as `load_template`.
     """
     if name is None:
-        name = AUTO if prepared.taxonomy is None else LABELS
+        name = LABELS if prepared.task == "sequence" else AUTO
     return written_template(prepared) if name == AUTO else load_template(name)
 
 
