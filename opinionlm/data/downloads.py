@@ -54,7 +54,7 @@ def get_data(spec: DatasetSpec, data_dir: Path) -> None:
         if spec.hub is None:
             made = f"; {spec.origin}" if spec.origin else ""
             raise UserError(
-                f"{spec.source}: no address is known for {', '.join(unknown)}{made}; copy them to {data_dir}"
+                f"{spec.source}: no address is known for {', '.join(unknown)}{made}; put the files into {data_dir} if you have them"
             )
         missing = []
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in OFFLINE:
