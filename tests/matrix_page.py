@@ -18,7 +18,7 @@ def matrix_page(
         kind: what the rows of a table are.
         tasks: one table each.
         kinds: the rows.
-        results: ``works``, or why not, of every (task, kind, family).
+        results: ``works``, or why not, of every (task, kind, family) that was tried.
     """
     reasons = sorted({reason for reason in results.values() if reason != "works"})
     lines = list(head)
@@ -26,9 +26,10 @@ def matrix_page(
         lines += ["", f"## {task}", "", f"| {kind} | " + " | ".join(FAMILIES) + " |"]
         lines.append("| --- |" + " :-: |" * len(FAMILIES))
         for one in kinds:
-            cells = [results[task, one, family] for family in FAMILIES]
-            marks = ["✓" if cell == "works" else str(reasons.index(cell) + 1) for cell in cells]
-            lines.append(f"| {one} | " + " | ".join(marks) + " |")
+            cells = [results.get((task, one, family), "not tried") for family in FAMILIES]
+            marks = {reason: str(number) for number, reason in enumerate(reasons, start=1)}
+            marks |= {"works": "✓", "not tried": "·"}
+            lines.append(f"| {one} | " + " | ".join(marks[cell] for cell in cells) + " |")
     lines += ["", "## Refusals", ""]
     lines += [f"{number}. {reason}" for number, reason in enumerate(reasons, start=1)]
     return "\n".join(lines) + "\n"

@@ -6,10 +6,10 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from opinionlm.adaptation.adapt.tokenizer import TaskTokenTokenizer
@@ -99,12 +99,12 @@ def load_predictor(
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         model_class = OpinionTagger if isinstance(config, OpinionTaggerConfig) else OpinionClassifier
         model, loading = model_class.from_pretrained(
             folder, dtype=torch.bfloat16 if bf16 else "auto", output_loading_info=True, use_safetensors=True
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(
@@ -120,22 +120,46 @@ def load_predictor(
             f"--model: the model in {folder} has {model.config.task_tokens:,} task tokens and its tokenizer "
             f"knows {known:,}; copy the whole folder anew"
         )
+    use_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    model = model.to("cuda" if use_gpu else "cpu").eval()
+    return predictor_for(model, tokenizer, folder, batch_size, max_tokens_per_batch, trust)
+
+
+def predictor_for(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    batch_size: int,
+    max_tokens_per_batch: int,
+    trust: TrustOptions,
+) -> Predictor:
+    """What answers with a model, by its configuration.
+
+    Args:
+        model: a classifier, tagger or scorer, or `opinionlm.inference.onnx_model.OnnxModel` in its place.
+        tokenizer: of the model; made ready.
+        folder: of the model.
+        batch_size: see `Predictor`.
+        max_tokens_per_batch: see `Predictor`.
+        trust: what is asked for beside labels.
+
+    Raises:
+        UserError: the model cannot give what is asked for.
+    """
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     separate_pairs(tokenizer)
     read_as_text(tokenizer)
-    use_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    model = model.to("cuda" if use_gpu else "cpu").eval()
+    config = model.config
     # 512 tokens is the default of training too; models saved by train_classifier.py always say their length.
-    max_length = model.config.max_length or 512
-    limits = (max_length, batch_size, max_tokens_per_batch)
-    if isinstance(model, OpinionTagger):
+    limits = (config.max_length or 512, batch_size, max_tokens_per_batch)
+    if isinstance(config, OpinionTaggerConfig):
         refuse_trust(trust)
         return TagPredictor(model, tokenizer, *limits)
-    if model.config.problem_type == "regression":
+    if config.problem_type == "regression":
         refuse_trust(trust)
         return ScorePredictor(model, tokenizer, *limits)
-    labels = label_answers(folder, saved_taxonomy(model.config), saved_rule(model.config), trust)
-    words = load_word_blend(folder, model.config.word_share)
+    labels = label_answers(folder, saved_taxonomy(config), saved_rule(config), trust)
+    words = load_word_blend(folder, config.word_share)
     return ClassPredictor(model, tokenizer, *limits, labels=labels, words=words)
 
 
