@@ -61,6 +61,7 @@ def load(
     max_tokens_per_batch: int = 4096,
     label_sets: float | None = None,
     abstain_below: float | None = None,
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
 ) -> LoadedModel:
     """Load a model that `train` or `train_instruct` saved.
 
@@ -68,11 +69,12 @@ def load(
         folders: ``outputs/<run>`` or its ``best``; that of an ensemble, or several models, whose probabilities are
             averaged.
         device: ``auto`` takes a GPU where there is one.
-        bf16: compute in bfloat16.
+        bf16: short for ``precision="bfloat16"``.
         batch_size: at most so many texts at once.
         max_tokens_per_batch: at most so many tokens at once, padding included.
         label_sets: also give sets of labels that hold the right one so often, such as 0.9.
         abstain_below: give no label where its probability is lower.
+        precision: to compute in; ``auto`` is what training found fastest at equal labels, else that of the weights.
 
     Returns:
         The model, whose ``predict`` takes a list of texts.
@@ -90,7 +92,9 @@ def load(
         raise UserError("load: no folder was given; give best/ of a finished run, such as outputs/<run>/best")
     trust = TrustOptions(label_sets, abstain_below)
     paths = [best_of(Path(folder)) for folder in folders]
-    return LoadedModel(load_models(paths, device, bf16, batch_size, max_tokens_per_batch, trust))
+    return LoadedModel(
+        load_models(paths, device, "bfloat16" if bf16 else precision, batch_size, max_tokens_per_batch, trust)
+    )
 
 
 def prepare(

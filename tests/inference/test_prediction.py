@@ -412,7 +412,7 @@ def test_equal_texts_are_computed_once(model_folder, monkeypatch):
 def test_bf16_is_close(model_folder):
     texts = some_texts(50)
     exact = load_predictor(model_folder, "cpu").probabilities(texts)
-    fast = load_predictor(model_folder, "cpu", bf16=True)
+    fast = load_predictor(model_folder, "cpu", precision="bfloat16")
     assert fast.model.dtype == torch.bfloat16
     assert np.abs(fast.probabilities(texts) - exact).max() < 0.1
 
