@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
         posts, gold, flags = in_new_process(context, load, options)
         for run in options.model:
             best = run / "best"
-            graphs = scratch / run.name
+            graphs = (options.graphs or scratch) / run.name
             in_new_process(context, write_graphs, best, graphs)
             found, seconds = take_turns(context, options, best, graphs, earlier.resolve(), posts, scratch)
             rows += model_rows(run.name, found, gold, seconds, options.quick)
@@ -103,6 +103,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--single", type=int, default=16, help="of them one by one too [16]")
     parser.add_argument("--repetitions", type=int, default=5, help="turns of every way [5]")
     parser.add_argument("--earlier", type=Path, metavar="DIR", help=f"a checkout of {BASELINE} [from the history]")
+    parser.add_argument("--graphs", type=Path, metavar="DIR", help="keep the graphs here; those of before are used")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write environment and rows here")
     parser.add_argument("--figure", type=Path, metavar="FILE.png", help="draw the ratios here")
     parser.add_argument("--data_dir", type=Path, default=Path("data"), help="holds cryptoqa-opinion/")
@@ -291,8 +292,10 @@ def write_graphs(best: Path, folder: Path) -> None:
     """The model as graphs in float32 and int8, kept whatever they lose: rows say how much that is."""
     from opinionlm.inference.export.folder import export_model
 
+    folder.mkdir(parents=True, exist_ok=True)
     for kind in ("onnx", "onnx_int8"):
-        export_model(best, folder / kind, kind, max_f1_loss=1.0)
+        if not (folder / kind).is_dir():
+            export_model(best, folder / kind, kind, max_f1_loss=1.0)
 
 
 def in_new_process(context: Any, function: Callable[..., Any], *arguments: Any) -> Any:
