@@ -77,7 +77,8 @@ def main(argv: list[str] | None = None) -> int:
         for run in options.model:
             best = run / "best"
             graphs = (options.graphs or scratch) / run.name
-            in_new_process(context, write_graphs, best, graphs)
+            if not options.no_onnx:
+                in_new_process(context, write_graphs, best, graphs)
             found, seconds = take_turns(context, options, best, graphs, earlier.resolve(), posts, scratch)
             rows += model_rows(run.name, found, gold, seconds, options.quick)
     facts = environment(
@@ -103,6 +104,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--single", type=int, default=16, help="of them one by one too [16]")
     parser.add_argument("--repetitions", type=int, default=5, help="turns of every way [5]")
     parser.add_argument("--earlier", type=Path, metavar="DIR", help=f"a checkout of {BASELINE} [from the history]")
+    parser.add_argument("--no_onnx", action="store_true", help="leave the graphs out: making them takes a minute each")
     parser.add_argument("--graphs", type=Path, metavar="DIR", help="keep the graphs here; those of before are used")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write environment and rows here")
     parser.add_argument("--figure", type=Path, metavar="FILE.png", help="draw the ratios here")
@@ -120,11 +122,12 @@ def take_turns(
     """Every way's measurements, and the seconds of a whole call of predict.py and of its model."""
     from tqdm import tqdm
 
-    workers = {way: Worker(context, way, best, graphs, earlier) for way in WAYS}
-    found = {way: Measured() for way in WAYS}
+    ways = [way for way in WAYS if not (options.no_onnx and way in (ONNX, INT8))]
+    workers = {way: Worker(context, way, best, graphs, earlier) for way in ways}
+    found = {way: Measured() for way in ways}
     emulated = not workers[FLOAT32].ask("bfloat16", [])
     for repetition in tqdm(range(options.repetitions), desc=best.parent.name, file=sys.stderr):
-        for way in WAYS if repetition % 2 == 0 else WAYS[::-1]:
+        for way in ways if repetition % 2 == 0 else ways[::-1]:
             if way == BFLOAT16 and emulated and repetition:
                 # Without instructions it takes several times as long; once tells as much.
                 continue
@@ -325,7 +328,8 @@ def model_rows(
 
     base = found[EARLIER]
     equal = {way: share(one.labels, base.labels) for way, one in found.items()}
-    ours = [way for way in (FLOAT32, BFLOAT16, ONNX, INT8) if equal[way] >= EQUAL]
+    here = [way for way in (FLOAT32, BFLOAT16, ONNX, INT8) if way in found]
+    ours = [way for way in here if equal[way] >= EQUAL]
     best = max(ours or [FLOAT32], key=lambda way: found[way].rate)
     fast = found[best].rate
     rows = [
@@ -333,17 +337,17 @@ def model_rows(
         rates(f"{name}: float32 to bfloat16", found[FLOAT32].rate, found[BFLOAT16].rate, goal(1.8)),
         rates(f"{name}: {ONE_BY_ONE} to all told", found[ONE_BY_ONE].rate, fast, goal(8.0)),
         rates(f"{name}: {BATCHES} to all told", found[BATCHES].rate, fast, goal(8.0)),
-        *(rates(f"{name}: {BASELINE} to {way}", base.rate, found[way].rate) for way in (FLOAT32, ONNX, INT8)),
+        *(rates(f"{name}: {BASELINE} to {way}", base.rate, found[way].rate) for way in here),
     ]
     for percent in (50, 95):
         pair = (percentile(base.alone, percent), percentile(found[best].alone, percent))
         rows.append(compare(f"{name}: one post alone, p{percent}", *pair, "ms"))
-    for way in (FLOAT32, BFLOAT16, ONNX, INT8):
+    for way in here:
         rows.append(rates(f"{name}: equal labels, {BASELINE} and {way}", 1.0, equal[way], None, "share"))
     scores = {way: f1_score(gold, one.labels, average="macro") for way, one in found.items()}
-    for way in (FLOAT32, BFLOAT16, ONNX, INT8, BATCHES):
+    for way in (*here, BATCHES):
         rows.append(rates(f"{name}: macro-F1, {BASELINE} and {way}", scores[EARLIER], scores[way], None, "macro-F1"))
-    for way in (FLOAT32, ONNX, INT8, BATCHES):
+    for way in (*here, BATCHES):
         rows.append(compare(f"{name}: peak memory, {BASELINE} and {way}", base.memory, found[way].memory, "MB"))
     rest, aim = seconds["all"] - seconds["model"], goal(MODEL_SHARE / (1 - MODEL_SHARE))
     rows.append(compare(f"{name}: a whole call, model to all else", seconds["model"], rest, "cpu s", aim))
