@@ -62,6 +62,7 @@ def load(
     label_sets: float | None = None,
     abstain_below: float | None = None,
     revision: str | None = None,
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
 ) -> LoadedModel:
     """Load a model that `train` or `train_instruct` saved.
 
@@ -70,12 +71,13 @@ def load(
             averaged. Or ``user/model``, a model of the Hugging Face hub, of which only weights in safetensors, graphs
             and text are fetched.
         device: ``auto`` takes a GPU where there is one.
-        bf16: compute in bfloat16.
+        bf16: short for ``precision="bfloat16"``.
         batch_size: at most so many texts at once.
         max_tokens_per_batch: at most so many tokens at once, padding included.
         label_sets: also give sets of labels that hold the right one so often, such as 0.9.
         abstain_below: give no label where its probability is lower.
         revision: branch, tag or commit of a model of the hub; by default its newest state.
+        precision: to compute in; ``auto`` is what training found fastest at equal labels, else that of the weights.
 
     Returns:
         The model, whose ``predict`` takes a list of texts.
@@ -94,7 +96,9 @@ def load(
         raise UserError("load: no folder was given; give best/ of a finished run, such as outputs/<run>/best")
     trust = TrustOptions(label_sets, abstain_below)
     paths = [fetched(best_of(Path(folder)), revision) for folder in folders]
-    return LoadedModel(load_models(paths, device, bf16, batch_size, max_tokens_per_batch, trust))
+    return LoadedModel(
+        load_models(paths, device, "bfloat16" if bf16 else precision, batch_size, max_tokens_per_batch, trust)
+    )
 
 
 def prepare(

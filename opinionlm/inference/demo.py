@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
         from opinionlm.inference.predictions import LoadedModel
     folder = fetched(best_of(options.run))
     trust = TrustOptions(options.label_sets, options.abstain_below)
-    predictor = load_models([folder], options.device, False, 64, 4096, trust)
+    predictor = load_models([folder], options.device, "auto", 64, 4096, trust)
     with tempfile.TemporaryDirectory(prefix="opinionlm-demo-") as scratch:
         answers = Answers(LoadedModel(predictor), folder, Path(scratch), training_texts(folder.parent))
         serve(page(answers, title=options.run.name), options)

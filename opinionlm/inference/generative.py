@@ -167,7 +167,7 @@ def load_answerer(
     folder: Path,
     labels: LabelAnswers | MultiLabelAnswers | None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
-    bf16: bool = False,
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
     batch_size: int = 64,
     max_tokens_per_batch: int = 4096,
 ) -> Answerer:
@@ -177,7 +177,7 @@ def load_answerer(
         folder: ``outputs/<run>/best``.
         labels: how label scores become answers; None where the model writes its answers.
         device: ``auto`` takes a GPU where there is one.
-        bf16: compute in bfloat16.
+        precision: to compute in; ``auto`` is that of the weights.
         batch_size: keeps batches below so many times ``max_length`` tokens.
         max_tokens_per_batch: see `Predictor`.
 
@@ -192,7 +192,7 @@ def load_answerer(
     options = ModelConfig(
         model_name_or_path=settings.base_model or str(folder),
         tokenizer_name_or_path=str(folder),
-        dtype="bfloat16" if bf16 else "auto",
+        dtype=precision,
     )
     model_config = read_model_config(options)
     model: PreTrainedModel | PeftModel = load_generative(options, 0, model_config)

@@ -32,10 +32,12 @@ from opinionlm.inference.saved_decision import saved_rule
 from opinionlm.inference.saved_generative import read_settings
 from opinionlm.models.classifier import OpinionClassifier, OpinionClassifierConfig
 from opinionlm.models.linear.interpolation import load_word_blend
+from opinionlm.models.precision import computes_in_bfloat16, torch_dtype
 from opinionlm.models.tagger import OpinionTagger, OpinionTaggerConfig
 
 Device = Literal["auto", "cpu", "cuda"]
 Backend = Literal["torch", "onnx"]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class TrustOptions:
 def load_predictor(
     folder: Path,
     device: Device = "auto",
-    bf16: bool = False,
+    precision: Precision = "auto",
     batch_size: int = 64,
     max_tokens_per_batch: int = 4096,
     trust: TrustOptions = TrustOptions(),
@@ -81,7 +83,7 @@ def load_predictor(
     Args:
         folder: ``outputs/<run>/best``.
         device: ``auto`` takes a GPU where there is one.
-        bf16: compute in bfloat16.
+        precision: to compute in; ``auto`` is what training chose, or that of the weights.
         batch_size: see `Predictor`.
         max_tokens_per_batch: see `Predictor`.
         trust: what is asked for beside labels.
@@ -90,7 +92,7 @@ def load_predictor(
         UserError: not such a folder, parts of it missing or damaged, or no GPU where one was asked for.
     """
     if is_generative(folder):
-        return generative_predictor(folder, device, bf16, batch_size, max_tokens_per_batch, trust)
+        return generative_predictor(folder, device, precision, batch_size, max_tokens_per_batch, trust)
     check_model_folder(folder)
     if not list(folder.glob("*.safetensors")):
         raise UserError(f"--model: {folder} holds an ONNX graph and no weights; add --backend onnx")
@@ -102,7 +104,7 @@ def load_predictor(
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         model_class = OpinionTagger if isinstance(config, OpinionTaggerConfig) else OpinionClassifier
         model, loading = model_class.from_pretrained(
-            folder, dtype=torch.bfloat16 if bf16 else "auto", output_loading_info=True, use_safetensors=True
+            folder, dtype=parameter_dtype(config.precision, precision), output_loading_info=True, use_safetensors=True
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
@@ -125,18 +127,32 @@ def load_predictor(
     return predictor_for(model, tokenizer, folder, batch_size, max_tokens_per_batch, trust)
 
 
+def parameter_dtype(chosen: str | None, precision: Precision) -> torch.dtype | str:
+    """The data type that parameters are loaded in.
+
+    Args:
+        chosen: the precision that training chose and saved with the model; None where it chose none.
+        precision: as asked for. With ``auto``, a model whose precision was chosen on another machine computes in
+            float32 where this one has no instructions for bfloat16.
+    """
+    if precision == "auto" and chosen is not None:
+        return torch_dtype("float32" if not computes_in_bfloat16() else chosen)
+    return torch_dtype(precision)
+
+
 def predictor_for(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
     folder: Path,
-    batch_size: int,
-    max_tokens_per_batch: int,
-    trust: TrustOptions,
+    batch_size: int = 64,
+    max_tokens_per_batch: int = 4096,
+    trust: TrustOptions = TrustOptions(),
 ) -> Predictor:
     """What answers with a model, by its configuration.
 
     Args:
-        model: a classifier, tagger or scorer, or `opinionlm.inference.onnx_model.OnnxModel` in its place.
+        model: a classifier, tagger or scorer on its device, in evaluation mode, or
+            `opinionlm.inference.onnx_model.OnnxModel` in its place.
         tokenizer: of the model; made ready.
         folder: of the model.
         batch_size: see `Predictor`.
@@ -164,7 +180,7 @@ def predictor_for(
 
 
 def generative_predictor(
-    folder: Path, device: Device, bf16: bool, batch_size: int, max_tokens_per_batch: int, trust: TrustOptions
+    folder: Path, device: Device, precision: Precision, batch_size: int, max_tokens_per_batch: int, trust: TrustOptions
 ) -> Predictor:
     """Load a language model; only one that scores labels has calibrated probabilities and label sets.
 
@@ -176,7 +192,7 @@ def generative_predictor(
         labels = label_answers(folder, settings.taxonomy, settings.rule, trust)
     else:
         refuse_trust(trust)
-    return load_answerer(folder, labels, device, bf16, batch_size, max_tokens_per_batch)
+    return load_answerer(folder, labels, device, precision, batch_size, max_tokens_per_batch)
 
 
 def label_answers(

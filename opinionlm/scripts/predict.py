@@ -79,7 +79,7 @@ def predict(arguments: argparse.Namespace) -> None:
     trust = TrustOptions(arguments.label_sets, arguments.abstain_below)
     fingerprints = map(model_fingerprint, dict.fromkeys([*arguments.model, *members]))
     formulas = "--neutralise_formulas " * arguments.neutralise_formulas
-    precision = "bfloat16" if arguments.bf16 else "own precision"
+    precision = "own precision" if arguments.precision == "auto" else arguments.precision
     # In the form, columns have the names of its fields.
     columns = {"text": arguments.text_column, "pair": arguments.pair_column, "id": arguments.id_column}
     columns |= {"platform": arguments.platform_column}
@@ -107,7 +107,7 @@ def predict(arguments: argparse.Namespace) -> None:
             lambda: load_models(
                 arguments.model,
                 arguments.device,
-                arguments.bf16,
+                arguments.precision,
                 arguments.batch_size,
                 arguments.max_tokens_per_batch,
                 trust,
