@@ -124,7 +124,7 @@ def load_predictor(
         )
     use_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     model = model.to("cuda" if use_gpu else "cpu").eval()
-    return predictor_for(model, tokenizer, folder, batch_size, max_tokens_per_batch, trust)
+    return predictor_of(model, tokenizer, folder, batch_size, max_tokens_per_batch, trust)
 
 
 def parameter_dtype(chosen: str | None, precision: Precision) -> torch.dtype | str:
@@ -140,7 +140,7 @@ def parameter_dtype(chosen: str | None, precision: Precision) -> torch.dtype | s
     return torch_dtype(precision)
 
 
-def predictor_for(
+def predictor_of(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
     folder: Path,

@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoTokenizer
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from opinionlm.errors import UserError
-from opinionlm.inference.loading import TrustOptions, predictor_for
+from opinionlm.inference.loading import TrustOptions, predictor_of
 from opinionlm.inference.predictors import Predictor
 from opinionlm.models.classifier import OpinionClassifierConfig
 
@@ -80,4 +80,4 @@ def load_onnx_predictor(
         )
     model = OnnxModel(folder, AutoConfig.from_pretrained(folder, trust_remote_code=False))
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    return predictor_for(model, tokenizer, folder, batch_size, max_tokens_per_batch, trust or TrustOptions())
+    return predictor_of(model, tokenizer, folder, batch_size, max_tokens_per_batch, trust or TrustOptions())
