@@ -105,7 +105,8 @@ def check(name: str, arguments: list[str]) -> None:
         parse_arguments(arguments, "")
     elif name == "reproduce":
         given, overrides = reproduce.parse_arguments(arguments)
-        load_table(REPOSITORY / given.table, given.scale, overrides)
+        for table in given.tables:
+            load_table(REPOSITORY / table, given.scale, overrides)
 
 
 @pytest.mark.parametrize("line", OURS, ids=lambda line: f"{line.page}: {line.text[:60]}")
