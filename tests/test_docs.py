@@ -1,7 +1,8 @@
-"""The commands of README, CONTRIBUTING and docs: each is one that there is, and those of README run, at smoke size."""
+"""The commands of README, CONTRIBUTING, docs and heads of configs are ones that there are; README's run, in small."""
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import shutil
@@ -10,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
+import opinionlm
 from opinionlm.config.config import SCRIPTS
 from opinionlm.config.parser import parse_config
+from opinionlm.data.encoding.prompts import load_template
 from opinionlm.data.spec_parsing import load_spec
 from opinionlm.errors import UserError
+from opinionlm.experiments.data_tables import kind_of, load_data_table
 from opinionlm.experiments.grid import load_table
 from opinionlm.inference.arguments import parse_arguments
 from opinionlm.scripts import preprocess, reproduce
@@ -69,7 +73,9 @@ class Line:
         words = shlex.split(self.text, comments=True)
         if words[:2] == ["accelerate", "launch"]:
             assert "--quiet" in words, "a one-line error would not be the last line"
-            first = next(place for place, word in enumerate(words) if word.endswith(".py"))
+            if "--config_file" in words:
+                assert (REPOSITORY / words[words.index("--config_file") + 1]).is_file()
+            first = next(place for place, word in enumerate(words) if word.endswith(".py") or word == "-m")
             words = ["python", *words[first:]]
         modules = {command.module.removesuffix(".__main__"): name for name, command in COMMANDS.items()}
         match words:
@@ -90,15 +96,47 @@ def lines_of(path: Path) -> list[Line]:
     return [Line(path.name, line) for line in found if line and not line.startswith("#")]
 
 
+def inline_of(path: Path) -> list[Line]:
+    """The commands within a page's sentences."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"`((?:python|opinionlm|make|accelerate launch)\s[^`]+)`", text)
+    return [Line(path.name, " ".join(words.split())) for words in found]
+
+
+def head_of(path: Path) -> Line | None:
+    """The command in the first line of a config; None where it has none."""
+    first = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+    # Another command stands before it, or a remark behind it.
+    first = re.sub(r"\s+\(.*\)$", "", re.split(r", or: | && ", first)[-1])
+    if match := re.fullmatch(r"(\w+\.py --prompt_template [^:]+): .*", first):
+        first = f"python {match[1]}"
+    return Line(str(path.relative_to(REPOSITORY)), first) if first.startswith(("python ", "accelerate ")) else None
+
+
+def blocks_of(path: Path) -> list[str]:
+    """The blocks of Python of a page."""
+    return re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
 LINES = [line for path in PAGES for line in lines_of(path)]
 OURS = [line for line in LINES if not line.elsewhere]
+
+
+INLINE = [line for path in PAGES for line in inline_of(path)]
+# Words that stand for something of the reader's.
+OPEN = re.compile(r"…|<|\b(FILE|X|DIR|your|your\.yaml)\b|\*")
+CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
+HEADS = [line for path in CONFIGS if (line := head_of(path))]
+BLOCKS = [(path.name, block) for path in PAGES for block in blocks_of(path)]
 
 
 def check(name: str, arguments: list[str]) -> None:
     """Whether a command line is right, as far as can be told without data and models."""
     assert name == "--help" or name in COMMANDS
     if name in SCRIPTS and WRITTEN not in arguments:
-        parse_config(arguments, None, name)  # type: ignore[arg-type]
+        config = parse_config(arguments, None, name)  # type: ignore[arg-type]
+        if config.instruct.prompt_template not in (None, "auto"):
+            load_template(config.instruct.prompt_template)
     elif name == "preprocess":
         load_spec(preprocess.build_parser().parse(arguments).config)
     elif name == "predict":
@@ -106,13 +144,58 @@ def check(name: str, arguments: list[str]) -> None:
     elif name == "reproduce":
         given, overrides = reproduce.parse_arguments(arguments)
         for table in given.tables:
-            load_table(REPOSITORY / table, given.scale, overrides)
+            match kind_of(REPOSITORY / table):
+                case "runs":
+                    load_table(REPOSITORY / table, given.scale, overrides)
+                case "data":
+                    load_data_table(REPOSITORY / table, given.scale)
 
 
 @pytest.mark.parametrize("line", OURS, ids=lambda line: f"{line.page}: {line.text[:60]}")
 def test_every_command_is_right(line: Line, monkeypatch) -> None:
     monkeypatch.chdir(REPOSITORY)
     check(*line.command)
+
+
+@pytest.mark.parametrize("line", INLINE, ids=lambda line: f"{line.page}: {line.text[:60]}")
+def test_commands_within_sentences_are_right(line: Line, monkeypatch) -> None:
+    """Of those with a gap for the reader the name is."""
+    monkeypatch.chdir(REPOSITORY)
+    words = line.text.split()
+    match words:
+        case ["make", *targets]:
+            makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+            targets = [target for target in targets if "=" not in target]
+            assert all(
+                re.search(rf"^[\w -]*\b{re.escape(target)}(?![\w-])[\w -]*:", makefile, re.MULTILINE)
+                or target in makefile.split(".PHONY:")[1].split("\n")[0].split()
+                for target in targets
+            )
+        case ["accelerate", "launch", "--quiet", "--config_file", path]:
+            assert (REPOSITORY / path).is_file()
+        case ["python", script, *_] if script.endswith(".py") and line.elsewhere:
+            assert (REPOSITORY / script).is_file()
+        case ["python", "-m", module, *_] if module.startswith(("tools.", "tests.")):
+            assert (REPOSITORY / f"{module.replace('.', '/')}.py").is_file()
+        case _:
+            name, arguments = line.command
+            if not line.elsewhere and not OPEN.search(line.text) and "--help" not in words:
+                check(name, arguments)
+
+
+@pytest.mark.parametrize("line", HEADS, ids=lambda line: line.page)
+def test_the_command_above_a_config_is_right(line: Line, monkeypatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    # The facts about hub models are read by a table.
+    assert line.page in line.text or line.page == "configs/hub/models.yaml"
+    check(*line.command)
+
+
+@pytest.mark.parametrize(("page", "block"), BLOCKS, ids=lambda part: part[:40])
+def test_blocks_of_python_name_what_there_is(page: str, block: str) -> None:
+    for node in ast.walk(ast.parse(block, page)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "opinionlm":
+            assert node.attr in opinionlm.__all__
 
 
 def test_what_is_wrong_is_noticed() -> None:
@@ -127,6 +210,7 @@ def test_what_is_wrong_is_noticed() -> None:
 
 def test_every_reason_is_used() -> None:
     assert len(OURS) > 15 and {line.page for line in OURS} >= {"README.md", "tables.md", "adapt.md", "dashboard.md"}
+    assert len(INLINE) > 30 and len(HEADS) > 120 and len(BLOCKS) >= 4
     for beginning in ELSEWHERE:
         assert any(line.text.startswith(beginning) for line in LINES), beginning
 
@@ -173,3 +257,17 @@ def test_the_commands_of_readme_run_one_after_the_other(tmp_path, monkeypatch, c
     labelled = (tmp_path / "labelled.csv").read_text(encoding="utf-8").splitlines()
     assert len(labelled) == 5 and labelled[0].startswith("id,text,predicted")
     assert (tmp_path / "labels.csv").is_file() and (tmp_path / "outputs/dashboard.html").is_file()
+
+
+@pytest.mark.slow
+def test_the_blocks_of_python_run(tmp_path, monkeypatch) -> None:
+    """Those that need nothing but what the ones before them made: README's, then the guide's."""
+    monkeypatch.chdir(tmp_path)
+    (readme,), (guide,) = (blocks_of(REPOSITORY / page) for page in ("README.md", "docs/guide.md"))
+    smoke = 'max_steps=2, max_train_samples=32, max_eval_samples=16, max_length=64, bf16=False, report_to="none"'
+    assert "max_steps=20" in readme
+    names: dict[str, object] = {}
+    exec(readme.replace("max_steps=20", smoke), names)
+    assert names["metrics"]["test"] and names["answer"].label in names["answer"].probabilities
+    exec(f"{guide}\nfound = classify('a post', truncation=True)", names)
+    assert names["found"][0]["label"] in names["answer"].probabilities

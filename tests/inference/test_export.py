@@ -58,6 +58,19 @@ def test_labels_are_those_of_predict(rule: dict, tmp_path) -> None:
     assert [entry["label"] for entry in served] == list(answers.values())
 
 
+def test_weights_leave_as_they_were_trained_whatever_predict_computes_in(tmp_path, monkeypatch) -> None:
+    source = save_model(tmp_path / "best", "distilbert", head="native")
+    settings = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps(settings | {"precision": "bfloat16"}))
+    monkeypatch.setattr(loading, "computes_in_bfloat16", lambda: True)
+    assert load_predictor(source, device="cpu").model.dtype == torch.bfloat16
+    written = exported(source, tmp_path / "out", "transformers")
+    weights = AutoModelForSequenceClassification.from_pretrained(written.folder).state_dict()
+    trained = load_predictor(source, device="cpu", precision="float32").model.backbone.state_dict()
+    name = "transformer.layer.0.attention.q_lin.weight"
+    assert torch.equal(weights[f"distilbert.{name}"], trained[name])
+
+
 def test_offsets_decide_and_are_folded(tmp_path) -> None:
     """An offset that outweighs every logit makes its label the answer to all texts."""
     rule = THRESHOLDS | {"decision_offsets": [0.0, 0.0, 0.0, 90.0]}

@@ -116,10 +116,8 @@ def load_source(folder: Path) -> Source:
             f"export: {folder} is a language model that writes its answers, and loads where opinionlm is absent as it "
             "is; python predict.py --merge merges its adapter"
         )
-    predictor = load_predictor(folder, device="cpu")
-    if not quantized_modules(predictor.model):
-        predictor.model.float()
-    return Source(folder, predictor)
+    # The weights as they were trained, whatever precision predict.py computes in.
+    return Source(folder, load_predictor(folder, device="cpu", precision="float32"))
 
 
 def require_folding(source: Source, output: str) -> None:
