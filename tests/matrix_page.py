@@ -37,7 +37,11 @@ def matrix_page(
 
 def committed_outcome(page: str, task: str, kind: str, family: str) -> str:
     """What a page says of a cell: ``works``, or the reason of a refusal."""
-    section = page.split(f"## {task}\n")[1].split("\n## ")[0]
-    row = next(line for line in section.splitlines() if line.startswith(f"| {kind} |"))
-    mark = row.split("|")[2 + list(FAMILIES).index(family)].strip()
+    section = page.split(f"## {task}\n")[1].split("\n## ")[0].strip()
+    columns = [cell.strip() for cell in section.splitlines()[0].split("|")]
+    remedy = "write the page anew, with the command that stands at its top"
+    assert columns[2:-1] == list(FAMILIES), f"its columns are not the families of tests/tiny.py: {remedy}"
+    row = next((line for line in section.splitlines() if line.startswith(f"| {kind} |")), None)
+    assert row is not None, f"it has no row {kind!r}: {remedy}"
+    mark = row.split("|")[columns.index(family)].strip()
     return "works" if mark == "✓" else re.search(rf"^{mark}\. (.*)$", page, re.MULTILINE).group(1)

@@ -106,7 +106,7 @@ def merge_model_folder(source: Path, target: Path) -> None:
     with partial_folder(target) as folder:
         merged.save_pretrained(folder)
         AutoTokenizer.from_pretrained(source).save_pretrained(folder)
-        # The words beside the model, and what it was trained on, are as true of the merged one.
+        # The TF-IDF interpolation, and what it was trained on, are as true of the merged one.
         for name in (*WORD_FILES, SEEN_TEXTS):
             if (source / name).is_file():
                 shutil.copy(source / name, folder / name)

@@ -10,7 +10,8 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from opinionlm.config.method_options import MethodConfig
-from opinionlm.models.families import Family, family_of
+from opinionlm.models.families import family_of
+from opinionlm.models.family import Family
 
 
 def ia3_layers(method: MethodConfig, family: Family) -> dict[str, Any]:

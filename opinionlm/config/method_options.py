@@ -250,8 +250,8 @@ class RobustConfig:
 
     ema_decay: float | None = option(
         None,
-        "judge and save an exponential moving average of the trained weights with this decay, e.g. 0.999; after step "
-        "t it is at most (1 + t) / (10 + t), which only runs of some 9,000 steps bring to 0.999",
+        "evaluate and save an exponential moving average of the trained weights with this decay, e.g. 0.999; after "
+        "step t it is at most (1 + t) / (10 + t), which only runs of some 9,000 steps bring to 0.999",
         when=GRADIENT_STEPS,
         above=0,
         below=1,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from opinionlm.config.chosen_metric import SCORES
 from opinionlm.config.conditions import DECIDED_BY, GRADIENT_ENGINES, Conditions, Presence, Script
 from opinionlm.config.config import declared, default_of, scripts_of
 from opinionlm.config.trainer_arguments import HONOURED
@@ -34,7 +35,6 @@ FACTS = {
 }
 # A choice that only the data or the model's own configuration tell: whatever needs it counts as read until then.
 UNKNOWN = object()
-TASKS = ("sequence", "multi_label", "token", "similarity", "question_answering", "summarization", "instruction")
 ADJUSTING_LOSSES = ("logit_adjusted", "tree_conditional")
 
 
@@ -98,7 +98,7 @@ def written_task(text: str) -> Any:
     except (ValueError, yaml.YAMLError):
         return UNKNOWN
     task = content.get("task", "sequence") if isinstance(content, dict) else None
-    return task if task in TASKS else UNKNOWN
+    return task if task in SCORES else UNKNOWN
 
 
 def choice(config: Config, name: str, known: Mapping[str, Any]) -> Any:

@@ -1,8 +1,8 @@
 """Cleaning one post: the paper's phases 2 and 3 (section 4), every step an option.
 
-A text passes the steps in the order of `Cleaning`'s fields; then `judge` decides whether the post stays, is relabelled
-as noise, or is dropped. Every function works on one string with precompiled patterns and first looks for a cheap
-trigger, because most posts need none of most steps.
+A text passes the steps in the order of `Cleaning`'s fields; then `quality_action` decides whether the post stays, is
+relabelled as noise, or is dropped. Every function works on one string with precompiled patterns and first looks for a
+cheap trigger, because most posts need none of most steps.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ def clean_text(text: str, steps: list[Step]) -> tuple[str, list[str]]:
     return text, changed
 
 
-def judge(text: str, tokens: int, is_noise: bool, cleaning: Cleaning) -> tuple[Action, str]:
+def quality_action(text: str, tokens: int, is_noise: bool, cleaning: Cleaning) -> tuple[Action, str]:
     """Decide about a cleaned post (steps 2.6 and 3.3, section 8.2).
 
     Args:

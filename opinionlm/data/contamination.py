@@ -1,4 +1,4 @@
-"""Which texts a model saw while it was trained or went on with its pretraining, so that it is not judged on them."""
+"""Which texts a model saw while it was trained or went on with its pretraining, lest it be evaluated on them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from opinionlm.config.chosen_metric import TASKS_OF
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.spec import Task
 from opinionlm.errors import UserError
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 SEEN_TEXTS = "seen_texts.npy"
-# What `train_classifier.py` trains.
-TRAINED_TASKS: tuple[Task, ...] = ("sequence", "multi_label", "token", "similarity")
+TRAINED_TASKS = TASKS_OF["train_classifier"]
 
 
 def plain_texts(rows: Dataset, task: Task) -> list[str]:

@@ -152,11 +152,11 @@ def task_problems(spec: DatasetSpec) -> list[str]:
         problems.append(
             f"cleaning.{steps[0]}: tokens stay as they are, because their tags belong to them; use profile: exact"
         )
-    judging = {"repeats": cleaning.repeats in ("noise", "drop"), "gibberish": cleaning.gibberish != "keep"}
-    judging |= {"short_posts": cleaning.short_posts != "keep", "long_posts": cleaning.long_posts != "keep"}
-    judging["require_letters"] = cleaning.require_letters
-    if rules := [name for name, is_on in judging.items() if is_on]:
-        problems.append(f"cleaning: {', '.join(rules)}: only task sequence judges posts; use profile: exact")
+    filters = {"repeats": cleaning.repeats in ("noise", "drop"), "gibberish": cleaning.gibberish != "keep"}
+    filters |= {"short_posts": cleaning.short_posts != "keep", "long_posts": cleaning.long_posts != "keep"}
+    filters["require_letters"] = cleaning.require_letters
+    if rules := [name for name, is_on in filters.items() if is_on]:
+        problems.append(f"cleaning: {', '.join(rules)}: only task sequence filters posts; use profile: exact")
     if group_by is not None and group_by != "group" and group_by not in canonical_columns(spec):
         problems.append(f"split.group_by: task {spec.task} has no column {group_by!r}; use group")
     return problems

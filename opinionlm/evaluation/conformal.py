@@ -25,8 +25,8 @@ COVERAGES = tuple(percent / 100 for percent in range(50, 100))
 EVERY_LABEL = 1.0
 
 
-def misfit(probabilities: np.ndarray, score: SetScore) -> np.ndarray:
-    """How badly every label fits every row ``(rows, labels)``, from 0 to 1.
+def nonconformity_scores(probabilities: np.ndarray, score: SetScore) -> np.ndarray:
+    """Nonconformity score of every label for every row ``(rows, labels)``, from 0 to 1: how badly it fits.
 
     ``lac``: one minus the label's probability (Sadinle et al. 2019); gives the smallest sets on average. ``aps``: the
     probability of the label and of all likelier ones together (Romano et al. 2020, without their randomisation); hard
@@ -42,9 +42,9 @@ def misfit(probabilities: np.ndarray, score: SetScore) -> np.ndarray:
         case "aps":
             order = np.argsort(-probabilities, axis=1, kind="stable")
             summed = np.take_along_axis(probabilities, order, axis=1).cumsum(axis=1)
-            misfits = np.empty(probabilities.shape)
-            np.put_along_axis(misfits, order, np.minimum(summed, 1.0), axis=1)
-            return misfits
+            scores = np.empty(probabilities.shape)
+            np.put_along_axis(scores, order, np.minimum(summed, 1.0), axis=1)
+            return scores
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class LabelSets:
     """A fitted rule for label sets.
 
     Attributes:
-        score: how labels are judged.
-        thresholds: the largest misfit that a set takes in, for each of `COVERAGES`.
+        score: which nonconformity score.
+        thresholds: the largest nonconformity score that a set takes in, for each of `COVERAGES`.
     """
 
     score: SetScore
@@ -67,7 +67,7 @@ class LabelSets:
             coverage: one of `COVERAGES`, or the next one above it is taken.
         """
         threshold = self.thresholds[next(at for at, value in enumerate(COVERAGES) if value >= coverage - 1e-9)]
-        members = misfit(probabilities, self.score) <= threshold
+        members = nonconformity_scores(probabilities, self.score) <= threshold
         if self.score == "aps":
             members[np.arange(len(members)), probabilities.argmax(axis=1)] = True
         return members
@@ -79,22 +79,22 @@ def fit_label_sets(gold: np.ndarray, probabilities: np.ndarray, score: SetScore)
     Args:
         gold: leaf ids ``(rows,)``.
         probabilities: calibrated, ``(rows, labels)``.
-        score: how labels are judged.
+        score: which nonconformity score.
     """
-    misfits = np.sort(misfit(probabilities, score)[np.arange(len(gold)), gold])
-    return LabelSets(score, tuple(threshold(misfits, coverage) for coverage in COVERAGES))
+    scores = np.sort(nonconformity_scores(probabilities, score)[np.arange(len(gold)), gold])
+    return LabelSets(score, tuple(threshold(scores, coverage) for coverage in COVERAGES))
 
 
-def threshold(misfits: Sequence[float] | np.ndarray, coverage: float) -> float:
-    """The ⌈(n + 1) · coverage⌉-th smallest of n misfits: the one more row is the new text itself.
+def threshold(scores: Sequence[float] | np.ndarray, coverage: float) -> float:
+    """The ⌈(n + 1) · coverage⌉-th smallest of n scores: the one more row is the new text itself.
 
     Args:
-        misfits: of the gold labels, ascending.
+        scores: nonconformity scores of the gold labels, ascending.
         coverage: the wanted share of right sets.
     """
     # Rounded first: (n + 1) · 0.9 is often a whole number that floating point puts a hair above itself.
-    rank = math.ceil(round((len(misfits) + 1) * coverage, 9))
-    return float(misfits[rank - 1]) if rank <= len(misfits) else EVERY_LABEL
+    rank = math.ceil(round((len(scores) + 1) * coverage, 9))
+    return float(scores[rank - 1]) if rank <= len(scores) else EVERY_LABEL
 
 
 def set_scores(gold: np.ndarray, members: np.ndarray) -> dict[str, float]:

@@ -79,7 +79,7 @@ def fit_answers(
     counts: Sequence[int],
     taxonomy: Taxonomy,
     options: DecisionConfig,
-    tilt: Sequence[float] = (),
+    initial_offsets: Sequence[float] = (),
 ) -> AnswerRule:
     """Calibration, decision and label sets from the validation split.
 
@@ -92,20 +92,20 @@ def fit_answers(
         counts: training examples per leaf.
         taxonomy: the label tree.
         options: which decision, which label sets.
-        tilt: what is added to the divided logits before anything is decided, one per leaf: logits that come of
-            calibrated probabilities have lost what the loss preferred. Empty for none.
+        initial_offsets: what is added to the divided logits before anything is decided, one per leaf: logits that
+            come of calibrated probabilities have lost what the loss preferred. Empty for none.
     """
     temperature, biases = fit_calibration(gold, logits)
     probabilities = calibrated(logits, temperature, biases)
-    preferred = (np.asarray(tilt) if len(tilt) else 0.0) - biases
-    tilted = softmax(log(probabilities) + preferred)
+    preferred = (np.asarray(initial_offsets) if len(initial_offsets) else 0.0) - biases
+    shifted = softmax(log(probabilities) + preferred)
     offsets, tau = preferred, None
     match options.decision:
         case "logit_adjusted":
-            tau, adjustment = fit_adjustment(gold, tilted, counts)
+            tau, adjustment = fit_adjustment(gold, shifted, counts)
             offsets = preferred + adjustment
         case "thresholds":
-            offsets = preferred + fit_offsets(gold, tilted)
+            offsets = preferred + fit_offsets(gold, shifted)
         case "argmax":
             pass
         case "expected_cost":

@@ -15,7 +15,7 @@ def averaged_logits(probabilities: Sequence[np.ndarray]) -> np.ndarray:
 
     Each member's probabilities are calibrated already. Their mean is less sure of itself than they are, so a decision
     rule for it, with a temperature of its own, is fitted anew (Rahaman and Thiery 2021: pool, then calibrate). What
-    the members' losses preferred is no longer in it: `common_tilt`.
+    the members' losses preferred is no longer in it: `mean_offsets`.
 
     Args:
         probabilities: ``(rows, leaves)`` of every member.
@@ -33,7 +33,7 @@ def averaged_log_odds(probabilities: Sequence[np.ndarray]) -> np.ndarray:
     return np.log(mean) - np.log1p(-mean)
 
 
-def common_tilt(biases: Sequence[Sequence[float]]) -> tuple[float, ...]:
+def mean_offsets(biases: Sequence[Sequence[float]]) -> tuple[float, ...]:
     """What the mean of calibrated probabilities needs to prefer rare leaves as its members do, ``(leaves,)`` in nats.
 
     A member decides by its logits before its calibration added biases, so their mean is taken off again.

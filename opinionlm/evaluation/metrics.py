@@ -160,7 +160,7 @@ def expected_calibration_error(gold: np.ndarray, probabilities: np.ndarray, bins
 
 
 def ece_if_calibrated(probabilities: np.ndarray, bins: int = CALIBRATION_BINS) -> float:
-    """The ECE that chance alone gives perfectly calibrated probabilities on so few rows: a floor to judge an ECE by.
+    """The ECE that chance alone gives perfectly calibrated probabilities on so few rows: a baseline to read an ECE by.
 
     Where a text's answer is right with the probability that it is given, a bin's number of right answers has the
     variance sum of p (1 - p); its mean distance from what was expected is taken from the normal distribution of that

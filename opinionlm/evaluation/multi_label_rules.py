@@ -216,16 +216,16 @@ def fit_false_negative_control(gold: np.ndarray, probabilities: np.ndarray) -> L
     held = gold.any(axis=1)
     gold, probabilities = gold[held].astype(bool), probabilities[held]
     rows = len(gold)
-    misfits = (1.0 - probabilities)[gold]
+    nonconformity = (1.0 - probabilities)[gold]
     shares = np.repeat(1.0 / np.maximum(gold.sum(axis=1), 1), gold.sum(axis=1))
-    order = np.argsort(misfits, kind="stable")
-    misfits, rates = misfits[order], rows - np.cumsum(shares[order])
-    # Equal misfits enter together, so the last of them counts.
+    order = np.argsort(nonconformity, kind="stable")
+    nonconformity, rates = nonconformity[order], rows - np.cumsum(shares[order])
+    # Equal scores enter together, so the last of them counts.
     thresholds = []
     for coverage in COVERAGES:
         allowed = (rows + 1) * (1 - coverage) - 1
         enough = np.flatnonzero(rates <= allowed + 1e-9)
-        thresholds.append(float(misfits[enough[0]]) if len(enough) and allowed > -1e-9 else EVERY_LABEL)
+        thresholds.append(float(nonconformity[enough[0]]) if len(enough) and allowed > -1e-9 else EVERY_LABEL)
     return LabelSets("lac", tuple(thresholds))
 
 

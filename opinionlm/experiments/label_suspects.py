@@ -3,9 +3,9 @@
     python preprocess.py --config configs/datasets/cryptoqa_tidy.yaml --suspects
     python -m opinionlm.experiments.label_suspects outputs/<run> --split validation
 
-The first judges the training rows of a prepared data set by the floor of every table, TF-IDF and logistic regression,
-each row by a model that never saw it. The second judges validation or test by what a finished run predicted for it.
-Both write a CSV, the likeliest mistakes first. Nothing is dropped: a person has to look.
+The first checks the training rows of a prepared data set by the baseline of every table, TF-IDF and logistic
+regression, each row by a model that never saw it. The second checks validation or test by what a finished run
+predicted for it. Both write a CSV, the likeliest mistakes first. Nothing is dropped: a person has to look.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def write_run_suspects(folder: Path, split: str) -> str:
     leaves = run.taxonomy.leaves
     columns = [f"probability_{leaf}" for leaf in leaves]
     if not rows or columns[0] not in rows[0]:
-        raise UserError(f"{folder}: its predictions have no probabilities to judge labels by; give another run")
+        raise UserError(f"{folder}: its predictions have no probabilities to check labels by; give another run")
     probabilities = np.array([[float(row[column]) for column in columns] for row in rows])
     path = folder / f"label_suspects_{split}.csv"
     texts = [" ".join(filter(None, (row["text"], row.get("text_pair")))) for row in rows]
@@ -173,14 +173,14 @@ def write_run_suspects(folder: Path, split: str) -> str:
 def write_set_suspects(
     path: Path, run: RunPredictions, probabilities: np.ndarray, texts: Sequence[str], what: str
 ) -> str:
-    """Judge every label of every text by itself, as there or not; say what is in the file.
+    """Check every label of every text by itself, as there or not; say what is in the file.
 
     Args:
         path: of the CSV file; it suggests the text's labels with one more, or one less.
         run: its texts have any number of labels; what it predicted does not matter.
         probabilities: of it ``(rows, leaves)``.
         texts: of its rows.
-        what: is judged, for the summary.
+        what: is checked, for the summary.
     """
     leaves, found = run.taxonomy.leaves, []
     for leaf, (given, own) in enumerate(zip(run.gold.T, probabilities.T, strict=True)):
@@ -238,7 +238,7 @@ def describe_suspects(
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Judge a split of a finished run."""
+    """Check a split of a finished run."""
     parser = Parser(__doc__)
     parser.add_argument("run", type=Path, metavar="FOLDER", help="folder of a finished run")
     parser.add_argument("--split", choices=["validation", "test"], default="validation", help="[validation]")

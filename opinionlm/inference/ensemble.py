@@ -10,7 +10,7 @@ import numpy as np
 
 from opinionlm.errors import UserError
 from opinionlm.evaluation.decisions import AnswerRule
-from opinionlm.evaluation.ensembles import common_tilt
+from opinionlm.evaluation.ensembles import mean_offsets
 from opinionlm.evaluation.multi_label_rules import Rule
 from opinionlm.inference.loading import (
     Backend,
@@ -164,4 +164,4 @@ def common_rule(folders: Sequence[Path], members: Sequence[ClassPredictor]) -> R
             f"--model: {folders[0]} decides by {kind}, fitted to that model alone; give the ensemble that training "
             "with --seeds wrote, which has one for the average"
         )
-    return AnswerRule(kind=kind, offsets=common_tilt([rule.biases for rule in rules]) if kind == "argmax" else ())
+    return AnswerRule(kind=kind, offsets=mean_offsets([rule.biases for rule in rules]) if kind == "argmax" else ())

@@ -31,7 +31,7 @@ from opinionlm.inference.predictors import (
 from opinionlm.inference.saved_decision import saved_rule
 from opinionlm.inference.saved_generative import read_settings
 from opinionlm.models.classifier import OpinionClassifier, OpinionClassifierConfig
-from opinionlm.models.linear.interpolation import load_word_blend
+from opinionlm.models.linear.interpolation import load_interpolation
 from opinionlm.models.precision import computes_in_bfloat16, torch_dtype
 from opinionlm.models.tagger import OpinionTagger, OpinionTaggerConfig
 
@@ -175,7 +175,7 @@ def predictor_of(
         refuse_trust(trust)
         return ScorePredictor(model, tokenizer, *limits)
     labels = label_answers(folder, saved_taxonomy(config), saved_rule(config), trust)
-    words = load_word_blend(folder, config.word_share)
+    words = load_interpolation(folder, config.word_share)
     return ClassPredictor(model, tokenizer, *limits, labels=labels, words=words)
 
 

@@ -25,7 +25,7 @@ from opinionlm.evaluation.metrics import softmax
 from opinionlm.evaluation.multi_label_predictions import label_header, label_rows
 from opinionlm.evaluation.multi_label_rules import MultiLabelRule
 from opinionlm.evaluation.prediction_tables import prediction_header, prediction_rows
-from opinionlm.models.linear.interpolation import WordBlend
+from opinionlm.models.linear.interpolation import TfidfInterpolation
 
 # A text; the two texts of a pair; a text and its context; the words of a sentence.
 Item = str | tuple[str, ...]
@@ -243,11 +243,11 @@ class ClassPredictor(Predictor):
 
     Attributes:
         labels: how probabilities become answers.
-        words: mixed into the model's logits, where it was trained with words beside it.
+        words: TF-IDF interpolation of the model's logits, where it was trained with one.
     """
 
     labels: LabelAnswers | MultiLabelAnswers
-    words: WordBlend | None = None
+    words: TfidfInterpolation | None = None
 
     @property
     def platforms(self) -> list[str] | None:

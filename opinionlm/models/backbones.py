@@ -20,7 +20,8 @@ from transformers import (
 )
 
 from opinionlm.errors import UserError
-from opinionlm.models.families import SublayerPaths, family_of
+from opinionlm.models.families import family_of
+from opinionlm.models.family import SublayerPaths
 from opinionlm.models.gguf import require_converted
 from opinionlm.models.precision import torch_dtype
 from opinionlm.models.quantization import disable_avx512_packing, nf4_config

@@ -27,7 +27,7 @@ from opinionlm.models.quantization import (
 from opinionlm.models.stand_ins import StandIn
 from opinionlm.models.task_embedding import add_task_rows
 
-# The words beside a model lie in its folder: `opinionlm.models.linear.tfidf` writes and reads them.
+# The TF-IDF interpolation of a model lies in its folder: `opinionlm.models.linear.tfidf` writes and reads them.
 WORD_FILES = ("words.json", "words.safetensors")
 
 
@@ -59,7 +59,7 @@ class OpinionClassifierConfig(PreTrainedConfig):
         decision, decision_offsets: how a leaf is decided, see `opinionlm.evaluation.decisions.AnswerRule`.
         label_thresholds: of the leaves where each is decided by itself, see
             `opinionlm.evaluation.multi_label_rules.MultiLabelRule`.
-        word_share: share of the words beside the model (`opinionlm.models.linear.interpolation`), 0 without any.
+        word_share: share of TF-IDF (`opinionlm.models.linear.interpolation`), 0 without any.
             They are no part of its logits: `predict.py` mixes them in.
         label_set_score, label_set_thresholds: see `opinionlm.evaluation.conformal.LabelSets`; None without them.
         precision: that `predict.py` computes in, ``float32`` or ``bfloat16``, chosen at the end of training; None for

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from opinionlm.models.families import Family
+from opinionlm.models.family import Family
 
 
 class StandIn(nn.Module):

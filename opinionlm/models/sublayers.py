@@ -9,13 +9,13 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from opinionlm.models.backbones import anatomy_of
-from opinionlm.models.families import Kind
+from opinionlm.models.family import Kind
 from opinionlm.models.quantization import weight_count
 
 
 @dataclass(frozen=True)
 class Sublayer:
-    """An attention or feed-forward sub-layer; `opinionlm.models.families.SublayerPaths` says where its modules lie.
+    """An attention or feed-forward sub-layer; `opinionlm.models.family.SublayerPaths` says where its modules lie.
 
     Attributes:
         block: index of its block, lowest first.

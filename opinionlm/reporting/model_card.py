@@ -148,13 +148,13 @@ def cleaning_note(prepared: PreparedDataset) -> str:
 
 def word_note(decision: Decision) -> str:
     """What to know about a model that words stand beside; nothing for any other."""
-    if decision.blend is None or decision.blend.share == 0:
+    if decision.interpolation is None or decision.interpolation.share == 0:
         return ""
-    words = decision.blend.words
+    words = decision.interpolation.words
     return (
         f"\nTF-IDF over {len(words.vectorizer.vocabulary_):,} words and pairs of words ({words.parameters:,} "
-        f"parameters of its own) has a share of {decision.blend.share:g} in the answers. predict.py mixes it in; a "
-        "pipeline gives the language model alone, whose scores are not those of the table above.\n"
+        f"parameters of its own) has a share of {decision.interpolation.share:g} in the answers. predict.py mixes it "
+        "in; a pipeline gives the language model alone, whose scores are not those of the table above.\n"
     )
 
 
@@ -202,12 +202,12 @@ def trust_section(options: DecisionConfig, rule: Rule, test: Mapping[str, Any], 
     coverage = options.label_set_coverage
     if isinstance(rule, MultiLabelRule):
         kind = f"{options.label_thresholds} thresholds, {min(rule.thresholds):.3f} to {max(rule.thresholds):.3f}"
-        floor, platform_score = "", "subset_accuracy"
+        chance, platform_score = "", "subset_accuracy"
         missed = f"{test['false_negative_rate']:.1%} missed"
         sets = f"| label sets that may miss {1 - coverage:.0%} of a text's labels | {missed}"
     else:
         kind = rule.kind if rule.tau is None else f"{rule.kind}, τ {rule.tau:g}"
-        floor = f"; {test['ece_if_calibrated']:.4f} is what chance gives perfect probabilities"
+        chance = f"; {test['ece_if_calibrated']:.4f} is what chance gives perfect probabilities"
         platform_score = "accuracy"
         sets = (
             f"| label sets ({options.label_set_score}) for {coverage:.0%} | right in {test['label_set_coverage']:.1%}"
@@ -222,7 +222,7 @@ def trust_section(options: DecisionConfig, rule: Rule, test: Mapping[str, Any], 
         f"| decision | {kind} |",
         f"| temperature | {rule.temperature:.3f} |",
         f"| largest bias of a class | {max(rule.biases, key=abs, default=0.0):+.3f} nats |",
-        f"| calibration error (ECE) | {test['ece_uncalibrated']:.4f} before it, {test['ece']:.4f} after it{floor} |",
+        f"| calibration error (ECE) | {test['ece_uncalibrated']:.4f} before it, {test['ece']:.4f} after it{chance} |",
         f"{sets}, {test['label_set_size']:.2f} labels on average |",
         "",
     ]

@@ -90,7 +90,7 @@ def run_numbers(
         "train": train | ({"copies": copies} if copies else {}),
         "model": {
             **count_parameters(model),
-            **({} if decision.blend is None else {"word_parameters": decision.blend.words.parameters}),
+            **({} if decision.interpolation is None else {"word_parameters": decision.interpolation.words.parameters}),
             "quantized_modules": len(quantized_modules(model)),
             **adapt_parameters(model, training.choice),
         },
@@ -112,17 +112,17 @@ def save_best(
     Returns:
         The precision that predict.py will compute in, measured on the validation texts.
     """
-    config, prepared, blend = task.config, task.prepared, decision.blend
+    config, prepared, interpolation = task.config, task.prepared, decision.interpolation
     model.config.cleaning = prepared.cleaning
     if task.decision_facts(decision):
         keep_rule(model.config, decision.rule)
-        model.config.word_share = 0.0 if blend is None else blend.share
+        model.config.word_share = 0.0 if interpolation is None else interpolation.share
     card = model_card(task, decision, numbers, {name: result.scores for name, result in results.items()})
     best = config.run_folder / "best"
     with partial_folder(best) as folder:
         model.save_pretrained(folder)
-        if blend is not None and blend.share > 0:
-            blend.words.save(folder)
+        if interpolation is not None and interpolation.share > 0:
+            interpolation.words.save(folder)
         precision = choose_precision(predictor_of(model, tokenizer, folder), validation)
         model.config.precision = precision.precision
         model.config.save_pretrained(folder)

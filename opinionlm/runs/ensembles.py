@@ -14,7 +14,7 @@ from opinionlm.config.config import Config
 from opinionlm.data.encoding.texts import evaluation_texts
 from opinionlm.data.loading import load_rows
 from opinionlm.data.taxonomy import Taxonomy
-from opinionlm.evaluation.ensembles import common_tilt
+from opinionlm.evaluation.ensembles import mean_offsets
 from opinionlm.inference.saved_decision import keep_members
 from opinionlm.reporting.tracking.base import NoTracking
 from opinionlm.runs.folder import create_run, environment
@@ -62,8 +62,8 @@ def ensemble_seeds(config: Config, runs: Sequence[Config], metrics: Sequence[dic
         logits[name] = task.pooled([probabilities for _, probabilities in members])
     train_labels = task.gold(prepared.dataset["train"])
     # Runs of before calibration had biases have none.
-    tilt = common_tilt([run["decision"].get("calibration_biases", ()) for run in metrics])
-    rule = task.fit_rule(labels["validation"], logits["validation"], train_labels, tilt)
+    offsets = mean_offsets([run["decision"].get("calibration_biases", ()) for run in metrics])
+    rule = task.fit_rule(labels["validation"], logits["validation"], train_labels, offsets)
     results = {}
     for name, rows in logits.items():
         # Plain log loss of the average: it has no loss of its own that was trained.

@@ -120,7 +120,7 @@ def tuning_lines(tuned: Mapping[str, Tuned]) -> list[str]:
     lines = [
         "### Tuning",
         "",
-        f"Every row had the same budget of {len(some.trials)} trials, judged on validation; trials have no test rows.",
+        f"Every row had the same budget of {len(some.trials)} trials, scored on validation; trials have no test rows.",
         "",
         *pipe_table([*header, *(f"expected best of {k}" for k in shown)], rows),
     ]

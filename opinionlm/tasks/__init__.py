@@ -3,6 +3,7 @@
 from typing import Any
 
 from opinionlm.config.checks import other_task_problems
+from opinionlm.config.chosen_metric import TASKS_OF
 from opinionlm.config.config import Config
 from opinionlm.config.unread import refuse_unread
 from opinionlm.data.prepared import PreparedDataset
@@ -43,7 +44,7 @@ def task_for(prepared: PreparedDataset, config: Config) -> HeadTask[Any]:
         case name:
             raise UserError(
                 f"{config.data.dataset}: task {name!r} is text to text, which train_instruct.py trains; "
-                "train_classifier.py takes sequence, multi_label, token and similarity"
+                f"train_classifier.py takes {', '.join(TASKS_OF['train_classifier'])}"
             )
     if problems := other_task_problems(config, prepared.task):
         raise UserError(f"{config.source}: {problems[0]}")

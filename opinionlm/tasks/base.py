@@ -15,7 +15,7 @@ from opinionlm.data.prepared import PreparedDataset
 from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.multi_label_rules import Rule
 from opinionlm.evaluation.predictions import Predictions
-from opinionlm.models.linear.interpolation import WordBlend
+from opinionlm.models.linear.interpolation import TfidfInterpolation
 
 # The predictions of a task.
 P = TypeVar("P", bound=Predictions)
@@ -27,11 +27,11 @@ class Decision:
 
     Attributes:
         rule: how labels follow from logits.
-        blend: TF-IDF beside the model; None where it stands alone.
+        interpolation: of the model with TF-IDF; None where it stands alone.
     """
 
     rule: Rule = AnswerRule()
-    blend: WordBlend | None = None
+    interpolation: TfidfInterpolation | None = None
 
 
 @dataclass(frozen=True)

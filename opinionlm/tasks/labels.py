@@ -122,7 +122,7 @@ class LabelTask(ClassTask[P]):
 
     @abstractmethod
     def fit_rule(
-        self, gold: np.ndarray, logits: np.ndarray, train_labels: np.ndarray, tilt: Sequence[float] = ()
+        self, gold: np.ndarray, logits: np.ndarray, train_labels: np.ndarray, initial_offsets: Sequence[float] = ()
     ) -> Rule:
         """How labels follow from logits, fitted on validation.
 
@@ -130,7 +130,7 @@ class LabelTask(ClassTask[P]):
             gold: of the validation texts, see `gold`.
             logits: of them, ``(rows, leaves)``.
             train_labels: of the training texts, which tell how frequent each leaf is.
-            tilt: see `common_tilt`; only one label of a text at a time is preferred by it.
+            initial_offsets: see `mean_offsets`; they count only where a text has one label.
         """
 
     @abstractmethod

@@ -47,7 +47,7 @@ AT_HALF = ("macro_f1", "micro_f1", "subset_accuracy")
 
 
 class MultiLabelTask(LabelTask[MultiLabelPredictions]):
-    """One yes or no per leaf. Thresholds are fitted on validation, whenever a checkpoint is judged there too."""
+    """One yes or no per leaf. Thresholds are fitted on validation, whenever a checkpoint is evaluated there too."""
 
     item = "label"
     column = "labels"
@@ -138,9 +138,9 @@ class MultiLabelTask(LabelTask[MultiLabelPredictions]):
         return float(f1_per_label(gold, probabilities >= self._thresholds(gold, probabilities)).mean())
 
     def fit_rule(
-        self, gold: np.ndarray, logits: np.ndarray, train_labels: np.ndarray, tilt: Sequence[float] = ()
+        self, gold: np.ndarray, logits: np.ndarray, train_labels: np.ndarray, initial_offsets: Sequence[float] = ()
     ) -> MultiLabelRule:
-        """See `LabelTask.fit_rule`; thresholds are fitted to whatever the probabilities are, so nothing tilts them."""
+        """See `LabelTask.fit_rule`; thresholds are fitted to whatever the probabilities are, offsets or not."""
         return fit_multi_label_rule(gold, logits, self.config.decision)
 
     def pooled(self, members: Sequence[np.ndarray]) -> np.ndarray:

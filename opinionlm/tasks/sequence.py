@@ -30,7 +30,7 @@ from opinionlm.evaluation.metrics import (
     weighted_log_loss,
 )
 from opinionlm.evaluation.prediction_tables import split_table
-from opinionlm.models.linear.interpolation import check_words, fit_word_blend
+from opinionlm.models.linear.interpolation import check_words, fit_interpolation
 from opinionlm.models.linear.tfidf import word_texts
 from opinionlm.tasks.base import Decision, SplitResult
 from opinionlm.tasks.head import ANNOTATORS, RARE, CardText
@@ -164,11 +164,11 @@ class SequenceTask(LabelTask[SplitPredictions]):
         """Fit TF-IDF beside the model, where it is asked for, and the rule by which labels follow from logits."""
         validation = splits["validation"]
         gold, logits = np.asarray(validation.texts["label"]), validation.in_text_order(outputs)
-        blend = None
+        interpolation = None
         if self.config.robust.blend_words:
             train = splits["train"].texts
             words = self._words(validation.texts)
-            blend = fit_word_blend(
+            interpolation = fit_interpolation(
                 (self._words(train), np.asarray(train["label"])),
                 (words, gold),
                 logits,
@@ -176,18 +176,18 @@ class SequenceTask(LabelTask[SplitPredictions]):
                 self.primary_score,
                 platforms_of(self.features),
             )
-            logits = blend.logits(logits, words)
-        return Decision(self.fit_rule(gold, logits, self.labels(splits["train"])), blend)
+            logits = interpolation.logits(logits, words)
+        return Decision(self.fit_rule(gold, logits, self.labels(splits["train"])), interpolation)
 
     def evaluate(
         self, split: Split, outputs: np.ndarray, loss: ExampleLoss, decision: Decision
     ) -> SplitResult[SplitPredictions]:
         """Final predictions of a split by what was fitted on validation; arguments as in `HeadTask.score`."""
         logits, model_alone = split.in_text_order(outputs), {}
-        if decision.blend is not None:
+        if decision.interpolation is not None:
             gold = np.asarray(split.texts["label"])
             model_alone = {"macro_f1_without_words": self.primary_score(gold, logits)}
-            logits = decision.blend.logits(logits, self._words(split.texts))
+            logits = decision.interpolation.logits(logits, self._words(split.texts))
         assert isinstance(decision.rule, AnswerRule)
         result = self.evaluate_logits(split.texts, logits, decision.rule, self.mean_loss(split, logits, loss))
         return SplitResult(result.predictions, result.scores | model_alone)
@@ -214,12 +214,12 @@ class SequenceTask(LabelTask[SplitPredictions]):
         return averaged_logits(members)
 
     def fit_rule(
-        self, gold: np.ndarray, logits: np.ndarray, train_labels: np.ndarray, tilt: Sequence[float] = ()
+        self, gold: np.ndarray, logits: np.ndarray, train_labels: np.ndarray, initial_offsets: Sequence[float] = ()
     ) -> AnswerRule:
         """See `LabelTask.fit_rule`."""
         taxonomy = self.taxonomy
         counts = self.class_counts(train_labels, taxonomy.leaves)
-        return fit_answers(gold, logits, counts, taxonomy, self.config.decision, tilt)
+        return fit_answers(gold, logits, counts, taxonomy, self.config.decision, initial_offsets)
 
     def score_logits(
         self, texts: Dataset, logits: np.ndarray, rule: AnswerRule, loss: float
@@ -265,7 +265,7 @@ class SequenceTask(LabelTask[SplitPredictions]):
 
     def decision_facts(self, decision: Decision) -> dict[str, Any]:
         """What was fitted on validation, and the coverage that label sets were asked for."""
-        rule, blend = decision.rule, decision.blend
+        rule, interpolation = decision.rule, decision.interpolation
         assert isinstance(rule, AnswerRule)
         coverage = self.config.decision.label_set_coverage
         facts: dict[str, Any] = {"temperature": rule.temperature, "label_set_coverage_asked": coverage}
@@ -273,8 +273,8 @@ class SequenceTask(LabelTask[SplitPredictions]):
             facts["calibration_biases"] = list(rule.biases)
         if rule.tau is not None:
             facts["tau"] = rule.tau
-        if blend is not None:
-            facts |= {"word_share": blend.share, "macro_f1_without_words": blend.scores[0.0]}
+        if interpolation is not None:
+            facts |= {"word_share": interpolation.share, "macro_f1_without_words": interpolation.scores[0.0]}
         return facts
 
     # What people read

@@ -27,7 +27,7 @@ from opinionlm.utils.files import sync_folder, write_json
 
 TORCH_WRITER = ("inline_container", "PytorchStreamWriter")
 WEIGHTS, MANIFEST = "trained.safetensors", "manifest.json"
-# Their moving average, where there is one (`opinionlm.training.ema`): the weights a checkpoint is judged by.
+# Their moving average, where there is one (`opinionlm.training.ema`): the weights a checkpoint is evaluated by.
 AVERAGED = "averaged.safetensors"
 
 
@@ -72,7 +72,7 @@ def load_trained_weights(model: nn.Module, folder: Path, file: str = WEIGHTS) ->
 
 
 def load_best_weights(model: nn.Module, folder: Path) -> None:
-    """Put back the weights that the best checkpoint was judged by: the average where it holds one.
+    """Put back the weights that the best checkpoint was evaluated by: the average where it holds one.
 
     Raises:
         UserError: it was damaged meanwhile.

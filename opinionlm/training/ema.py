@@ -1,4 +1,4 @@
-"""Exponential moving average of the trained weights: what is judged and saved, while training goes on without it."""
+"""Exponential moving average of the trained weights: evaluated and saved, while training goes on without it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class WeightAverage(TrainerCallback):
     """Average of the trained parameters, updated after every optimizer step (Polyak and Juditsky 1992).
 
     ``average ← d · average + (1 − d) · weights`` with ``d = min(decay, (1 + t) / (10 + t))`` after step t: the usual
-    warm-up, without which a short run would be judged by its initial weights. The average is float32 whatever the
+    warm-up, without which a short run would be evaluated by its initial weights. The average is float32 whatever the
     parameters are: 1 − d is below the resolution of bfloat16. All processes hold the same weights, so each keeps the
     same average by itself.
 
@@ -92,7 +92,7 @@ class WeightAverage(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """From here on the model has the weights it is judged by: those of the best checkpoint, if there is one."""
+        """From here on the model has the weights it is evaluated by: those of the best checkpoint, if there is one."""
         if state.best_model_checkpoint is None:
             self._copy(self.averages)
         self.parameters, self.averages = [], []

@@ -1,4 +1,4 @@
-"""Training and judging a language model on plain texts: masked words of encoders, next words of decoders."""
+"""Training and evaluating a language model on plain texts: masked words of encoders, next words of decoders."""
 
 from __future__ import annotations
 

@@ -369,7 +369,7 @@ class OpinionTrainer(Trainer):
         self._globalstep_last_logged = self.counters.last_logged_step
 
     def _load_best_model(self) -> None:
-        """Put the weights of the best checkpoint back, averaged where it was judged by its average."""
+        """Put the weights of the best checkpoint back, averaged where it was evaluated by its average."""
         load_best_weights(self.model, Path(self.state.best_model_checkpoint))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:

@@ -9,7 +9,7 @@ from opinionlm.data.cleaning import (
     Cleaning,
     alphabetic_ratio,
     clean_text,
-    judge,
+    quality_action,
     repeat_ratio,
     restore_lost_bytes,
     saved_steps,
@@ -146,7 +146,7 @@ PAPER = PROFILES["paper"]
     ],
 )
 def test_judgement(text, tokens, is_noise, options, expected):
-    assert judge(text, tokens, is_noise, options) == expected
+    assert quality_action(text, tokens, is_noise, options) == expected
 
 
 @pytest.mark.parametrize(
@@ -167,18 +167,18 @@ def test_judgement(text, tokens, is_noise, options, expected):
     ],
 )
 def test_the_papers_limits(text: str, tokens: int, verdict: tuple[str, str]) -> None:
-    assert judge(text, tokens, False, PROFILES["paper"]) == verdict
+    assert quality_action(text, tokens, False, PROFILES["paper"]) == verdict
     # What is labelled noise is spared all but emptiness, unless told.
     expected = verdict if verdict[1] == "empty_after_cleaning" else ("keep", "")
-    assert judge(text, tokens, True, PROFILES["paper"]) == expected
+    assert quality_action(text, tokens, True, PROFILES["paper"]) == expected
     strict = replace(PROFILES["paper"], spare_noise=False)
-    assert judge(text, tokens, True, strict) == (("keep", "") if verdict[0] == "noise" else verdict)
+    assert quality_action(text, tokens, True, strict) == (("keep", "") if verdict[0] == "noise" else verdict)
 
 
 @pytest.mark.parametrize("text", ["word", "1", "hahahahaha", "x" * 9000])
 def test_by_default_only_empty_posts_go(text: str) -> None:
     for tokens in (0, 39, 2001, 9999):
-        assert judge(text, tokens, False, Cleaning()) == ("keep", "")
+        assert quality_action(text, tokens, False, Cleaning()) == ("keep", "")
 
 
 def test_defaults_that_the_docs_name() -> None:

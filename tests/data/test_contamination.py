@@ -1,4 +1,4 @@
-"""A model that saw a text while it was pretrained is not judged on that text."""
+"""A model that saw a text while it was pretrained is not evaluated on that text."""
 
 import hashlib
 from dataclasses import replace

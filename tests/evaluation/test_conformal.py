@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from opinionlm.evaluation.conformal import COVERAGES, LabelSets, fit_label_sets, misfit, set_scores, threshold
+from opinionlm.evaluation.conformal import (
+    COVERAGES,
+    LabelSets,
+    fit_label_sets,
+    nonconformity_scores,
+    set_scores,
+    threshold,
+)
 from opinionlm.evaluation.metrics import softmax
 from tests.evaluation.test_calibration import sample
 
@@ -13,14 +20,14 @@ ROW = np.array([[0.5, 0.2, 0.3]])
 
 
 def test_misfits_by_hand() -> None:
-    assert misfit(ROW, "lac")[0].tolist() == pytest.approx([0.5, 0.8, 0.7])
-    assert misfit(ROW, "aps")[0].tolist() == pytest.approx([0.5, 1.0, 0.8])
+    assert nonconformity_scores(ROW, "lac")[0].tolist() == pytest.approx([0.5, 0.8, 0.7])
+    assert nonconformity_scores(ROW, "aps")[0].tolist() == pytest.approx([0.5, 1.0, 0.8])
 
 
 def test_threshold_by_hand() -> None:
-    misfits = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    scores = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
     # (9 + 1) · 0.9 = 9: the ninth; (9 + 1) · 0.81 = 8.1: the ninth too; 0.5: the fifth; beyond the last: every label.
-    assert [threshold(misfits, coverage) for coverage in (0.9, 0.81, 0.5, 0.91)] == [0.9, 0.9, 0.5, 1.0]
+    assert [threshold(scores, coverage) for coverage in (0.9, 0.81, 0.5, 0.91)] == [0.9, 0.9, 0.5, 1.0]
 
 
 def test_sets_by_hand() -> None:
@@ -39,7 +46,7 @@ def test_fresh_rows_are_covered(score: str, coverage: float) -> None:
     sets = fit_label_sets(gold[:20_000], softmax(logits[:20_000]), score)
     probabilities = softmax(logits[20_000:])
     threshold = sets.thresholds[round(100 * coverage) - 50]
-    fitting = misfit(probabilities, score) <= threshold
+    fitting = nonconformity_scores(probabilities, score) <= threshold
     assert set_scores(gold[20_000:], fitting)["label_set_coverage"] == pytest.approx(coverage, abs=0.015)
     # The likeliest label is added where nothing fits; that makes no set wrong that was right.
     members = sets.members(probabilities, coverage)
@@ -116,7 +123,7 @@ def test_mapie_gives_the_same_sets() -> None:
 def test_every_coverage_has_its_own_threshold() -> None:
     assert tuple(percent / 100 for percent in range(50, 100)) == COVERAGES
     sets = LabelSets("lac", tuple(float(at) for at in range(50)))
-    probabilities = 1.0 - np.arange(50.0)[None]  # the label number n has the misfit n
+    probabilities = 1.0 - np.arange(50.0)[None]  # the label number n has the score n
     for at, coverage in enumerate(COVERAGES):
         assert sets.members(probabilities, coverage).sum() == at + 1
         assert sets.members(probabilities, coverage - 0.004).sum() == at + 1
@@ -127,7 +134,7 @@ def test_what_fits_exactly_as_badly_is_in(score: str) -> None:
     gold, logits = sample(199, 1.0)
     probabilities = softmax(logits)
     sets = fit_label_sets(gold, probabilities, score)
-    # Of 199 rows the 180th smallest misfit is the threshold of 0.9: that row itself is covered, and none behind it.
+    # Of 199 rows the 180th smallest score is the threshold of 0.9: that row itself is covered, and none behind it.
     covered = sets.members(probabilities, 0.9)[np.arange(199), gold].sum()
     assert covered == 180
 
@@ -135,5 +142,5 @@ def test_what_fits_exactly_as_badly_is_in(score: str) -> None:
 def test_a_set_of_every_label_holds_them_whatever_rounding_adds() -> None:
     probabilities = softmax(np.random.default_rng(0).normal(size=(4000, 8)) * 3)
     assert (np.sort(probabilities)[:, ::-1].cumsum(axis=1)[:, -1] > 1).any()
-    assert misfit(probabilities, "aps").max() == 1.0
+    assert nonconformity_scores(probabilities, "aps").max() == 1.0
     assert LabelSets("aps", (1.0,) * 50).members(probabilities, 0.9).all()

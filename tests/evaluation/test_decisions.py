@@ -76,11 +76,11 @@ def test_argmax_is_what_the_logits_say() -> None:
     assert rule.decide(rule.probabilities(even), OPINIONS).tolist() == [0]
 
 
-def test_a_tilt_comes_before_the_decision() -> None:
+def test_initial_offsets_come_before_the_decision() -> None:
     gold, logits = imbalanced(600)
-    tilt = np.linspace(-1, 1, LEAVES)
-    rule = fit_answers(gold, logits, COUNTS, OPINIONS, DecisionConfig(decision="argmax"), tilt)
-    expected = (logits / rule.temperature + tilt).argmax(axis=1)
+    offsets = np.linspace(-1, 1, LEAVES)
+    rule = fit_answers(gold, logits, COUNTS, OPINIONS, DecisionConfig(decision="argmax"), offsets)
+    expected = (logits / rule.temperature + offsets).argmax(axis=1)
     assert (expected != logits.argmax(axis=1)).any()
     assert (rule.decide(rule.probabilities(logits), OPINIONS) == expected).all()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from opinionlm.evaluation.ensembles import averaged_logits, common_tilt
+from opinionlm.evaluation.ensembles import averaged_logits, mean_offsets
 from opinionlm.evaluation.metrics import softmax
 
 
@@ -16,8 +16,8 @@ def test_the_mean_of_the_probabilities_and_not_of_the_logits() -> None:
     assert logits[0, 0] == 0 and np.isfinite(logits[0, 1]) and logits[0, 1] < np.log(1e-6)
 
 
-def test_tilts_by_hand() -> None:
-    assert common_tilt([(0.5, -0.5), (1.5, -1.5)]) == pytest.approx((-1.0, 1.0))
+def test_mean_offsets_by_hand() -> None:
+    assert mean_offsets([(0.5, -0.5), (1.5, -1.5)]) == pytest.approx((-1.0, 1.0))
     # A member without biases counts as zeros, in any place.
-    assert common_tilt([(), (1.0, -1.0)]) == common_tilt([(1.0, -1.0), ()]) == pytest.approx((-0.5, 0.5))
-    assert common_tilt([(), ()]) == ()
+    assert mean_offsets([(), (1.0, -1.0)]) == mean_offsets([(1.0, -1.0), ()]) == pytest.approx((-0.5, 0.5))
+    assert mean_offsets([(), ()]) == ()

@@ -128,7 +128,7 @@ def test_calibration_finds_what_the_logits_were_distorted_by():
 
 
 def test_false_negative_control_by_hand():
-    # Four texts with labels and one without; misfits 1 - p of the gold labels: .1, .2 and .6, .4, .3.
+    # Four texts with labels and one without; nonconformity scores 1 - p of the gold labels: .1, .2 and .6, .4, .3.
     gold = np.array([[1, 0], [1, 1], [1, 0], [0, 1], [0, 0]])
     probabilities = np.array([[0.9, 0.5], [0.8, 0.4], [0.6, 0.2], [0.1, 0.7], [0.9, 0.9]])
     sets = fit_false_negative_control(gold, probabilities)

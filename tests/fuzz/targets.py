@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from opinionlm.config.parser import parse_config
-from opinionlm.data.cleaning import PROFILES, clean_text, judge, text_steps
+from opinionlm.data.cleaning import PROFILES, clean_text, quality_action, text_steps
 from opinionlm.data.readers.conll import read_conll
 from opinionlm.data.readers.records import Kind, Record, Reject, SourceNotes, read_stream
 from opinionlm.data.spec import FileSpec
@@ -104,13 +104,13 @@ def read_config(content: bytes) -> None:
 
 
 def clean(content: bytes) -> None:
-    """Every profile makes a text of a text, and judges it."""
+    """Every profile makes a text of a text, and decides whether it stays."""
     text = decoded(content)
     for cleaning in PROFILES.values():
         cleaned, _ = clean_text(text, text_steps(cleaning))
         cleaned.encode("utf-8")
         assert "\0" not in cleaned or not cleaning.fix_text
-        action, reason = judge(cleaned, len(cleaned.split()), False, cleaning)
+        action, reason = quality_action(cleaned, len(cleaned.split()), False, cleaning)
         assert action in ("keep", "noise", "drop") and (action == "keep" or reason)
 
 

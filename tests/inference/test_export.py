@@ -140,7 +140,7 @@ def test_heads_that_no_class_holds_are_refused(family: str, head: dict, message:
 def test_rules_that_no_logits_hold_are_refused(rule: dict, message: str, tmp_path, monkeypatch) -> None:
     source = save_model(tmp_path / "best", "bert", rule=rule)
     # Words that are not there.
-    monkeypatch.setattr(loading, "load_word_blend", lambda folder, share: None)
+    monkeypatch.setattr(loading, "load_interpolation", lambda folder, share: None)
     with pytest.raises(UserError, match=message):
         exported(source, tmp_path / "out", "remote_code")
 

@@ -29,7 +29,8 @@ from transformers.models.llama.modeling_llama import (
 import train_instruct
 from opinionlm.errors import UserError
 from opinionlm.models import families
-from opinionlm.models.families import Family, SublayerPaths, family_of
+from opinionlm.models.families import family_of
+from opinionlm.models.family import Family, SublayerPaths
 from tests.classifier_runs import train, write_setting
 from tests.test_train_instruct import command_line
 from tests.tiny import DECODER, tiny_config, tiny_tokenizer

@@ -13,7 +13,7 @@ import predict
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.evaluation.decisions import AnswerRule
-from opinionlm.evaluation.ensembles import averaged_logits, common_tilt
+from opinionlm.evaluation.ensembles import averaged_logits, mean_offsets
 from opinionlm.evaluation.metrics import classification_scores
 from opinionlm.inference.saved_decision import keep_members
 from opinionlm.runs.ensembles import read_probabilities
@@ -61,8 +61,8 @@ def test_average_by_hand() -> None:
 def test_an_average_prefers_what_its_members_prefer(tmp_path) -> None:
     # Both members' calibration lowers the first leaf; their answers are those of the logits all the same.
     biases = [[-3.0, 1.0, 1.0, 1.0], [-1.0, 1.0, 0.0, 0.0]]
-    assert common_tilt(biases) == (2.0, -1.0, -0.5, -0.5) and common_tilt([[], biases[0]])[0] == 1.5
-    assert common_tilt([[], []]) == ()
+    assert mean_offsets(biases) == (2.0, -1.0, -0.5, -0.5) and mean_offsets([[], biases[0]])[0] == 1.5
+    assert mean_offsets([[], []]) == ()
     folders = []
     for at, own in enumerate(biases):
         folders.append(save_tiny_classifier(tmp_path / str(at)))
@@ -73,7 +73,7 @@ def test_an_average_prefers_what_its_members_prefer(tmp_path) -> None:
     together = label(folders, tmp_path)
     mean = np.mean([probabilities(label([folder], tmp_path)) for folder in folders], axis=0)
     np.testing.assert_allclose(probabilities(together), mean, atol=2e-6)
-    decided = (averaged_logits([mean]) + np.array(common_tilt(biases))).argmax(axis=1)
+    decided = (averaged_logits([mean]) + np.array(mean_offsets(biases))).argmax(axis=1)
     assert [row["predicted"] for row in together] == [LEAVES[leaf] for leaf in decided]
     assert (decided != mean.argmax(axis=1)).any()
 

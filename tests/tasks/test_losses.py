@@ -65,6 +65,7 @@ def parse(*arguments: str) -> Config:
 
 @pytest.mark.parametrize("name", [name for name in get_args(Loss) if name != "asymmetric"])
 def test_each_name_is_its_loss_and_trains_exactly(name: str, tmp_path) -> None:
+    assert name in CLASSES, "a new loss: add its class to CLASSES above, and its tests to tests/training/losses"
     loss = chosen(loss=name)
     assert type(loss) is CLASSES[name]
     if name == "ldam":

@@ -1,4 +1,4 @@
-"""Prompt templates and the data they are for: one written from what a data set says of itself, and misfits noticed."""
+"""Prompt templates and the data they are for: one written from what a data set says of itself, mismatches noticed."""
 
 from __future__ import annotations
 

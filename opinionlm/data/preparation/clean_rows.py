@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 from tokenizers import Tokenizer
 
-from opinionlm.data.cleaning import Cleaning, Step, clean_text, judge, text_steps
+from opinionlm.data.cleaning import Cleaning, Step, clean_text, quality_action, text_steps
 from opinionlm.data.preparation.tokens import row_digest, unknown_id
 from opinionlm.data.preparation.word_cache import WordCache
 from opinionlm.errors import UserError
@@ -65,7 +65,7 @@ def clean_rows(
     noise: int | None,
     processes: int,
 ) -> Cleaned:
-    """Clean, measure and judge every post (phases 2 and 3 of the paper), in several processes where that pays.
+    """Clean, measure and filter every post (phases 2 and 3 of the paper), in several processes where that pays.
 
     Args:
         raw: batches of posts with the columns id, `names` and label, as `RowReader` makes them; reading goes on while
@@ -154,7 +154,9 @@ class _Worker:
         bits = {name: 1 << bit for bit, (name, _) in enumerate(self._steps)}
         changed = [sum(bits[name] for name in {name for _, names in row for name in names}) for row in results]
         verdicts = [
-            judge(" ".join(clean[i]) if all(map(str.strip, clean[i])) else "", int(lengths[i]), noise, self.cleaning)
+            quality_action(
+                " ".join(clean[i]) if all(map(str.strip, clean[i])) else "", int(lengths[i]), noise, self.cleaning
+            )
             for i, noise in zip(places, labels == self.noise, strict=True)
         ]
         reasons = ("", *QUALITY_REASONS)

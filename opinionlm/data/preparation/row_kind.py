@@ -50,7 +50,7 @@ class RowKind(ABC):
     """How records of one data set become rows, and what is compared, counted and written of them.
 
     What stands here suits rows that are clean once they are parsed, whose outcomes are numbered in the order of
-    reading. Task sequence has classes instead, and cleans and judges its rows afterwards.
+    reading. Task sequence has classes instead, and cleans and filters its rows afterwards.
 
     Attributes:
         names: of the outcomes, or of the classes.
@@ -160,9 +160,9 @@ class RowKind(ABC):
     def drop(self, ledger: Ledger, given: np.ndarray) -> None:
         """Drop copies and what else cannot stay, within the splits that rows come with: (rows,) numbers."""
         ledger.note_text_steps()
-        nobody = np.zeros(len(given), dtype=bool)
+        none = np.zeros(len(given), dtype=bool)
         reasons = ("conflicting_answers", "duplicate")
-        drop_copies(ledger, ledger.findings.digest, given, nobody, "rows", reasons)
+        drop_copies(ledger, ledger.findings.digest, given, none, "rows", reasons)
 
     @abstractmethod
     def check_splits(self, ledger: Ledger, splits: np.ndarray, finished: Path) -> None:

@@ -1,4 +1,4 @@
-"""Rows of task sequence: a text or two with a class; cleaned, judged and compared before and after."""
+"""Rows of task sequence: a text or two with a class; cleaned, filtered and compared before and after."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class SequenceRows(RowKind):
         return describe_undeclared(self.spec, self._label_use) if self._label_use.undeclared else ""
 
     def measure(self, batches: Iterable[pa.RecordBatch], raw: Path, processes: int) -> tuple[Cleaned, Path]:
-        """Clean, measure and judge every post, in several processes where that pays."""
+        """Clean, measure and filter every post, in several processes where that pays."""
         spec, cleaned = self.spec, raw.with_name("cleaned.arrow")
         found = clean_rows(batches, cleaned, spec.text_columns, spec.cleaning, self.tokenizer, self._noise, processes)
         if spec.features:
@@ -126,9 +126,9 @@ class SequenceRows(RowKind):
 
     def drop(self, ledger: Ledger, given: np.ndarray) -> None:
         """Copies of raw posts, then by quality, then copies of cleaned posts."""
-        findings, nobody = ledger.findings, np.zeros(len(given), dtype=bool)
+        findings, none = ledger.findings, np.zeros(len(given), dtype=bool)
         reasons = ("conflicting_labels_raw", "duplicate_raw")
-        drop_copies(ledger, findings.raw_digest, given, nobody, "raw posts", reasons)
+        drop_copies(ledger, findings.raw_digest, given, none, "raw posts", reasons)
         copies = ~ledger.kept
         ledger.note_text_steps()
         dropped = (findings.reason > 0) & ~findings.becomes_noise

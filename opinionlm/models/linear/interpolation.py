@@ -29,8 +29,8 @@ Score = Callable[[np.ndarray, np.ndarray], float]
 
 
 @dataclass(frozen=True)
-class WordBlend:
-    """The words beside a model, and how much they count.
+class TfidfInterpolation:
+    """Interpolation of a model with TF-IDF and logistic regression, and the share of those.
 
     Attributes:
         words: the fitted word statistics.
@@ -58,14 +58,14 @@ def mixed(model_logits: np.ndarray, word_logits: np.ndarray, share: float) -> np
     return (1 - share) * model + share * log_softmax(word_logits, axis=1)
 
 
-def fit_word_blend(
+def fit_interpolation(
     train: tuple[Sequence[str], np.ndarray],
     validation: tuple[Sequence[str], np.ndarray],
     model_logits: np.ndarray,
     balanced: bool,
     score: Score,
     platforms: Sequence[str] = (),
-) -> WordBlend:
+) -> TfidfInterpolation:
     """Fit words on the training texts; choose their regularisation and their share together, on validation.
 
     What is best alone is not best beside a model: less regularised words say more that the model does not know.
@@ -88,11 +88,11 @@ def fit_word_blend(
     words = TfidfClassifier(balanced, best_mixture, C_GRID, platforms)
     words.fit(train, validation, model_logits.shape[1])
     scores = scores_by_share(validation[1], words.logits(validation[0]))
-    return WordBlend(words, max(SHARES, key=lambda share: scores[share]), scores)
+    return TfidfInterpolation(words, max(SHARES, key=lambda share: scores[share]), scores)
 
 
 def check_words(prepared: PreparedDataset, data: DataConfig, seed: int, source: str) -> None:
-    """Whether words beside a model can be counted at all, before the model is trained.
+    """Whether TF-IDF can be fitted at all, before the model is trained.
 
     Args:
         prepared: the data.
@@ -107,8 +107,8 @@ def check_words(prepared: PreparedDataset, data: DataConfig, seed: int, source: 
     require_shared_words(word_texts(texts), f"{source}: blend_words")
 
 
-def load_word_blend(folder: Path, share: float) -> WordBlend | None:
-    """The words beside a saved model, None for one without.
+def load_interpolation(folder: Path, share: float) -> TfidfInterpolation | None:
+    """The interpolation of a saved model, None for one without.
 
     Args:
         folder: of the model.
@@ -120,10 +120,10 @@ def load_word_blend(folder: Path, share: float) -> WordBlend | None:
     if share == 0:
         return None
     try:
-        return WordBlend(load_tfidf(folder), share, scores={})
+        return TfidfInterpolation(load_tfidf(folder), share, scores={})
     except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"--model: the words beside the model in {folder} ({VOCABULARY}, words.safetensors) cannot be read "
+            f"--model: the TF-IDF interpolation in {folder} ({VOCABULARY}, words.safetensors) cannot be read "
             f"({reason}); copy the whole folder anew"
         ) from error

@@ -142,7 +142,7 @@ def test_preparation_keeps_columns_and_compares_by_them(tmp_path) -> None:
 
 @pytest.fixture(scope="module")
 def run(setting, tmp_path_factory) -> Path:
-    """A run on reviews, with words beside the model."""
+    """A run on reviews, with TF-IDF interpolation."""
     folder = tmp_path_factory.mktemp("reviews")
     path = write(folder, rows_of(), setting["model_name_or_path"])
     options = {"dataset": path, "data_dir": folder, "output_dir": folder, "run_name": "run", "blend_words": "true"}

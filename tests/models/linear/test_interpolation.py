@@ -15,7 +15,7 @@ from transformers import pipeline
 import predict
 from opinionlm.config.parser import parse_config
 from opinionlm.errors import UserError
-from opinionlm.models.linear.interpolation import SHARES, fit_word_blend, mixed
+from opinionlm.models.linear.interpolation import SHARES, fit_interpolation, mixed
 from opinionlm.models.linear.tfidf import TfidfClassifier, load_tfidf, new_vectorizer, require_shared_words
 from tests.classifier_runs import train
 
@@ -39,12 +39,12 @@ def test_the_share_is_what_validation_likes_best_and_the_smaller_one_in_a_tie() 
     # The model knows nothing: any share above 0 is right, and 0.1 is the smallest of them.
     ignorant = np.zeros((len(TEXTS), 2))
     ignorant[:, 0] = 1e-3
-    blend = fit_word_blend((TEXTS, LABELS), (TEXTS, LABELS), ignorant, True, accuracy)
-    assert blend.share == 0.1 and blend.scores[0.0] == 0.5 and blend.scores[0.1] == 1.0
-    assert set(blend.scores) == set(SHARES)
+    interpolation = fit_interpolation((TEXTS, LABELS), (TEXTS, LABELS), ignorant, True, accuracy)
+    assert interpolation.share == 0.1 and interpolation.scores[0.0] == 0.5 and interpolation.scores[0.1] == 1.0
+    assert set(interpolation.scores) == set(SHARES)
     # The model knows everything: the words stay out.
     knowing = np.eye(2)[LABELS] * 9
-    assert fit_word_blend((TEXTS, LABELS), (TEXTS, LABELS), knowing, True, accuracy).share == 0.0
+    assert fit_interpolation((TEXTS, LABELS), (TEXTS, LABELS), knowing, True, accuracy).share == 0.0
 
 
 def test_saved_words_give_the_same_logits_to_the_bit(tmp_path) -> None:
@@ -81,8 +81,8 @@ def test_the_regularisation_is_what_serves_the_mixture() -> None:
         seen.append(float(np.ptp(logits, axis=1).mean()))
         return seen[-1]
 
-    blend = fit_word_blend((TEXTS, LABELS), (TEXTS, LABELS), np.zeros((len(TEXTS), 2)), True, spread)
-    assert blend.words.regression.c == 30.0 and blend.share == max(SHARES)
+    interpolation = fit_interpolation((TEXTS, LABELS), (TEXTS, LABELS), np.zeros((len(TEXTS), 2)), True, spread)
+    assert interpolation.words.regression.c == 30.0 and interpolation.share == max(SHARES)
     assert len(seen) == (5 + 1) * len(SHARES)
 
 
@@ -109,7 +109,7 @@ def test_predict_mixes_as_training_did(setting, tmp_path, platform_prefix: bool)
     # The pipeline stays the language model's.
     assert pipeline("text-classification", model=str(best))("a coin")[0]["score"] > 0
     (best / "words.json").write_text("[]")
-    with pytest.raises(UserError, match="the words beside the model"):
+    with pytest.raises(UserError, match="the TF-IDF interpolation in"):
         predict.main(["--model", str(best), "--input", str(table), "--output", str(tmp_path / "2.csv"), *platform])
     (best / "words.safetensors").write_bytes((best / "words.safetensors").read_bytes()[:100])
     with pytest.raises(UserError, match="copy the whole folder anew"):
