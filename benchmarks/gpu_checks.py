@@ -274,7 +274,10 @@ def prediction(place: Place) -> list[Row]:
         release_memory()
         reset_peak_memory()
         predictor = opinionlm.load(
-            place.run_folder("saved") / "best", device=place.device, bf16=bf16, max_tokens_per_batch=16_384
+            place.run_folder("saved") / "best",
+            device=place.device,
+            precision="bfloat16" if bf16 else "float32",
+            max_tokens_per_batch=16_384,
         )
         predictor.predict(posts[:16])
         started = time.perf_counter()

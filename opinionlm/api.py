@@ -61,18 +61,23 @@ def load(
     max_tokens_per_batch: int = 4096,
     label_sets: float | None = None,
     abstain_below: float | None = None,
+    revision: str | None = None,
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
 ) -> LoadedModel:
     """Load a model that `train` or `train_instruct` saved.
 
     Args:
         folders: ``outputs/<run>`` or its ``best``; that of an ensemble, or several models, whose probabilities are
-            averaged.
+            averaged. Or ``user/model``, a model of the Hugging Face hub, of which only weights in safetensors, graphs
+            and text are fetched.
         device: ``auto`` takes a GPU where there is one.
-        bf16: compute in bfloat16.
+        bf16: short for ``precision="bfloat16"``.
         batch_size: at most so many texts at once.
         max_tokens_per_batch: at most so many tokens at once, padding included.
         label_sets: also give sets of labels that hold the right one so often, such as 0.9.
         abstain_below: give no label where its probability is lower.
+        revision: branch, tag or commit of a model of the hub; by default its newest state.
+        precision: to compute in; ``auto`` is what training found fastest at equal labels, else that of the weights.
 
     Returns:
         The model, whose ``predict`` takes a list of texts.
@@ -83,14 +88,17 @@ def load(
     from opinionlm.errors import UserError
     from opinionlm.inference.arguments import best_of
     from opinionlm.inference.ensemble import load_models
+    from opinionlm.inference.hub import fetched
     from opinionlm.inference.loading import TrustOptions
     from opinionlm.inference.predictions import LoadedModel
 
     if not folders:
         raise UserError("load: no folder was given; give best/ of a finished run, such as outputs/<run>/best")
     trust = TrustOptions(label_sets, abstain_below)
-    paths = [best_of(Path(folder)) for folder in folders]
-    return LoadedModel(load_models(paths, device, bf16, batch_size, max_tokens_per_batch, trust))
+    paths = [fetched(best_of(Path(folder)), revision) for folder in folders]
+    return LoadedModel(
+        load_models(paths, device, "bfloat16" if bf16 else precision, batch_size, max_tokens_per_batch, trust)
+    )
 
 
 def prepare(

@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModel
 
 from benchmarks.gemma import phases, step_rows, step_seconds
+from benchmarks.predict import BASELINE, BATCHES, BFLOAT16, FLOAT32, INT8, ONE_BY_ONE, ONNX, Measured, model_rows
 from benchmarks.report import agree, compare, environment, finish
 from benchmarks.start import earlier_version, large_vocabulary, start_rows
 from benchmarks.ways import gemma_1b, layer_types
@@ -148,3 +149,18 @@ def test_times_of_a_run_become_phases_and_rows() -> None:
     slow = times | {"steps": [[wall * 2, used * 2] for wall, used in steps], "peak_mb": 1000.0}
     rows = step_rows({"baseline": [slow], "ours": [times]}, lambda value: value)
     assert [row.ratio for row in rows] == [2.0, 2.0, pytest.approx(10 / 9)] and all(row.holds for row in rows)
+
+
+def test_all_told_is_the_fastest_way_with_equal_labels() -> None:
+    gold = ["noise", "positive"] * 100
+    found = {way: Measured([10.0], [100.0], list(gold), 500.0) for way in (BASELINE, FLOAT32, BFLOAT16, ONNX, INT8)}
+    found |= {way: Measured([4.0], [250.0], list(gold), 500.0) for way in (ONE_BY_ONE, BATCHES)}
+    found[ONNX].rates, found[INT8].rates = [12.0, 30.0, 90.0], [50.0]
+    # The fastest of all has two of 200 labels wrong, one too many.
+    found[INT8].labels[:2] = ["positive", "noise"]
+    rows = {row.name: row for row in model_rows("m", found, gold, {"all": 10.0, "model": 9.0}, quick=False)}
+    told = rows[f"m: {BASELINE} to all told (ONNX float32)"]
+    assert (told.baseline, told.ours, told.ratio, told.goal, told.holds) == (10.0, 30.0, 3.0, 3.0, True)
+    assert rows["m: float32 to bfloat16"].holds is False and rows["m: pipeline, batch 1 to all told"].ratio == 7.5
+    assert rows[f"m: equal labels, {BASELINE} and {INT8}"].ours == pytest.approx(0.99)
+    assert rows["m: a whole call, model to all else"].ratio == pytest.approx(9.0)

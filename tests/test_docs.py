@@ -143,11 +143,12 @@ def check(name: str, arguments: list[str]) -> None:
         parse_arguments(arguments, "")
     elif name == "reproduce":
         given, overrides = reproduce.parse_arguments(arguments)
-        match kind_of(REPOSITORY / given.table):
-            case "runs":
-                load_table(REPOSITORY / given.table, given.scale, overrides)
-            case "data":
-                load_data_table(REPOSITORY / given.table, given.scale)
+        for table in given.tables:
+            match kind_of(REPOSITORY / table):
+                case "runs":
+                    load_table(REPOSITORY / table, given.scale, overrides)
+                case "data":
+                    load_data_table(REPOSITORY / table, given.scale)
 
 
 @pytest.mark.parametrize("line", OURS, ids=lambda line: f"{line.page}: {line.text[:60]}")

@@ -24,6 +24,7 @@ from opinionlm.experiments.dashboard.collect import collect
 from opinionlm.experiments.dashboard.payload import build_payload
 from opinionlm.experiments.dashboard.predictions import read_predictions
 from opinionlm.experiments.label_suspects import write_run_suspects, write_training_suspects
+from opinionlm.models.classifier import OpinionClassifier
 from tests.classifier_runs import train, write_setting
 
 LEAVES = ["joy", "love", "anger", "calm"]
@@ -68,6 +69,21 @@ def rows_of(setting: dict[str, str], run: str, split: str = "test") -> list[dict
 
 def matrix(rows: list[dict[str, str]], column: str) -> np.ndarray:
     return np.array([[leaf in json.loads(row[column]) for leaf in LEAVES] for row in rows])
+
+
+@pytest.mark.parametrize("weights", ["none", "inverse_frequency"])
+def test_a_new_head_starts_at_the_frequencies_of_the_labels(setting, weights):
+    options = {"max_steps": 1, "learning_rate": 1e-12, "warmup_steps": 0, "class_weights": weights}
+    train(setting, run_name=f"start-{weights}", **options)
+    folder = Path(setting["output_dir"], f"start-{weights}")
+    (data,) = Path(setting["prepared_dir"]).glob("rows-*")
+    sets = load_prepared(data).dataset["train"]["labels"]
+    gold = np.array([[leaf in labels for leaf in range(4)] for labels in sets])
+    share = (gold.sum(axis=0) + 0.5) / (len(gold) + 1)
+    # Weighted by its inverse frequency a label is there as often as it is not.
+    expected = np.log(share / (1 - share)) if weights == "none" else 4 * [0]
+    bias = OpinionClassifier.from_pretrained(folder / "best").head.output.bias.detach().numpy()
+    assert bias == pytest.approx(expected, abs=0.05 if weights == "inverse_frequency" else 1e-5)
 
 
 @pytest.mark.parametrize("run", ["several-seed1", "several-ensemble"])
@@ -153,6 +169,28 @@ def test_other_engines(setting, engine):
     if engine == "tfidf":
         # The words give the labels away.
         assert metrics["test"]["micro_f1"] > 0.8
+
+
+def test_long_texts_in_chunks(setting, tmp_path):
+    chunks = {"max_length": 8, "long_texts": "chunk", "chunk_overlap": 2, "classifier_dropout": 0}
+    chunks |= {"num_train_epochs": 1, "chunk_pooling": "max"}
+    runs = {"chunks": {}, "steps": {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4}}
+    runs["loop"] = {"engine": "loop", "cache_frozen": "off"}
+    found = {}
+    for run, more in runs.items():
+        train(setting, run_name=run, **chunks | more)
+        rows = rows_of(setting, run)
+        found[run] = np.array([[float(row[f"probability_{leaf}"]) for leaf in LEAVES] for row in rows])
+        assert found[run] == pytest.approx(found["chunks"], abs=1e-4)
+    best = Path(setting["output_dir"], "chunks", "best")
+    again = opinionlm.load(best, device="cpu").predict([row["text"] for row in rows])
+    values = np.array([list(one.probabilities.values()) for one in again])
+    assert values == pytest.approx(found["chunks"], abs=2e-5)
+    config = json.loads((best / "config.json").read_text())
+    assert (config["chunk_overlap"], config["chunk_pooling"]) == (2, "max")
+    cut = chunks | {"long_texts": "truncate", "chunk_overlap": 32, "chunk_pooling": "mean"}
+    train(setting, run_name="cut", **cut)
+    assert rows_of(setting, "cut")[0]["probability_joy"] != rows_of(setting, "chunks")[0]["probability_joy"]
 
 
 @pytest.mark.parametrize(

@@ -274,6 +274,7 @@ def default_words(item: Field[Any]) -> str:
     """The default of a key; a blank where it has to be given."""
     if item.default is MISSING and item.default_factory is MISSING:
         return "required"
+    # A field has one of them; typeshed declares the factory as one that may be missing.
     value = item.default if item.default is not MISSING else item.default_factory()  # type: ignore[misc]
     return "" if is_dataclass(value) else yaml_words(value)
 

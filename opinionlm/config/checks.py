@@ -16,7 +16,7 @@ from opinionlm.config.trainer_checks import trainer_problems
 from opinionlm.config.training_options import TrainingConfig
 from opinionlm.config.unread import UNKNOWN, choice, refusals, unread_options
 from opinionlm.errors import UserError
-from opinionlm.utils.names import is_folder_name
+from opinionlm.utils.names import HUB_NAME, is_folder_name
 
 
 def validate(config: Config, places: Mapping[str, str] | None = None) -> None:
@@ -94,6 +94,15 @@ def list_problems(data: DataConfig, training: TrainingConfig, trackers: Sequence
             "tensorboard" not in trackers or find_spec("tensorboard") is not None,
             f"report_to: {trackers!r} needs the package tensorboard; `pip install -r requirements.txt`, or leave it "
             "out",
+        ),
+        (
+            training.push_to_hub is None or HUB_NAME.fullmatch(training.push_to_hub) is not None,
+            f"push_to_hub: {training.push_to_hub!r} names no repository; give owner and name, such as user/model",
+        ),
+        (
+            training.push_to_hub is None or training.seeds is None,
+            f"push_to_hub: {training.push_to_hub!r} is the name of one model, and seeds trains several; leave it out, "
+            "and upload the one you choose: opinionlm push outputs/<run>-seed<k> user/model",
         ),
         (
             is_folder_name(training.run_name),

@@ -46,7 +46,7 @@ SCORES = {
 }
 TASKS_OF = {
     "train_classifier": ("sequence", "multi_label", "token", "similarity"),
-    "train_instruct": ("sequence", "question_answering", "summarization", "instruction"),
+    "train_instruct": ("sequence", "multi_label", "question_answering", "summarization", "instruction"),
 }
 
 

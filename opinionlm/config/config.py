@@ -48,6 +48,7 @@ from opinionlm.config.training_options import (
     CheckpointConfig,
     EngineConfig,
     EvaluationConfig,
+    HubConfig,
     OptimizationConfig,
     RunConfig,
     SeedConfig,
@@ -61,7 +62,8 @@ from opinionlm.config.training_options import (
 RUN = (DatasetConfig, LengthConfig, BackboneConfig, LoadingConfig, RunConfig, SeedConfig)
 EVALUATED = (TrainPlatformsConfig, EvaluationTextsConfig, WeightsConfig, SeedsConfig, TrackingConfig)
 TRAINED = (OrderConfig, OptimizationConfig, BatchConfig, CheckpointConfig)
-LABELLED = (TuneConfig, PaddingConfig, AdaptationConfig, ClassWeightsConfig, DecisionConfig, EvaluationConfig)
+LABELLED: tuple[type, ...] = (TuneConfig, PaddingConfig, AdaptationConfig, ClassWeightsConfig, DecisionConfig)
+LABELLED += (EvaluationConfig, HubConfig)
 CLASSIFIER: tuple[type, ...] = (
     TaskConfig,
     LongTextsConfig,
@@ -121,7 +123,7 @@ class Config:
 # Options that do not change what a run computes.
 HARMLESS = {"overwrite", "seeds", "resume_from_checkpoint", "report_to", "dataloader_num_workers"}
 HARMLESS |= {"max_nonfinite_steps", "save_total_limit", "disable_tqdm", "ddp_timeout", "torch_empty_cache_steps"}
-HARMLESS |= {"wandb_project", "wandb_group", "wandb_tags", "wandb_artifacts"}
+HARMLESS |= {"wandb_project", "wandb_group", "wandb_tags", "wandb_artifacts", "push_to_hub"}
 # The attributes of a config that hold options, and their classes.
 GROUPS: dict[str, type] = {
     name: kind for name, kind in get_type_hints(Config).items() if isinstance(kind, type) and is_dataclass(kind)

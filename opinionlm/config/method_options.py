@@ -117,7 +117,7 @@ class ClassWeightsConfig:
         "effective_number: Cui et al. 2019; auto: inverse_frequency for sequence, none for token (where O would count "
         "for next to nothing), multi_label (whose thresholds are fitted), losses that adjust logits, and the engines "
         "sklearn and tfidf; of multi_label they weigh a label's presence against its absence",
-        when={"task": ("sequence", "multi_label", "token")},
+        when=({"task": ("sequence", "token")}, {"task": ("multi_label",), "script": ("train_classifier",)}),
     )
     effective_number_beta: float = option(
         0.999, "towards 1, inverse frequency", when={"class_weights": ("effective_number",)}, at_least=0, below=1
@@ -227,7 +227,7 @@ class DecisionConfig:
         "per_label",
         "task multi_label: a threshold for every label, as far as the F1 that it gains on validation pays for it, or "
         "one for all",
-        when={"task": ("multi_label",), "script": ("train_classifier",)},
+        when={"task": ("multi_label",), "decode": ("score",)},
     )
     label_set_score: SetScore = option(
         "lac",
@@ -238,7 +238,7 @@ class DecisionConfig:
         0.9,
         "coverage of the label sets that metrics.json reports on; of task multi_label one minus the share of a text's "
         "labels that they may miss",
-        when=(LABEL_SCORES, {"task": ("multi_label",), "script": ("train_classifier",)}),
+        when=(LABEL_SCORES, {"task": ("multi_label",), "decode": ("score",)}),
         at_least=0.5,
         at_most=0.99,
     )

@@ -15,7 +15,6 @@ from opinionlm.config.conditions import (
     FIXED_BATCHES,
     GIVEN,
     GRADIENT_STEPS,
-    LABELS_OF_TEXTS,
     LANGUAGE_MODEL,
     Conditions,
     option,
@@ -101,7 +100,7 @@ class LongTextsConfig:
     long_texts: Literal["truncate", "chunk"] = option(
         "truncate",
         "cut what is beyond max_length, or read the text in overlapping chunks of max_length (single texts)",
-        when=LANGUAGE_MODEL | LABELS_OF_TEXTS,
+        when=LANGUAGE_MODEL | ANY_LABELS,
     )
     chunk_overlap: int = option(
         32, "tokens that neighbouring chunks share, below max_length", when={"long_texts": ("chunk",)}, at_least=0
@@ -240,11 +239,12 @@ class InstructConfig:
     prompt_template: str | None = option(
         None,
         "how prompts and answers are written; auto: by the description and the labels of the data; without it "
-        "configs/prompts/classify.yaml for labels, auto for free answers",
+        "configs/prompts/classify.yaml for one label of a text, else auto",
     )
     decode: Literal["score", "generate"] = option(
         "score",
-        "score: the likeliest of the labels; generate: what the model writes, for answers of any kind",
+        "score: the likeliest of the labels, of task multi_label yes or no to each; generate: what the model writes, "
+        "for answers of any kind",
         when={"method": ("language_model",)},
     )
     score_normalisation: Literal["sum", "mean"] = option(
@@ -253,7 +253,7 @@ class InstructConfig:
     calibration: Literal["none", "contextual", "batch"] = option(
         "none",
         "take out what the model prefers for texts that say nothing, or over all evaluated texts",
-        when=({"decode": ("score",)}, {"method": ("entailment",)}),
+        when=({"decode": ("score",), "task": ("sequence",)}, {"method": ("entailment",)}),
     )
     max_answer_length: int = option(
         64, "longest answer in tokens; prompts of free answers leave so much room", when={"decode": ("generate",)}

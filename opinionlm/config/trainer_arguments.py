@@ -56,6 +56,7 @@ OWN_FIELDS = frozenset(
         *("lr_scheduler_type", "warmup_steps", "max_grad_norm", "optim", "bf16", "seed", "eval_strategy"),
         *("eval_steps", "logging_steps", "save_total_limit", "activation_checkpointing", "dataloader_num_workers"),
         *("use_cpu", "resume_from_checkpoint", "report_to", "metric_for_best_model", "greater_is_better"),
+        "push_to_hub",
     }
 )
 
@@ -140,7 +141,7 @@ FIXED = {
     "do_predict": Decided(True, "the test split is read once, at the end"),
 }
 
-HUB = "nothing is uploaded by these scripts; upload best/ with `hf upload`"
+HUB = "push_to_hub: user/model alone says where best/ goes, and HF_TOKEN who sends it; see `opinionlm push`"
 BATCHES = "batches are planned so that every text counts once in an exact loss"
 LAUNCHED = "shards are set up by `accelerate launch --quiet --config_file configs/accelerate/"
 TRACKED = "set wandb_project, and report_to: wandb or tensorboard"
@@ -189,7 +190,6 @@ REFUSED = {
     "trackio_space_id": Decided(None, TRACKED),
     "trackio_bucket_id": Decided(None, TRACKED),
     "trackio_static_space_id": Decided(None, TRACKED),
-    "push_to_hub": Decided(False, HUB),
     "hub_token": Decided(None, HUB),
     "hub_private_repo": Decided(None, HUB),
     "hub_model_id": Decided(None, HUB),

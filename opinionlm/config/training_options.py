@@ -136,6 +136,18 @@ class EvaluationConfig:
 
 
 @dataclass
+class HubConfig:
+    """Where the trained model goes."""
+
+    push_to_hub: str | None = option(
+        None,
+        "upload best/ to this new, private repository of the Hugging Face hub, as in user/model, when the run is "
+        "finished",
+        when=LANGUAGE_MODEL,
+    )
+
+
+@dataclass
 class TrainingConfig(
     EngineConfig,
     RunConfig,
@@ -146,6 +158,7 @@ class TrainingConfig(
     BatchConfig,
     CheckpointConfig,
     EvaluationConfig,
+    HubConfig,
 ):
     """A run and its training, mostly fields of `transformers.TrainingArguments`."""
 

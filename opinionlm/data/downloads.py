@@ -54,7 +54,8 @@ def get_data(spec: DatasetSpec, data_dir: Path) -> None:
         if spec.hub is None:
             made = f"; {spec.origin}" if spec.origin else ""
             raise UserError(
-                f"{spec.source}: no address is known for {', '.join(unknown)}{made}; put the files into {data_dir} if you have them"
+                f"{spec.source}: no address is known for {', '.join(unknown)}{made}; put the files into "
+                f"{data_dir} if you have them"
             )
         missing = []
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in OFFLINE:

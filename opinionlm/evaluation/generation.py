@@ -9,6 +9,8 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from opinionlm.data.encoding.columns import multi_hot
+from opinionlm.data.encoding.label_lists import NO_LABEL, SEPARATOR
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.evaluation.confusion import confusion_matrix
@@ -110,6 +112,27 @@ def parsed_labels(texts: Sequence[str], words: Sequence[str]) -> np.ndarray:
     """Label ids ``(texts,)``, `INVALID` where a text is no answer."""
     parsed = (parse_label(text, words) for text in texts)
     return np.array([INVALID if label is None else label for label in parsed], dtype=int)
+
+
+def parse_list(text: str, words: Sequence[str]) -> tuple[int, ...] | None:
+    """Which answers a list is made of, by `ListEncoder`: none of them twice, nothing else beside; None for no list.
+
+    Args:
+        text: what the model wrote; ``none`` is the empty list.
+        words: the answers, in the order of the label ids.
+    """
+    if normalised(text) == NO_LABEL:
+        return ()
+    found = [parse_label(part, words) for part in text.split(SEPARATOR)]
+    known = {label for label in found if label is not None}
+    return tuple(sorted(known)) if len(known) == len(found) else None
+
+
+def parsed_lists(texts: Sequence[str], words: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Which labels written lists hold, bool ``(texts, labels)``, and which texts are lists, bool ``(texts,)``."""
+    parsed = [parse_list(text, words) for text in texts]
+    is_list = np.array([labels is not None for labels in parsed], dtype=bool)
+    return multi_hot([labels or () for labels in parsed], len(words)).astype(bool), is_list
 
 
 def answer_confusion(gold: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:

@@ -47,6 +47,7 @@ def score_labels(
     pad_token_id: int,
     normalisation: Normalisation = "sum",
     batch_size_tokens: int = 8192,
+    given: Sequence[int] = (),
 ) -> np.ndarray:
     """Log-probability of every label behind every prompt.
 
@@ -57,6 +58,7 @@ def score_labels(
         pad_token_id: any valid id; padding is masked.
         normalisation: ``sum`` of the token log-probabilities, or their ``mean``, which does not favour short labels.
         batch_size_tokens: at most so many tokens are computed at once, padding included; one prompt always is.
+        given: of every label so many tokens at its beginning are read and not scored; by default none.
 
     Returns:
         float64 ``(prompts, labels)``, in nats, rows in the order of the prompts.
@@ -64,7 +66,7 @@ def score_labels(
     Raises:
         UserError: an empty prompt or label, two equal labels, or a model that is no language model.
     """
-    tree = build_label_tree(label_ids)
+    tree = build_label_tree(label_ids, given)
     if not all(len(prompt) for prompt in prompts):
         raise UserError("prompt: a prompt has no tokens; give the template's prompt some text")
     scores = np.zeros((len(prompts), len(label_ids)))

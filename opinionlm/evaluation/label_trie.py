@@ -26,7 +26,7 @@ class LabelTree:
         rows: number of the distribution, one per scored token.
         tokens: the scored tokens, in the order of ``rows``.
         uses: 0/1 ``(scored tokens, labels)``: a label's log-probability is the sum over its scored tokens.
-        lengths: tokens per label.
+        lengths: scored tokens per label.
     """
 
     shared: Tokens
@@ -59,11 +59,12 @@ def common_prefix(sequences: Sequence[Sequence[int]]) -> Tokens:
     return first[:size]
 
 
-def build_label_tree(label_ids: Sequence[Sequence[int]]) -> LabelTree:
+def build_label_tree(label_ids: Sequence[Sequence[int]], given: Sequence[int] = ()) -> LabelTree:
     """Merge the token ids of all labels into a tree.
 
     Args:
         label_ids: one non-empty list of token ids per label; a label may be the beginning of another.
+        given: of every label so many tokens at its beginning are read and not scored; by default none.
 
     Raises:
         UserError: no labels, a label without tokens, or two labels with the same tokens.
@@ -79,16 +80,22 @@ def build_label_tree(label_ids: Sequence[Sequence[int]]) -> LabelTree:
     paths = [prefix for prefix in inner if not any(other[: len(prefix)] == prefix != other for other in inner)]
     number = {shared[:size]: size for size in range(len(shared) + 1)}
     nodes = []
+    steps = [range(first, len(label)) for label, first in zip(labels, list(given) or [0] * len(labels), strict=True)]
+    needed = {label[:step] for label, own in zip(labels, steps, strict=True) for step in own}
     for prefix in inner:
+        if prefix not in needed:
+            continue
         path = next(index for index, longest in enumerate(paths) if longest[: len(prefix)] == prefix)
         number[prefix] = len(number)
         nodes.append((path, len(prefix) - len(shared) - 1))
-    scored = {(number[label[:step]], label[step]): None for label in labels for step in range(len(label))}
+    scored = {
+        (number[label[:step]], label[step]): None for label, own in zip(labels, steps, strict=True) for step in own
+    }
     place = {pair: index for index, pair in enumerate(scored)}
     uses = np.zeros((len(scored), len(labels)))
-    for column, label in enumerate(labels):
-        for step, token in enumerate(label):
-            uses[place[number[label[:step]], token], column] = 1.0
+    for column, (label, own) in enumerate(zip(labels, steps, strict=True)):
+        for step in own:
+            uses[place[number[label[:step]], label[step]], column] = 1.0
     return LabelTree(
         shared=shared,
         paths=tuple(path[len(shared) :] for path in paths),
@@ -96,5 +103,5 @@ def build_label_tree(label_ids: Sequence[Sequence[int]]) -> LabelTree:
         rows=np.array([row for row, _ in scored]),
         tokens=np.array([token for _, token in scored]),
         uses=uses,
-        lengths=np.array([len(label) for label in labels]),
+        lengths=np.array([len(own) for own in steps]),
     )

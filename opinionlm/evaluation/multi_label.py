@@ -87,6 +87,25 @@ def multi_label_scores(gold: np.ndarray, predicted: np.ndarray, taxonomy: Taxono
     return scores | {f"f1_{label}": float(value) for label, value in zip(taxonomy.leaves, f1, strict=True)}
 
 
+def written_list_scores(
+    gold: np.ndarray, predicted: np.ndarray, is_list: np.ndarray, taxonomy: Taxonomy
+) -> dict[str, float]:
+    """`multi_label_scores` of lists that a model wrote, and ``invalid_rate``.
+
+    An answer that is no list gives no label; where a text has none either, that does not make it right.
+
+    Args:
+        gold: zeros and ones ``(rows, leaves)``.
+        predicted: the same, zeros for answers that are no list.
+        is_list: bool ``(rows,)``.
+        taxonomy: the label tree.
+    """
+    scores = multi_label_scores(gold, predicted, taxonomy)
+    undeserved = float((~is_list & ~gold.astype(bool).any(axis=1)).mean())
+    scores |= {name: scores[name] - undeserved for name in ("samples_f1", "subset_accuracy")}
+    return scores | {"invalid_rate": float((~is_list).mean())}
+
+
 def micro_f1(gold: np.ndarray, predicted: np.ndarray) -> float:
     """F1 over all cells of two bool matrices of one shape."""
     return float(f1_of_counts((gold & predicted).sum(), predicted.sum(), gold.sum()))

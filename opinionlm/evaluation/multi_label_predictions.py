@@ -44,20 +44,8 @@ class MultiLabelPredictions(Predictions):
 
     def charts(self) -> dict[str, Chart]:
         """See `Predictions.charts`."""
-        gold, f1 = self.gold.astype(int), f1_per_label(self.gold, self.predicted)
-        macro = float(f1.mean())
-        absent = 1 - self.probabilities
-        return {
-            "co_occurrence": CoOccurrenceChart(gold.T @ self.predicted, gold.sum(axis=0), self.labels),
-            "per_label": F1Chart(
-                f1,
-                f1_bounds(self.gold, self.predicted),
-                gold.sum(axis=0),
-                self.labels,
-                macro,
-                f"macro-F1 {macro:.3f}",
-                "texts",
-            ),
+        gold, absent = self.gold.astype(int), 1 - self.probabilities
+        return set_charts(gold, self.predicted, self.labels) | {
             "precision_recall": PrecisionRecallChart(gold, self.probabilities, self.predicted, self.labels),
             # Of every text and label the surer of "has it" and "has it not".
             "reliability": ReliabilityChart(gold.ravel(), np.stack([absent.ravel(), self.probabilities.ravel()], 1)),
@@ -66,6 +54,22 @@ class MultiLabelPredictions(Predictions):
     def tables(self) -> dict[str, Table]:
         """See `Predictions.tables`."""
         return {"per_label": per_label_table(self), "confident_mistakes": confident_label_mistakes(self)}
+
+
+def set_charts(gold: np.ndarray, predicted: np.ndarray, labels: Sequence[str]) -> dict[str, Chart]:
+    """Charts of sets of labels, whoever gave them.
+
+    Args:
+        gold: zeros and ones ``(rows, leaves)``.
+        predicted: bool ``(rows, leaves)``.
+        labels: leaf names.
+    """
+    f1, support = f1_per_label(gold, predicted), gold.sum(axis=0)
+    macro = float(f1.mean())
+    return {
+        "co_occurrence": CoOccurrenceChart(gold.T @ predicted, support, labels),
+        "per_label": F1Chart(f1, f1_bounds(gold, predicted), support, labels, macro, f"macro-F1 {macro:.3f}", "texts"),
+    }
 
 
 def per_label_table(split: MultiLabelPredictions) -> Table:
@@ -107,8 +111,7 @@ def confident_label_mistakes(split: MultiLabelPredictions, limit: int = 50) -> T
 
 def label_header(taxonomy: Taxonomy) -> list[str]:
     """Columns that describe a prediction: the leaves, the labels per level of a tree, the probability per leaf."""
-    levels = [f"level{level}" for level in range(1, taxonomy.depth + 1)] if taxonomy.depth > 1 else []
-    return ["predicted", *levels, *[f"probability_{label}" for label in taxonomy.leaves]]
+    return [*list_columns(taxonomy), *[f"probability_{label}" for label in taxonomy.leaves]]
 
 
 def label_rows(probabilities: np.ndarray, members: np.ndarray, taxonomy: Taxonomy) -> Iterator[list[str]]:
@@ -124,6 +127,11 @@ def label_rows(probabilities: np.ndarray, members: np.ndarray, taxonomy: Taxonom
         yield [*label_lists(leaves, taxonomy), *[f"{value:.6f}" for value in row]]
 
 
+def list_columns(taxonomy: Taxonomy) -> list[str]:
+    """Columns of the lists that `label_lists` writes."""
+    return ["predicted", *[f"level{level}" for level in range(1, taxonomy.depth + 1) if taxonomy.depth > 1]]
+
+
 def label_lists(leaves: Sequence[int], taxonomy: Taxonomy) -> list[str]:
     """Leaves as a JSON list of names, and of a tree the same for every level."""
     lists = [[taxonomy.leaves[leaf] for leaf in leaves]]
@@ -135,11 +143,11 @@ def label_lists(leaves: Sequence[int], taxonomy: Taxonomy) -> list[str]:
 
 
 def label_sets(cells: Sequence[str]) -> list[list[str]] | None:
-    """The lists that `label_lists` wrote into a column; None for a column of single labels."""
-    if not all(cell.startswith("[") for cell in cells):
+    """The lists that `label_lists` wrote into a column, none for a blank cell; None for a column of single labels."""
+    if not all(cell.startswith("[") or not cell for cell in cells):
         return None
     try:
-        found = [json.loads(cell) for cell in cells]
+        found = [json.loads(cell or "[]") for cell in cells]
     except ValueError:
         return None
     return found if all(isinstance(names, list) for names in found) else None

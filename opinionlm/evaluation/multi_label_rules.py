@@ -64,6 +64,17 @@ def one_label(rule: Rule) -> AnswerRule:
     return rule
 
 
+def several_labels(rule: Rule) -> MultiLabelRule:
+    """A rule that gives any number of labels.
+
+    Raises:
+        ValueError: it gives one of them.
+    """
+    if not isinstance(rule, MultiLabelRule):
+        raise ValueError("the rule gives one label per text")
+    return rule
+
+
 def fit_multi_label_rule(gold: np.ndarray, logits: np.ndarray, options: DecisionConfig) -> MultiLabelRule:
     """Calibration, thresholds and label sets from the validation split.
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.charts import Chart, ClassF1Chart, ConfusionChart
 from opinionlm.evaluation.class_predictions import f1_intervals
 from opinionlm.evaluation.generation import answer_confusion
 from opinionlm.evaluation.metrics import bootstrap_intervals
+from opinionlm.evaluation.multi_label import multi_label_intervals
+from opinionlm.evaluation.multi_label_predictions import label_lists, set_charts
 from opinionlm.evaluation.predictions import Predictions
 from opinionlm.utils.markdown import Table
 
@@ -54,6 +57,55 @@ class WrittenLabels(Predictions):
     def tables(self) -> dict[str, Table]:
         """None: what a trained label is likely to be confused with is in the charts."""
         return {}
+
+
+@dataclass(frozen=True)
+class WrittenLists(Predictions):
+    """Gold labels, and the lists of labels that were read in the answers.
+
+    Attributes:
+        labels: leaf names in the order of the ids.
+        gold: zeros and ones ``(rows, leaves)``.
+        predicted: bool ``(rows, leaves)``, nothing where an answer is no list.
+        is_list: which answers are lists, bool ``(rows,)``.
+        answers: as they were written.
+    """
+
+    labels: Sequence[str]
+    gold: np.ndarray
+    predicted: np.ndarray
+    is_list: np.ndarray
+    answers: Sequence[str]
+
+    def intervals(self) -> dict[str, Any]:
+        """See `Predictions.intervals`."""
+        right = (self.gold.astype(bool) == self.predicted).all(axis=1) & self.is_list
+        subsets = bootstrap_intervals(np.ones(len(right), dtype=int), right.astype(int), 2)["accuracy_ci95"]
+        return multi_label_intervals(self.gold, self.predicted) | {"subset_accuracy_ci95": subsets}
+
+    def charts(self) -> dict[str, Chart]:
+        """See `Predictions.charts`."""
+        return set_charts(self.gold.astype(int), self.predicted, self.labels)
+
+    def tables(self) -> dict[str, Table]:
+        """None, as of `WrittenLabels`."""
+        return {}
+
+
+def list_cells(
+    predicted: np.ndarray, is_list: np.ndarray, answers: Sequence[str], taxonomy: Taxonomy
+) -> Iterator[list[str]]:
+    """Labels and levels of every answer, as `label_lists` writes them, and the answer; blank where it is no list.
+
+    Args:
+        predicted: bool ``(rows, leaves)``.
+        is_list: bool ``(rows,)``.
+        answers: as they were written.
+        taxonomy: the label tree.
+    """
+    for own, readable, answer in zip(predicted, is_list, answers, strict=True):
+        lists = label_lists(np.flatnonzero(own).tolist(), taxonomy)
+        yield [*(lists if readable else [""] * len(lists)), answer]
 
 
 @dataclass(frozen=True)

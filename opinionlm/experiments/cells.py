@@ -27,7 +27,7 @@ SCRIPTS: dict[str, Script] = {
 }
 SCALE_KEYS = {"options", "seeds", "axes", "note", "minutes", "differs", "tune"}
 # A grid decides these itself.
-RESERVED = {"output_dir", "run_name", "seed", "seeds", "overwrite", "tune"}
+RESERVED = {"output_dir", "run_name", "seed", "seeds", "overwrite", "tune", "push_to_hub"}
 # What an axis may say of its cells that is no option of their scripts.
 OF_CELLS = {"script", "teacher"}
 EPOCH = "Epoch"

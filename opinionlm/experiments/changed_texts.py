@@ -88,7 +88,7 @@ def saved_predictor(folder: Path) -> LoadedModel:
     from opinionlm.inference.loading import TrustOptions
     from opinionlm.inference.predictions import LoadedModel
 
-    return LoadedModel(load_models([folder / "best"], "auto", False, 64, 4096, TrustOptions(None, None)))
+    return LoadedModel(load_models([folder / "best"], "auto", "auto", 64, 4096, TrustOptions(None, None)))
 
 
 def form_row(gold: np.ndarray, original: np.ndarray, answered: np.ndarray, classes: int) -> list[str]:

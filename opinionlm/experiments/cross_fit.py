@@ -15,8 +15,7 @@ import copy
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +27,14 @@ from opinionlm.config.parser import ConfigParser
 from opinionlm.config.training_options import TrainingConfig
 from opinionlm.errors import UserError, run_script
 from opinionlm.runs.lock import locked
+from opinionlm.runs.processes import ConsoleProcess
 from opinionlm.utils.shipped import script_environment
 
 if TYPE_CHECKING:
     import numpy as np
+    from datasets import Dataset
 
+    from opinionlm.data.prepared import PreparedDataset
     from opinionlm.data.taxonomy import Taxonomy
 
 SOFT_LABELS = "soft_labels.csv"
@@ -76,69 +78,110 @@ def cross_fit(config: Config, number: int) -> dict[str, Any]:
     from opinionlm.data.contamination import seen_among
     from opinionlm.data.encoding.columns import subset
     from opinionlm.data.loading import load_data
-    from opinionlm.data.preparation.folds import fold_numbers, write_fold
     from opinionlm.evaluation.metrics import classification_scores
-    from opinionlm.experiments.compare import read_run
-    from opinionlm.runs.ensembles import read_probabilities
-    from opinionlm.runs.folder import is_finished
     from opinionlm.runs.seeds import stored_metrics
-    from opinionlm.training.spending import members_cost, seconds_text
+    from opinionlm.training.spending import members_cost
     from opinionlm.utils.files import write_json
 
-    data, folder = config.data, crossfit_folder(config.training)
-    prepared = load_data(data)
+    folder, model = crossfit_folder(config.training), config.model.model_name_or_path
+    prepared = load_data(config.data)
     taxonomy = prepared.taxonomy
     if prepared.task != "sequence" or taxonomy is None:
         raise UserError(
-            f"{data.dataset}: task {prepared.task} has no single labels of texts, so there are none to soften"
+            f"{config.data.dataset}: task {prepared.task} has no single labels of texts, so there are none to soften"
         )
-    refuse_taught(config.model.model_name_or_path)
-    texts = subset(prepared.dataset["train"], data.max_train_samples, config.training.seed)
-    labels = np.asarray(texts["label"])
-    fold_of, row_of = fold_numbers(labels, number, config.training.seed), {i: row for row, i in enumerate(texts["id"])}
+    refuse_taught(model)
+    texts = subset(prepared.dataset["train"], config.data.max_train_samples, config.training.seed)
+    runs = write_folds(config, prepared, texts, number)
+
+    labels, row_of = np.asarray(texts["label"]), {name: row for row, name in enumerate(texts["id"])}
+    probabilities, decided = np.full((len(labels), len(taxonomy.leaves)), np.nan), labels.copy()
+    for fold, run in enumerate(runs):
+        print(f"\nFold {fold + 1} of {number}; what the run calls test is that part of the training split", flush=True)
+        ids, said, predicted = labelled_fold(run, folder, taxonomy)
+        rows = [row_of[name] for name in ids]
+        probabilities[rows], decided[rows] = said, predicted
+    write_soft_labels(folder / SOFT_LABELS, texts["id"], probabilities, taxonomy)
+    summary: dict[str, Any] = {
+        "folds": number,
+        "texts": len(labels),
+        # Without their labels, which is no harm to soft labels; but a score of texts that were read flatters a little.
+        "seen_in_pretraining": seen_among(model, texts["text"]),
+        "cross_validated": classification_scores(labels, decided, taxonomy),
+        # What soft labels cost before the run that learns from them: one training per fold.
+        "cost": members_cost([stored_metrics(run.run_folder)["cost"] for run in runs]),
+    }
+    # Not metrics.json: that would make the folder a run, which it is not.
+    write_json(folder / "cross_validation.json", summary)
+    print(closing_lines(summary, folder))
+    return summary
+
+
+def write_folds(config: Config, prepared: PreparedDataset, texts: Dataset, number: int) -> list[Config]:
+    """Write the data set of every fold and the config of its run; what is there already stays.
+
+    Args:
+        config: of the command.
+        prepared: the whole data set.
+        texts: of its training split, those that are labelled.
+        number: of folds.
+
+    Returns:
+        The configs of the runs.
+    """
+    import numpy as np
+
+    from opinionlm.data.preparation.folds import fold_numbers, write_fold
+
+    folder = crossfit_folder(config.training)
+    fold_of = fold_numbers(np.asarray(texts["label"]), number, config.training.seed)
     # Other folds or texts lie elsewhere: runs over another folder have other options, so they are not taken for these.
     content = json.dumps([prepared.fingerprint, list(texts["id"]), fold_of.tolist()])
     data_folder = folder / "data" / hashlib.sha256(content.encode()).hexdigest()[:12]
     runs = [fold_config(config, folder, data_folder, fold) for fold in range(number)]
     for fold, run in enumerate(runs):
         write_fold(prepared, texts, fold_of == fold, Path(run.data.dataset))
-        path = folder / f"{run.training.run_name}.yaml"
-        path.write_text(yaml.safe_dump(run.flat(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        text = yaml.safe_dump(run.flat(), sort_keys=False, allow_unicode=True)
+        (folder / f"{run.training.run_name}.yaml").write_text(text, encoding="utf-8")
+    return runs
 
-    probabilities, decided = np.full((len(labels), len(taxonomy.leaves)), np.nan), labels.copy()
-    for fold, run in enumerate(runs):
-        print(f"\nFold {fold + 1} of {number}; what the run calls test is that part of the training split", flush=True)
-        if not is_finished(run):
-            train(folder / f"{run.training.run_name}.yaml")
-        answers = read_run(run.run_folder, "test")
-        rows = [row_of[name] for name in answers.ids]
-        _, probabilities[rows] = read_probabilities(run.run_folder / "predictions" / "test.csv", taxonomy)
-        decided[rows] = answers.predicted
-        # A fold is never resumed once it has given its labels, and optimizer states of many folds fill a disk.
-        shutil.rmtree(run.run_folder / "checkpoints", ignore_errors=True)
-    write_soft_labels(folder / SOFT_LABELS, texts["id"], probabilities, taxonomy)
-    scores = classification_scores(labels, decided, taxonomy)
-    # What soft labels cost before the run that learns from them: one training per fold.
-    cost = members_cost([stored_metrics(run.run_folder)["cost"] for run in runs])
-    # Without their labels, which is no harm to soft labels; but a score of texts that were read flatters a little.
-    seen = seen_among(config.model.model_name_or_path, texts["text"])
-    summary: dict[str, Any] = {"folds": number, "texts": len(labels), "seen_in_pretraining": seen}
-    summary |= {"cross_validated": scores, "cost": cost}
-    # Not metrics.json: that would make the folder a run, which it is not.
-    write_json(folder / "cross_validation.json", summary)
-    if seen:
-        print(
-            f"\nThe model read {seen:,} of these texts before, without labels: compare its scores with those of "
-            "models that did, too"
-        )
-    print(
-        f"\n{len(labels):,} training texts, each labelled by a model of the other folds: macro-F1 "
+
+def labelled_fold(run: Config, folder: Path, taxonomy: Taxonomy) -> tuple[Sequence[str], np.ndarray, np.ndarray]:
+    """Train the run of a fold unless it is finished, and read what it says of the fold's texts.
+
+    Returns:
+        Their ids, the probabilities ``(rows, leaves)`` and the leaves decided on ``(rows,)``.
+    """
+    from opinionlm.experiments.compare import read_run
+    from opinionlm.runs.ensembles import read_probabilities
+    from opinionlm.runs.folder import is_finished
+
+    if not is_finished(run):
+        train(folder / f"{run.training.run_name}.yaml")
+    answers = read_run(run.run_folder, "test")
+    _, probabilities = read_probabilities(run.run_folder / "predictions" / "test.csv", taxonomy)
+    # A fold is never resumed once it has given its labels, and optimizer states of many folds fill a disk.
+    shutil.rmtree(run.run_folder / "checkpoints", ignore_errors=True)
+    return answers.ids, probabilities, answers.predicted
+
+
+def closing_lines(summary: Mapping[str, Any], folder: Path) -> str:
+    """What came of it and what to type next, for the terminal."""
+    from opinionlm.training.spending import seconds_text
+
+    scores, cost, seen = summary["cross_validated"], summary["cost"], summary["seen_in_pretraining"]
+    warning = (
+        f"\nThe model read {seen:,} of these texts before, without labels: compare its scores with those of models "
+        "that did, too\n"
+    )
+    return (
+        f"{warning if seen else ''}\n"
+        f"{summary['texts']:,} training texts, each labelled by a model of the other folds: macro-F1 "
         f"{scores['macro_f1']:.3f}, accuracy {scores['accuracy']:.3f}\n"
         f"The folds took {seconds_text(cost.get('total_seconds', cost['train_seconds']))}\n"
         f"Train on what they say beside the labels with\n"
         f"  --soft_labels {folder / SOFT_LABELS}"
     )
-    return summary
 
 
 def fold_config(config: Config, folder: Path, data_folder: Path, fold: int) -> Config:
@@ -176,8 +219,7 @@ def train(path: Path) -> None:
     Raises:
         UserError: it failed; what it printed says why.
     """
-    command = [sys.executable, "-m", "opinionlm", "train_classifier", "--config", str(path)]
-    code = subprocess.run(command, env=script_environment()).returncode
+    code = ConsoleProcess(["train_classifier", "--config", str(path)], script_environment()).wait()
     if code != 0:
         raise UserError(f"{path}: training ended with exit code {code}, see above; give the command again to go on")
 

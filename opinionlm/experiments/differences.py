@@ -55,7 +55,8 @@ def shown(value: Any) -> str:
     """A value to read: of a path, the name of what it leads to."""
     if isinstance(value, str) and "/" in value:
         return Path(value).stem if value.endswith(".yaml") else Path(value).name
-    return "all" if value is None else str(value)
+    # -1 optimizer steps are those of all epochs.
+    return "all" if value is None or value == -1 else str(value)
 
 
 def listed(values: Sequence[str]) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -14,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import yaml
@@ -30,6 +28,7 @@ from opinionlm.experiments.grid import Table
 from opinionlm.experiments.grid_progress import Progress, score_of
 from opinionlm.runs.folder import require_same_evaluation
 from opinionlm.runs.lock import locked
+from opinionlm.runs.processes import ConsoleProcess
 from opinionlm.utils.files import write_text
 from opinionlm.utils.progress import progress_bar
 from opinionlm.utils.shipped import job_environment
@@ -225,7 +224,8 @@ class Children:
     def __init__(self, progress: Progress, grid_lock: Sequence[int]) -> None:
         self.progress, self.grid_lock = progress, grid_lock
         self.lock = threading.Lock()
-        self.processes: set[subprocess.Popen[bytes]] = set()
+        self.processes: set[ConsoleProcess] = set()
+        self.stopped = False
 
     def run(self, run: Run, environment: Mapping[str, str], force: bool) -> str | None:
         """Run one cell to its end, and drop its checkpoints; None, or the line that says why it failed."""
@@ -233,16 +233,15 @@ class Children:
         run.log_file.parent.mkdir(parents=True, exist_ok=True)
         content = yaml.safe_dump(run.options() | ({"overwrite": True} if force else {}), sort_keys=False)
         write_text(run.config_file, f"# python {run.cell.script} --config {run.config_file}\n{content}")
-        opinionlm = [sys.executable, "-m", "opinionlm"]
-        commands = [[*opinionlm, SCRIPTS[run.cell.script], "--config", str(run.config_file.resolve())]]
+        commands = [[SCRIPTS[run.cell.script], "--config", str(run.config_file.resolve())]]
         if run.teacher is not None:
-            commands.insert(0, [*opinionlm, "self_training", str(run.teacher)])
+            commands.insert(0, ["self_training", str(run.teacher)])
         self.progress.started(run.folder.name, run.log_file)
         started = time.monotonic()
         own = dict(environment) | ({"WANDB_MODE": "offline"} if run.offline else {})
         with open(run.log_file, "wb") as log:
             # Only what has taken its teacher's labels trains.
-            code = next((code for command in commands if (code := self.wait_for(command, log, own)) != 0), 0)
+            code = next((code for command in commands if (code := self.wait_for(command, log.fileno(), own)) != 0), 0)
         error = None
         if code != 0 or run.metrics is None:
             lines = run.log_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
@@ -255,13 +254,13 @@ class Children:
         self.progress.ended(run.folder.name, time.monotonic() - started, error, score)
         return error
 
-    def wait_for(self, command: list[str], log: IO[bytes], environment: Mapping[str, str]) -> int:
-        """Run a command to its end, its output into a log; returns its exit code."""
-        process = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, env=environment, pass_fds=self.grid_lock
-        )
+    def wait_for(self, command: list[str], log: int, environment: Mapping[str, str]) -> int | None:
+        """Run a command of the console to its end, its output into a log; returns its exit code."""
+        process = ConsoleProcess(command, environment, log, self.grid_lock)
         with self.lock:
             self.processes.add(process)
+        if self.stopped:
+            process.terminate()
         code = process.wait()
         with self.lock:
             self.processes.discard(process)
@@ -269,6 +268,7 @@ class Children:
 
     def stop(self) -> None:
         """End what is under way."""
+        self.stopped = True
         with self.lock:
             for process in self.processes:
                 process.terminate()

@@ -82,7 +82,7 @@ def mean_rows(table: Table, results: Sequence[Result]) -> list[MeanRow]:
             {
                 name: sum(result.cell.published[name] for result in found) / len(found)
                 for name in table.measures
-                if all(name in result.cell.published for result in found)
+                if table.comparable and all(name in result.cell.published for result in found)
             },
         )
         for key, found in groups.items()
@@ -174,12 +174,17 @@ def epochs_of(folders: Sequence[Path], columns: Mapping[str, str]) -> dict[int, 
 
 
 def epoch_rows(table: Table, results: Sequence[Result]) -> list[tuple[Result, int]]:
-    """The epochs that a cell has run or the paper tells of."""
+    """The epochs that a cell has run or, but in a smoke test, the paper tells of."""
     return [
         (result, epoch)
         for result in results
         for epoch in sorted({*result.epochs, *(result.cell.published_epochs if table.comparable else ())})
     ]
+
+
+def published_at(table: Table, result: Result, epoch: int) -> Mapping[str, float]:
+    """What the paper tells of an epoch; nothing in a smoke test, whose numbers mean nothing beside it."""
+    return result.cell.published_epochs.get(epoch, {}) if table.comparable else {}
 
 
 def epoch_lines(table: Table, results: Sequence[Result]) -> list[str]:
@@ -190,7 +195,7 @@ def epoch_lines(table: Table, results: Sequence[Result]) -> list[str]:
     names = [title for column in table.epochs for title in (column, f"{column}, published")]
     lines = []
     for result, epoch in rows:
-        found, old = result.epochs.get(epoch, {}), result.cell.published_epochs.get(epoch, {})
+        found, old = result.epochs.get(epoch, {}), published_at(table, result, epoch)
         texts = [text for name in table.epochs for text in (measured_text(found.get(name)), number(old.get(name)))]
         lines.append([*result.cell.labels.values(), str(epoch), *texts])
     return ["", "**By epoch**", "", *pipe_table([*table.axes, EPOCH, *names], lines)]
@@ -203,7 +208,7 @@ def write_epochs(folder: Path, table: Table, results: Sequence[Result]) -> list[
         for result, epoch in epoch_rows(table, results)
         for name in table.epochs
         for entry in [result.epochs.get(epoch, {}).get(name)]
-        for old in [result.cell.published_epochs.get(epoch, {}).get(name)]
+        for old in [published_at(table, result, epoch).get(name)]
     ]
     if not lines:
         return []

@@ -16,8 +16,9 @@ def parse_arguments(argv: list[str] | None, description: str) -> argparse.Namesp
         description: what ``--help`` shows.
     """
     parser = Parser(description)
-    model_help = "folder of a finished run, or its best/; of several, their probabilities are averaged"
+    model_help = "folder of a run, its best/, or user/model of the hub; of several, their probabilities are averaged"
     parser.add_argument("--model", required=True, type=Path, nargs="+", metavar="FOLDER", help=model_help)
+    parser.add_argument("--revision", metavar="NAME", help="branch, tag or commit of a model of the hub [the newest]")
     parser.add_argument("--input", metavar="FILE", help=".csv, .tsv, .jsonl, .txt, .conll (also .gz), or -")
     parser.add_argument("--output", metavar="FILE", help=".csv, .jsonl, .conll (tags), or - for standard output")
     parser.add_argument("--merge", type=Path, metavar="FOLDER", help="write the model there with its adapter merged")
@@ -46,8 +47,11 @@ def parse_arguments(argv: list[str] | None, description: str) -> argparse.Namesp
         "--backend", choices=["torch", "onnx"], default="torch", help="onnx: what opinionlm export wrote [torch]"
     )
     parser.add_argument(
-        "--bf16", action="store_true", help="compute in bfloat16: faster, probabilities differ slightly"
+        "--precision",
+        choices=["auto", "float32", "bfloat16"],
+        help="that the model computes in [auto: what training found fastest at equal labels, else the weights' own]",
     )
+    parser.add_argument("--bf16", action="store_true", help="short for --precision bfloat16")
     parser.add_argument("--batch_size", type=whole_number, default=64, help="at most so many texts at once [64]")
     parser.add_argument(
         "--max_tokens_per_batch", type=whole_number, default=4096, help="at most so many tokens at once [4096]"
@@ -58,6 +62,9 @@ def parse_arguments(argv: list[str] | None, description: str) -> argparse.Namesp
     )
     arguments = parser.parse(argv)
     arguments.model = list(map(best_of, arguments.model))
+    if arguments.bf16 and arguments.precision not in (None, "bfloat16"):
+        parser.error(f"--bf16: is short for --precision bfloat16, and --precision {arguments.precision} is given too")
+    arguments.precision = "bfloat16" if arguments.bf16 else arguments.precision or "auto"
     if arguments.delimiter is not None:
         # A shell passes on backslash and t where a tab is meant.
         arguments.delimiter = {"\\t": "\t", "tab": "\t"}.get(arguments.delimiter, arguments.delimiter)

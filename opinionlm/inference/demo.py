@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opinionlm.errors import UserError, run_script
+from opinionlm.inference.arguments import best_of
 from opinionlm.utils.command_line import Parser, whole_number
 from opinionlm.utils.files import write_csv
 from opinionlm.utils.loading import libraries_loading
@@ -52,13 +53,13 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("demo: gradio is not installed; run pip install -r requirements-demo.txt")
     with libraries_loading():
         from opinionlm.inference.ensemble import load_models
+        from opinionlm.inference.hub import fetched
         from opinionlm.inference.loading import TrustOptions
         from opinionlm.inference.neighbours import training_texts
         from opinionlm.inference.predictions import LoadedModel
-    best = options.run / "best"
-    folder = best if best.is_dir() else options.run
+    folder = fetched(best_of(options.run))
     trust = TrustOptions(options.label_sets, options.abstain_below)
-    predictor = load_models([folder], options.device, False, 64, 4096, trust)
+    predictor = load_models([folder], options.device, "auto", 64, 4096, trust)
     with tempfile.TemporaryDirectory(prefix="opinionlm-demo-") as scratch:
         answers = Answers(LoadedModel(predictor), folder, Path(scratch), training_texts(folder.parent))
         serve(page(answers, title=options.run.name), options)
@@ -67,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Options of the command line."""
     parser = Parser(__doc__)
-    parser.add_argument("run", type=Path, metavar="RUN", help="a finished run, or its best/")
+    parser.add_argument("run", type=Path, metavar="RUN", help="a finished run, its best/, or user/model of the hub")
     parser.add_argument("--label_sets", type=float, metavar="0.9", help="also sets that hold the right label so often")
     parser.add_argument("--abstain_below", type=float, metavar="0.6", help="no label where it is less probable")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="[auto]")

@@ -15,6 +15,7 @@ from opinionlm.evaluation.multi_label_rules import Rule
 from opinionlm.inference.loading import (
     Backend,
     Device,
+    Precision,
     TrustOptions,
     check_model_folder,
     label_answers,
@@ -63,7 +64,7 @@ def member_folders(folders: Sequence[Path]) -> tuple[list[Path], Rule | None]:
 def load_models(
     folders: Sequence[Path],
     device: Device,
-    bf16: bool,
+    precision: Precision,
     batch_size: int,
     max_tokens_per_batch: int,
     trust: TrustOptions,
@@ -77,17 +78,17 @@ def load_models(
     """
     members, rule = member_folders(folders)
     if backend == "onnx":
-        if len(members) > 1 or device == "cuda" or bf16:
+        if len(members) > 1 or device == "cuda" or precision != "auto":
             raise UserError(
                 "--backend onnx: takes one model, and computes in its own precision on the CPU; leave out --device "
-                "cuda and --bf16, or use --backend torch"
+                "cuda and --precision, or use --backend torch"
             )
         return load_onnx_predictor(members[0], batch_size, max_tokens_per_batch, trust)
     if len(members) == 1 and rule is None:
-        return load_predictor(members[0], device, bf16, batch_size, max_tokens_per_batch, trust)
+        return load_predictor(members[0], device, precision, batch_size, max_tokens_per_batch, trust)
     loaded: list[ClassPredictor] = []
     for folder in members:
-        predictor = load_predictor(folder, device, bf16, batch_size, max_tokens_per_batch)
+        predictor = load_predictor(folder, device, precision, batch_size, max_tokens_per_batch)
         if not isinstance(predictor, ClassPredictor):
             raise UserError(f"--model: {folder} does not label texts, and only labels can be averaged; give it alone")
         loaded.append(predictor)

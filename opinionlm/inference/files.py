@@ -300,9 +300,12 @@ def read_records(binary: IO[bytes], request: Request, notes: SourceNotes) -> Gen
     if request.platform_column is not None:
         columns["platform"] = request.platform_column
     columns |= dict(request.form.features)
+    remedy = "name the columns with --text_column, --pair_column, --platform_column and --id_column"
+    if beside := [column for _, column in request.form.features]:
+        remedy += f"; what the model reads beside the text has no option: add or rename {', '.join(beside)}"
     rules = ColumnRules(
         optional=("id",) if request.id_column is None else (),
-        remedy="name the columns with --text_column, --pair_column, --platform_column and --id_column",
+        remedy=remedy,
         keep_others=True,
     )
     spec = request.form.spec(request.input, columns)

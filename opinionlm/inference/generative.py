@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,14 +19,16 @@ from opinionlm.adaptation.merging import MERGEABLE
 from opinionlm.adaptation.methods import adapt_generative
 from opinionlm.config.method_options import MethodConfig
 from opinionlm.config.options import ModelConfig
+from opinionlm.data.encoding.label_lists import ListEncoder
 from opinionlm.data.encoding.prompts import PromptEncoder
 from opinionlm.data.encoding.tokenizers import load_tokenizer
 from opinionlm.errors import UserError
-from opinionlm.evaluation.decisions import log
-from opinionlm.evaluation.generation import generate_answers, parse_label
-from opinionlm.evaluation.label_scoring import score_labels, scored_ids
-from opinionlm.evaluation.prompt_calibration import CALIBRATIONS, CONTENT_FREE_TEXTS, calibrated
-from opinionlm.inference.predictors import Item, LabelAnswers, Predictor, no_progress
+from opinionlm.evaluation.generation import generate_answers, parse_label, parsed_lists
+from opinionlm.evaluation.label_logits import label_logits, label_scores
+from opinionlm.evaluation.multi_label_predictions import list_columns
+from opinionlm.evaluation.prompt_calibration import CALIBRATIONS, CONTENT_FREE_TEXTS
+from opinionlm.evaluation.written_predictions import list_cells
+from opinionlm.inference.predictors import Item, LabelAnswers, MultiLabelAnswers, Predictor, no_progress
 from opinionlm.inference.saved_generative import SETTINGS, GenerativeSettings, read_settings, save_generative
 from opinionlm.models.backbones import read_model_config
 from opinionlm.models.generative import load_generative
@@ -47,7 +50,7 @@ class Answerer(Predictor):
 
     encoder: PromptEncoder
     settings: GenerativeSettings
-    labels: LabelAnswers | None
+    labels: LabelAnswers | MultiLabelAnswers | None
 
     @property
     def reads(self) -> Literal["text", "context"]:
@@ -67,29 +70,38 @@ class Answerer(Predictor):
         taxonomy = self.settings.taxonomy
         if taxonomy is None:
             return ["answer"]
+        if self.writes_lists:
+            return [*list_columns(taxonomy), "answer"]
         return ["predicted", *[f"level{level}" for level in range(1, taxonomy.depth + 1)], "answer"]
 
+    @property
+    def writes_lists(self) -> bool:
+        """Whether the model writes any number of labels."""
+        return isinstance(self.encoder, ListEncoder)
+
     def json_value(self, column: str, cell: str) -> Any:
-        """See `LabelAnswers`; what the model writes is text."""
-        return cell if self.labels is None else self.labels.json_value(column, cell)
+        """See `LabelAnswers`; what the model writes is text, and the labels read in it may be lists, null for none."""
+        if self.labels is not None:
+            return self.labels.json_value(column, cell)
+        return (json.loads(cell) if cell else None) if self.writes_lists and column != "answer" else cell
 
     def answers(self, items: Sequence[Item], progress: Callable[[int], object] = no_progress) -> list[list[str]]:
         """See `Predictor`. Batch calibration takes the items of one call, a window of the input, as its batch."""
         parts = [(item, "") if isinstance(item, str) else item for item in items]
         prompts = [self.encoder.prompt_ids(text, context) for text, context in parts]
         if self.labels is not None:
-            return self.labels.cells(self.labels.rule.probabilities(log(self.probabilities(prompts, progress))))
+            return self.labels.cells(self.labels.rule.probabilities(self.logits(prompts, progress)))
         return list(self.answer_cells(self.written(prompts, progress)))
 
-    def probabilities(self, prompts: list[list[int]], progress: Callable[[int], object]) -> np.ndarray:
-        """Probabilities ``(rows, leaves)`` before their own calibration."""
+    def logits(self, prompts: list[list[int]], progress: Callable[[int], object]) -> np.ndarray:
+        """What a temperature divides ``(rows, leaves)``."""
         if not prompts:
             return np.zeros((0, len(self.encoder.words)))
         scores = np.concatenate([self.scores(part) for part in reported(prompts, progress)])
         if self.settings.calibration not in CALIBRATIONS:
             name = self.settings.calibration
             raise UserError(f"--model: {SETTINGS} names the calibration {name!r}, which is not known here")
-        return calibrated(scores, self.settings.calibration, lambda: self.content_free_scores)
+        return label_logits(scores, self.encoder, self.settings.calibration, lambda: self.content_free_scores)
 
     @cached_property
     def content_free_scores(self) -> np.ndarray:
@@ -97,17 +109,10 @@ class Answerer(Predictor):
         return self.scores([self.encoder.prompt_ids(text) for text in CONTENT_FREE_TEXTS])
 
     def scores(self, prompts: list[list[int]]) -> np.ndarray:
-        """Label log-probabilities ``(rows, leaves)``; equal prompts run once, since posts are copied a lot."""
+        """See `label_scores`; equal prompts run once, since posts are copied a lot."""
         places: dict[tuple[int, ...], int] = {}
         rows = [places.setdefault(tuple(prompt), len(places)) for prompt in prompts]
-        found = score_labels(
-            self.model,
-            list(places),
-            scored_ids(self.encoder),
-            self.encoder.tokenizer.pad_token_id,
-            self.normalisation,
-            self.max_tokens_per_batch,
-        )
+        found = label_scores(self.model, list(places), self.encoder, self.normalisation, self.max_tokens_per_batch)
         return found[rows]
 
     @property
@@ -117,7 +122,7 @@ class Answerer(Predictor):
 
     def written(self, prompts: list[list[int]], progress: Callable[[int], object]) -> list[str]:
         """What the model writes behind each prompt."""
-        longest = max([self.settings.max_answer_length, *map(len, self.encoder.label_ids())])
+        longest = max(self.settings.max_answer_length, self.encoder.room)
         return [
             answer
             for part in reported(prompts, progress)
@@ -134,6 +139,9 @@ class Answerer(Predictor):
     def answer_cells(self, answers: list[str]) -> Iterator[list[str]]:
         """The answer, and before it label and levels where labels are written; blank for an answer that is none."""
         taxonomy = self.settings.taxonomy
+        if taxonomy is not None and self.writes_lists:
+            yield from list_cells(*parsed_lists(answers, self.encoder.words), answers, taxonomy)
+            return
         for answer in answers:
             if taxonomy is None:
                 yield [answer]
@@ -157,9 +165,9 @@ def is_generative(folder: Path) -> bool:
 
 def load_answerer(
     folder: Path,
-    labels: LabelAnswers | None,
+    labels: LabelAnswers | MultiLabelAnswers | None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
-    bf16: bool = False,
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
     batch_size: int = 64,
     max_tokens_per_batch: int = 4096,
 ) -> Answerer:
@@ -169,7 +177,7 @@ def load_answerer(
         folder: ``outputs/<run>/best``.
         labels: how label scores become answers; None where the model writes its answers.
         device: ``auto`` takes a GPU where there is one.
-        bf16: compute in bfloat16.
+        precision: to compute in; ``auto`` is that of the weights.
         batch_size: keeps batches below so many times ``max_length`` tokens.
         max_tokens_per_batch: see `Predictor`.
 
@@ -184,7 +192,7 @@ def load_answerer(
     options = ModelConfig(
         model_name_or_path=settings.base_model or str(folder),
         tokenizer_name_or_path=str(folder),
-        dtype="bfloat16" if bf16 else "auto",
+        dtype=precision,
     )
     model_config = read_model_config(options)
     model: PreTrainedModel | PeftModel = load_generative(options, 0, model_config)

@@ -6,10 +6,10 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from opinionlm.adaptation.adapt.tokenizer import TaskTokenTokenizer
@@ -32,10 +32,12 @@ from opinionlm.inference.saved_decision import saved_rule
 from opinionlm.inference.saved_generative import read_settings
 from opinionlm.models.classifier import OpinionClassifier, OpinionClassifierConfig
 from opinionlm.models.linear.interpolation import load_word_blend
+from opinionlm.models.precision import computes_in_bfloat16, torch_dtype
 from opinionlm.models.tagger import OpinionTagger, OpinionTaggerConfig
 
 Device = Literal["auto", "cpu", "cuda"]
 Backend = Literal["torch", "onnx"]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class TrustOptions:
 def load_predictor(
     folder: Path,
     device: Device = "auto",
-    bf16: bool = False,
+    precision: Precision = "auto",
     batch_size: int = 64,
     max_tokens_per_batch: int = 4096,
     trust: TrustOptions = TrustOptions(),
@@ -81,7 +83,7 @@ def load_predictor(
     Args:
         folder: ``outputs/<run>/best``.
         device: ``auto`` takes a GPU where there is one.
-        bf16: compute in bfloat16.
+        precision: to compute in; ``auto`` is what training chose, or that of the weights.
         batch_size: see `Predictor`.
         max_tokens_per_batch: see `Predictor`.
         trust: what is asked for beside labels.
@@ -90,7 +92,7 @@ def load_predictor(
         UserError: not such a folder, parts of it missing or damaged, or no GPU where one was asked for.
     """
     if is_generative(folder):
-        return generative_predictor(folder, device, bf16, batch_size, max_tokens_per_batch, trust)
+        return generative_predictor(folder, device, precision, batch_size, max_tokens_per_batch, trust)
     check_model_folder(folder)
     if not list(folder.glob("*.safetensors")):
         raise UserError(f"--model: {folder} holds an ONNX graph and no weights; add --backend onnx")
@@ -99,12 +101,12 @@ def load_predictor(
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         model_class = OpinionTagger if isinstance(config, OpinionTaggerConfig) else OpinionClassifier
         model, loading = model_class.from_pretrained(
-            folder, dtype=torch.bfloat16 if bf16 else "auto", output_loading_info=True, use_safetensors=True
+            folder, dtype=parameter_dtype(config.precision, precision), output_loading_info=True, use_safetensors=True
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(
@@ -120,27 +122,65 @@ def load_predictor(
             f"--model: the model in {folder} has {model.config.task_tokens:,} task tokens and its tokenizer "
             f"knows {known:,}; copy the whole folder anew"
         )
+    use_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    model = model.to("cuda" if use_gpu else "cpu").eval()
+    return predictor_of(model, tokenizer, folder, batch_size, max_tokens_per_batch, trust)
+
+
+def parameter_dtype(chosen: str | None, precision: Precision) -> torch.dtype | str:
+    """The data type that parameters are loaded in.
+
+    Args:
+        chosen: the precision that training chose and saved with the model; None where it chose none.
+        precision: as asked for. With ``auto``, a model whose precision was chosen on another machine computes in
+            float32 where this one has no instructions for bfloat16.
+    """
+    if precision == "auto" and chosen is not None:
+        return torch_dtype("float32" if not computes_in_bfloat16() else chosen)
+    return torch_dtype(precision)
+
+
+def predictor_of(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    batch_size: int = 64,
+    max_tokens_per_batch: int = 4096,
+    trust: TrustOptions = TrustOptions(),
+) -> Predictor:
+    """What answers with a model, by its configuration.
+
+    Args:
+        model: a classifier, tagger or scorer on its device, in evaluation mode, or
+            `opinionlm.inference.onnx_model.OnnxModel` in its place.
+        tokenizer: of the model; made ready.
+        folder: of the model.
+        batch_size: see `Predictor`.
+        max_tokens_per_batch: see `Predictor`.
+        trust: what is asked for beside labels.
+
+    Raises:
+        UserError: the model cannot give what is asked for.
+    """
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     separate_pairs(tokenizer)
     read_as_text(tokenizer)
-    use_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    model = model.to("cuda" if use_gpu else "cpu").eval()
+    config = model.config
     # 512 tokens is the default of training too; models saved by train_classifier.py always say their length.
-    max_length = model.config.max_length or 512
-    limits = (max_length, batch_size, max_tokens_per_batch)
-    if isinstance(model, OpinionTagger):
+    limits = (config.max_length or 512, batch_size, max_tokens_per_batch)
+    if isinstance(config, OpinionTaggerConfig):
         refuse_trust(trust)
         return TagPredictor(model, tokenizer, *limits)
-    if model.config.problem_type == "regression":
+    if config.problem_type == "regression":
         refuse_trust(trust)
         return ScorePredictor(model, tokenizer, *limits)
-    labels = label_answers(folder, saved_taxonomy(model.config), saved_rule(model.config), trust)
-    words = load_word_blend(folder, model.config.word_share)
+    labels = label_answers(folder, saved_taxonomy(config), saved_rule(config), trust)
+    words = load_word_blend(folder, config.word_share)
     return ClassPredictor(model, tokenizer, *limits, labels=labels, words=words)
 
 
 def generative_predictor(
-    folder: Path, device: Device, bf16: bool, batch_size: int, max_tokens_per_batch: int, trust: TrustOptions
+    folder: Path, device: Device, precision: Precision, batch_size: int, max_tokens_per_batch: int, trust: TrustOptions
 ) -> Predictor:
     """Load a language model; only one that scores labels has calibrated probabilities and label sets.
 
@@ -149,13 +189,10 @@ def generative_predictor(
     """
     settings, labels = read_settings(folder), None
     if settings.taxonomy is not None and settings.decode == "score":
-        found = label_answers(folder, settings.taxonomy, settings.rule, trust)
-        # Language models choose one label.
-        assert isinstance(found, LabelAnswers)
-        labels = found
+        labels = label_answers(folder, settings.taxonomy, settings.rule, trust)
     else:
         refuse_trust(trust)
-    return load_answerer(folder, labels, device, bf16, batch_size, max_tokens_per_batch)
+    return load_answerer(folder, labels, device, precision, batch_size, max_tokens_per_batch)
 
 
 def label_answers(

@@ -1,4 +1,4 @@
-"""A saved classifier whose graph ONNX Runtime computes: the answers, columns and decision rule of predict.py."""
+"""A saved model whose graph ONNX Runtime computes: the answers, columns and decision rule of predict.py."""
 
 from __future__ import annotations
 
@@ -9,14 +9,10 @@ import torch
 from transformers import AutoConfig, AutoTokenizer
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from opinionlm.data.encoding.special_tokens import read_as_text
-from opinionlm.data.encoding.tokenizers import separate_pairs
 from opinionlm.errors import UserError
-from opinionlm.inference.loading import TrustOptions, label_answers, saved_taxonomy
-from opinionlm.inference.predictors import ClassPredictor
-from opinionlm.inference.saved_decision import saved_rule
+from opinionlm.inference.loading import TrustOptions, predictor_of
+from opinionlm.inference.predictors import Predictor
 from opinionlm.models.classifier import OpinionClassifierConfig
-from opinionlm.models.linear.interpolation import load_word_blend
 
 GRAPH = "model.onnx"
 
@@ -64,14 +60,14 @@ class OnnxModel:
         self.inputs = [one.name for one in self.session.get_inputs()]
 
     def __call__(self, **batch: torch.Tensor) -> SequenceClassifierOutput:
-        """Logits ``(texts, labels)`` of a batch on the CPU."""
+        """Logits ``(texts, labels)``, of a tagger ``(texts, length, tags)``, of a batch on the CPU."""
         feeds = {name: batch[name].numpy() for name in self.inputs}
         return SequenceClassifierOutput(logits=torch.from_numpy(self.session.run(None, feeds)[0]))
 
 
 def load_onnx_predictor(
     folder: Path, batch_size: int = 64, max_tokens_per_batch: int = 4096, trust: TrustOptions | None = None
-) -> ClassPredictor:
+) -> Predictor:
     """Load what ``opinionlm export --format onnx`` wrote; arguments as of `loading.load_predictor`.
 
     Raises:
@@ -82,17 +78,6 @@ def load_onnx_predictor(
             f"--backend onnx: {folder} has no {GRAPH}; write one: opinionlm export <run> --format onnx, and give the "
             "folder that it names"
         )
-    config = AutoConfig.from_pretrained(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.padding_side = tokenizer.truncation_side = "right"
-    separate_pairs(tokenizer)
-    read_as_text(tokenizer)
-    return ClassPredictor(
-        OnnxModel(folder, config),
-        tokenizer,
-        config.max_length or 512,
-        batch_size,
-        max_tokens_per_batch,
-        labels=label_answers(folder, saved_taxonomy(config), saved_rule(config), trust or TrustOptions()),
-        words=load_word_blend(folder, config.word_share),
-    )
+    model = OnnxModel(folder, AutoConfig.from_pretrained(folder, trust_remote_code=False))
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    return predictor_of(model, tokenizer, folder, batch_size, max_tokens_per_batch, trust or TrustOptions())

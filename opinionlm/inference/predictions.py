@@ -43,16 +43,18 @@ class LabelsPrediction:
     """Any number of labels.
 
     Attributes:
-        labels: leaves of the label tree, perhaps none.
+        labels: leaves of the label tree, perhaps none; None where a model wrote an answer that is no list of them.
         levels: of a tree, the labels at every level, the uppermost first.
-        probabilities: calibrated, of every leaf.
+        probabilities: calibrated, of every leaf; None where the model writes its answers.
         label_set: leaves that miss no more of the right ones than asked for; None where no sets were asked for.
+        answer: what the model wrote; None where it scores labels.
     """
 
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] | None
     levels: tuple[tuple[str, ...], ...]
-    probabilities: dict[str, float]
+    probabilities: dict[str, float] | None = None
     label_set: tuple[str, ...] | None = None
+    answer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -204,9 +206,10 @@ class LoadedModel:
             name.removeprefix(PROBABILITY): values[name] for name in columns if name.startswith(PROBABILITY)
         }
         label_set = tuple(values["label_set"]) if "label_set" in values else None
-        if isinstance(values["predicted"], list):
-            levels = tuple(tuple(values[name]) for name in columns if name.startswith("level"))
-            return LabelsPrediction(tuple(values["predicted"]), levels, probabilities, label_set)
+        if isinstance(values["predicted"], list) or ("answer" in values and values["predicted"] is None):
+            levels = tuple(tuple(values[name] or ()) for name in columns if name.startswith("level"))
+            labels = None if values["predicted"] is None else tuple(values["predicted"])
+            return LabelsPrediction(labels, levels, probabilities or None, label_set, values.get("answer"))
         return LabelPrediction(
             label=values["predicted"] or None,
             levels=tuple(values[name] for name in columns if name.startswith("level") and values[name]),

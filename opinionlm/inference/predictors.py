@@ -30,6 +30,10 @@ from opinionlm.models.linear.interpolation import WordBlend
 # A text; the two texts of a pair; a text and its context; the words of a sentence.
 Item = str | tuple[str, ...]
 
+# A batch of so many tokens computes nearly as fast per token as a larger one (MiniLM's matrices, one thread: 50
+# billion operations a second, 55 with 4,096). A text that would then be padded by more than a tenth begins the next.
+ENOUGH_TOKENS, PADDING = 256, 0.1
+
 
 def no_progress(rows: int) -> None:
     """Report nothing."""
@@ -122,11 +126,14 @@ class Predictor(ABC):
             progress(sum(len(rows_of[index]) for index in batch))
 
     def batches(self, order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Cut an order of falling lengths into batches that keep both limits."""
+        """Cut an order of falling lengths into batches that keep both limits and hold little padding."""
         start = 0
         while start < len(order):
             width = max(1, lengths[order[start]])
-            size = max(1, min(self.batch_size, self.max_tokens_per_batch // width))
+            most = max(1, min(self.batch_size, self.max_tokens_per_batch // width, len(order) - start))
+            size = min(most, -(-ENOUGH_TOKENS // width))
+            while size < most and lengths[order[start + size]] >= (1 - PADDING) * width:
+                size += 1
             yield list(order[start : start + size])
             start += size
 

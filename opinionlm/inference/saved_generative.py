@@ -11,12 +11,13 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from opinionlm.config.options import InstructConfig
+from opinionlm.data.encoding.label_lists import encoder_class
 from opinionlm.data.encoding.prompts import PromptEncoder, PromptTemplate, label_words, template_from
 from opinionlm.data.encoding.tokenizers import save_tokenizer
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.evaluation.decisions import AnswerRule
-from opinionlm.evaluation.multi_label_rules import one_label
+from opinionlm.evaluation.multi_label_rules import Rule
 from opinionlm.inference.saved_decision import rule_facts, rule_from
 from opinionlm.training.checkpoints import save_trained_weights
 from opinionlm.utils.files import write_json
@@ -41,7 +42,7 @@ class GenerativeSettings:
         base_model: name or path of the model that an adapter belongs to, None for a whole model.
         bottleneck: placement (``houlsby`` or ``pfeiffer``) and width of bottleneck adapters, which are ours and not
             PEFT's; None for every other method.
-        rule: how labels follow from label scores; without any fit, the likeliest label.
+        rule: how labels follow from label scores, one or any number; without any fit, the likeliest label.
         cleaning: what was done to the training texts, see `opinionlm.data.cleaning.text_options`; None for nothing.
     """
 
@@ -56,13 +57,14 @@ class GenerativeSettings:
     num_beams: int
     base_model: str | None
     bottleneck: tuple[Literal["houlsby", "pfeiffer"], int] | None = None
-    rule: AnswerRule = AnswerRule()
+    rule: Rule = AnswerRule()
     cleaning: dict[str, Any] | None = None
 
     def encoder(self, tokenizer: PreTrainedTokenizerBase, encoder_decoder: bool) -> PromptEncoder:
         """The encoder of prompts that training used."""
         words = () if self.taxonomy is None else tuple(label_words(self.template, self.taxonomy))
-        return PromptEncoder(self.template, tokenizer, self.max_length, words, self.max_answer_length, encoder_decoder)
+        encoder = encoder_class(self.task, self.decode)
+        return encoder(self.template, tokenizer, self.max_length, words, self.max_answer_length, encoder_decoder)
 
     @property
     def options(self) -> InstructConfig:
@@ -118,8 +120,7 @@ def read_settings(folder: Path) -> GenerativeSettings:
         tree = content.pop("labels")
         template = template_from(content.pop("template"), str(path))
         # Folders written before there were rules have none.
-        rule = one_label(rule_from(content.pop("rule"))) if "rule" in content else AnswerRule()
-        # Language models choose one label.
+        rule = rule_from(content.pop("rule")) if "rule" in content else AnswerRule()
         return GenerativeSettings(
             template=template, taxonomy=None if tree is None else Taxonomy.from_tree(tree), rule=rule, **content
         )

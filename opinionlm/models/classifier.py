@@ -62,6 +62,8 @@ class OpinionClassifierConfig(PreTrainedConfig):
         word_share: share of the words beside the model (`opinionlm.models.linear.interpolation`), 0 without any.
             They are no part of its logits: `predict.py` mixes them in.
         label_set_score, label_set_thresholds: see `opinionlm.evaluation.conformal.LabelSets`; None without them.
+        precision: that `predict.py` computes in, ``float32`` or ``bfloat16``, chosen at the end of training; None for
+            that of the weights.
 
     With ``problem_type="regression"`` and one label the logit is a score, of a pair of texts for instance; with
     ``multi_label_classification`` the sigmoid of every logit is the probability of its leaf.
@@ -94,6 +96,7 @@ class OpinionClassifierConfig(PreTrainedConfig):
     label_thresholds: list[float] | None = None
     label_set_score: str | None = None
     label_set_thresholds: list[float] | None = None
+    precision: str | None = None
 
 
 class OpinionClassifier(PreTrainedModel):
@@ -201,6 +204,12 @@ class OpinionClassifier(PreTrainedModel):
             nn.init.ones_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+    def set_output_bias(self, bias: torch.Tensor | None) -> None:
+        """Let the head's last layer start from this bias, ``(outputs,)``, if it is given and the layer has one."""
+        if bias is not None and self.head.output.bias is not None:
+            with torch.no_grad():
+                self.head.output.bias.copy_(bias)
 
     def add_task_tokens(self, count: int) -> None:
         """Add embedding rows for task tokens, drawn from torch's global generator; before any adapter is added."""

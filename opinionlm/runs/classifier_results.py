@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 from transformers.trainer_utils import TrainOutput
 
@@ -12,7 +13,9 @@ from opinionlm.adaptation.methods import count_parameters
 from opinionlm.data.contamination import plain_texts, save_seen_texts
 from opinionlm.data.encoding.tokenizers import save_tokenizer
 from opinionlm.inference.input_forms import save_input_forms
+from opinionlm.inference.loading import predictor_of
 from opinionlm.inference.saved_decision import keep_rule
+from opinionlm.inference.speed import PrecisionChoice, choose_precision
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.quantization import quantized_modules
 from opinionlm.reporting.model_card import model_card
@@ -102,8 +105,13 @@ def save_best(
     decision: Decision,
     results: dict[str, SplitResult[Any]],
     numbers: dict[str, Any],
-) -> None:
-    """Write ``best/``, all at once: weights, TF-IDF beside them, configuration with rule, tokenizer and model card."""
+    validation: Dataset,
+) -> PrecisionChoice:
+    """Write ``best/``, all at once: weights, TF-IDF beside them, configuration with rule, tokenizer and model card.
+
+    Returns:
+        The precision that predict.py will compute in, measured on the validation texts.
+    """
     config, prepared, blend = task.config, task.prepared, decision.blend
     model.config.cleaning = prepared.cleaning
     if task.decision_facts(decision):
@@ -115,9 +123,13 @@ def save_best(
         model.save_pretrained(folder)
         if blend is not None and blend.share > 0:
             blend.words.save(folder)
+        precision = choose_precision(predictor_of(model, tokenizer, folder), validation)
+        model.config.precision = precision.precision
+        model.config.save_pretrained(folder)
         texts = plain_texts(prepared.dataset["train"], prepared.task)
         save_seen_texts(folder, config.model.model_name_or_path, texts)
         save_tokenizer(tokenizer, folder, config.data.max_length)
         save_input_forms(folder, prepared, task.reads_pairs, [feature.name for feature in task.features])
         write_text(folder / "README.md", card)
         publish(folder, best, is_current=lambda: False)
+    return precision

@@ -9,6 +9,9 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from opinionlm.data.encoding.columns import multi_hot
+from opinionlm.data.encoding.examples import answer_of
+from opinionlm.data.encoding.label_lists import QuestionEncoder
 from opinionlm.data.encoding.prompts import Example, PromptEncoder
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
@@ -60,21 +63,25 @@ def draw_rows(
     draw = np.random.default_rng(seed)
     asked = {same_text(text) for split in evaluated for text in split["text"]}
     usable = np.array([same_text(text) not in asked for text in train["text"]], dtype=bool)
-    if taxonomy is None:
-        classes, labels = ["texts"], np.zeros(len(train), dtype=int)
+    classes = ["texts"] if taxonomy is None else list(taxonomy.leaves)
+    if "labels" in train.column_names:
+        sets = train["labels"]
     else:
-        classes, labels = list(taxonomy.leaves), np.asarray(train["label"])
+        sets = [[label] for label in (train["label"] if taxonomy else [0] * len(train))]
+    members = multi_hot(sets, len(classes)).astype(bool)
     counts = np.full(len(classes), shots // len(classes))
     counts[draw.permutation(len(classes))[: shots % len(classes)]] += 1
     chosen: list[int] = []
     for label, count in enumerate(counts.tolist()):
-        rows = np.flatnonzero((labels == label) & usable)
+        rows = np.flatnonzero(members[:, label] & usable)
         if count > len(rows):
             raise UserError(
                 f"shots: {shots} examples need {count} of {classes[label]!r}, of which train has {len(rows)} that are "
                 "not evaluated; show fewer, or raise max_train_samples"
             )
         chosen += draw.choice(rows, count, replace=False).tolist()
+        # A text of several labels stands for one of them.
+        usable[chosen] = False
     return [chosen[place] for place in draw.permutation(len(chosen))]
 
 
@@ -87,7 +94,8 @@ def demonstrate(train: Dataset, rows: Sequence[int], words: Sequence[str], encod
     Args:
         train: prepared rows.
         rows: from `draw_rows`.
-        words: the labels' words; empty for free answers, of which the first gold one is shown.
+        words: the labels' words; empty for free answers, of which the first gold one is shown. Of several labels of a
+            text the list is shown, or, where labels are asked about one by one, yes to one or no to another.
         encoder: of the prompts.
 
     Raises:
@@ -101,12 +109,13 @@ def demonstrate(train: Dataset, rows: Sequence[int], words: Sequence[str], encod
             "prompt, or set shots: 0"
         )
     full = []
-    has_pairs = "text_pair" in train.column_names
-    for row in train.select(rows):
-        if words:
-            full.append(Example(row["text"], words[row["label"]], (row["text_pair"] or "") if has_pairs else ""))
+    for number, row in enumerate(train.select(rows)):
+        context = (row.get("text_pair") if words else row["context"]) or ""
+        if isinstance(encoder, QuestionEncoder):
+            answer = encoder.shown(row["labels"], number)
         else:
-            full.append(Example(row["text"], row["answers"][0], row["context"] or ""))
+            answer = answer_of(row, encoder)
+        full.append(Example(row["text"], answer, context))
     ids = tuple(str(row["id"]) for row in train.select(rows))
     cap = text_cap(full, encoder)
     shown = tuple(shortened(example, cap, encoder.tokenizer) for example in full)

@@ -20,7 +20,7 @@ def write_split(
     charts: Mapping[str, Chart],
     scores: Mapping[str, Any],
     title: tuple[str, str],
-) -> None:
+) -> dict[str, Path]:
     """Write ``predictions/<split>.csv`` and the split's figures.
 
     Args:
@@ -30,6 +30,9 @@ def write_split(
         charts: what the figures show, by name.
         scores: of the split; with ``periods`` among them, scores over time are drawn.
         title: of the figures: the run, and data, split and number of texts.
+
+    Returns:
+        The figures' files, by name.
     """
     # Imported here, at the end: the start of a run does not wait for matplotlib.
     from opinionlm.reporting.charts import draw
@@ -39,8 +42,10 @@ def write_split(
     figures = {kind: draw(chart) for kind, chart in charts.items()}
     if scores.get("periods"):
         figures["drift"] = drift_figure(scores["periods"])
+    files = {kind: folder / "figures" / f"{kind}_{name}.png" for kind in figures}
     for kind, figure in figures.items():
-        save_figure(headed(figure, *title), folder / "figures" / f"{kind}_{name}.png")
+        save_figure(headed(figure, *title), files[kind])
+    return files
 
 
 def write_history(

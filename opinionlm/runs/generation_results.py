@@ -9,7 +9,8 @@ from transformers.trainer_utils import TrainOutput
 from opinionlm.adaptation.methods import count_parameters
 from opinionlm.config.chosen_metric import score_title
 from opinionlm.config.config import Config
-from opinionlm.evaluation.multi_label_rules import one_label
+from opinionlm.data.encoding.label_lists import ListEncoder, QuestionEncoder
+from opinionlm.data.encoding.prompts import PromptEncoder
 from opinionlm.inference.input_forms import save_input_forms
 from opinionlm.inference.saved_generative import SETTINGS, GenerativeSettings, save_generative
 from opinionlm.models.backbones import anatomy_of
@@ -41,7 +42,6 @@ def save_best_answers(
     placement = config.method.adaptation
     bottleneck = (placement, config.method.adapter_size) if placement in ("houlsby", "pfeiffer") else None
     is_whole = bottleneck is None and plain_model(model) is model
-    # Language models choose one label.
     settings = GenerativeSettings(
         task=prepared.task,
         template=encoder.template,
@@ -54,7 +54,7 @@ def save_best_answers(
         num_beams=options.num_beams,
         base_model=None if is_whole else config.model.model_name_or_path,
         bottleneck=bottleneck,
-        rule=one_label(decision.rule),
+        rule=decision.rule,
         cleaning=prepared.cleaning,
     )
     card = answer_card(task, decision, {name: result.scores for name, result in results.items()}, numbers)
@@ -109,6 +109,18 @@ def train_flops(trainer: InstructTrainer, tokens: int, supervised: int) -> float
     return per_token * tokens + per_supervised * answers
 
 
+def asked_words(encoder: PromptEncoder) -> str:
+    """How the labels of a text are asked for behind the prompt, where there may be several; a line of its own."""
+    match encoder:
+        case QuestionEncoder():
+            example = encoder.written(0, True)
+            return f"\nBehind it every label is asked about by itself, and yes weighed against no: `{example}`.\n"
+        case ListEncoder():
+            return f"\nThe answer is a list such as `{encoder.written(range(2))}`, or `{encoder.written(())}`.\n"
+        case _:
+            return ""
+
+
 def answer_card(
     task: GenerationTask, decision: Decision, scores: dict[str, dict[str, Any]], numbers: dict[str, Any]
 ) -> str:
@@ -141,7 +153,7 @@ Prompts are written as in `{SETTINGS}`; for a text without examples:
 ```
 {prompt}
 ```
-
+{asked_words(task.encoder)}
 ## Scores
 
 The checkpoint was chosen by validation {metric}; the test split was read once.

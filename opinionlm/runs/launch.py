@@ -32,10 +32,12 @@ def launch(config: Config) -> dict[str, Any] | None:
         with libraries_loading():
             from opinionlm.runs.tuning import with_best_values
         config = with_best_values(config)
+    name = config.training.push_to_hub if is_first_process() else None
     with locked_run(config.training):
         announce(config)
         # Imported late, so that a held folder is answered at once.
         with libraries_loading():
+            from opinionlm.inference.hub import push_model, require_pushable
             from opinionlm.runs.seeds import train_seeds
             from opinionlm.utils.distributed import quiet_libraries
 
@@ -44,4 +46,9 @@ def launch(config: Config) -> dict[str, Any] | None:
             else:
                 from opinionlm.runs.train_classifier import train
         quiet_libraries()
-        return train_seeds(config, train)
+        if name is not None:
+            require_pushable(name)
+        metrics = train_seeds(config, train)
+        if name is not None:
+            print(f"pushed  {config.run_folder} → {push_model(config.run_folder, name)}")
+        return metrics

@@ -35,7 +35,7 @@ from opinionlm.evaluation.entailment import entailment_id, entailment_scores
 from opinionlm.evaluation.metrics import all_scores
 from opinionlm.evaluation.predictions import Predictions
 from opinionlm.evaluation.prompt_calibration import CONTENT_FREE_TEXTS, calibrated
-from opinionlm.evaluation.written_predictions import FreeAnswers, WrittenLabels
+from opinionlm.evaluation.written_predictions import FreeAnswers, WrittenLabels, WrittenLists
 from opinionlm.models.backbones import read_model_config
 from opinionlm.models.generative import generative_class, load_generative
 from opinionlm.models.precision import torch_dtype
@@ -45,13 +45,16 @@ from opinionlm.runs.few_shot import Demonstrations, demonstrate, draw_rows
 from opinionlm.runs.files import write_metrics
 from opinionlm.runs.folder import create_run, environment
 from opinionlm.runs.results import score_lines, write_result
-from opinionlm.tasks.base import SplitResult
-from opinionlm.tasks.generation import TOKEN_BUDGET, GenerationTask, prompt_encoder
+from opinionlm.tasks.answers import generation_task, prompt_encoder
+from opinionlm.tasks.base import Decision, SplitResult
+from opinionlm.tasks.generation import TOKEN_BUDGET, GenerationTask
+from opinionlm.tasks.label_lists import LabelListTask
 from opinionlm.tasks.sequence import SequenceTask
 from opinionlm.training.cost import peak_memory_mb, reset_peak_memory
 from opinionlm.utils.shipped import find_model
 
 EVALUATED = ("validation", "test")
+ASKED = ("sequence", "multi_label", "question_answering", "summarization")
 
 
 @dataclass(frozen=True)
@@ -132,9 +135,12 @@ def check_data(config: Config, template: PromptTemplate, prepared: PreparedDatas
         UserError: a task without answers in words, pairs that the template does not show, labels without words.
     """
     refuse_unread(config, task=prepared.task)
-    if prepared.task not in ("sequence", "question_answering", "summarization"):
+    if prepared.task not in ASKED:
+        raise UserError(f"dataset: prompt.py takes the tasks {', '.join(ASKED)}, not {prepared.task}")
+    if prepared.task == "multi_label" and config.prompt.method == "entailment":
         raise UserError(
-            f"dataset: prompt.py takes the tasks sequence, question_answering and summarization, not {prepared.task}"
+            "method: entailment chooses one label of a text, and task multi_label has any number; use method: "
+            "language_model"
         )
     if prepared.taxonomy is None and config.prompt.method == "entailment":
         raise UserError(f"method: entailment chooses among labels, and task {prepared.task} has none")
@@ -167,7 +173,7 @@ def open_run(config: Config, setting: PromptSetting) -> PromptRun:
     )
     shown = demonstrate(train, rows, setting.words, encoder)
     budget = data.max_tokens_per_batch or TOKEN_BUDGET
-    task = GenerationTask(setting.prepared, config, encoder, shown.examples, budget)
+    task = generation_task(setting.prepared, config, encoder, shown.examples, budget)
     return PromptRun(config, texts, shown, task)
 
 
@@ -248,20 +254,15 @@ def answer_splits(run: PromptRun, setting: PromptSetting, model: PreTrainedModel
             "shortened_examples": run.demonstrations.shortened,
         }
     }
-    seconds = 0.0
+    seconds, decision = 0.0, Decision()
     for name, texts in run.texts.items():
-        started, shortened = time.perf_counter(), {}
-        if isinstance(run.task, SequenceTask):
-            predictions: Predictions = entailment_predictions(run.task, setting, model, texts)
-        else:
-            prompts = write_prompts(run.task, texts)
-            answers = run.task.answer(model, run.task.prompts([ids for ids, _ in prompts]))
-            predictions = run.task.predictions(texts, answers)
-            shortened = {"shortened_texts": sum(cut for _, cut in prompts)}
+        started = time.perf_counter()
+        result, decision = answer_split(run, setting, model, name, decision)
         seconds += time.perf_counter() - started
-        result = SplitResult(predictions, scores_of(run.task, texts, predictions) | shortened)
         write_result(run.task, name, texts, result, tracker)
         metrics[name] = result.scores
+    if isinstance(run.task, LabelListTask) and run.task.scores_labels:
+        metrics["decision"] = run.task.decision_facts(decision)
     rows = sum(len(texts) for texts in run.texts.values())
     metrics["model"] = count_parameters(model) | {"trainable_parameters": 0}
     metrics["cost"] = {
@@ -272,6 +273,29 @@ def answer_splits(run: PromptRun, setting: PromptSetting, model: PreTrainedModel
         "peak_memory_mb": peak_memory_mb(),
     }
     return metrics
+
+
+def answer_split(
+    run: PromptRun, setting: PromptSetting, model: PreTrainedModel, name: str, decision: Decision
+) -> tuple[SplitResult[Any], Decision]:
+    """Answers to a split, their scores, and what they were decided by.
+
+    Only with thresholds do the log-odds of several labels say which a text has. They are fitted on validation, which
+    is answered first; nothing else is fitted.
+    """
+    task, texts = run.task, run.texts[name]
+    if isinstance(task, SequenceTask):
+        chosen = entailment_predictions(task, setting, model, texts)
+        return SplitResult(chosen, scores_of(task, texts, chosen)), decision
+    prompts = write_prompts(task, texts)
+    answers = task.answer(model, task.prompts([ids for ids, _ in prompts]))
+    shortened = {"shortened_texts": sum(cut for _, cut in prompts)}
+    if isinstance(task, LabelListTask) and task.scores_labels:
+        decision = task.fitted(texts, answers) if name == "validation" else decision
+        result = task.decided(texts, answers, decision)
+        return SplitResult(result.predictions, result.scores | shortened), decision
+    predictions = task.predictions(texts, answers)
+    return SplitResult(predictions, scores_of(task, texts, predictions) | shortened), decision
 
 
 def write_prompts(task: GenerationTask, texts: Dataset) -> list[tuple[list[int], bool]]:
@@ -294,7 +318,7 @@ def scores_of(task: GenerationTask | SequenceTask, texts: Dataset, predictions: 
         case SplitPredictions():
             likelihoods = np.log(np.maximum(predictions.probabilities, np.finfo(float).tiny))
             scores = all_scores(predictions.gold, likelihoods, task.taxonomy, np.ones(len(predictions.labels)))
-        case WrittenLabels() | FreeAnswers() if isinstance(task, GenerationTask):
+        case WrittenLabels() | WrittenLists() | FreeAnswers() if isinstance(task, GenerationTask):
             scores = task.text_scores(texts, predictions.answers)
         case _:
             raise TypeError(f"{type(task).__name__} gave {type(predictions).__name__}")

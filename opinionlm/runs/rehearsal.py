@@ -40,7 +40,8 @@ from opinionlm.models.generative import generative_class, is_multimodal, unquant
 from opinionlm.models.hub_facts import hub_facts, known_config
 from opinionlm.runs.prompting import check_data, check_model
 from opinionlm.tasks import task_for
-from opinionlm.tasks.generation import answer_metric_names, check_answers, check_decode
+from opinionlm.tasks.answers import check_answers
+from opinionlm.tasks.generation import answer_metric_names, check_decode
 from opinionlm.tasks.head import HeadTask
 
 # AdaLoRA's schedule is stretched over so many steps; what trains does not depend on them.

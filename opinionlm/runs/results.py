@@ -175,8 +175,9 @@ def write_result(task: Task[Any], name: str, texts: Dataset, result: SplitResult
     """
     table = task.prediction_table(texts, result.predictions)
     title = (task.config.training.run_name, f"data {task.prepared.name}, {name} split, n = {len(texts):,}")
-    write_split(task.config.run_folder, name, table, result.predictions.charts(), result.scores, title)
-    tracker.log_predictions(name, result.predictions)
+    charts = result.predictions.charts()
+    figures = write_split(task.config.run_folder, name, table, charts, result.scores, title)
+    tracker.log_predictions(name, result.predictions, figures)
 
 
 def summary(task: Task[Any], metrics: dict[str, Any]) -> str:

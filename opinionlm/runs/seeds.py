@@ -105,7 +105,8 @@ def summarise_seeds(training: TrainingConfig, runs: Mapping[int, Mapping[str, An
 
 def costs_of(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Mean, spread and interval of every cost that all runs have; older runs lack some, which then have none."""
-    names = [name for name in costs[0] if all(name in cost for cost in costs)]
+    numbers = [name for name, value in costs[0].items() if isinstance(value, int | float)]
+    names = [name for name in numbers if all(name in cost for cost in costs)]
     return {name: mean_and_interval([cost[name] for cost in costs]) for name in names}
 
 

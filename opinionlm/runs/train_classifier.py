@@ -47,6 +47,7 @@ def train(config: Config) -> dict[str, Any] | None:
     run.seed()
     total_steps = run.total_steps(train_texts)
     model = task.build_model(entries_of_texts(tokenizer), total_steps, len(vocabulary.sequences))
+    model.set_output_bias(task.first_bias(splits["train"]))
     choice = choose_sublayers(model, loss, train_texts, tokenizer.pad_token_id, prepared, config, run.arguments)
     run.create(prepared)
     if run.is_main:
@@ -69,7 +70,9 @@ def train(config: Config) -> dict[str, Any] | None:
             return None
         training = Training(output, preparation, seconds, evaluation_seconds, prefix.states is not None, choice)
         numbers = run_numbers(task, engine, training, splits, decision)
-        save_best(model, tokenizer, task, decision, results, numbers)
+        precision = save_best(model, tokenizer, task, decision, results, numbers, splits["validation"].texts)
+        numbers["cost"]["predict"] = precision.facts
+        print(precision.describe())
         metrics = run_metrics(task, numbers, results, decision)
         texts = {name: split.texts for name, split in splits.items()}
         return finish_run(task, metrics, texts, results, tracker, engine.state.log_history)

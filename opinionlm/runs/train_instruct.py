@@ -10,7 +10,7 @@ from opinionlm.runs.generation_results import answer_numbers, save_best_answers
 from opinionlm.runs.results import describe_run, finish_run, run_metrics
 from opinionlm.runs.run import Run
 from opinionlm.tasks.answer_trainer import build_instruct_trainer, evaluate_answers
-from opinionlm.tasks.generation import answer_task
+from opinionlm.tasks.answers import answer_task
 from opinionlm.training.cost import reset_peak_memory
 from opinionlm.training.instruct_data import write_rejects
 

@@ -60,6 +60,7 @@ PRESETS: Mapping[str, Space] = {
 KEYS = {"trials", "space", "options", "storage", "seed"}
 # Options that trials set themselves, or that would make their scores those of other data.
 RESERVED = {"output_dir", "run_name", "seed", "seeds", "overwrite", "tune", "dataset", "data_dir", "prepared_dir"}
+RESERVED |= {"push_to_hub"}
 
 
 @dataclass(frozen=True)

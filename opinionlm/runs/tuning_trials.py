@@ -30,7 +30,7 @@ POLL = 1.0
 # A trial whose process dies so often fails.
 RETRIES = 3
 # What has no place in a trial: its data are cut already, nobody watches it, and it does not tune.
-LEFT_OUT = {"tune", "seeds", "overwrite", "train_platforms", "eval_platforms"}
+LEFT_OUT = {"tune", "seeds", "overwrite", "push_to_hub", "train_platforms", "eval_platforms"}
 LEFT_OUT |= {"data_source", "data_dir", "prepared_dir"}
 LEFT_OUT |= {"report_to", "wandb_project", "wandb_group", "wandb_tags", "wandb_artifacts"}
 

@@ -34,6 +34,7 @@ COMMANDS = {
     "predict": Command("opinionlm.scripts.predict", "label new texts with a trained model"),
     "demo": Command("opinionlm.inference.demo", "a page to try a model in a browser"),
     "export": Command("opinionlm.scripts.export", "write a trained model that loads where opinionlm is absent"),
+    "push": Command("opinionlm.inference.push", "upload a trained model to the Hugging Face hub"),
     "pretrain": Command("opinionlm.scripts.pretrain", "go on with pretraining on the texts of a training split"),
     "reproduce": Command("opinionlm.scripts.reproduce", "run a table of a paper and compare the numbers"),
     "compare": Command("opinionlm.experiments.compare", "compare finished runs on the same texts"),

@@ -33,11 +33,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--max_f1_loss", type=float, default=0.01, help="of a graph on validation, else it is not kept [0.01]"
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier export by a complete new one")
     arguments = parser.parse(argv)
     with libraries_loading():
         from opinionlm.inference.export.folder import export_model
 
-    target = export_model(arguments.model, arguments.output, arguments.format, arguments.max_f1_loss)
+    target = export_model(
+        arguments.model, arguments.output, arguments.format, arguments.max_f1_loss, arguments.overwrite
+    )
     print(
         f"exported {arguments.model} → {target} ({arguments.format})",
         file=sys.stderr,

@@ -6,6 +6,7 @@
     python predict.py --model outputs/<run>/best --input sentences.txt --output entities.conll
     python predict.py --model outputs/<run>/best --input posts.csv --output labels.csv --label_sets 0.9
     python predict.py --model outputs/<a>/best outputs/<b>/best --input posts.csv --output labels.csv
+    python predict.py --model user/model --revision v1 --input posts.csv --output labels.csv
     python predict.py --model outputs/<run>/best --merge merged
 
 The output has one row per post: its id (or its number), the text, and the model's answer: label, calibrated
@@ -26,6 +27,7 @@ from pathlib import Path
 from opinionlm.errors import Interrupted, UserError
 from opinionlm.inference.arguments import parse_arguments
 from opinionlm.utils.loading import libraries_loading
+from opinionlm.utils.names import HUB_NAME
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -34,7 +36,9 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.merge is not None:
         if len(arguments.model) > 1:
             raise UserError("--merge: takes the adapter of one model; give a single --model")
-        merge(arguments.model[0], arguments.merge)
+        from opinionlm.inference.hub import fetched
+
+        merge(fetched(arguments.model[0], arguments.revision), arguments.merge)
     if arguments.input is not None:
         predict(arguments)
 
@@ -58,7 +62,7 @@ def predict(arguments: argparse.Namespace) -> None:
     if arguments.input != "-" and not Path(arguments.input).is_file():
         raise UserError(f"--input: no such file: {arguments.input}")
     for folder in arguments.model:
-        if not folder.is_dir():
+        if not folder.is_dir() and not HUB_NAME.fullmatch(str(folder)):
             raise UserError(f"--model: no such folder: {folder}; give the folder of a finished run, or its best/")
     models = ", ".join(map(str, arguments.model))
     print(f"{arguments.input} → {models} → {arguments.output} (loading libraries)", file=sys.stderr, flush=True)
@@ -66,14 +70,16 @@ def predict(arguments: argparse.Namespace) -> None:
     with libraries_loading():
         from opinionlm.inference.ensemble import load_models, member_folders
         from opinionlm.inference.files import Request, predict_file
+        from opinionlm.inference.hub import fetched
         from opinionlm.inference.input_files import input_form
         from opinionlm.inference.loading import TrustOptions, model_fingerprint
 
+    arguments.model = [fetched(model, arguments.revision) for model in arguments.model]
     members, _ = member_folders(arguments.model)
     trust = TrustOptions(arguments.label_sets, arguments.abstain_below)
     fingerprints = map(model_fingerprint, dict.fromkeys([*arguments.model, *members]))
     formulas = "--neutralise_formulas " * arguments.neutralise_formulas
-    precision = "bfloat16" if arguments.bf16 else "own precision"
+    precision = "own precision" if arguments.precision == "auto" else arguments.precision
     # In the form, columns have the names of its fields.
     columns = {"text": arguments.text_column, "pair": arguments.pair_column, "id": arguments.id_column}
     columns |= {"platform": arguments.platform_column}
@@ -101,7 +107,7 @@ def predict(arguments: argparse.Namespace) -> None:
             lambda: load_models(
                 arguments.model,
                 arguments.device,
-                arguments.bf16,
+                arguments.precision,
                 arguments.batch_size,
                 arguments.max_tokens_per_batch,
                 trust,

@@ -1,7 +1,7 @@
-"""Reproduce a table of a paper: run what is missing of its grid, then put the numbers beside the published ones.
+"""Reproduce tables of papers: run what is missing of a grid, then put the numbers beside the published ones.
 
     python reproduce.py configs/tables/methods_bert_emotion.yaml --scale small
-    python reproduce.py configs/tables/methods_bert_emotion.yaml --scale smoke --dry_run
+    python reproduce.py configs/tables/*.yaml --scale smoke --dry_run
 
 A table is a base config × axes × seeds (see opinionlm/experiments/grid.py). Every run has its own process and its own
 folder; what is finished is not run again, so the same command continues an interrupted grid. `paper` names the hub
@@ -26,7 +26,7 @@ from opinionlm.utils.typed_values import read_scalar
 def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
     """Read the command line; what is not ours are options of the runs, some script's at least."""
     parser = Parser(__doc__)
-    parser.add_argument("table", type=Path, metavar="TABLE", help="YAML in configs/tables/")
+    parser.add_argument("tables", type=Path, nargs="+", metavar="TABLE", help="YAML in configs/tables/")
     parser.add_argument("--scale", default="small", metavar="smoke|small|paper", help="[small]")
     parser.add_argument(
         "--output_dir", type=Path, default=Path("outputs/tables"), metavar="FOLDER", help="[%(default)s]"
@@ -46,18 +46,23 @@ def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, dict[st
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a table.
+    """Run one table after another.
 
     Returns:
         0, or 1 when a run failed.
     """
     arguments, overrides = parse_arguments(argv)
     show_lines_at_once()
-    arguments.table = find_shipped(arguments.table, "configs/tables")
-    from opinionlm.experiments.data_tables import kind_of
-
     if arguments.scale == "smoke" and overrides.pop("data_dir", None) is not None:
         print("smoke runs on the bundled samples: --data_dir is not used")
+    return max([run_table(find_shipped(table, "configs/tables"), arguments, overrides) for table in arguments.tables])
+
+
+def run_table(path: Path, arguments: argparse.Namespace, overrides: Mapping[str, Any]) -> int:
+    """One table; arguments and result as of `run_cells`."""
+    from opinionlm.experiments.data_tables import kind_of
+
+    arguments = argparse.Namespace(**vars(arguments), table=path)
     folder = arguments.output_dir / arguments.table.stem / arguments.scale
     match kind_of(arguments.table):
         case "data":

@@ -8,31 +8,28 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
-from opinionlm.config.chosen_metric import SCORES, TASKS_OF
+from opinionlm.config.chosen_metric import SCORES
 from opinionlm.config.config import Config
 from opinionlm.config.options import InstructConfig
-from opinionlm.config.unread import refuse_unread
-from opinionlm.data.encoding.data_templates import template_for, template_warning
-from opinionlm.data.encoding.prompts import Example, PromptEncoder, PromptTemplate, label_words
-from opinionlm.data.encoding.tokenizers import load_tokenizer
+from opinionlm.data.encoding.data_templates import template_warning
+from opinionlm.data.encoding.prompts import Example, PromptEncoder
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.evaluation.class_predictions import SplitPredictions
-from opinionlm.evaluation.decisions import log
 from opinionlm.evaluation.generation import INVALID, answer_scores, generate_answers, parsed_labels
 from opinionlm.evaluation.generation_metrics import perplexity, rouge_scores, squad_scores
-from opinionlm.evaluation.label_scoring import score_labels, scored_ids
+from opinionlm.evaluation.label_logits import label_logits, label_scores
 from opinionlm.evaluation.metrics import all_scores
-from opinionlm.evaluation.multi_label_rules import one_label
+from opinionlm.evaluation.multi_label_predictions import MultiLabelPredictions, label_lists, list_columns
 from opinionlm.evaluation.predictions import Predictions
-from opinionlm.evaluation.prompt_calibration import CONTENT_FREE_TEXTS, calibrated
-from opinionlm.evaluation.written_predictions import FreeAnswers, WrittenLabels
-from opinionlm.models.backbones import read_model_config
-from opinionlm.models.generative import generative_class
+from opinionlm.evaluation.prompt_calibration import CONTENT_FREE_TEXTS
+from opinionlm.evaluation.written_predictions import FreeAnswers, WrittenLabels, WrittenLists, list_cells
 from opinionlm.tasks.base import Decision, SplitResult, Task
+from opinionlm.tasks.labels import LabelTask
+from opinionlm.tasks.multi_label import MultiLabelTask
 from opinionlm.tasks.sequence import SequenceTask
 from opinionlm.training.instruct_data import AnswerSplit, answer_weights, encode_answer_splits, supervised_tokens
 from opinionlm.training.instruct_trainer import InstructSplit, Outcome
@@ -40,63 +37,8 @@ from opinionlm.training.instruct_trainer import InstructSplit, Outcome
 TOKEN_BUDGET = 8192
 # Longer texts are cut in the file of predictions, ids tell which they are.
 SHOWN_CHARACTERS = 2_000
-
-
-def prompt_encoder(
-    prepared: PreparedDataset,
-    config: Config,
-    template: PromptTemplate,
-    tokenizer: PreTrainedTokenizerBase,
-    model_config: PreTrainedConfig,
-) -> PromptEncoder:
-    """What writes the prompts of a data set.
-
-    Args:
-        prepared: the data; its label tree closes the set of answers.
-        config: lengths of prompts and answers.
-        template: how prompts are written.
-        tokenizer: of the model.
-        model_config: whether the model has an encoder.
-    """
-    words = () if prepared.taxonomy is None else tuple(label_words(template, prepared.taxonomy))
-    return PromptEncoder(
-        template,
-        tokenizer,
-        config.data.max_length,
-        words,
-        config.instruct.max_answer_length,
-        model_config.is_encoder_decoder,
-    )
-
-
-def answer_task(prepared: PreparedDataset, config: Config) -> GenerationTask:
-    """The task of a prepared data set for `train_instruct.py`, once the options are known to fit it.
-
-    Raises:
-        UserError: a task whose answers are no text, an option is for another task, or template, tokenizer or model
-            cannot be read.
-    """
-    model_config = read_model_config(config.model)
-    generative_class(model_config)
-    check_answers(prepared, config)
-    template = template_for(config.instruct.prompt_template, prepared)
-    encoder = prompt_encoder(prepared, config, template, load_tokenizer(config.model), model_config)
-    return GenerationTask(prepared, config, encoder)
-
-
-def check_answers(prepared: PreparedDataset, config: Config) -> None:
-    """Whether the answers of a data set are of a kind that can be learned, and read as the options say.
-
-    Raises:
-        UserError: a task whose answers are no text, or an option that is for another task.
-    """
-    refuse_unread(config, task=prepared.task)
-    if prepared.task not in TASKS_OF["train_instruct"]:
-        raise UserError(
-            f"dataset: task {prepared.task!r} has no answers in words; train_classifier.py takes it, "
-            f"train_instruct.py takes {', '.join(TASKS_OF['train_instruct'])}"
-        )
-    check_decode(prepared, config.instruct)
+# Scores of probabilities, which written answers have none of.
+PROBABILITY_SCORES = ("ece", "brier", "label_ranking_average_precision")
 
 
 def check_decode(prepared: PreparedDataset, options: InstructConfig) -> None:
@@ -114,13 +56,17 @@ def check_decode(prepared: PreparedDataset, options: InstructConfig) -> None:
 
 def answer_metric_names(prepared: PreparedDataset, config: Config) -> tuple[str, ...]:
     """Every score of a validation split while a language model learns to answer."""
-    if prepared.task != "sequence":
-        return SCORES[prepared.task]
-    names = SequenceTask(prepared, config).metric_names()
+    match prepared.task:
+        case "sequence":
+            names = SequenceTask(prepared, config).metric_names()
+        case "multi_label":
+            names = MultiLabelTask(prepared, config).metric_names()
+        case _:
+            return SCORES[prepared.task]
     if config.instruct.decode == "score":
         return names
-    # Written answers have no probabilities, and need not be labels.
-    return (*(name for name in names if name not in ("ece", "brier")), "invalid_rate")
+    # Written answers need not be labels.
+    return (*(name for name in names if name not in PROBABILITY_SCORES), "invalid_rate")
 
 
 class GenerationTask(Task[Predictions]):
@@ -141,6 +87,8 @@ class GenerationTask(Task[Predictions]):
     """
 
     answers: ClassVar[str] = "answers"
+    # Evaluates label scores as the logits of a head.
+    labels_by: ClassVar[type[LabelTask[Any]]] = SequenceTask
 
     def __init__(
         self,
@@ -157,8 +105,7 @@ class GenerationTask(Task[Predictions]):
         self.examples = examples
         self.budget = budget
         self.class_weights = torch.ones(max(len(encoder.words), 1))
-        # Label scores are evaluated as the logits of a head are.
-        self.labels_task = SequenceTask(prepared, config)
+        self.labels_task = self.labels_by(prepared, config)
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -231,31 +178,20 @@ class GenerationTask(Task[Predictions]):
         return self.answer(model, prompts)
 
     def answer(self, model: PreTrainedModel, prompts: Sequence[list[int]]) -> Sequence[Any]:
-        """Label log-probabilities ``(labels,)``, or the written answer, of every prompt."""
-        padding, options = self.encoder.tokenizer.pad_token_id, self.options
+        """Label scores ``(labels,)`` as `label_scores` gives them, or the written answer, of every prompt."""
+        options = self.options
         if self.scores_labels:
-            labels = scored_ids(self.encoder)
-            return list(score_labels(model, prompts, labels, padding, options.score_normalisation, self.budget))
-        longest = max([options.max_answer_length, *map(len, self.encoder.label_ids())])
+            return list(label_scores(model, prompts, self.encoder, options.score_normalisation, self.budget))
+        longest = max(options.max_answer_length, self.encoder.room)
         return generate_answers(
             model, self.encoder.tokenizer, prompts, longest, options.num_beams, batch_size_tokens=self.budget
         )
 
-    def probabilities(self, predictions: Sequence[np.ndarray]) -> np.ndarray:
-        """Label probabilities ``(rows, labels)`` from label scores, those of `prompts` included; not tempered."""
+    def logits(self, predictions: Sequence[np.ndarray]) -> np.ndarray:
+        """What a temperature divides ``(rows, labels)``, from label scores, those of `prompts` included."""
         scores = np.stack(predictions)
         rows = len(scores) - (len(CONTENT_FREE_TEXTS) if self.options.calibration == "contextual" else 0)
-        return calibrated(scores[:rows], self.options.calibration, lambda: scores[rows:])
-
-    def likelihoods(self, predictions: Sequence[np.ndarray]) -> np.ndarray:
-        """Log-probabilities ``(rows, labels)`` of label scores: the logits that a temperature divides."""
-        return log(self.probabilities(predictions))
-
-    def labels(self, predictions: Sequence[Any]) -> np.ndarray:
-        """Predicted leaf ids ``(rows,)``; an answer outside the label set is `INVALID`."""
-        if self.scores_labels:
-            return self.probabilities(predictions).argmax(axis=1)
-        return parsed_labels(predictions, self.encoder.words)
+        return label_logits(scores[:rows], self.encoder, self.options.calibration, lambda: scores[rows:])
 
     def numbers(self, texts: Dataset, outcome: Outcome) -> dict[str, float]:
         """The scores that are one number each, which is what can be logged at every evaluation."""
@@ -270,10 +206,8 @@ class GenerationTask(Task[Predictions]):
         """
         loss = {"loss": outcome.loss}
         if self.scores_labels:
-            likelihoods = self.likelihoods(outcome.predictions)
-            return (
-                all_scores(np.asarray(texts["label"]), likelihoods, self.taxonomy, self.class_weights.numpy()) | loss
-            )
+            logits, weights = self.logits(outcome.predictions), self.class_weights.numpy()
+            return all_scores(np.asarray(texts["label"]), logits, self.taxonomy, weights) | loss
         scores = loss | self.text_scores(texts, outcome.predictions)
         if self.prepared.taxonomy is not None:
             return scores
@@ -288,7 +222,9 @@ class GenerationTask(Task[Predictions]):
         """
         match self.prepared.task:
             case "sequence":
-                return answer_scores(np.asarray(texts["label"]), self.labels(answers), self.taxonomy)
+                return answer_scores(
+                    np.asarray(texts["label"]), parsed_labels(answers, self.encoder.words), self.taxonomy
+                )
             case "question_answering":
                 return squad_scores(answers, texts["answers"])
             case "summarization":
@@ -310,9 +246,9 @@ class GenerationTask(Task[Predictions]):
         gold, leaves, parents = np.asarray(texts["label"]), self.taxonomy.leaves, self.taxonomy.parents
         if self.scores_labels:
             pairs = texts["text_pair"] if "text_pair" in texts.column_names else None
-            found = self.probabilities(answers)
+            found = np.exp(self.logits(answers))
             return SplitPredictions(leaves, texts["text"], gold, found, pairs, parents=parents)
-        return WrittenLabels(leaves, gold, self.labels(answers), answers, parents)
+        return WrittenLabels(leaves, gold, parsed_labels(answers, self.encoder.words), answers, parents)
 
     def fit_decision(self, splits: dict[str, AnswerSplit], outcome: Outcome) -> Decision:
         """Fit on validation how labels follow from their scores; written answers need nothing of the kind.
@@ -323,8 +259,8 @@ class GenerationTask(Task[Predictions]):
         """
         if not self.scores_labels:
             return Decision()
-        gold, train_labels = (np.asarray(splits[name].texts["label"]) for name in ("validation", "train"))
-        return Decision(self.labels_task.fit_rule(gold, self.likelihoods(outcome.predictions), train_labels))
+        gold, train_labels = (self.labels_task.gold(splits[name].texts) for name in ("validation", "train"))
+        return Decision(self.labels_task.fit_rule(gold, self.logits(outcome.predictions), train_labels))
 
     def evaluate(self, texts: Dataset, outcome: Outcome, decision: Decision) -> SplitResult[Any]:
         """Final predictions of a split, and their scores with intervals.
@@ -335,8 +271,8 @@ class GenerationTask(Task[Predictions]):
             decision: fitted on validation.
         """
         if self.scores_labels:
-            likelihoods = self.likelihoods(outcome.predictions)
-            return self.labels_task.evaluate_logits(texts, likelihoods, one_label(decision.rule), outcome.loss)
+            logits = self.logits(outcome.predictions)
+            return self.labels_task.evaluate_logits(texts, logits, decision.rule, outcome.loss)
         predictions = self.predictions(texts, outcome.predictions)
         return SplitResult(predictions, self.scores(texts, outcome) | predictions.intervals())
 
@@ -365,15 +301,30 @@ class GenerationTask(Task[Predictions]):
     def prediction_table(self, texts: Dataset, predictions: Predictions) -> tuple[list[str], Iterator[list[str]]]:
         """See `Task.prediction_table`."""
         match predictions:
-            case SplitPredictions():
+            case SplitPredictions() | MultiLabelPredictions():
                 return self.labels_task.prediction_table(texts, predictions)
             case WrittenLabels():
                 levels = [f"level{level}" for level in range(1, self.taxonomy.depth + 1)]
                 header = ["id", "platform", "text", "gold", "predicted", *levels, "answer"]
                 return header, written_labels(self.taxonomy, texts, predictions)
+            case WrittenLists():
+                return written_table(texts, predictions, self.taxonomy)
             case FreeAnswers():
                 return ["id", "platform", "text", "context", "gold", "answer"], free_answers(texts, predictions)
         raise ValueError(f"no predictions of task {self.prepared.task}: {type(predictions).__name__}")
+
+
+def written_table(
+    texts: Dataset, predictions: WrittenLists, taxonomy: Taxonomy
+) -> tuple[list[str], Iterator[list[str]]]:
+    """Header and rows of ``predictions/<split>.csv`` where lists of labels were written."""
+    gold = (label_lists(np.flatnonzero(own).tolist(), taxonomy)[0] for own in predictions.gold)
+    answered = list_cells(predictions.predicted, predictions.is_list, predictions.answers, taxonomy)
+    rows = (
+        [row["id"], row["platform"], row["text"], labels, *cells]
+        for row, labels, cells in zip(texts, gold, answered, strict=True)
+    )
+    return ["id", "platform", "text", "gold", *list_columns(taxonomy), "answer"], rows
 
 
 def free_answers(texts: Dataset, predictions: FreeAnswers) -> Iterator[list[str]]:

@@ -156,6 +156,10 @@ class HeadTask(Task[P]):
         apply_adaptation(model, self.config.method, total_steps)
         return model
 
+    def first_bias(self, train: Split) -> torch.Tensor | None:
+        """What the bias of the head's last layer starts from, ``(outputs,)``; None leaves it as drawn."""
+        return None
+
     @property
     def rdrop_alpha(self) -> float:
         """Weight of the divergence between two passes (Liang et al. 2021), which are distributions over classes."""

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from datasets import Dataset
 
 from opinionlm.config.method_options import ClassWeightsConfig
 from opinionlm.config.options import DataConfig
-from opinionlm.data.encoding.columns import numbers_of
+from opinionlm.data.encoding.columns import flat_lists, numbers_of
 from opinionlm.data.encoding.examples import encode_examples
 from opinionlm.data.encoding.fingerprints import tokenizer_digest
 from opinionlm.data.encoding.prompts import PromptEncoder
@@ -82,7 +81,7 @@ def write_rejects(path: Path, splits: dict[str, AnswerSplit]) -> None:
 def answer_weights(
     prepared: PreparedDataset, train: AnswerSplit, method: ClassWeightsConfig, source: str
 ) -> torch.Tensor:
-    """Weights of the examples by label, ``(classes,)``; free answers are of one class with weight one.
+    """Weights of the examples by label, ``(classes,)``; answers other than one label are of one class with weight one.
 
     Args:
         prepared: the data set.
@@ -93,7 +92,7 @@ def answer_weights(
     Raises:
         UserError: ``class_counts`` does not name every leaf.
     """
-    size = 1 if prepared.taxonomy is None else len(prepared.taxonomy.leaves)
+    size = 1 if prepared.taxonomy is None or prepared.task != "sequence" else len(prepared.taxonomy.leaves)
     counts = method.class_counts
     if counts is not None and len(counts) != size:
         raise UserError(
@@ -108,6 +107,8 @@ def answer_weights(
 
 def supervised_tokens(splits: Mapping[str, AnswerSplit]) -> dict[str, int]:
     """Tokens that a loss is counted on, by split."""
-    return {
-        name: int(np.sum([len(answer) for answer in split.encoded["answer_ids"]])) for name, split in splits.items()
-    }
+    counts = {}
+    for name, split in splits.items():
+        questions = flat_lists(split.encoded, "given")[0].sum() if "given" in split.encoded.column_names else 0
+        counts[name] = len(flat_lists(split.encoded, "answer_ids")[0]) - int(questions)
+    return counts

@@ -46,34 +46,40 @@ class InstructTexts(Dataset):
         self.prompts, self.prompt_starts = flat_lists(encoded, "prompt_ids")
         self.answers, self.answer_starts = flat_lists(encoded, "answer_ids")
         self.weights = class_weights.numpy()[numbers_of(encoded, "label")]
-        self.token_counts = numbers_of(encoded, "length")
+        # Of every answer: its row, and how many of its tokens are given. A row has one answer, or several questions.
+        self.rows, self.given = np.arange(len(encoded)), np.zeros(len(encoded), dtype=int)
+        if "answer_sizes" in encoded.column_names:
+            sizes, starts = flat_lists(encoded, "answer_sizes")
+            self.rows, self.given = self.rows.repeat(np.diff(starts)), flat_lists(encoded, "given")[0]
+            self.answer_starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
         self.learned = np.flatnonzero(np.diff(self.answer_starts) > 0)
 
     @property
     def lengths(self) -> np.ndarray:
         """Tokens of prompt and answer, in reading order."""
-        return self.token_counts[self.learned]
+        return np.diff(self.prompt_starts)[self.rows[self.learned]] + np.diff(self.answer_starts)[self.learned]
 
     @property
     def supervised_tokens(self) -> int:
         """Tokens that a loss is counted on."""
-        return len(self.answers)
+        return len(self.answers) - int(self.given.sum())
 
     def __len__(self) -> int:
         return len(self.learned)
 
     def name_of(self, position: int) -> str:
         """What an example is called in messages."""
-        row = int(self.learned[position])
+        row = int(self.rows[self.learned[position]])
         return str(row) if self.names is None else str(self.names[row])
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         """One example."""
-        row = int(self.learned[position if position >= 0 else ~position])
-        answer = self.answers[self.answer_starts[row] : self.answer_starts[row + 1]]
+        number = int(self.learned[position if position >= 0 else ~position])
+        row, answer = self.rows[number], self.answers[self.answer_starts[number] : self.answer_starts[number + 1]]
         return {
             "prompt_ids": self.prompts[self.prompt_starts[row] : self.prompt_starts[row + 1]],
             "answer_ids": answer if position >= 0 else answer[:0],
+            "given": int(self.given[number]),
             "weight": float(self.weights[row]),
         }
 

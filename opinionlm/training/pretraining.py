@@ -171,18 +171,18 @@ def text_trainer(
     rows: list[list[int]],
     tokenizer: PreTrainedTokenizerBase,
     config: Config,
-    masks: bool,
+    masked: float | None,
     callbacks: list[TrainerCallback],
 ) -> TextTrainer:
     """A trainer over token ids, in batches of so many texts, or of so many tokens and similar length."""
     texts = TokenRows(rows)
     return TextTrainer(
-        masks=masks,
+        masks=masked is not None,
         model=model,
         args=arguments,
         plan=batch_plan(texts, config.data, config.training, arguments),
         train_dataset=texts,
-        data_collator=collator(tokenizer, config.pretrain.mlm_probability if masks else None),
+        data_collator=collator(tokenizer, masked),
         callbacks=callbacks,
     )
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from collections.abc import Iterable
+
+# What a model of the Hugging Face hub is called: user/model.
+HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def is_folder_name(name: object) -> bool:

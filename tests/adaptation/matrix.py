@@ -5,6 +5,7 @@ python -m tests.adaptation.matrix > docs/methods_matrix.md
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from pathlib import Path
 from typing import get_args
@@ -21,6 +22,7 @@ from opinionlm.errors import UserError
 from opinionlm.models.backbones import anatomy_of, new_backbone
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.tagger import OpinionTagger
+from tests.matrix_page import matrix_page
 from tests.tiny import FAMILIES, LABELS, padded, tiny_config
 
 # What trains under adapt is measured on data: tests/adaptation/adapt and tests/test_train_adapt.py.
@@ -162,39 +164,21 @@ def run_cell(method: str, family: str, task: str) -> str:
     return "works"
 
 
-def written(results: dict[tuple[str, str, str], str]) -> str:
-    """The matrix as a Markdown page, from the outcome of every (task, method, family)."""
-    reasons = sorted({reason for reason in results.values() if reason != "works"})
-    lines = [
-        "# What works with what",
-        "",
-        "Written by `python -m tests.adaptation.matrix`: every cell is two optimizer steps, a save and a reload to",
-        "equal weights and outputs of a tiny model, with the trained set compared name by name. A test keeps this",
-        "page true. The weights are plain here, also under qlora; 4-bit ones are tested in test_merging.py.",
-        "✓ works; a number is the reason of a refusal below.",
-    ]
-    for task in TASKS:
-        lines += ["", f"## {task}", "", "| method | " + " | ".join(FAMILIES) + " |"]
-        lines.append("| --- |" + " :-: |" * len(FAMILIES))
-        for method in METHODS:
-            cells = [results[task, method, family] for family in FAMILIES]
-            marks = ["✓" if cell == "works" else str(reasons.index(cell) + 1) for cell in cells]
-            lines.append(f"| {method} | " + " | ".join(marks) + " |")
-    lines += ["", "## Refusals", ""]
-    lines += [f"{number}. {reason}" for number, reason in enumerate(reasons, start=1)]
-    return "\n".join(lines) + "\n"
+HEAD = (
+    "# What works with what",
+    "",
+    "Written by `python -m tests.adaptation.matrix`: every cell is two optimizer steps, a save and a reload to",
+    "equal weights and outputs of a tiny model, with the trained set compared name by name. A test keeps this",
+    "page true. The weights are plain here, also under qlora; 4-bit ones are tested in test_merging.py.",
+    "✓ works; a number is the reason of a refusal below.",
+)
 
 
 def whole_matrix() -> str:
     """Try everything."""
-    return written(
-        {
-            (task, method, family): run_cell(method, family, task)
-            for task in TASKS
-            for method in METHODS
-            for family in FAMILIES
-        }
-    )
+    cells = itertools.product(TASKS, METHODS, FAMILIES)
+    results = {(task, method, family): run_cell(method, family, task) for task, method, family in cells}
+    return matrix_page(HEAD, "method", TASKS, METHODS, results)
 
 
 if __name__ == "__main__":

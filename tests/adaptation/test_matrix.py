@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
 from tests.adaptation.matrix import METHODS, TASKS, run_cell, whole_matrix
+from tests.matrix_page import committed_outcome
 from tests.tiny import FAMILIES
 
 # An encoder with segments, the family without outside keys and values, transposed weights, sliding windows.
 FAST_FAMILIES = ("bert", "distilbert", "gpt2", "gemma3_text")
-
-
-def committed_outcome(page: str, task: str, method: str, family: str) -> str:
-    """What the committed page says of a cell."""
-    section = page.split(f"## {task}\n")[1].split("\n## ")[0]
-    row = next(line for line in section.splitlines() if line.startswith(f"| {method} |"))
-    mark = row.split("|")[2 + list(FAMILIES).index(family)].strip()
-    if mark == "✓":
-        return "works"
-    return re.search(rf"^{mark}\. (.*)$", page, re.MULTILINE).group(1)
 
 
 @pytest.mark.parametrize("family", FAST_FAMILIES)

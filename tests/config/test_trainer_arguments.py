@@ -173,7 +173,10 @@ def test_fixed_values_are_those_of_a_run(tmp_path) -> None:
         (["--logging_strategy", "epoch", "--logging_steps", "5"], "is read with logging_strategy: steps"),
         (["--fsdp", "full_shard"], "accelerate launch --quiet --config_file configs/accelerate/fsdp2.yaml"),
         (["--deepspeed", "ds.json"], "--quiet --config_file configs/accelerate/deepspeed_zero2.yaml"),
-        (["--push_to_hub", "true"], "upload best/ with `hf upload`"),
+        (["--push_to_hub", "true"], "push_to_hub: 'true' names no repository; give owner and name"),
+        (["--push_to_hub", "me/model", "--seeds", "1", "2"], "is the name of one model, and seeds trains several"),
+        (["--push_to_hub", "me/model", "--engine", "tfidf"], "is not read by engine: tfidf"),
+        (["--hub_model_id", "me/model"], "push_to_hub: user/model alone says where best/ goes"),
         (["--label_smoothing_factor", "0.1"], "use label_smoothing"),
         (["--gradient_checkpointing", "true"], "use that"),
         # Engines

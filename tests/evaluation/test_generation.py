@@ -16,7 +16,9 @@ from opinionlm.evaluation.generation import (
     answer_scores,
     generate_answers,
     parse_label,
+    parse_list,
     parsed_labels,
+    parsed_lists,
 )
 from opinionlm.evaluation.metrics import classification_scores
 from tests.generative import random_prompts, tiny_language_model
@@ -42,6 +44,37 @@ def test_answers_are_those_of_single_prompts(family: str, beams: int) -> None:
     assert len(set(answers)) > 1
     small = generate_answers(model, tokenizer, prompts, max_new_tokens=6, num_beams=beams, batch_size_tokens=1)
     assert small == answers
+
+
+@pytest.mark.parametrize(
+    ("answer", "labels"),
+    [
+        ("positive", (1,)),
+        ("noise, neutral sentiment", (0, 2)),
+        ("Neutral  Sentiment ,NOISE", (0, 2)),
+        ("none", ()),
+        (" None ", ()),
+        # An unknown label among known ones, one twice, none beside one, something missing, more than a list.
+        ("noise, joy", None),
+        ("noise, noise", None),
+        ("noise, none", None),
+        ("noise,", None),
+        ("", None),
+        ("noise positive", None),
+        ("noise and positive", None),
+        ("noise, positive.", None),
+        ('["noise"]', None),
+    ],
+)
+def test_lists_are_read_strictly(answer: str, labels: tuple[int, ...] | None) -> None:
+    assert parse_list(answer, WORDS) == labels
+    predicted, is_list = parsed_lists([answer, "positive"], WORDS)
+    assert is_list.tolist() == [labels is not None, True]
+    assert np.flatnonzero(predicted[0]).tolist() == list(labels or ()) and predicted[1].tolist() == [
+        False,
+        True,
+        False,
+    ]
 
 
 def test_generation_ends_at_the_end_token() -> None:

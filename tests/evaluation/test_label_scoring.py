@@ -77,6 +77,39 @@ def test_scores_do_not_depend_on_the_batch_nor_on_the_padding_token() -> None:
     assert np.abs(together - reordered).max() < 1e-5
 
 
+@pytest.mark.parametrize("family", ["gemma3_text", "mistral", "t5"])
+def test_log_odds_of_yes_are_those_of_separate_passes(family: str) -> None:
+    model = tiny_language_model(family, **({"sliding_window": 8} if family == "mistral" else {}))
+    # Three questions of one to three tokens, two of which begin alike; yes and no of one or two tokens.
+    questions, answers = [[20], [20, 21], [22, 23, 24]], ([30], [31, 32])
+    labels = [[*question, *answer] for question in questions for answer in answers]
+    given = [len(question) for question in questions for _ in answers]
+    expected = separate_scores(model, PROMPTS, labels)
+    expected = expected[:, 0::2] - expected[:, 1::2]
+    assert expected.std() > 0.04
+
+    def log_odds(prompts: list[list[int]], budget: int = 8192) -> np.ndarray:
+        scores = score_labels(model, prompts, labels, 0, "sum", budget, given)
+        return scores[:, 0::2] - scores[:, 1::2]
+
+    for budget in (1, 60, 8192):
+        assert np.abs(log_odds(PROMPTS, budget) - expected).max() < 1e-5
+    one_by_one = np.concatenate([log_odds([prompt]) for prompt in PROMPTS])
+    assert np.abs(one_by_one - expected).max() < 1e-5
+    mean = score_labels(model, PROMPTS, labels, 0, "mean", given=given)
+    sums = score_labels(model, PROMPTS, labels, 0, "sum", given=given)
+    assert np.allclose(mean, sums / [1, 2, 1, 2, 1, 2])
+
+
+def test_questions_cost_no_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_language_model("llama")
+    rows = []
+    model.lm_head.register_forward_hook(lambda module, inputs, output: rows.append(output.shape[:-1].numel()))
+    score_labels(model, PROMPTS, [[5, 6, 7, 8], [5, 6, 7, 9], [5, 10, 8], [5, 10, 9]], 0, given=[3, 3, 2, 2])
+    # Behind the prompt and the tokens that all begin with, and behind each of the two questions.
+    assert sum(rows) == 1 + len(PROMPTS) * (2 + 2)
+
+
 def test_logits_exist_only_where_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_language_model("llama")
     rows = []

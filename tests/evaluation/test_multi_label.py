@@ -18,6 +18,7 @@ from opinionlm.evaluation.multi_label import (
     ranking_precision,
     resampled_scores,
     sigmoid,
+    written_list_scores,
 )
 from opinionlm.evaluation.multi_label_predictions import MultiLabelPredictions, label_table
 from opinionlm.evaluation.multi_label_rules import (
@@ -30,6 +31,7 @@ from opinionlm.evaluation.multi_label_rules import (
     set_scores,
     threshold_penalty,
 )
+from opinionlm.evaluation.written_predictions import WrittenLists, list_cells
 
 FLAT = Taxonomy.from_tree(["a", "b", "c", "d", "e"])
 TREE = Taxonomy.from_tree({"x": ["a", "b"], "y": {"z": ["c", "d"]}, "e": None})
@@ -193,3 +195,18 @@ def test_table_lists_labels_and_levels():
     assert len(tables["confident_mistakes"].rows) == 6
     # A text with the gold label a is predicted nothing; its other labels stand beside it in no cell.
     assert charts["co_occurrence"].counts.sum() == 0 and charts["co_occurrence"].support.tolist() == [1, 0, 1, 0, 1]
+
+
+def test_an_answer_that_is_no_list_is_never_right():
+    taxonomy = Taxonomy.from_tree(["a", "b"])
+    gold = np.array([[1, 0], [0, 0], [0, 0], [1, 1]])
+    predicted = np.array([[1, 0], [0, 0], [0, 0], [0, 0]], dtype=bool)
+    scores = written_list_scores(gold, predicted, np.array([True, True, False, False]), taxonomy)
+    # Right: the first label, and the second text without any.
+    assert scores["subset_accuracy"] == scores["samples_f1"] == 0.5
+    assert scores["invalid_rate"] == 0.5 and scores["f1_a"] == pytest.approx(2 / 3) and scores["f1_b"] == 0
+    written = WrittenLists(["a", "b"], gold, predicted, np.array([True, True, False, False]), ["a", "none", "", "c"])
+    low, high = written.intervals()["subset_accuracy_ci95"]
+    assert low <= 0.5 <= high and (low, high) != (0.75, 0.75)
+    rows = list(list_cells(written.predicted, written.is_list, written.answers, taxonomy))
+    assert rows == [['["a"]', "a"], ["[]", "none"], ["", ""], ["", "c"]]

@@ -18,6 +18,7 @@ def test_what_the_yaml_says_and_what_a_scale_changes(tmp_path) -> None:
         "paper": {"seeds": "0..2", "options": {"model_name_or_path": "hub/large", "max_length": 256}},
         "small": {"differs": ["a machine of its own"]},
     }
+    scales["paper"]["options"]["max_steps"] = -1
     path = save(tmp_path, scales=scales, differs=["another split"])
     assert load_table(path, "paper", {}).differences == ("another split",)
     table = load_table(path, "small", {})
@@ -26,6 +27,7 @@ def test_what_the_yaml_says_and_what_a_scale_changes(tmp_path) -> None:
         "a machine of its own",
         "model gemma3-mini instead of large",
         "tokens of a text 32 instead of 256",
+        "optimizer steps 2 instead of all",
         "seeds 5 instead of 3",
     )
     last = markdown(table, collect(table, [])).rstrip().splitlines()[-1]

@@ -186,7 +186,9 @@ def test_grid_runs_what_is_missing_and_survives_a_failure(tmp_path, capsys) -> N
     options = SPEC["options"] | {"prepared_dir": str(tmp_path / "data"), "cache_dir": str(tmp_path / "cache")}
     path = save(tmp_path, axes=axes, scales=scales, options=options, published=[])
     command = [str(path), "--scale", "smoke", "--output_dir", str(tmp_path / "out")]
-    assert reproduce.main([*command, "--dry_run"]) == 0 and not (tmp_path / "out").exists()
+    with pytest.raises(UserError, match="cell 'bad': tokenizer_name_or_path: no tokenizer in"):
+        reproduce.main([*command, "--dry_run"])
+    assert not (tmp_path / "out").exists()
     assert reproduce.main(command) == 1
     printed = capsys.readouterr().out
     assert "good-seed3" in printed and "failed: bad-seed3: exit code 2: error: tokenizer_name_or_path" in printed
@@ -312,7 +314,7 @@ def test_the_smallest_table_through_the_command_line(tmp_path) -> None:
         "class_counts.png",
         "class_counts.svg",
     }
-    assert "not comparable" in done.stdout and "| noise |" in done.stdout
+    assert "not comparable" in done.stdout and "| noise |" in done.stdout and "published |" not in done.stdout
 
 
 TAUGHT = {
@@ -334,10 +336,10 @@ def test_a_row_learns_from_the_runs_of_another(tmp_path, monkeypatch) -> None:
     assert runs[3].teacher == teacher and runs[3].options()["soft_labels"] == f"{teacher}-soft_labels.csv"
     commands: list[list[str]] = []
 
-    def pretend(self, command: list[str], log, environment) -> int:
-        commands.append(command[3:])
-        if command[3] == "self_training":
-            return 0 if "some-none" in command[4] else 3
+    def pretend(self, command: list[str], log: int, environment) -> int:
+        commands.append(command)
+        if command[0] == "self_training":
+            return 0 if "some-none" in command[1] else 3
         finish(next(run for run in runs if str(run.config_file.resolve()) == command[-1]), 0.5)
         return 0
 

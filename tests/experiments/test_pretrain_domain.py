@@ -196,7 +196,7 @@ def test_accumulation_equals_one_big_batch(tmp_path) -> None:
         sizes = ("--per_device_train_batch_size", str(batch), "--gradient_accumulation_steps", str(accumulation))
         config = parsed(tmp_path / str(batch), *sizes, "--max_steps", "2")
         trainer = text_trainer(
-            model, pretraining_arguments(config.training, config.source), rows, tokenizer, config, False, []
+            model, pretraining_arguments(config.training, config.source), rows, tokenizer, config, None, []
         )
         trainer.train()
         losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
@@ -215,7 +215,7 @@ def test_an_interrupted_run_goes_on_exactly(tmp_path) -> None:
             rows,
             tokenizer,
             config,
-            True,
+            config.pretrain.mlm_probability,
             list(callbacks),
         )
 

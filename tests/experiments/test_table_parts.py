@@ -45,6 +45,16 @@ def test_means_over_an_axis_and_their_changes(tmp_path) -> None:
     assert tmp_path / "means.csv" in paths and not (tmp_path / "epochs.csv").exists()
 
 
+def test_a_smoke_test_has_no_published_means(tmp_path) -> None:
+    scales = {"smoke": {"seeds": 0}}
+    table = load_table(save(tmp_path, **(MEANS | {"scales": scales}), published=PUBLISHED), "smoke", {})
+    runs = runs_of(table, tmp_path)
+    for run in runs:
+        finish(run, 0.5)
+    text = markdown(table, collect(table, runs))
+    assert "| none | 0.500 | 12 |" in text and "published |" not in text
+
+
 def test_an_unfinished_cell_leaves_its_mean_out(tmp_path) -> None:
     table = load_table(save(tmp_path, **MEANS), "small", {})
     runs = runs_of(table, tmp_path)

@@ -13,14 +13,18 @@ from opinionlm.config.options import HeadConfig, ModelConfig
 from opinionlm.inference.export import check
 from opinionlm.inference.export.folder import ANSWERS, Format, Written, compare, write_export
 from opinionlm.inference.export.source import load_source
+from opinionlm.inference.loading import load_predictor
+from opinionlm.inference.predictors import TagPredictor
 from opinionlm.models.backbones import new_backbone
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.native_heads import with_native_pooling
 from opinionlm.models.tagger import OpinionTagger
+from opinionlm.utils.files import write_csv
 from tests.adaptation.matrix import method_config
 from tests.tiny import LABELS, TAGS, tiny_config, tiny_tokenizer
 
 MAX_LENGTH = 32
+TEXTS = ["buy now", "the price fell again", "is this coin any good ?", "again again again", "good", "? ? ? is it"]
 
 
 def tokenizer_of(family: str) -> PreTrainedTokenizerFast:
@@ -36,7 +40,7 @@ def save_model(
     Args:
         folder: to be made.
         family: of the backbone.
-        task: sequence, token or similarity.
+        task: sequence, multi_label, token or similarity.
         method: an adaptation that adds parameters; none by default.
         seed: of the weights.
         rule: entries of the configuration that decide answers.
@@ -67,6 +71,9 @@ def new_model(backbone, task: str, head: HeadConfig) -> OpinionClassifier:
     match task:
         case "sequence":
             return OpinionClassifier.from_backbone(backbone, LABELS, head, max_length=MAX_LENGTH)
+        case "multi_label":
+            problem = "multi_label_classification"
+            return OpinionClassifier.from_backbone(backbone, LABELS, head, max_length=MAX_LENGTH, problem_type=problem)
         case "token":
             return OpinionTagger.from_backbone(backbone, TAGS, head, max_length=MAX_LENGTH)
         case "similarity":
@@ -93,3 +100,20 @@ def check_here(written: Written) -> None:
     }
     np.savez(written.folder / ANSWERS, *check.answers(job))
     compare(written)
+
+
+def write_validation(run: Path) -> None:
+    """The predictions of a run on validation, as far as a graph is compared by them: the model is always right."""
+    predictor = load_predictor(run / "best", device="cpu")
+    match predictor:
+        case TagPredictor():
+            rows = [{"tokens": text, "gold": predictor.answers([tuple(text.split())])[0][0]} for text in TEXTS]
+        case _ if predictor.reads == "pair":
+            pairs = list(zip(TEXTS, reversed(TEXTS), strict=True))
+            answers = predictor.answers(pairs)
+            rows = [
+                {"text": one, "text_pair": two, "gold": row[0]} for (one, two), row in zip(pairs, answers, strict=True)
+            ]
+        case _:
+            rows = [{"text": text, "gold": row[0]} for text, row in zip(TEXTS, predictor.answers(TEXTS), strict=True)]
+    write_csv(run / "predictions" / "validation.csv", list(rows[0]), [list(row.values()) for row in rows])

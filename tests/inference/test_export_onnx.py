@@ -1,9 +1,11 @@
-"""ONNX graphs of classifiers: accepted by their answers on validation texts, served by predict.py."""
+"""ONNX graphs: accepted by their answers on validation texts, served by predict.py."""
 
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,29 +13,29 @@ import pytest
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.evaluation.decisions import AnswerRule
+from opinionlm.inference.export.comparison import compare_answers
 from opinionlm.inference.export.folder import export_model
-from opinionlm.inference.export.onnx_graph import compare_answers
 from opinionlm.inference.loading import load_predictor
-from opinionlm.inference.predictors import ClassPredictor, LabelAnswers
+from opinionlm.inference.predictors import (
+    ClassPredictor,
+    LabelAnswers,
+    MultiLabelAnswers,
+    ScorePredictor,
+    TagPredictor,
+)
 from opinionlm.scripts.predict import main
-from tests.inference.export_models import save_model
-from tests.inference.test_export import TEXTS, THRESHOLDS
-from tests.tiny import LABELS
+from opinionlm.utils.files import write_csv
+from tests.inference.export_models import TEXTS, save_model, write_validation
+from tests.inference.test_export import THRESHOLDS
+from tests.tiny import LABELS, TAGS
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     """A run whose gold labels of validation are what the model answers."""
     folder = tmp_path_factory.mktemp("run")
-    best = save_model(folder / "best", "distilbert", head="native", method="lora", rule=THRESHOLDS)
-    labels = [row[0] for row in load_predictor(best, device="cpu").answers(TEXTS)]
-    (folder / "predictions").mkdir()
-    with open(folder / "predictions" / "validation.csv", "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "platform", "text", "gold"])
-        writer.writerows(
-            [number, "", text, label] for number, (text, label) in enumerate(zip(TEXTS, labels, strict=True))
-        )
+    save_model(folder / "best", "distilbert", head="native", method="lora", rule=THRESHOLDS)
+    write_validation(folder)
     return folder
 
 
@@ -69,7 +71,7 @@ def test_graph_answers_as_the_model(run: Path, tmp_path) -> None:
 def test_int8_is_refused_above_the_stated_loss(run: Path, tmp_path) -> None:
     target = tmp_path / "int8"
     # No graph gains a whole macro-F1.
-    with pytest.raises(UserError, match="loses .* of macro-F1 .*nothing is kept. Use --format onnx"):
+    with pytest.raises(UserError, match="the graph loses .*macro-F1 .*nothing is kept. Use --format onnx"):
         export_model(run, target, "onnx_int8", max_f1_loss=-1.0)
     assert not list(tmp_path.iterdir())
     export_model(run, target, "onnx_int8", max_f1_loss=1.0)
@@ -78,24 +80,84 @@ def test_int8_is_refused_above_the_stated_loss(run: Path, tmp_path) -> None:
     assert len(predicted(target, tmp_path, "--backend", "onnx")) == 1 + len(TEXTS)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["multi_label", "token", "similarity"])
+def test_graphs_of_other_tasks_answer_as_their_models(task: str, tmp_path) -> None:
+    """predict.py writes the same columns and, but for the last digits, the same cells."""
+    run = tmp_path / "run"
+    best = save_model(run / "best", "bert", task)
+    write_validation(run)
+    graph = export_model(run, None, "onnx", max_f1_loss=1e-4)
+    facts = json.loads((graph / "comparison.json").read_text())
+    metric = {"multi_label": "macro_f1", "token": "entity_f1", "similarity": "pearson"}[task]
+    assert facts[metric][0] == pytest.approx(facts[metric][1]) and facts["rows"] == len(TEXTS)
+    source = tmp_path / "in.csv"
+    write_csv(source, ["text", "other"], [[one, two] for one, two in zip(TEXTS, reversed(TEXTS), strict=True)])
+    found = []
+    for model, backend in ((best, "torch"), (graph, "onnx")):
+        output = tmp_path / f"{backend}.csv"
+        pair = ["--pair_column", "other"] if task == "similarity" else []
+        main(["--model", str(model), "--input", str(source), "--output", str(output), "--backend", backend, *pair])
+        with open(output, newline="") as file:
+            found.append(list(csv.DictReader(file)))
+    for own, other in zip(*found, strict=True):
+        assert own.keys() == other.keys()
+        for name, cell in own.items():
+            match name:
+                case "score":
+                    assert float(cell) == pytest.approx(float(other[name]), abs=1e-4)
+                case "entities":
+                    assert [{**one, "confidence": 0} for one in json.loads(cell)] == [
+                        {**one, "confidence": 0} for one in json.loads(other[name])
+                    ]
+                case _ if name.startswith("probability"):
+                    assert float(cell) == pytest.approx(float(other[name]), abs=2e-5)
+                case _:
+                    assert cell == other[name]
+
+
 def test_comparison_by_hand() -> None:
     """Four texts, two of whose answers change: one gets worse, one better."""
     rule = LabelAnswers(Taxonomy.from_tree(list(LABELS[:2])), AnswerRule())
     predictor = ClassPredictor(None, None, 8, labels=rule)
     before = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.7, 0.3]])
     after = np.array([[0.9, 0.1], [0.7, 0.3], [0.6, 0.4], [0.2, 0.8]])
-    found = compare_answers(predictor, before, after, np.array([0, 1, 0, 1]))
-    assert found.label_agreement == 0.5 and found.rows == 4
+    found = compare_answers(predictor, before, after, [LABELS[leaf] for leaf in (0, 1, 0, 1)])
+    assert found.agreement == 0.5 and found.rows == 4
     assert found.largest_difference == pytest.approx(0.5)
     # Two of two and one of two found, the class with three answers right twice: (0.8 + 2/3) / 2, both times.
-    assert found.macro_f1 == pytest.approx(((0.8 + 2 / 3) / 2, (0.8 + 2 / 3) / 2))
+    assert found.scores == pytest.approx(((0.8 + 2 / 3) / 2, (0.8 + 2 / 3) / 2)) and found.loss == 0
+
+
+def test_comparison_of_several_labels_by_hand() -> None:
+    """The second label of the first text is lost: it has F1 1 before and 0 behind, the first label keeps 1."""
+    answers = MultiLabelAnswers(Taxonomy.from_tree(list(LABELS[:2])))
+    predictor = ClassPredictor(None, None, 8, labels=answers)
+    before, after = np.array([[0.9, 0.6], [0.8, 0.1]]), np.array([[0.9, 0.4], [0.8, 0.1]])
+    found = compare_answers(predictor, before, after, [json.dumps(LABELS[:2]), json.dumps(LABELS[:1])])
+    assert (found.agreement, found.metric, found.scores, found.loss) == (0.5, "macro_f1", (1.0, 0.5), 0.5)
+    # Gaps of the first label: 0.15 in one bin of two; of the second 0.4 and 0.1, then 0.6 and 0.1.
+    assert found.ece == pytest.approx((np.mean([0.15, 0.25]), np.mean([0.15, 0.35])))
+
+
+def test_comparison_of_tags_and_scores_by_hand() -> None:
+    config = SimpleNamespace(id2label=dict(enumerate(TAGS)), num_labels=len(TAGS))
+    tagger = TagPredictor(SimpleNamespace(config=config), None, 8)
+    first, second = TAGS[1], TAGS[0]
+    gold = [f"{first} {second}", f"{second} {first}"]
+    found = compare_answers(tagger, [row.split() for row in gold], [[first, second], [second, second]], gold)
+    # One of two entities is lost: precision 1, recall 1/2.
+    assert found.agreement == 0.75 and found.scores == pytest.approx((1.0, 2 / 3)) and found.metric == "entity_f1"
+    scorer = ScorePredictor(None, None, 8)
+    found = compare_answers(scorer, np.array([1.0, 2.0, 3.0]), np.array([3.0, 2.0, 1.5]), ["1", "2", "3"])
+    assert found.scores[0] == pytest.approx(1.0) and found.scores[1] < -0.9 and found.largest_difference == 2.0
+    assert "3 validation texts: Pearson 1.0000 → -0.98" in found.describe()
 
 
 def test_what_has_no_graph_is_refused(run: Path, tmp_path) -> None:
-    (tmp_path / "run").mkdir()
-    tagger = save_model(tmp_path / "run" / "best", "bert", "token")
-    with pytest.raises(UserError, match="--format onnx is for models that label texts"):
-        export_model(tagger, tmp_path / "x", "onnx")
+    chunked = save_model(tmp_path / "run" / "best", "bert", rule={"chunk_overlap": 4})
+    with pytest.raises(UserError, match="no graph reads long texts in chunks; use --format remote_code"):
+        export_model(chunked, tmp_path / "x", "onnx")
     alone = save_model(tmp_path / "alone" / "best", "bert")
     with pytest.raises(UserError, match="validation.csv is missing.*the whole run"):
         export_model(alone, tmp_path / "x", "onnx")

@@ -392,6 +392,18 @@ def test_batches_keep_their_limits_and_cover_everything(model_folder):
         assert len(batch) <= 8 and (len(batch) == 1 or len(batch) * lengths[batch[0]] <= 40)
 
 
+def test_batches_hold_little_padding(model_folder):
+    predictor = load_predictor(model_folder, "cpu")
+    lengths = sorted([random.Random(2).randint(1, 256) for _ in range(300)], reverse=True)
+    batches = list(predictor.batches(range(300), lengths))
+    assert [index for batch in batches for index in batch] == list(range(300))
+    for batch in batches:
+        # Without its shortest text a batch has too few tokens, or that text is padded by a tenth at most.
+        width, shortest = lengths[batch[0]], lengths[batch[-1]]
+        assert (len(batch) - 1) * width < 256 or shortest >= 0.9 * width
+    assert sum(len(batch) * lengths[batch[0]] for batch in batches) < 1.06 * sum(lengths)
+
+
 def test_equal_texts_are_computed_once(model_folder, monkeypatch):
     predictor = load_predictor(model_folder, "cpu")
     seen: Counter[int] = Counter()
@@ -412,7 +424,7 @@ def test_equal_texts_are_computed_once(model_folder, monkeypatch):
 def test_bf16_is_close(model_folder):
     texts = some_texts(50)
     exact = load_predictor(model_folder, "cpu").probabilities(texts)
-    fast = load_predictor(model_folder, "cpu", bf16=True)
+    fast = load_predictor(model_folder, "cpu", precision="bfloat16")
     assert fast.model.dtype == torch.bfloat16
     assert np.abs(fast.probabilities(texts) - exact).max() < 0.1
 

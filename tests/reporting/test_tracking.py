@@ -27,6 +27,7 @@ from opinionlm.utils.markdown import markdown
 from tests.wandb_records import records
 
 LABELS = ["noise", "buy", "sell"]
+PICTURE = Path(__file__).resolve().parents[2] / "docs" / "images" / "scale.png"
 ENVIRONMENT = {"python": "3.11", "packages": {"torch": "2.13.0"}, "git_commit": None}
 
 
@@ -82,7 +83,7 @@ def log_a_run(tracker) -> None:
         state.global_step = step
         callback.on_log(None, state, None, logs)
     tracker.summarise({"test": {"macro_f1": 0.45}, "model": {"total_parameters": 100, "trainable_parameters": 10}})
-    tracker.log_predictions("test", predictions())
+    tracker.log_predictions("test", predictions(), {"confusion": PICTURE})
     tracker.finish()
 
 

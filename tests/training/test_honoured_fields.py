@@ -59,9 +59,9 @@ READ = {
     "torch_compile": {"torch_compile": "true", "torch_compile_backend": "aot_eager", "max_steps": 2},
 }
 # Where a run lies and how it starts, tested with runs that stop and go on; the choice of the checkpoint, in
-# test_chosen_checkpoint.py; GPUs alone, in test_trainer_arguments.py.
+# test_chosen_checkpoint.py; GPUs alone, in test_trainer_arguments.py; the hub, in tests/inference/test_hub.py.
 ELSEWHERE = {"output_dir", "run_name", "use_cpu", "resume_from_checkpoint", "report_to"}
-ELSEWHERE |= {"metric_for_best_model", "greater_is_better", "tf32", "ddp_timeout"}
+ELSEWHERE |= {"metric_for_best_model", "greater_is_better", "tf32", "ddp_timeout", "push_to_hub"}
 # Tested by the fields that they belong to.
 WITH_OTHERS = {"torch_compile_backend", "torch_compile_mode"}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -15,8 +17,9 @@ from opinionlm.models.frozen_prefix import PrefixStandIn
 from opinionlm.training import prefix_cache_building as cache_building
 from opinionlm.training.batching import BatchPlan, EncodedTexts
 from opinionlm.training.prefix_cache import cache_key, texts_digest, weights_digest
+from tests.processes import in_two_processes
 from tests.tiny import tiny_classifier
-from tests.training import test_exact_loss
+from tests.training import test_exact_loss, test_exact_task_losses
 from tests.training.test_exact_loss import assert_same, first_step, reference
 from tests.training.test_prefix_cache import METHODS, build
 
@@ -78,6 +81,37 @@ def test_the_cache_knows_chunks() -> None:
 def test_accumulation_equals_one_big_batch(batch: int, accumulation: int, count: int, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(test_exact_loss, "examples", chunked)
     assert_same(first_step(tmp_path, batch, accumulation, count), reference(count))
+
+
+def several(task: str, count: int) -> Dataset:
+    """The same texts, each with any of three labels."""
+    labels = (np.random.default_rng(3).random((count, 3)) < 0.4).astype(np.float32)
+    return Dataset.from_list([row | {"labels": own.tolist()} for row, own in zip(chunked(count), labels, strict=True)])
+
+
+@pytest.mark.parametrize(("batch", "accumulation", "count"), [(8, 2, 16), (1, 13, 13)])
+def test_several_labels_of_chunked_texts(batch: int, accumulation: int, count: int, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(test_exact_task_losses, "examples", several)
+    task = "multi_label"
+    step = test_exact_task_losses.first_step(tmp_path, task, batch, accumulation, count)
+    assert_same(step, test_exact_task_losses.reference(task, count))
+
+
+def shared_steps(folder: Path) -> tuple[list[tuple[float, dict]], int]:
+    """One optimizer step over 13 texts in one of several processes, with a label each and with any number."""
+    test_exact_loss.examples, test_exact_task_losses.examples = chunked, several
+    steps = [first_step(folder, 2, 4, 13), test_exact_task_losses.first_step(folder, "multi_label", 2, 4, 13)]
+    return steps, torch.distributed.get_world_size()
+
+
+def test_two_processes_equal_one_big_batch(tmp_path, monkeypatch) -> None:
+    steps, world = in_two_processes(tmp_path, shared_steps, tmp_path)
+    assert world == 2
+    monkeypatch.setattr(test_exact_loss, "examples", chunked)
+    monkeypatch.setattr(test_exact_task_losses, "examples", several)
+    expected = [reference(13), test_exact_task_losses.reference("multi_label", 13)]
+    for (loss, gradients), whole in zip(steps, expected, strict=True):
+        assert_same((loss, {name.removeprefix("module."): found for name, found in gradients.items()}), whole)
 
 
 def test_r_drop_reads_chunks_twice(tmp_path, monkeypatch) -> None:

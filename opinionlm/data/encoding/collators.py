@@ -125,14 +125,16 @@ class InstructCollator:
         """``input_ids``, ``attention_mask``, ``labels`` ``(batch, length)``, and ``weights`` ``(batch,)`` in float32.
 
         Args:
-            rows: ``prompt_ids``, ``answer_ids`` (empty: nothing is learned) and ``weight``.
+            rows: ``prompt_ids``, ``answer_ids`` (empty: nothing is learned), ``weight``, and ``given``: how many of
+                the answer's first tokens are not learned, none by default.
         """
-        if self.encoder_decoder:
-            inputs = [row["prompt_ids"] for row in rows]
-            labels = [row["answer_ids"] for row in rows]
-        else:
+        inputs, labels = [row["prompt_ids"] for row in rows], []
+        for row in rows:
+            learned = row["answer_ids"][row.get("given", 0) :]
+            unread = len(row["answer_ids"]) - len(learned) + (0 if self.encoder_decoder else len(row["prompt_ids"]))
+            labels.append(np.concatenate([np.full(unread, IGNORED), learned]))
+        if not self.encoder_decoder:
             inputs = [np.concatenate([row["prompt_ids"], row["answer_ids"]]) for row in rows]
-            labels = [np.concatenate([np.full(len(row["prompt_ids"]), IGNORED), row["answer_ids"]]) for row in rows]
         length = self.fixed_length or max(map(len, inputs))
         # The decoder needs a step to run even where a process has a filler only.
         label_length = max(1, *map(len, labels)) if self.encoder_decoder else length

@@ -26,13 +26,13 @@ STEM = 5
 def template_for(name: str | None, prepared: PreparedDataset) -> PromptTemplate:
     """The template that an option names, or for ``auto`` the one that is written from the data.
 
-    Without a name it is the general one for labels, and where there are none the one that is written.
+    Without a name it is the general one for one label of a text, and elsewhere the one that is written.
 
     Raises:
         UserError: as `load_template`.
     """
     if name is None:
-        name = AUTO if prepared.taxonomy is None else LABELS
+        name = LABELS if prepared.task == "sequence" else AUTO
     return written_template(prepared) if name == AUTO else load_template(name)
 
 
@@ -45,13 +45,15 @@ def written_template(prepared: PreparedDataset) -> PromptTemplate:
             asked, text, answer = "Summarise the text.", "Text", "Summary"
         case "instruction":
             asked, text, answer = "Follow the instruction.", "Instruction", "Response"
+        case "multi_label":
+            asked, text, answer = "Say which of the labels the text has, or none. Labels: {labels}.", "Text", "Labels"
         case _:
             asked, text, answer = "Choose the label of the text. Labels: {labels}.", "Text", "Label"
     about = description_of(prepared).replace("{", "{{").replace("}", "}}")
     shown = f"{text}: {{text}}{{context}}\n{answer}:"
     return PromptTemplate(
         prompt=f"{about} {asked}".strip() + f"\n\n{{examples}}{shown}",
-        context="\nSecond text: {context}" if answer == "Label" else "\nContext: {context}",
+        context="\nSecond text: {context}" if answer in ("Label", "Labels") else "\nContext: {context}",
         example=f"{shown}{{answer}}\n\n",
         source="prompt_template: auto",
     )

@@ -6,11 +6,13 @@ answer's tokens are found where they belong, behind the prompt's. Examples that 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from datasets import Dataset
 
 from opinionlm.data.encoding.fingerprints import result_name, tokenizer_digest
+from opinionlm.data.encoding.label_lists import ListEncoder, QuestionEncoder
 from opinionlm.data.encoding.prompts import PromptEncoder
 from opinionlm.errors import UserError
 
@@ -20,35 +22,44 @@ def encode_examples(examples: Dataset, encoder: PromptEncoder, identity: str | N
 
     Args:
         examples: prepared rows of a task with text answers (``text``, ``context``, ``answers``; the first answer is
-            learned), or with a closed label set (``text``, perhaps ``text_pair``, ``label``).
+            learned), or with a closed label set (``text``, perhaps ``text_pair``, ``label`` or ``labels``).
         encoder: writes prompts and answers; it has ``words`` when the label set is closed.
         identity: `tokenizer_digest` of the encoder's tokenizer, where it was computed before.
 
     Returns:
         Rows in the given order with ``prompt_ids``, ``answer_ids`` (end token included), ``length`` (tokens of both),
-        ``label`` (leaf id, 0 with free answers) and ``reason``: why the row must not be learned from, else blank.
+        ``label`` (leaf id, 0 where there is not exactly one) and ``reason``: why the row must not be learned from,
+        else blank. Of a `QuestionEncoder` ``answer_ids`` are those of several answers, one after another, with
+        ``answer_sizes``, and ``given``: how many tokens of each answer are its question, which is not learned.
 
     Raises:
         UserError: an answer longer than ``max_length``.
     """
     pairs = "text_pair" if "text_pair" in examples.column_names else None
     contexts = pairs if encoder.words else "context"
+    asks = isinstance(encoder, QuestionEncoder)
+    names = ["prompt_ids", "answer_ids", "length", "reason", *(["answer_sizes", "given"] if asks else [])]
 
     def encode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         rows = len(batch["text"])
-        labels = batch["label"] if encoder.words else [0] * rows
-        encoded: dict[str, list[Any]] = {name: [] for name in ("prompt_ids", "answer_ids", "length", "reason")}
+        encoded: dict[str, list[Any]] = {name: [] for name in names}
         for row in range(rows):
             context = "" if contexts is None else batch[contexts][row] or ""
             prompt = encoder.written_prompt(batch["text"][row], context)
-            answer = encoder.words[labels[row]] if encoder.words else batch["answers"][row][0]
-            reason, answer_ids = supervision(encoder, prompt, answer)
+            if isinstance(encoder, QuestionEncoder):
+                reason, answers, given = answered_questions(encoder, prompt, batch["labels"][row], batch["text"][row])
+                encoded["answer_sizes"].append([len(answer) for answer in answers])
+                encoded["given"].append(given)
+                answer_ids = [token for answer in answers for token in answer]
+            else:
+                example = {name: values[row] for name, values in batch.items()}
+                reason, answer_ids = supervision(encoder, prompt, answer_of(example, encoder))
             prompt_ids = encoder.text_ids(prompt)
             encoded["prompt_ids"].append(prompt_ids)
             encoded["answer_ids"].append(answer_ids)
             encoded["length"].append(len(prompt_ids) + len(answer_ids))
             encoded["reason"].append(reason)
-        return encoded | {"label": labels}
+        return encoded | {"label": batch.get("label", [0] * rows) if encoder.words else [0] * rows}
 
     facts = {
         "tokenizer": identity or tokenizer_digest(encoder.tokenizer),
@@ -57,6 +68,7 @@ def encode_examples(examples: Dataset, encoder: PromptEncoder, identity: str | N
         "words": list(encoder.words),
         "answer_room": encoder.answer_room,
         "encoder_decoder": encoder.encoder_decoder,
+        "answers": type(encoder).__name__,
     }
     return examples.map(
         encode,
@@ -85,8 +97,37 @@ def supervision(encoder: PromptEncoder, prompt: str, answer: str) -> tuple[str, 
         )
     if len(ids) == len(encoder.end_ids):
         return "the answer is empty", []
-    if not encoder.words and len(ids) > encoder.answer_room:
-        return f"an answer of {len(ids)} tokens, where max_answer_length is {encoder.answer_room}", []
+    if len(ids) > encoder.room:
+        return f"an answer of {len(ids)} tokens, where max_answer_length is {encoder.room}", []
     if not aligned:
         return "the answer's tokens are others behind this prompt", []
     return "", ids
+
+
+def answer_of(example: Mapping[str, Any], encoder: PromptEncoder) -> str:
+    """The answer of a prepared row in words; of several right ones the first."""
+    if isinstance(encoder, ListEncoder):
+        return encoder.written(example["labels"])
+    return encoder.words[example["label"]] if encoder.words else example["answers"][0]
+
+
+def answered_questions(
+    encoder: QuestionEncoder, prompt: str, labels: Sequence[int], text: str
+) -> tuple[str, list[list[int]], list[int]]:
+    """Why the questions about a text cannot be learned from (blank when they can), their answers, and `given`.
+
+    Args:
+        encoder: asks.
+        prompt: the written one.
+        labels: of the text.
+        text: draws what else is asked about.
+    """
+    answers, given = [], []
+    for label in encoder.asked(labels, text):
+        reason, ids = supervision(encoder, prompt, encoder.written(label, label in labels))
+        if reason:
+            return reason, [], []
+        # Nothing is written behind yes and no, so that there is no end to be learned.
+        answers.append(ids[: -len(encoder.end_ids)])
+        given.append(encoder.questions[label].given)
+    return "", answers, given

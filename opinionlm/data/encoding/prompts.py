@@ -235,10 +235,10 @@ class PromptEncoder:
             raise UserError(f"tokenizer_name_or_path: '{name}' has no end token, with which an answer has to end")
         if self.template.chat and self.tokenizer.chat_template is None:
             raise UserError(f"{source}: chat: true, but the tokenizer '{name}' has no chat template; set chat: false")
-        room = max(map(len, self.label_ids()), default=self.answer_room)
-        if not self.encoder_decoder and room >= self.max_length:
+        if not self.encoder_decoder and self.room >= self.max_length:
             raise UserError(
-                f"max_length: {self.max_length} tokens leave no room for a prompt beside an answer of {room}; raise it"
+                f"max_length: {self.max_length} tokens leave no room for a prompt beside an answer of {self.room}; "
+                "raise it"
             )
         empty = len(self.text_ids(self._written("", "", ())))
         if empty >= self.prompt_budget:
@@ -249,11 +249,15 @@ class PromptEncoder:
         if empty == 0:
             raise UserError(f"{source}: prompt: nothing but the text; a model needs words to continue from")
 
+    @property
+    def room(self) -> int:
+        """Tokens that every prompt leaves for an answer."""
+        return max(map(len, self.label_ids()), default=self.answer_room)
+
     @cached_property
     def prompt_budget(self) -> int:
         """Tokens that a prompt may have."""
-        room = max(map(len, self.label_ids()), default=self.answer_room)
-        return self.max_length if self.encoder_decoder else self.max_length - room
+        return self.max_length if self.encoder_decoder else self.max_length - self.room
 
     def prompt_ids(self, text: str, context: str = "", examples: Sequence[Example] = ()) -> list[int]:
         """Token ids of a prompt, at most `prompt_budget` of them.

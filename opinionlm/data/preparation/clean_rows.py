@@ -44,6 +44,7 @@ class Cleaned:
         changed: bit `i` says that text step `i` changed the post.
         reason: index into `QUALITY_REASONS` plus one; 0 where nothing is wrong.
         becomes_noise: the reason relabels the post instead of dropping it.
+        text_digest: equal for equal cleaned texts, where ``digest`` compares features too; else None.
     """
 
     raw_digest: np.ndarray
@@ -52,6 +53,7 @@ class Cleaned:
     changed: np.ndarray
     reason: np.ndarray
     becomes_noise: np.ndarray
+    text_digest: np.ndarray | None = None
 
 
 def clean_rows(

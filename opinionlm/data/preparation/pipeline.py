@@ -133,6 +133,8 @@ def fingerprint_of(spec: DatasetSpec, data_dir: Path) -> str:
         paths += sorted(
             p for p in tokenizer.iterdir() if p.suffix in (".json", ".model", ".txt") and "token" in p.name
         )
+    if spec.features:
+        parts["texts across splits"] = "dropped"
     parts["files"] = [_file_hash(path) for path in paths]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -168,6 +170,9 @@ def _fill(
         if spec.split.group_by is not None:
             drop_leaks(ledger, table.group, given, "groups across splits", "group_in_another_split")
     splits = assign_splits(ledger, given, kind.strata(ledger))
+    if findings.text_digest is not None:
+        # With other features they were no copies; but what is evaluated must not have been read in any form.
+        drop_leaks(ledger, findings.text_digest, splits, "texts across splits", "in_another_split")
     if spec.balance is not None:
         drop_surplus(ledger, splits, spec.balance)
     splits = np.where(ledger.kept, splits, -1)

@@ -111,7 +111,8 @@ class SequenceRows(RowKind):
         found = clean_rows(batches, cleaned, spec.text_columns, spec.cleaning, self.tokenizer, self._noise, processes)
         if spec.features:
             # Texts with other features are other inputs, which may well have other labels.
-            found = replace(found, raw_digest=self._joined(found.raw_digest), digest=self._joined(found.digest))
+            raw_digest, digest = self._joined(found.raw_digest), self._joined(found.digest)
+            found = replace(found, raw_digest=raw_digest, digest=digest, text_digest=found.digest)
         return found, cleaned
 
     def _joined(self, digests: np.ndarray) -> np.ndarray:

@@ -35,6 +35,7 @@ def answers(job: dict) -> list[np.ndarray]:
 
 def main(path: str) -> None:
     """Do all jobs of a file; whatever tries to import opinionlm fails."""
+    # None makes every import fail, which typeshed does not know.
     sys.modules["opinionlm"] = None  # type: ignore[assignment]
     with open(path, encoding="utf-8") as file:
         jobs = json.load(file)

@@ -16,6 +16,7 @@ import numpy as np
 
 from opinionlm.data.encoding.tokenizers import save_tokenizer
 from opinionlm.errors import UserError
+from opinionlm.evaluation.multi_label_rules import MultiLabelRule
 from opinionlm.inference.export import check
 from opinionlm.inference.export.modelling_file import save_portable
 from opinionlm.inference.export.onnx_graph import write_onnx
@@ -29,6 +30,8 @@ Format = Literal["transformers", "remote_code", "onnx", "onnx_int8"]
 ANSWERS = "answers.npz"
 # What an ONNX graph may lose of macro-F1 on validation.
 MAX_F1_LOSS = 0.01
+# What transformers takes for a tokenizer without a limit, which truncation=True leaves as it is.
+WHOLE = int(1e30)
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Written:
         remote_code: whether its own modelling file has to run.
         items: what it is asked.
         expected: what it has to answer.
+        largest: logit of the model, before anything is added to it.
         tolerance: see `Source.tolerance`.
     """
 
@@ -49,10 +53,13 @@ class Written:
     remote_code: bool
     items: list[Any]
     expected: list[np.ndarray]
+    largest: float
     tolerance: float
 
 
-def export_model(model: Path, output: Path | None, kind: Format, max_f1_loss: float = MAX_F1_LOSS) -> Path:
+def export_model(
+    model: Path, output: Path | None, kind: Format, max_f1_loss: float = MAX_F1_LOSS, overwrite: bool = False
+) -> Path:
     """Write a saved model in another form, check it, and give the folder its name.
 
     Args:
@@ -60,6 +67,7 @@ def export_model(model: Path, output: Path | None, kind: Format, max_f1_loss: fl
         output: the new folder; by default named by the format, beside ``best/``.
         kind: the format.
         max_f1_loss: what an ONNX graph may lose of macro-F1 on validation.
+        overwrite: replace an earlier export, once this one is complete.
 
     Returns:
         The new folder.
@@ -69,8 +77,11 @@ def export_model(model: Path, output: Path | None, kind: Format, max_f1_loss: fl
     """
     source = load_source(model)
     target = source.folder.parent / kind if output is None else output
-    if target.exists():
-        raise UserError(f"--output: {target} exists already; give another folder, or remove it")
+    if target.exists() and not overwrite:
+        raise UserError(f"--output: {target} exists already; give another folder, or --overwrite to replace it")
+    # The only folders to be replaced are those that could be exports.
+    if target.exists() and (target.samefile(source.folder) or not (target / "config.json").is_file()):
+        raise UserError(f"--output: {target} is no export, and is not overwritten; give another folder")
     with partial_folder(target) as folder:
         match kind:
             case "transformers" | "remote_code":
@@ -95,9 +106,10 @@ def write_export(source: Source, folder: Path, kind: Format) -> Written:
         UserError: the model cannot be held in that form.
     """
     require_folding(source, kind)
-    predictor = source.predictor
+    predictor, expected = source.predictor, source.expected()
+    largest = max(float(np.abs(row - source.shift).max()) for row in expected)
     written = Written(
-        folder, source.is_tagger, kind == "remote_code", source.probes(), source.expected(), source.tolerance
+        folder, source.is_tagger, kind == "remote_code", source.probes(), expected, largest, source.tolerance
     )
     tokenizer = predictor.tokenizer
     match kind:
@@ -107,11 +119,13 @@ def write_export(source: Source, folder: Path, kind: Format) -> Written:
             form = require_plain(ready, tokenizer)
             plain_model(ready, form, tokenizer.pad_token_id).save_pretrained(folder)
         case "remote_code":
-            save_portable(ready_model(source, may_add_bias=True), folder)
+            save_portable(ready_model(source, may_add_bias=True), tokenizer, folder)
     if not family_of(predictor.model.config).segments:
         # The classes of some families have no room for segments, which ours leaves out.
         tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
-    save_tokenizer(tokenizer, folder, predictor.max_length)
+    # A text that the model cuts into chunks must reach it whole.
+    in_chunks = predictor.model.config.chunk_overlap is not None
+    save_tokenizer(tokenizer, folder, WHOLE if in_chunks else predictor.max_length)
     write_text(folder / "README.md", exported_card(source, kind))
     return written
 
@@ -155,15 +169,14 @@ def compare(export: Written) -> None:
     with np.load(path) as found:
         answers = [found[name] for name in found.files]
     path.unlink()
-    largest = max(float(np.abs(row).max()) for row in export.expected)
     difference = max(
         float(np.abs(own - row).max()) if own.shape == row.shape else np.inf
         for own, row in zip(answers, export.expected, strict=True)
     )
-    if not difference <= export.tolerance * largest:
+    if not difference <= export.tolerance * export.largest:
         raise UserError(
             f"export: the written model's logits differ by {difference:.2g} from the model's, whose largest is "
-            f"{largest:.3g}; nothing is kept. Use --format remote_code, which computes as opinionlm does"
+            f"{export.largest:.3g}; nothing is kept. Use --format remote_code, which computes as opinionlm does"
         )
 
 
@@ -171,6 +184,11 @@ FOLDED = (
     "Weights are float32, and nothing needs opinionlm. Temperature and offsets of the decision are part of the last "
     "layer: the largest logit is the label that predict.py gives. Where a decision has offsets, softmax gives its "
     "scores and not calibrated probabilities."
+)
+FOLDED_LABELS = (
+    "Weights are float32, and nothing needs opinionlm. Temperature and thresholds are part of the last layer: the "
+    "labels that predict.py gives are those whose score (the sigmoid of a logit) is at least 0.5, and scores are not "
+    "calibrated probabilities."
 )
 
 
@@ -186,11 +204,14 @@ def exported_card(source: Source, kind: Format) -> str:
         "",
         f"Written by `opinionlm export --format {kind}` from `{source.folder.name}/`.",
     ]
+    folded = FOLDED_LABELS if isinstance(source.rule, MultiLabelRule) else FOLDED
     match kind:
         case "transformers":
-            lines.append(FOLDED)
+            lines.append(folded)
         case "remote_code":
-            lines += [FOLDED, "Load it with `trust_remote_code=True`; its code is the one Python file here."]
+            lines += [folded, "Load it with `trust_remote_code=True`; its code is the one Python file here."]
+            if source.predictor.model.config.chunk_overlap is not None:
+                lines.append("In a pipeline, too, it reads long texts whole, in chunks.")
         case "onnx" | "onnx_int8":
             lines.append(
                 "`predict.py --backend onnx` answers with it; the graph gives raw logits, config.json has the rule."

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from opinionlm.data.encoding.special_tokens import surrounding_ids
 from opinionlm.inference.export import portable
 from opinionlm.models import bottleneck, heads
 from opinionlm.models.backbones import plain_backbone
 from opinionlm.models.bottleneck import Bottleneck
-from opinionlm.models.classifier import OpinionClassifier
+from opinionlm.models.classifier import OpinionClassifier, OpinionClassifierConfig
 from opinionlm.models.families import family_of
 from opinionlm.models.forward import cache_arguments
 from opinionlm.models.heads import ClassificationHead
@@ -62,14 +63,16 @@ def modelling_source() -> str:
     return "\n\n".join([HEADER, *(inspect.getsource(part).rstrip() + "\n" for part in PARTS)])
 
 
-def save_portable(model: OpinionClassifier, folder: Path) -> None:
+def save_portable(model: OpinionClassifier, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write a model with its modelling file, which the Auto classes find by ``auto_map``.
 
     Args:
         model: ready (`opinionlm.inference.export.source.ready_model`).
+        tokenizer: of the model.
         folder: that is there.
     """
     made = portable_model(model)
+    made.config.chunks = chunk_fields(model.config, tokenizer)
     auto_class = "AutoModelForSequenceClassification" if model.pools else "AutoModelForTokenClassification"
     module = FILE_NAME.removesuffix(".py")
     made.config.auto_map = {
@@ -118,6 +121,20 @@ def head_fields(model: OpinionClassifier) -> dict[str, Any]:
     if isinstance(model.head, ClassificationHead):
         return {"head_hidden_sizes": list(model.config.head_hidden_sizes or []), "head_bias": bias}
     return {"head_form": asdict(require_native_form(model.config, model.pools)) | {"bias": bias}}
+
+
+def chunk_fields(config: OpinionClassifierConfig, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any] | None:
+    """How long texts are cut, see `portable.PortableConfig`; None where they are truncated."""
+    if config.chunk_overlap is None:
+        return None
+    before, after = surrounding_ids(tokenizer)
+    return {
+        "length": config.max_length,
+        "overlap": config.chunk_overlap,
+        "before": len(before),
+        "after": len(after),
+        "pooling": config.chunk_pooling,
+    }
 
 
 def bottleneck_fields(backbone: PreTrainedModel) -> list[dict[str, Any]]:

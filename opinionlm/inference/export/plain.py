@@ -44,6 +44,10 @@ def require_plain(model: OpinionClassifier, tokenizer: PreTrainedTokenizerBase) 
             f"export: adaptation {config.adapter['method']!r} adds layers or tokens that the own class of '{name}' "
             f"lacks; train with adaptation: lora, {REMEDY}"
         )
+    if config.chunk_overlap is not None:
+        raise UserError(
+            f"export: the own class of '{name}' reads no text in chunks; train with long_texts: truncate, {REMEDY}"
+        )
     if config.head != "native":
         require_native_shape(model, form)
     # These count positions from behind the padding token that their configuration names.

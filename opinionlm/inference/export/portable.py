@@ -42,6 +42,9 @@ class PortableConfig(PreTrainedConfig):
         bottlenecks: path, width and activation of every adapter inside the backbone.
         virtual_kind: ``prompt`` for learned vectors in front of a text, ``prefix`` for keys and values, or None.
         virtual_shape: of their tensor.
+        chunks: how longer texts are cut: ``length`` and ``overlap`` of chunks, how many special tokens stand
+            ``before`` and ``after`` a text, and the ``pooling`` of the chunks' vectors; None for texts that are read
+            at once.
         cleaning: what was done to the training texts; nothing here does it to new ones.
     """
 
@@ -62,6 +65,7 @@ class PortableConfig(PreTrainedConfig):
     bottlenecks: list[dict] | None = None
     virtual_kind: str | None = None
     virtual_shape: list[int] | None = None
+    chunks: dict | None = None
     cleaning: dict | None = None
 
 
@@ -143,6 +147,29 @@ class PortableClassifier(PreTrainedModel):
             cache.update(keys.expand(shape), values.expand(shape), block)
         return {"input_ids": input_ids, "past_key_values": cache}
 
+    def pooled(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None
+    ) -> torch.Tensor:
+        """One vector per text ``(batch, hidden)``, or per chunk of one."""
+        states = self.token_states(input_ids, attention_mask, token_type_ids)
+        if self.config.pooling == "pooler":
+            return self.backbone.pooler(pool(states, attention_mask, "first").unsqueeze(1))
+        return pool(states, attention_mask, self.config.pooling)
+
+    def in_chunks(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """One vector per text of any length ``(batch, hidden)``; long ones are cut where opinionlm cuts them."""
+        cut, vectors = self.config.chunks, []
+        for row, mask in zip(input_ids, attention_mask.bool(), strict=True):
+            ids = row[mask]
+            before, inner, after = ids.tensor_split([cut["before"], len(ids) - cut["after"]])
+            size = cut["length"] - len(before) - len(after)
+            last = max(0, len(inner) - size)
+            starts = [*range(0, last, size - cut["overlap"]), last]
+            chunks = torch.stack([torch.cat([before, inner[start : start + size], after]) for start in starts])
+            found = torch.cat([self.pooled(part, torch.ones_like(part), None) for part in chunks.split(64)])
+            vectors.append(pool(found[None], chunks.new_ones(1, len(found)), cut["pooling"]))
+        return torch.cat(vectors)
+
     def forward(
         self,
         input_ids: torch.Tensor,
@@ -154,15 +181,18 @@ class PortableClassifier(PreTrainedModel):
         """Logits ``(batch, labels)``, of a tagger ``(batch, length, tags)``, and the plain mean loss with labels."""
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        states = self.token_states(input_ids, attention_mask, token_type_ids)
-        if self.pools and self.config.pooling == "pooler":
-            states = self.backbone.pooler(pool(states, attention_mask, "first").unsqueeze(1))
-        elif self.pools:
-            states = pool(states, attention_mask, self.config.pooling)
+        if not self.pools:
+            states = self.token_states(input_ids, attention_mask, token_type_ids)
+        elif self.config.chunks is not None and input_ids.shape[1] > self.config.chunks["length"]:
+            states = self.in_chunks(input_ids, attention_mask)
+        else:
+            states = self.pooled(input_ids, attention_mask, token_type_ids)
         logits = self.head(states).float()
         loss = None
         if labels is not None and self.config.problem_type == "regression":
             loss = nn.functional.mse_loss(logits.squeeze(-1), labels.float())
+        elif labels is not None and self.config.problem_type == "multi_label_classification":
+            loss = nn.functional.binary_cross_entropy_with_logits(logits, labels.float())
         elif labels is not None:
             loss = nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten())
         if return_dict is False:

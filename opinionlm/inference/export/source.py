@@ -13,7 +13,7 @@ from torch import nn
 from opinionlm.adaptation.merging import MERGEABLE, expand_quantized, merge_adapters
 from opinionlm.errors import UserError
 from opinionlm.evaluation.decisions import AnswerRule
-from opinionlm.evaluation.multi_label_rules import MultiLabelRule
+from opinionlm.evaluation.multi_label_rules import MultiLabelRule, Rule, log_odds
 from opinionlm.inference.generative import is_generative
 from opinionlm.inference.loading import check_model_folder, load_predictor
 from opinionlm.inference.predictors import ClassPredictor, Predictor, TagPredictor
@@ -50,27 +50,23 @@ class Source:
         return isinstance(self.predictor, TagPredictor)
 
     @property
-    def rule(self) -> AnswerRule:
-        """How labels follow from its logits; the plain one where it gives no labels of texts.
-
-        Raises:
-            UserError: it gives any number of labels.
-        """
-        if not isinstance(self.predictor, ClassPredictor):
-            return AnswerRule()
-        rule = self.predictor.labels.rule
-        if isinstance(rule, MultiLabelRule):
-            raise UserError(
-                f"{self.folder}: decides every label by a threshold of its own, which no plain folder can hold; use "
-                "predict.py, or opinionlm.load"
-            )
-        return rule
+    def rule(self) -> Rule:
+        """How labels follow from its logits; the plain one where it gives no labels of texts."""
+        return self.predictor.labels.rule if isinstance(self.predictor, ClassPredictor) else AnswerRule()
 
     @property
     def shift(self) -> np.ndarray:
-        """What is added to the divided logits so that the largest is the decided label, ``(outputs,)``."""
-        zeros = np.zeros(self.predictor.model.config.num_labels)
-        return sum((np.asarray(part) for part in (self.rule.biases, self.rule.offsets) if part), zeros)
+        """What is added to the divided logits ``(outputs,)``: the largest is then the decided label.
+
+        Of a model that gives any number of labels, those above zero are, whose sigmoid is at least a half.
+        """
+        rule = self.rule
+        parts = [np.asarray(rule.biases)] if rule.biases else []
+        if isinstance(rule, MultiLabelRule):
+            parts += [-log_odds(np.asarray(rule.thresholds))] if rule.thresholds else []
+        elif rule.offsets:
+            parts.append(np.asarray(rule.offsets))
+        return sum(parts, np.zeros(self.predictor.model.config.num_labels))
 
     @property
     def tolerance(self) -> float:
@@ -121,29 +117,9 @@ def load_source(folder: Path) -> Source:
             "is; python predict.py --merge merges its adapter"
         )
     predictor = load_predictor(folder, device="cpu")
-    require_single_reading(predictor)
     if not quantized_modules(predictor.model):
         predictor.model.float()
     return Source(folder, predictor)
-
-
-def require_single_reading(predictor: Predictor) -> None:
-    """Refuse what reads a text several times or gives it several labels, which no export does yet.
-
-    Raises:
-        UserError: the model does.
-    """
-    config = predictor.model.config
-    if config.chunk_overlap is not None:
-        raise UserError(
-            "export: this model reads long texts in chunks, which only predict.py cuts; train with "
-            "long_texts: truncate"
-        )
-    if config.problem_type == "multi_label_classification":
-        raise UserError(
-            "export: this model gives a text several labels, each by a threshold of its own, which only predict.py "
-            "decides by; label with predict.py"
-        )
 
 
 def require_folding(source: Source, output: str) -> None:
@@ -162,7 +138,7 @@ def require_folding(source: Source, output: str) -> None:
             f"export: TF-IDF has a share of {config.word_share:g} in this model's answers, which {output} cannot "
             "hold; train with blend_words: false, or use --format onnx"
         )
-    if source.rule.kind == "expected_cost":
+    if isinstance(source.rule, AnswerRule) and source.rule.kind == "expected_cost":
         raise UserError(
             f"export: this model decides by expected_cost, which no bias in {output} stands for; train with decision: "
             "thresholds or argmax, or use --format onnx"
@@ -204,9 +180,12 @@ def ready_model(source: Source, may_add_bias: bool) -> OpinionClassifier:
     output = model.head.output
     if output.bias is None and np.any(shift):
         if not may_add_bias:
+            kind, remedy = "label_thresholds", ""
+            if isinstance(source.rule, AnswerRule):
+                kind, remedy = source.rule.kind, "train with decision: argmax, or "
             raise UserError(
-                f"export: this model decides by {source.rule.kind}, whose offsets need a bias, and the last layer of "
-                "the family's own class has none; train with decision: argmax, or use --format remote_code"
+                f"export: this model decides by {kind}, whose offsets need a bias, and the last layer of the family's "
+                f"own class has none; {remedy}use --format remote_code"
             )
         output.bias = nn.Parameter(torch.zeros(output.out_features))
     # In float64, so that folding rounds once.

@@ -46,8 +46,14 @@ class Tracker(ABC):
         """Log values that belong to the run as a whole: test scores, parameter counts, cost. May be nested."""
 
     @abstractmethod
-    def log_predictions(self, split: str, predictions: Predictions) -> None:
-        """Log the figures and tables of a split."""
+    def log_predictions(self, split: str, predictions: Predictions, figures: Mapping[str, Path]) -> None:
+        """Log the figures and tables of a split.
+
+        Args:
+            split: its name.
+            predictions: of the split.
+            figures: what was drawn of them: name → PNG file.
+        """
 
     @abstractmethod
     def log_artifacts(self, prepared: PreparedDataset, best: Path) -> None:
@@ -80,7 +86,7 @@ class NoTracking(Tracker):
     def summarise(self, values: Mapping[str, Any]) -> None:
         """Do nothing."""
 
-    def log_predictions(self, split: str, predictions: Predictions) -> None:
+    def log_predictions(self, split: str, predictions: Predictions, figures: Mapping[str, Path]) -> None:
         """Do nothing."""
 
     def log_artifacts(self, prepared: PreparedDataset, best: Path) -> None:
@@ -114,9 +120,9 @@ class GuardedTracker(Tracker):
         """Pass on."""
         self._attempt(lambda: self.inner.summarise(values))
 
-    def log_predictions(self, split: str, predictions: Predictions) -> None:
+    def log_predictions(self, split: str, predictions: Predictions, figures: Mapping[str, Path]) -> None:
         """Pass on."""
-        self._attempt(lambda: self.inner.log_predictions(split, predictions))
+        self._attempt(lambda: self.inner.log_predictions(split, predictions, figures))
 
     def log_artifacts(self, prepared: PreparedDataset, best: Path) -> None:
         """Pass on."""
@@ -162,10 +168,10 @@ class SeveralTrackers(Tracker):
         for tracker in self.trackers:
             tracker.summarise(values)
 
-    def log_predictions(self, split: str, predictions: Predictions) -> None:
+    def log_predictions(self, split: str, predictions: Predictions, figures: Mapping[str, Path]) -> None:
         """Pass on."""
         for tracker in self.trackers:
-            tracker.log_predictions(split, predictions)
+            tracker.log_predictions(split, predictions, figures)
 
     def log_artifacts(self, prepared: PreparedDataset, best: Path) -> None:
         """Pass on."""

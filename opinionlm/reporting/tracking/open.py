@@ -58,9 +58,9 @@ class LateTracker(Tracker):
         """Pass on."""
         self.inner.summarise(values)
 
-    def log_predictions(self, split: str, predictions: Predictions) -> None:
+    def log_predictions(self, split: str, predictions: Predictions, figures: Mapping[str, Path]) -> None:
         """Pass on."""
-        self.inner.log_predictions(split, predictions)
+        self.inner.log_predictions(split, predictions, figures)
 
     def log_artifacts(self, prepared: PreparedDataset, best: Path) -> None:
         """Pass on."""

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from opinionlm.data.prepared import PreparedDataset
@@ -61,13 +63,11 @@ class TensorBoardTracking(Tracker):
         self.describe({name: value for name, value in values.items() if not is_number(value)})
         self.writer.flush()
 
-    def log_predictions(self, split: str, predictions: Predictions) -> None:
+    def log_predictions(self, split: str, predictions: Predictions, figures: Mapping[str, Path]) -> None:
         """Log the figures, and the tables as text."""
-        # Imported here, at the end: the start of a run does not wait for matplotlib.
-        from opinionlm.reporting.charts import draw
-
-        for name, chart in predictions.charts().items():
-            self.writer.add_figure(f"{split}/{name}", draw(chart), self.last_step)
+        for name, file in figures.items():
+            image = np.asarray(Image.open(file).convert("RGB"))
+            self.writer.add_image(f"{split}/{name}", image, self.last_step, dataformats="HWC")
         for name, table in predictions.tables().items():
             self.writer.add_text(f"{split}/{name}", markdown(table), self.last_step)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import io
 import json
 import netrc
 import os
@@ -18,14 +17,11 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import wandb
-from PIL import Image
 
 from opinionlm.config.config import Config
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.evaluation.class_predictions import SplitPredictions
 from opinionlm.evaluation.predictions import Predictions
-from opinionlm.reporting.charts import draw
-from opinionlm.reporting.figures import png_bytes
 from opinionlm.reporting.tracking.base import WANDB_RUN_ID, Point, Tracker, flatten, say, shown, type_and_line
 from opinionlm.utils.files import write_text
 
@@ -174,7 +170,7 @@ class WandbTracking(Tracker):
         """Log as summary, nested values with their path: ``test/macro_f1``."""
         self.run.summary.update(flatten(values))
 
-    def log_predictions(self, split: str, predictions: Predictions) -> None:
+    def log_predictions(self, split: str, predictions: Predictions, figures: Mapping[str, Path]) -> None:
         """Log the figures and tables and, of a classifier, W&B's own confusion chart."""
         content: dict[str, Any] = {}
         if isinstance(predictions, SplitPredictions):
@@ -184,9 +180,8 @@ class WandbTracking(Tracker):
                 class_names=list(predictions.labels),
                 title=f"{split}: confusion",
             )
-        for name, chart in predictions.charts().items():
-            # Drawn here: W&B would need pyplot and its global state for a figure.
-            content[f"{split}/{name}_figure"] = wandb.Image(Image.open(io.BytesIO(png_bytes(draw(chart)))))
+        for name, file in figures.items():
+            content[f"{split}/{name}_figure"] = wandb.Image(str(file))
         for name, table in predictions.tables().items():
             content[f"{split}/{name}"] = wandb.Table(columns=table.columns, data=table.rows)
         self.run.log(content)

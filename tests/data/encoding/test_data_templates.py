@@ -43,6 +43,15 @@ def test_other_tasks_are_asked_for_what_they_are(task, asked, tmp_path):
     assert template.prompt.startswith(f"Things. {asked}") and "{labels}" not in template.prompt
 
 
+def test_several_labels_are_asked_for_as_such(tmp_path):
+    data = data_of(tmp_path, "Things.", "multi_label")
+    template = template_for("auto", data)
+    assert template_for(None, data) == template
+    assert template.render("a", "b", (), ["bad", "good"]) == (
+        "Things. Say which of the labels the text has, or none. Labels: bad, good.\n\nText: a\nSecond text: b\nLabels:"
+    )
+
+
 def test_without_a_template_free_answers_get_one_of_their_own_and_labels_the_general_one(tmp_path):
     data = data_of(tmp_path, "Things.")
     assert template_for(None, data) == template_for("configs/prompts/classify.yaml", data)

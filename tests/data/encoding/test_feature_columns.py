@@ -215,7 +215,7 @@ def test_absent_columns_are_told_in_one_line(run, tmp_path) -> None:
     source.write_text("body,head,exchange\ncoin,A,north\n")
     with pytest.raises(UserError, match=r"new\.csv: the column 'rating' \(for stars\) is not there") as error:
         label(run, source, tmp_path / "out.csv")
-    assert "\n" not in str(error.value)
+    assert "\n" not in str(error.value) and "has no option: add or rename head, rating, exchange" in str(error.value)
     (tmp_path / "posts.txt").write_text("coin\n")
     with pytest.raises(
         UserError, match=r"posts\.txt: 'title' is not there, and the model reads title, stars, exchange"

@@ -103,6 +103,32 @@ def test_the_whole_way(raw_spec, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "reddit.csv", "twitter.csv"]
 
 
+@pytest.mark.parametrize("given", [False, True])
+def test_no_text_is_in_two_splits_whatever_its_features(raw_spec, tmp_path, given):
+    def lines(numbers, stars):
+        return [f"post {number},{'yes' if number % 2 else 'no'},{n}" for n in stars for number in numbers]
+
+    # Every text with several numbers of stars; of given splits the first ten texts of train are also in test.
+    files = {None: lines(range(40), (1, 2, 3, 1))}
+    if given:
+        files = {"train": lines(range(60), (1, 2)), "test": [*lines(range(10), (3, 4)), *lines(range(60, 70), (1, 2))]}
+    raw = raw_spec() | {"files": [], "codes": {}, "labels": ["yes", "no"], "features": {"stars": "number"}}
+    for split, rows_of_split in files.items():
+        (tmp_path / f"{split}.csv").write_text("\n".join(["text,label,stars", *rows_of_split]) + "\n")
+        columns = {name: name for name in ("text", "label", "stars")}
+        raw["files"].append({"path": f"{split}.csv", "columns": columns} | ({"split": split} if split else {}))
+    data = prepared(raw, tmp_path)
+    texts = {name: set(split["text"]) for name, split in data.dataset.items()}
+    assert sum(map(len, texts.values())) == len(set.union(*texts.values())) == (70 if given else 40)
+    report = report_of(data)
+    assert report["rejected"]["in_another_split"] >= (20 if given else 1)
+    assert report["rejected"].get("duplicate_raw", 0) == (0 if given else 40)
+    kept = sum(map(len, data.dataset.values()))
+    assert report["totals"]["kept"] == kept == report["totals"]["in"] - report["totals"]["rejected"]
+    # Within a split a text may stand with several features.
+    assert len(data.dataset["test"]) > len(texts["test"])
+
+
 def test_the_same_for_any_number_of_processes(raw_spec, tmp_path, monkeypatch):
     write_posts(tmp_path / "reddit.csv", 400)
     monkeypatch.setattr(rows, "BATCH_ROWS", 64)

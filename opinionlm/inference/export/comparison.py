@@ -1,0 +1,177 @@
+"""What a graph's answers to the validation texts of a run lose against those of the model that it was made of."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from opinionlm.data.encoding.features import in_words
+from opinionlm.errors import UserError
+from opinionlm.evaluation.decisions import macro_f1
+from opinionlm.evaluation.metrics import expected_calibration_error
+from opinionlm.evaluation.multi_label import f1_per_label, probability_scores
+from opinionlm.evaluation.multi_label_rules import MultiLabelRule
+from opinionlm.evaluation.similarity import pearson
+from opinionlm.evaluation.tagging import TagPredictions, tag_scores
+from opinionlm.inference.predictors import ClassPredictor, Item, Predictor, TagPredictor
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A model and its graph on the validation texts.
+
+    Attributes:
+        rows: number of texts.
+        metric: the score that must not be lost: macro_f1, of taggers entity_f1, of scorers pearson.
+        scores: of the model and of the graph.
+        agreement: share of texts with equal labels, of words with equal tags; None for scores.
+        ece: calibration error of the model and of the graph, None where there are no labels of texts.
+        largest_difference: of a probability, or of a score; None for tags.
+    """
+
+    rows: int
+    metric: str
+    scores: tuple[float, float]
+    agreement: float | None = None
+    ece: tuple[float, float] | None = None
+    largest_difference: float | None = None
+
+    @property
+    def loss(self) -> float:
+        """What the graph loses of the score."""
+        return self.scores[0] - self.scores[1]
+
+    def describe(self) -> str:
+        """One line for a person."""
+        name = {"macro_f1": "macro-F1", "entity_f1": "entity F1", "pearson": "Pearson"}[self.metric]
+        parts = [] if self.agreement is None else [f"{self.agreement:.2%} equal labels"]
+        parts.append("{} {:.4f} → {:.4f}".format(name, *self.scores))
+        parts += [] if self.ece is None else ["ECE {:.4f} → {:.4f}".format(*self.ece)]
+        return f"{self.rows:,} validation texts: {'; '.join(parts)}"
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "rows": self.rows,
+            "label_agreement": self.agreement,
+            self.metric: self.scores,
+            "ece": self.ece,
+            "largest_difference": self.largest_difference,
+        }
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a model read of the validation split of its run.
+
+    Attributes:
+        items: as its predictor takes them.
+        gold: cells of the column ``gold`` of ``predictions/validation.csv``.
+    """
+
+    items: list[Item]
+    gold: list[str]
+
+
+def validation_of(folder: Path, predictor: Predictor) -> Validation:
+    """Read it from the predictions of a run.
+
+    Args:
+        folder: of the run.
+        predictor: its model.
+
+    Raises:
+        UserError: the run's predictions are not beside the model, or lack a column that it reads.
+    """
+    path = folder / "predictions" / "validation.csv"
+    if not path.is_file():
+        raise UserError(
+            f"export: {path} is missing, by which a graph is compared with the model; give the folder of the whole run"
+        )
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    if rows and (absent := [feature.name for feature in predictor.features if feature.name not in rows[0]]):
+        raise UserError(f"export: the model reads {', '.join(absent)} beside the text, and {path} does not hold it")
+    gold = [row["gold"] for row in rows]
+    if isinstance(predictor, TagPredictor):
+        return Validation([tuple(row["tokens"].split(" ")) for row in rows], gold)
+    texts = [in_words(predictor.features, row, row["text"]) for row in rows]
+    if predictor.reads != "pair":
+        return Validation(list(texts), gold)
+    return Validation(list(zip(texts, [row["text_pair"] for row in rows], strict=True)), gold)
+
+
+def measured(predictor: Predictor, items: Sequence[Item]) -> Any:
+    """What is answered: probabilities ``(rows, leaves)``, scores ``(rows,)``, or the tags of every sentence."""
+    if isinstance(predictor, ClassPredictor):
+        return predictor.probabilities(items)
+    answers = predictor.answers(items)
+    if isinstance(predictor, TagPredictor):
+        return [row[0].split() for row in answers]
+    return np.array([float(row[0]) for row in answers])
+
+
+def compare_answers(predictor: Predictor, before: Any, after: Any, gold: Sequence[str]) -> Comparison:
+    """Compare what `measured` found of a model and of its graph.
+
+    Args:
+        predictor: of the model.
+        before: of the model.
+        after: of the graph.
+        gold: see `Validation`.
+    """
+    if isinstance(predictor, ClassPredictor):
+        return compare_probabilities(predictor, before, after, gold)
+    if isinstance(predictor, TagPredictor):
+        return compare_tags(predictor, before, after, [row.split() for row in gold])
+    right = np.array(list(map(float, gold)))
+    scores = (pearson(right, before), pearson(right, after))
+    return Comparison(len(gold), "pearson", scores, largest_difference=float(np.abs(before - after).max()))
+
+
+def compare_probabilities(
+    predictor: ClassPredictor, before: np.ndarray, after: np.ndarray, gold: Sequence[str]
+) -> Comparison:
+    """Compare calibrated probabilities ``(rows, leaves)``, one label per text or any number."""
+    taxonomy, rule = predictor.labels.taxonomy, predictor.labels.rule
+    if isinstance(rule, MultiLabelRule):
+        right = np.array([[leaf in json.loads(row) for leaf in taxonomy.leaves] for row in gold])
+        sets = [rule.decide(found) for found in (before, after)]
+        scores = [float(f1_per_label(right, found).mean()) for found in sets]
+        errors = [probability_scores(right.astype(float), found)["ece"] for found in (before, after)]
+        equal = (sets[0] == sets[1]).all(axis=1)
+    else:
+        ids = np.array([taxonomy.leaves.index(row) for row in gold])
+        labels = [rule.decide(found, taxonomy) for found in (before, after)]
+        scores = [macro_f1(ids, found, len(taxonomy.leaves)) for found in labels]
+        errors = [expected_calibration_error(ids, found) for found in (before, after)]
+        equal = labels[0] == labels[1]
+    return Comparison(
+        rows=len(gold),
+        metric="macro_f1",
+        scores=(scores[0], scores[1]),
+        agreement=float(equal.mean()),
+        ece=(errors[0], errors[1]),
+        largest_difference=float(np.abs(before - after).max()),
+    )
+
+
+def compare_tags(
+    predictor: TagPredictor, before: list[list[str]], after: list[list[str]], gold: list[list[str]]
+) -> Comparison:
+    """Compare the tags of sentences, word by word, and by the entities that they make."""
+    tags = [predictor.model.config.id2label[tag] for tag in range(predictor.model.config.num_labels)]
+
+    def entity_f1(found: list[list[str]]) -> float:
+        right, predicted = ([np.array([tags.index(tag) for tag in row]) for row in rows] for rows in (gold, found))
+        sure, unread = [np.ones(len(row)) for row in gold], [np.zeros(len(row), dtype=bool) for row in gold]
+        return tag_scores(TagPredictions(tags, gold, right, predicted, sure, unread))["entity_f1"]
+
+    equal = [one == other for rows in zip(before, after, strict=True) for one, other in zip(*rows, strict=True)]
+    return Comparison(len(gold), "entity_f1", (entity_f1(before), entity_f1(after)), float(np.mean(equal)))

@@ -1,0 +1,95 @@
+"""Commands in processes of their own, forked from one that has the libraries."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from opinionlm.runs.processes import ConsoleProcess
+from opinionlm.utils.shipped import script_environment
+from tests.classifier_runs import command_line
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def finished(arguments: list[str], log: Path, **environment: str) -> int | None:
+    """Exit code of a command whose output goes into a file."""
+    with open(log, "wb") as file:
+        return ConsoleProcess(arguments, script_environment() | environment, file.fileno()).wait()
+
+
+def test_a_process_has_its_own_output_environment_and_exit_code(tmp_path) -> None:
+    assert finished(["--version"], tmp_path / "version") == 0
+    assert (tmp_path / "version").read_text().startswith("opinionlm ")
+    assert finished(["trian_classifier"], tmp_path / "wrong") == 2
+    assert (tmp_path / "wrong").read_text().splitlines()[-1].startswith("error: trian_classifier: no such command")
+    # argparse reads the width of the terminal from the environment.
+    for columns in ("60", "110"):
+        assert finished(["compare", "--help"], tmp_path / columns, COLUMNS=columns) == 0
+    narrow, wide = ((tmp_path / name).read_text().splitlines() for name in ("60", "110"))
+    assert len(narrow) > len(wide) and narrow != wide
+    assert "COLUMNS" not in os.environ
+
+
+def test_a_process_holds_what_it_is_given_until_it_is_killed(tmp_path) -> None:
+    reading, writing = os.pipe()
+    arguments = ["preprocess", "--config", "configs/datasets/sample.yaml", "--output_dir", str(tmp_path / "data")]
+    with open(tmp_path / "log", "wb") as log:
+        process = ConsoleProcess(arguments, script_environment(), log.fileno(), (writing,))
+    os.close(writing)
+    os.kill(process.process.pid, signal.SIGSTOP)
+    assert process.wait(0.01) is None and select.select([reading], [], [], 0.0)[0] == []
+    os.kill(process.process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL and process.wait() == -signal.SIGKILL
+    assert os.read(reading, 1) == b""
+    os.close(reading)
+    process.terminate()  # nothing to end
+
+
+def test_sigterm_ends_a_process_in_one_line(tmp_path) -> None:
+    arguments = ["preprocess", "--config", "configs/datasets/sample.yaml", "--output_dir", str(tmp_path / "data")]
+    with open(tmp_path / "log", "wb") as log:
+        process = ConsoleProcess(arguments, script_environment(), log.fileno())
+    while process.wait(0.01) is None and "files in data" not in (tmp_path / "log").read_text():
+        pass
+    process.terminate()
+    assert process.wait() == 128 + signal.SIGTERM
+    assert (tmp_path / "log").read_text().splitlines()[-1] == "terminated" and not (tmp_path / "data").exists()
+
+
+@pytest.mark.slow
+def test_a_forked_run_is_the_run_of_a_fresh_interpreter(setting, tmp_path) -> None:
+    options = [command_line(setting, output_dir=tmp_path / name, run_name="r") for name in ("forked", "fresh")]
+    assert finished(["train_classifier", *options[0]], tmp_path / "log") == 0, (tmp_path / "log").read_text()
+    fresh = [sys.executable, "-m", "opinionlm", "train_classifier", *options[1]]
+    subprocess.run(fresh, env=script_environment(), cwd=ROOT, check=True, capture_output=True)
+    folders = [tmp_path / name / "r" for name in ("forked", "fresh")]
+    forked, fresh_one = ({**json.loads((folder / "metrics.json").read_text()), "cost": None} for folder in folders)
+    assert forked == fresh_one
+    for file in ("predictions/test.csv", "predictions/validation.csv", "labels.json"):
+        assert (folders[0] / file).read_bytes() == (folders[1] / file).read_bytes()
+    commands = [json.loads((folder / "environment.json").read_text())["command"][0] for folder in folders]
+    assert commands == ["python -m opinionlm train_classifier"] * 2
+
+
+def test_libraries_that_ask_a_gpu_are_loaded_after_the_fork() -> None:
+    code = """
+import sys
+import torch
+asked = []
+for module in (torch.cuda, torch.accelerator):
+    for name in ("is_available", "device_count", "_lazy_init"):
+        setattr(module, name, lambda *_, **__: asked.append(name))
+import accelerate.utils
+accelerate.utils.is_cuda_available = lambda: True
+import opinionlm.runs.preloaded
+assert asked == [] and not {"peft", "bitsandbytes"} & sys.modules.keys()
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
