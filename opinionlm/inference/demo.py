@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import csv
 import importlib.util
-import json
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -118,8 +117,9 @@ class Answers:
 
     @property
     def columns(self) -> list[str]:
-        """Columns of the table of answers: probabilities of all labels are in the file alone."""
-        return ["text", *(name for name in self.model.predictor.columns if not name.startswith("probability_"))]
+        """Columns of the table of answers: the others are in the file alone; levels stand before their label."""
+        hidden = ("probability_", "level")
+        return ["text", *(name for name in self.model.predictor.columns if not name.startswith(hidden))]
 
     def predict(self, texts: list[str], pairs: list[str] | None, platforms: list[str] | None) -> list[dict | None]:
         """Answers as values, one per text; None for a text that is empty."""
@@ -187,12 +187,23 @@ class Answers:
         return self._shown(header, rows), str(output), summary.describe(STANDARD)
 
     def _shown(self, header: list[str], rows: list[list[str]]) -> list[list[str]]:
-        """The first rows as the page shows them; a set of labels as words."""
-        shown = [(name, header.index(name)) for name in self.columns]
-        return [
-            [", ".join(json.loads(row[at])) if name == "label_set" and row[at] else row[at] for name, at in shown]
-            for row in rows[:SHOWN_ROWS]
-        ]
+        """The first rows as the page shows them."""
+        records = [dict(zip(header, row, strict=True)) for row in rows[:SHOWN_ROWS]]
+        return [[self._cell(name, record) for name in self.columns] for record in records]
+
+    def _cell(self, name: str, record: dict[str, str]) -> str:
+        """A cell in words: a label behind its parents, sets with commas, shares in per cent."""
+        cell = record[name]
+        if name == "text" or not cell:
+            return cell
+        value = self.model.predictor.json_value(name, cell)
+        if isinstance(value, list):
+            return ", ".join(value)
+        if name == "confidence":
+            return f"{float(cell):.0%}"
+        parents = [key for key in self.model.predictor.columns if key.startswith("level")]
+        levels = [record[key] for key in parents if record[key]]
+        return " › ".join(levels) if name == "predicted" and cell in levels else cell
 
     def _output(self) -> Path:
         """A file of its own for every answer, named as people will find it among what they have fetched."""
@@ -223,11 +234,11 @@ def page(answers: Answers, title: str) -> Blocks:
 
     platforms = answers.model.predictor.platforms
     pairs = answers.model.predictor.reads in ("pair", "context")
-    theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
+    theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["system-ui", "sans-serif"])
     # One model answers one question at a time; the others wait in line.
     turn: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model"}
     others = len(answers.columns) - 1
-    widths = ["30%", *[f"{70 / others:.0f}%"] * others]
+    widths = ["46%", *[f"{54 / others:.0f}%"] * others]
     with gradio.Blocks(title=title, analytics_enabled=False) as blocks:
         gradio.Markdown(f"# {title}\n{about(answers)}")
         platform = gradio.Dropdown(

@@ -31,7 +31,8 @@ def test_pasted_posts_and_a_file_of_them_get_the_answers_of_predict(answers: Ans
     assert near == [] and f"labelled {len(texts)} rows" in said
     for found in (rows, rows_of_file):
         assert [row[0] for row in found] == texts
-        assert [row[label] for row in found] == [answer.label for answer in expected]
+        assert [row[label] for row in found] == [" › ".join(answer.levels) for answer in expected]
+        assert [row[label + 1] for row in found] == [f"{answer.confidence:.0%}" for answer in expected]
     for taken in (path, path_of_file):
         with open(taken, newline="") as stream:
             table = list(csv.DictReader(stream))
