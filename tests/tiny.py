@@ -45,6 +45,7 @@ GEMMA3 = DECODER | {"head_dim": 16, "sliding_window": 8, "layer_types": ["slidin
 
 FAMILIES: dict[str, dict] = {
     "bert": ENCODER,
+    "electra": ENCODER | {"embedding_size": 32},
     "roberta": ENCODER,
     "xlm-roberta": ENCODER,
     "mpnet": ENCODER,

@@ -100,7 +100,7 @@ def virtual_token_options(method: MethodConfig, config: PreTrainedConfig) -> dic
     """Number and width of virtual tokens, written out: PEFT finds them in some families' configurations only."""
     return {
         "num_virtual_tokens": method.num_virtual_tokens,
-        "token_dim": config.hidden_size,
+        "token_dim": family_of(config).embedding_width or config.hidden_size,
         "num_layers": config.num_hidden_layers,
         "num_attention_heads": config.num_attention_heads,
     }

@@ -40,6 +40,17 @@ def bert(config: PreTrainedConfig) -> Family:
     )
 
 
+def electra(config: PreTrainedConfig) -> Family:
+    """ELECTRA's discriminator: BERT, in small models with a narrower embedding and a layer that widens it."""
+    is_narrow = config.embedding_size != config.hidden_size
+    return replace(
+        bert(config),
+        before_blocks=("embeddings", "embeddings_project") if is_narrow else ("embeddings",),
+        embedding_width=config.embedding_size if is_narrow else None,
+        pooler=False,
+    )
+
+
 def roberta(config: PreTrainedConfig) -> Family:
     """RoBERTa and XLM-RoBERTa: BERT with positions counted from behind the padding id, and without segments."""
     return replace(bert(config), first_position=config.pad_token_id + 1, segments=False)
@@ -266,6 +277,7 @@ def t5(config: PreTrainedConfig) -> Family:
 
 FAMILIES: dict[str, Callable[[PreTrainedConfig], Family]] = {
     "bert": bert,
+    "electra": electra,
     "roberta": roberta,
     "xlm-roberta": roberta,
     "mpnet": mpnet,

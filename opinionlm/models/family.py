@@ -69,6 +69,7 @@ class Family:
         first_position: position id of the first token, None where the forward pass takes no ``position_ids``.
         segments: whether embeddings tell the texts of a pair apart (``token_type_ids``).
         embedding_scaled: whether the embedding multiplies its rows by its ``embed_scale``.
+        embedding_width: of an input embedding that is narrower than the blocks.
         embedding_names: both paths of an input embedding that has two, the tied one first.
         block_output: what a block returns: its states; a ``pair`` of them and attention weights; or a
             ``position_bias`` with them, and cross-attention weights.
@@ -96,6 +97,7 @@ class Family:
     first_position: int | None = 0
     segments: bool = False
     embedding_scaled: bool = False
+    embedding_width: int | None = None
     embedding_names: tuple[str, str] | None = None
     block_output: Literal["states", "pair", "position_bias"] = "states"
     block_attributes: tuple[str, ...] = ()

@@ -16,7 +16,7 @@ from opinionlm.models.heads import NativeForm
 
 # Linear layers on every token, and on the last one: the decoders' names, and those of the others.
 DECODERS = ("llama", "mistral", "qwen2", "qwen3", "phi3", "gemma", "gemma2")
-ENCODERS = ("bert", "roberta", "xlm-roberta", "mpnet", "deberta-v2", "distilbert", "gpt2", "t5")
+ENCODERS = ("bert", "electra", "roberta", "xlm-roberta", "mpnet", "deberta-v2", "distilbert", "gpt2", "t5")
 
 
 def native_form(config: PreTrainedConfig, pools: bool) -> NativeForm | None:
@@ -43,6 +43,10 @@ def native_form(config: PreTrainedConfig, pools: bool) -> NativeForm | None:
             return _tagging_form(name)
         case "bert":
             return NativeForm("pooler", "classifier")
+        case "electra":
+            return NativeForm(
+                "first", "classifier.out_proj", dense="classifier.dense", activation="gelu", dropout_before=True
+            )
         case "roberta" | "xlm-roberta" | "mpnet":
             return NativeForm("first", "classifier.out_proj", dense="classifier.dense", dropout_before=True)
         case "deberta-v2":

@@ -16,16 +16,18 @@ TASK = "FEATURE_EXTRACTION"
 
 def with_virtual_tokens(family: str, kind: str) -> PeftModel:
     torch.manual_seed(0)
+    backbone = new_backbone(tiny_config(family))
     match kind:
         case "prefix":
             options = PrefixTuningConfig(task_type=TASK, num_virtual_tokens=5)
         case "prompt":
             # PEFT finds no width in a DistilBERT configuration.
-            shape = {"token_dim": 64, "num_layers": 4, "num_attention_heads": 4}
+            width = backbone.get_input_embeddings().embedding_dim
+            shape = {"token_dim": width, "num_layers": 4, "num_attention_heads": 4}
             options = PromptTuningConfig(task_type=TASK, num_virtual_tokens=5, **shape)
         case "p_tuning":
             options = PromptEncoderConfig(task_type=TASK, num_virtual_tokens=5, encoder_hidden_size=16)
-    return get_peft_model(new_backbone(tiny_config(family)), options).eval()
+    return get_peft_model(backbone, options).eval()
 
 
 PREFIX_FAMILIES = [

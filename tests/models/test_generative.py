@@ -14,7 +14,7 @@ from opinionlm.models.generative import generative_class, load_generative, outpu
 from opinionlm.models.quantization import quantized_modules
 from tests.tiny import FAMILIES, VOCABULARY, save_generative_model, tiny_config
 
-ENCODERS = ("bert", "roberta", "xlm-roberta", "mpnet", "deberta-v2", "distilbert", "modernbert")
+ENCODERS = ("bert", "electra", "roberta", "xlm-roberta", "mpnet", "deberta-v2", "distilbert", "modernbert")
 WRITERS = [family for family in FAMILIES if family not in (*ENCODERS, "gemma3")]
 # Learned virtual tokens lengthen the sequence in the model, other adapters do not.
 ADAPTERS = ("lora", "prompt", "p_tuning", "prefix")
