@@ -113,7 +113,8 @@ def test_the_regularisation_is_what_serves_the_mixture() -> None:
         seen.append(float(np.ptp(logits, axis=1).mean()))
         return seen[-1]
 
-    interpolation = fit_interpolation((TEXTS, LABELS), (TEXTS, LABELS), np.zeros((len(TEXTS), 2)), True, spread, lambda *_: 0.0)
+    texts, ignorant = (TEXTS, LABELS), np.zeros((len(TEXTS), 2))
+    interpolation = fit_interpolation(texts, texts, ignorant, True, spread, lambda *_: 0.0)
     assert interpolation.words.regression.c == 30.0 and interpolation.share == max(SHARES)
     assert len(seen) == (5 + 1) * len(SHARES)
 
