@@ -190,6 +190,7 @@ EXAMPLES = {
     "SplitSpec.seed": "7",
     "SplitSpec.group_by": "context",
     "SplitSpec.by": "time",
+    "SplitSpec.near_copies": "together",
     "BalanceSpec.train": "800",
     "BalanceSpec.validation": "100",
     "BalanceSpec.test": "100",

@@ -285,7 +285,8 @@ class RobustConfig:
     )
     blend_words: bool = option(
         False,
-        "mix in TF-IDF and logistic regression on the training texts, by the share that validation likes best",
+        "mix in TF-IDF and logistic regression on the training texts, by the share that validation likes best, unless "
+        "its gain may be chance",
         when=LABELS_OF_TEXTS | LANGUAGE_MODEL,
     )
 

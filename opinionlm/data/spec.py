@@ -111,6 +111,8 @@ class SplitSpec:
         group_by: rows that agree in this column stay in one split (all questions about a paragraph, for instance).
         by: ``random``; or ``time``: the earliest rows are train, the next ones validation, the latest test, whatever
             their labels and platforms, as a model meets them in use.
+        near_copies: ``anywhere``; or ``together``: texts that are near-copies of each other (a cosine of at least 0.7
+            of their counts of runs of 3 to 5 characters) stay in one split, as those that a chain of them joins do.
     """
 
     train: float = 0.7
@@ -120,6 +122,7 @@ class SplitSpec:
     seed: int = 42
     group_by: Literal["group", "context", "text"] | None = _later(None)
     by: Literal["random", "time"] = _later("random")
+    near_copies: Literal["anywhere", "together"] = _later("anywhere")
 
 
 @dataclass(frozen=True)

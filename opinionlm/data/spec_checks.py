@@ -218,12 +218,26 @@ def check_spec(spec: DatasetSpec) -> None:
         problems.append(
             "cleaning.duplicates: keep would let one text into two splits; use tokens or text, or give files a split"
         )
+    problems += near_copy_problems(spec, given)
     if not all(given) and abs(sum(shares.values()) - 1) > 1e-6:
         problems.append(f"split: train, validation and test have to sum to 1, found {sum(shares.values()):g}")
     problems += balance_problems(spec) + feature_problems(spec)
     problems += label_problems(spec) if spec.task in LABEL_TASKS else task_problems(spec)
     if problems:
         raise UserError(f"{spec.source}: " + "; ".join(problems))
+
+
+def near_copy_problems(spec: DatasetSpec, given: list[set[str]]) -> list[str]:
+    """Why near-copies cannot stay together; ``given`` are the splits that each source comes with."""
+    if spec.split.near_copies == "anywhere":
+        return []
+    if spec.task not in LABEL_TASKS:
+        return [f"split.near_copies: together: only texts with labels are compared, this is {spec.task}; leave it out"]
+    if spec.split.by == "time":
+        return ["split.near_copies: together contradicts split.by: time, which puts texts where their time is"]
+    if any(len(splits) == len(SPLITS) for splits in given):
+        return ["split.near_copies: together: the source has all its splits, and nothing is split here; leave it out"]
+    return []
 
 
 def negative_counts(value: Any, place: str = "") -> list[str]:

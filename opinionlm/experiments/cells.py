@@ -29,7 +29,9 @@ SCALE_KEYS = {"options", "seeds", "axes", "note", "minutes", "differs", "tune"}
 # A grid decides these itself.
 RESERVED = {"output_dir", "run_name", "seed", "seeds", "overwrite", "tune", "push_to_hub"}
 # What an axis may say of its cells that is no option of their scripts.
-OF_CELLS = {"script", "teacher"}
+OF_CELLS = {"script", "teacher", "without"}
+# The label of a cell on an axis that it goes without.
+ANY = "any"
 EPOCH = "Epoch"
 
 
@@ -86,8 +88,29 @@ def cells_of(
     script = raw.get("script", "train_classifier.py")
     return axes, tuple(
         new_cell(path, axes, combination, shared, script, raw["measures"], raw.get("published") or [])
-        for combination in itertools.product(*(values for values in axes.values()))
+        for combination in combinations(path, axes)
     )
+
+
+def combinations(path: Path, axes: Mapping[str, Mapping[Any, Any]]) -> list[tuple[Any, ...]]:
+    """Every combination of the axes' labels; one for all labels of an axis that a label of another goes without.
+
+    Raises:
+        UserError: ``without`` names no other axis.
+    """
+    found: dict[tuple[Any, ...], None] = {}
+    for combination in itertools.product(*axes.values()):
+        labels = dict(zip(axes, combination, strict=True))
+        for axis, label in list(labels.items()):
+            chosen = axes[axis][label]
+            if not isinstance(chosen, Mapping) or "without" not in chosen:
+                continue
+            if chosen["without"] not in axes.keys() - {axis}:
+                others = ", ".join(other for other in axes if other != axis)
+                raise UserError(f"{path}: axes.{axis}.{label}.without: must name another axis: {others}")
+            labels[chosen["without"]] = ANY
+        found[tuple(labels.values())] = None
+    return list(found)
 
 
 def new_cell(
@@ -103,7 +126,7 @@ def new_cell(
     labels = {axis: str(label) for axis, label in zip(axes, combination, strict=True)}
     layers = list(shared)
     for axis, label in zip(axes, combination, strict=True):
-        chosen = axes[axis][label]
+        chosen = axes[axis].get(label, {})
         if not isinstance(chosen, Mapping):
             raise UserError(f"{path}: axes.{axis}.{label}: expected options, found {chosen!r}")
         layers.append(Layer(f"axes.{axis}.{label}", chosen))
@@ -111,11 +134,11 @@ def new_cell(
         Layer(layer.place, {name: filled(value, labels, path) for name, value in layer.values.items()})
         for layer in layers
     ]
-    options = {name: value for layer in layers for name, value in layer.values.items()}
+    options = {name: value for layer in layers for name, value in layer.values.items() if name != "without"}
     script = options.pop("script", script)
     teacher = None
     for axis, label in zip(axes, combination, strict=True):
-        if "teacher" in axes[axis][label]:
+        if "teacher" in axes[axis].get(label, {}):
             teacher = folder_name(labels | {axis: str(options.pop("teacher"))})
             # The run's own file takes its place, see `grid_runner.Run.options`.
             options["soft_labels"] = teacher

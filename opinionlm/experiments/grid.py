@@ -21,12 +21,14 @@ A table YAML holds::
     compare: Strategy                    # axis along which predictions are compared post by post
     mean_over: {axis: Model, gain: Task tokens}  # means over an axis, their change from the first label of another
     epochs: {Validation loss: eval_loss} # column → entry of history.json, at each epoch's last evaluation
+    learning_curve: {size: Texts, more: 500}  # crossings, and what so many more training texts would bring
     tune: {trials: 12, space: auto}      # every row chooses options on validation (`opinionlm.runs.tuning_spaces`)
 
-Options may name an axis in braces and get its label there: ``dataset: …/rows{Samples}.yaml``. A published row that
-leaves an axis out counts for all of its labels; one with ``Epoch`` has columns of ``epochs``. ``minutes`` is what one
-run takes, for the estimate of ``--dry_run``. Measures that start with ``recall.`` or ``precision.`` are taken from the
-predictions (`experiments.run_numbers`).
+A label with ``without: <axis>`` has one cell for all labels of that axis, such as prompting beside numbers of
+training texts. Options may name an axis in braces and get its label there: ``dataset: …/rows{Samples}.yaml``. A
+published row that leaves an axis out counts for all of its labels; one with ``Epoch`` has columns of ``epochs``.
+``minutes`` is what one run takes, for the estimate of ``--dry_run``. Measures that start with ``recall.`` or
+``precision.`` are taken from the predictions (`experiments.run_numbers`).
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ Scale = Literal["smoke", "small", "paper"]
 SCALES: tuple[Scale, ...] = ("smoke", "small", "paper")
 FigureKind = Literal["bars", "heatmap", "curves", "means", "pareto"]
 KEYS = {"title", "source", "script", "measures", "options", "axes", "scales", "published", "layout", "note"}
-KEYS |= {"figures", "compare", "differs", "mean_over", "epochs", "tune"}
+KEYS |= {"figures", "compare", "differs", "mean_over", "epochs", "tune", "learning_curve"}
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,19 @@ class MeanOver:
     gain: str | None = None
     reference: str = ""
     reference_values: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """An axis of training texts.
+
+    Attributes:
+        size: that axis, the last one; its labels are numbers, and rows that train on none go without it.
+        more: training texts that a forecast adds to the most of them.
+    """
+
+    size: str
+    more: int = 500
 
 
 @dataclass(frozen=True)
@@ -93,6 +108,8 @@ class Table:
         epochs: column → name of an entry in ``history.json``, shown for every epoch.
         tuning: what every row chooses on validation before its runs; None for the options that the YAML gives.
         tuned: what was chosen, by the cells' names.
+        learning_curve: which axis holds numbers of training texts; None for a table of something else.
+        price_per_hour: of the machine that runs it; None for no prices.
     """
 
     name: str
@@ -113,6 +130,8 @@ class Table:
     epochs: Mapping[str, str] = field(default_factory=dict)
     tuning: Tuning | None = None
     tuned: Mapping[str, Tuned] = field(default_factory=dict)
+    learning_curve: LearningCurve | None = None
+    price_per_hour: float | None = None
 
     @property
     def comparable(self) -> bool:
@@ -172,6 +191,7 @@ def load_table(path: Path, scale: Scale, overrides: Mapping[str, Any]) -> Table:
         differences=tuple(differences),
         mean_over=read_mean_over(raw, axes, path),
         epochs=raw.get("epochs") or {},
+        learning_curve=read_learning_curve(raw, axes, path),
         tuning=None if tune is None else read_tuning(tune, f"{path}: tune"),
     )
 
@@ -214,6 +234,25 @@ def read_mean_over(raw: Mapping[str, Any], axes: Mapping[str, Any], path: Path) 
     for axis in (found.axis, found.gain):
         if axis not in (None, *axes):
             raise UserError(f"{path}: mean_over: unknown axis {axis!r}{nearest(str(axis), axes)}")
+    return found
+
+
+def read_learning_curve(raw: Mapping[str, Any], axes: Mapping[str, Any], path: Path) -> LearningCurve | None:
+    """Which axis holds numbers of training texts.
+
+    Raises:
+        UserError: unknown keys, no such axis at the end of the axes, or labels that are no whole numbers.
+    """
+    if not raw.get("learning_curve"):
+        return None
+    check_keys(raw["learning_curve"], {"size", "more"}, f"{path}: learning_curve", {"size"})
+    found = LearningCurve(**raw["learning_curve"])
+    if found.size != list(axes)[-1]:
+        raise UserError(f"{path}: learning_curve.size: must be the last axis, {list(axes)[-1]!r}")
+    if not all(str(label).isdigit() for label in axes[found.size]):
+        raise UserError(f"{path}: learning_curve.size: the labels of {found.size!r} must be numbers of training texts")
+    if not isinstance(found.more, int) or found.more < 1:
+        raise UserError(f"{path}: learning_curve.more: {found.more!r} must be a whole number of texts above 0")
     return found
 
 

@@ -147,6 +147,13 @@ def same(stored: Any, asked: Any) -> bool:
     return stored == asked or str(stored) == str(asked)
 
 
+def data_of(run: Run) -> DataConfig:
+    """Which data a run reads, whole."""
+    names = ("dataset", "data_dir", "prepared_dir", "data_source")
+    given: dict[str, Any] = {name: str(value) for name, value in run.options().items() if name in names}
+    return replace(DataConfig(), **given)
+
+
 def account_for_data(runs: Sequence[Run], force: bool) -> None:
     """Prepare the data of the runs that are still to be done, once each, and print what became of their records.
 
@@ -155,12 +162,8 @@ def account_for_data(runs: Sequence[Run], force: bool) -> None:
     """
     from opinionlm.data.loading import load_data
 
-    defaults = DataConfig()
-    names = ("dataset", "data_dir", "prepared_dir", "data_source")
-    pending = [run.options() for run in runs if run.metrics is None or force]
-    for options in dict.fromkeys(tuple(str(o.get(n, getattr(defaults, n))) for n in names) for o in pending):
-        given: dict[str, Any] = dict(zip(names, options, strict=True))
-        data = replace(defaults, **given)
+    pending = [data_of(run) for run in runs if run.metrics is None or force]
+    for data in {repr(one): one for one in pending}.values():
         print(f"data    {data.dataset}")
         try:
             load_data(data)

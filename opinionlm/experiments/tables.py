@@ -96,7 +96,7 @@ def markdown(table: Table, results: Sequence[Result], claims: Sequence[str] = ()
     lines += mean_lines(table, results) + epoch_lines(table, results)
     if claims:
         lines += ["", *claims]
-    if costs := cost_lines([result.cost for result in results if result.cost is not None]):
+    if costs := cost_lines([one.cost for one in results if one.cost is not None], table.price_per_hour):
         lines += ["", *costs]
     if table.tuned:
         lines += ["", *tuning_lines(table.tuned)]

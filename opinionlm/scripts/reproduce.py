@@ -12,15 +12,20 @@ models and full data, `small` fits two CPU cores, `smoke` takes minutes and is c
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opinionlm.config.parser import pair_up, require_known
 from opinionlm.utils.command_line import Parser, whole_number
 from opinionlm.utils.progress import show_lines_at_once
 from opinionlm.utils.shipped import find_shipped
 from opinionlm.utils.typed_values import read_scalar
+
+if TYPE_CHECKING:
+    from opinionlm.experiments.grid import Table
+    from opinionlm.experiments.grid_runner import Run
 
 
 def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
@@ -37,12 +42,23 @@ def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, dict[st
         action="store_true",
         help="check every run and show its data and parameters, without a network; run nothing",
     )
+    parser.add_argument(
+        "--price_per_hour", type=price, metavar="PRICE", help="of this machine: prices stand beside times [none]"
+    )
     parser.add_argument("--force", action="store_true", help="run again what is there, replacing it")
     arguments, rest = parser.parse_known_args(argv)
     pairs = pair_up(rest)
     for name in pairs:
         require_known(name, f"--{name}", None, vars(arguments))
     return arguments, {name: read_scalar(value) for name, value in pairs.items()}
+
+
+def price(text: str) -> float:
+    """A price above 0, in any currency."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no price above 0")
+    return value
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -130,9 +146,9 @@ def run_cells(arguments: argparse.Namespace, folder: Path, overrides: Mapping[st
         run_all,
         runs_of,
     )
-    from opinionlm.experiments.tables import claims_of, collect, markdown, write_comparisons, write_table
 
     table = load_table(arguments.table, arguments.scale, overrides)
+    table = replace(table, price_per_hour=arguments.price_per_hour)
     runs = runs_of(table, folder)
     configs = check_options(runs, arguments.table)
     if table.tuning is not None:
@@ -151,16 +167,25 @@ def run_cells(arguments: argparse.Namespace, folder: Path, overrides: Mapping[st
 
         print(dry_run_text(table, configs, arguments.table))
         return 0
-    from opinionlm.experiments.table_figures import write_figures
-
     account_for_data(runs, arguments.force)
     failed = run_all(runs, arguments.jobs, arguments.force)
-    results = collect(table, runs)
-    claims = claims_of(table, runs)
-    print(markdown(table, results, claims))
-    paths = write_table(folder, table, results, claims) + write_figures(folder, table, results)
-    paths += write_comparisons(folder, table, runs)
+    paths = report(folder, table, runs)
     print(f"Written: {', '.join(str(path) for path in paths)}; the runs are in {folder / 'runs'}")
     for name, error in failed.items():
         print(f"failed: {name}: {error}")
     return 1 if failed else 0
+
+
+def report(folder: Path, table: Table, runs: Sequence[Run]) -> list[Path]:
+    """Print a table of finished runs, and write it, its figures and its comparisons; returns the files."""
+    from opinionlm.experiments.learning_curve_report import curve_lines, curves_of, write_curves
+    from opinionlm.experiments.table_figures import write_figures
+    from opinionlm.experiments.tables import claims_of, collect, markdown, write_comparisons, write_table
+
+    results, claims, drawn = collect(table, runs), claims_of(table, runs), []
+    if table.learning_curve is not None and (curves := curves_of(table, runs)):
+        claims = [*claims, *([""] if claims else []), *curve_lines(curves, table.learning_curve)]
+        drawn = write_curves(folder, table, curves)
+    print(markdown(table, results, claims))
+    paths = write_table(folder, table, results, claims) + write_figures(folder, table, results)
+    return paths + drawn + write_comparisons(folder, table, runs)

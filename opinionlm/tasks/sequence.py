@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from opinionlm.evaluation.metrics import (
     weighted_log_loss,
 )
 from opinionlm.evaluation.prediction_tables import split_table
+from opinionlm.evaluation.significance import reality_check
 from opinionlm.models.linear.interpolation import check_words, fit_interpolation
 from opinionlm.models.linear.tfidf import word_texts
 from opinionlm.tasks.base import Decision, SplitResult
@@ -174,6 +176,7 @@ class SequenceTask(LabelTask[SplitPredictions]):
                 logits,
                 self.is_balanced,
                 self.primary_score,
+                partial(reality_check, classes=len(self.taxonomy.leaves)),
                 platforms_of(self.features),
             )
             logits = interpolation.logits(logits, words)
@@ -275,6 +278,7 @@ class SequenceTask(LabelTask[SplitPredictions]):
             facts["tau"] = rule.tau
         if interpolation is not None:
             facts |= {"word_share": interpolation.share, "macro_f1_without_words": interpolation.scores[0.0]}
+            facts["word_gain_p"] = interpolation.p_value
         return facts
 
     # What people read

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import f1_score
 
-from opinionlm.evaluation.significance import holm, mcnemar, paired_bootstrap
+from opinionlm.evaluation.significance import holm, mcnemar, paired_bootstrap, reality_check
 
 EIGHT = [0.35, 0.2, 0.12, 0.1, 0.08, 0.06, 0.05, 0.04]
 
@@ -136,3 +136,25 @@ def test_several_runs_of_a_model_count_by_their_mean() -> None:
     assert found.value == pytest.approx(np.mean([one.value for one in apart]))
     # What two seeds so unlike say of a third is little: the interval is wider than that of either alone.
     assert found.high - found.low > max(one.high - one.low for one in apart)
+
+
+def test_the_best_of_options_by_an_independent_count() -> None:
+    # White's reality check written out, with scikit-learn's macro-F1 on resampled rows.
+    rng = np.random.default_rng(3)
+    gold = rng.integers(3, size=90)
+    baseline = np.where(rng.random(90) < 0.6, gold, rng.integers(3, size=90))
+    options = np.stack([np.where(rng.random(90) < share, gold, baseline) for share in (0.02, 0.1)])
+    runs = [baseline, *np.unique(options, axis=0)]
+
+    def gains(rows: np.ndarray) -> np.ndarray:
+        scores = [f1_score(gold[rows], run[rows], average="macro", labels=[0, 1, 2], zero_division=0) for run in runs]
+        return np.array(scores[1:]) - scores[0]
+
+    counts = np.random.default_rng(0).multinomial(90, np.full(90, 1 / 90), size=200)
+    resampled = np.stack([gains(np.repeat(np.arange(90), count)) for count in counts])
+    errors = resampled.std(axis=0, ddof=1)
+    chance = ((resampled - resampled.mean(axis=0)) / errors).max(axis=1)
+    expected = (chance >= (gains(np.arange(90)) / errors).max()).mean()
+    assert reality_check(gold, baseline, options, 3) == pytest.approx(expected)
+    assert reality_check(gold, baseline, baseline[None], 3) == 1.0
+    assert reality_check(gold, gold, options, 3) == 1.0

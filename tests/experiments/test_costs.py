@@ -25,7 +25,7 @@ def test_the_front_is_what_no_row_beats_in_both() -> None:
         beaten = any(o.score >= row.score and o.spent <= row.spent and o != row for o in rows)
         assert (row in pareto_front(rows)) != beaten
     text = "\n".join(cost_lines(rows))
-    assert "| tuned | 0.800 | 10 | 95 | 500 | 1,000 |  |  |" in text and "| cheap | 0.600 | 1.000 |" in text
+    assert "| tuned | 0.800 | 10 | 95 | 500 | 1,000 |  |" in text and "| cheap | 0.600 | 1.000 |" in text
     assert cost_lines(rows[:1]) == [] and "tuning" not in "\n".join(cost_lines(rows[:3]))
 
 
@@ -45,6 +45,36 @@ def test_means_over_runs_by_hand() -> None:
     assert cost_of("mine", 0.5, 3.0, [*runs, {"cost": {}}]) is None
 
 
+def test_break_even_and_prices_by_hand() -> None:
+    slow = Cost("slow", 0.6, 100.0, 0.0, 1.0, 1.0, posts_per_second=10.0)
+    fast = Cost("fast", 0.7, 400.0, 200.0, 1.0, 1.0, posts_per_second=50.0, p50_ms=3.0, p95_ms=9.0)
+    slower = Cost("slower", 0.8, 300.0, 0.0, 1.0, 1.0, posts_per_second=5.0)
+    # 500 seconds more of training, 0.1 - 0.02 seconds less for every text.
+    assert fast.pays_from(slow) == pytest.approx(500 / 0.08) and slower.pays_from(slow) is None
+    texts = fast.pays_from(slow)
+    assert texts is not None and slow.spent + texts / 10 == pytest.approx(fast.spent + texts / 50)
+    lines = "\n".join(cost_lines([slow, fast, slower], price_per_hour=3.6))
+    # 3.6 an hour is 0.001 a second.
+    assert "| fast | 0.700 | 400 | 200 | 1.000 | 1 | 50 | 3.000 | 9.000 |  | 6,250 | 0.6 | 20.00 |" in lines
+    assert "| slow | 0.600 | 100 | 0.000 | 1.000 | 1 | 10 |  |  | yes | cheapest | 0.1 | 100.00 |" in lines
+    assert "| never | 0.3 | 200.00 |" in lines and "at 3.6 an hour" in lines
+    assert "price" not in "\n".join(cost_lines([slow, fast, slower])).lower()
+
+
+def test_the_measured_speed_of_the_saved_model_counts_where_there_is_one() -> None:
+    run = {
+        "validation": {"ci95_rows": 50},
+        "test": {"ci95_rows": 150},
+        "cost": {"total_seconds": 10.0, "peak_memory_mb": 100.0, "evaluation_seconds": 10.0},
+        "model": {"trainable_parameters": 7},
+    }
+    measured = run | {"cost": run["cost"] | {"predict": {"posts_per_second": 90.0, "p50_ms": 2.0, "p95_ms": 4.0}}}
+    found = cost_of("mine", 0.5, 0.0, [measured, measured])
+    assert found is not None and (found.posts_per_second, found.p50_ms, found.p95_ms) == (90.0, 2.0, 4.0)
+    mixed = cost_of("mine", 0.5, 0.0, [measured, run])
+    assert mixed is not None and (mixed.posts_per_second, mixed.p50_ms) == (20.0, None)
+
+
 @pytest.mark.usefixtures("drawn_figures")
 def test_a_table_shows_cost_and_draws_the_front(tmp_path) -> None:
     path = save(tmp_path, scales={"small": {"seeds": 0}}, figures=["pareto"])
@@ -60,6 +90,6 @@ def test_a_table_shows_cost_and_draws_the_front(tmp_path) -> None:
         (run.folder / "metrics.json").write_text(json.dumps(content))
     results = collect(table, runs)
     text = markdown(table, results)
-    assert "### Cost" in text and "| fast, inverse | 0.800 | 40 | 300 | 5 |  | yes |" in text
+    assert "### Cost" in text and "| fast, inverse | 0.800 | 40 | 300 | 5 | yes |" in text
     assert [path.name for path in write_figures(tmp_path, table, results)] == ["pareto.png", "pareto.svg"]
     assert "fast, inverse" in (tmp_path / "pareto.svg").read_text()

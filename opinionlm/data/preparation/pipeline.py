@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 from tokenizers import Tokenizer
 
+from opinionlm.data.near_copies import near_copy_groups, texts_of
 from opinionlm.data.preparation.deduplication import drop_leaks
 from opinionlm.data.preparation.found_labels import with_labels
 from opinionlm.data.preparation.ledger import Ledger, split_numbers
@@ -169,6 +170,8 @@ def _fill(
         drop_leaks(ledger, findings.digest, given, "copies across splits", "in_another_split")
         if spec.split.group_by is not None:
             drop_leaks(ledger, table.group, given, "groups across splits", "group_in_another_split")
+    if spec.split.near_copies == "together":
+        table.group = groups_of_near_copies(spec, finished, ledger.kept & (given == 0))
     splits = assign_splits(ledger, given, kind.strata(ledger))
     if findings.text_digest is not None:
         # With other features they were no copies; but what is evaluated must not have been read in any form.
@@ -188,6 +191,25 @@ def _fill(
         tree = json.dumps(spec.labels.to_tree(), indent=2, ensure_ascii=False)
         (folder / "taxonomy.json").write_text(tree + "\n", "utf-8")
     return {"rows": rows} | kind.manifest() | {"spec": spec.to_dict()}
+
+
+def groups_of_near_copies(spec: DatasetSpec, finished: Path, is_split: np.ndarray) -> np.ndarray:
+    """Group numbers ``(rows,)`` of the rows that are to be split, -1 for all others.
+
+    Args:
+        spec: of a task with labels.
+        finished: the Arrow file of the cleaned rows.
+        is_split: (rows,) of bool.
+    """
+    texts = [
+        text
+        for batch in stored_batches(finished)
+        for text in texts_of({name: batch.column(name).to_pylist() for name in spec.text_columns})
+    ]
+    groups = np.full(len(texts), -1)
+    rows = np.flatnonzero(is_split)
+    groups[rows] = near_copy_groups([texts[row] for row in rows], spec.source)
+    return groups
 
 
 def row_kind(spec: DatasetSpec, tokenizer: Tokenizer) -> RowKind:

@@ -9,7 +9,14 @@ import numpy as np
 
 from opinionlm.data.preparation.ledger import EXPLANATIONS, Ledger
 from opinionlm.data.preparation.sources import given_splits
-from opinionlm.data.preparation.splits import group_split, share_warnings, stratified_split, tie_problem, time_split
+from opinionlm.data.preparation.splits import (
+    group_split,
+    share_warnings,
+    stratified_group_split,
+    stratified_split,
+    tie_problem,
+    time_split,
+)
 from opinionlm.data.spec import SPLITS, BalanceSpec
 from opinionlm.errors import UserError
 
@@ -61,14 +68,18 @@ def _draw(
         _, numbers = np.unique(ledger.table.group[pool], return_inverse=True)
         chosen, warnings = group_split(numbers, shares, split.seed)
         return chosen, warnings + share_warnings(chosen, names, shares, "rows of one group stay together")
+    labels, platforms = strata[0][pool], ledger.table.platform[pool]
+    by_label = spec.labels is not None and "label" in split.stratify_by
+    by_platform = "platform" in split.stratify_by
+    if split.near_copies == "together":
+        _, numbers, sizes = np.unique(ledger.table.group[pool], return_inverse=True, return_counts=True)
+        chosen = stratified_group_split(numbers, labels * by_label, platforms * by_platform, shares, split.seed)
+        several = sizes[sizes > 1]
+        found = f"{several.sum():,} rows are near-copies of others, in {len(several):,} groups; each is in one split"
+        warnings = share_warnings(chosen, names, shares, "near-copies stay together")
+        return chosen, [f"split.near_copies: {found}", *warnings]
     return stratified_split(
-        strata[0][pool],
-        ledger.table.platform[pool],
-        shares,
-        split.seed,
-        strata[1],
-        by_label=spec.labels is not None and "label" in split.stratify_by,
-        by_platform="platform" in split.stratify_by,
+        labels, platforms, shares, split.seed, strata[1], by_label=by_label, by_platform=by_platform
     )
 
 

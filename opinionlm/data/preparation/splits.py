@@ -60,6 +60,45 @@ def stratified_split(
     return splits, warnings
 
 
+def stratified_group_split(
+    groups: np.ndarray, labels: np.ndarray, platforms: np.ndarray, shares: Sequence[float], seed: int
+) -> np.ndarray:
+    """Assign whole groups to splits, so that every stratum comes close to the shares.
+
+    Largest groups first, equal ones in random order, each goes where most rows of its strata are missing, as in the
+    iterative stratification of Sechidis et al. 2011; rows by themselves, which most are, then fill what is missing.
+
+    Args:
+        groups: (rows,) group numbers 0 to n - 1.
+        labels: (rows,) class ids.
+        platforms: (rows,) platform numbers.
+        shares: one per split, in the order of importance; they sum to 1.
+        seed: equal seeds and rows give equal splits.
+
+    Returns:
+        (rows,) split numbers.
+    """
+    strata = np.zeros(len(labels), dtype=np.int64)
+    for number, rows in enumerate(
+        stratum
+        for label in np.unique(labels)
+        for own in [np.flatnonzero(labels == label)]
+        for stratum in _strata(own, platforms[own])
+    ):
+        strata[rows] = number
+    missing = np.outer(shares, np.bincount(strata))
+    sizes = np.bincount(groups)
+    members = np.split(np.argsort(groups, kind="stable"), np.cumsum(sizes)[:-1])
+    splits = np.zeros(len(labels), dtype=np.int8)
+    shuffled = np.random.default_rng(seed).permutation(len(sizes))
+    for group in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
+        rows = members[group]
+        own = strata[rows]
+        splits[rows] = chosen = int(np.argmax(missing[:, own].sum(axis=1)))
+        np.subtract.at(missing[chosen], own, 1)
+    return splits
+
+
 def group_split(groups: np.ndarray, shares: Sequence[float], seed: int) -> tuple[np.ndarray, list[str]]:
     """Assign whole groups to splits, so that the rows come close to the shares.
 

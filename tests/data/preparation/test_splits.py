@@ -12,6 +12,7 @@ from opinionlm.data.preparation.splits import (
     _allocate,
     group_split,
     share_warnings,
+    stratified_group_split,
     stratified_split,
     tie_problem,
     time_split,
@@ -177,3 +178,25 @@ def test_the_first_splits_are_filled_first_whatever_the_shares(shares: list[floa
         labels = np.zeros(rows, dtype=int)
         for seed in range(3):
             assert counts(stratified_split(labels, labels, shares, seed, ["rare"])[0]) == expected
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 1), st.integers(0, 1)), min_size=30, max_size=80))
+def test_groups_stay_whole_while_strata_keep_their_shares(rows: list[tuple[int, int, int]]) -> None:
+    # Ten groups at most, and as many rows again by themselves.
+    groups, labels, platforms = (np.array(column) for column in zip(*rows, strict=True))
+    alone = np.arange(len(groups)) + 10
+    labels, platforms = np.tile(labels, 2), np.tile(platforms, 2)
+    _, numbers = np.unique(np.concatenate([groups, alone]), return_inverse=True)
+    splits = stratified_group_split(numbers, labels, platforms, SHARES, seed=1)
+    assert all(len(set(splits[numbers == number])) == 1 for number in range(numbers.max() + 1))
+    assert (splits == stratified_group_split(numbers, labels, platforms, SHARES, seed=1)).all()
+
+
+def test_rows_by_themselves_are_shared_out_within_strata() -> None:
+    labels = np.repeat([0, 1], [100, 20])
+    splits = stratified_group_split(np.arange(120), labels, np.zeros(120, dtype=int), SHARES, seed=1)
+    assert counts(splits[labels == 0]) == [70, 20, 10] and counts(splits[labels == 1]) == [14, 4, 2]
+    # A large group goes where most is missing, and the others fill the rest.
+    groups = np.concatenate([np.zeros(30, dtype=int), np.arange(1, 71)])
+    splits = stratified_group_split(groups, np.zeros(100, dtype=int), np.zeros(100, dtype=int), SHARES, seed=1)
+    assert counts(splits) == [70, 20, 10] and (splits[:30] == 0).all()

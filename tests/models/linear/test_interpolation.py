@@ -15,7 +15,8 @@ from transformers import pipeline
 import predict
 from opinionlm.config.parser import parse_config
 from opinionlm.errors import UserError
-from opinionlm.models.linear.interpolation import SHARES, fit_interpolation, mixed
+from opinionlm.evaluation.significance import reality_check
+from opinionlm.models.linear.interpolation import LEVEL, SHARES, fit_interpolation, mixed
 from opinionlm.models.linear.tfidf import TfidfClassifier, load_tfidf, new_vectorizer, require_shared_words
 from tests.classifier_runs import train
 
@@ -25,6 +26,10 @@ LABELS = np.array([0, 1, 0, 1] * 5)
 
 def accuracy(gold: np.ndarray, logits: np.ndarray) -> float:
     return float((logits.argmax(axis=1) == gold).mean())
+
+
+def check(gold: np.ndarray, alone: np.ndarray, mixtures: np.ndarray) -> float:
+    return reality_check(gold, alone, mixtures, 2)
 
 
 def test_the_mixture_by_hand() -> None:
@@ -39,12 +44,39 @@ def test_the_share_is_what_validation_likes_best_and_the_smaller_one_in_a_tie() 
     # The model knows nothing: any share above 0 is right, and 0.1 is the smallest of them.
     ignorant = np.zeros((len(TEXTS), 2))
     ignorant[:, 0] = 1e-3
-    interpolation = fit_interpolation((TEXTS, LABELS), (TEXTS, LABELS), ignorant, True, accuracy)
+    interpolation = fit_interpolation((TEXTS, LABELS), (TEXTS, LABELS), ignorant, True, accuracy, check)
     assert interpolation.share == 0.1 and interpolation.scores[0.0] == 0.5 and interpolation.scores[0.1] == 1.0
     assert set(interpolation.scores) == set(SHARES)
     # The model knows everything: the words stay out.
     knowing = np.eye(2)[LABELS] * 9
-    assert fit_interpolation((TEXTS, LABELS), (TEXTS, LABELS), knowing, True, accuracy).share == 0.0
+    assert fit_interpolation((TEXTS, LABELS), (TEXTS, LABELS), knowing, True, accuracy, check).share == 0.0
+
+
+def kept(words_know: float, draws: int = 40, rows: int = 250, classes: int = 6) -> float:
+    """Share of draws in which the best of nine mixtures with word logits of a strength would be kept."""
+    count = 0
+    for draw in range(draws):
+        rng = np.random.default_rng([draw, 26])
+        gold = rng.choice(classes, rows, p=rng.dirichlet(np.full(classes, 5.0)))
+        right = np.eye(classes)[gold]
+        model = 2 * right + rng.normal(size=(rows, classes))
+        # Without own knowledge the words say what the model says, and noise.
+        own = model if words_know == 0 else words_know * right
+        words = own + rng.normal(size=(rows, classes))
+        mixtures = np.stack([mixed(2 * model, 2 * words, share).argmax(axis=1) for share in SHARES[1:]])
+        count += reality_check(gold, model.argmax(axis=1), mixtures, classes) <= LEVEL
+    return count / draws
+
+
+def test_words_that_add_nothing_stay_out_and_those_that_help_are_kept() -> None:
+    assert kept(words_know=0) <= 0.1
+    assert kept(words_know=1.2) >= 0.8
+
+
+def test_a_share_that_may_be_chance_is_0() -> None:
+    ignorant = np.zeros((len(TEXTS), 2))
+    interpolation = fit_interpolation((TEXTS, LABELS), (TEXTS, LABELS), ignorant, True, accuracy, lambda *_: 0.21)
+    assert interpolation.share == 0.0 and interpolation.p_value == 0.21 and interpolation.scores[0.1] == 1.0
 
 
 def test_saved_words_give_the_same_logits_to_the_bit(tmp_path) -> None:
@@ -81,7 +113,8 @@ def test_the_regularisation_is_what_serves_the_mixture() -> None:
         seen.append(float(np.ptp(logits, axis=1).mean()))
         return seen[-1]
 
-    interpolation = fit_interpolation((TEXTS, LABELS), (TEXTS, LABELS), np.zeros((len(TEXTS), 2)), True, spread)
+    texts, ignorant = (TEXTS, LABELS), np.zeros((len(TEXTS), 2))
+    interpolation = fit_interpolation(texts, texts, ignorant, True, spread, lambda *_: 0.0)
     assert interpolation.words.regression.c == 30.0 and interpolation.share == max(SHARES)
     assert len(seen) == (5 + 1) * len(SHARES)
 
