@@ -41,14 +41,14 @@ class Labels:
 def read(files: list[str]) -> ray.data.Dataset:
     """The rows of the files. Cells of a CSV stay as they are written: 007 is no number, NA no missing text."""
     if not files[0].endswith(".csv"):
-        return ray.data.read_parquet(files, ray_remote_args=SHARE)
+        return ray.data.read_parquet(files, **SHARE)
     with pa.csv.open_csv(files[0], parse_options=pa.csv.ParseOptions(newlines_in_values=True)) as reader:
         columns = {name: pa.string() for name in reader.schema.names}
     return ray.data.read_csv(
         files,
         parse_options=pa.csv.ParseOptions(newlines_in_values=True),
         convert_options=pa.csv.ConvertOptions(column_types=columns, strings_can_be_null=False),
-        ray_remote_args=SHARE,
+        **SHARE,
     )
 
 

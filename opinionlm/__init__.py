@@ -11,10 +11,10 @@ from opinionlm.errors import UserError
 from opinionlm.registration import register_on_demand
 
 if TYPE_CHECKING:
-    from opinionlm.api import compare, load, prepare, prompt, train, train_instruct
+    from opinionlm.api import compare, load, prepare, prepare_blocks, prompt, train, train_instruct
 
 __version__ = "0.1.0"
-__all__ = ["UserError", "compare", "load", "prepare", "prompt", "train", "train_instruct"]
+__all__ = ["UserError", "compare", "load", "prepare", "prepare_blocks", "prompt", "train", "train_instruct"]
 
 # Large tensors in large pages: on a Linux CPU every step takes fresh memory for its gradients, and with small pages a
 # sixth of its time goes into page faults. torch reads this once, when it is imported; elsewhere it means nothing.

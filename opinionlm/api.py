@@ -18,6 +18,7 @@ from opinionlm.config.parser import Layer, new_config
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
+    from opinionlm.data.preparation.blocks import BlockPreparation
     from opinionlm.inference.predictions import LoadedModel
 
 Metrics = dict[str, Any]
@@ -131,6 +132,24 @@ def prepare(
     folder = prepare_folder(spec, data_dir, output_dir or Path("outputs/data") / spec.name, num_proc, force)
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     return PreparedData(load_prepared(folder).dataset, report, folder)
+
+
+def prepare_blocks(dataset: str | Path, data_dir: str | Path = "data") -> BlockPreparation:
+    """What `prepare` does before it splits, block by block, for engines that spread blocks over machines.
+
+    Args:
+        dataset: dataset YAML of task sequence, or the name of a shipped one.
+        data_dir: where its files lie, the same on all machines.
+
+    Returns:
+        Its steps: ``read``, ``clean``, ``drop_raw_copies`` and ``drop_copies``; see `examples/ray_preprocess.py`.
+
+    Raises:
+        UserError: the YAML cannot be used, or not so, or its files are not there.
+    """
+    from opinionlm.data.preparation.blocks import BlockPreparation
+
+    return BlockPreparation(dataset, data_dir)
 
 
 def train(config: str | Path | None = None, **options: Any) -> Metrics:

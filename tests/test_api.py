@@ -123,6 +123,6 @@ def test_the_import_loads_no_library_for_the_public_names() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], env=script_environment(), capture_output=True, text=True, check=True
     )
-    assert "'compare', 'load', 'prepare', 'prompt', 'train', 'train_instruct'" in done.stdout
+    assert "'compare', 'load', 'prepare', 'prepare_blocks', 'prompt', 'train', 'train_instruct'" in done.stdout
     with pytest.raises(AttributeError):
         opinionlm.nothing  # noqa: B018

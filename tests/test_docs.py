@@ -39,6 +39,8 @@ ELSEWHERE = {
     "tail -f": "never ends",
     "chromium ": "tests/experiments/test_dashboard_browser.py drives a browser",
     "wandb ": "network",
+    "python examples/ray_": "tests/test_ray_examples.py runs it where Ray is installed",
+    "OPINIONLM_RAY_POSTS=": "the same test with more posts",
     "cd ": "a folder of the reader's",
     "python -m opinionlm get_data": "network; tests/data/test_downloads.py has a server",
     "python -m opinionlm.experiments.group_report": "network with --wandb; tests/experiments/test_group_report.py",

@@ -25,9 +25,9 @@ class Progress:
         self.began = time.monotonic()
         self.lock = threading.Lock()
 
-    def started(self, name: str, log: Path) -> None:
-        """Note that a run began."""
-        self._write(f"started   {name} (see {log})")
+    def started(self, name: str, log: Path, queued: bool = False) -> None:
+        """Note that a run began, or was put into the queue of a cluster."""
+        self._write(f"{'submitted' if queued else 'started  '} {name} (see {log})")
 
     def ended(self, name: str, seconds: float, error: str | None, score: str = "") -> None:
         """Note that a run ended, with its score where it has one."""

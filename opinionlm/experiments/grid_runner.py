@@ -1,4 +1,4 @@
-"""Run the cells of a table that are not finished, each in a process and a folder of its own."""
+"""Run the cells of a table that are not finished, each in a process or cluster job and a folder of its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import yaml
@@ -26,12 +26,13 @@ from opinionlm.experiments.cells import SCRIPTS, Cell
 from opinionlm.experiments.cross_fit import soft_labels_file
 from opinionlm.experiments.grid import Table
 from opinionlm.experiments.grid_progress import Progress, score_of
+from opinionlm.runs.cluster_jobs import Cluster, ClusterJob
 from opinionlm.runs.folder import require_same_evaluation
 from opinionlm.runs.lock import locked
 from opinionlm.runs.processes import ConsoleProcess
 from opinionlm.utils.files import write_text
 from opinionlm.utils.progress import progress_bar
-from opinionlm.utils.shipped import job_environment
+from opinionlm.utils.shipped import job_environment, script_environment
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def account_for_data(runs: Sequence[Run], force: bool) -> None:
             print(f"error: {error}", flush=True)
 
 
-def run_all(runs: Sequence[Run], jobs: int, force: bool) -> dict[str, str]:
+def run_all(runs: Sequence[Run], jobs: int, force: bool, cluster: Cluster | None = None) -> dict[str, str]:
     """Run what is not finished, ``jobs`` at a time; a run that fails does not stop the others.
 
     Progress goes to the console and to ``progress.log`` beside the runs.
@@ -180,21 +181,23 @@ def run_all(runs: Sequence[Run], jobs: int, force: bool) -> dict[str, str]:
         runs: from `runs_of`.
         jobs: processes at a time; each gets its share of the cores.
         force: run again what holds other options.
+        cluster: where each run becomes a job; by default they are processes of this machine.
 
     Returns:
         Name of the failed run → its last line of output.
 
     Raises:
-        UserError: a finished run cannot be read.
+        UserError: a finished run cannot be read, or the cluster refuses a job.
     """
     folder = runs[0].folder.parent.parent
     folder.mkdir(parents=True, exist_ok=True)
-    environment = job_environment(jobs)
+    # A job has the processors that it asked for, whatever this machine has.
+    environment = job_environment(jobs) if cluster is None else script_environment()
     failed: dict[str, str] = {}
     # Waits for another call, and for runs that outlived a killed one: they have inherited the lock.
     with locked(folder / "grid", wait=True, inherited=True) as lock, ThreadPoolExecutor(jobs) as pool:
         pending = [run for run in runs if run.metrics is None or force]
-        children = Children(Progress(folder / "progress.log", len(pending)), lock)
+        children = Children(Progress(folder / "progress.log", len(pending)), lock, cluster)
         with progress_bar(desc="table", total=len(pending), unit="runs") as bar:
             try:
                 # Teachers first.
@@ -222,12 +225,13 @@ class Children:
     Args:
         progress: told when runs begin and end.
         grid_lock: file descriptors of the grid's lock, which the processes hold too.
+        cluster: where jobs take the place of processes.
     """
 
-    def __init__(self, progress: Progress, grid_lock: Sequence[int]) -> None:
-        self.progress, self.grid_lock = progress, grid_lock
+    def __init__(self, progress: Progress, grid_lock: Sequence[int], cluster: Cluster | None) -> None:
+        self.progress, self.grid_lock, self.cluster = progress, grid_lock, cluster
         self.lock = threading.Lock()
-        self.processes: set[ConsoleProcess] = set()
+        self.processes: set[ConsoleProcess | ClusterJob] = set()
         self.stopped = False
 
     def run(self, run: Run, environment: Mapping[str, str], force: bool) -> str | None:
@@ -239,12 +243,12 @@ class Children:
         commands = [[SCRIPTS[run.cell.script], "--config", str(run.config_file.resolve())]]
         if run.teacher is not None:
             commands.insert(0, ["self_training", str(run.teacher)])
-        self.progress.started(run.folder.name, run.log_file)
+        self.progress.started(run.folder.name, run.log_file, queued=self.cluster is not None)
         started = time.monotonic()
         own = dict(environment) | ({"WANDB_MODE": "offline"} if run.offline else {})
         with open(run.log_file, "wb") as log:
             # Only what has taken its teacher's labels trains.
-            code = next((code for command in commands if (code := self.wait_for(command, log.fileno(), own)) != 0), 0)
+            code = next((code for command in commands if (code := self.wait_for(command, log, own)) != 0), 0)
         error = None
         if code != 0 or run.metrics is None:
             lines = run.log_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
@@ -257,9 +261,14 @@ class Children:
         self.progress.ended(run.folder.name, time.monotonic() - started, error, score)
         return error
 
-    def wait_for(self, command: list[str], log: int, environment: Mapping[str, str]) -> int | None:
+    def wait_for(self, command: list[str], log: BinaryIO, environment: Mapping[str, str]) -> int | None:
         """Run a command of the console to its end, its output into a log; returns its exit code."""
-        process = ConsoleProcess(command, environment, log, self.grid_lock)
+        process: ConsoleProcess | ClusterJob
+        match self.cluster:
+            case None:
+                process = ConsoleProcess(command, environment, log.fileno(), self.grid_lock)
+            case Cluster():
+                process = self.cluster.submit(command, environment, Path(log.name))
         with self.lock:
             self.processes.add(process)
         if self.stopped:

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opinionlm.config.parser import pair_up, require_known
+from opinionlm.errors import UserError
+from opinionlm.runs.cluster_jobs import Cluster, read_resources
 from opinionlm.utils.command_line import Parser, whole_number
 from opinionlm.utils.progress import show_lines_at_once
 from opinionlm.utils.shipped import find_shipped
@@ -36,7 +38,18 @@ def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, dict[st
     parser.add_argument(
         "--output_dir", type=Path, default=Path("outputs/tables"), metavar="FOLDER", help="[%(default)s]"
     )
-    parser.add_argument("--jobs", type=whole_number, default=1, metavar="N", help="runs at a time [1]")
+    parser.add_argument(
+        "--jobs", type=whole_number, metavar="N", help="runs at a time [1], or jobs in the queue of SLURM [all]"
+    )
+    parser.add_argument(
+        "--launcher", choices=("local", "slurm"), default="local", help="where runs are started [%(default)s]"
+    )
+    parser.add_argument(
+        "--slurm",
+        nargs="+",
+        metavar="NAME=VALUE",
+        help="of every job: time=MINUTES partition account qos constraint mem cpus_per_task gpus_per_node",
+    )
     parser.add_argument(
         "--dry_run",
         action="store_true",
@@ -50,6 +63,9 @@ def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, dict[st
     pairs = pair_up(rest)
     for name in pairs:
         require_known(name, f"--{name}", None, vars(arguments))
+    if arguments.launcher == "local" and arguments.slurm:
+        raise UserError("--slurm: is of no use without --launcher slurm")
+    arguments.resources = read_resources(arguments.slurm or ()) if arguments.launcher == "slurm" else None
     return arguments, {name: read_scalar(value) for name, value in pairs.items()}
 
 
@@ -126,6 +142,19 @@ def show_sequences(arguments: argparse.Namespace, folder: Path, overrides: Mappi
     return 0
 
 
+def cluster_of(arguments: argparse.Namespace, table: Table, folder: Path) -> Cluster | None:
+    """Where the runs of a table become jobs; None for this machine.
+
+    Raises:
+        UserError: the table asks for `tune`, or there is no SLURM here.
+    """
+    if arguments.launcher == "local":
+        return None
+    if table.tuning is not None:
+        raise UserError(f"{arguments.table}: tune: its trials run on this machine; leave --launcher slurm out")
+    return None if arguments.dry_run else Cluster(arguments.resources, folder / "slurm")
+
+
 def run_cells(arguments: argparse.Namespace, folder: Path, overrides: Mapping[str, Any]) -> int:
     """A table of runs.
 
@@ -151,16 +180,18 @@ def run_cells(arguments: argparse.Namespace, folder: Path, overrides: Mapping[st
     table = replace(table, price_per_hour=arguments.price_per_hour)
     runs = runs_of(table, folder)
     configs = check_options(runs, arguments.table)
+    cluster = cluster_of(arguments, table, folder)
+    jobs = arguments.jobs or (1 if arguments.launcher == "local" else len(runs))
     if table.tuning is not None:
         from opinionlm.experiments.grid_tuning import spaces_of, tune_rows
 
         spaces_of(table.tuning, configs, arguments.table)
         if not arguments.dry_run:
-            table = tune_rows(table, configs, arguments.table, folder, arguments.jobs)
+            table = tune_rows(table, configs, arguments.table, folder, jobs)
             runs = runs_of(table, folder)
     if table.tuning is None or table.tuned:
         require_same_options(runs, arguments.force)
-    print(plan_text(table, runs, arguments.jobs), flush=True)
+    print(plan_text(table, runs, jobs), flush=True)
     if arguments.dry_run:
         # Loaded late: it builds models.
         from opinionlm.experiments.dry_run import dry_run_text
@@ -168,7 +199,7 @@ def run_cells(arguments: argparse.Namespace, folder: Path, overrides: Mapping[st
         print(dry_run_text(table, configs, arguments.table))
         return 0
     account_for_data(runs, arguments.force)
-    failed = run_all(runs, arguments.jobs, arguments.force)
+    failed = run_all(runs, jobs, arguments.force, cluster)
     paths = report(folder, table, runs)
     print(f"Written: {', '.join(str(path) for path in paths)}; the runs are in {folder / 'runs'}")
     for name, error in failed.items():

@@ -338,7 +338,7 @@ def test_a_row_learns_from_the_runs_of_another(tmp_path, monkeypatch) -> None:
     assert runs[3].teacher == teacher and runs[3].options()["soft_labels"] == f"{teacher}-soft_labels.csv"
     commands: list[list[str]] = []
 
-    def pretend(self, command: list[str], log: int, environment) -> int:
+    def pretend(self, command: list[str], log, environment) -> int:
         commands.append(command)
         if command[0] == "self_training":
             return 0 if "some-none" in command[1] else 3

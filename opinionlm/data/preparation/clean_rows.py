@@ -80,7 +80,7 @@ def clean_rows(
     Raises:
         UserError: a worker process died, or reading raised it.
     """
-    worker = _Worker(names, cleaning, tokenizer, noise)
+    worker = BatchCleaner(names, cleaning, tokenizer, noise)
     parts: list[Cleaned] = []
     with (
         pa.OSFile(str(cleaned), "wb") as sink,
@@ -94,7 +94,7 @@ def clean_rows(
 
 
 def _results(
-    worker: _Worker, batches: Iterator[pa.RecordBatch], processes: int, tokenizer_file: Path
+    worker: BatchCleaner, batches: Iterator[pa.RecordBatch], processes: int, tokenizer_file: Path
 ) -> Iterator[tuple[pa.RecordBatch, Cleaned]]:
     """Results of all batches, in order; only a few are under way at any time, so memory stays bounded."""
     first: list[pa.RecordBatch] = []
@@ -130,8 +130,8 @@ def _results(
         tokenizer_file.unlink()
 
 
-class _Worker:
-    """Everything one process needs to clean batches."""
+class BatchCleaner:
+    """Everything one process needs to clean batches; see `clean_rows`."""
 
     def __init__(self, names: tuple[str, ...], cleaning: Cleaning, tokenizer: Tokenizer, noise: int | None) -> None:
         self.names, self.cleaning, self.tokenizer, self.noise = names, cleaning, tokenizer, noise
@@ -189,13 +189,13 @@ class _Worker:
         )
 
 
-_worker: _Worker
+_worker: BatchCleaner
 
 
 def _start_worker(names: tuple[str, ...], cleaning: Cleaning, tokenizer_file: str, noise: int | None) -> None:
     global _worker
     obey_parent()
-    _worker = _Worker(names, cleaning, Tokenizer.from_file(tokenizer_file), noise)
+    _worker = BatchCleaner(names, cleaning, Tokenizer.from_file(tokenizer_file), noise)
 
 
 def _clean_in_worker(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, Cleaned]:

@@ -37,7 +37,7 @@ class MultiLabelRows(SequenceRows):
         """See `RowKind`."""
         super().__init__(spec, tokenizer)
         # The outcomes are sets of labels, named as they are found; no post becomes noise.
-        self._leaves, self.names, self._noise = tuple(self.names), [], None
+        self._leaves, self.names, self.noise = tuple(self.names), [], None
         self._sets: dict[tuple[int, ...], int] = {}
 
     def label(self, record: Record, source: Source) -> int:

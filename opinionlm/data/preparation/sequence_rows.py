@@ -42,7 +42,7 @@ class SequenceRows(RowKind):
         self._label_parsers: dict[str, LabelParser] = {}
         self._read_beside: list[bytes] = []
         noise = spec.cleaning.noise_label
-        self._noise = self.names.index(noise) if noise in self.names else None
+        self.noise = self.names.index(noise) if noise in self.names else None
         self._level_names = {
             level: np.array([self._taxonomy.label_at(i, level) for i in range(len(self.names))])
             for level in range(1, self._taxonomy.depth + 1)
@@ -108,7 +108,7 @@ class SequenceRows(RowKind):
     def measure(self, batches: Iterable[pa.RecordBatch], raw: Path, processes: int) -> tuple[Cleaned, Path]:
         """Clean, measure and filter every post, in several processes where that pays."""
         spec, cleaned = self.spec, raw.with_name("cleaned.arrow")
-        found = clean_rows(batches, cleaned, spec.text_columns, spec.cleaning, self.tokenizer, self._noise, processes)
+        found = clean_rows(batches, cleaned, spec.text_columns, spec.cleaning, self.tokenizer, self.noise, processes)
         if spec.features:
             # Texts with other features are other inputs, which may well have other labels.
             raw_digest, digest = self._joined(found.raw_digest), self._joined(found.digest)
@@ -133,7 +133,7 @@ class SequenceRows(RowKind):
         ledger.note_text_steps()
         dropped = (findings.reason > 0) & ~findings.becomes_noise
         for code, reason in enumerate(QUALITY_REASONS, start=1):
-            ledger.relabel(reason, (findings.reason == code) & findings.becomes_noise, self._noise)
+            ledger.relabel(reason, (findings.reason == code) & findings.becomes_noise, self.noise)
         rules = [(dropped & (findings.reason == code), reason, None) for code, reason in enumerate(QUALITY_REASONS, 1)]
         ledger.drop("quality rules", rules)
         reasons = ("conflicting_labels_cleaned", "duplicate_cleaned")

@@ -153,7 +153,7 @@ def test_posts_are_cleaned_while_reading_goes_on_and_never_pile_up(tmp_path, mon
             texts = [f"post {index} {row}" for row in range(50)]
             yield pa.record_batch([texts, texts, [0] * 50], names=["id", "text", "label"])
 
-    worker = clean_rows._Worker(("text",), Cleaning(), load_tokenizer("models/gemma3-mini"), None)
+    worker = clean_rows.BatchCleaner(("text",), Cleaning(), load_tokenizer("models/gemma3-mini"), None)
     cleaned = []
     for texts, _ in clean_rows._results(worker, reading(), processes, tmp_path / "tokenizer"):
         ahead -= 1
