@@ -126,7 +126,7 @@ OURS = [line for line in LINES if not line.elsewhere]
 
 INLINE = [line for path in PAGES for line in inline_of(path)]
 # Words that stand for something of the reader's.
-OPEN = re.compile(r"…|<|\b(FILE|X|DIR|your|your\.yaml)\b|\*")
+OPEN = re.compile(r"…|<|\b(FILE|X|DIR|yours?|yours?\.yaml)\b|\*")
 CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
 HEADS = [line for path in CONFIGS if (line := head_of(path))]
 BLOCKS = [(path.name, block) for path in PAGES for block in blocks_of(path)]
