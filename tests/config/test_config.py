@@ -327,6 +327,7 @@ MISTYPED |= {
     "prompt.py": ("shot", "shots"),
     "-mopinionlm.adaptation.adapt.mining": ("all_sequence", "all_sequences"),
     "-mopinionlm.inference.demo": ("prot", "port"),
+    "-mopinionlm.inference.push": ("pulbic", "public"),
     "-mopinionlm.data.downloads": ("data_dri", "data_dir"),
     "-mopinionlm.data.inspection": ("lable", "label"),
     "-mopinionlm.experiments.changed_texts": ("typoss", "typos"),

@@ -145,7 +145,7 @@ def test_block_names_start_at_the_root_that_is_loaded() -> None:
 
 
 def test_unknown_family_is_named() -> None:
-    with pytest.raises(UserError, match="'opt'.*bert, roberta"):
+    with pytest.raises(UserError, match="'opt'.*bert, electra"):
         anatomy_of(
             new_backbone(AutoConfig.for_model("opt", hidden_size=16, num_hidden_layers=1, num_attention_heads=2))
         )

@@ -26,6 +26,7 @@ def finished(arguments: list[str], log: Path, **environment: str) -> int | None:
 
 
 def test_a_process_has_its_own_output_environment_and_exit_code(tmp_path) -> None:
+    before = dict(os.environ)
     assert finished(["--version"], tmp_path / "version") == 0
     assert (tmp_path / "version").read_text().startswith("opinionlm ")
     assert finished(["trian_classifier"], tmp_path / "wrong") == 2
@@ -35,7 +36,7 @@ def test_a_process_has_its_own_output_environment_and_exit_code(tmp_path) -> Non
         assert finished(["compare", "--help"], tmp_path / columns, COLUMNS=columns) == 0
     narrow, wide = ((tmp_path / name).read_text().splitlines() for name in ("60", "110"))
     assert len(narrow) > len(wide) and narrow != wide
-    assert "COLUMNS" not in os.environ
+    assert dict(os.environ) == before
 
 
 def test_a_process_holds_what_it_is_given_until_it_is_killed(tmp_path) -> None:
