@@ -188,16 +188,16 @@ def summary(task: Task[Any], metrics: dict[str, Any]) -> str:
     has_model = (folder / "best").is_dir()
     lines.append(f"Results are in {folder}" + ("; label new posts with" if has_model else ""))
     if has_model:
-        lines.append(
-            f"  {command('predict')} --model {folder} --input {new_texts(task.prepared)} --output {task.answers}.csv"
-        )
+        source = ending_of_texts(task.prepared)
+        output = source if source in ("jsonl", "conll") else "csv"
+        lines.append(f"  {command('predict')} --model {folder} --input new.{source} --output {task.answers}.{output}")
     return "\n".join(lines)
 
 
-def new_texts(prepared: PreparedDataset) -> str:
-    """A name for a file of new texts, of the format of the training files."""
+def ending_of_texts(prepared: PreparedDataset) -> str:
+    """How the names of the training files end."""
     files = ((read_manifest(prepared.path) or {}).get("spec") or {}).get("files") or [{"path": ".csv"}]
-    return "new." + files[0]["path"].removesuffix(".gz").rpartition(".")[2]
+    return files[0]["path"].removesuffix(".gz").rpartition(".")[2]
 
 
 def score_lines(metrics: dict[str, Any], names: Sequence[str]) -> list[str]:
