@@ -99,6 +99,7 @@ def arguments(setting: dict[str, str], **options: object) -> list[str]:
     return [part for name, value in (setting | options).items() for part in (f"--{name}", str(value))]
 
 
+@pytest.mark.slow
 def test_instructions_and_prompts_say_it(reviews, generative, tmp_path, capsys) -> None:
     train_instruct.main(arguments(generative, output_dir=tmp_path, run_name="i", adaptation="top_blocks", max_steps=1))
     assert said(capsys, reviews)

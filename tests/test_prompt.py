@@ -57,6 +57,7 @@ def ask(setting: dict[str, str], **options: object) -> dict | None:
 
 
 @pytest.mark.usefixtures("drawn_figures")
+@pytest.mark.slow
 def test_executions_with_different_seeds(setting, tmp_path) -> None:
     options = {"output_dir": tmp_path, "run_name": "shots", "shots": 4, "seeds": "0..1", "calibration": "contextual"}
     summary = ask(setting, **options)

@@ -36,7 +36,9 @@ def test_the_import_is_light(repository: Path) -> None:
     [
         pytest.param(f"{AUTO}\nimport opinionlm\n{TOKENIZER}", id="after, its tokenizer first"),
         pytest.param(
-            f"import opinionlm\nfrom transformers import Trainer, pipeline\n{AUTO}", id="through the trainer"
+            f"import opinionlm\nfrom transformers import Trainer, pipeline\n{AUTO}",
+            id="through the trainer",
+            marks=slow,
         ),
         pytest.param(f"import opinionlm\n{AUTO}", id="before", marks=slow),
         pytest.param(f"{AUTO}\nimport opinionlm", id="after", marks=slow),

@@ -92,6 +92,7 @@ def test_what_cannot_be_cross_fitted(arguments: list[str], message: str, tmp_pat
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_failing_fold_is_named(tmp_path, capfd) -> None:
     (tmp_path / "fold0.yaml").write_text("learning_rate: fast\n")
     with pytest.raises(UserError, match="fold0.yaml: training ended with exit code 2"):

@@ -186,6 +186,7 @@ def test_made_up_family_trains(method: str, pebble_setting, described, tmp_path:
     assert 0 < result["model"]["trainable_parameters"] <= result["model"]["total_parameters"]
 
 
+@pytest.mark.slow
 def test_its_cached_prefix_gives_the_same_scores(pebble_setting, described, tmp_path: Path) -> None:
     cached, computed = (
         train(pebble_setting, adaptation="top_blocks", cache_frozen=cache, output_dir=tmp_path / cache)
