@@ -26,7 +26,8 @@ LABEL_NAMES: tuple[str, ...] = (
     "topic",
 )
 LABEL_NAMES += ("opinion", "polarity", "intent", "gold")
-ID_NAME = re.compile(r"(.*[ _-])?(id|uid|uuid|nr|no|number|index)|.*[a-z]Id", re.IGNORECASE)
+# A word of its own in any letters (review_id), or the capital that begins one (reviewId; paid and valid are none).
+ID_NAME = re.compile(r"(?i:(.*[ _-])?(id|uid|uuid|nr|no|number|index))|.*[a-z]Id")
 LEVEL = re.compile(r"(?:.*[^a-z])?(?:level|l)[ _-]?(\d)", re.IGNORECASE)
 FIRST_OF_PAIR = re.compile(r"(?P<name>.*?)[ _-]?(?:1|a)", re.IGNORECASE)
 NAMED_PAIRS = (("premise", "hypothesis"), ("question", "answer"), ("text", "text_pair"))
@@ -138,7 +139,7 @@ def guess_texts(form: FileForm, labels: Sequence[str]) -> tuple[str, ...]:
             return (one, other)
     if not found:
         raise UserError(f"{form.path}: no column looks like texts; name it: --text COLUMN, of {listing(form.columns)}")
-    named = [name for name in found if last_part(name) in TEXT_NAMES]
+    named = [name for name in found if last_part(name).lower() in TEXT_NAMES]
     return (max(named or found, key=lambda name: found[name].mean_characters),)
 
 
@@ -158,11 +159,11 @@ def guess_labels(form: FileForm, texts: tuple[str, ...]) -> tuple[str, ...]:
     found = [name for name in found if others[name].lists] if lists else found
     if len(texts) == 2:
         found += [name for name, column in others.items() if column.is_numeric and name not in found]
-    named = [name for name in found if last_part(name) in LABEL_NAMES]
+    named = [name for name in found if last_part(name).lower() in LABEL_NAMES]
     if len(named or found) == 1:
         return tuple(named or found)
     # Their values are no classes, which `require_classes` says.
-    if not found and (called := [name for name in others if last_part(name) in LABEL_NAMES]):
+    if not found and (called := [name for name in others if last_part(name).lower() in LABEL_NAMES]):
         return (called[0],)
     choices = listing(named or found or form.columns)
     raise UserError(
@@ -197,8 +198,8 @@ def is_id(form: FileForm, name: str) -> bool:
 
 
 def last_part(name: str) -> str:
-    """The name of a column without the objects that it lies in, in small letters."""
-    return name.rstrip(".").rpartition(".")[2].strip().lower()
+    """The name of a column without the objects that it lies in."""
+    return name.rstrip(".").rpartition(".")[2].strip()
 
 
 def listing(names: Sequence[str] | dict[str, Column]) -> str:

@@ -92,15 +92,17 @@ def dataset_text(form: FileForm, roles: Roles, keys: dict[str, Any], labels: Tax
 def run_keys(roles: Roles, records: int) -> dict[str, Any]:
     """The options of a run that suit the bundled model on two processor cores."""
     head = {"pooling": "mean", "head_hidden_sizes": [256]} if roles.task != "token" else {}
-    return head | {
+    few = records <= FEW_RECORDS
+    keys = head | {
         "max_length": 256,
-        "max_tokens_per_batch": BATCH_TOKENS if records > FEW_RECORDS else BATCH_TOKENS_OF_FEW,
+        "max_tokens_per_batch": BATCH_TOKENS_OF_FEW if few else BATCH_TOKENS,
         "learning_rate": 1.0e-3,
         "weight_decay": 0.1,
         "lr_scheduler_type": "cosine",
         "warmup_steps": 0.15,
-        **({"num_train_epochs": EPOCHS} if records > FEW_RECORDS else {"num_train_epochs": EPOCHS_OF_FEW} | PATIENCE),
+        "num_train_epochs": EPOCHS_OF_FEW if few else EPOCHS,
     }
+    return keys | PATIENCE if few else keys
 
 
 def run_text(form: FileForm, roles: Roles, dataset: Path, run_name: str, model: str, commands: tuple[str, str]) -> str:

@@ -13,7 +13,7 @@ from opinionlm.config.parser import parse_config
 from opinionlm.data.inspection.__main__ import main
 from opinionlm.data.inspection.columns import Column
 from opinionlm.data.inspection.forms import is_header, look_at
-from opinionlm.data.inspection.roles import find_roles
+from opinionlm.data.inspection.roles import ID_NAME, find_roles
 from opinionlm.data.preparation.pipeline import prepare
 from opinionlm.data.prepared import load_prepared
 from opinionlm.data.spec import FileSpec
@@ -272,3 +272,11 @@ def test_another_folder_and_the_names_of_runs():
     config = parse_config(["--config", "configs/mine_run.yaml"], None)
     assert (config.training.run_name, config.data.data_dir) == ("mine-large-full", "data")
     assert load_spec("configs/mine.yaml").name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"),
+    [("id", True), ("review_id", True), ("reviewId", True), ("Ticket No", True), ("paid", False), ("Android", False)],
+)
+def test_names_of_ids(name: str, is_one: bool) -> None:
+    assert bool(ID_NAME.fullmatch(name)) is is_one
