@@ -220,7 +220,7 @@ def labeller(way: str, best: Path, graphs: Path) -> Callable[[list[str]], list[s
         case "pipeline, batch 1" | "pipeline, batch 32":
             from transformers import pipeline
 
-            import opinionlm.registration  # noqa: F401
+            import opinionlm.registration  # noqa: F401 — makes the model types known
 
             size = 1 if way == ONE_BY_ONE else 32
             pipe = pipeline("text-classification", model=str(best), device="cpu")
@@ -275,7 +275,7 @@ def whole_call(best: Path, posts: list[str]) -> dict[str, float]:
         start = time.process_time()
         predict_file(Request(str(path), str(Path(folder) / "labels.csv")), lambda: predictor)
         spent["all"] = time.process_time() - start
-        Predictor.logits = compute  # type: ignore[method-assign]
+        Predictor.logits = compute  # type: ignore[method-assign]  # as it was
     return spent
 
 

@@ -28,6 +28,7 @@ os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WR
 os.environ |= {"FSDP_RESHARD_AFTER_FORWARD": "true", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}
 os.environ |= {"FSDP_CPU_RAM_EFFICIENT_LOADING": "false", "FSDP_OFFLOAD_PARAMS": "false"}
 
+# Read the environment when they are imported.
 import train_classifier  # noqa: E402
 from opinionlm.errors import run_script  # noqa: E402
 

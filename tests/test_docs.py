@@ -136,6 +136,7 @@ def check(name: str, arguments: list[str]) -> None:
     """Whether a command line is right, as far as can be told without data and models."""
     assert name == "--help" or name in COMMANDS
     if name in SCRIPTS and WRITTEN not in arguments:
+        # A name of SCRIPTS is one of the literals that are declared.
         config = parse_config(arguments, None, name)  # type: ignore[arg-type]
         if config.instruct.prompt_template not in (None, "auto"):
             load_template(config.instruct.prompt_template)

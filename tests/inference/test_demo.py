@@ -12,11 +12,11 @@ from opinionlm.errors import UserError
 from opinionlm.inference.demo import Answers, main, page
 from opinionlm.inference.loading import TrustOptions, load_predictor
 from opinionlm.inference.predictions import LoadedModel
-from tests.inference.test_prediction import model_folder, some_texts  # noqa: F401
+from tests.inference.test_prediction import model_folder, some_texts  # noqa: F401 — a fixture
 
 
 @pytest.fixture
-def answers(model_folder: Path, tmp_path: Path) -> Answers:  # noqa: F811
+def answers(model_folder: Path, tmp_path: Path) -> Answers:  # noqa: F811 — the fixture by its name
     return Answers(LoadedModel(load_predictor(model_folder, trust=TrustOptions())), model_folder, tmp_path, None)
 
 
