@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NoReturn
 
 from opinionlm.errors import UserError
@@ -57,11 +58,15 @@ class Parser(argparse.ArgumentParser):
 
 
 def command(name: str) -> str:
-    """How another command is called, in the way that this one was: by the console command or by its script."""
+    """How another command is called, in the way that this one was: by the console command, or a script of a checkout.
+
+    Within a program of one's own, or a notebook, it is the module, which is there wherever the package is.
+    """
     for program in PROGRAMS:
         if sys.argv[0].startswith(f"{program} "):
             return f"{program} {name}"
-    return f"python {name}.py" if name in SCRIPTS else f"{PROGRAMS[1]} {name}"
+    from_checkout = name in SCRIPTS and Path(sys.argv[0]).stem in SCRIPTS
+    return f"python {name}.py" if from_checkout else f"{PROGRAMS[1]} {name}"
 
 
 def unknown_option(place: str, known: Iterable[str]) -> str:

@@ -65,6 +65,8 @@ def test_moves_of_the_cursor_are_no_lines(capsys):
         ("python -m opinionlm init", "predict", "python -m opinionlm predict"),
         ("train_classifier.py", "predict", "python predict.py"),
         ("/some where/preprocess.py", "get_data", "python -m opinionlm get_data"),
+        ("/some where/my_study.py", "predict", "python -m opinionlm predict"),
+        ("-c", "predict", "python -m opinionlm predict"),
     ],
 )
 def test_commands_are_named_as_the_user_calls_them(called, name, expected, monkeypatch):

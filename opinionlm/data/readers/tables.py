@@ -15,7 +15,7 @@ from typing import Any
 from opinionlm.data.readers.json_values import as_written, json_fields, top_level, value_text
 from opinionlm.data.readers.records import ColumnRules, Record, Reject, SourceNotes, column_positions
 from opinionlm.data.spec import FileSpec
-from opinionlm.errors import UserError
+from opinionlm.errors import UserError, one_line
 
 TABLES = (".xlsx", ".parquet")
 BATCH_ROWS = 1_000
@@ -57,7 +57,7 @@ def open_table(path: Path, field_names: tuple[str, ...] = ()) -> tuple[list[str]
     Raises:
         UserError: as in `read_table`.
     """
-    with _one_line(path):
+    with _reading(path):
         return _parquet(path) if path.suffix == ".parquet" else _sheet(path, field_names)
 
 
@@ -73,7 +73,7 @@ def sheet_rows(path: Path, most: int | None = None) -> list[list[str]]:
     """
     import pandas
 
-    with _one_line(path):
+    with _reading(path):
         table = pandas.read_excel(path, dtype=object, keep_default_na=False, header=None, nrows=most)
         rows = [[value_text(_cell(value), True).strip() for value in row] for row in table.itertuples(False, None)]
     if not (rows := [row for row in rows if any(row)]):
@@ -82,7 +82,7 @@ def sheet_rows(path: Path, most: int | None = None) -> list[list[str]]:
 
 
 @contextmanager
-def _one_line(path: Path) -> Iterator[None]:
+def _reading(path: Path) -> Iterator[None]:
     """Turn what libraries raise about a file into a `UserError`."""
     try:
         yield
@@ -90,7 +90,7 @@ def _one_line(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: Excel files need openpyxl: pip install 'opinionlm[excel]'") from None
     except Exception as error:
         # pandas, openpyxl and Arrow raise a dozen kinds for files that are not what their name says.
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = one_line(error)
         raise UserError(f"{path}: cannot be read ({reason}); check the path and that the file is whole") from None
 
 
