@@ -20,7 +20,7 @@ from opinionlm.utils.environment import installed_version, processor_name
 
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "peft", "trl", "bitsandbytes", "numpy")
 # Of scores and counts there is nothing to see in a chart of factors.
-DRAWN_UNITS = ("s", "tokens/s", "MB")
+DRAWN_UNITS = ("s", "cpu s", "ms", "tokens/s", "posts/s", "MB")
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,9 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         axes.axvline(1.0, color=GREY, linewidth=1.2)
         # Twice as good and half as good lie equally far from 1.
         axes.set_xscale("log")
-        axes.set_xticks([0.5, 1, 2, 5, 10, 20], ["0.5×", "1×", "2×", "5×", "10×", "20×"])
-        axes.set_xlim(0.4, max(20.0, 1.5 * max(row.ratio for row in rows)))
+        axes.set_xticks(ticks := [0.1, 0.2, 0.5, 1, 2, 5, 10, 20], [f"{tick}×" for tick in ticks])
+        ratios = [row.ratio for row in rows]
+        axes.set_xlim(min(0.4, min(ratios) / 1.5), max(20.0, 1.5 * max(ratios)))
         axes.minorticks_off()
         axes.set_yticks(range(len(rows)), [row.name for row in rows])
         axes.set_ylim(len(rows) - 0.4, -0.7)

@@ -13,7 +13,7 @@ from transformers import AutoModel
 
 from benchmarks.gemma import phases, step_rows, step_seconds
 from benchmarks.predict import BASELINE, BATCHES, BFLOAT16, FLOAT32, INT8, ONE_BY_ONE, ONNX, Measured, model_rows
-from benchmarks.report import agree, compare, environment, finish
+from benchmarks.report import DRAWN_UNITS, agree, compare, environment, finish
 from benchmarks.start import earlier_version, large_vocabulary, start_rows
 from benchmarks.ways import gemma_1b, layer_types
 from opinionlm.models.backbones import trained_block_names
@@ -164,3 +164,5 @@ def test_all_told_is_the_fastest_way_with_equal_labels() -> None:
     assert rows["m: float32 to bfloat16"].holds is False and rows["m: pipeline, batch 1 to all told"].ratio == 7.5
     assert rows[f"m: equal labels, {BASELINE} and {INT8}"].ours == pytest.approx(0.99)
     assert rows["m: a whole call, model to all else"].ratio == pytest.approx(9.0)
+    # What is neither drawn nor a score would be missing in the figure without a word.
+    assert {row.unit for row in rows.values()} - {*DRAWN_UNITS} == {"share", "macro-F1"}
