@@ -47,7 +47,12 @@ def describe_device(device: torch.device, processes: int, dtype: str, bf16: bool
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
     shown = name if device.type == "cuda" else f"{name}, {threads} thread{'s' * (threads != 1)}"
     several = f", {processes} processes" if processes > 1 else ""
-    return f"{shown}{several}; {describe_dtype(dtype)}" + (" with bfloat16 autocast" if bf16 else "")
+    numbers = describe_dtype(dtype) + (" with bfloat16 autocast" if bf16 else "")
+    emulated = "bfloat16" in numbers and not computes_in_bfloat16()
+    slow = (
+        ", which this machine emulates: --bf16 false --dtype fastest takes a fraction of the time" if emulated else ""
+    )
+    return f"{shown}{several}; {numbers}{slow}"
 
 
 def describe_dtype(name: str) -> str:

@@ -44,13 +44,19 @@ def test_the_first_line_comes_before_the_libraries(command, said, tmp_path):
         process.wait(60)
 
 
-def test_the_header_names_the_device():
+@pytest.mark.parametrize("has_instructions", [True, False])
+def test_the_header_names_the_device_and_what_it_emulates(has_instructions, monkeypatch):
+    monkeypatch.setattr("opinionlm.models.precision.computes_in_bfloat16", lambda: has_instructions)
+    remedy = ", which this machine emulates: --bf16 false --dtype fastest takes a fraction of the time"
+    slow, fastest = ("", "bfloat16") if has_instructions else (remedy, "float32")
     threads = torch.get_num_threads()
     shown = f"CPU, {threads} thread{'s' * (threads != 1)}"
     assert describe_device(torch.device("cpu"), 1, "float32", False) == f"{shown}; float32"
+    assert describe_device(torch.device("cpu"), 1, "float32", True) == f"{shown}; float32 with bfloat16 autocast{slow}"
     assert describe_device(torch.device("cpu"), 2, "bfloat16", True) == (
-        f"{shown}, 2 processes; bfloat16 with bfloat16 autocast"
+        f"{shown}, 2 processes; bfloat16 with bfloat16 autocast{slow}"
     )
+    assert describe_device(torch.device("cpu"), 1, "fastest", False).endswith(f"({fastest})")
 
 
 def test_a_run_stands_for_its_model(tmp_path):
