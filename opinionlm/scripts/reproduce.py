@@ -189,8 +189,9 @@ def run_cells(arguments: argparse.Namespace, folder: Path, overrides: Mapping[st
         if not arguments.dry_run:
             table = tune_rows(table, configs, arguments.table, folder, jobs)
             runs = runs_of(table, folder)
+            configs = check_options(runs, arguments.table)
     if table.tuning is None or table.tuned:
-        require_same_options(runs, arguments.force)
+        require_same_options(runs, configs, arguments.force)
     print(plan_text(table, runs, jobs), flush=True)
     if arguments.dry_run:
         # Loaded late: it builds models.
