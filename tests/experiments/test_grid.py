@@ -193,6 +193,15 @@ def test_a_smoke_test_has_no_published_values_beside_it(tmp_path) -> None:
         assert {(row["published"], row["difference"]) for row in csv.DictReader(file)} == {("", "")}
 
 
+def test_two_tables_of_one_name_would_write_one_folder(tmp_path) -> None:
+    paths = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        paths.append(str(save(folder)))
+    with pytest.raises(UserError, match=r"b/mine.yaml: writes the folder of .*a/mine.yaml"):
+        reproduce.main([*paths, "--scale", "smoke", "--output_dir", str(tmp_path / "out"), "--dry_run"])
+
+
 @pytest.mark.slow
 def test_grid_runs_what_is_missing_and_survives_a_failure(tmp_path, capsys) -> None:
     axes = {"Rate": {"good": {"learning_rate": 1e-3}, "bad": {"tokenizer_name_or_path": str(tmp_path / "none")}}}
