@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import predict
 import train_instruct
+from opinionlm.config.options import ModelConfig
+from opinionlm.data.encoding.prompts import PromptTemplate
 from opinionlm.data.prepared import load_prepared
 from opinionlm.errors import UserError
 from opinionlm.evaluation.label_scoring import score_labels, scored_ids
 from opinionlm.evaluation.prompt_calibration import calibrated_probabilities
-from opinionlm.inference.saved_generative import read_settings
+from opinionlm.inference.saved_generative import GenerativeSettings, loaded_as, read_settings, save_generative
 from opinionlm.models.quantization import quantized_modules
 from opinionlm.training.spending import describe_cost
 from tests.classifier_runs import WORDS, drawn_posts, write_posts
@@ -280,11 +283,56 @@ def test_free_answers_are_not_scored_as_labels(setting, tmp_path) -> None:
 @pytest.mark.parametrize("adaptation", ["top_blocks", "qlora"])
 def test_four_bits(setting, adaptation: str, tmp_path) -> None:
     options = {"load_in_4bit": "true", "adaptation": adaptation, "num_train_epochs": 1, "max_eval_samples": 8}
-    metrics = train(setting, output_dir=tmp_path, run_name="four", **options)
+    metrics = train(setting, output_dir=tmp_path, run_name="four", learning_rate="1e-2", **options)
     assert metrics["model"]["quantized_modules"] > 0
     auto_class = AutoPeftModelForCausalLM if adaptation == "qlora" else AutoModelForCausalLM
     model = auto_class.from_pretrained(tmp_path / "four" / "best").eval()
     assert adaptation == "qlora" or len(quantized_modules(model)) == metrics["model"]["quantized_modules"]
+    best = tmp_path / "four" / "best"
+    require_same_answers(best, tmp_path)
+    if adaptation == "qlora":
+        # Merged into what was trained, in 4 bits, and not into the weights before they were rounded.
+        predict.main(["--model", str(best), "--merge", str(tmp_path / "merged")])
+        require_same_answers(tmp_path / "merged", tmp_path, run="four")
+        assert not (tmp_path / "merged" / "config.json").read_text().count("quantization_config")
+
+
+def test_an_adapter_is_saved_with_what_its_base_model_was_loaded_by(setting, tmp_path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(setting["model_name_or_path"])
+    options = ModelConfig(model_name_or_path="user/base", model_revision="v1", dtype="fastest")
+    settings = GenerativeSettings(
+        task="instruction",
+        template=PromptTemplate("post: {text}\nanswer:"),
+        taxonomy=None,
+        max_length=64,
+        max_answer_length=8,
+        decode="generate",
+        score_normalisation="sum",
+        calibration="none",
+        num_beams=1,
+        base_model="user/base",
+        base_options=loaded_as(options, model),
+    )
+    save_generative(tmp_path, model, AutoTokenizer.from_pretrained(setting["model_name_or_path"]), settings)
+    found = read_settings(tmp_path).model_options(tmp_path, "auto")
+    assert (found.model_name_or_path, found.model_revision, found.dtype) == ("user/base", "v1", "float32")
+    assert read_settings(tmp_path).model_options(tmp_path, "bfloat16").dtype == "bfloat16"
+    lost = replace(settings, base_options=loaded_as(replace(options, random_weights=True), model))
+    with pytest.raises(UserError, match="an adapter beside random weights, which are saved nowhere"):
+        lost.model_options(tmp_path, "auto")
+
+
+def require_same_answers(folder: Path, scratch: Path, run: str | None = None) -> None:
+    """predict.py says of the test texts what the run itself said."""
+    own = scratch / run if run else folder.parent
+    with open(own / "predictions" / "test.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    posts = scratch / f"{folder.name}.csv"
+    with open(posts, "w", newline="") as file:
+        csv.writer(file).writerows([["text"], *[[row["text"]] for row in rows]])
+    again = labels_of(folder, posts, scratch / f"{folder.name}_labels.csv")
+    for one, other in zip(rows, again, strict=True):
+        assert float(one["probability_noise"]) == pytest.approx(float(other["probability_noise"]), abs=2e-5)
 
 
 def test_bottleneck_adapters_are_saved_beside_their_base(setting, tmp_path) -> None:
@@ -319,6 +367,7 @@ def test_a_merged_adapter_answers_the_same(setting, adaptation, tmp_path) -> Non
     predict.main(["--model", str(best), "--merge", str(merged)])
     assert (best / "adapter_model.safetensors").is_file()
     assert (merged / "model.safetensors").is_file() and not (merged / "adapter_model.safetensors").exists()
+    assert (merged / "input.json").read_bytes() == (best / "input.json").read_bytes()
     posts = tmp_path / "posts.csv"
     posts.write_text("text\nlove great happy gain\nprice closed volume\nhate awful scam\n")
     before, after = labels_of(best, posts, tmp_path / "a.csv"), labels_of(merged, posts, tmp_path / "b.csv")

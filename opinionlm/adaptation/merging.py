@@ -23,6 +23,7 @@ from opinionlm.models.families import family_of
 from opinionlm.models.quantization import quantized_modules
 from opinionlm.models.tagger import OpinionTagger, OpinionTaggerConfig
 from opinionlm.utils.files import partial_folder, publish
+from opinionlm.utils.names import INPUT_FORMS
 
 MERGEABLE = ("lora", "qlora", "dora", "adalora", "ia3")
 
@@ -106,8 +107,8 @@ def merge_model_folder(source: Path, target: Path) -> None:
     with partial_folder(target) as folder:
         merged.save_pretrained(folder)
         AutoTokenizer.from_pretrained(source).save_pretrained(folder)
-        # The TF-IDF interpolation, and what it was trained on, are as true of the merged one.
-        for name in (*WORD_FILES, SEEN_TEXTS):
+        # The TF-IDF interpolation, what it was trained on and how that was read are as true of the merged one.
+        for name in (*WORD_FILES, SEEN_TEXTS, INPUT_FORMS):
             if (source / name).is_file():
                 shutil.copy(source / name, folder / name)
         publish(folder, target, is_current=lambda: False)

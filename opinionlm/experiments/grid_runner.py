@@ -17,15 +17,18 @@ from typing import Any, BinaryIO
 import numpy as np
 import yaml
 
-from opinionlm.config.config import HARMLESS, Config
+from opinionlm.config.config import HARMLESS, Config, declared
 from opinionlm.config.options import DataConfig
 from opinionlm.config.parser import parse_config
+from opinionlm.config.trainer_arguments import HONOURED
 from opinionlm.config.training_options import TrackingConfig
+from opinionlm.config.unread import is_read
 from opinionlm.errors import UserError
 from opinionlm.experiments.cells import SCRIPTS, Cell
 from opinionlm.experiments.cross_fit import soft_labels_file
 from opinionlm.experiments.grid import Table
 from opinionlm.experiments.grid_progress import Progress, score_of
+from opinionlm.experiments.seed_families import NOT_COMPARED
 from opinionlm.runs.cluster_jobs import Cluster, ClusterJob
 from opinionlm.runs.folder import require_same_evaluation
 from opinionlm.runs.lock import locked
@@ -117,8 +120,13 @@ def runs_of(table: Table, folder: Path) -> list[Run]:
     ]
 
 
-def require_same_options(runs: Sequence[Run], force: bool) -> None:
+def require_same_options(runs: Sequence[Run], configs: Mapping[str, Config], force: bool) -> None:
     """Folders that are there must hold the runs that the table asks for.
+
+    Args:
+        runs: of a table.
+        configs: of its cells, from `check_options`; what the table does not say is as by default in them.
+        force: everything is run again.
 
     Raises:
         UserError: a folder holds a run with other options, and ``force`` is not set.
@@ -129,8 +137,12 @@ def require_same_options(runs: Sequence[Run], force: bool) -> None:
             continue
         options = yaml.safe_load(stored.read_text(encoding="utf-8"))
         require_same_evaluation(run.folder, options)
-        known = {name: value for name, value in run.options().items() if name in options and name not in HARMLESS}
-        changed = sorted(name for name, value in known.items() if not same(options[name], value))
+        config, stated = configs[run.cell.name], run.options()
+        asked = config.flat() | stated
+        # Where things lie need not be said again. What older versions had is no option of this one.
+        left_out = HARMLESS | (NOT_COMPARED - stated.keys())
+        known = [name for name in options if (name in declared() or name in HONOURED) and name not in left_out]
+        changed = sorted(name for name in known if not same(options[name], asked.get(name)) and is_read(config, name))
         if changed:
             raise UserError(
                 f"{run.folder}: holds a run with other options ({', '.join(changed)}); give another --output_dir, or "

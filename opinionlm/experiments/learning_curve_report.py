@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from opinionlm.data.loading import load_data
+from opinionlm.data.loading import load_rows
 from opinionlm.evaluation.learning_curves import (
     FEWEST_SIZES,
     Curve,
@@ -22,7 +23,7 @@ from opinionlm.evaluation.learning_curves import (
 from opinionlm.experiments.cells import ANY
 from opinionlm.experiments.compare import read_run, require_same_posts, way_of
 from opinionlm.experiments.grid import LearningCurve, Table
-from opinionlm.experiments.grid_runner import Run, data_of
+from opinionlm.experiments.grid_runner import Run, check_options
 from opinionlm.experiments.table_figures import COLOURS, MARKERS, save_both, title
 from opinionlm.reporting.figures import styled
 
@@ -47,7 +48,7 @@ def curves_of(table: Table, runs: Sequence[Run]) -> list[Curve]:
         for name, by_size in by_method.items()
     }
     require_same_posts([run for by_size in read.values() for own in by_size.values() for run in own])
-    rows = len(load_data(data_of(runs[0])).dataset["train"])
+    rows = training_rows(runs)
     curves = []
     for name, by_size in read.items():
         whole = min((size for size in by_size if size >= rows), default=rows)
@@ -57,6 +58,16 @@ def curves_of(table: Table, runs: Sequence[Run]) -> list[Curve]:
         trained = np.array([min(size, rows) for size in sizes if size > 0])
         curves.append(Curve(name, trained, np.array([way.scores.mean() for way in ways]), resampled))
     return curves
+
+
+def training_rows(runs: Sequence[Run]) -> int:
+    """Rows that the largest training split of some runs has, of the platforms that they train on."""
+    chosen = (config.data for config in check_options(runs, Path("the table")).values())
+    every = {
+        (one.dataset, repr(one.train_platforms)): replace(one, eval_platforms=None, max_train_samples=None)
+        for one in chosen
+    }
+    return max(len(load_rows(one).dataset["train"]) for one in every.values())
 
 
 def finished_runs(table: Table, runs: Sequence[Run]) -> dict[str, dict[int, list[Run]]]:

@@ -185,18 +185,19 @@ def claims_of(table: Table, runs: Sequence[Run]) -> list[str]:
     """
     if not table.comparable:
         return []
-    groups: dict[str, dict[str, list[RunPredictions]]] = {}
+    groups: dict[str, dict[tuple[str, ...], list[RunPredictions]]] = {}
     for run in runs:
         if run.metrics is None or not (run.folder / "labels.json").is_file():
             continue
         found = read_run(run.folder, "test")
         posts = repr((found.ids, found.gold.tolist(), found.taxonomy.leaves))
-        groups.setdefault(posts, {}).setdefault(", ".join(run.cell.labels.values()), []).append(found)
+        groups.setdefault(posts, {}).setdefault(tuple(run.cell.labels.values()), []).append(found)
     named: dict[str, list[Way]] = {}
-    for ways in groups.values():
-        labels = [name.split(", ") for name in ways]
-        shared = [each[0] for each in zip(*labels, strict=True) if len(set(each)) == 1]
-        named[", ".join(shared) or f"{len(named) + 1}"] = [way_of(name, found) for name, found in ways.items()]
+    for place, ways in enumerate(groups.values(), start=1):
+        shared = ", ".join(each[0] for each in zip(*ways, strict=True) if len(set(each)) == 1)
+        # Two groups may have the same in common, where seeds were evaluated on other posts.
+        key = shared if shared and shared not in named else " ".join(filter(None, [shared, f"({place})"]))
+        named[key] = [way_of(", ".join(labels), found) for labels, found in ways.items()]
     return claim_lines(named if len(named) > 1 else dict(zip([""], named.values(), strict=False)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,10 +16,9 @@ from peft import PeftModel, PeftType
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from opinionlm.adaptation.merging import MERGEABLE
+from opinionlm.adaptation.merging import MERGEABLE, expand_quantized
 from opinionlm.adaptation.methods import adapt_generative
 from opinionlm.config.method_options import MethodConfig
-from opinionlm.config.options import ModelConfig
 from opinionlm.data.encoding.label_lists import ListEncoder
 from opinionlm.data.encoding.prompts import PromptEncoder
 from opinionlm.data.encoding.tokenizers import load_tokenizer
@@ -31,8 +31,12 @@ from opinionlm.evaluation.written_predictions import list_cells
 from opinionlm.inference.predictors import Item, LabelAnswers, MultiLabelAnswers, Predictor, no_progress
 from opinionlm.inference.saved_generative import SETTINGS, GenerativeSettings, read_settings, save_generative
 from opinionlm.models.backbones import read_model_config
+from opinionlm.models.families import family_of
 from opinionlm.models.generative import load_generative
+from opinionlm.models.quantization import quantized_modules
 from opinionlm.training.checkpoints import load_trained_weights
+from opinionlm.utils.files import partial_folder, publish
+from opinionlm.utils.names import INPUT_FORMS
 
 # Prompts between two reports of progress.
 REPORTED = 256
@@ -170,6 +174,7 @@ def load_answerer(
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
     batch_size: int = 64,
     max_tokens_per_batch: int = 4096,
+    expand: bool = False,
 ) -> Answerer:
     """Load a language model that `train_instruct.py` saved, with its adapter where it has one.
 
@@ -177,9 +182,10 @@ def load_answerer(
         folder: ``outputs/<run>/best``.
         labels: how label scores become answers; None where the model writes its answers.
         device: ``auto`` takes a GPU where there is one.
-        precision: to compute in; ``auto`` is that of the weights.
+        precision: to compute in; ``auto`` is that of the weights, of an adapter that of its base model in training.
         batch_size: keeps batches below so many times ``max_length`` tokens.
         max_tokens_per_batch: see `Predictor`.
+        expand: give an adapter's base model plain weights in the place of those in 4 bits, to be merged into.
 
     Raises:
         UserError: parts of the folder or the adapter's base model are missing or damaged, or there is no GPU.
@@ -189,26 +195,12 @@ def load_answerer(
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     settings = read_settings(folder)
-    options = ModelConfig(
-        model_name_or_path=settings.base_model or str(folder),
-        tokenizer_name_or_path=str(folder),
-        dtype=precision,
-    )
+    options = settings.model_options(folder, precision)
     model_config = read_model_config(options)
-    model: PreTrainedModel | PeftModel = load_generative(options, 0, model_config)
-    if settings.bottleneck is not None:
-        placement, width = settings.bottleneck
-        model = adapt_generative(model, MethodConfig(adaptation=placement, adapter_size=width))
-        load_trained_weights(model, folder)
-    elif settings.base_model is not None:
-        try:
-            model = PeftModel.from_pretrained(model, folder)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise UserError(
-                f"--model: the adapter in {folder} does not fit its base model '{settings.base_model}' ({reason}); "
-                "copy the folder anew, or put the base model back where it was"
-            ) from error
+    base = load_generative(options, 0, model_config)
+    if expand:
+        expand_base(base)
+    model = with_adapter(base, folder, settings)
     encoder = settings.encoder(load_tokenizer(options), model_config.is_encoder_decoder)
     generation = model.generation_config
     generation.pad_token_id = encoder.tokenizer.pad_token_id
@@ -226,6 +218,36 @@ def load_answerer(
     )
 
 
+def with_adapter(base: PreTrainedModel, folder: Path, settings: GenerativeSettings) -> PreTrainedModel | PeftModel:
+    """A base model with the adapter that a folder holds; a whole model as it is.
+
+    Raises:
+        UserError: the adapter does not fit.
+    """
+    if settings.bottleneck is not None:
+        placement, width = settings.bottleneck
+        adapted = adapt_generative(base, MethodConfig(adaptation=placement, adapter_size=width))
+        load_trained_weights(adapted, folder)
+        return adapted
+    if settings.base_model is None:
+        return base
+    try:
+        return PeftModel.from_pretrained(base, folder)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"--model: the adapter in {folder} does not fit its base model '{settings.base_model}' ({reason}); "
+            "copy the folder anew, or put the base model back where it was"
+        ) from error
+
+
+def expand_base(model: PreTrainedModel) -> None:
+    """Plain weights in the place of those in 4 bits; nothing to do where there are none."""
+    if quantized_modules(model):
+        expand_quantized(model, transposed=family_of(model.config).transposed_weights)
+        del model.config.quantization_config
+
+
 def merge_generative_folder(source: Path, target: Path) -> None:
     """Merge the adapter of a saved language model into its weights and write it, settings included, to another folder.
 
@@ -241,7 +263,7 @@ def merge_generative_folder(source: Path, target: Path) -> None:
     settings = read_settings(source)
     if settings.base_model is None:
         raise UserError("--merge: the model has no adapter; it can be used as it is")
-    answerer = load_answerer(source, None, "cpu")
+    answerer = load_answerer(source, None, "cpu", expand=True)
     model = answerer.model
     bottleneck = settings.bottleneck
     kind = model.active_peft_config.peft_type if bottleneck is None else f"{bottleneck[0]} adapter"
@@ -250,4 +272,9 @@ def merge_generative_folder(source: Path, target: Path) -> None:
             f"--merge: {str(kind).removeprefix('PeftType.')} adds layers or tokens, which no weights can stand for; "
             f"only {', '.join(MERGEABLE)} can be merged"
         )
-    save_generative(target, model.merge_and_unload(), answerer.tokenizer, replace(settings, base_model=None))
+    merged = replace(settings, base_model=None, base_options=None)
+    with partial_folder(target) as folder:
+        save_generative(folder, model.merge_and_unload(), answerer.tokenizer, merged)
+        if (source / INPUT_FORMS).is_file():
+            shutil.copy(source / INPUT_FORMS, folder / INPUT_FORMS)
+        publish(folder, target, is_current=lambda: False)

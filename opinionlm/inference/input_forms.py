@@ -24,8 +24,8 @@ from opinionlm.data.readers.lines import decoded
 from opinionlm.data.spec import FileSpec
 from opinionlm.errors import UserError
 from opinionlm.utils.files import write_json
+from opinionlm.utils.names import INPUT_FORMS
 
-FILE_NAME = "input.json"
 # The header is looked for in so many characters; other separators that are tried for a hint.
 HEAD_CHARACTERS, HEAD_OBJECTS = 100_000, 20
 SEPARATORS = {",": '","', ";": '";"', "\t": "$'\\t'", "|": '"|"'}
@@ -96,7 +96,7 @@ def save_input_forms(folder: Path, prepared: PreparedDataset, pairs: bool, featu
     sources = [*(spec.get("files") or ()), *([spec["hub"]] if spec.get("hub") else ())]
     forms = [_form_of(source, pairs, features) for source in sources]
     if forms:
-        write_json(folder / FILE_NAME, {"forms": [asdict(form) for form in dict.fromkeys(forms)]})
+        write_json(folder / INPUT_FORMS, {"forms": [asdict(form) for form in dict.fromkeys(forms)]})
 
 
 def _form_of(source: dict[str, Any], pairs: bool, features: Sequence[str]) -> InputForm:
@@ -126,7 +126,7 @@ def load_input_forms(folder: Path) -> list[InputForm]:
     Raises:
         UserError: the file is damaged.
     """
-    path = folder / FILE_NAME
+    path = folder / INPUT_FORMS
     if not path.is_file():
         return []
     known = {option.name for option in fields(InputForm)}

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from opinionlm.config.options import InstructConfig
+from opinionlm.config.options import InstructConfig, ModelConfig
 from opinionlm.data.encoding.label_lists import encoder_class
 from opinionlm.data.encoding.prompts import PromptEncoder, PromptTemplate, label_words, template_from
 from opinionlm.data.encoding.tokenizers import save_tokenizer
@@ -19,6 +19,7 @@ from opinionlm.errors import UserError
 from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.multi_label_rules import Rule
 from opinionlm.inference.saved_decision import rule_facts, rule_from
+from opinionlm.models.generative import plain_model
 from opinionlm.training.checkpoints import save_trained_weights
 from opinionlm.utils.files import write_json
 
@@ -44,6 +45,7 @@ class GenerativeSettings:
             PEFT's; None for every other method.
         rule: how labels follow from label scores, one or any number; without any fit, the likeliest label.
         cleaning: what was done to the training texts, see `opinionlm.data.cleaning.text_options`; None for nothing.
+        base_options: how the base model of an adapter was loaded, see `loaded_as`; None of folders from before.
     """
 
     task: str
@@ -59,12 +61,30 @@ class GenerativeSettings:
     bottleneck: tuple[Literal["houlsby", "pfeiffer"], int] | None = None
     rule: Rule = AnswerRule()
     cleaning: dict[str, Any] | None = None
+    base_options: dict[str, Any] | None = None
 
     def encoder(self, tokenizer: PreTrainedTokenizerBase, encoder_decoder: bool) -> PromptEncoder:
         """The encoder of prompts that training used."""
         words = () if self.taxonomy is None else tuple(label_words(self.template, self.taxonomy))
         encoder = encoder_class(self.task, self.decode)
         return encoder(self.template, tokenizer, self.max_length, words, self.max_answer_length, encoder_decoder)
+
+    def model_options(self, folder: Path, precision: Literal["auto", "float32", "bfloat16"]) -> ModelConfig:
+        """How the model, or the base model of the adapter, in a folder is loaded; its tokenizer lies there too.
+
+        Raises:
+            UserError: the base model's weights were random ones, which are gone.
+        """
+        options: dict[str, Any] = {"dtype": "auto"} | (self.base_options or {})
+        if precision != "auto":
+            options["dtype"] = precision
+        if options.get("random_weights"):
+            raise UserError(
+                f"--model: {folder} holds an adapter beside random weights, which are saved nowhere; train it with "
+                "random_weights: false, or adaptation: full"
+            )
+        name = self.base_model or str(folder)
+        return ModelConfig(model_name_or_path=name, tokenizer_name_or_path=str(folder), **options)
 
     @property
     def options(self) -> InstructConfig:
@@ -76,6 +96,24 @@ class GenerativeSettings:
             max_answer_length=self.max_answer_length,
             num_beams=self.num_beams,
         )
+
+
+def loaded_as(options: ModelConfig, model: PreTrainedModel | PeftModel) -> dict[str, Any]:
+    """What of a base model's loading decides an adapter's answers: options of `ModelConfig`.
+
+    Args:
+        options: that training loaded the base model with.
+        model: the trained one.
+    """
+    return {
+        "model_revision": options.model_revision,
+        # What auto and fastest were where it was trained.
+        "dtype": str(plain_model(model).dtype).removeprefix("torch."),
+        "load_in_4bit": options.load_in_4bit,
+        "bnb_4bit_quant_type": options.bnb_4bit_quant_type,
+        "bnb_4bit_use_double_quant": options.bnb_4bit_use_double_quant,
+        "random_weights": options.random_weights,
+    }
 
 
 def save_generative(
@@ -104,6 +142,7 @@ def save_generative(
         "bottleneck": settings.bottleneck,
         "rule": rule_facts(settings.rule),
         "cleaning": settings.cleaning,
+        "base_options": settings.base_options,
     }
     write_json(folder / SETTINGS, content)
 

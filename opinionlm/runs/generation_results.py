@@ -12,7 +12,7 @@ from opinionlm.config.config import Config
 from opinionlm.data.encoding.label_lists import ListEncoder, QuestionEncoder
 from opinionlm.data.encoding.prompts import PromptEncoder
 from opinionlm.inference.input_forms import save_input_forms
-from opinionlm.inference.saved_generative import SETTINGS, GenerativeSettings, save_generative
+from opinionlm.inference.saved_generative import SETTINGS, GenerativeSettings, loaded_as, save_generative
 from opinionlm.models.backbones import anatomy_of
 from opinionlm.models.generative import plain_model
 from opinionlm.models.quantization import quantized_modules
@@ -56,6 +56,7 @@ def save_best_answers(
         bottleneck=bottleneck,
         rule=decision.rule,
         cleaning=prepared.cleaning,
+        base_options=None if is_whole else loaded_as(config.model, model),
     )
     card = answer_card(task, decision, {name: result.scores for name, result in results.items()}, numbers)
     with partial_folder(best) as folder:

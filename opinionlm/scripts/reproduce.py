@@ -87,7 +87,12 @@ def main(argv: list[str] | None = None) -> int:
     show_lines_at_once()
     if arguments.scale == "smoke" and overrides.pop("data_dir", None) is not None:
         print("smoke runs on the bundled samples: --data_dir is not used")
-    return max([run_table(find_shipped(table, "configs/tables"), arguments, overrides) for table in arguments.tables])
+    tables = list(dict.fromkeys(find_shipped(table, "configs/tables") for table in arguments.tables))
+    places: dict[str, Path] = {}
+    for table in tables:
+        if (other := places.setdefault(table.stem, table)) is not table:
+            raise UserError(f"{table}: writes the folder of {other}, which has its name; rename one of them")
+    return max([run_table(table, arguments, overrides) for table in tables])
 
 
 def run_table(path: Path, arguments: argparse.Namespace, overrides: Mapping[str, Any]) -> int:
@@ -189,8 +194,9 @@ def run_cells(arguments: argparse.Namespace, folder: Path, overrides: Mapping[st
         if not arguments.dry_run:
             table = tune_rows(table, configs, arguments.table, folder, jobs)
             runs = runs_of(table, folder)
+            configs = check_options(runs, arguments.table)
     if table.tuning is None or table.tuned:
-        require_same_options(runs, arguments.force)
+        require_same_options(runs, configs, arguments.force)
     print(plan_text(table, runs, jobs), flush=True)
     if arguments.dry_run:
         # Loaded late: it builds models.

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 
 # What a model of the Hugging Face hub is called: user/model.
 HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+# Beside a saved model: how its training files were read, see `opinionlm.inference.input_forms`.
+INPUT_FORMS = "input.json"
 
 
 def is_folder_name(name: object) -> bool:

@@ -57,6 +57,7 @@ def test_four_bits_are_expanded_first(family: str, method: str, tmp_path) -> Non
     model, before = trained(model)
     model.save_pretrained(tmp_path / "saved")
     tiny_tokenizer().save_pretrained(tmp_path / "saved")
+    (tmp_path / "saved" / "input.json").write_text('{"forms": []}')
     with torch.no_grad():
         reloaded = OpinionClassifier.from_pretrained(tmp_path / "saved").eval()
         assert quantized_modules(reloaded) == quantized
@@ -66,6 +67,8 @@ def test_four_bits_are_expanded_first(family: str, method: str, tmp_path) -> Non
         torch.testing.assert_close(merged(**batch_of("sequence")).logits, before, rtol=1e-4, atol=1e-5)
     assert quantized_modules(merged) == []
     assert not (tmp_path / "merged" / "config.json").read_text().count("quantization_config")
+    # How the training files were read: predict.py reads alike, and finds the columns that the model needs.
+    assert (tmp_path / "merged" / "input.json").is_file()
 
 
 def test_what_cannot_be_merged_is_refused(tmp_path) -> None:

@@ -80,6 +80,22 @@ def test_a_table_says_which_of_its_rows_differ(tmp_path) -> None:
     assert claims_of(load_table(Path(save(tmp_path, scales={"smoke": {}})), "smoke", {}), runs) == []
 
 
+@pytest.mark.parametrize("own_posts", [False, True])
+def test_labels_are_told_apart_and_every_pair_counts(own_posts, tmp_path) -> None:
+    """A comma in a label parts nothing, and pairs of seeds on other posts count for the correction, too."""
+    axes = {"Rate": {"slow, at first": {"learning_rate": 1e-6}, "fast": {"learning_rate": 1e-3}}}
+    table = load_table(save(tmp_path, axes=axes, scales={"small": {"seeds": "0..1"}}, published=[]), "small", {})
+    runs = runs_of(table, tmp_path)
+    for run in runs:
+        run.folder.mkdir(parents=True)
+        rows = posts(300)[:: -1 if own_posts and run.seed else 1]
+        write_predictions(run.folder / "predictions" / "test.csv", rows, 0.7, run.seed)
+        (run.folder / "labels.json").write_text(json.dumps(["noise", {"subjective": ["negative", "question"]}]))
+        (run.folder / "metrics.json").write_text("{}")
+    text = "\n".join(claims_of(table, runs))
+    assert f"over all {2 if own_posts else 1} pair" in text and "slow, at first" in text
+
+
 def test_tables_have_five_seeds_unless_they_say_otherwise(tmp_path) -> None:
     path = save(tmp_path, scales={"small": {}, "smoke": {}, "paper": {"seeds": "0..2"}})
     assert [load_table(path, scale, {}).seeds for scale in ("small", "smoke", "paper")] == [

@@ -140,10 +140,22 @@ def test_runs_over_other_evaluation_texts_are_not_mixed_in(tmp_path) -> None:
     runs = runs_of(table, tmp_path)
     finish(runs[0], 0.40)
     (runs[0].folder / "environment.json").write_text("{}")
+    configs = check_options(runs, tmp_path)
     with pytest.raises(UserError, match="drew its validation and test texts with its own seed.*--force"):
-        require_same_options(runs, force=False)
+        require_same_options(runs, configs, force=False)
     (runs[0].folder / "environment.json").write_text('{"evaluation_seed": 42}')
-    require_same_options(runs, force=False)
+    require_same_options(runs, configs, force=False)
+
+
+@pytest.mark.parametrize("options", [{"label_smoothing": 0.1}, {"warmup_steps": 5}])
+def test_a_finished_run_has_no_option_that_the_table_has_no_more(options, tmp_path) -> None:
+    path = save(tmp_path, options=SPEC["options"] | options)
+    runs = runs_of(load_table(path, "smoke", {}), tmp_path)
+    finish(runs[0], 0.40)
+    require_same_options(runs, check_options(runs, path), force=False)
+    runs = runs_of(load_table(save(tmp_path), "smoke", {}), tmp_path)
+    with pytest.raises(UserError, match=rf"other options \({next(iter(options))}\)"):
+        require_same_options(runs, check_options(runs, path), force=False)
 
 
 def test_numbers_by_hand(tmp_path) -> None:
@@ -179,6 +191,15 @@ def test_a_smoke_test_has_no_published_values_beside_it(tmp_path) -> None:
     write_table(tmp_path, table, results)
     with open(tmp_path / "table.csv", newline="") as file:
         assert {(row["published"], row["difference"]) for row in csv.DictReader(file)} == {("", "")}
+
+
+def test_two_tables_of_one_name_would_write_one_folder(tmp_path) -> None:
+    paths = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        paths.append(str(save(folder)))
+    with pytest.raises(UserError, match=r"b/mine.yaml: writes the folder of .*a/mine.yaml"):
+        reproduce.main([*paths, "--scale", "smoke", "--output_dir", str(tmp_path / "out"), "--dry_run"])
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from opinionlm.errors import UserError
 from opinionlm.experiments import learning_curve_report as module
 from opinionlm.experiments.grid import LearningCurve, Table, load_table
 from opinionlm.experiments.grid_runner import Run, runs_of
-from opinionlm.experiments.learning_curve_report import curve_lines, curves_of, write_curves
+from opinionlm.experiments.learning_curve_report import curve_lines, curves_of, training_rows, write_curves
 from tests.experiments.test_grid import save
 
 METHODS = {
@@ -59,7 +59,7 @@ def finished(tmp_path, monkeypatch) -> tuple[Table, list[Run]]:
     class Data:
         dataset = {"train": range(1000)}
 
-    monkeypatch.setattr(module, "load_data", lambda data: Data())
+    monkeypatch.setattr(module, "load_rows", lambda data: Data())
     table = curve_table(tmp_path)
     runs = runs_of(table, tmp_path)
     for run in runs:
@@ -107,7 +107,7 @@ def test_sizes_beyond_the_training_split_are_left_out(finished, monkeypatch) -> 
     class Few:
         dataset = {"train": range(150)}
 
-    monkeypatch.setattr(module, "load_data", lambda data: Few())
+    monkeypatch.setattr(module, "load_rows", lambda data: Few())
     curve = next(curve for curve in curves_of(table, runs) if curve.name == "slow")
     assert curve.sizes.tolist() == [50, 100, 150]
     # An unfinished seed leaves its size out.
@@ -115,6 +115,25 @@ def test_sizes_beyond_the_training_split_are_left_out(finished, monkeypatch) -> 
     curve = next(curve for curve in curves_of(table, runs) if curve.name == "slow")
     assert curve.sizes.tolist() == [100, 150]
     assert "no forecast from fewer than 3 sizes" in "\n".join(curve_lines([curve], LearningCurve("Texts")))
+
+
+def test_the_training_split_is_what_runs_train_on(tmp_path, monkeypatch) -> None:
+    """Of one platform alone, and where every size is a data set of its own, the largest of them."""
+
+    class Rows:
+        def __init__(self, data) -> None:
+            size = data.dataset.removeprefix("rows").removesuffix(".yaml")
+            self.dataset = {"train": range(90 if data.train_platforms == ["reddit"] else int(size))}
+
+    monkeypatch.setattr(module, "load_rows", Rows)
+    ways = {"slow": {}, "fast": {"learning_rate": 1e-3}}
+    for options, expected in (({}, 400), ({"train_platforms": "reddit"}, 90)):
+        table = curve_table(
+            tmp_path,
+            options={"dataset": "rows{Texts}.yaml"} | options,
+            axes={"Way": ways, "Texts": {size: {} for size in SIZES}},
+        )
+        assert training_rows(runs_of(table, tmp_path)) == expected
 
 
 @pytest.mark.usefixtures("drawn_figures")

@@ -14,10 +14,10 @@ from opinionlm.data.encoding.tokenizers import save_tokenizer
 from opinionlm.errors import UserError
 from opinionlm.inference.export.comparison import Comparison, compare_answers, measured, validation_of
 from opinionlm.inference.export.source import Source, merged_model
-from opinionlm.inference.input_forms import FILE_NAME
 from opinionlm.inference.onnx_model import GRAPH, load_onnx_predictor, require_packages
 from opinionlm.models.classifier import WORD_FILES, OpinionClassifier
 from opinionlm.utils.files import write_json
+from opinionlm.utils.names import INPUT_FORMS
 
 
 def write_onnx(source: Source, folder: Path, int8: bool, max_f1_loss: float) -> Comparison:
@@ -46,7 +46,7 @@ def write_onnx(source: Source, folder: Path, int8: bool, max_f1_loss: float) -> 
     save_graph(model, source, folder / GRAPH, int8)
     model.config.save_pretrained(folder)
     save_tokenizer(predictor.tokenizer, folder, predictor.max_length)
-    for name in (*WORD_FILES, FILE_NAME):
+    for name in (*WORD_FILES, INPUT_FORMS):
         if (source.folder / name).is_file():
             shutil.copy(source.folder / name, folder / name)
     after = measured(load_onnx_predictor(folder), validation.items)
