@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -41,19 +42,27 @@ def load_with_node(
     if len(text) > MAX_YAML_CHARACTERS:
         raise YamlTooLarge(f"longer than {MAX_YAML_CHARACTERS:,} characters")
     try:
-        constructor = loader(text)
-        try:
-            # Reading takes nearly all the time, so what is measured is not read again.
-            node = constructor.get_single_node()
-            _measure(node, {}, frozenset())
-            return None if node is None else constructor.construct_document(node), node
-        finally:
-            constructor.dispose()
+        node = _composed(text, loader)
+        if node is None:
+            return None, None
+        return loader("").construct_document(node), node
     except RecursionError:
         raise YamlTooLarge(f"nested deeper than {MAX_YAML_DEPTH} levels") from None
     except (ValueError, TypeError, OverflowError, AttributeError, LookupError) as error:
         # PyYAML checks neither dates such as 2026-99-99 nor broken numbers and keys; they fail in Python's own types.
         raise yaml.YAMLError(" ".join(str(error).split()) or "a value that cannot be") from None
+
+
+@lru_cache(maxsize=64)
+def _composed(text: str, loader: type[yaml.SafeLoader] | type[yaml.BaseLoader]) -> yaml.Node | None:
+    """What a text is made of, measured; a table reads the YAML of its data once per cell, and this takes the time."""
+    composer = loader(text)
+    try:
+        node = composer.get_single_node()
+    finally:
+        composer.dispose()
+    _measure(node, {}, frozenset())
+    return node
 
 
 def line_of_keys(node: yaml.Node | None) -> dict[str, int]:

@@ -23,7 +23,7 @@ from opinionlm.experiments.grid_runner import check_options, runs_of
 from opinionlm.models.hub_facts import hub_facts, known_config, known_models
 from opinionlm.runs.rehearsal import Rehearsal
 from opinionlm.training.spending import Preparation, cost_facts
-from tests.experiments.test_grid import TABLES, save
+from tests.experiments.test_grid import TABLES, checked_cells, save, shipped_table
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 GRIDS = [path for path in TABLES if kind_of(path) == "runs"]
@@ -52,9 +52,10 @@ COUNTED_TWICE = {
 
 
 def rehearsed(path: Path, scale: Scale, folder: Path) -> dict[str, Rehearsal]:
-    asks_for_minilm = scale == "small" and "MODEL_DIR" in path.read_text(encoding="utf-8")
-    table = load_table(path, scale, {"model_name_or_path": MINILM} if asks_for_minilm else {})
-    return rehearse_cells(check_options(runs_of(table, folder), path), path)
+    if scale == "small" and "MODEL_DIR" in path.read_text(encoding="utf-8"):
+        table = load_table(path, scale, {"model_name_or_path": MINILM})
+        return rehearse_cells(check_options(runs_of(table, folder), path), path)
+    return rehearse_cells(checked_cells(path, scale), path)
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def no_network(monkeypatch) -> None:
 @pytest.mark.usefixtures("no_network")
 def test_every_cell_plans(path: Path, scale: Scale, tmp_path) -> None:
     found = rehearsed(path, scale, tmp_path)
-    for cell in load_table(path, scale, {}).cells if scale == "paper" else ():
+    for cell in shipped_table(path, scale).cells if scale == "paper" else ():
         if "Trainable parameters" in cell.published:
             twice = COUNTED_TWICE.get((path.stem, "-".join(cell.labels.values())), 0)
             assert (
@@ -179,7 +180,7 @@ def test_every_run_of_every_table_is_tracked(tmp_path) -> None:
     for path in GRIDS:
         # W&B and artifacts by reference are the defaults of every run.
         assert not re.search("report_to|wandb_artifacts", path.read_text(encoding="utf-8")), path.stem
-        for run in runs_of(load_table(path, "smoke", {}), tmp_path):
+        for run in runs_of(shipped_table(path, "smoke"), tmp_path):
             options = run.options()
             assert options["wandb_group"] == f"{path.stem}-smoke" and "smoke" in options["wandb_tags"]
             assert run.offline
