@@ -14,6 +14,7 @@ import yaml
 
 import reproduce
 from opinionlm.config.options import DataConfig
+from opinionlm.config.parser import read_yaml
 from opinionlm.data.loading import source_of
 from opinionlm.errors import UserError
 from opinionlm.experiments.data_tables import kind_of
@@ -42,7 +43,7 @@ CASES = [
     for path in GRIDS
     for scale in SCALES
     # A table of no paper may leave that scale out.
-    if scale in yaml.safe_load(path.read_text(encoding="utf-8"))["scales"]
+    if scale in read_yaml(path)["scales"]
 ]
 # What the papers print and ours differ by: an old PEFT counted the classifier twice (readings: Methods by task).
 COUNTED_TWICE = {
@@ -191,7 +192,7 @@ def test_costs_that_tables_show_are_written_by_their_runs() -> None:
     spent = cost_facts(Preparation(1.0, 1.0, 1.0, 1, 1, 1), 1.0, 1.0, tokens=1, train_flops=1.0)
     written = {*spent, "train_tflops_per_epoch", "tokens_per_text"}
     for path in GRIDS:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = read_yaml(path)
         if raw.get("script", "train_classifier.py") == "train_classifier.py":
             shown = {place.partition(".")[2] for place in raw["measures"].values() if place.startswith("cost.")}
             assert shown <= written, path.stem

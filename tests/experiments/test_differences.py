@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import yaml
 
+from opinionlm.config.parser import read_yaml
 from opinionlm.experiments.differences import difference_line
 from opinionlm.experiments.grid import SCALES, load_table
 from opinionlm.experiments.tables import collect, markdown
@@ -37,7 +37,7 @@ def test_what_the_yaml_says_and_what_a_scale_changes(tmp_path) -> None:
 
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
 def test_every_table_of_a_paper_says_what_differs(path) -> None:
-    raw = yaml.safe_load(path.read_text())
+    raw = read_yaml(path)
     for scale in SCALES:
         table = shipped_table(path, scale)
         assert table.differences or raw["source"].startswith("Ours"), scale
