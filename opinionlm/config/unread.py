@@ -16,7 +16,7 @@ import yaml
 
 from opinionlm.config.chosen_metric import SCORES
 from opinionlm.config.conditions import DECIDED_BY, GRADIENT_ENGINES, Conditions, Presence, Script
-from opinionlm.config.config import declared, default_of, scripts_of
+from opinionlm.config.config import declared, default_of, options_of, scripts_of
 from opinionlm.config.trainer_arguments import HONOURED
 from opinionlm.errors import UserError
 from opinionlm.utils.yaml import load_yaml
@@ -211,15 +211,14 @@ def unread_options(config: Config, known: Mapping[str, Any] | None = None) -> li
     if "task" not in known:
         known = {**known, "task": choice(config, "task", known)}
     found = []
-    for name in declared():
-        if config.script not in scripts_of(name):
+    for name in options_of(config.script):
+        value, default = config.value(name), default_of(name)
+        if value == default and name not in DECIDED_BY:
             continue
-        value = value_of(config, name)
-        is_in_question = value != default_of(name) or name in DECIDED_BY
-        if is_in_question and (failed := missing_choices(config, name, known)):
-            one = Unread(name, value, tuple(failed))
-            if value != default_of(name) or one.is_decided:
-                found.append(one)
+        failed = missing_choices(config, name, known)
+        one = Unread(name, value, tuple(failed))
+        if failed and (value != default or one.is_decided):
+            found.append(one)
     for name, value in config.training.extra.items():
         # Their engines stand in the table of the fields.
         if failed := list(failed_conditions(config, {"engine": engines_of(name)}, known)):

@@ -47,26 +47,29 @@ class ScorePredictions(Predictions):
 MODEL_STEPS = 8 * float(np.finfo(np.float32).eps)
 # Below this share of their size, differences of float64 numbers are what subtracting their mean leaves of rounding.
 ROUNDING = 1e-13
+# Rows of bootstrap samples that are in memory together, some 100 MB with what is computed of them.
+DRAWN_AT_ONCE = 1_000_000
 
 
-def varies(values: np.ndarray, resolution: float = ROUNDING) -> bool:
-    """Whether numbers differ by more than rounding; otherwise no correlation with them is defined.
+def varies(values: np.ndarray, resolution: float = ROUNDING) -> np.ndarray:
+    """Whether numbers differ by more than rounding ``(...)``; otherwise no correlation with them is defined.
 
     Args:
-        values: ``(rows,)``.
+        values: ``(..., rows)``.
         resolution: smallest difference that counts, as a share of the largest number.
     """
-    return len(values) > 1 and float(np.ptp(values)) > resolution * float(np.abs(values).max())
+    return np.ptp(values, axis=-1) > resolution * np.abs(values).max(axis=-1)
 
 
-def pearson(first: np.ndarray, second: np.ndarray) -> float:
-    """Pearson's correlation of two ``(rows,)``; 0 where one of them does not vary, so that none is defined."""
-    if not (varies(first) and varies(second)):
-        return 0.0
+def pearson(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Pearson's correlation ``(...)`` of two ``(..., rows)``; 0 where one does not vary, so that none is defined."""
+    defined = varies(first) & varies(second)
+    one, other = (values - values.mean(axis=-1, keepdims=True) for values in (first, second))
     # Scaled first: the squares of very large or very small numbers leave the range of float64.
-    one, other = (values / np.abs(values).max() for values in (first - first.mean(), second - second.mean()))
-    value = float((one * other).sum() / np.sqrt((one**2).sum() * (other**2).sum()))
-    return min(1.0, max(-1.0, value))
+    for values in (one, other):
+        values /= np.where(defined, np.abs(values).max(axis=-1), 1.0)[..., None]
+    size = np.where(defined, np.sqrt((one**2).sum(axis=-1) * (other**2).sum(axis=-1)), 1.0)
+    return np.where(defined, np.clip((one * other).sum(axis=-1) / size, -1.0, 1.0), 0.0)
 
 
 def similarity_scores(gold: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
@@ -79,16 +82,21 @@ def similarity_scores(gold: np.ndarray, predicted: np.ndarray) -> dict[str, floa
         gold: ``(rows,)``.
         predicted: ``(rows,)``.
     """
+    return {name: float(value) for name, value in scores_of_draws(gold, predicted).items()}
+
+
+def scores_of_draws(gold: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
+    """As `similarity_scores`, of many samples at once: each ``(...)`` from two ``(..., rows)``."""
     from scipy.stats import rankdata  # most of a second to import, for one score
 
     gold, predicted = gold.astype(np.float64), predicted.astype(np.float64)
     # Ranks would take rounding for an order.
-    defined = varies(gold) and varies(predicted, MODEL_STEPS)
+    defined = varies(gold) & varies(predicted, MODEL_STEPS)
     return {
-        "pearson": pearson(gold, predicted) if defined else 0.0,
-        "spearman": pearson(rankdata(gold), rankdata(predicted)) if defined else 0.0,
-        "mse": float(np.mean((gold - predicted) ** 2)),
-        "mae": float(np.mean(np.abs(gold - predicted))),
+        "pearson": np.where(defined, pearson(gold, predicted), 0.0),
+        "spearman": np.where(defined, pearson(rankdata(gold, axis=-1), rankdata(predicted, axis=-1)), 0.0),
+        "mse": np.mean((gold - predicted) ** 2, axis=-1),
+        "mae": np.mean(np.abs(gold - predicted), axis=-1),
     }
 
 
@@ -104,11 +112,13 @@ def similarity_intervals(
         seed: of the drawing.
     """
     generator = np.random.default_rng(seed)
-    draws = []
-    for _ in range(replicates):
-        rows = generator.integers(len(gold), size=len(gold))
-        draws.append(similarity_scores(gold[rows], predicted[rows]))
-    return {f"{name}_ci95": interval([draw[name] for draw in draws]) for name in draws[0]}
+    draws: dict[str, list[float]] = {}
+    at_once = max(1, DRAWN_AT_ONCE // len(gold))
+    for start in range(0, replicates, at_once):
+        rows = generator.integers(len(gold), size=(min(at_once, replicates - start), len(gold)))
+        for name, values in scores_of_draws(gold[rows], predicted[rows]).items():
+            draws.setdefault(name, []).extend(values.tolist())
+    return {f"{name}_ci95": interval(values) for name, values in draws.items()}
 
 
 def largest_errors(predictions: ScorePredictions, limit: int = 50) -> Table:

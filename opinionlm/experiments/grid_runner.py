@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +17,7 @@ import yaml
 
 from opinionlm.config.config import HARMLESS, Config, declared
 from opinionlm.config.options import DataConfig
-from opinionlm.config.parser import parse_config
+from opinionlm.config.parser import Layer, new_config
 from opinionlm.config.trainer_arguments import HONOURED
 from opinionlm.config.training_options import TrackingConfig
 from opinionlm.config.unread import is_read
@@ -305,18 +303,15 @@ def check_options(runs: Sequence[Run], source: Path) -> dict[str, Config]:
         UserError: an option that the script does not know, or a config it refuses; with the cell's name.
     """
     configs = {}
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "cell.yaml"
-        # Seeds of a cell have the same options.
-        for run in {run.cell.name: run for run in runs}.values():
-            file.write_text(yaml.safe_dump(run.options()), encoding="utf-8")
-            try:
-                configs[run.cell.name] = parse_config(
-                    ["--config", str(file)], description="", script=SCRIPTS[run.cell.script]
-                )
-            except UserError as error:
-                reason = re.sub(rf"{re.escape(str(file))}(:\d+)?: ", "", str(error))
-                raise UserError(f"{source}: cell {run.cell.name!r}: {reason}") from None
+    # Seeds of a cell have the same options.
+    for run in {run.cell.name: run for run in runs}.values():
+        # What `run_all` writes there holds the same values.
+        layer = Layer(str(run.config_file), run.options())
+        try:
+            configs[run.cell.name] = new_config(None, layer, SCRIPTS[run.cell.script])
+        except UserError as error:
+            reason = str(error).replace(f"{layer.place}: ", "")
+            raise UserError(f"{source}: cell {run.cell.name!r}: {reason}") from None
     return configs
 
 

@@ -269,10 +269,16 @@ def known_data(data: DataConfig) -> tuple[PreparedDataset, dict[str, int]]:
         prepared = load_prepared(data.dataset)
         rows = {name: len(prepared.dataset[name]) for name in SPLITS}
     else:
-        spec = load_spec(data.dataset)
-        prepared, rows = described_data(spec), rows_of(spec)
+        prepared, rows = yaml_data(data.dataset)
     limits = {"train": data.max_train_samples, "validation": data.max_eval_samples, "test": data.max_eval_samples}
     return prepared, {name: min(count, limits[name] or count) for name, count in rows.items()}
+
+
+@cache
+def yaml_data(dataset: str) -> tuple[PreparedDataset, dict[str, int]]:
+    """What a dataset YAML tells; a table reads one for many cells."""
+    spec = load_spec(dataset)
+    return described_data(spec), rows_of(spec)
 
 
 def rows_of(spec: DatasetSpec) -> dict[str, int]:
@@ -297,7 +303,7 @@ def described_data(spec: DatasetSpec) -> PreparedDataset:
     if spec.task == "token" and not tags:
         tags = ("O", "B-unknown", "I-unknown")
     return PreparedDataset(
-        dataset=DatasetDict({name: Dataset.from_dict(rows) for name in SPLITS}),
+        dataset=DatasetDict(dict.fromkeys(SPLITS, Dataset.from_dict(rows))),
         taxonomy=spec.labels,
         features=spec.features,
         name=spec.name,

@@ -6,9 +6,10 @@ import io
 import re
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 # Between two lines of a log.
 LOG_SECONDS = 30.0
@@ -47,6 +48,9 @@ def progress_bar(
         unit: what is counted, in the plural.
         disable: show nothing.
     """
+    # A quarter of what the answer to a mistyped option takes.
+    from tqdm import tqdm
+
     form: dict[str, Any] = {}
     if not sys.stderr.isatty():
         form = {"file": LogLines(), "bar_format": LOG_FORMAT, "delay": LOG_SECONDS}

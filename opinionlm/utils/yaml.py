@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -31,29 +32,37 @@ def load_yaml_texts(text: str) -> Any:
     Raises:
         yaml.YAMLError: not YAML, or a key that cannot be; too large or too deep.
     """
-    return load_with_node(text, yaml.BaseLoader)[0]
+    return load_with_node(text, as_texts=True)[0]
 
 
-def load_with_node(
-    text: str, loader: type[yaml.SafeLoader] | type[yaml.BaseLoader] = yaml.SafeLoader
-) -> tuple[Any, yaml.Node | None]:
-    """As `load_yaml`, with the node that the content was made of, which tells lines and spellings."""
+def load_with_node(text: str, as_texts: bool = False) -> tuple[Any, yaml.Node | None]:
+    """As `load_yaml` or `load_yaml_texts`, with the node that the content was made of: its lines and spellings."""
     if len(text) > MAX_YAML_CHARACTERS:
         raise YamlTooLarge(f"longer than {MAX_YAML_CHARACTERS:,} characters")
     try:
-        constructor = loader(text)
-        try:
-            # Reading takes nearly all the time, so what is measured is not read again.
-            node = constructor.get_single_node()
-            _measure(node, {}, frozenset())
-            return None if node is None else constructor.construct_document(node), node
-        finally:
-            constructor.dispose()
+        node = _composed(text, as_texts)
+        return None if node is None else _loader("", as_texts).construct_document(node), node
     except RecursionError:
         raise YamlTooLarge(f"nested deeper than {MAX_YAML_DEPTH} levels") from None
     except (ValueError, TypeError, OverflowError, AttributeError, LookupError) as error:
         # PyYAML checks neither dates such as 2026-99-99 nor broken numbers and keys; they fail in Python's own types.
         raise yaml.YAMLError(" ".join(str(error).split()) or "a value that cannot be") from None
+
+
+def _loader(text: str, as_texts: bool) -> Any:
+    return yaml.BaseLoader(text) if as_texts else yaml.SafeLoader(text)
+
+
+@lru_cache(maxsize=64)
+def _composed(text: str, as_texts: bool) -> yaml.Node | None:
+    """What a text is made of, measured. This takes nearly all the time, and a table reads its data's YAML per cell."""
+    loader = _loader(text, as_texts)
+    try:
+        node = loader.get_single_node()
+        _measure(node, {}, frozenset())
+        return node
+    finally:
+        loader.dispose()
 
 
 def line_of_keys(node: yaml.Node | None) -> dict[str, int]:

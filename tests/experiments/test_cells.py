@@ -14,6 +14,7 @@ import yaml
 
 import reproduce
 from opinionlm.config.options import DataConfig
+from opinionlm.config.parser import read_yaml
 from opinionlm.data.loading import source_of
 from opinionlm.errors import UserError
 from opinionlm.experiments.data_tables import kind_of
@@ -23,7 +24,7 @@ from opinionlm.experiments.grid_runner import check_options, runs_of
 from opinionlm.models.hub_facts import hub_facts, known_config, known_models
 from opinionlm.runs.rehearsal import Rehearsal
 from opinionlm.training.spending import Preparation, cost_facts
-from tests.experiments.test_grid import TABLES, save
+from tests.experiments.test_grid import TABLES, checked_cells, save, shipped_table
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 GRIDS = [path for path in TABLES if kind_of(path) == "runs"]
@@ -42,7 +43,7 @@ CASES = [
     for path in GRIDS
     for scale in SCALES
     # A table of no paper may leave that scale out.
-    if scale in yaml.safe_load(path.read_text(encoding="utf-8"))["scales"]
+    if scale in read_yaml(path)["scales"]
 ]
 # What the papers print and ours differ by: an old PEFT counted the classifier twice (readings: Methods by task).
 COUNTED_TWICE = {
@@ -52,9 +53,10 @@ COUNTED_TWICE = {
 
 
 def rehearsed(path: Path, scale: Scale, folder: Path) -> dict[str, Rehearsal]:
-    asks_for_minilm = scale == "small" and "MODEL_DIR" in path.read_text(encoding="utf-8")
-    table = load_table(path, scale, {"model_name_or_path": MINILM} if asks_for_minilm else {})
-    return rehearse_cells(check_options(runs_of(table, folder), path), path)
+    if scale == "small" and "MODEL_DIR" in path.read_text(encoding="utf-8"):
+        table = load_table(path, scale, {"model_name_or_path": MINILM})
+        return rehearse_cells(check_options(runs_of(table, folder), path), path)
+    return rehearse_cells(checked_cells(path, scale), path)
 
 
 @pytest.fixture
@@ -70,7 +72,7 @@ def no_network(monkeypatch) -> None:
 @pytest.mark.usefixtures("no_network")
 def test_every_cell_plans(path: Path, scale: Scale, tmp_path) -> None:
     found = rehearsed(path, scale, tmp_path)
-    for cell in load_table(path, scale, {}).cells if scale == "paper" else ():
+    for cell in shipped_table(path, scale).cells if scale == "paper" else ():
         if "Trainable parameters" in cell.published:
             twice = COUNTED_TWICE.get((path.stem, "-".join(cell.labels.values())), 0)
             assert (
@@ -179,7 +181,7 @@ def test_every_run_of_every_table_is_tracked(tmp_path) -> None:
     for path in GRIDS:
         # W&B and artifacts by reference are the defaults of every run.
         assert not re.search("report_to|wandb_artifacts", path.read_text(encoding="utf-8")), path.stem
-        for run in runs_of(load_table(path, "smoke", {}), tmp_path):
+        for run in runs_of(shipped_table(path, "smoke"), tmp_path):
             options = run.options()
             assert options["wandb_group"] == f"{path.stem}-smoke" and "smoke" in options["wandb_tags"]
             assert run.offline
@@ -190,7 +192,7 @@ def test_costs_that_tables_show_are_written_by_their_runs() -> None:
     spent = cost_facts(Preparation(1.0, 1.0, 1.0, 1, 1, 1), 1.0, 1.0, tokens=1, train_flops=1.0)
     written = {*spent, "train_tflops_per_epoch", "tokens_per_text"}
     for path in GRIDS:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = read_yaml(path)
         if raw.get("script", "train_classifier.py") == "train_classifier.py":
             shown = {place.partition(".")[2] for place in raw["measures"].values() if place.startswith("cost.")}
             assert shown <= written, path.stem

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import pytest
-import yaml
 
-from opinionlm.experiments.data_tables import kind_of, load_data_table
+from opinionlm.config.parser import read_yaml
 from opinionlm.experiments.differences import difference_line
 from opinionlm.experiments.grid import SCALES, load_table
-from opinionlm.experiments.sequence_tables import load_sequence_table
 from opinionlm.experiments.tables import collect, markdown
-from tests.experiments.test_grid import TABLES, save
+from tests.experiments.test_grid import TABLES, save, shipped_table
 
 
 def test_what_the_yaml_says_and_what_a_scale_changes(tmp_path) -> None:
@@ -39,13 +37,7 @@ def test_what_the_yaml_says_and_what_a_scale_changes(tmp_path) -> None:
 
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
 def test_every_table_of_a_paper_says_what_differs(path) -> None:
-    raw = yaml.safe_load(path.read_text())
+    raw = read_yaml(path)
     for scale in SCALES:
-        match kind_of(path):
-            case "data":
-                table = load_data_table(path, scale)
-            case "sequences":
-                table = load_sequence_table(path, scale, {})
-            case _:
-                table = load_table(path, scale, {})
+        table = shipped_table(path, scale)
         assert table.differences or raw["source"].startswith("Ours"), scale

@@ -10,18 +10,20 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
 
 import reproduce
+from opinionlm.config.config import Config
 from opinionlm.errors import UserError
 from opinionlm.experiments import grid_runner
-from opinionlm.experiments.data_tables import kind_of, load_data_table
-from opinionlm.experiments.grid import SCALES, load_table
+from opinionlm.experiments.data_tables import DataTable, kind_of, load_data_table
+from opinionlm.experiments.grid import SCALES, Scale, Table, load_table
 from opinionlm.experiments.grid_runner import check_options, plan_text, require_same_options, runs_of
-from opinionlm.experiments.sequence_tables import load_sequence_table
+from opinionlm.experiments.sequence_tables import SequenceTable, load_sequence_table
 from opinionlm.experiments.tables import collect, latex, markdown, write_table
 from opinionlm.runs.lock import locked
 
@@ -55,19 +57,36 @@ def save(folder: Path, **changes) -> Path:
     return path
 
 
+@cache
+def shipped_table(path: Path, scale: Scale) -> Table | DataTable | SequenceTable:
+    """A table of configs/tables, read once for all tests of a process."""
+    match kind_of(path):
+        case "data":
+            return load_data_table(path, scale)
+        case "sequences":
+            return load_sequence_table(path, scale, {})
+        case _:
+            return load_table(path, scale, {})
+
+
+@cache
+def checked_cells(path: Path, scale: Scale) -> dict[str, Config]:
+    """The config of every cell of such a table of runs."""
+    return check_options(runs_of(shipped_table(path, scale), Path("nowhere")), path)
+
+
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
-def test_every_shipped_table_is_valid_at_every_scale(path: Path, tmp_path) -> None:
+def test_every_shipped_table_is_valid_at_every_scale(path: Path) -> None:
     for scale in SCALES:
-        match kind_of(path):
-            case "data":
-                assert (ROOT / load_data_table(path, scale).dataset).is_file()
+        table = shipped_table(path, scale)
+        match table:
+            case DataTable():
+                assert (ROOT / table.dataset).is_file()
                 continue
-            case "sequences":
-                tasks = load_sequence_table(path, scale, {}).tasks.values()
-                assert all((ROOT / config.data.dataset).is_file() for config in tasks)
+            case SequenceTable():
+                assert all((ROOT / config.data.dataset).is_file() for config in table.tasks.values())
                 continue
-        table = load_table(path, scale, {})
-        check_options(runs_of(table, tmp_path), path)
+        assert checked_cells(path, scale)
         assert table.cells and table.seeds
         for cell in table.cells:
             assert (ROOT / cell.options["dataset"]).is_file()
@@ -309,6 +328,7 @@ def test_runs_that_outlive_a_killed_grid_are_waited_for(tmp_path, capfd) -> None
     code = f"""
 import os, signal, subprocess
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from opinionlm.runs.lock import locked
 with locked(Path({str(tmp_path)!r}) / "grid", wait=True, inherited=True) as lock:
@@ -323,12 +343,13 @@ with locked(Path({str(tmp_path)!r}) / "grid", wait=True, inherited=True) as lock
     assert "still under way here; waiting" in said and "its lock is taken over" in said
 
 
-def test_the_smallest_table_through_the_command_line(tmp_path) -> None:
+def test_the_smallest_table_through_the_command_line(tmp_path, capsys) -> None:
     """Also the table about data; the others' smoke scales run outside the tests (docs/tables.md)."""
-    command = [sys.executable, "reproduce.py", "configs/tables/opinion_data.yaml", "--scale", "smoke"]
+    command = [str(ROOT / "configs" / "tables" / "opinion_data.yaml"), "--scale", "smoke"]
     # Whatever folder the real data are in: this scale has bundled ones.
     command += ["--output_dir", str(tmp_path), "--prepared_dir", str(tmp_path / "data"), "--data_dir", "nowhere"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    assert reproduce.main(command) == 0
+    said = capsys.readouterr().out
     folder = tmp_path / "opinion_data" / "smoke"
     assert {path.name for path in folder.iterdir()} == {
         "table.md",
@@ -337,7 +358,7 @@ def test_the_smallest_table_through_the_command_line(tmp_path) -> None:
         "class_counts.png",
         "class_counts.svg",
     }
-    assert "not comparable" in done.stdout and "| noise |" in done.stdout and "published |" not in done.stdout
+    assert "not comparable" in said and "| noise |" in said and "published |" not in said
 
 
 TAUGHT = {

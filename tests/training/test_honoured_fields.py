@@ -189,7 +189,7 @@ class Watched:
         monkeypatch.setattr(torch, "compile", compiled)
         monkeypatch.setattr(PreTrainedModel, "activation_checkpointing_enable", enabled)
         monkeypatch.setattr(transformers.trainer, "clear_device_cache", emptied)
-        monkeypatch.setattr("opinionlm.utils.progress.tqdm", Bar)
+        monkeypatch.setattr("tqdm.tqdm", Bar)
 
 
 @pytest.mark.parametrize("way", WAYS)

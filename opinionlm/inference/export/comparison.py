@@ -131,7 +131,7 @@ def compare_answers(predictor: Predictor, before: Any, after: Any, gold: Sequenc
     if isinstance(predictor, TagPredictor):
         return compare_tags(predictor, before, after, [row.split() for row in gold])
     right = np.array(list(map(float, gold)))
-    scores = (pearson(right, before), pearson(right, after))
+    scores = (float(pearson(right, before)), float(pearson(right, after)))
     return Comparison(len(gold), "pearson", scores, largest_difference=float(np.abs(before - after).max()))
 
 
