@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from opinionlm.data.taxonomy import Taxonomy
-from opinionlm.evaluation.charts import Chart, ClassF1Chart, ConfusionChart
-from opinionlm.evaluation.class_predictions import f1_intervals
+from opinionlm.evaluation.charts import Chart
+from opinionlm.evaluation.class_predictions import class_charts, f1_intervals
 from opinionlm.evaluation.generation import answer_confusion
 from opinionlm.evaluation.metrics import bootstrap_intervals
 from opinionlm.evaluation.multi_label import multi_label_intervals
 from opinionlm.evaluation.multi_label_predictions import label_lists, set_charts
 from opinionlm.evaluation.predictions import Predictions
-from opinionlm.utils.markdown import Table
 
 
 @dataclass(frozen=True)
@@ -49,14 +48,7 @@ class WrittenLabels(Predictions):
 
     def charts(self) -> dict[str, Chart]:
         """See `Predictions.charts`."""
-        return {
-            "confusion": ConfusionChart(self.confusion, self.labels, parents=self.parents),
-            "per_class": ClassF1Chart(self.confusion, self.labels),
-        }
-
-    def tables(self) -> dict[str, Table]:
-        """None: what a trained label is likely to be confused with is in the charts."""
-        return {}
+        return class_charts(self.confusion, self.labels, self.parents)
 
 
 @dataclass(frozen=True)
@@ -87,10 +79,6 @@ class WrittenLists(Predictions):
         """See `Predictions.charts`."""
         return set_charts(self.gold.astype(int), self.predicted, self.labels)
 
-    def tables(self) -> dict[str, Table]:
-        """None, as of `WrittenLabels`."""
-        return {}
-
 
 def list_cells(
     predicted: np.ndarray, is_list: np.ndarray, answers: Sequence[str], taxonomy: Taxonomy
@@ -110,22 +98,10 @@ def list_cells(
 
 @dataclass(frozen=True)
 class FreeAnswers(Predictions):
-    """Answers of any kind, which no chart can show.
+    """Answers of any kind, which no chart can show; intervals of their scores come with these, means over texts.
 
     Attributes:
         answers: as they were written.
     """
 
     answers: Sequence[str]
-
-    def intervals(self) -> dict[str, Any]:
-        """None; scores of free answers are means over texts."""
-        return {}
-
-    def charts(self) -> dict[str, Chart]:
-        """None."""
-        return {}
-
-    def tables(self) -> dict[str, Table]:
-        """None."""
-        return {}

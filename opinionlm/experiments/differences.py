@@ -27,23 +27,13 @@ SHOWN = 4
 
 
 def scale_differences(cells: Sequence[Options], paper_cells: Sequence[Options]) -> list[str]:
-    """What a scale changes of the paper's: one entry for every option whose values over the cells are others.
-
-    Args:
-        cells: options of the scale's cells.
-        paper_cells: those of the paper scale.
-    """
+    """What a scale changes of the paper's: one entry for every option whose values over the cells are others."""
     found = []
     for name, words in COMPARED.items():
         here, there = values_of(cells, name), values_of(paper_cells, name)
         if set(here) != set(there):
             found.append(f"{words} {listed(here)} instead of {listed(there)}")
     return found
-
-
-def seed_difference(seeds: Sequence[int], paper_seeds: Sequence[int]) -> list[str]:
-    """The same of the number of seeds."""
-    return [] if len(seeds) == len(paper_seeds) else [f"seeds {len(seeds)} instead of {len(paper_seeds)}"]
 
 
 def values_of(cells: Sequence[Options], name: str) -> list[str]:

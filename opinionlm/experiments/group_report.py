@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from opinionlm.config.chosen_metric import direction
-from opinionlm.errors import UserError, run_script
+from opinionlm.errors import UserError, one_line, run_script
 from opinionlm.experiments.run_numbers import look_up, measured_text
 from opinionlm.experiments.seed_families import NOT_COMPARED, members_of, one_per_seed
 from opinionlm.runs.seeds import SHOWN, mean_and_interval
@@ -85,7 +85,7 @@ def find_runs(group: str, folders: Sequence[Path]) -> tuple[list[GroupRun], list
             else:
                 unfinished.append(path.parent)
         except (OSError, ValueError, yaml.YAMLError) as error:
-            raise UserError(f"{path.parent}: damaged run folder ({' '.join(str(error).split())[:200]})") from None
+            raise UserError(f"{path.parent}: damaged run folder ({one_line(error)})") from None
     if not runs:
         found = ", ".join(sorted(groups - {"None"})) or "none"
         raise UserError(f"group: no finished run of {group!r} below these folders; groups there: {found}")
@@ -136,12 +136,7 @@ def report(group: str, runs: Sequence[GroupRun], unfinished: Sequence[Path]) -> 
 
 
 def best_line(runs: Sequence[GroupRun], name: str) -> str:
-    """Which run is the best by its validation score; one without that score cannot be.
-
-    Args:
-        runs: of the group.
-        name: of the score.
-    """
+    """Which run is the best by its validation score; one without that score cannot be."""
     having = [(score, run) for run in runs if (score := look_up(run.metrics, f"validation.{name}")) is not None]
     if not having:
         return f"Best by validation {name}: no run has that score"
@@ -164,11 +159,6 @@ def shown(value: object) -> str:
 
 def publish(group: str, project: str, text: str) -> str:
     """Publish the report at W&B, with the live charts of the group's runs below it.
-
-    Args:
-        group: of the runs.
-        project: ``entity/project``.
-        text: the Markdown report.
 
     Returns:
         Its address.
@@ -197,7 +187,7 @@ def publish(group: str, project: str, text: str) -> str:
     try:
         page.save()
     except Exception as error:
-        raise UserError(f"--wandb: cannot be published ({' '.join(str(error).split())[:200]})") from None
+        raise UserError(f"--wandb: cannot be published ({one_line(error)})") from None
     return str(page.url)
 
 

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from opinionlm.config.config import Config
 from opinionlm.config.parser import Layer, new_config, read_yaml
-from opinionlm.experiments.data_tables import require_parts
 from opinionlm.experiments.differences import difference_line, stated_differences
-from opinionlm.experiments.tables import SMOKE
+from opinionlm.experiments.grid import require_parts
+from opinionlm.experiments.tables import heading
 from opinionlm.utils.files import write_csv, write_text
 from opinionlm.utils.markdown import pipe_table
 from opinionlm.utils.typed_values import check_keys
@@ -63,11 +63,6 @@ class SequenceTable:
 
 def load_sequence_table(path: Path, scale: str, overrides: Mapping[str, Any]) -> SequenceTable:
     """Read a table YAML of ``kind: sequences``.
-
-    Args:
-        path: the YAML.
-        scale: which of its scales.
-        overrides: options from the command line, which win.
 
     Raises:
         UserError: unknown keys or options, missing parts, or no such scale.
@@ -161,9 +156,7 @@ def sequence_markdown(
     table: SequenceTable, counts: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], best: Sequence[Sequence[Any]]
 ) -> str:
     """The table as Markdown: what was mined, the paper's patterns, and the best sequences of each task."""
-    lines = [f"## {table.title}", "", f"{table.source}. Scale: {table.scale}."]
-    lines += ["", SMOKE] if table.scale == "smoke" else []
-    lines += ["", table.note] if table.note else []
+    lines = heading(table.title, f"{table.source}. Scale: {table.scale}.", table.scale == "smoke", table.note)
     lines += ["", *pipe_table(["task", "texts", "tokens per text", "closed sequences", "tokens of the task"], counts)]
     lines += ["", "**The paper's patterns**", "", *pipe_table(COLUMNS, rows)] if rows else []
     lines += ["", "**Best by perplexity**", "", *pipe_table(["task", "sequence", "texts", "perplexity"], best)]

@@ -81,14 +81,15 @@ def body(table: Table, results: Sequence[Result]) -> list[list[str]]:
     return rows
 
 
+def heading(title: str, about: str, is_smoke: bool, note: str) -> list[str]:
+    """What stands above a table in Markdown: its title, where it is from, and what a reader must know."""
+    return [f"## {title}", "", about, *(["", SMOKE] if is_smoke else []), *(["", note] if note else [])]
+
+
 def markdown(table: Table, results: Sequence[Result], claims: Sequence[str] = ()) -> str:
     """The table as Markdown, with what `claims_of` says of its differences."""
-    lines = [f"## {table.title}", "", f"{table.source}. Scale: {table.scale}. Mean ± standard deviation over seeds."]
-    if not table.comparable:
-        lines += ["", SMOKE]
-    if table.note:
-        lines += ["", table.note]
-    lines.append("")
+    about = f"{table.source}. Scale: {table.scale}. Mean ± standard deviation over seeds."
+    lines = [*heading(table.title, about, not table.comparable, table.note), ""]
     if table.layout == "matrix":
         lines += matrix(table, results)[:-1]
     else:
@@ -177,12 +178,7 @@ def write_table(folder: Path, table: Table, results: Sequence[Result], claims: S
 
 
 def claims_of(table: Table, runs: Sequence[Run]) -> list[str]:
-    """Which cells differ beyond chance, in Markdown: every two that were evaluated on the same posts.
-
-    Args:
-        table: what the runs belong to.
-        runs: of the table; those that predict labels of texts and are finished are compared.
-    """
+    """Which cells differ beyond chance, in Markdown: every two that were evaluated on the same posts."""
     if not table.comparable:
         return []
     groups: dict[str, dict[tuple[str, ...], list[RunPredictions]]] = {}
@@ -203,11 +199,6 @@ def claims_of(table: Table, runs: Sequence[Run]) -> list[str]:
 
 def write_comparisons(folder: Path, table: Table, runs: Sequence[Run]) -> list[Path]:
     """One comparison for every seed and combination of the other axes' labels.
-
-    Args:
-        folder: gets ``comparisons/``.
-        table: with the axis in ``compare``; without one nothing is written.
-        runs: of the table; where fewer than two runs of a comparison are finished, it is left out.
 
     Returns:
         The files.

@@ -16,16 +16,16 @@ from opinionlm.data.loading import describe_platforms
 from opinionlm.data.near_copies import near_copies
 from opinionlm.data.prepared import PreparedDataset, read_manifest
 from opinionlm.evaluation.class_predictions import SplitPredictions
-from opinionlm.evaluation.generation import scores_at
+from opinionlm.evaluation.generation import macro_f1_and_accuracy
 from opinionlm.evaluation.metrics import bootstrap_intervals, under_covers
 from opinionlm.evaluation.written_predictions import WrittenLabels
 from opinionlm.models.precision import describe_device
 from opinionlm.reporting.tracking.base import Tracker
-from opinionlm.runs.files import write_history, write_metrics, write_split
 from opinionlm.tasks.base import Decision, SplitResult, Task
 from opinionlm.training.ema import describe_average
 from opinionlm.training.spending import describe_cost
 from opinionlm.utils.command_line import command
+from opinionlm.utils.files import write_csv, write_json
 
 
 def describe_run(
@@ -35,15 +35,7 @@ def describe_run(
     total_steps: int,
     arguments: TrainingArguments,
 ) -> str:
-    """The lines printed before training: what is trained on what.
-
-    Args:
-        task: of the run.
-        splits: encoded by the task.
-        model: with its adaptation applied.
-        total_steps: optimizer steps of the run.
-        arguments: of the trainer.
-    """
+    """The lines printed before training: what is trained on what."""
     config, counts = task.config, count_parameters(model)
     decay = config.robust.ema_decay
     sizes = ", ".join(f"{name} {len(split.texts):,}" for name, split in splits.items())
@@ -64,14 +56,7 @@ def describe_run(
 def run_metrics(
     task: Task[Any], numbers: dict[str, Any], results: dict[str, SplitResult[Any]], decision: Decision
 ) -> dict[str, Any]:
-    """What ``metrics.json`` holds.
-
-    Args:
-        task: of the run.
-        numbers: the sections ``train``, ``model`` and ``cost``.
-        results: of validation and test.
-        decision: fitted on validation.
-    """
+    """What ``metrics.json`` holds; ``numbers`` are its sections ``train``, ``model`` and ``cost``."""
     is_chosen = task.config.training.engine in ("trainer", "loop")
     fitted = task.decision_facts(decision)
     return {
@@ -94,25 +79,15 @@ def finish_run(
 ) -> dict[str, Any]:
     """Write predictions, figures, history and, last of all, ``metrics.json``; print the summary.
 
-    Args:
-        task: of the run.
-        metrics: what ``metrics.json`` will hold.
-        texts: the prepared rows of each split.
-        results: predictions and scores of validation and test.
-        tracker: told about predictions and metrics.
-        history: what was logged on the way.
-
     Returns:
         The content of ``metrics.json``.
     """
-    folder = task.config.run_folder
     for name, found in scores_without_near_copies(task.prepared, texts, results).items():
         metrics[name]["without_near_copies"] = found
     for name, result in results.items():
         write_result(task, name, texts[name], result, tracker)
-    title = (task.config.training.run_name, f"data {task.prepared.name}")
-    write_history(folder, history, task.chosen_metric(), title)
-    write_metrics(folder, metrics, task.prepared, tracker)
+    write_history(task, history)
+    write_metrics(task, metrics, tracker)
     print(summary(task, metrics))
     return metrics
 
@@ -122,14 +97,10 @@ def scores_without_near_copies(
 ) -> dict[str, dict[str, Any]]:
     """Split → scores of the rows that are no near-copies of a training text, and how many are.
 
-    Args:
-        prepared: the data set.
-        texts: the evaluated rows of each split.
-        results: predictions of each split; those of other than labels of texts have no such scores.
-
     Returns:
         ``near_copies``, ``rows`` without them, ``macro_f1`` (over their gold classes), ``accuracy`` and intervals;
-        nothing for folds, whose test rows are no test, and where there are too many texts to compare.
+        nothing for predictions of other than labels, for folds, whose test rows are no test, and where there are too
+        many texts to compare.
     """
     found = {
         name: result.predictions
@@ -144,7 +115,7 @@ def scores_without_near_copies(
         if not own.any():
             continue
         gold, predicted, classes = predictions.gold[own], predictions.predicted[own], len(predictions.labels)
-        _, macro, _, accuracy = scores_at(gold, predicted, classes)
+        macro, accuracy = macro_f1_and_accuracy(gold, predicted, classes)
         sizes = {"near_copies": int((~own).sum()), "rows": int(own.sum())}
         scores[name] = sizes | {"macro_f1": macro, "accuracy": accuracy}
         scores[name] |= bootstrap_intervals(gold, predicted, classes)
@@ -164,20 +135,41 @@ def near_copy_line(test: Mapping[str, Any]) -> list[str]:
 
 
 def write_result(task: Task[Any], name: str, texts: Dataset, result: SplitResult[Any], tracker: Tracker) -> None:
-    """Write and log the predictions of a split.
+    """Write ``predictions/<split>.csv`` and the figures of a split, those over time where it has periods; log them."""
+    # Imported here, at the end: the start of a run does not wait for matplotlib.
+    from opinionlm.reporting.charts import draw
+    from opinionlm.reporting.figures import drift_figure, headed, save_figure
 
-    Args:
-        task: of the run.
-        name: of the split.
-        texts: its prepared rows.
-        result: its predictions and scores.
-        tracker: of the run.
-    """
-    table = task.prediction_table(texts, result.predictions)
-    title = (task.config.training.run_name, f"data {task.prepared.name}, {name} split, n = {len(texts):,}")
-    charts = result.predictions.charts()
-    figures = write_split(task.config.run_folder, name, table, charts, result.scores, title)
-    tracker.log_predictions(name, result.predictions, figures)
+    folder, predictions = task.config.run_folder, result.predictions
+    write_csv(folder / "predictions" / f"{name}.csv", *task.prediction_table(texts, predictions))
+    figures = {kind: draw(chart) for kind, chart in predictions.charts().items()}
+    if result.scores.get("periods"):
+        figures["drift"] = drift_figure(result.scores["periods"])
+    files = {kind: folder / "figures" / f"{kind}_{name}.png" for kind in figures}
+    details = f"data {task.prepared.name}, {name} split, n = {len(texts):,}"
+    for kind, figure in figures.items():
+        save_figure(headed(figure, task.config.training.run_name, details), files[kind])
+    tracker.log_predictions(name, predictions, files)
+
+
+def write_history(task: Task[Any], history: Sequence[dict[str, Any]]) -> None:
+    """Write ``history.json`` and, where validation was evaluated on the way, the learning curves."""
+    from opinionlm.reporting.figures import headed, learning_curves, save_figure
+
+    folder, chosen = task.config.run_folder, task.chosen_metric()
+    write_json(folder / "history.json", history)
+    if any("eval_loss" in entry for entry in history):
+        curves = learning_curves(history, chosen.name, chosen.greater_is_better)
+        curves = headed(curves, task.config.training.run_name, f"data {task.prepared.name}")
+        save_figure(curves, folder / "figures" / "learning_curves.png")
+
+
+def write_metrics(task: Task[Any], metrics: Mapping[str, Any], tracker: Tracker) -> None:
+    """Tell the tracker how the run ended, and write ``metrics.json``, with which the run is finished."""
+    folder = task.config.run_folder
+    tracker.summarise(metrics)
+    tracker.log_artifacts(task.prepared, folder / "best")
+    write_json(folder / "metrics.json", metrics)
 
 
 def summary(task: Task[Any], metrics: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from transformers import EarlyStoppingCallback, TrainerCallback, set_seed
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments, set_seed
 
 from opinionlm.adaptation.callbacks import training_callbacks
 from opinionlm.adaptation.parameter_groups import check_schedule
@@ -16,7 +16,7 @@ from opinionlm.data.contamination import refuse_seen_texts
 from opinionlm.data.loading import load_data
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.models.gguf import require_converted
-from opinionlm.reporting.tracking.base import NoTracking, Tracker
+from opinionlm.reporting.tracking.base import Tracker, Trackers
 from opinionlm.reporting.tracking.open import TrackingCallback, open_tracking
 from opinionlm.runs.folder import create_run, environment, is_finished
 from opinionlm.training.arguments import choose_by, training_arguments
@@ -27,13 +27,13 @@ from opinionlm.training.spending import Preparation, add_preparation
 
 
 class Run:
-    """One run of `train_classifier.py` or `train_instruct.py`.
+    """One run of a training script.
 
     Args:
         config: the run's options.
+        arguments: of the trainer; by default those of `train_classifier.py` and `train_instruct.py`.
 
     Attributes:
-        arguments: of the trainer.
         is_main: whether this process writes.
         metric: the validation score that chooses the checkpoint, from `choose_by` on.
         environment: what tells two runs apart, from `create` on.
@@ -47,10 +47,10 @@ class Run:
     environment: dict[str, Any]
     clock: TrainingClock
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, arguments: TrainingArguments | None = None) -> None:
         self.config = config
         self.folder = config.run_folder
-        self.arguments = training_arguments(config.training, config.source)
+        self.arguments = arguments or training_arguments(config.training, config.source)
         self.is_main = self.arguments.process_index == 0
 
     def main_first(self, what: str) -> AbstractContextManager[None]:
@@ -121,7 +121,7 @@ class Run:
 
     def tracker(self) -> Tracker:
         """Where the run is logged; nowhere in the processes that only help."""
-        return open_tracking(self.config, self.folder, self.environment) if self.is_main else NoTracking()
+        return open_tracking(self.config, self.folder, self.environment) if self.is_main else Trackers({})
 
     def callbacks(
         self, tracker: Tracker, model: Any, total_steps: int, shown_metrics: Sequence[str] = ()
