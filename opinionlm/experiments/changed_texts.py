@@ -10,7 +10,6 @@ each time (paired bootstrap). Nothing is trained and nothing in the run folder c
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +21,7 @@ from opinionlm.evaluation.metrics import bootstrap_intervals
 from opinionlm.evaluation.significance import paired_bootstrap
 from opinionlm.experiments.compare import read_run
 from opinionlm.utils.command_line import Parser
-from opinionlm.utils.files import write_text
+from opinionlm.utils.files import read_csv, write_text
 from opinionlm.utils.markdown import pipe_table
 
 if TYPE_CHECKING:
@@ -70,8 +69,7 @@ def read_texts(folder: Path) -> list[str]:
         UserError: pairs of texts.
     """
     path = folder / "predictions" / "test.csv"
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(path)
     if "text_pair" in rows[0] or "text" not in rows[0]:
         raise UserError(f"{path}: holds no single texts; only runs that label single texts can be asked again")
     return [row["text"] for row in rows]

@@ -10,7 +10,6 @@ predicted for it. Both write a CSV, the likeliest mistakes first. Nothing is dro
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ from opinionlm.evaluation.metrics import softmax, weighted_log_loss
 from opinionlm.evaluation.multi_label import sigmoid
 from opinionlm.experiments.compare import RunPredictions, read_run
 from opinionlm.utils.command_line import Parser
-from opinionlm.utils.files import write_csv
+from opinionlm.utils.files import read_csv, write_csv
 from opinionlm.utils.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -154,8 +153,7 @@ def write_run_suspects(folder: Path, split: str) -> str:
         UserError: not a finished run, or one whose labels have no probabilities.
     """
     run = read_run(folder, split)
-    with open(folder / "predictions" / f"{split}.csv", encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(folder / "predictions" / f"{split}.csv")
     leaves = run.taxonomy.leaves
     columns = [f"probability_{leaf}" for leaf in leaves]
     if not rows or columns[0] not in rows[0]:
