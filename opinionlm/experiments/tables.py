@@ -48,7 +48,7 @@ def cost_in(
     places = {name: place.removeprefix("test.") for name, place in table.measures.items() if place.startswith("test.")}
     # One for all cells: another score of a cell that lacks it would be no number beside those of the others.
     score = next((name for name, place in places.items() if direction(place) != "lower"), None)
-    if score not in measured or not table.comparable or measured[score]["mean"] > 1:
+    if score is None or score not in measured or not table.comparable or measured[score]["mean"] > 1:
         return None
     tuning = table.tuned[cell.name].seconds if cell.name in table.tuned else 0.0
     name = ", ".join(cell.labels.values())
