@@ -22,11 +22,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import predict
 import train_instruct
 from opinionlm.config.options import ModelConfig
+from opinionlm.data.contamination import seen_among
 from opinionlm.data.encoding.prompts import PromptTemplate
 from opinionlm.data.prepared import load_prepared
 from opinionlm.errors import UserError
 from opinionlm.evaluation.label_scoring import score_labels, scored_ids
 from opinionlm.evaluation.metrics import softmax
+from opinionlm.inference.hub import saved_folder
 from opinionlm.inference.saved_generative import GenerativeSettings, loaded_as, read_settings, save_generative
 from opinionlm.models.quantization import quantized_modules
 from opinionlm.training.spending import describe_cost
@@ -367,7 +369,14 @@ def test_a_merged_adapter_answers_the_same(setting, adaptation, tmp_path) -> Non
     predict.main(["--model", str(best), "--merge", str(merged)])
     assert (best / "adapter_model.safetensors").is_file()
     assert (merged / "model.safetensors").is_file() and not (merged / "adapter_model.safetensors").exists()
-    assert (merged / "input.json").read_bytes() == (best / "input.json").read_bytes()
+    for name in ("input.json", "seen_texts.npy"):
+        assert (merged / name).read_bytes() == (best / name).read_bytes()
+    with pytest.raises(UserError, match=r"is an adapter of .*model, which is on this machine alone; merge it first"):
+        saved_folder(best)
+    assert saved_folder(merged) == merged
+    # What a model was taught on is known when another training goes on from it.
+    prepared = load_prepared(next(Path(setting["prepared_dir"]).iterdir()))
+    assert seen_among(str(merged), prepared.dataset["train"]["text"]) == len(prepared.dataset["train"])
     posts = tmp_path / "posts.csv"
     posts.write_text("text\nlove great happy gain\nprice closed volume\nhate awful scam\n")
     before, after = labels_of(best, posts, tmp_path / "a.csv"), labels_of(merged, posts, tmp_path / "b.csv")

@@ -7,12 +7,13 @@ and in the hierarchical scores a text has the labels of its leaves and of all no
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.hierarchical import ancestor_matrix
-from opinionlm.evaluation.metrics import CALIBRATION_BINS, confidence_bin, interval
+from opinionlm.evaluation.metrics import CALIBRATION_BINS, confidence_bin, corrected_interval
 
 # Rows of replicates that are drawn at once: 100 MB with 50,000 texts.
 DRAWN = 250
@@ -208,8 +209,11 @@ def resampled_scores(
 
 def multi_label_intervals(
     gold: np.ndarray, predicted: np.ndarray, replicates: int = 2000, seed: int = 0
-) -> dict[str, list[float]]:
-    """95 % percentile bootstrap intervals of macro-F1, micro-F1 and subset accuracy, as ``<name>_ci95``.
+) -> dict[str, Any]:
+    """95 % bootstrap intervals of macro-F1, micro-F1 and subset accuracy, as ``<name>_ci95``.
+
+    Corrected for bias, as those of `opinionlm.evaluation.metrics.bootstrap_intervals` are, with ``ci95_rows`` and
+    ``ci95_rarest_class`` as there.
 
     Args:
         gold: zeros and ones ``(rows, labels)``.
@@ -218,7 +222,18 @@ def multi_label_intervals(
         seed: of the drawing.
     """
     found = resampled_scores(gold, [predicted], replicates, seed)
-    return {f"{name}_ci95": interval(values[0]) for name, values in found.items()}
+    gold, predicted = gold.astype(bool), predicted.astype(bool)
+    observed = {
+        "macro_f1": float(f1_per_label(gold, predicted).mean()),
+        "micro_f1": micro_f1(gold, predicted),
+        "subset_accuracy": float((gold == predicted).all(axis=1).mean()),
+    }
+    support = gold.sum(axis=0)
+    return {
+        **{f"{name}_ci95": corrected_interval(values[0], observed[name]) for name, values in found.items()},
+        "ci95_rows": len(gold),
+        "ci95_rarest_class": int(support[support > 0].min(initial=len(gold))),
+    }
 
 
 def f1_bounds(gold: np.ndarray, predicted: np.ndarray, replicates: int = 1000, seed: int = 0) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,7 @@ class MultiLabelPredictions(Predictions):
     thresholds: Sequence[float]
     text_pairs: Sequence[str] | None = None
 
-    def intervals(self) -> dict[str, list[float]]:
+    def intervals(self) -> dict[str, Any]:
         """See `Predictions.intervals`."""
         return multi_label_intervals(self.gold, self.predicted)
 

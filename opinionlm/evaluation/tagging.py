@@ -17,7 +17,7 @@ from seqeval.scheme import IOB2, Entities
 
 from opinionlm.evaluation.charts import Chart, ConfusionChart, F1Chart
 from opinionlm.evaluation.class_predictions import SHOWN_CHARACTERS
-from opinionlm.evaluation.metrics import interval
+from opinionlm.evaluation.metrics import corrected_interval
 from opinionlm.evaluation.predictions import Predictions
 from opinionlm.utils.markdown import Table
 
@@ -199,7 +199,7 @@ def tag_scores(predictions: TagPredictions) -> dict[str, float]:
 
 
 def tag_intervals(predictions: TagPredictions, replicates: int = 2000, seed: int = 0) -> dict[str, list[float]]:
-    """95 % percentile bootstrap intervals of the overall scores and of every type's F1, drawing sentences."""
+    """95 % bootstrap intervals of the overall scores and of every type's F1, drawing sentences; corrected for bias."""
     counts, words = predictions.counts, predictions.words_right
     present = counts[:, 1:].sum(axis=(0, 1)) > 0
     size = len(counts)
@@ -211,7 +211,11 @@ def tag_intervals(predictions: TagPredictions, replicates: int = 2000, seed: int
         each = precision_recall_f1(np.moveaxis(summed, -2, -1))[2]
         types = {f"f1_{name}": each[..., at] for at, name in enumerate(predictions.types)}
         draws.append(overall_scores(summed, times @ words, present) | types)
-    return {f"{name}_ci95": interval(np.concatenate([draw[name] for draw in draws])) for name in draws[0]}
+    observed = tag_scores(predictions)
+    return {
+        f"{name}_ci95": corrected_interval(np.concatenate([draw[name] for draw in draws]), observed[name])
+        for name in draws[0]
+    }
 
 
 def per_type_table(predictions: TagPredictions) -> Table:

@@ -10,7 +10,6 @@ cannot be told apart from the best. Given --output, the same goes to a Markdown 
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -25,7 +24,7 @@ from opinionlm.config.chosen_metric import score_title
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError, run_script
 from opinionlm.evaluation.metrics import f1_from_confusion, level_confusion, level_scores
-from opinionlm.evaluation.multi_label import at_level, f1_per_label, multi_label_scores
+from opinionlm.evaluation.multi_label import at_level, f1_per_label, written_list_scores
 from opinionlm.evaluation.multi_label_predictions import label_sets
 from opinionlm.evaluation.significance import mcnemar
 from opinionlm.experiments.claims import (
@@ -40,7 +39,7 @@ from opinionlm.experiments.claims import (
 )
 from opinionlm.experiments.seed_families import NOT_COMPARED, members_of, one_per_seed
 from opinionlm.utils.command_line import Parser
-from opinionlm.utils.files import write_csv, write_text
+from opinionlm.utils.files import read_csv, write_csv, write_text
 from opinionlm.utils.markdown import pipe_table
 
 COLUMNS = ["platform", "posts", "level", "class", "gold"]
@@ -57,6 +56,7 @@ class RunPredictions:
         platforms: of the posts; blank where there are none.
         gold: leaf ids ``(rows,)``; where texts have any number of labels, bool ``(rows, leaves)``.
         predicted: the same; as an id the number of leaves stands for an answer that is no label.
+        readable: of written sets, which answers are lists, bool ``(rows,)``; None for all.
     """
 
     name: str
@@ -65,6 +65,7 @@ class RunPredictions:
     platforms: np.ndarray
     gold: np.ndarray
     predicted: np.ndarray
+    readable: np.ndarray | None = None
 
     @property
     def has_sets(self) -> bool:
@@ -90,7 +91,8 @@ def read_run(folder: Path, split: str) -> RunPredictions:
     platforms = np.array([row["platform"] for row in rows])
     if label_sets([row["gold"] for row in rows]) is not None:
         gold, predicted = (members([row[name] for row in rows], taxonomy) for name in ("gold", "predicted"))
-        return RunPredictions(folder.name, taxonomy, [row["id"] for row in rows], platforms, gold, predicted)
+        readable = np.array([row["predicted"] != "" for row in rows])
+        return RunPredictions(folder.name, taxonomy, [row["id"] for row in rows], platforms, gold, predicted, readable)
     gold = np.array([number[row["gold"]] for row in rows])
     predicted = np.array([number.get(row["predicted"], len(number)) for row in rows])
     return RunPredictions(folder.name, taxonomy, [row["id"] for row in rows], platforms, gold, predicted)
@@ -98,8 +100,7 @@ def read_run(folder: Path, split: str) -> RunPredictions:
 
 def read_rows(folder: Path, split: str) -> list[dict[str, str]]:
     """The rows of a run's prediction file, column → text."""
-    with open(folder / "predictions" / f"{split}.csv", encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    return read_csv(folder / "predictions" / f"{split}.csv")
 
 
 def members(cells: Sequence[str], taxonomy: Taxonomy) -> np.ndarray:
@@ -240,10 +241,16 @@ def score_line(name: str, runs: Sequence[RunPredictions]) -> str:
 
 def set_score_line(name: str, runs: Sequence[RunPredictions]) -> str:
     """The same where texts have any number of labels."""
-    found = [multi_label_scores(run.gold, run.predicted, run.taxonomy) for run in runs]
+    lists = [np.ones(len(run.ids), dtype=bool) if run.readable is None else run.readable for run in runs]
+    found = [
+        written_list_scores(run.gold, run.predicted, is_list, run.taxonomy)
+        for run, is_list in zip(runs, lists, strict=True)
+    ]
+    invalid = sum(int((~is_list).sum()) for is_list in lists)
+    note = f", {invalid} answers that are no list" if invalid else ""
     names = ("macro_f1", "micro_f1", "samples_f1", "hierarchical_f1", "subset_accuracy")
     shown = (f"{score_title(one)} {spread_text(np.array([scores[one] for scores in found]))}" for one in names)
-    return f"- {name}{f' ({len(runs)} seeds)' if len(runs) > 1 else ''}: {', '.join(shown)}"
+    return f"- {name}{f' ({len(runs)} seeds)' if len(runs) > 1 else ''}: {', '.join(shown)}{note}"
 
 
 def difference_line(pair: Pair) -> str:

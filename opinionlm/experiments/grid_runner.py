@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import yaml
 
-from opinionlm.config.config import HARMLESS, Config, declared
+from opinionlm.config.config import HARMLESS, Config
 from opinionlm.config.options import DataConfig
 from opinionlm.config.parser import Layer, new_config
 from opinionlm.config.trainer_arguments import HONOURED
@@ -139,7 +139,7 @@ def require_same_options(runs: Sequence[Run], configs: Mapping[str, Config], for
         asked = config.flat() | stated
         # Where things lie need not be said again. What older versions had is no option of this one.
         left_out = HARMLESS | (NOT_COMPARED - stated.keys())
-        known = [name for name in options if (name in declared() or name in HONOURED) and name not in left_out]
+        known = [name for name in options if (name in asked or name in HONOURED) and name not in left_out]
         changed = sorted(name for name in known if not same(options[name], asked.get(name)) and is_read(config, name))
         if changed:
             raise UserError(

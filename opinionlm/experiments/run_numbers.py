@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from opinionlm.errors import UserError
+from opinionlm.utils.files import read_csv
 
 
 def number_at(folder: Path, metrics: Mapping[str, Any], place: str) -> float | None:
@@ -78,8 +78,7 @@ def class_score(folder: Path, kind: str, label: str) -> float | None:
     """
     path = folder / "predictions" / "test.csv"
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            pairs = [(row["gold"], row["predicted"]) for row in csv.DictReader(file)]
+        pairs = [(row["gold"], row["predicted"]) for row in read_csv(path)]
     except (OSError, KeyError) as error:
         raise UserError(f"{path}: {kind} needs the columns gold and predicted of a finished run ({error})") from None
     labels = sorted({gold for gold, _ in pairs})

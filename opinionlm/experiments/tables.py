@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from opinionlm.config.chosen_metric import direction
 from opinionlm.experiments.cells import Cell
 from opinionlm.experiments.claims import Way, claim_lines
 from opinionlm.experiments.compare import RunPredictions, compare_folders, read_run, way_of, write_comparison
@@ -43,13 +44,15 @@ def collect(table: Table, runs: Sequence[Run]) -> list[Result]:
 def cost_in(
     table: Table, cell: Cell, measured: Mapping[str, Mapping[str, Any]], finished: Sequence[tuple[Run, dict[str, Any]]]
 ) -> Cost | None:
-    """What a cell's finished runs took, beside the first of the table's scores."""
-    scores = [name for name, place in table.measures.items() if place.startswith("test.") and name in measured]
-    if not scores or not table.comparable or measured[scores[0]]["mean"] > 1:
+    """What a cell's finished runs took, beside the first of the table's scores of which more is better."""
+    places = {name: place.removeprefix("test.") for name, place in table.measures.items() if place.startswith("test.")}
+    # One for all cells: another score of a cell that lacks it would be no number beside those of the others.
+    score = next((name for name, place in places.items() if direction(place) != "lower"), None)
+    if score is None or score not in measured or not table.comparable or measured[score]["mean"] > 1:
         return None
     tuning = table.tuned[cell.name].seconds if cell.name in table.tuned else 0.0
     name = ", ".join(cell.labels.values())
-    return cost_of(name, measured[scores[0]]["mean"], tuning, [metrics for _, metrics in finished])
+    return cost_of(name, measured[score]["mean"], tuning, [metrics for _, metrics in finished])
 
 
 def header(table: Table) -> list[str]:

@@ -13,6 +13,7 @@ import argparse
 import csv
 import importlib.util
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -183,6 +184,7 @@ class Answers:
         )
         summary = predict_file(request, lambda: self.model.predictor)
         with open(output, encoding="utf-8", newline="") as stream:
+            csv.field_size_limit(sys.maxsize)
             header, *rows = islice(csv.reader(stream), SHOWN_ROWS + 1)
         return self._shown(header, rows), str(output), summary.describe(STANDARD)
 

@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 from opinionlm.adaptation.merging import MERGEABLE, expand_quantized
 from opinionlm.adaptation.methods import adapt_generative
 from opinionlm.config.method_options import MethodConfig
+from opinionlm.data.contamination import SEEN_TEXTS
 from opinionlm.data.encoding.label_lists import ListEncoder
 from opinionlm.data.encoding.prompts import PromptEncoder
 from opinionlm.data.encoding.tokenizers import load_tokenizer
@@ -275,6 +276,7 @@ def merge_generative_folder(source: Path, target: Path) -> None:
     merged = replace(settings, base_model=None, base_options=None)
     with partial_folder(target) as folder:
         save_generative(folder, model.merge_and_unload(), answerer.tokenizer, merged)
-        if (source / INPUT_FORMS).is_file():
-            shutil.copy(source / INPUT_FORMS, folder / INPUT_FORMS)
+        for name in (SEEN_TEXTS, INPUT_FORMS):
+            if (source / name).is_file():
+                shutil.copy(source / name, folder / name)
         publish(folder, target, is_current=lambda: False)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from opinionlm.errors import UserError, one_line
 from opinionlm.inference.arguments import best_of
 from opinionlm.inference.saved_decision import ENSEMBLE
-from opinionlm.inference.saved_generative import SETTINGS
+from opinionlm.inference.saved_generative import SETTINGS, read_settings
 from opinionlm.utils.names import HUB_NAME
 
 if TYPE_CHECKING:
@@ -124,6 +124,12 @@ def saved_folder(model: Path) -> Path:
         raise UserError(f"push: {folder} is an ensemble, which no single model stands for; push its members")
     if not any((folder / name).is_file() for name in ("config.json", SETTINGS)):
         raise UserError(f"push: {folder} holds no saved model; give the folder of a finished run, or of an export")
+    base = read_settings(folder).base_model if (folder / SETTINGS).is_file() else None
+    if base is not None and not is_on_hub(base):
+        raise UserError(
+            f"push: {folder} is an adapter of {base}, which is on this machine alone; merge it first: python "
+            f"predict.py --model {folder} --merge <new folder>"
+        )
     return folder
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from opinionlm.data.encoding.columns import subset
+from opinionlm.data.loading import choose_platforms
 from opinionlm.data.prepared import find_prepared, load_prepared
 from opinionlm.models.linear.tfidf import new_vectorizer, word_texts
 from opinionlm.utils.yaml import load_yaml
@@ -78,17 +80,19 @@ def training_texts(run: Path) -> TrainingTexts | None:
     """
     try:
         facts = json.loads((run / "environment.json").read_text(encoding="utf-8"))
-        folder = find_prepared(
-            facts["data_fingerprint"], load_yaml((run / "config.yaml").read_text(encoding="utf-8")), {}
-        )
+        options = load_yaml((run / "config.yaml").read_text(encoding="utf-8"))
+        folder = find_prepared(facts["data_fingerprint"], options, {})
     except (OSError, ValueError, KeyError):
         return None
     if folder is None:
         return None
-    prepared = load_prepared(folder)
+    prepared = choose_platforms(load_prepared(folder), options.get("train_platforms"), None)
     if prepared.task != "sequence" or prepared.taxonomy is None:
         return None
     train = prepared.dataset["train"]
+    if options.get("seeds") is None:
+        # Members of an ensemble drew a part each.
+        train = subset(train, options.get("max_train_samples"), options["seed"])
     vectorizer = new_vectorizer()
     try:
         words = vectorizer.fit_transform(word_texts(train))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from opinionlm.tasks import task_for
 from opinionlm.tasks.base import Decision
 from opinionlm.tasks.labels import LabelTask
 from opinionlm.training.spending import members_cost
+from opinionlm.utils.files import read_csv
 
 SPLITS = ("validation", "test")
 
@@ -91,7 +91,6 @@ def summed(parts: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, A
 
 def read_probabilities(table: Path, taxonomy: Taxonomy) -> tuple[list[str], np.ndarray]:
     """Ids and calibrated probabilities ``(rows, leaves)`` of a run's prediction file, in the file's order."""
-    with open(table, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(table)
     names = [f"probability_{leaf}" for leaf in taxonomy.leaves]
     return [row["id"] for row in rows], np.array([[float(row[name]) for name in names] for row in rows])

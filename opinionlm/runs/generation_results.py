@@ -9,6 +9,7 @@ from transformers.trainer_utils import TrainOutput
 from opinionlm.adaptation.methods import count_parameters
 from opinionlm.config.chosen_metric import score_title
 from opinionlm.config.config import Config
+from opinionlm.data.contamination import TRAINED_TASKS, plain_texts, save_seen_texts
 from opinionlm.data.encoding.label_lists import ListEncoder, QuestionEncoder
 from opinionlm.data.encoding.prompts import PromptEncoder
 from opinionlm.inference.input_forms import save_input_forms
@@ -62,6 +63,9 @@ def save_best_answers(
     with partial_folder(best) as folder:
         save_generative(folder, model, encoder.tokenizer, settings)
         save_input_forms(folder, prepared, encoder.template.shows_context)
+        # A classifier may go on from here, and must not be evaluated on what was read here.
+        read = plain_texts(prepared.dataset["train"], prepared.task) if prepared.task in TRAINED_TASKS else []
+        save_seen_texts(folder, config.model.model_name_or_path, read)
         write_text(folder / "README.md", card)
         publish(folder, best, is_current=lambda: False)
 

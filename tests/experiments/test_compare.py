@@ -10,7 +10,9 @@ import pytest
 
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
-from opinionlm.experiments.compare import main
+from opinionlm.experiments.changed_texts import read_texts
+from opinionlm.experiments.compare import compare_folders, main, read_run
+from opinionlm.experiments.run_numbers import class_score
 
 TREE = {"noise": None, "subjective": {"neutral": ["question", "advertisement"], "positive": None}}
 GOLD = ["noise", "question", "advertisement", "positive", "noise", "positive", "question", "question"]
@@ -62,3 +64,28 @@ def test_other_posts_are_refused(tmp_path) -> None:
         main([str(one), str(save_run(tmp_path / "run3", GOLD, finished=False))])
     with pytest.raises(UserError, match="at least two"):
         main([str(one)])
+
+
+def test_a_text_may_be_longer_than_csv_fields_are_by_default(tmp_path) -> None:
+    folder = save_run(tmp_path / "run1", GOLD)
+    path = folder / "predictions" / "test.csv"
+    header, rows = path.read_text().split("\n", 1)
+    path.write_text(header + "\n" + rows.replace(",text,", f",{'long ' * 40_000},"))
+    limit = csv.field_size_limit(131_072)
+    try:
+        assert len(read_run(folder, "test").ids) == len(GOLD)
+        assert class_score(folder, "recall", "macro") == 1.0 and len(read_texts(folder)[0]) == 200_000
+    finally:
+        csv.field_size_limit(limit)
+
+
+def test_an_answer_that_is_no_list_is_not_right_where_a_text_has_no_label(tmp_path) -> None:
+    gold = ["[]", '["noise"]', "[]", '["question"]'] * 2
+    written = save_run(tmp_path / "run1", ["", '["noise"]', "[]", ""] * 2, gold)
+    other = save_run(tmp_path / "run2", gold, gold)
+    text, *_ = compare_folders([written, other], "test")
+    line = next(line for line in text.splitlines() if line.startswith("- run1:"))
+    assert (
+        "samples-F1 0.500" in line and "subset accuracy 0.500" in line.lower() and "4 answers that are no list" in line
+    )
+    assert "no list" not in next(line for line in text.splitlines() if line.startswith("- run2:"))

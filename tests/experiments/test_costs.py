@@ -93,3 +93,17 @@ def test_a_table_shows_cost_and_draws_the_front(tmp_path) -> None:
     assert "### Cost" in text and "| fast, inverse | 0.800 | 40 | 300 | 5 | yes |" in text
     assert [path.name for path in write_figures(tmp_path, table, results)] == ["pareto.png", "pareto.svg"]
     assert "fast, inverse" in (tmp_path / "pareto.svg").read_text()
+
+
+def test_the_front_is_over_one_score_of_which_more_is_better(tmp_path) -> None:
+    measures = {"Loss": "test.loss", "Macro-F1": "test.macro_f1", "Accuracy": "test.accuracy"}
+    table = load_table(save(tmp_path, measures=measures, scales={"small": {"seeds": "0"}}), "small", {})
+    runs = runs_of(table, tmp_path)
+    for number, run in enumerate(runs):
+        run.folder.mkdir(parents=True)
+        scores = {"loss": 0.9, "accuracy": 0.8} | ({"macro_f1": 0.5} if number else {})
+        costs = {"total_seconds": 10.0, "peak_memory_mb": 100.0}
+        content = {"test": scores, "cost": costs, "model": {"trainable_parameters": 7}}
+        (run.folder / "metrics.json").write_text(json.dumps(content))
+    found = [result.cost for result in collect(table, runs)]
+    assert found[0] is None and [one.score for one in found[1:]] == [0.5] * 3

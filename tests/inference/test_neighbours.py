@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from sklearn.metrics.pairwise import cosine_similarity
 
 from opinionlm.inference.neighbours import TrainingTexts, training_texts
@@ -39,6 +40,10 @@ def test_a_run_finds_the_posts_that_it_was_trained_on(setting: dict[str, str], t
     run = tmp_path / "run"
     found = training_texts(run)
     assert found is not None and len(found.texts) == len(found.labels) == found.words.shape[0]
+    options = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump(options | {"max_train_samples": 20}))
+    few = training_texts(run)
+    assert few is not None and len(few.texts) == 20 and set(few.texts) < set(found.texts), "what it read, no more"
     facts = json.loads((run / "environment.json").read_text())
     (run / "environment.json").write_text(json.dumps(facts | {"data_fingerprint": "0" * 64}))
     assert training_texts(run) is None, "other data under the same name are not its own"

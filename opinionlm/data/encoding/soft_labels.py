@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,6 +33,8 @@ def read_soft_labels(path: Path, ids: Sequence[str], taxonomy: Taxonomy) -> np.n
     """
     names = [f"probability_{leaf}" for leaf in taxonomy.leaves]
     found: dict[str, list[float]] = {}
+    # Texts may stand beside the probabilities.
+    csv.field_size_limit(sys.maxsize)
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)

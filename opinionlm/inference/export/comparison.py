@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from opinionlm.evaluation.multi_label_rules import MultiLabelRule
 from opinionlm.evaluation.similarity import pearson
 from opinionlm.evaluation.tagging import TagPredictions, tag_scores
 from opinionlm.inference.predictors import ClassPredictor, Item, Predictor, TagPredictor
+from opinionlm.utils.files import read_csv
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,7 @@ def validation_of(folder: Path, predictor: Predictor) -> Validation:
         raise UserError(
             f"export: {path} is missing, by which a graph is compared with the model; give the folder of the whole run"
         )
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(path)
     if rows and (absent := [feature.name for feature in predictor.features if feature.name not in rows[0]]):
         raise UserError(f"export: the model reads {', '.join(absent)} beside the text, and {path} does not hold it")
     gold = [row["gold"] for row in rows]
