@@ -16,7 +16,7 @@ from opinionlm.data.loading import load_rows
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.ensembles import mean_offsets
 from opinionlm.inference.saved_decision import keep_members
-from opinionlm.reporting.tracking.base import NoTracking
+from opinionlm.reporting.tracking.base import Trackers
 from opinionlm.runs.folder import create_run, environment
 from opinionlm.runs.results import finish_run
 from opinionlm.tasks import task_for
@@ -81,7 +81,7 @@ def ensemble_seeds(config: Config, runs: Sequence[Config], metrics: Sequence[dic
         "model": summed([run["model"] for run in metrics], ("total_parameters", "trainable_parameters")),
         "cost": members_cost([run["cost"] for run in metrics]),
     }
-    return finish_run(task, content, texts, results, NoTracking(), history=[])
+    return finish_run(task, content, texts, results, Trackers({}), history=[])
 
 
 def summed(parts: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from opinionlm.data.contamination import refuse_seen_texts
 from opinionlm.data.loading import load_data
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.models.gguf import require_converted
-from opinionlm.reporting.tracking.base import NoTracking, Tracker
+from opinionlm.reporting.tracking.base import Tracker, Trackers
 from opinionlm.reporting.tracking.open import TrackingCallback, open_tracking
 from opinionlm.runs.folder import create_run, environment, is_finished
 from opinionlm.training.arguments import choose_by, training_arguments
@@ -121,7 +121,7 @@ class Run:
 
     def tracker(self) -> Tracker:
         """Where the run is logged; nowhere in the processes that only help."""
-        return open_tracking(self.config, self.folder, self.environment) if self.is_main else NoTracking()
+        return open_tracking(self.config, self.folder, self.environment) if self.is_main else Trackers({})
 
     def callbacks(
         self, tracker: Tracker, model: Any, total_steps: int, shown_metrics: Sequence[str] = ()

@@ -20,7 +20,7 @@ from opinionlm.data.prepared import PreparedDataset
 from opinionlm.errors import UserError
 from opinionlm.evaluation.class_predictions import SplitPredictions, confident_mistakes, per_class_table
 from opinionlm.reporting.tracking import wandb as tracking_wandb
-from opinionlm.reporting.tracking.base import GuardedTracker, NoTracking
+from opinionlm.reporting.tracking.base import Trackers
 from opinionlm.reporting.tracking.open import TrackingCallback, open_tracking
 from opinionlm.training.callbacks import TrainingClock
 from opinionlm.utils.markdown import markdown
@@ -334,14 +334,14 @@ def test_what_was_logged_before_is_told_once_and_first(folder, event) -> None:
     """Whichever comes first: a step, a log before any step, or the end of a run without a step left."""
     told = []
 
-    class Listener(NoTracking):
+    class Listener(Trackers):
         def begin(self, history):
             told.append(list(history))
 
         def log(self, metrics, step):
             told.append(step)
 
-    callback, state = TrackingCallback(Listener(), TrainingClock()), State()
+    callback, state = TrackingCallback(Listener({}), TrainingClock()), State()
     state.log_history = [{"loss": 1.0, "step": 1}]
     callback.on_train_begin(None, state, None)
     state.log_history.append({"loss": 0.5, "step": 2})
@@ -384,11 +384,11 @@ def test_a_resumed_run_gets_what_is_missing_and_nothing_twice(folder, capfd) -> 
 
 
 def test_guard_reports_once(capfd):
-    class Broken(NoTracking):
+    class Broken(Trackers):
         def log(self, metrics, step):
             raise ValueError("broken")
 
-    tracker = GuardedTracker(Broken(), "X")
+    tracker = Trackers({"X": lambda: Broken({})})
     for step in range(3):
         tracker.log({"a": 1.0}, step)
     assert capfd.readouterr().err == "X: tracking stops here, the run goes on (ValueError: broken)\n"

@@ -74,114 +74,61 @@ class Tracker(ABC):
         self.finish(failed=error is not None)
 
 
-class NoTracking(Tracker):
-    """Logs nowhere: ``report_to: none``, and every process but the main one."""
+class Trackers(Tracker):
+    """Passes everything on to any number of trackers, and lets none of them endanger the run; with none logs nowhere.
 
-    def begin(self, history: Sequence[Point]) -> None:
-        """Do nothing."""
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Do nothing."""
-
-    def summarise(self, values: Mapping[str, Any]) -> None:
-        """Do nothing."""
-
-    def log_predictions(self, split: str, predictions: Predictions, figures: Mapping[str, Path]) -> None:
-        """Do nothing."""
-
-    def log_artifacts(self, prepared: PreparedDataset, best: Path) -> None:
-        """Do nothing."""
-
-    def finish(self, failed: bool = False) -> None:
-        """Do nothing."""
-
-
-class GuardedTracker(Tracker):
-    """Passes everything on to another tracker until that one raises, then says so once and logs no more.
+    A tracker opens when it is used first: a start that takes seconds does not stand before the first step. A run that
+    fails before that is opened too, and closed as failed. One that raises is named once and logs no more.
 
     Args:
-        inner: the tracker that may fail.
-        name: its name in the message.
+        openers: name for messages → opens the tracker; None where it is switched off.
     """
 
-    def __init__(self, inner: Tracker, name: str) -> None:
-        self.inner = inner
-        self.name = name
+    def __init__(self, openers: Mapping[str, Callable[[], Tracker | None]]) -> None:
+        self.waiting = dict(openers)
+        self.opened: dict[str, Tracker] = {}
 
     def begin(self, history: Sequence[Point]) -> None:
         """Pass on."""
-        self._attempt(lambda: self.inner.begin(history))
+        self._tell(lambda tracker: tracker.begin(history))
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Pass on."""
-        self._attempt(lambda: self.inner.log(metrics, step))
+        self._tell(lambda tracker: tracker.log(metrics, step))
 
     def summarise(self, values: Mapping[str, Any]) -> None:
         """Pass on."""
-        self._attempt(lambda: self.inner.summarise(values))
+        self._tell(lambda tracker: tracker.summarise(values))
 
     def log_predictions(self, split: str, predictions: Predictions, figures: Mapping[str, Path]) -> None:
         """Pass on."""
-        self._attempt(lambda: self.inner.log_predictions(split, predictions, figures))
+        self._tell(lambda tracker: tracker.log_predictions(split, predictions, figures))
 
     def log_artifacts(self, prepared: PreparedDataset, best: Path) -> None:
         """Pass on."""
-        self._attempt(lambda: self.inner.log_artifacts(prepared, best))
+        self._tell(lambda tracker: tracker.log_artifacts(prepared, best))
 
     def finish(self, failed: bool = False) -> None:
         """Pass on."""
-        self._attempt(lambda: self.inner.finish(failed))
+        self._tell(lambda tracker: tracker.finish(failed))
 
-    def _attempt(self, call: Callable[[], None]) -> None:
-        try:
-            call()
-        except Exception as error:
-            say(f"{self.name}: tracking stops here, the run goes on ({type_and_line(error)})")
-            broken, self.inner = self.inner, NoTracking()
-            # What was logged so far stays readable when the log is closed properly, if that is still possible.
-            with suppress(Exception):
-                broken.finish()
-
-
-class SeveralTrackers(Tracker):
-    """Passes everything on to several trackers, each of which fails for itself.
-
-    Args:
-        trackers: guarded ones.
-    """
-
-    def __init__(self, trackers: Sequence[Tracker]) -> None:
-        self.trackers = trackers
-
-    def begin(self, history: Sequence[Point]) -> None:
-        """Pass on."""
-        for tracker in self.trackers:
-            tracker.begin(history)
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Pass on."""
-        for tracker in self.trackers:
-            tracker.log(metrics, step)
-
-    def summarise(self, values: Mapping[str, Any]) -> None:
-        """Pass on."""
-        for tracker in self.trackers:
-            tracker.summarise(values)
-
-    def log_predictions(self, split: str, predictions: Predictions, figures: Mapping[str, Path]) -> None:
-        """Pass on."""
-        for tracker in self.trackers:
-            tracker.log_predictions(split, predictions, figures)
-
-    def log_artifacts(self, prepared: PreparedDataset, best: Path) -> None:
-        """Pass on."""
-        for tracker in self.trackers:
-            tracker.log_artifacts(prepared, best)
-
-    def finish(self, failed: bool = False) -> None:
-        """Pass on."""
-        for tracker in self.trackers:
-            tracker.finish(failed)
+    def _tell(self, call: Callable[[Tracker], None]) -> None:
+        waiting, self.waiting = self.waiting, {}
+        for name, open_tracker in waiting.items():
+            try:
+                if (tracker := open_tracker()) is not None:
+                    self.opened[name] = tracker
+            except Exception as error:
+                say(f"{name}: no tracking, the run goes on ({type_and_line(error)})")
+        for name, tracker in list(self.opened.items()):
+            try:
+                call(tracker)
+            except Exception as error:
+                say(f"{name}: tracking stops here, the run goes on ({type_and_line(error)})")
+                del self.opened[name]
+                # What was logged so far stays readable when the log is closed properly, if that is still possible.
+                with suppress(Exception):
+                    tracker.finish()
 
 
 def curves(logs: Mapping[str, Any]) -> dict[str, float]:

@@ -3,76 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, partial
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from opinionlm.config.config import Config
-from opinionlm.data.prepared import PreparedDataset
 from opinionlm.errors import UserError
-from opinionlm.evaluation.predictions import Predictions
-from opinionlm.reporting.tracking.base import (
-    CLOSING,
-    TENSORBOARD,
-    GuardedTracker,
-    NoTracking,
-    Point,
-    SeveralTrackers,
-    Tracker,
-    curves,
-    say,
-    type_and_line,
-)
+from opinionlm.reporting.tracking.base import CLOSING, TENSORBOARD, Point, Tracker, Trackers, curves, say
 from opinionlm.training.callbacks import TrainingClock
 
 
-class LateTracker(Tracker):
-    """Opens a tracker when it is used first: a start that takes seconds does not stand before the first step.
-
-    A run that fails before that is opened too, and closed as failed.
-
-    Args:
-        open_tracker: opens it and never raises; called once.
-    """
-
-    def __init__(self, open_tracker: Callable[[], Tracker]) -> None:
-        self.open_tracker = open_tracker
-
-    @cached_property
-    def inner(self) -> Tracker:
-        """The tracker, opened by the first look at it."""
-        return self.open_tracker()
-
-    def begin(self, history: Sequence[Point]) -> None:
-        """Pass on."""
-        self.inner.begin(history)
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Pass on."""
-        self.inner.log(metrics, step)
-
-    def summarise(self, values: Mapping[str, Any]) -> None:
-        """Pass on."""
-        self.inner.summarise(values)
-
-    def log_predictions(self, split: str, predictions: Predictions, figures: Mapping[str, Path]) -> None:
-        """Pass on."""
-        self.inner.log_predictions(split, predictions, figures)
-
-    def log_artifacts(self, prepared: PreparedDataset, best: Path) -> None:
-        """Pass on."""
-        self.inner.log_artifacts(prepared, best)
-
-    def finish(self, failed: bool = False) -> None:
-        """Pass on."""
-        self.inner.finish(failed)
-
-
 def open_tracking(config: Config, run_folder: Path, environment: Mapping[str, Any]) -> Tracker:
-    """Start logging a run. To be called by the main process only; the others use `NoTracking`.
+    """Where a run is logged. To be called by the main process only; the others have no trackers.
 
     Args:
         config: the run's options; ``report_to``, ``wandb_project``, ``wandb_group`` and ``wandb_tags`` decide where.
@@ -85,7 +30,7 @@ def open_tracking(config: Config, run_folder: Path, environment: Mapping[str, An
     Raises:
         UserError: a tracker was asked for and is not installed.
     """
-    trackers: list[Tracker] = []
+    openers: dict[str, Callable[[], Tracker | None]] = {}
     for name in config.tracking.report_to:
         match name:
             case "wandb":
@@ -94,52 +39,36 @@ def open_tracking(config: Config, run_folder: Path, environment: Mapping[str, An
                         "report_to: wandb is not installed; `pip install -r requirements.txt`, or use "
                         "tensorboard or none"
                     )
-                trackers.append(LateTracker(partial(open_wandb, config, run_folder, environment)))
+                openers["W&B"] = partial(open_wandb, config, run_folder, environment)
             case "tensorboard":
-                trackers.append(open_tensorboard(config, run_folder, environment))
-    started = [tracker for tracker in trackers if not isinstance(tracker, NoTracking)]
-    if not started:
-        return NoTracking()
-    return started[0] if len(started) == 1 else SeveralTrackers(started)
+                try:
+                    from torch.utils.tensorboard import SummaryWriter  # noqa: F401 — only asked whether it is there
+                except ImportError:
+                    raise UserError(
+                        "report_to: tensorboard is not installed; `pip install -r requirements.txt`, or use wandb or "
+                        "none"
+                    ) from None
+                openers["TensorBoard"] = partial(open_tensorboard, config, run_folder, environment)
+    return Trackers(openers)
 
 
-def open_wandb(config: Config, run_folder: Path, environment: Mapping[str, Any]) -> Tracker:
-    """Start or continue a W&B run; `NoTracking` where it is disabled or cannot be started."""
-    try:
-        from opinionlm.reporting.tracking.wandb import WandbTracking, start_wandb
+def open_wandb(config: Config, run_folder: Path, environment: Mapping[str, Any]) -> Tracker | None:
+    """Start or continue a W&B run; None where it is disabled."""
+    from opinionlm.reporting.tracking.wandb import WandbTracking, start_wandb
 
-        run = start_wandb(config, run_folder, environment)
-        if run is None:
-            return NoTracking()
-        return GuardedTracker(WandbTracking(run, config.tracking.wandb_artifacts), "W&B")
-    except Exception as error:
-        say(f"W&B: no tracking, the run goes on ({type_and_line(error)})")
-        return NoTracking()
+    run = start_wandb(config, run_folder, environment)
+    return None if run is None else WandbTracking(run, config.tracking.wandb_artifacts)
 
 
 def open_tensorboard(config: Config, run_folder: Path, environment: Mapping[str, Any]) -> Tracker:
-    """Start or continue TensorBoard's event files; `NoTracking` where they cannot be written.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        from torch.utils.tensorboard import SummaryWriter  # noqa: F401 — asked for here, so that the message is ours
-    except ImportError:
-        raise UserError(
-            "report_to: tensorboard is not installed; `pip install -r requirements.txt`, or use wandb or none"
-        ) from None
+    """Start or continue TensorBoard's event files."""
     from opinionlm.reporting.tracking.tensorboard import TensorBoardTracking
 
     folder = run_folder / TENSORBOARD
-    try:
-        tracker = TensorBoardTracking(folder)
-        tracker.describe({"config": config.flat(), "environment": dict(environment)})
-    except Exception as error:
-        say(f"TensorBoard: no tracking, the run goes on ({type_and_line(error)})")
-        return NoTracking()
+    tracker = TensorBoardTracking(folder)
+    tracker.describe({"config": config.flat(), "environment": dict(environment)})
     say(f"TensorBoard: logging to {folder}; look at it with: tensorboard --logdir {folder}")
-    return GuardedTracker(tracker, "TensorBoard")
+    return tracker
 
 
 class TrackingCallback(TrainerCallback):
