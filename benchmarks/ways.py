@@ -42,7 +42,7 @@ from opinionlm.data.encoding.tokenizers import load_tokenizer
 from opinionlm.data.preparation.pipeline import prepare_or_load
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.taxonomy import Taxonomy
-from opinionlm.evaluation.metrics import metric_function
+from opinionlm.evaluation.metrics import all_scores
 from opinionlm.models.backbones import new_backbone
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.frozen_prefix import PrefixStandIn
@@ -247,7 +247,7 @@ def run(
     """
     config = settings(work, way, epochs, seed, cache, scratch)
     arguments = training_arguments(config.training, config.source)
-    metrics = KeepLogits(metric_function(work.taxonomy, np.ones(len(work.taxonomy.leaves))))
+    metrics = KeepLogits(work.taxonomy)
     started = time.perf_counter()
     set_seed(seed)
     model = work.task(config).build_model(len(work.tokenizer))
@@ -267,14 +267,14 @@ def run(
 class KeepLogits:
     """A metric function that keeps what it was last called with, so that no further pass is needed."""
 
-    def __init__(self, scores: Callable[[EvalPrediction], dict[str, float]]) -> None:
-        self.scores = scores
+    def __init__(self, taxonomy: Taxonomy) -> None:
+        self.taxonomy = taxonomy
         self.logits = np.empty(0)
 
     def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
         """Scores of an evaluation."""
         self.logits = prediction.predictions
-        return self.scores(prediction)
+        return all_scores(prediction.label_ids, self.logits, self.taxonomy, np.ones(len(self.taxonomy.leaves)))
 
 
 def plain_trainer(

@@ -21,7 +21,7 @@ from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.evaluation.entailment import entailment_id, entailment_scores
 from opinionlm.evaluation.label_scoring import score_labels, scored_ids
-from opinionlm.evaluation.prompt_calibration import calibrated_probabilities
+from opinionlm.evaluation.metrics import softmax
 from opinionlm.inference.saved_generative import GenerativeSettings, save_generative
 from opinionlm.runs.few_shot import demonstrate, draw_rows
 from tests.classifier_runs import write_posts
@@ -91,7 +91,7 @@ def test_probabilities_are_those_of_the_prompts(setting, tmp_path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(setting["model_name_or_path"])
     encoder = PromptEncoder(load_template(setting["prompt_template"]), tokenizer, 512, tuple(WORDS))
     scores = score_labels(model, [encoder.prompt_ids(row["text"]) for row in rows], scored_ids(encoder), 0)
-    expected = calibrated_probabilities(scores)
+    expected = softmax(scores)
     found = [[float(row[f"probability_{word}"]) for word in WORDS] for row in rows]
     assert np.allclose(found, expected, atol=2e-6)
 

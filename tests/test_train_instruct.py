@@ -26,7 +26,7 @@ from opinionlm.data.encoding.prompts import PromptTemplate
 from opinionlm.data.prepared import load_prepared
 from opinionlm.errors import UserError
 from opinionlm.evaluation.label_scoring import score_labels, scored_ids
-from opinionlm.evaluation.prompt_calibration import calibrated_probabilities
+from opinionlm.evaluation.metrics import softmax
 from opinionlm.inference.saved_generative import GenerativeSettings, loaded_as, read_settings, save_generative
 from opinionlm.models.quantization import quantized_modules
 from opinionlm.training.spending import describe_cost
@@ -112,7 +112,7 @@ def test_run_folder(setting, finished) -> None:
     tokenizer, settings = AutoTokenizer.from_pretrained(folder / "best"), read_settings(folder / "best")
     encoder = settings.encoder(tokenizer, encoder_decoder=False)
     prompts = [encoder.prompt_ids(row["text"]) for row in rows]
-    scored = calibrated_probabilities(score_labels(model, prompts, scored_ids(encoder), 0))
+    scored = softmax(score_labels(model, prompts, scored_ids(encoder), 0))
     probabilities = settings.rule.probabilities(np.log(scored))
     expected = [[float(row[f"probability_{label}"]) for label in WORDS] for row in rows]
     assert probabilities == pytest.approx(np.array(expected), abs=2e-5)

@@ -10,32 +10,21 @@ import numpy as np
 
 @dataclass(frozen=True)
 class ConfusionChart:
-    """A confusion matrix.
+    """A confusion matrix; where texts have several labels, which of them those get that have a gold label.
 
     Attributes:
         counts: ``(gold, predicted)``; a column behind those of the labels holds answers that are no label.
         labels: names in the order of the ids.
         unit: what is counted.
         parents: names above each label in its tree, from the top; empty for a flat label set.
+        support: texts per gold label ``(labels,)``, where these may get several labels; else the rows' sums.
     """
 
     counts: np.ndarray
     labels: Sequence[str]
     unit: str = "texts"
     parents: Sequence[Sequence[str]] = ()
-
-
-@dataclass(frozen=True)
-class ClassF1Chart:
-    """F1 per class and macro-F1, from a confusion matrix.
-
-    Attributes:
-        counts: ``(gold, predicted)``; a column behind those of the labels holds answers that are no label.
-        labels: names in the order of the ids.
-    """
-
-    counts: np.ndarray
-    labels: Sequence[str]
+    support: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -59,21 +48,6 @@ class F1Chart:
     overall: float
     title: str
     unit: str
-
-
-@dataclass(frozen=True)
-class CoOccurrenceChart:
-    """Which labels texts get that have a gold label: in the place of a confusion matrix where there are several.
-
-    Attributes:
-        counts: texts ``(gold, predicted)``.
-        support: texts per gold label ``(labels,)``.
-        labels: names in the order of the ids.
-    """
-
-    counts: np.ndarray
-    support: np.ndarray
-    labels: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -119,6 +93,4 @@ class ScoreChart:
     predicted: np.ndarray
 
 
-Chart = (
-    ConfusionChart | ClassF1Chart | F1Chart | CoOccurrenceChart | PrecisionRecallChart | ReliabilityChart | ScoreChart
-)
+Chart = ConfusionChart | F1Chart | PrecisionRecallChart | ReliabilityChart | ScoreChart

@@ -8,9 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from opinionlm.evaluation.charts import Chart, ClassF1Chart, ConfusionChart, ReliabilityChart
-from opinionlm.evaluation.confusion import confusion_matrix
-from opinionlm.evaluation.metrics import bootstrap_intervals, class_f1_intervals, f1_from_confusion
+from opinionlm.evaluation.charts import Chart, ConfusionChart, F1Chart, ReliabilityChart
+from opinionlm.evaluation.metrics import (
+    bootstrap_intervals,
+    class_f1_intervals,
+    confusion_matrix,
+    f1_from_confusion,
+    gold_classes,
+    squared,
+)
 from opinionlm.evaluation.predictions import Predictions
 from opinionlm.utils.markdown import Table
 
@@ -62,11 +68,8 @@ class SplitPredictions(Predictions):
 
     def charts(self) -> dict[str, Chart]:
         """See `Predictions.charts`."""
-        return {
-            "confusion": ConfusionChart(self.confusion, self.labels, parents=self.parents),
-            "per_class": ClassF1Chart(self.confusion, self.labels),
-            "reliability": ReliabilityChart(self.gold, self.probabilities),
-        }
+        charts = class_charts(self.confusion, self.labels, self.parents)
+        return charts | {"reliability": ReliabilityChart(self.gold, self.probabilities)}
 
     def tables(self) -> dict[str, Table]:
         """See `Predictions.tables`."""
@@ -78,6 +81,18 @@ def f1_intervals(confusion: np.ndarray, labels: Sequence[str]) -> dict[str, list
     return {
         f"f1_{label}_ci95": [float(low), float(high)]
         for label, (low, high) in zip(labels, class_f1_intervals(confusion), strict=True)
+    }
+
+
+def class_charts(confusion: np.ndarray, labels: Sequence[str], parents: Sequence[Sequence[str]]) -> dict[str, Chart]:
+    """Confusions, and F1 per class with its 95 % interval; attributes as of `ConfusionChart`."""
+    square, support = squared(confusion), confusion.sum(axis=1)
+    f1, present = f1_from_confusion(square)[: len(labels)], gold_classes(square)[: len(labels)]
+    macro = float(f1[present].mean()) if present.any() else 0.0
+    bounds = class_f1_intervals(confusion)
+    return {
+        "confusion": ConfusionChart(confusion, labels, parents=parents),
+        "per_class": F1Chart(f1, bounds, support, labels, macro, f"macro-F1 {macro:.3f}", "texts"),
     }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.metrics import bootstrap_intervals, classification_scores
+from opinionlm.evaluation.multi_label import multi_label_intervals, multi_label_scores
 
 Span = Literal["month", "quarter", "year"]
 # The interval of a score of fewer rows is too narrow; periods that have fewer are left out.
@@ -55,21 +56,27 @@ def period_scores(
     too, next to that of the truth.
 
     Args:
-        gold: leaf ids ``(rows,)``.
-        predicted: leaf ids ``(rows,)``.
+        gold: leaf ids ``(rows,)``, or zeros and ones ``(rows, leaves)``.
+        predicted: the same.
         times: one per row.
         taxonomy: the label tree.
         min_rows: periods with fewer rows are left out.
     """
+    leaves = taxonomy.leaves
     scores: dict[str, dict[str, float | list[float]]] = {}
     for period, rows in periods(times, min_rows).items():
-        found = classification_scores(gold[rows], predicted[rows], taxonomy)
-        main = {name: found[name] for name in ("macro_f1", "accuracy", "hierarchical_f1")}
-        bounds = bootstrap_intervals(gold[rows], predicted[rows], len(taxonomy.leaves))
-        # Each period averages over the classes that it has.
-        sizes = {"rows": float(len(rows)), "classes": float(len(np.unique(gold[rows])))}
-        scores[period] = sizes | main | bounds
-        for kind, labels in (("share", predicted[rows]), ("gold_share", gold[rows])):
-            shares = np.bincount(labels, minlength=len(taxonomy.leaves)) / len(rows)
-            scores[period] |= {f"{kind}_{leaf}": float(s) for leaf, s in zip(taxonomy.leaves, shares, strict=True)}
+        own, given = gold[rows], predicted[rows]
+        sizes = {"rows": float(len(rows))}
+        if gold.ndim == 2:
+            names = ("macro_f1", "micro_f1", "subset_accuracy", "hierarchical_f1")
+            found, bounds = multi_label_scores(own, given, taxonomy), multi_label_intervals(own, given)
+        else:
+            names = ("macro_f1", "accuracy", "hierarchical_f1")
+            found, bounds = classification_scores(own, given, taxonomy), bootstrap_intervals(own, given, len(leaves))
+            # Each period averages over the classes that it has.
+            sizes["classes"] = float(len(np.unique(own)))
+        scores[period] = sizes | {name: found[name] for name in names} | bounds
+        for kind, labels in (("share", given), ("gold_share", own)):
+            shares = (labels if labels.ndim == 2 else np.eye(len(leaves))[labels]).mean(axis=0).tolist()
+            scores[period] |= {f"{kind}_{leaf}": share for leaf, share in zip(leaves, shares, strict=True)}
     return scores

@@ -13,12 +13,18 @@ from opinionlm.data.encoding.columns import multi_hot
 from opinionlm.data.encoding.label_lists import NO_LABEL, SEPARATOR
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
-from opinionlm.evaluation.confusion import confusion_matrix
-from opinionlm.evaluation.hierarchical import ancestor_matrix, lca_heights
-from opinionlm.evaluation.metrics import f1_from_confusion, gold_classes, macro_precision_recall
+from opinionlm.evaluation.metrics import (
+    classification_scores,
+    confusion_matrix,
+    f1_from_confusion,
+    gold_classes,
+    squared,
+)
 
 # The prediction of a row whose answer is no label.
 INVALID = -1
+# Pretrained models bring sampling settings, of which nothing is kept.
+GREEDY = {"use_cache": True, "do_sample": False, "top_k": None, "top_p": None}
 
 
 @torch.inference_mode()
@@ -52,7 +58,7 @@ def generate_answers(
         raise UserError("prompt: a prompt has no tokens; give the template's prompt some text")
     device = model.get_input_embeddings().weight.device
     padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    # Pretrained models bring sampling settings and several end tokens; only the latter are kept.
+    # Pretrained models bring several end tokens.
     end = model.generation_config.eos_token_id
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]), reverse=True)
     answers = [""] * len(prompts)
@@ -62,22 +68,15 @@ def generate_answers(
     while start < len(order):
         width = len(prompts[order[start]])
         batch = order[start : start + max(1, batch_size_tokens // ((width + max_new_tokens) * num_beams))]
-        ids = torch.full((len(batch), width), padding)
-        mask = torch.zeros_like(ids)
-        for place, row in enumerate(batch):
-            ids[place, width - len(prompts[row]) :] = torch.tensor(prompts[row])
-            mask[place, width - len(prompts[row]) :] = 1
+        ids, mask = padded_on_the_left([prompts[row] for row in batch], padding)
         written = model.generate(
             input_ids=ids.to(device),
             attention_mask=mask.to(device),
             max_new_tokens=max_new_tokens,
             num_beams=num_beams,
-            use_cache=True,
-            do_sample=False,
-            top_k=None,
-            top_p=None,
             eos_token_id=tokenizer.eos_token_id if end is None else end,
             pad_token_id=padding,
+            **GREEDY,
         )
         # An encoder-decoder returns its start token and the answer, a causal model the prompt and the answer.
         skipped = 1 if model.config.is_encoder_decoder else width
@@ -87,6 +86,16 @@ def generate_answers(
         start += len(batch)
     model.train(was_training)
     return answers
+
+
+def padded_on_the_left(prompts: Sequence[Sequence[int]], padding: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and attention mask ``(prompts, tokens)`` of prompts, the longest first."""
+    ids = torch.full((len(prompts), len(prompts[0])), padding)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, -len(prompt) :] = torch.tensor(prompt)
+        mask[row, -len(prompt) :] = 1
+    return ids, mask
 
 
 def normalised(text: str) -> str:
@@ -142,10 +151,7 @@ def answer_confusion(gold: np.ndarray, predicted: np.ndarray, classes: int) -> n
 
 
 def answer_scores(gold: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy) -> dict[str, float]:
-    """The scores of `metrics.classification_scores` where some answers are no label, and ``invalid_rate``.
-
-    An invalid answer is a miss of its gold label at every level and a false positive of none. It names no node of
-    the tree, which lowers hierarchical recall; as a mistake it is the worst there is: the height of the root.
+    """`classification_scores` where some answers are no label, and ``invalid_rate``.
 
     Args:
         gold: leaf ids ``(rows,)``.
@@ -153,52 +159,11 @@ def answer_scores(gold: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy) -
         taxonomy: the label tree.
     """
     invalid = predicted == INVALID
-    f1, macro, everywhere, accuracy = scores_at(gold, predicted, len(taxonomy.leaves))
-    support = np.bincount(gold, minlength=len(taxonomy.leaves))
-    scores = {
-        "accuracy": accuracy,
-        "macro_f1": macro,
-        "macro_f1_sklearn": everywhere,
-        "weighted_f1": float((f1 * support).sum() / support.sum()),
-        **macro_precision_recall(answer_confusion(gold, predicted, len(taxonomy.leaves))),
-    }
-    for level in range(1, taxonomy.depth + 1):
-        scores |= level_answer_scores(gold, predicted, taxonomy, level)
-    ancestors = ancestor_matrix(taxonomy)
-    predicted_nodes = np.where(invalid[:, None], False, ancestors[predicted])
-    common, gold_size = float((ancestors[gold] & predicted_nodes).sum()), float(ancestors[gold].sum())
-    precision = common / predicted_nodes.sum() if common else 0.0
-    scores["hierarchical_precision"] = float(precision)
-    scores["hierarchical_recall"] = common / gold_size
-    scores["hierarchical_f1"] = float(2 * common / (gold_size + predicted_nodes.sum()))
-    mistakes = gold != predicted
-    heights = np.where(invalid, taxonomy.depth, lca_heights(taxonomy)[gold, predicted])
-    scores["mistake_severity"] = float(heights[mistakes].mean()) if mistakes.any() else 0.0
-    scores |= {f"f1_{label}": float(value) for label, value in zip(taxonomy.leaves, f1, strict=True)}
-    scores["invalid_rate"] = float(invalid.mean())
-    return scores
+    scores = classification_scores(gold, np.where(invalid, len(taxonomy.leaves), predicted), taxonomy)
+    return scores | {"invalid_rate": float(invalid.mean())}
 
 
-def scores_at(gold: np.ndarray, predicted: np.ndarray, classes: int) -> tuple[np.ndarray, float, float, float]:
-    """F1 per class, their mean over gold classes and over all that occur, and accuracy; `INVALID` is wrong."""
-    confusion = np.zeros((classes + 1, classes + 1), dtype=int)
-    confusion[:classes] = answer_confusion(gold, predicted, classes)
-    f1, own = f1_from_confusion(confusion)[:classes], gold_classes(confusion)[:classes]
-    occurs = own | (confusion.sum(axis=0)[:classes] > 0)
-    return f1, float(f1[own].mean()), float(f1[occurs].mean()), float((gold == predicted).mean())
-
-
-def level_answer_scores(gold: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy, level: int) -> dict[str, float]:
-    """Macro-F1 and accuracy at one level, as `metrics.level_scores`, with invalid answers as a column of their own."""
-    to_level = np.array(taxonomy.leaf_to_level(level))
-    classes = len(taxonomy.level_labels(level))
-    # "No label at this level" is one more class, left out of the average; an invalid answer is not even that.
-    of_leaf = np.where(to_level < 0, classes, to_level)
-    level_gold, level_predicted = of_leaf[gold], np.where(predicted == INVALID, INVALID, of_leaf[predicted])
-    confusion = np.zeros((classes + 2, classes + 2), dtype=int)
-    confusion[: classes + 1] = answer_confusion(level_gold, level_predicted, classes + 1)
-    f1, present = f1_from_confusion(confusion)[:classes], gold_classes(confusion)[:classes]
-    return {
-        f"level{level}_macro_f1": float(f1[present].mean()) if present.any() else 0.0,
-        f"level{level}_accuracy": float((level_gold == level_predicted).mean()),
-    }
+def macro_f1_and_accuracy(gold: np.ndarray, predicted: np.ndarray, classes: int) -> tuple[float, float]:
+    """Macro-F1 over the gold classes, and accuracy; `INVALID` is wrong."""
+    confusion = squared(answer_confusion(gold, predicted, classes))
+    return float(f1_from_confusion(confusion)[gold_classes(confusion)].mean()), float((gold == predicted).mean())

@@ -111,19 +111,6 @@ def perplexity(total_nll: float, tokens: int) -> float:
     return math.exp(min(total_nll / tokens, 700.0))
 
 
-def perplexity_interval(nll: np.ndarray, tokens: np.ndarray, replicates: int = 2000, seed: int = 0) -> list[float]:
-    """95 % percentile bootstrap interval of the perplexity, texts drawn with replacement.
-
-    Args:
-        nll: negative log-likelihood of each text's response ``(texts,)``, in nats.
-        tokens: its tokens ``(texts,)``.
-        replicates: bootstrap samples.
-        seed: of the drawing.
-    """
-    counts = bootstrap_counts(len(nll), replicates, seed)
-    return interval(np.exp(np.minimum((counts @ nll) / np.maximum(counts @ tokens, 1), 700.0)))
-
-
 def means_with_intervals(
     values: dict[str, np.ndarray], replicates: int = 2000, seed: int = 0
 ) -> dict[str, float | list[float]]:
@@ -135,16 +122,11 @@ def means_with_intervals(
         seed: of the drawing.
     """
     rows = len(next(iter(values.values())))
-    counts = bootstrap_counts(rows, replicates, seed)
-    scores: dict[str, float | list[float]] = {name: float(row.mean()) for name, row in values.items()}
-    return scores | {f"{name}_ci95": interval(counts @ row / rows) for name, row in values.items()}
-
-
-def bootstrap_counts(rows: int, replicates: int, seed: int) -> np.ndarray:
-    """How often each row is in each bootstrap sample: ``(replicates, rows)``."""
     draws = np.random.default_rng(seed).integers(rows, size=(replicates, rows), dtype=np.int32)
     flat = draws + np.arange(replicates, dtype=np.int64)[:, None] * rows
-    return np.bincount(flat.ravel(), minlength=replicates * rows).reshape(replicates, rows)
+    counts = np.bincount(flat.ravel(), minlength=replicates * rows).reshape(replicates, rows)
+    scores: dict[str, float | list[float]] = {name: float(row.mean()) for name, row in values.items()}
+    return scores | {f"{name}_ci95": interval(counts @ row / rows) for name, row in values.items()}
 
 
 def check_rows(predictions: Sequence[str], golds: Sequence[Sequence[str]]) -> None:

@@ -42,17 +42,17 @@ def hierarchical_scores(gold: np.ndarray, predicted: np.ndarray, taxonomy: Taxon
     """Hierarchical precision, recall and F1 (Kiritchenko et al. 2006), micro-averaged over the rows.
 
     Each leaf stands for the set of itself and its ancestors below the root; a prediction earns the share of that set
-    that it gets right.
+    that it gets right. An answer that is no label names no node.
 
     Args:
         gold: leaf ids ``(rows,)``.
-        predicted: leaf ids ``(rows,)``.
+        predicted: leaf ids ``(rows,)``; the number of leaves stands for an answer that is no label.
         taxonomy: the label tree.
     """
-    ancestors = ancestor_matrix(taxonomy)
+    ancestors = np.pad(ancestor_matrix(taxonomy), ((0, 1), (0, 0)))
     gold_set, predicted_set = ancestors[gold], ancestors[predicted]
     common = float((gold_set & predicted_set).sum())
-    precision, recall = common / predicted_set.sum(), common / gold_set.sum()
+    precision, recall = common / max(predicted_set.sum(), 1), common / gold_set.sum()
     f1 = 2 * precision * recall / (precision + recall) if common else 0.0
     return {
         "hierarchical_precision": float(precision),
@@ -62,7 +62,10 @@ def hierarchical_scores(gold: np.ndarray, predicted: np.ndarray, taxonomy: Taxon
 
 
 def mistake_severity(gold: np.ndarray, predicted: np.ndarray, taxonomy: Taxonomy) -> float:
-    """Mean height of the lowest common ancestor over the mistakes (Bertinetto et al. 2020); 0 without mistakes."""
-    heights = lca_heights(taxonomy)[gold, predicted]
+    """Mean height of the lowest common ancestor over the mistakes (Bertinetto et al. 2020); 0 without mistakes.
+
+    An answer that is no label (the number of leaves) is the worst there is: the height of the root.
+    """
+    heights = np.pad(lca_heights(taxonomy), ((0, 0), (0, 1)), constant_values=taxonomy.depth)[gold, predicted]
     mistakes = gold != predicted
     return float(heights[mistakes].mean()) if mistakes.any() else 0.0

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from opinionlm.data.taxonomy import Taxonomy
-from opinionlm.evaluation.confusion import confusion_matrix, squared
 from opinionlm.evaluation.hierarchical import hierarchical_scores, mistake_severity
-
-if TYPE_CHECKING:
-    from transformers import EvalPrediction
 
 # Of every calibration error, in scores and figures alike (Guo et al. 2017).
 CALIBRATION_BINS = 15
@@ -41,6 +37,29 @@ def weighted_log_loss(gold: np.ndarray, logits: np.ndarray, class_weights: np.nd
     losses = log_normaliser - logits[np.arange(len(gold)), gold]
     weights = class_weights[gold]
     return float((weights * losses).sum() / weights.sum())
+
+
+def confusion_matrix(gold: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Counts ``(classes, classes)``, gold by row.
+
+    Every evaluation counts a dozen of these, most of them small: scikit-learn's checks would take longer than all
+    the counting.
+
+    Args:
+        gold: ids ``(rows,)``.
+        predicted: ids ``(rows,)``.
+        classes: number of ids; a row of another one is not counted.
+    """
+    known = (gold >= 0) & (gold < classes) & (predicted >= 0) & (predicted < classes)
+    cells = np.bincount(gold[known] * classes + predicted[known], minlength=classes * classes)
+    return cells.reshape(classes, classes)
+
+
+def squared(confusion: np.ndarray) -> np.ndarray:
+    """Counts ``(gold, predicted)`` with an empty row for every column behind those of the gold labels."""
+    square = np.zeros((confusion.shape[1],) * 2, dtype=int)
+    square[: len(confusion)] = confusion
+    return square
 
 
 def f1_from_confusion(confusion: np.ndarray) -> np.ndarray:
@@ -82,7 +101,8 @@ def classification_scores(gold: np.ndarray, predicted: np.ndarray, taxonomy: Tax
 
     Args:
         gold: leaf ids ``(rows,)``.
-        predicted: leaf ids ``(rows,)``.
+        predicted: leaf ids ``(rows,)``; the number of leaves stands for an answer that is no label: a miss of the gold
+            label at every level and a false positive of none.
         taxonomy: the label tree.
 
     Returns:
@@ -91,12 +111,13 @@ def classification_scores(gold: np.ndarray, predicted: np.ndarray, taxonomy: Tax
         ``hierarchical_precision/recall/f1`` (Kiritchenko et al. 2006), ``mistake_severity`` (mean height of the lowest
         common ancestor over mistakes, Bertinetto et al. 2020).
     """
-    confusion = confusion_matrix(gold, predicted, len(taxonomy.leaves))
-    f1, support = f1_from_confusion(confusion), confusion.sum(axis=1)
+    leaves = len(taxonomy.leaves)
+    confusion = confusion_matrix(gold, predicted, leaves + 1)[:leaves]
+    f1, support = f1_from_confusion(squared(confusion))[:leaves], confusion.sum(axis=1)
     scores = {
         "accuracy": float(np.trace(confusion) / confusion.sum()),
-        "macro_f1": float(f1[gold_classes(confusion)].mean()),
-        "macro_f1_sklearn": float(f1[support + confusion.sum(axis=0) > 0].mean()),
+        "macro_f1": float(f1[support > 0].mean()),
+        "macro_f1_sklearn": float(f1[support + confusion.sum(axis=0)[:leaves] > 0].mean()),
         "weighted_f1": float((f1 * support).sum() / support.sum()),
         **macro_precision_recall(confusion),
     }
@@ -341,12 +362,3 @@ def all_scores(
     scores = {"loss": weighted_log_loss(gold, logits, class_weights)}
     scores |= classification_scores(gold, probabilities.argmax(axis=1), taxonomy)
     return scores | calibration_scores(gold, probabilities)
-
-
-def metric_function(taxonomy: Taxonomy, class_weights: np.ndarray) -> Callable[[EvalPrediction], dict[str, float]]:
-    """``compute_metrics`` for the trainer: every score of `all_scores` from gathered logits and labels."""
-
-    def compute(prediction: EvalPrediction) -> dict[str, float]:
-        return all_scores(prediction.label_ids, prediction.predictions, taxonomy, class_weights)
-
-    return compute

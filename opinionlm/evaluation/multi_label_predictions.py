@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from opinionlm.data.taxonomy import Taxonomy
-from opinionlm.evaluation.charts import Chart, CoOccurrenceChart, F1Chart, PrecisionRecallChart, ReliabilityChart
+from opinionlm.evaluation.charts import Chart, ConfusionChart, F1Chart, PrecisionRecallChart, ReliabilityChart
 from opinionlm.evaluation.class_predictions import SHOWN_CHARACTERS
 from opinionlm.evaluation.multi_label import f1_bounds, f1_per_label, multi_label_intervals
 from opinionlm.evaluation.predictions import Predictions
@@ -67,7 +67,7 @@ def set_charts(gold: np.ndarray, predicted: np.ndarray, labels: Sequence[str]) -
     f1, support = f1_per_label(gold, predicted), gold.sum(axis=0)
     macro = float(f1.mean())
     return {
-        "co_occurrence": CoOccurrenceChart(gold.T @ predicted, support, labels),
+        "co_occurrence": ConfusionChart(gold.T @ predicted, labels, support=support),
         "per_label": F1Chart(f1, f1_bounds(gold, predicted), support, labels, macro, f"macro-F1 {macro:.3f}", "texts"),
     }
 

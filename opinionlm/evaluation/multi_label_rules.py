@@ -53,28 +53,6 @@ class MultiLabelRule:
 Rule = AnswerRule | MultiLabelRule
 
 
-def one_label(rule: Rule) -> AnswerRule:
-    """A rule that gives one label.
-
-    Raises:
-        ValueError: it gives any number of them.
-    """
-    if isinstance(rule, MultiLabelRule):
-        raise ValueError("the rule gives any number of labels per text")
-    return rule
-
-
-def several_labels(rule: Rule) -> MultiLabelRule:
-    """A rule that gives any number of labels.
-
-    Raises:
-        ValueError: it gives one of them.
-    """
-    if not isinstance(rule, MultiLabelRule):
-        raise ValueError("the rule gives one label per text")
-    return rule
-
-
 def fit_multi_label_rule(gold: np.ndarray, logits: np.ndarray, options: DecisionConfig) -> MultiLabelRule:
     """Calibration, thresholds and label sets from the validation split.
 

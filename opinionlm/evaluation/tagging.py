@@ -68,11 +68,6 @@ class TagPredictions(Predictions):
         """Entity types, in the order of the tags."""
         return [tag.removeprefix("B-") for tag in self.tags if tag.startswith("B-")]
 
-    @property
-    def unread_words(self) -> int:
-        """Words that the model never saw; they are predicted ``O`` and count as errors."""
-        return int(sum(mask.sum() for mask in self.unread))
-
     def names(self, ids: Sequence[np.ndarray]) -> list[list[str]]:
         """Tag names per sentence."""
         return [[self.tags[tag] for tag in row] for row in ids]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from opinionlm.data.taxonomy import Taxonomy
-from opinionlm.evaluation.charts import Chart, ClassF1Chart, ConfusionChart
-from opinionlm.evaluation.class_predictions import f1_intervals
+from opinionlm.evaluation.charts import Chart
+from opinionlm.evaluation.class_predictions import class_charts, f1_intervals
 from opinionlm.evaluation.generation import answer_confusion
 from opinionlm.evaluation.metrics import bootstrap_intervals
 from opinionlm.evaluation.multi_label import multi_label_intervals
@@ -49,10 +49,7 @@ class WrittenLabels(Predictions):
 
     def charts(self) -> dict[str, Chart]:
         """See `Predictions.charts`."""
-        return {
-            "confusion": ConfusionChart(self.confusion, self.labels, parents=self.parents),
-            "per_class": ClassF1Chart(self.confusion, self.labels),
-        }
+        return class_charts(self.confusion, self.labels, self.parents)
 
     def tables(self) -> dict[str, Table]:
         """None: what a trained label is likely to be confused with is in the charts."""

@@ -100,9 +100,9 @@ def form_row(gold: np.ndarray, original: np.ndarray, answered: np.ndarray, class
         answered: answers to the changed texts.
         classes: number of leaves.
     """
-    from opinionlm.evaluation.generation import INVALID, scores_at  # loads torch
+    from opinionlm.evaluation.generation import INVALID, macro_f1_and_accuracy  # loads torch
 
-    _, macro, _, accuracy = scores_at(gold, answered, classes)
+    macro, accuracy = macro_f1_and_accuracy(gold, answered, classes)
     low, high = bootstrap_intervals(gold, answered, classes)["macro_f1_ci95"]
     cells = [f"{macro:.3f}", f"{low:.3f} to {high:.3f}", f"{accuracy:.3f}"]
     if answered is original:

@@ -7,9 +7,7 @@ from matplotlib.figure import Figure
 
 from opinionlm.evaluation.charts import (
     Chart,
-    ClassF1Chart,
     ConfusionChart,
-    CoOccurrenceChart,
     F1Chart,
     PrecisionRecallChart,
     ReliabilityChart,
@@ -17,35 +15,22 @@ from opinionlm.evaluation.charts import (
 )
 from opinionlm.evaluation.similarity import similarity_scores
 from opinionlm.reporting.confusion_figure import confusion_figure
-from opinionlm.reporting.figures import (
-    BLUE,
-    GREY,
-    ORANGE,
-    f1_bars,
-    per_class_figure,
-    reliability_figure,
-    styled,
-)
+from opinionlm.reporting.figures import BLUE, GREY, ORANGE, f1_figure, reliability_figure, styled
 
 
 def draw(chart: Chart) -> Figure:
     """A chart as a figure."""
     match chart:
         case ConfusionChart():
-            return confusion_figure(chart.counts, chart.labels, chart.unit, chart.parents)
-        case ClassF1Chart():
-            return per_class_figure(chart.counts, chart.labels)
+            return confusion_figure(chart)
         case F1Chart():
-            overall = (chart.overall, chart.title)
-            return f1_bars(chart.f1, chart.bounds, chart.support, chart.labels, overall, chart.unit)
-        case CoOccurrenceChart():
-            return confusion_figure(chart.counts, chart.labels, support=chart.support)
+            return f1_figure(chart)
         case PrecisionRecallChart():
             return precision_recall_figure(chart)
         case ReliabilityChart():
-            return reliability_figure(chart.gold, chart.probabilities)
+            return reliability_figure(chart)
         case ScoreChart():
-            return score_figure(chart.gold, chart.predicted)
+            return score_figure(chart)
 
 
 @styled
@@ -74,13 +59,9 @@ def precision_recall_figure(chart: PrecisionRecallChart) -> Figure:
 
 
 @styled
-def score_figure(gold: np.ndarray, predicted: np.ndarray) -> Figure:
-    """Predicted against gold scores; on the line the two agree.
-
-    Args:
-        gold: ``(rows,)``.
-        predicted: ``(rows,)``.
-    """
+def score_figure(chart: ScoreChart) -> Figure:
+    """Predicted against gold scores; on the line the two agree."""
+    gold, predicted = chart.gold, chart.predicted
     scores = similarity_scores(gold, predicted)
     figure = Figure(figsize=(5.0, 4.8), layout="constrained")
     axes = figure.add_subplot()

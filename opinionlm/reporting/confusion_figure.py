@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from opinionlm.evaluation.charts import ConfusionChart
 from opinionlm.reporting.figures import GREY, styled
 
 # With more classes the cells are too many for two numbers, or for any.
@@ -15,29 +16,17 @@ MOST_WITH_SHARES, MOST_WITH_COUNTS = 20, 40
 
 
 @styled
-def confusion_figure(
-    confusion: np.ndarray,
-    labels: Sequence[str],
-    unit: str = "texts",
-    parents: Sequence[Sequence[str]] = (),
-    support: np.ndarray | None = None,
-) -> Figure:
+def confusion_figure(chart: ConfusionChart) -> Figure:
     """Confusion matrix: counts and shares of the gold class in the cells, colours by the shares.
 
     Colours follow the rows' shares and not the counts, else a rare class would look right whatever happens to it.
-
-    Args:
-        confusion: counts ``(gold, predicted)``; a column behind those of the labels holds answers that are no label.
-        labels: names in the order of the ids.
-        unit: what is counted.
-        parents: names above each label in its tree, from the top; empty for a flat label set.
-        support: texts per gold label ``(labels,)``, where these may get several labels; else the rows' sums.
     """
+    confusion, labels, parents = chart.counts, chart.labels, chart.parents
     classes, columns = len(labels), list(labels)
     if confusion.shape[1] > classes:
         invalid = bool(confusion[:, classes].any())
         confusion, columns = confusion[:, : classes + invalid], columns + ["no valid label"] * invalid
-    support = confusion.sum(axis=1, keepdims=True) if support is None else support[:, None]
+    support = confusion.sum(axis=1, keepdims=True) if chart.support is None else chart.support[:, None]
     shares = np.divide(confusion, support, out=np.zeros(confusion.shape), where=support > 0)
     longest, levels = max(len(label) for label in labels), max(map(len, parents), default=0)
     side = max(3.2, 0.62 * classes)
@@ -53,7 +42,7 @@ def confusion_figure(
     axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(classes), names)
     axes.set_xlabel("predicted")
-    axes.set_ylabel(f"gold ({unit})")
+    axes.set_ylabel(f"gold ({chart.unit})")
     # White lines between the cells instead of a frame around them.
     axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(classes + 1) - 0.5, minor=True)

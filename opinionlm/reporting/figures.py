@@ -18,14 +18,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from opinionlm.config.chosen_metric import score_title
-from opinionlm.evaluation.confusion import squared
+from opinionlm.evaluation.charts import F1Chart, ReliabilityChart
 from opinionlm.evaluation.metrics import (
     CALIBRATION_BINS,
-    class_f1_intervals,
     confidence_bin,
     expected_calibration_error,
-    f1_from_confusion,
-    gold_classes,
     wilson_interval,
 )
 from opinionlm.utils.figure_text import make_readable
@@ -107,19 +104,8 @@ def learning_curves(
         loss_axes.plot(*validation, "o-", color=ORANGE, label="validation")
     score = _curve(history, f"eval_{score_name}")
     if score[0]:
-        score_axes.plot(*score, "o-", color=ORANGE)
         best = int(np.argmax(score[1]) if greater_is_better else np.argmin(score[1]))
-        score_axes.plot(score[0][best], score[1][best], "o", color=GREEN, markersize=9)
-        # Above the point, and towards the middle of the panel.
-        late = best >= len(score[0]) / 2
-        score_axes.annotate(
-            f"best {score[1][best]:.3f}",
-            (score[0][best], score[1][best]),
-            textcoords="offset points",
-            xytext=(4 if late else -4, 9),
-            ha="right" if late else "left",
-            color=GREEN,
-        )
+        _draw_score(score_axes, score, best)
         loss_axes.axvline(score[0][best], color=GREEN, linewidth=1, linestyle=":", label="kept checkpoint")
     loss_axes.set_title("Loss")
     loss_axes.set_ylim(0.0, 1.08 * max([*train[1], *validation[1]], default=1.0) or 1.0)
@@ -134,6 +120,17 @@ def learning_curves(
         whole = max([*train[0], *validation[0]], default=0.0) >= 2
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=whole))
     return figure
+
+
+def _draw_score(axes: Axes, score: tuple[list[float], list[float]], best: int) -> None:
+    """Values of a score over epochs, and which of them was the best."""
+    axes.plot(*score, "o-", color=ORANGE)
+    epoch, value = score[0][best], score[1][best]
+    axes.plot(epoch, value, "o", color=GREEN, markersize=9)
+    # Above the point, and towards the middle of the panel.
+    late = best >= len(score[0]) / 2
+    place = {"xytext": (4 if late else -4, 9), "ha": "right" if late else "left"}
+    axes.annotate(f"best {value:.3f}", (epoch, value), textcoords="offset points", color=GREEN, **place)
 
 
 def _curve(history: Sequence[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:
@@ -151,55 +148,27 @@ def _moving_mean(values: Sequence[float]) -> np.ndarray:
     return np.convolve(values, kernel, mode="same") / np.convolve(np.ones(len(values)), kernel, mode="same")
 
 
-def per_class_figure(confusion: np.ndarray, labels: Sequence[str]) -> Figure:
-    """F1 per class as bars, with the number of gold texts beside the name and macro-F1 as a line.
-
-    Args:
-        confusion: counts ``(gold, predicted)``; a column behind those of the labels holds answers that are no label.
-        labels: names in the order of the ids.
-    """
-    classes, square, support = len(labels), squared(confusion), confusion.sum(axis=1)
-    f1, present = f1_from_confusion(square)[:classes], gold_classes(square)[:classes]
-    macro = float(f1[present].mean()) if present.any() else 0.0
-    return f1_bars(f1, class_f1_intervals(confusion), support, labels, (macro, f"macro-F1 {macro:.3f}"), "texts")
-
-
 @styled
-def f1_bars(
-    f1: np.ndarray,
-    bounds: np.ndarray,
-    support: np.ndarray,
-    labels: Sequence[str],
-    overall: tuple[float, str],
-    unit: str,
-) -> Figure:
-    """One bar per label, the best on top, with its 95 % interval, and a line for the score of all of them.
-
-    Args:
-        f1: ``(labels,)``.
-        bounds: of the intervals ``(labels, 2)``.
-        support: gold texts (or whatever ``unit`` says) per label ``(labels,)``.
-        labels: names.
-        overall: where the line stands, and what it is called.
-        unit: what ``support`` counts.
-    """
+def f1_figure(chart: F1Chart) -> Figure:
+    """One bar per label, the best on top, with its 95 % interval, and a line for the score of all of them."""
+    f1, labels = chart.f1, chart.labels
     figure = Figure(figsize=(7.0, 1.4 + 0.36 * len(labels)), layout="constrained")
     axes = figure.add_subplot()
     order = np.argsort(-f1, kind="stable")
     for place, index in enumerate(order):
-        low, high = bounds[index]
+        low, high = chart.bounds[index]
         axes.barh(place, f1[index], height=0.66, color=BLUE)
         axes.plot([low, high], [place, place], color="#222222", linewidth=1.3, marker="|", markersize=6)
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
         end = max(high, f1[index]) + 0.016
         axes.text(end, place, f"{f1[index]:.2f}", va="center", fontsize=9, bbox=box, zorder=3)
-    axes.axvline(overall[0], color=ORANGE, linestyle="--", linewidth=1.4)
-    axes.set_title(overall[1], color=ORANGE)
-    axes.set_yticks(range(len(labels)), [f"{labels[index]} ({support[index]:,})" for index in order])
+    axes.axvline(chart.overall, color=ORANGE, linestyle="--", linewidth=1.4)
+    axes.set_title(chart.title, color=ORANGE)
+    axes.set_yticks(range(len(labels)), [f"{labels[index]} ({chart.support[index]:,})" for index in order])
     axes.set_ylim(len(labels) - 0.4, -0.7)
     axes.set_xlim(0.0, 1.08)
     axes.set_xticks(np.linspace(0.0, 1.0, 6))
-    axes.set_xlabel(f"F1 with 95 % interval (gold {unit} in brackets)")
+    axes.set_xlabel(f"F1 with 95 % interval (gold {chart.unit} in brackets)")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")
@@ -207,17 +176,17 @@ def f1_bars(
 
 
 @styled
-def reliability_figure(gold: np.ndarray, probabilities: np.ndarray, bins: int = CALIBRATION_BINS) -> Figure:
+def reliability_figure(chart: ReliabilityChart, bins: int = CALIBRATION_BINS) -> Figure:
     """Reliability diagram (Guo et al. 2017): accuracy against confidence, and how many texts stand behind each point.
 
     A point's area grows with its number of texts, and its line is the 95 % interval of its accuracy (Wilson 1927): a
     bin of one text says nothing.
 
     Args:
-        gold: leaf ids ``(rows,)``.
-        probabilities: ``(rows, classes)``.
+        chart: gold leaf ids and probabilities.
         bins: equal-width bins of (0, 1].
     """
+    gold, probabilities = chart.gold, chart.probabilities
     confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == gold
     index = confidence_bin(confidence, bins)
     size = np.bincount(index, minlength=bins)

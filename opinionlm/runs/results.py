@@ -16,7 +16,7 @@ from opinionlm.data.loading import describe_platforms
 from opinionlm.data.near_copies import near_copies
 from opinionlm.data.prepared import PreparedDataset, read_manifest
 from opinionlm.evaluation.class_predictions import SplitPredictions
-from opinionlm.evaluation.generation import scores_at
+from opinionlm.evaluation.generation import macro_f1_and_accuracy
 from opinionlm.evaluation.metrics import bootstrap_intervals, under_covers
 from opinionlm.evaluation.written_predictions import WrittenLabels
 from opinionlm.models.precision import describe_device
@@ -144,7 +144,7 @@ def scores_without_near_copies(
         if not own.any():
             continue
         gold, predicted, classes = predictions.gold[own], predictions.predicted[own], len(predictions.labels)
-        _, macro, _, accuracy = scores_at(gold, predicted, classes)
+        macro, accuracy = macro_f1_and_accuracy(gold, predicted, classes)
         sizes = {"near_copies": int((~own).sum()), "rows": int(own.sum())}
         scores[name] = sizes | {"macro_f1": macro, "accuracy": accuracy}
         scores[name] |= bootstrap_intervals(gold, predicted, classes)

@@ -10,7 +10,7 @@ from datasets import Dataset
 from opinionlm.evaluation.generation import parsed_lists
 from opinionlm.evaluation.multi_label import written_list_scores
 from opinionlm.evaluation.multi_label_predictions import MultiLabelPredictions
-from opinionlm.evaluation.multi_label_rules import several_labels
+from opinionlm.evaluation.multi_label_rules import MultiLabelRule
 from opinionlm.evaluation.predictions import Predictions
 from opinionlm.evaluation.written_predictions import WrittenLists
 from opinionlm.tasks.base import Decision, SplitResult
@@ -38,7 +38,8 @@ class LabelListTask(GenerationTask):
         """
         if not self.scores_labels:
             return {"loss": outcome.loss} | self.text_scores(texts, outcome.predictions)
-        rule = several_labels(self.fitted(texts, outcome.predictions).rule)
+        rule = self.fitted(texts, outcome.predictions).rule
+        assert isinstance(rule, MultiLabelRule)
         return self.labels_task.score_logits(texts, self.logits(outcome.predictions), rule, outcome.loss).scores
 
     def text_scores(self, texts: Dataset, answers: Sequence[str]) -> dict[str, Any]:
@@ -68,4 +69,5 @@ class LabelListTask(GenerationTask):
         """Predictions and scores of a model that was not trained, by `fitted` thresholds."""
         logits = self.logits(answers)
         loss = self.labels_task.plain_loss(self.labels_task.gold(texts), logits)
-        return self.labels_task.evaluate_logits(texts, logits, several_labels(decision.rule), loss)
+        assert isinstance(decision.rule, MultiLabelRule)
+        return self.labels_task.evaluate_logits(texts, logits, decision.rule, loss)

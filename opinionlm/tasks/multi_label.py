@@ -11,12 +11,11 @@ import torch
 from datasets import Dataset
 
 from opinionlm.data.encoding.columns import flat_lists, multi_hot
-from opinionlm.evaluation.drift import periods
+from opinionlm.evaluation.drift import period_scores
 from opinionlm.evaluation.ensembles import averaged_log_odds
 from opinionlm.evaluation.metrics import platform_scores
 from opinionlm.evaluation.multi_label import (
     f1_per_label,
-    multi_label_intervals,
     multi_label_scores,
     probability_scores,
     sigmoid,
@@ -183,21 +182,8 @@ class MultiLabelTask(LabelTask[MultiLabelPredictions]):
             "platforms": platforms,
         }
         if "time" in texts.column_names:
-            scores["periods"] = self._period_scores(predictions, list(texts["time"]))
+            scores["periods"] = period_scores(gold, predictions.predicted, list(texts["time"]), taxonomy)
         return SplitResult(predictions, scores)
-
-    def _period_scores(self, predictions: MultiLabelPredictions, times: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """The main scores of every period by itself, as `opinionlm.evaluation.drift.period_scores` gives them."""
-        scores: dict[str, dict[str, Any]] = {}
-        for period, rows in periods(times).items():
-            gold, predicted = predictions.gold[rows], predictions.predicted[rows]
-            found = multi_label_scores(gold, predicted, self.taxonomy)
-            main = {name: found[name] for name in ("macro_f1", "micro_f1", "subset_accuracy", "hierarchical_f1")}
-            scores[period] = {"rows": float(len(rows))} | main | multi_label_intervals(gold, predicted)
-            for kind, members in (("share", predicted), ("gold_share", gold)):
-                shares = members.mean(axis=0).tolist()
-                scores[period] |= {f"{kind}_{leaf}": s for leaf, s in zip(self.taxonomy.leaves, shares, strict=True)}
-        return scores
 
     def decision_facts(self, decision: Decision) -> dict[str, Any]:
         """What was fitted on validation, and the coverage that label sets were asked for."""

@@ -13,12 +13,10 @@ from scipy.stats import binom
 
 from opinionlm.errors import UserError
 from opinionlm.evaluation.generation_metrics import (
-    bootstrap_counts,
     exact_match,
     means_with_intervals,
     overlap_f1,
     perplexity,
-    perplexity_interval,
     rouge_scores,
     sentence_lines,
     squad_scores,
@@ -114,11 +112,6 @@ def test_perplexity_counts_tokens_not_texts() -> None:
 
 
 def test_intervals() -> None:
-    counts = bootstrap_counts(7, replicates=50, seed=0)
-    assert counts.shape == (50, 7) and (counts.sum(axis=1) == 7).all()
-    nll, tokens = np.array([2.0, 9.0, 4.0, 1.0]), np.array([2, 5, 5, 1])
-    low, high = perplexity_interval(nll, tokens)
-    assert low <= perplexity(nll.sum(), tokens.sum()) <= high
     same = squad_scores(["x"] * 4, [["x"]] * 4)
     assert same["f1_ci95"] == [1.0, 1.0]
 
@@ -144,18 +137,3 @@ def test_the_interval_is_the_middle_of_the_binomial() -> None:
     assert scores["exact_match_ci95"] == pytest.approx(expected.tolist(), abs=0.006)
     values = np.random.default_rng(0).random(50)
     assert means_with_intervals({"f1": values}) == means_with_intervals({"f1": values}, replicates=2000, seed=0)
-
-
-def test_intervals_of_the_perplexity() -> None:
-    # One text: every resample is the text itself.
-    assert perplexity_interval(np.array([0.7]), np.array([1])) == pytest.approx([math.exp(0.7)] * 2)
-    # A text without tokens: resamples that hold nothing else have a perplexity of one.
-    low, high = perplexity_interval(np.array([0.0, 0.7]), np.array([0, 1]))
-    assert (low, high) == (1.0, pytest.approx(math.exp(0.7)))
-    assert math.isfinite(perplexity_interval(np.array([1e9]), np.array([1]))[1])
-    nll, tokens = np.arange(1.0, 21.0), np.arange(2, 22)
-    assert perplexity_interval(nll, tokens) == perplexity_interval(nll, tokens, replicates=2000, seed=0)
-    # Of 400 equally long texts with one or three nats each, the mean is normal with a standard error of 1 / 20.
-    nll = np.tile([1.0, 3.0], 200)
-    bounds = np.log(perplexity_interval(nll, np.ones(400)))
-    assert bounds.tolist() == pytest.approx([2 - 1.96 / 20, 2 + 1.96 / 20], abs=0.01)

@@ -11,7 +11,6 @@ from scipy.stats import binom
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
 from opinionlm.data.taxonomy import Taxonomy
-from opinionlm.evaluation.confusion import confusion_matrix
 from opinionlm.evaluation.hierarchical import ancestor_matrix, lca_heights
 from opinionlm.evaluation.metrics import (
     all_scores,
@@ -19,6 +18,7 @@ from opinionlm.evaluation.metrics import (
     class_f1_intervals,
     classification_scores,
     confidence_bin,
+    confusion_matrix,
     ece_if_calibrated,
     expected_calibration_error,
     f1_from_confusion,

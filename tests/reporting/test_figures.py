@@ -6,13 +6,15 @@ from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
 from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.evaluation.charts import ConfusionChart, ReliabilityChart
+from opinionlm.evaluation.class_predictions import class_charts
 from opinionlm.evaluation.generation import INVALID, answer_confusion, answer_scores
 from opinionlm.evaluation.metrics import class_f1_intervals, expected_calibration_error
 from opinionlm.reporting.confusion_figure import confusion_figure, groups
 from opinionlm.reporting.figures import (
+    f1_figure,
     headed,
     learning_curves,
-    per_class_figure,
     reliability_figure,
     save_figure,
 )
@@ -27,7 +29,7 @@ def texts(figure: Figure) -> list[str]:
 
 def test_confusion_cells_show_counts_and_rows_are_normalised():
     confusion = np.array([[90, 10, 0, 0], [0, 3, 1, 0], [0, 0, 0, 0], [0, 0, 0, 1200]])
-    figure = confusion_figure(confusion, LABELS)
+    figure = confusion_figure(ConfusionChart(confusion, LABELS))
     assert texts(figure) == ["90\n90 %", "10\n10 %", "3\n75 %", "1\n25 %", "1,200\n100 %"]
     shares = figure.axes[0].images[0].get_array()
     assert np.allclose(shares[1], [0, 0.75, 0.25, 0]) and np.allclose(shares[2], 0)
@@ -40,14 +42,18 @@ def test_parents_stand_along_the_edges_of_the_confusion_matrix():
     assert list(groups(taxonomy.parents, 0)) == [(1, 3, "subjective"), (4, 4, "b")]
     assert list(groups(taxonomy.parents, 1)) == [(2, 3, "neutral")]
     confusion = np.zeros((5, 5), dtype=int)
-    drawn = texts(confusion_figure(confusion, taxonomy.leaves, parents=taxonomy.parents))
+    drawn = texts(confusion_figure(ConfusionChart(confusion, taxonomy.leaves, parents=taxonomy.parents)))
     assert sorted(drawn) == sorted(2 * ["subjective", "b", "neutral"])
     flat = Taxonomy.from_tree(["a", "b"])
-    assert flat.parents == () and texts(confusion_figure(np.zeros((2, 2), dtype=int), flat.leaves)) == []
+    assert (
+        flat.parents == () and texts(confusion_figure(ConfusionChart(np.zeros((2, 2), dtype=int), flat.leaves))) == []
+    )
 
 
 def test_a_heading_names_run_data_split_and_size(tmp_path):
-    figure = headed(confusion_figure(np.eye(2, dtype=int), ["a", "b"]), "运行", "data x, test split, n = 2")
+    figure = headed(
+        confusion_figure(ConfusionChart(np.eye(2, dtype=int), ["a", "b"])), "运行", "data x, test split, n = 2"
+    )
     heading = figure.get_suptitle()
     assert heading.endswith("\ndata x, test split, n = 2")
     save_figure(figure, tmp_path / "a.png")
@@ -56,14 +62,14 @@ def test_a_heading_names_run_data_split_and_size(tmp_path):
 def test_equal_figures_are_equal_files(tmp_path):
     confusion = np.arange(16).reshape(4, 4)
     for name in ("a", "b"):
-        save_figure(confusion_figure(confusion, LABELS), tmp_path / "figures" / f"{name}.png")
+        save_figure(confusion_figure(ConfusionChart(confusion, LABELS)), tmp_path / "figures" / f"{name}.png")
     first, second = ((tmp_path / "figures" / f"{name}.png").read_bytes() for name in ("a", "b"))
     assert first == second and first.startswith(b"\x89PNG") and b"Software" not in first
 
 
 def test_per_class_bars_are_f1_with_support(tmp_path):
     confusion = np.array([[8, 2, 0, 0], [4, 6, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]])
-    figure = per_class_figure(confusion, LABELS)
+    figure = f1_figure(class_charts(confusion, LABELS, ())["per_class"])
     assert texts(figure) == ["1.00", f"{2 * 8 / 22:.2f}", f"{2 * 6 / 18:.2f}", "0.00"], "the best on top"
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert names == ["Größe (1)", "noise (10)", "pump & dump (10)", "$BTC or $ETH (0)"]
@@ -78,10 +84,10 @@ def test_reliability_title_is_the_calibration_error():
     generator = np.random.default_rng(0)
     probabilities = generator.dirichlet(np.ones(4), size=300)
     gold = generator.integers(4, size=300)
-    title = reliability_figure(gold, probabilities).axes[0].get_title(loc="left")
+    title = reliability_figure(ReliabilityChart(gold, probabilities)).axes[0].get_title(loc="left")
     # The number of metrics.json: same bins, same definition.
     assert title == f"Calibration: ECE {expected_calibration_error(gold, probabilities):.3f} (15 bins)"
-    title = reliability_figure(gold, probabilities, bins=5).axes[0].get_title(loc="left")
+    title = reliability_figure(ReliabilityChart(gold, probabilities), bins=5).axes[0].get_title(loc="left")
     assert title == f"Calibration: ECE {expected_calibration_error(gold, probabilities, bins=5):.3f} (5 bins)"
 
 
@@ -89,7 +95,7 @@ def test_reliability_tells_a_bin_of_one_text_from_one_of_many():
     # 29 texts at confidence 0.55, 12 of them right, and a single one at 0.95.
     probabilities = np.array([[0.55, 0.45]] * 29 + [[0.95, 0.05]])
     gold = np.array([0] * 12 + [1] * 17 + [0])
-    upper, lower = reliability_figure(gold, probabilities).axes
+    upper, lower = reliability_figure(ReliabilityChart(gold, probabilities)).axes
     assert [text.get_text() for text in lower.texts] == ["29", "1"]
     intervals, points = upper.collections
     ends = [(line[0][1], line[1][1]) for line in intervals.get_segments()]
@@ -109,14 +115,17 @@ def test_answers_that_are_no_label_count_against_their_class():
     taxonomy = Taxonomy.from_tree(["a", "b"])
     gold, predicted = np.array([0, 0, 0, 1, 1]), np.array([0, INVALID, INVALID, 1, 0])
     confusion = answer_confusion(gold, predicted, 2)
-    figure, scores = per_class_figure(confusion, ["a", "b"]), answer_scores(gold, predicted, taxonomy)
+    figure, scores = (
+        f1_figure(class_charts(confusion, ["a", "b"], ())["per_class"]),
+        answer_scores(gold, predicted, taxonomy),
+    )
     assert texts(figure) == sorted([f"{scores['f1_a']:.2f}", f"{scores['f1_b']:.2f}"], reverse=True)
     assert figure.axes[0].get_title(loc="left") == f"macro-F1 {scores['macro_f1']:.3f}"
-    matrix = confusion_figure(confusion, ["a", "b"]).axes[0]
+    matrix = confusion_figure(ConfusionChart(confusion, ["a", "b"])).axes[0]
     assert [label.get_text() for label in matrix.get_xticklabels()] == ["a", "b", "no valid label"]
     assert [label.get_text() for label in matrix.get_yticklabels()] == ["a (3)", "b (2)"]
     # Where every answer is a label there is no such column.
-    valid = confusion_figure(answer_confusion(gold, gold, 2), ["a", "b"]).axes[0]
+    valid = confusion_figure(ConfusionChart(answer_confusion(gold, gold, 2), ["a", "b"])).axes[0]
     assert [label.get_text() for label in valid.get_xticklabels()] == ["a", "b"]
 
 

@@ -10,8 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from opinionlm.data.preparation.report import draw_token_lengths
+from opinionlm.evaluation.charts import ConfusionChart
+from opinionlm.evaluation.class_predictions import class_charts
 from opinionlm.reporting.confusion_figure import confusion_figure
-from opinionlm.reporting.figures import per_class_figure, png_bytes
+from opinionlm.reporting.figures import f1_figure, png_bytes
 from opinionlm.utils import figure_text
 from opinionlm.utils.figure_text import make_readable, spelled
 
@@ -33,7 +35,10 @@ def shown(figure: Figure) -> set[str]:
 
 def test_figures_of_all_scripts_are_drawn_without_warnings(tmp_path):
     confusion = np.arange(36).reshape(6, 6)
-    for figure in (confusion_figure(confusion, LABELS), per_class_figure(confusion, LABELS)):
+    for figure in (
+        confusion_figure(ConfusionChart(confusion, LABELS)),
+        f1_figure(class_charts(confusion, LABELS, ())["per_class"]),
+    ):
         assert len(png_bytes(figure)) > 1000
         # TensorBoard draws figures itself.
         with matplotlib.rc_context():
@@ -43,7 +48,7 @@ def test_figures_of_all_scripts_are_drawn_without_warnings(tmp_path):
 
 def test_what_no_font_has_is_spelled(monkeypatch):
     monkeypatch.setattr(figure_text, "families_for", lambda letters: ())
-    figure = confusion_figure(np.eye(2, dtype=int), ["正面", "负面"])
+    figure = confusion_figure(ConfusionChart(np.eye(2, dtype=int), ["正面", "负面"]))
     png_bytes(figure)
     assert {"[U+6B63 U+9762]", "[U+8D1F U+9762]", "[U+6B63 U+9762] (1)"} <= shown(figure)
 
@@ -55,7 +60,7 @@ def test_what_an_installed_font_has_is_drawn_by_it(monkeypatch):
         pytest.skip("the ordinary font has it")
     monkeypatch.setattr(figure_text, "NEVER", ("Last Resort",))
     figure_text.families_for.cache_clear()
-    figure = per_class_figure(np.eye(2, dtype=int), [f"a{letter}", "b"])
+    figure = f1_figure(class_charts(np.eye(2, dtype=int), [f"a{letter}", "b"], ())["per_class"])
     figure_text.families_for.cache_clear()
     assert f"a{letter} (1)" in shown(figure)
     png_bytes(figure)
@@ -63,9 +68,9 @@ def test_what_an_installed_font_has_is_drawn_by_it(monkeypatch):
 
 def test_ordinary_figures_stay_as_they_are(monkeypatch):
     confusion, labels = np.eye(2, dtype=int), ["größe – $BTC", "no"]
-    ours = png_bytes(confusion_figure(confusion, labels))
+    ours = png_bytes(confusion_figure(ConfusionChart(confusion, labels)))
     monkeypatch.setattr("opinionlm.utils.figure_text.make_readable", lambda figure: figure)
-    assert png_bytes(confusion_figure(confusion, labels)) == ours
+    assert png_bytes(confusion_figure(ConfusionChart(confusion, labels))) == ours
 
 
 def test_spelling():
