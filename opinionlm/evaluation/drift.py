@@ -68,7 +68,7 @@ def period_scores(
         own, given = gold[rows], predicted[rows]
         sizes = {"rows": float(len(rows))}
         if gold.ndim == 2:
-            names = ("macro_f1", "micro_f1", "subset_accuracy", "hierarchical_f1")
+            names: tuple[str, ...] = ("macro_f1", "micro_f1", "subset_accuracy", "hierarchical_f1")
             found, bounds = multi_label_scores(own, given, taxonomy), multi_label_intervals(own, given)
         else:
             names = ("macro_f1", "accuracy", "hierarchical_f1")

@@ -44,18 +44,18 @@ class Cell:
         script: what runs it.
         options: every option that differs from the defaults.
         published: measure → value in the paper, where it gives one.
-        left_out: options that its choices do not read → that choice.
         published_epochs: epoch → column of the table's epochs → value in the paper.
         teacher: name of the cell whose runs label the texts that they did not learn from, for this one to learn from.
+        left_out: options that its choices do not read → that choice.
     """
 
     labels: Mapping[str, str]
     script: str
     options: Mapping[str, Any]
     published: Mapping[str, float]
-    left_out: Mapping[str, str]
     published_epochs: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     teacher: str | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -85,11 +85,7 @@ def cells_of(
         Layer(f"scales.{scale}.options", chosen.get("options") or {}),
         Layer("the command line", overrides),
     ]
-    script = raw.get("script", "train_classifier.py")
-    return axes, tuple(
-        new_cell(path, axes, combination, shared, script, raw["measures"], raw.get("published") or [])
-        for combination in combinations(path, axes)
-    )
+    return axes, tuple(new_cell(path, axes, one, shared, raw) for one in combinations(path, axes))
 
 
 def combinations(path: Path, axes: Mapping[str, Mapping[Any, Any]]) -> list[tuple[Any, ...]]:
@@ -118,9 +114,7 @@ def new_cell(
     axes: Mapping[str, Mapping[str, Any]],
     combination: tuple[str, ...],
     shared: list[Layer],
-    script: str,
-    measures: Mapping[str, str],
-    published: list[Mapping[str, Any]],
+    raw: Mapping[str, Any],
 ) -> Cell:
     """The cell of one label per axis."""
     labels = {axis: str(label) for axis, label in zip(axes, combination, strict=True)}
@@ -135,7 +129,7 @@ def new_cell(
         for layer in layers
     ]
     options = {name: value for layer in layers for name, value in layer.values.items() if name != "without"}
-    script = options.pop("script", script)
+    script = options.pop("script", raw.get("script", "train_classifier.py"))
     teacher = None
     for axis, label in zip(axes, combination, strict=True):
         if "teacher" in axes[axis].get(label, {}):
@@ -146,19 +140,29 @@ def new_cell(
         raise UserError(f"{path}: script: {script!r} is not one of {', '.join(SCRIPTS)}")
     for name in sorted(options.keys() & RESERVED):
         raise UserError(f"{path}: {name}: is set by the grid itself; leave it out (seeds belong to a scale)")
-    found = [row for row in published if all(str(row.get(axis, label)) == label for axis, label in labels.items())]
-    whole = [row for row in found if EPOCH not in row]
-    values = {name: float(row[name]) for row in whole for name in measures if row.get(name) is not None}
+    cell = Cell(labels, script, options, *published_of(raw, labels), teacher)
+    left_out = left_out_of(path, cell, layers, len(shared))
+    read = {name: value for name, value in options.items() if name not in left_out}
+    return replace(cell, options=read, left_out=left_out)
+
+
+def published_of(
+    raw: Mapping[str, Any], labels: Mapping[str, str]
+) -> tuple[dict[str, float], dict[int, dict[str, float]]]:
+    """What the paper tells of a cell: measure → value, and the same of every epoch that it tells of."""
+    rows = [
+        row
+        for row in raw.get("published") or []
+        if all(str(row.get(axis, label)) == label for axis, label in labels.items())
+    ]
+    whole = [row for row in rows if EPOCH not in row]
+    values = {name: float(row[name]) for row in whole for name in raw["measures"] if row.get(name) is not None}
     epochs = {
-        int(row[EPOCH]): {name: float(value) for name, value in row.items() if name not in {EPOCH, *axes}}
-        for row in found
+        int(row[EPOCH]): {name: float(value) for name, value in row.items() if name not in {EPOCH, *labels}}
+        for row in rows
         if EPOCH in row
     }
-    cell = Cell(labels, script, options, values, {}, epochs, teacher)
-    left_out = left_out_of(path, cell, layers, len(shared))
-    return replace(
-        cell, options={name: value for name, value in options.items() if name not in left_out}, left_out=left_out
-    )
+    return values, epochs
 
 
 def left_out_of(path: Path, cell: Cell, layers: list[Layer], shared: int) -> dict[str, str]:

@@ -10,7 +10,6 @@ each time (paired bootstrap). Nothing is trained and nothing in the run folder c
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +19,7 @@ import numpy as np
 from opinionlm.errors import UserError, run_script
 from opinionlm.evaluation.metrics import bootstrap_intervals
 from opinionlm.evaluation.significance import paired_bootstrap
-from opinionlm.experiments.compare import read_run
+from opinionlm.experiments.compare import read_rows, read_run
 from opinionlm.utils.command_line import Parser
 from opinionlm.utils.files import write_text
 from opinionlm.utils.markdown import pipe_table
@@ -69,10 +68,9 @@ def read_texts(folder: Path) -> list[str]:
     Raises:
         UserError: pairs of texts.
     """
-    path = folder / "predictions" / "test.csv"
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_rows(folder, "test")
     if "text_pair" in rows[0] or "text" not in rows[0]:
+        path = folder / "predictions" / "test.csv"
         raise UserError(f"{path}: holds no single texts; only runs that label single texts can be asked again")
     return [row["text"] for row in rows]
 

@@ -83,8 +83,7 @@ def read_run(folder: Path, split: str) -> RunPredictions:
         if not needed.is_file():
             raise UserError(f"{folder}: {needed.relative_to(folder)} is missing; give the folder of a finished run")
     taxonomy = Taxonomy.from_tree(json.loads(labels.read_text(encoding="utf-8")))
-    with open(table, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_rows(folder, split)
     if not rows or not {"id", "platform", "gold", "predicted"} <= rows[0].keys():
         raise UserError(f"{table}: expected the columns id, platform, gold and predicted, and at least one row")
     number = {leaf: index for index, leaf in enumerate(taxonomy.leaves)}
@@ -95,6 +94,12 @@ def read_run(folder: Path, split: str) -> RunPredictions:
     gold = np.array([number[row["gold"]] for row in rows])
     predicted = np.array([number.get(row["predicted"], len(number)) for row in rows])
     return RunPredictions(folder.name, taxonomy, [row["id"] for row in rows], platforms, gold, predicted)
+
+
+def read_rows(folder: Path, split: str) -> list[dict[str, str]]:
+    """The rows of a run's prediction file, column → text."""
+    with open(folder / "predictions" / f"{split}.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def members(cells: Sequence[str], taxonomy: Taxonomy) -> np.ndarray:

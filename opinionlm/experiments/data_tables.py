@@ -15,7 +15,7 @@ A table YAML of ``kind: data`` holds::
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,9 @@ from opinionlm.data.accounting import print_account
 from opinionlm.data.spec import SPLITS
 from opinionlm.errors import UserError
 from opinionlm.experiments.differences import difference_line, shown, stated_differences
+from opinionlm.experiments.grid import require_parts
 from opinionlm.experiments.run_numbers import number
-from opinionlm.experiments.tables import SMOKE, latex_table
+from opinionlm.experiments.tables import heading, latex_table
 from opinionlm.utils.files import write_csv, write_text
 from opinionlm.utils.markdown import pipe_table
 from opinionlm.utils.names import nearest
@@ -65,21 +66,6 @@ class DataTable:
 def kind_of(path: Path) -> str:
     """What a table YAML is about: ``runs``, or as its ``kind`` says ``data`` or ``sequences``."""
     return str(read_yaml(path).get("kind", "runs"))
-
-
-def require_parts(raw: Mapping[str, Any], keys: Set[str], scale: str, path: Path) -> Mapping[str, Any]:
-    """What a table YAML that is not about runs says of a scale.
-
-    Raises:
-        UserError: unknown keys, missing parts, or no such scale.
-    """
-    check_keys(raw, keys, str(path))
-    for key in ("title", "source", "scales"):
-        if not raw.get(key):
-            raise UserError(f"{path}: {key}: is missing; see another file in configs/tables/")
-    if scale not in raw["scales"]:
-        raise UserError(f"{path}: has no scale {scale!r}, only {', '.join(raw['scales'])}")
-    return raw["scales"][scale]
 
 
 def load_data_table(path: Path, scale: str) -> DataTable:
@@ -137,10 +123,9 @@ def write_data_table(table: DataTable, folder: Path, options: Mapping[str, Any])
     if "classes" not in report:
         raise UserError(f"{table.dataset}: has no classes to count; a table about data needs task: sequence")
     tokens, classes = token_rows(report, table), class_rows(report)
-    lines = [f"## {table.title}", "", f"{table.source}. Data: {report['name']}, tokenizer {report['tokenizer']}."]
-    lines += ["", SMOKE] if table.scale == "smoke" else []
-    lines += ["", table.note] if table.note else []
-    lines += [
+    about = f"{table.source}. Data: {report['name']}, tokenizer {report['tokenizer']}."
+    lines = [
+        *heading(table.title, about, table.scale == "smoke", table.note),
         "",
         "**Tokens per post**",
         "",

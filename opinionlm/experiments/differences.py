@@ -41,11 +41,6 @@ def scale_differences(cells: Sequence[Options], paper_cells: Sequence[Options]) 
     return found
 
 
-def seed_difference(seeds: Sequence[int], paper_seeds: Sequence[int]) -> list[str]:
-    """The same of the number of seeds."""
-    return [] if len(seeds) == len(paper_seeds) else [f"seeds {len(seeds)} instead of {len(paper_seeds)}"]
-
-
 def values_of(cells: Sequence[Options], name: str) -> list[str]:
     """The values that an option has over cells, each once."""
     return list(dict.fromkeys(shown(options.get(name, default_of(name))) for options in cells))

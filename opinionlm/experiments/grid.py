@@ -33,7 +33,7 @@ published row that leaves an axis out counts for all of its labels; one with ``E
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -42,7 +42,7 @@ from opinionlm.config.parser import read_yaml
 from opinionlm.config.training_options import TrainingConfig
 from opinionlm.errors import UserError
 from opinionlm.experiments.cells import Cell, cells_of, check_all_read, check_cells
-from opinionlm.experiments.differences import scale_differences, seed_difference, stated_differences
+from opinionlm.experiments.differences import scale_differences, stated_differences
 from opinionlm.runs.tuning_report import Tuned
 from opinionlm.runs.tuning_spaces import Tuning, read_tuning
 from opinionlm.utils.names import nearest
@@ -156,13 +156,7 @@ def load_table(path: Path, scale: Scale, overrides: Mapping[str, Any]) -> Table:
         UserError: unknown keys or axes, missing parts, cells that are the same, published rows that no cell has.
     """
     raw = read_yaml(path)
-    check_keys(raw, KEYS, str(path))
-    for key in ("title", "source", "measures", "axes", "scales"):
-        if not raw.get(key):
-            raise UserError(f"{path}: {key}: is missing; see another file in configs/tables/")
-    if scale not in raw["scales"]:
-        raise UserError(f"{path}: has no scale {scale!r}, only {', '.join(raw['scales'])}")
-    chosen = raw["scales"][scale] or {}
+    chosen = require_parts(raw, KEYS, scale, path, ("measures", "axes"))
     axes, cells = cells_of(path, raw, scale, overrides)
     check_cells(path, cells, raw)
     check_all_read(path, raw, scale, overrides, cells)
@@ -173,7 +167,8 @@ def load_table(path: Path, scale: Scale, overrides: Mapping[str, Any]) -> Table:
         paper_seeds = read_seeds((raw["scales"]["paper"] or {}).get("seeds", default_seeds("paper")), path)
         paper_cells = cells_of(path, raw, "paper", {})[1]
         differences += scale_differences([cell.options for cell in cells], [cell.options for cell in paper_cells])
-        differences += seed_difference(seeds, paper_seeds)
+        if len(seeds) != len(paper_seeds):
+            differences.append(f"seeds {len(seeds)} instead of {len(paper_seeds)}")
     return Table(
         name=path.stem,
         title=str(raw["title"]),
@@ -194,6 +189,23 @@ def load_table(path: Path, scale: Scale, overrides: Mapping[str, Any]) -> Table:
         learning_curve=read_learning_curve(raw, axes, path),
         tuning=None if tune is None else read_tuning(tune, f"{path}: tune"),
     )
+
+
+def require_parts(
+    raw: Mapping[str, Any], keys: Set[str], scale: str, path: Path, parts: Sequence[str] = ()
+) -> Mapping[str, Any]:
+    """What a table YAML says of a scale.
+
+    Raises:
+        UserError: unknown keys, one of ``parts`` or of what every table has is missing, or no such scale.
+    """
+    check_keys(raw, keys, str(path))
+    for key in ("title", "source", *parts, "scales"):
+        if not raw.get(key):
+            raise UserError(f"{path}: {key}: is missing; see another file in configs/tables/")
+    if scale not in raw["scales"]:
+        raise UserError(f"{path}: has no scale {scale!r}, only {', '.join(raw['scales'])}")
+    return raw["scales"][scale] or {}
 
 
 def default_seeds(scale: str) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from opinionlm.config.chosen_metric import direction
-from opinionlm.errors import UserError, run_script
+from opinionlm.errors import UserError, one_line, run_script
 from opinionlm.experiments.run_numbers import look_up, measured_text
 from opinionlm.experiments.seed_families import NOT_COMPARED, members_of, one_per_seed
 from opinionlm.runs.seeds import SHOWN, mean_and_interval
@@ -85,7 +85,7 @@ def find_runs(group: str, folders: Sequence[Path]) -> tuple[list[GroupRun], list
             else:
                 unfinished.append(path.parent)
         except (OSError, ValueError, yaml.YAMLError) as error:
-            raise UserError(f"{path.parent}: damaged run folder ({' '.join(str(error).split())[:200]})") from None
+            raise UserError(f"{path.parent}: damaged run folder ({one_line(error)})") from None
     if not runs:
         found = ", ".join(sorted(groups - {"None"})) or "none"
         raise UserError(f"group: no finished run of {group!r} below these folders; groups there: {found}")
@@ -197,7 +197,7 @@ def publish(group: str, project: str, text: str) -> str:
     try:
         page.save()
     except Exception as error:
-        raise UserError(f"--wandb: cannot be published ({' '.join(str(error).split())[:200]})") from None
+        raise UserError(f"--wandb: cannot be published ({one_line(error)})") from None
     return str(page.url)
 
 

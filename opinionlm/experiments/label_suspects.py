@@ -10,7 +10,6 @@ predicted for it. Both write a CSV, the likeliest mistakes first. Nothing is dro
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from opinionlm.data.prepared import PreparedDataset
 from opinionlm.errors import UserError, run_script
 from opinionlm.evaluation.metrics import softmax, weighted_log_loss
 from opinionlm.evaluation.multi_label import sigmoid
-from opinionlm.experiments.compare import RunPredictions, read_run
+from opinionlm.experiments.compare import RunPredictions, read_rows, read_run
 from opinionlm.utils.command_line import Parser
 from opinionlm.utils.files import write_csv
 from opinionlm.utils.progress import progress_bar
@@ -153,9 +152,7 @@ def write_run_suspects(folder: Path, split: str) -> str:
     Raises:
         UserError: not a finished run, or one whose labels have no probabilities.
     """
-    run = read_run(folder, split)
-    with open(folder / "predictions" / f"{split}.csv", encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    run, rows = read_run(folder, split), read_rows(folder, split)
     leaves = run.taxonomy.leaves
     columns = [f"probability_{leaf}" for leaf in leaves]
     if not rows or columns[0] not in rows[0]:

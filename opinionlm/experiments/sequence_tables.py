@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from opinionlm.config.config import Config
 from opinionlm.config.parser import Layer, new_config, read_yaml
-from opinionlm.experiments.data_tables import require_parts
 from opinionlm.experiments.differences import difference_line, stated_differences
-from opinionlm.experiments.tables import SMOKE
+from opinionlm.experiments.grid import require_parts
+from opinionlm.experiments.tables import heading
 from opinionlm.utils.files import write_csv, write_text
 from opinionlm.utils.markdown import pipe_table
 from opinionlm.utils.typed_values import check_keys
@@ -161,9 +161,7 @@ def sequence_markdown(
     table: SequenceTable, counts: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], best: Sequence[Sequence[Any]]
 ) -> str:
     """The table as Markdown: what was mined, the paper's patterns, and the best sequences of each task."""
-    lines = [f"## {table.title}", "", f"{table.source}. Scale: {table.scale}."]
-    lines += ["", SMOKE] if table.scale == "smoke" else []
-    lines += ["", table.note] if table.note else []
+    lines = heading(table.title, f"{table.source}. Scale: {table.scale}.", table.scale == "smoke", table.note)
     lines += ["", *pipe_table(["task", "texts", "tokens per text", "closed sequences", "tokens of the task"], counts)]
     lines += ["", "**The paper's patterns**", "", *pipe_table(COLUMNS, rows)] if rows else []
     lines += ["", "**Best by perplexity**", "", *pipe_table(["task", "sequence", "texts", "perplexity"], best)]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
@@ -74,81 +76,76 @@ def slug(name: str) -> str:
 
 @styled
 def bar_figure(table: Table, results: Sequence[Result], measures: Sequence[str]) -> Figure:
-    """One panel per measure, one bar per cell, 95 % interval over seeds as a line, published value as a diamond.
-
-    Args:
-        table: what the results belong to.
-        results: the cells.
-        measures: the panels.
-    """
+    """One panel per measure, one bar per cell, 95 % interval over seeds as a line, published value as a diamond."""
     names = [", ".join(result.cell.labels.values()) for result in results]
-    widest, places = max(len(name) for name in names), np.arange(len(results))
-    size = (0.085 * widest + 2.9 * len(measures) + 0.4, 0.42 * len(results) + 1.5)
+    size = (0.085 * max(map(len, names)) + 2.9 * len(measures) + 0.4, 0.42 * len(results) + 1.5)
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
-    any_interval = any_published = False
+    handles: dict[str, Line2D] = {}
     for axes, measure in zip(panels, measures, strict=True):
         found = [result.measured.get(measure) for result in results]
         published = [result.cell.published.get(measure) if table.comparable else None for result in results]
         ends = [end for entry in found if entry is not None for end in (entry["mean"], *(entry["ci95"] or ()))]
         top = max([*ends, *(value for value in published if value is not None)])
         limit = 1.02 if top <= 1.0 else top * 1.05
-        for place, entry, old in zip(places, found, published, strict=True):
-            if entry is not None:
-                mean, inside = entry["mean"], entry["mean"] > 0.4 * limit
-                axes.barh(place, mean, height=0.72, color=BLUE, alpha=0.85)
-                axes.annotate(
-                    number(mean),
-                    (0 if inside else mean, place - 0.17),
-                    textcoords="offset points",
-                    xytext=(4, 0),
-                    va="center",
-                    color="white" if inside else "#222222",
-                    fontsize=8.5,
-                )
-                if entry["ci95"] is not None:
-                    # Below the number, so that neither hides the other.
-                    axes.plot(entry["ci95"], [place + 0.18] * 2, color="#222222", linewidth=1.6)
-                    any_interval = True
-            if old is not None:
-                axes.plot(old, place + 0.18, "D", color=ORANGE, markersize=6, markeredgecolor="white")
-                axes.annotate(
-                    number(old),
-                    (limit, place - 0.17),
-                    textcoords="offset points",
-                    xytext=(4, 0),
-                    va="center",
-                    color=ORANGE,
-                    fontsize=8,
-                )
-                any_published = True
+        draw_means(axes, found, limit)
+        draw_published(axes, published, limit)
+        if len(ends) > sum(entry is not None for entry in found):
+            handles["interval"] = line_handle("#222222", "-", "", "95 % interval over seeds")
+        if any(value is not None for value in published):
+            handles["published"] = line_handle(ORANGE, "", "D", "published")
         axes.set_title(measure)
-        axes.grid(axis="x")
         axes.set_xlim(0.0, limit)
-        axes.tick_params(axis="y", length=0)
-        axes.spines["left"].set_visible(False)
         if top >= 1000:
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             axes.xaxis.set_major_locator(MaxNLocator(3))
-    panels[0].set_yticks(places, names)
-    panels[0].set_ylim(len(results) - 0.4, -0.6)
-    handles = [line_handle("#222222", "-", "", "95 % interval over seeds")] * any_interval
-    handles += [line_handle(ORANGE, "", "D", "published")] * any_published
+    lay_bars(panels, names)
     if handles:
-        figure.legend(handles=handles, loc="outside lower right", ncols=2)
+        legend = [handles[name] for name in ("interval", "published") if name in handles]
+        figure.legend(handles=legend, loc="outside lower right", ncols=2)
     figure.suptitle(title(table), x=0.01, ha="left", fontsize=11)
     return figure
 
 
+def draw_means(axes: Axes, found: Sequence[Mapping[str, Any] | None], limit: float) -> None:
+    """A bar per cell with its mean written into it, or behind it where it is short; its interval below the number."""
+    for place, entry in enumerate(found):
+        if entry is None:
+            continue
+        mean, inside = entry["mean"], entry["mean"] > 0.4 * limit
+        axes.barh(place, mean, height=0.72, color=BLUE, alpha=0.85)
+        start, colour = (0, "white") if inside else (mean, "#222222")
+        note(axes, number(mean), (start, place - 0.17), 4, color=colour, fontsize=8.5)
+        if entry["ci95"] is not None:
+            axes.plot(entry["ci95"], [place + 0.18] * 2, color="#222222", linewidth=1.6)
+
+
+def draw_published(axes: Axes, published: Sequence[float | None], limit: float) -> None:
+    """A diamond per published value, and the value at the panel's right edge."""
+    for place, value in enumerate(published):
+        if value is not None:
+            axes.plot(value, place + 0.18, "D", color=ORANGE, markersize=6, markeredgecolor="white")
+            note(axes, number(value), (limit, place - 0.17), 4, color=ORANGE, fontsize=8)
+
+
+def note(axes: Axes, text: str, at: tuple[float, float], right: float, **style: Any) -> None:
+    """A text that begins some points right of a place."""
+    axes.annotate(text, at, textcoords="offset points", xytext=(right, 0), va="center", **style)
+
+
+def lay_bars(panels: Sequence[Axes], names: Sequence[str]) -> None:
+    """Panels of level bars: names on the left, the first on top, and no line between them and the bars."""
+    for axes in panels:
+        axes.grid(axis="x")
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+    panels[0].set_yticks(range(len(names)), names)
+    panels[0].set_ylim(len(names) - 0.4, -0.6)
+
+
 @styled
 def heatmap_figure(table: Table, results: Sequence[Result], measure: str) -> Figure:
-    """The first axis down, the others across, each cell coloured by and labelled with the mean.
-
-    Args:
-        table: what the results belong to.
-        results: the cells.
-        measure: what is shown.
-    """
+    """The first axis down, the others across, each cell coloured by and labelled with the mean."""
     rows = list(dict.fromkeys(result.cell.labels[table.axes[0]] for result in results))
     across = list(dict.fromkeys(tuple(result.cell.labels.values())[1:] for result in results))
     values = np.full((len(rows), len(across)), np.nan)
@@ -194,12 +191,8 @@ def heatmap_ticks(across: Sequence[tuple[str, ...]], names: Sequence[str]) -> li
 def curve_figure(table: Table, results: Sequence[Result], measure: str) -> Figure:
     """A measure over the last axis: a panel per label of the axis before it, a line per label of the first.
 
-    The published values, where there are some, are hollow markers.
-
-    Args:
-        table: what the results belong to; at least two axes, the last with numbers as labels.
-        results: the cells.
-        measure: what is shown.
+    The published values, where there are some, are hollow markers. The table has at least two axes, the last with
+    numbers as labels.
     """
     lines = list(dict.fromkeys(result.cell.labels[table.axes[0]] for result in results))
     middle = list(dict.fromkeys(tuple(result.cell.labels.values())[1:-1] for result in results))
@@ -242,11 +235,6 @@ def mean_figure(table: Table, rows: Sequence[MeanRow], measure: str) -> Figure:
 
     The bars of a group are the labels of the axis of gains, their relative change written into them; a black line is
     the reference of the panel (Figure 3 of AdaPT: GPT-4 with ten examples).
-
-    Args:
-        table: with means over an axis.
-        rows: its means.
-        measure: what is shown.
     """
     assert table.mean_over is not None
     gain, others = table.mean_over.gain, [axis for axis in rows[0].labels if axis != table.mean_over.gain]
@@ -262,20 +250,13 @@ def mean_figure(table: Table, rows: Sequence[MeanRow], measure: str) -> Figure:
         axes = drawn[panels.index("" if first is None else row.labels[first])]
         bar = bars.index("" if gain is None else row.labels[gain])
         place = groups.index(" / ".join(row.labels[axis] for axis in rest)) + (bar - (len(bars) - 1) / 2) * width
-        mean = row.measured[measure]["mean"]
-        axes.bar(place, mean, width=0.92 * width, color=COLOURS[bar % len(COLOURS)])
+        colour = COLOURS[bar % len(COLOURS)]
+        axes.bar(place, row.measured[measure]["mean"], width=0.92 * width, color=colour)
         if measure in row.gains:
             # At the foot of the bar, where no line crosses it.
-            axes.annotate(
-                f"{row.gains[measure]:+.1%}",
-                (place, 0),
-                xytext=(0, 4),
-                textcoords="offset points",
-                rotation=90,
-                ha="center",
-                va="bottom",
-                color="white",
-            )
+            style: dict[str, Any] = {"rotation": 90, "ha": "center", "va": "bottom", "color": "white"}
+            text = f"{row.gains[measure]:+.1%}"
+            axes.annotate(text, (place, 0), xytext=(0, 4), textcoords="offset points", **style)
     for axes, panel in zip(drawn, panels, strict=True):
         axes.set_title(panel)
         axes.set_xticks(range(len(groups)), groups, rotation=35, ha="right")
@@ -294,12 +275,7 @@ def mean_figure(table: Table, rows: Sequence[MeanRow], measure: str) -> Figure:
 
 @styled
 def pareto_figure(table: Table, costs: Sequence[Cost]) -> Figure:
-    """Score over seconds of a run and its tuning; a line joins the rows that no other beats in both.
-
-    Args:
-        table: what the rows belong to.
-        costs: of the rows; one at least.
-    """
+    """Score over seconds of a run and its tuning; a line joins the rows that no other beats in both."""
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes, front = figure.subplots(), pareto_front(costs)
     axes.plot([one.spent for one in front], [one.score for one in front], color=ORANGE, linewidth=1.4)
@@ -317,11 +293,7 @@ def pareto_figure(table: Table, costs: Sequence[Cost]) -> Figure:
 
 @styled
 def class_count_figure(counts: Mapping[str, Mapping[str, int]]) -> Figure:
-    """Posts per class, one panel per platform, shares of the platform as bars and counts as labels.
-
-    Args:
-        counts: platform → label → posts.
-    """
+    """Posts per class (platform → label → posts), a panel per platform: shares as bars and counts as labels."""
     labels = list(next(iter(counts.values())))
     figure = Figure(figsize=(2.6 * len(counts) + 0.085 * max(map(len, labels)), 0.36 * len(labels) + 1.2))
     figure.set_layout_engine("constrained")
@@ -331,22 +303,11 @@ def class_count_figure(counts: Mapping[str, Mapping[str, int]]) -> Figure:
         shares = [found[label] / total for label in labels]
         axes.barh(range(len(labels)), shares, height=0.62, color=GREY if platform == "all" else BLUE)
         for place, label in enumerate(labels):
-            axes.annotate(
-                f"{found[label]:,}",
-                (shares[place], place),
-                textcoords="offset points",
-                xytext=(3, 0),
-                va="center",
-                fontsize=8.5,
-            )
+            note(axes, f"{found[label]:,}", (shares[place], place), 3, fontsize=8.5)
         axes.set_title(f"{platform} ({total:,})")
         axes.set_xlabel("share of posts")
-        axes.grid(axis="x")
         axes.margins(x=0.22)
-        axes.tick_params(axis="y", length=0)
-        axes.spines["left"].set_visible(False)
-    panels[0].set_yticks(range(len(labels)), labels)
-    panels[0].set_ylim(len(labels) - 0.4, -0.6)
+    lay_bars(panels, labels)
     return figure
 
 

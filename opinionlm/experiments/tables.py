@@ -81,14 +81,15 @@ def body(table: Table, results: Sequence[Result]) -> list[list[str]]:
     return rows
 
 
+def heading(title: str, about: str, is_smoke: bool, note: str) -> list[str]:
+    """What stands above a table in Markdown: its title, where it is from, and what a reader must know."""
+    return [f"## {title}", "", about, *(["", SMOKE] if is_smoke else []), *(["", note] if note else [])]
+
+
 def markdown(table: Table, results: Sequence[Result], claims: Sequence[str] = ()) -> str:
     """The table as Markdown, with what `claims_of` says of its differences."""
-    lines = [f"## {table.title}", "", f"{table.source}. Scale: {table.scale}. Mean ± standard deviation over seeds."]
-    if not table.comparable:
-        lines += ["", SMOKE]
-    if table.note:
-        lines += ["", table.note]
-    lines.append("")
+    about = f"{table.source}. Scale: {table.scale}. Mean ± standard deviation over seeds."
+    lines = [*heading(table.title, about, not table.comparable, table.note), ""]
     if table.layout == "matrix":
         lines += matrix(table, results)[:-1]
     else:

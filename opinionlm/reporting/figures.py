@@ -129,8 +129,14 @@ def _draw_score(axes: Axes, score: tuple[list[float], list[float]], best: int) -
     axes.plot(epoch, value, "o", color=GREEN, markersize=9)
     # Above the point, and towards the middle of the panel.
     late = best >= len(score[0]) / 2
-    place = {"xytext": (4 if late else -4, 9), "ha": "right" if late else "left"}
-    axes.annotate(f"best {value:.3f}", (epoch, value), textcoords="offset points", color=GREEN, **place)
+    axes.annotate(
+        f"best {value:.3f}",
+        (epoch, value),
+        textcoords="offset points",
+        xytext=(4 if late else -4, 9),
+        ha="right" if late else "left",
+        color=GREEN,
+    )
 
 
 def _curve(history: Sequence[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:

@@ -7,6 +7,7 @@ from datetime import date
 from typing import Any
 
 from opinionlm.config.chosen_metric import score_title
+from opinionlm.config.config import Config
 from opinionlm.config.method_options import DecisionConfig, MethodConfig, RobustConfig
 from opinionlm.config.options import DataConfig
 from opinionlm.data.cleaning import saved_steps
@@ -36,21 +37,15 @@ def model_card(
     """
     config, prepared, validation, test = task.config, task.prepared, scores["validation"], scores["test"]
     words = task.card_text(config.run_folder / "best")
-    rows = [
-        f"| {name} | {validation[name]:.4f} | {test[name]:.4f} | {interval(test, name)} |"
-        for name in task.shown_metrics
-    ]
     is_tree = prepared.taxonomy is not None and prepared.taxonomy.depth > 1
     trust = trust_section(config.decision, decision.rule, test, is_tree) if task.decision_facts(decision) else ""
-    training, method, parameters = config.training, config.method, numbers["model"]
-    fit_rows = "\n".join(f"| {name} | {value} |" for name, value in training_rows(config, numbers["train"]))
     return f"""{card_head(task, words.pipeline, [words.tag], test)}
-# {training.run_name}
+# {config.training.run_name}
 
 `{base_name(config.model.model_name_or_path)}` fine-tuned to {words.purpose},
 on `{prepared.name}` (fingerprint `{prepared.fingerprint[:16]}`), {date.today().isoformat()}.
-{trained_words(parameters)}:
-{trained_part(method)}.
+{trained_words(numbers["model"])}:
+{trained_part(config.method)}.
 
 ## Use
 
@@ -72,23 +67,11 @@ or for files of any size:
 
 The checkpoint was chosen by validation {score_title(task.chosen_metric().name)}; the test split was read once.
 {task.in_words(test)}
-| metric | validation | test | 95 % interval (test, bootstrap) |
-| --- | --- | --- | --- |
-{chr(10).join(rows)}
+{score_table(task.shown_metrics, validation, test)}
 
 {f1_table(words.labels, validation, test)}{trust}## Training
 
-| option | value |
-| --- | --- |
-| adaptation | {method.adaptation} |
-| loss | {method.loss}{soft_label_note(config.robust)} |
-| class weights | {method.class_weights} |
-{fit_rows}
-| data type, 4-bit | {describe_dtype(config.model.dtype)}, {config.model.load_in_4bit} |
-| max length | {config.data.max_length} tokens |
-| seed | {training.seed} |
-| trained parameters | {parameters["trainable_parameters"]:,} of {parameters["total_parameters"]:,} |
-| cost | {describe_cost(numbers["cost"])} |
+{training_table(config, numbers)}
 
 ## Limits
 
@@ -96,6 +79,33 @@ The checkpoint was chosen by validation {score_title(task.chosen_metric().name)}
 Do not use the answers as the sole ground for a decision about a person.
 {licence_note(task)}
 """
+
+
+def score_table(names: Sequence[str], validation: Mapping[str, Any], test: Mapping[str, Any]) -> str:
+    """The scores of both splits, those of test with their intervals."""
+    rows = [f"| {name} | {validation[name]:.4f} | {test[name]:.4f} | {interval(test, name)} |" for name in names]
+    header = "| metric | validation | test | 95 % interval (test, bootstrap) |"
+    return "\n".join([header, "| --- | --- | --- | --- |", *rows])
+
+
+def training_table(config: Config, numbers: Mapping[str, Any]) -> str:
+    """How the model was made and what it cost."""
+    method, model, parameters = config.method, config.model, numbers["model"]
+    trained, total = parameters["trainable_parameters"], parameters["total_parameters"]
+    rows = {
+        "adaptation": method.adaptation,
+        "loss": f"{method.loss}{soft_label_note(config.robust)}",
+        "class weights": method.class_weights,
+        **dict(training_rows(config, numbers["train"])),
+        "data type, 4-bit": f"{describe_dtype(model.dtype)}, {model.load_in_4bit}",
+        "max length": f"{config.data.max_length} tokens",
+        "seed": config.training.seed,
+        "trained parameters": f"{trained:,} of {total:,}",
+        "cost": describe_cost(numbers["cost"]),
+    }
+    return "\n".join(
+        ["| option | value |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows.items())]
+    )
 
 
 def soft_label_note(robust: RobustConfig) -> str:

@@ -127,7 +127,6 @@ def answer_card(
 ) -> str:
     """A Markdown card: what the model is, how it was made, how it is asked, how good it is."""
     config, prepared, parameters = task.config, task.prepared, numbers["model"]
-    training = config.training
     fit_rows = "\n".join(f"| {name} | {value} |" for name, value in training_rows(config, numbers["train"]))
     is_tree = prepared.taxonomy is not None and prepared.taxonomy.depth > 1
     trust = trust_section(config.decision, decision.rule, scores["test"], is_tree) if task.scores_labels else ""
@@ -135,9 +134,8 @@ def answer_card(
         f"| {name} | {scores['validation'][name]:.4f} | {scores['test'][name]:.4f} |" for name in task.shown_metrics
     ]
     prompt = task.encoder.template.render("TEXT", "", (), task.encoder.words)
-    metric = score_title(task.chosen_metric().name)
     return f"""{card_head(task, "text-generation", [], scores["test"])}
-# {training.run_name}
+# {config.training.run_name}
 
 `{base_name(config.model.model_name_or_path)}` taught to answer prompts on `{prepared.name}`
 (task {prepared.task}, fingerprint `{prepared.fingerprint[:16]}`) by instruction tuning with the loss on answer
@@ -157,7 +155,7 @@ Prompts are written as in `{SETTINGS}`; for a text without examples:
 {asked_words(task.encoder)}
 ## Scores
 
-The checkpoint was chosen by validation {metric}; the test split was read once.
+The checkpoint was chosen by validation {score_title(task.chosen_metric().name)}; the test split was read once.
 
 | metric | validation | test |
 | --- | --- | --- |
@@ -169,7 +167,7 @@ The checkpoint was chosen by validation {metric}; the test split was read once.
 | --- | --- |
 {fit_rows}
 | max length | {config.data.max_length} tokens |
-| seed | {training.seed} |
+| seed | {config.training.seed} |
 | trained parameters | {parameters["trainable_parameters"]:,} of {parameters["total_parameters"]:,} |
 | cost | {describe_cost(numbers["cost"])} |
 

@@ -42,9 +42,8 @@ from opinionlm.models.precision import torch_dtype
 from opinionlm.reporting.tracking.base import Tracker
 from opinionlm.reporting.tracking.open import open_tracking
 from opinionlm.runs.few_shot import Demonstrations, demonstrate, draw_rows
-from opinionlm.runs.files import write_metrics
 from opinionlm.runs.folder import create_run, environment
-from opinionlm.runs.results import score_lines, write_result
+from opinionlm.runs.results import score_lines, write_metrics, write_result
 from opinionlm.tasks.answers import generation_task, prompt_encoder
 from opinionlm.tasks.base import Decision, SplitResult
 from opinionlm.tasks.generation import TOKEN_BUDGET, GenerationTask
@@ -239,7 +238,7 @@ def run_prompting(run: PromptRun, setting: PromptSetting, model: PreTrainedModel
     print(describe(run, setting))
     with open_tracking(config, config.run_folder, facts) as tracker:
         metrics = answer_splits(run, setting, model, tracker)
-        write_metrics(config.run_folder, metrics, setting.prepared, tracker)
+        write_metrics(run.task, metrics, tracker)
     print(summary(run, metrics))
     return metrics
 

@@ -21,11 +21,11 @@ from opinionlm.evaluation.metrics import bootstrap_intervals, under_covers
 from opinionlm.evaluation.written_predictions import WrittenLabels
 from opinionlm.models.precision import describe_device
 from opinionlm.reporting.tracking.base import Tracker
-from opinionlm.runs.files import write_history, write_metrics, write_split
 from opinionlm.tasks.base import Decision, SplitResult, Task
 from opinionlm.training.ema import describe_average
 from opinionlm.training.spending import describe_cost
 from opinionlm.utils.command_line import command
+from opinionlm.utils.files import write_csv, write_json
 
 
 def describe_run(
@@ -105,14 +105,12 @@ def finish_run(
     Returns:
         The content of ``metrics.json``.
     """
-    folder = task.config.run_folder
     for name, found in scores_without_near_copies(task.prepared, texts, results).items():
         metrics[name]["without_near_copies"] = found
     for name, result in results.items():
         write_result(task, name, texts[name], result, tracker)
-    title = (task.config.training.run_name, f"data {task.prepared.name}")
-    write_history(folder, history, task.chosen_metric(), title)
-    write_metrics(folder, metrics, task.prepared, tracker)
+    write_history(task, history)
+    write_metrics(task, metrics, tracker)
     print(summary(task, metrics))
     return metrics
 
@@ -164,20 +162,49 @@ def near_copy_line(test: Mapping[str, Any]) -> list[str]:
 
 
 def write_result(task: Task[Any], name: str, texts: Dataset, result: SplitResult[Any], tracker: Tracker) -> None:
-    """Write and log the predictions of a split.
+    """Write ``predictions/<split>.csv`` and the figures of a split, and log them.
 
     Args:
         task: of the run.
         name: of the split.
         texts: its prepared rows.
-        result: its predictions and scores.
+        result: its predictions and scores; with ``periods`` among these, scores over time are drawn.
         tracker: of the run.
     """
-    table = task.prediction_table(texts, result.predictions)
-    title = (task.config.training.run_name, f"data {task.prepared.name}, {name} split, n = {len(texts):,}")
-    charts = result.predictions.charts()
-    figures = write_split(task.config.run_folder, name, table, charts, result.scores, title)
-    tracker.log_predictions(name, result.predictions, figures)
+    # Imported here, at the end: the start of a run does not wait for matplotlib.
+    from opinionlm.reporting.charts import draw
+    from opinionlm.reporting.figures import drift_figure, headed, save_figure
+
+    folder, predictions = task.config.run_folder, result.predictions
+    write_csv(folder / "predictions" / f"{name}.csv", *task.prediction_table(texts, predictions))
+    figures = {kind: draw(chart) for kind, chart in predictions.charts().items()}
+    if result.scores.get("periods"):
+        figures["drift"] = drift_figure(result.scores["periods"])
+    files = {kind: folder / "figures" / f"{kind}_{name}.png" for kind in figures}
+    details = f"data {task.prepared.name}, {name} split, n = {len(texts):,}"
+    for kind, figure in figures.items():
+        save_figure(headed(figure, task.config.training.run_name, details), files[kind])
+    tracker.log_predictions(name, predictions, files)
+
+
+def write_history(task: Task[Any], history: Sequence[dict[str, Any]]) -> None:
+    """Write ``history.json`` and, where validation was evaluated on the way, the learning curves."""
+    from opinionlm.reporting.figures import headed, learning_curves, save_figure
+
+    folder, chosen = task.config.run_folder, task.chosen_metric()
+    write_json(folder / "history.json", history)
+    if any("eval_loss" in entry for entry in history):
+        curves = learning_curves(history, chosen.name, chosen.greater_is_better)
+        curves = headed(curves, task.config.training.run_name, f"data {task.prepared.name}")
+        save_figure(curves, folder / "figures" / "learning_curves.png")
+
+
+def write_metrics(task: Task[Any], metrics: Mapping[str, Any], tracker: Tracker) -> None:
+    """Tell the tracker how the run ended, and write ``metrics.json``, with which the run is finished."""
+    folder = task.config.run_folder
+    tracker.summarise(metrics)
+    tracker.log_artifacts(task.prepared, folder / "best")
+    write_json(folder / "metrics.json", metrics)
 
 
 def summary(task: Task[Any], metrics: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from transformers import EarlyStoppingCallback, TrainerCallback, set_seed
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments, set_seed
 
 from opinionlm.adaptation.callbacks import training_callbacks
 from opinionlm.adaptation.parameter_groups import check_schedule
@@ -27,13 +27,13 @@ from opinionlm.training.spending import Preparation, add_preparation
 
 
 class Run:
-    """One run of `train_classifier.py` or `train_instruct.py`.
+    """One run of a training script.
 
     Args:
         config: the run's options.
+        arguments: of the trainer; by default those of `train_classifier.py` and `train_instruct.py`.
 
     Attributes:
-        arguments: of the trainer.
         is_main: whether this process writes.
         metric: the validation score that chooses the checkpoint, from `choose_by` on.
         environment: what tells two runs apart, from `create` on.
@@ -47,10 +47,10 @@ class Run:
     environment: dict[str, Any]
     clock: TrainingClock
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, arguments: TrainingArguments | None = None) -> None:
         self.config = config
         self.folder = config.run_folder
-        self.arguments = training_arguments(config.training, config.source)
+        self.arguments = arguments or training_arguments(config.training, config.source)
         self.is_main = self.arguments.process_index == 0
 
     def main_first(self, what: str) -> AbstractContextManager[None]:

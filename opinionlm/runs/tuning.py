@@ -23,9 +23,9 @@ from opinionlm.config.chosen_metric import SCORES, ChosenMetric, asked_metric, d
 from opinionlm.config.config import Config
 from opinionlm.data.loading import load_data
 from opinionlm.data.preparation.folds import write_without_test
-from opinionlm.errors import UserError
+from opinionlm.errors import UserError, one_line
 from opinionlm.runs.lock import locked
-from opinionlm.runs.tuning_report import Trial, Tuned, tuning_lines
+from opinionlm.runs.tuning_report import End, Trial, Tuned, tuning_lines
 from opinionlm.runs.tuning_spaces import Range, Tuning, read_tuning, require_all_read, space_of
 from opinionlm.runs.tuning_trials import RETRIES, Row, decoded, retry, run_trial
 from opinionlm.utils.files import write_text
@@ -42,6 +42,8 @@ STARTUP = 4
 POLL = 1.0
 # Seconds between two signs of life of a trial, and without one until it is taken for dead.
 HEARTBEAT, GRACE = 5, 30
+# What reports call the states of Optuna's trials; all others are failed.
+ENDS: Mapping[str, End] = {"COMPLETE": "complete", "PRUNED": "pruned"}
 
 
 def require_optuna() -> None:
@@ -125,6 +127,9 @@ def open_study(row: Row, fingerprint: str) -> optuna.Study:
     """
     import optuna
 
+    # Its base class is Optuna's.
+    from opinionlm.runs.tuning_sampler import SlotSampler
+
     url = row.tuning.storage or f"sqlite:///{row.folder / 'study.db'}"
     # SQLite locks when several make the tables at once (optuna #820, #5385): one does, the others wait for it.
     with locked(row.folder / "study", wait=True):
@@ -138,8 +143,8 @@ def open_study(row: Row, fingerprint: str) -> optuna.Study:
                 heartbeat_stale_trial_callback=retry(),
             )
         except Exception as error:
-            raise UserError(f"tune: storage: {url}: {' '.join(str(error).split())[:200]}") from None
-        sampler = sampler_of(row.tuning.seed)
+            raise UserError(f"tune: storage: {url}: {one_line(error)}") from None
+        sampler = SlotSampler(row.tuning.seed, STARTUP)
         pruner = optuna.pruners.MedianPruner(n_startup_trials=STARTUP)
         asked = asked_of(row, fingerprint)
         try:
@@ -191,14 +196,6 @@ def asked_of(row: Row, fingerprint: str) -> dict[str, Any]:
     }
     asked = {"trials": row.tuning.trials, "space": space, "data": fingerprint, "options": options}
     return json.loads(json.dumps(asked, default=str))
-
-
-def sampler_of(seed: int) -> optuna.samplers.BaseSampler:
-    """TPE whose draws depend on the study's seed, the slot and the option alone, and not on who drew before."""
-    # Its base class is Optuna's.
-    from opinionlm.runs.tuning_sampler import SlotSampler
-
-    return SlotSampler(seed, STARTUP)
 
 
 def work_through(study: optuna.Study, row: Row, environment: Mapping[str, str]) -> None:
@@ -268,14 +265,9 @@ def result_of(study: optuna.Study, row: Row) -> Tuned:
     trials = []
     for slot, found in sorted(slots_of(study).items()):
         values = {name: decoded(row.space[name], value) for name, value in found.params.items()}
-        seconds = found.user_attrs.get("seconds", 0.0)
-        match found.state.name:
-            case "COMPLETE":
-                trials.append(Trial(slot, values, "complete", row.sign * found.values[0], seconds))
-            case "PRUNED":
-                trials.append(Trial(slot, values, "pruned", row.sign * found.values[0], seconds))
-            case _:
-                trials.append(Trial(slot, values, "failed", None, seconds))
+        state = ENDS.get(found.state.name, "failed")
+        score = None if state == "failed" else row.sign * found.values[0]
+        trials.append(Trial(slot, values, state, score, found.user_attrs.get("seconds", 0.0)))
     if not any(trial.state == "complete" for trial in trials):
         reasons = [found.user_attrs.get("error", "its process died") for found in slots_of(study).values()]
         raise UserError(f"{row.folder}: tune: every trial failed; the last: {reasons[-1]}")

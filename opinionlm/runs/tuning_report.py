@@ -10,6 +10,8 @@ from typing import Any, Literal
 from opinionlm.runs.tuning_spaces import Space, edges
 from opinionlm.utils.markdown import pipe_table
 
+End = Literal["complete", "pruned", "failed"]
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -25,7 +27,7 @@ class Trial:
 
     number: int
     values: Mapping[str, Any]
-    state: Literal["complete", "pruned", "failed"]
+    state: End
     score: float | None
     seconds: float
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,7 +99,8 @@ def run_trial(trial: optuna.Trial, row: Row, environment: Mapping[str, str]) -> 
         except optuna.TrialPruned:
             score, state = None, TrialState.PRUNED
         except BaseException:
-            put_back(trial)
+            # With its values, to run again.
+            retry()(trial.study, trial.study.get_trials(deepcopy=True)[trial.number])
             trial.study.tell(trial, state=TrialState.FAIL)
             raise
         trial.set_user_attr("seconds", time.monotonic() - started)
@@ -128,11 +130,6 @@ def score_of(trial: optuna.Trial, row: Row, environment: Mapping[str, str]) -> f
     lines = log_of(folder).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     trial.set_user_attr("error", f"exit code {code}: {lines[-1][:300] if lines else 'no output'}")
     return None
-
-
-def put_back(trial: optuna.Trial) -> None:
-    """Have a trial that was stopped run again, with its values."""
-    retry()(trial.study, trial.study.get_trials(deepcopy=True)[trial.number])
 
 
 def drawn(trial: optuna.Trial, name: str, choices: Range | tuple[Any, ...]) -> Any:
@@ -177,11 +174,9 @@ def watch(trial: optuna.Trial, row: Row, options: Mapping[str, Any], environment
         try:
             is_running = True
             while is_running:
-                try:
+                with suppress(subprocess.TimeoutExpired):
                     process.wait(POLL)
-                    is_running = False
-                except subprocess.TimeoutExpired:
-                    pass
+                is_running = process.returncode is None
                 scores = evaluations(folder, row.metric.name)
                 for step in range(reported, len(scores)):
                     trial.report(row.sign * scores[step], step)

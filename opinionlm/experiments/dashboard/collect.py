@@ -6,11 +6,11 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 
@@ -28,6 +28,7 @@ OF_TREE = re.compile(r"(^|\.)(level\d+_|hierarchical_|mistake_severity)")
 RUN_FILES = ("config.yaml", "environment.json", "metrics.json")
 # W&B keeps a config.yaml of its own in every run of its folder.
 NO_RUNS = {"wandb", "checkpoints", "best"}
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -156,28 +157,15 @@ def read_run(folder: Path, name: str) -> Run | Unusable:
     if not finite:
         return Unusable(name, "damaged", "metrics.json holds no numbers")
     warnings = [f"{key} is {numbers[key]} in metrics.json" for key in numbers if key not in finite]
-    try:
-        taxonomy = read_labels(folder / "labels.json")
-    except UserError as error:
-        taxonomy, warnings = None, [*warnings, str(error)]
+    taxonomy = _or_warning(lambda: read_labels(folder / "labels.json"), None, warnings)
     labels = () if taxonomy is None else taxonomy.leaves
     found = dict(intervals(content))
     if taxonomy is not None and taxonomy.depth == 1:
         # Of a flat label set they are macro-F1 and accuracy under other names.
         finite = {key: value for key, value in finite.items() if not OF_TREE.search(key)}
         found = {key: value for key, value in found.items() if not OF_TREE.search(key)}
-    predictions = {}
-    for split in SPLITS:
-        file = folder / "predictions" / f"{split}.csv"
-        if file.is_file():
-            try:
-                predictions[split] = read_predictions(file, labels)
-            except UserError as error:
-                warnings.append(f"predictions/{split}.csv {error}")
-    try:
-        history = read_history(folder / "history.json")
-    except UserError as error:
-        history, warnings = [], [*warnings, str(error)]
+    predictions = _read_splits(folder / "predictions", labels, warnings)
+    history: list[dict[str, Any]] = _or_warning(lambda: read_history(folder / "history.json"), [], warnings)
     named = next((summary.labels for summary in predictions.values() if summary.labels), labels)
     finished = datetime.fromtimestamp(metrics_file.stat().st_mtime, UTC)
     return Run(
@@ -194,6 +182,27 @@ def read_run(folder: Path, name: str) -> Run | Unusable:
         members=members_of(content),
         parents=() if taxonomy is None or named != labels else taxonomy.parents,
     )
+
+
+def _or_warning(read: Callable[[], T], otherwise: T, warnings: list[str]) -> T:
+    """What is read; where it cannot be, the reason joins the warnings."""
+    try:
+        return read()
+    except UserError as error:
+        warnings.append(str(error))
+        return otherwise
+
+
+def _read_splits(folder: Path, labels: tuple[str, ...], warnings: list[str]) -> dict[str, PredictionSummary]:
+    """The predictions of every split that has some; what cannot be read joins the warnings."""
+    predictions = {}
+    for split in SPLITS:
+        if (file := folder / f"{split}.csv").is_file():
+            try:
+                predictions[split] = read_predictions(file, labels)
+            except UserError as error:
+                warnings.append(f"predictions/{split}.csv {error}")
+    return predictions
 
 
 def _progress(folder: Path) -> str:

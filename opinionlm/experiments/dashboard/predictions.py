@@ -93,6 +93,44 @@ def read_predictions(path: Path, labels: Sequence[str]) -> PredictionSummary:
     Raises:
         UserError: the file cannot be read or is no prediction file; the message is the reason alone.
     """
+    rows, probability_labels = _read_rows(path)
+    names = tuple(labels) or probability_labels
+    gold_sets = label_sets([row.gold for row in rows]) if names else None
+    predicted_sets = None if gold_sets is None else label_sets([row.predicted for row in rows])
+    if gold_sets is not None and predicted_sets is not None:
+        has_sets, gold, predicted = True, gold_sets, predicted_sets
+        rows = [
+            replace(row, gold=", ".join(own) or NO_LABEL, predicted=", ".join(given) or NO_LABEL)
+            for row, own, given in zip(rows, gold, predicted, strict=True)
+        ]
+    else:
+        has_sets, gold, predicted = False, [[row.gold] for row in rows], [[row.predicted] for row in rows]
+    confusion, support = _co_occurrence(gold, predicted, names) if names else (None, None)
+    distances = None if names else _distances(rows)
+    wrong = sorted((row for row in rows if row.wrong), key=lambda row: _rank(row, distances))
+    digest = hashlib.sha256("\n".join(sorted(f"{row.key}\t{row.gold}" for row in rows)).encode())
+    count = min(SAMPLE, len(rows))
+    number = {label: index for index, label in enumerate(names)}
+    by_key = sorted(rows, key=lambda row: row.key)
+    has_ids = bool(names) and not has_sets
+    return PredictionSummary(
+        fingerprint=digest.hexdigest()[:16],
+        rows=len(rows),
+        labels=names,
+        confusion=confusion if len(names) <= MOST_LABELS else None,
+        support=support if has_sets else None,
+        kind="labels" if names else "texts" if distances is None else "scores",
+        mistakes=wrong[:MISTAKES],
+        sample=[rows[index * len(rows) // count] for index in range(count)],
+        wrong=frozenset(row.key for row in wrong),
+        keys=tuple(row.key for row in by_key),
+        gold=tuple(number[row.gold] for row in by_key) if has_ids else (),
+        predicted=tuple(number.get(row.predicted, len(names)) for row in by_key) if has_ids else (),
+    )
+
+
+def _read_rows(path: Path) -> tuple[list[PredictedRow], tuple[str, ...]]:
+    """The rows of a file, with keys that are unique in it, and the labels that its probabilities are of."""
     csv.field_size_limit(LONGEST_FIELD)
     try:
         with open(path, encoding="utf-8", newline="") as file:
@@ -109,45 +147,7 @@ def read_predictions(path: Path, labels: Sequence[str]) -> PredictionSummary:
     if len({row.key for row in rows}) < len(rows):
         rows = [replace(row, key=f"{row.key} (row {number + 1})") for number, row in enumerate(rows)]
     prefix = "probability_"
-    names = tuple(labels) or tuple(name.removeprefix(prefix) for name in columns if name.startswith(prefix))
-    sets = label_sets([row.gold for row in rows]) if names else None
-    predicted_sets = None if sets is None else label_sets([row.predicted for row in rows])
-    if sets is not None and predicted_sets is not None:
-        rows = [
-            replace(row, gold=", ".join(gold) or NO_LABEL, predicted=", ".join(predicted) or NO_LABEL)
-            for row, gold, predicted in zip(rows, sets, predicted_sets, strict=True)
-        ]
-        confusion, support = _co_occurrence(sets, predicted_sets, names)
-    else:
-        confusion, support = None, None
-    unknown = {row.gold for row in rows} - set(names) if names and support is None else set()
-    if unknown:
-        raise UserError(f"the gold label {min(unknown)!r} is not in the label tree")
-    errors = None if names else _distances(rows)
-    wrong = [row for row in rows if row.wrong]
-    if errors is not None:
-        wrong.sort(key=lambda row: -errors[row.key])
-    else:
-        wrong.sort(key=lambda row: -1.0 if row.confidence is None else -row.confidence)
-    digest = hashlib.sha256("\n".join(sorted(f"{row.key}\t{row.gold}" for row in rows)).encode())
-    count = min(SAMPLE, len(rows))
-    number = {label: index for index, label in enumerate(names)}
-    by_key = sorted(rows, key=lambda row: row.key)
-    has_ids = bool(names) and support is None
-    return PredictionSummary(
-        fingerprint=digest.hexdigest()[:16],
-        rows=len(rows),
-        labels=names,
-        confusion=(confusion or _confusion(rows, names)) if names and len(names) <= MOST_LABELS else None,
-        support=support,
-        kind="labels" if names else "texts" if errors is None else "scores",
-        mistakes=wrong[:MISTAKES],
-        sample=[rows[index * len(rows) // count] for index in range(count)],
-        wrong=frozenset(row.key for row in wrong),
-        keys=tuple(row.key for row in by_key),
-        gold=tuple(number[row.gold] for row in by_key) if has_ids else (),
-        predicted=tuple(number.get(row.predicted, len(names)) for row in by_key) if has_ids else (),
-    )
+    return rows, tuple(name.removeprefix(prefix) for name in columns if name.startswith(prefix))
 
 
 def _row(record: dict[str, str | None], number: int, said: str) -> PredictedRow:
@@ -185,6 +185,13 @@ def _distances(rows: Sequence[PredictedRow]) -> dict[str, float] | None:
         return None
 
 
+def _rank(row: PredictedRow, distances: dict[str, float] | None) -> float:
+    """Mistakes that a model was surest of come first; of scores those that are furthest off."""
+    if distances is not None:
+        return -distances[row.key]
+    return -1.0 if row.confidence is None else -row.confidence
+
+
 def _co_occurrence(
     gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], labels: Sequence[str]
 ) -> tuple[list[list[int]], list[int]]:
@@ -193,23 +200,14 @@ def _co_occurrence(
     Raises:
         UserError: a gold label is not in the tree.
     """
+    if unknown := {label for own in gold for label in own} - set(labels):
+        raise UserError(f"the gold label {min(unknown)!r} is not in the label tree")
     number = {label: index for index, label in enumerate(labels)}
     counts = [[0] * (len(labels) + 1) for _ in labels]
     support = [0] * len(labels)
     for own, given in zip(gold, predicted, strict=True):
-        if unknown := set(own) - set(labels):
-            raise UserError(f"the gold label {min(unknown)!r} is not in the label tree")
         for label in own:
             support[number[label]] += 1
             for place in [number[name] for name in given if name in number] or [len(labels)]:
                 counts[number[label]][place] += 1
     return counts, support
-
-
-def _confusion(rows: Sequence[PredictedRow], labels: Sequence[str]) -> list[list[int]]:
-    """Counts ``[gold][predicted]`` with one more column for answers that name no label."""
-    number = {label: index for index, label in enumerate(labels)}
-    counts = [[0] * (len(labels) + 1) for _ in labels]
-    for row in rows:
-        counts[number[row.gold]][number.get(row.predicted, len(labels))] += 1
-    return counts
