@@ -132,10 +132,6 @@ def fit_power_law(sizes: np.ndarray, scores: np.ndarray, wanted: np.ndarray) -> 
 def forecast(curve: Curve, more: int) -> Estimate | None:
     """What so many more training texts than the most that were tried would add to the score.
 
-    Args:
-        curve: of a method.
-        more: training texts to be added.
-
     Returns:
         The gain of the fitted power law, its interval over resamples; None for fewer than `FEWEST_SIZES` sizes.
     """

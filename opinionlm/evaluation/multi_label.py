@@ -168,6 +168,14 @@ def row_counts(gold: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return np.stack([gold & predicted, predicted, gold], axis=1).astype(np.float32)
 
 
+def resampled_sums(counted: np.ndarray, replicates: int, seed: int) -> np.ndarray:
+    """Sums over resampled rows ``(replicates, …)`` of what is counted of every row ``(rows, …)``, float32."""
+    rows, random = len(counted), np.random.default_rng(seed)
+    sizes = [min(DRAWN, replicates - start) for start in range(0, replicates, DRAWN)]
+    shares = np.full(rows, 1 / rows)
+    return np.concatenate([random.multinomial(rows, shares, size=size).astype(np.float32) @ counted for size in sizes])
+
+
 def resampled_scores(
     gold: np.ndarray, answers: Sequence[np.ndarray], replicates: int, seed: int
 ) -> dict[str, np.ndarray]:
@@ -187,14 +195,7 @@ def resampled_scores(
     for predicted in answers:
         right = (gold.astype(bool) == predicted.astype(bool)).all(axis=1, keepdims=True).astype(np.float32)
         parts.append(np.concatenate([row_counts(gold, predicted).reshape(rows, 3 * labels), right], axis=1))
-    counted, random = np.concatenate(parts, axis=1), np.random.default_rng(seed)
-    sums = np.concatenate(
-        [
-            random.multinomial(rows, np.full(rows, 1 / rows), size=min(DRAWN, replicates - start)).astype(np.float32)
-            @ counted
-            for start in range(0, replicates, DRAWN)
-        ]
-    )
+    sums = resampled_sums(np.concatenate(parts, axis=1), replicates, seed)
     by_answer = np.moveaxis(sums.reshape(replicates, len(answers), 3 * labels + 1), 1, 0)
     counts = by_answer[..., :-1].reshape(len(answers), replicates, 3, labels).astype(np.float64)
     totals = counts.sum(axis=-1)
@@ -223,11 +224,7 @@ def multi_label_intervals(
 def f1_bounds(gold: np.ndarray, predicted: np.ndarray, replicates: int = 1000, seed: int = 0) -> np.ndarray:
     """95 % percentile bootstrap intervals of every label's F1 ``(labels, 2)``; arguments as above."""
     rows, labels = gold.shape
-    counted, random = row_counts(gold, predicted).reshape(rows, 3 * labels), np.random.default_rng(seed)
-    draws = [
-        random.multinomial(rows, np.full(rows, 1 / rows), size=DRAWN).astype(np.float32) @ counted
-        for _ in range(replicates // DRAWN)
-    ]
-    counts = np.concatenate(draws).reshape(-1, 3, labels)
+    counted = row_counts(gold, predicted).reshape(rows, 3 * labels)
+    counts = resampled_sums(counted, replicates, seed).reshape(replicates, 3, labels)
     f1 = f1_of_counts(counts[:, 0], counts[:, 1], counts[:, 2])
     return np.percentile(f1, [2.5, 97.5], axis=0).T

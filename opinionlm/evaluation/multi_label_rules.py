@@ -142,9 +142,6 @@ def threshold_penalty(support: float) -> float:
     The fewer rows have the label, the less its F1 says. Chosen on GoEmotions with TF-IDF, fitted to parts of its
     validation split and scored on the rest: with 150 rows this is nearly as good as one threshold, with 1,500 and more
     as any penalty.
-
-    Args:
-        support: rows with the label.
     """
     return max(0.03, 0.2 / math.sqrt(support))
 

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import Any
 
 from opinionlm.evaluation.charts import Chart
 from opinionlm.utils.markdown import Table
 
 
-class Predictions(ABC):
+class Predictions:
     """Gold and predicted labels, tags or scores of one split, rows in the order of its texts."""
 
-    @abstractmethod
     def intervals(self) -> dict[str, Any]:
         """95 % bootstrap intervals of the main scores, as ``<name>_ci95``."""
+        return {}
 
-    @abstractmethod
     def charts(self) -> dict[str, Chart]:
         """What figures show of the split, by name."""
+        return {}
 
-    @abstractmethod
     def tables(self) -> dict[str, Table]:
         """Small tables of the split, by name."""
+        return {}

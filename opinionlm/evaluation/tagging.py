@@ -199,13 +199,7 @@ def tag_scores(predictions: TagPredictions) -> dict[str, float]:
 
 
 def tag_intervals(predictions: TagPredictions, replicates: int = 2000, seed: int = 0) -> dict[str, list[float]]:
-    """95 % percentile bootstrap intervals of the overall scores and of every type's F1, drawing sentences.
-
-    Args:
-        predictions: of one split.
-        replicates: bootstrap samples.
-        seed: of the drawing.
-    """
+    """95 % percentile bootstrap intervals of the overall scores and of every type's F1, drawing sentences."""
     counts, words = predictions.counts, predictions.words_right
     present = counts[:, 1:].sum(axis=(0, 1)) > 0
     size = len(counts)

@@ -16,7 +16,6 @@ from opinionlm.evaluation.metrics import bootstrap_intervals
 from opinionlm.evaluation.multi_label import multi_label_intervals
 from opinionlm.evaluation.multi_label_predictions import label_lists, set_charts
 from opinionlm.evaluation.predictions import Predictions
-from opinionlm.utils.markdown import Table
 
 
 @dataclass(frozen=True)
@@ -51,10 +50,6 @@ class WrittenLabels(Predictions):
         """See `Predictions.charts`."""
         return class_charts(self.confusion, self.labels, self.parents)
 
-    def tables(self) -> dict[str, Table]:
-        """None: what a trained label is likely to be confused with is in the charts."""
-        return {}
-
 
 @dataclass(frozen=True)
 class WrittenLists(Predictions):
@@ -84,10 +79,6 @@ class WrittenLists(Predictions):
         """See `Predictions.charts`."""
         return set_charts(self.gold.astype(int), self.predicted, self.labels)
 
-    def tables(self) -> dict[str, Table]:
-        """None, as of `WrittenLabels`."""
-        return {}
-
 
 def list_cells(
     predicted: np.ndarray, is_list: np.ndarray, answers: Sequence[str], taxonomy: Taxonomy
@@ -107,22 +98,10 @@ def list_cells(
 
 @dataclass(frozen=True)
 class FreeAnswers(Predictions):
-    """Answers of any kind, which no chart can show.
+    """Answers of any kind, which no chart can show; intervals of their scores come with these, means over texts.
 
     Attributes:
         answers: as they were written.
     """
 
     answers: Sequence[str]
-
-    def intervals(self) -> dict[str, Any]:
-        """None; scores of free answers are means over texts."""
-        return {}
-
-    def charts(self) -> dict[str, Chart]:
-        """None."""
-        return {}
-
-    def tables(self) -> dict[str, Table]:
-        """None."""
-        return {}

@@ -49,9 +49,6 @@ class Cost:
     def pays_from(self, cheapest: Cost) -> float | None:
         """Texts to answer from which on training and answering take less in all than by the row cheapest to train.
 
-        Args:
-            cheapest: that row.
-
         Returns:
             None where it never does, or the speeds are unknown.
         """
@@ -62,13 +59,7 @@ class Cost:
 
 
 def cost_of(name: str, score: float, tuning_seconds: float, runs: Sequence[Mapping[str, Any]]) -> Cost | None:
-    """The cost of a row.
-
-    Args:
-        name: of the row.
-        score: mean over its runs.
-        tuning_seconds: of its trials.
-        runs: content of ``metrics.json`` of its finished runs; one at least.
+    """The cost of a row, from the content of ``metrics.json`` of its finished runs, one at least.
 
     Returns:
         None where a run does not tell all of it.

@@ -120,12 +120,6 @@ def cross_fit(config: Config, number: int) -> dict[str, Any]:
 def write_folds(config: Config, prepared: PreparedDataset, texts: Dataset, number: int) -> list[Config]:
     """Write the data set of every fold and the config of its run; what is there already stays.
 
-    Args:
-        config: of the command.
-        prepared: the whole data set.
-        texts: of its training split, those that are labelled.
-        number: of folds.
-
     Returns:
         The configs of the runs.
     """

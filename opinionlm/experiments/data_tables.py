@@ -98,11 +98,6 @@ def load_data_table(path: Path, scale: str) -> DataTable:
 def write_data_table(table: DataTable, folder: Path, options: Mapping[str, Any]) -> list[Path]:
     """Prepare the data set if need be, then write the table in all its forms.
 
-    Args:
-        table: what to show.
-        folder: gets ``table.md``, ``.csv``, ``.tex`` and the figure.
-        options: ``data_dir`` and ``prepared_dir``, as of the scripts.
-
     Returns:
         The files.
 

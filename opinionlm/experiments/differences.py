@@ -27,12 +27,7 @@ SHOWN = 4
 
 
 def scale_differences(cells: Sequence[Options], paper_cells: Sequence[Options]) -> list[str]:
-    """What a scale changes of the paper's: one entry for every option whose values over the cells are others.
-
-    Args:
-        cells: options of the scale's cells.
-        paper_cells: those of the paper scale.
-    """
+    """What a scale changes of the paper's: one entry for every option whose values over the cells are others."""
     found = []
     for name, words in COMPARED.items():
         here, there = values_of(cells, name), values_of(paper_cells, name)

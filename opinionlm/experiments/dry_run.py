@@ -36,10 +36,6 @@ def dry_run_text(table: Table, configs: Mapping[str, Config], source: Path) -> s
 def rehearse_cells(configs: Mapping[str, Config], source: Path) -> dict[str, Rehearsal]:
     """Rehearse every cell.
 
-    Args:
-        configs: by the cells' names, from `check_options`.
-        source: the table, for the message.
-
     Raises:
         UserError: a cell that its run would refuse, and how many others there are.
     """

@@ -136,12 +136,7 @@ def report(group: str, runs: Sequence[GroupRun], unfinished: Sequence[Path]) -> 
 
 
 def best_line(runs: Sequence[GroupRun], name: str) -> str:
-    """Which run is the best by its validation score; one without that score cannot be.
-
-    Args:
-        runs: of the group.
-        name: of the score.
-    """
+    """Which run is the best by its validation score; one without that score cannot be."""
     having = [(score, run) for run in runs if (score := look_up(run.metrics, f"validation.{name}")) is not None]
     if not having:
         return f"Best by validation {name}: no run has that score"
@@ -164,11 +159,6 @@ def shown(value: object) -> str:
 
 def publish(group: str, project: str, text: str) -> str:
     """Publish the report at W&B, with the live charts of the group's runs below it.
-
-    Args:
-        group: of the runs.
-        project: ``entity/project``.
-        text: the Markdown report.
 
     Returns:
         Its address.

@@ -34,10 +34,6 @@ def curves_of(table: Table, runs: Sequence[Run]) -> list[Curve]:
     Of sizes beyond the training split the smallest stands for the whole split, and the others are left out. Sizes of
     which a seed is missing are left out, too.
 
-    Args:
-        table: with ``learning_curve``.
-        runs: of the table.
-
     Raises:
         UserError: runs were evaluated on other rows, or give no labels of texts.
     """
@@ -84,12 +80,7 @@ def finished_runs(table: Table, runs: Sequence[Run]) -> dict[str, dict[int, list
 
 
 def curve_lines(curves: Sequence[Curve], settings: LearningCurve) -> list[str]:
-    """The section about learning curves below a table, as Markdown; empty where nothing trains.
-
-    Args:
-        curves: from `curves_of`.
-        settings: how many more training texts are asked about.
-    """
+    """The section about learning curves below a table, as Markdown; empty where nothing trains."""
     trained = [curve for curve in curves if len(curve.sizes)]
     if not trained:
         return []
@@ -135,12 +126,7 @@ def write_curves(folder: Path, table: Table, curves: Sequence[Curve]) -> list[Pa
 
 @styled
 def learning_curve_figure(table: Table, curves: Sequence[Curve]) -> Figure:
-    """Score over training texts on a logarithmic axis, a band of 95 %; methods that train on none as level lines.
-
-    Args:
-        table: what the curves belong to.
-        curves: one at least that trains.
-    """
+    """Score over training texts on a logarithmic axis, a band of 95 %; methods that train on none as level lines."""
     figure = Figure(figsize=(6.8, 4.4), layout="constrained")
     axes = figure.subplots()
     ticks = sorted({int(size) for curve in curves for size in curve.sizes})

@@ -30,9 +30,6 @@ from opinionlm.utils.command_line import Parser
 def label_the_rest(folder: Path) -> tuple[Path, int, float]:
     """Write ``<run folder>-soft_labels.csv``: one line per training text of the teacher's data set.
 
-    Args:
-        folder: the teacher's.
-
     Returns:
         The file, the texts that the teacher labelled, and the share of them that it got right.
 

@@ -64,11 +64,6 @@ class SequenceTable:
 def load_sequence_table(path: Path, scale: str, overrides: Mapping[str, Any]) -> SequenceTable:
     """Read a table YAML of ``kind: sequences``.
 
-    Args:
-        path: the YAML.
-        scale: which of its scales.
-        overrides: options from the command line, which win.
-
     Raises:
         UserError: unknown keys or options, missing parts, or no such scale.
     """

@@ -178,12 +178,7 @@ def write_table(folder: Path, table: Table, results: Sequence[Result], claims: S
 
 
 def claims_of(table: Table, runs: Sequence[Run]) -> list[str]:
-    """Which cells differ beyond chance, in Markdown: every two that were evaluated on the same posts.
-
-    Args:
-        table: what the runs belong to.
-        runs: of the table; those that predict labels of texts and are finished are compared.
-    """
+    """Which cells differ beyond chance, in Markdown: every two that were evaluated on the same posts."""
     if not table.comparable:
         return []
     groups: dict[str, dict[tuple[str, ...], list[RunPredictions]]] = {}
@@ -204,11 +199,6 @@ def claims_of(table: Table, runs: Sequence[Run]) -> list[str]:
 
 def write_comparisons(folder: Path, table: Table, runs: Sequence[Run]) -> list[Path]:
     """One comparison for every seed and combination of the other axes' labels.
-
-    Args:
-        folder: gets ``comparisons/``.
-        table: with the axis in ``compare``; without one nothing is written.
-        runs: of the table; where fewer than two runs of a comparison are finished, it is left out.
 
     Returns:
         The files.

@@ -81,15 +81,7 @@ def groups(parents: Sequence[Sequence[str]], level: int) -> Iterator[tuple[int, 
 
 
 def _bracket(axes: Axes, first: int, last: int, name: str, distance: int) -> None:
-    """A parent's name above its columns and right of its rows.
-
-    Args:
-        axes: with the matrix.
-        first: label.
-        last: label.
-        name: of the parent.
-        distance: from the matrix, in lines of text.
-    """
+    """A parent's name above its columns and right of its rows, so many lines of text away from the matrix."""
     ends = [first - 0.42, last + 0.42]
     for is_row, transform in ((True, axes.get_yaxis_transform()), (False, axes.get_xaxis_transform())):
         side = 1.0 + (0.015 + 0.055 * distance)

@@ -187,10 +187,6 @@ def reliability_figure(chart: ReliabilityChart, bins: int = CALIBRATION_BINS) ->
 
     A point's area grows with its number of texts, and its line is the 95 % interval of its accuracy (Wilson 1927): a
     bin of one text says nothing.
-
-    Args:
-        chart: gold leaf ids and probabilities.
-        bins: equal-width bins of (0, 1].
     """
     gold, probabilities = chart.gold, chart.probabilities
     confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == gold

@@ -29,11 +29,7 @@ def model_card(
 ) -> str:
     """A Markdown card with hub metadata: what the model is, how it was made, how good it is, how to use it.
 
-    Args:
-        task: of the run.
-        decision: fitted on validation.
-        numbers: the sections ``train``, ``model`` and ``cost`` of ``metrics.json``.
-        scores: of the splits validation and test.
+    ``numbers`` are the sections ``train``, ``model`` and ``cost`` of ``metrics.json``.
     """
     config, prepared, validation, test = task.config, task.prepared, scores["validation"], scores["test"]
     words = task.card_text(config.run_folder / "best")
@@ -201,14 +197,7 @@ def trained_part(method: MethodConfig) -> str:
 
 
 def trust_section(options: DecisionConfig, rule: Rule, test: Mapping[str, Any], is_tree: bool) -> str:
-    """Markdown with a blank line behind.
-
-    Args:
-        options: of the run.
-        rule: fitted on validation.
-        test: scores of the test split, with those of its platforms.
-        is_tree: whether the labels have levels.
-    """
+    """What was fitted on validation, and what it is worth on test: Markdown with a blank line behind."""
     coverage = options.label_set_coverage
     if isinstance(rule, MultiLabelRule):
         kind = f"{options.label_thresholds} thresholds, {min(rule.thresholds):.3f} to {max(rule.thresholds):.3f}"

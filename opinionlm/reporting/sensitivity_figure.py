@@ -16,11 +16,7 @@ PALE = "#BBD7E8"
 
 @styled
 def sensitivity_figure(selection: Selection) -> Figure:
-    """Dispersion, gradient norm and score of every sub-layer, topmost block first; what trains is dark.
-
-    Args:
-        selection: from `opinionlm.adaptation.adapt.selection.select_modules`.
-    """
+    """Dispersion, gradient norm and score of every sub-layer, topmost block first; what trains is dark."""
     modules = selection.modules[::-1]
     figure = Figure(figsize=(9.5, 1.6 + 0.24 * len(modules)), layout="constrained")
     columns = figure.subplots(1, 3, sharey=True)

@@ -55,15 +55,7 @@ class Training:
 def run_numbers(
     task: HeadTask[Any], engine: Engine, training: Training, splits: dict[str, Split], decision: Decision
 ) -> dict[str, Any]:
-    """What a trained model is and what it took: the sections ``train``, ``model`` and ``cost`` of ``metrics.json``.
-
-    Args:
-        task: of the run.
-        engine: holds the best model, its frozen blocks in place.
-        training: what training took and gave.
-        splits: as they were encoded.
-        decision: fitted on validation.
-    """
+    """What a trained model is and what it took: the sections ``train``, ``model`` and ``cost`` of ``metrics.json``."""
     config, state, model = task.config, engine.state, engine.model
     train = training_facts(config.training, config.robust.ema_decay, state, engine.plan, training.output)
     copies = task.copies(splits["train"])

@@ -104,12 +104,7 @@ class Cluster:
 
 
 class ClusterJob:
-    """A job in the queue or under way; what a `opinionlm.runs.processes.ConsoleProcess` is on this machine.
-
-    Args:
-        job: of submitit.
-        log: of the command.
-    """
+    """A job in the queue or under way; what a `opinionlm.runs.processes.ConsoleProcess` is on this machine."""
 
     def __init__(self, job: Job, log: Path) -> None:
         self.job, self.log = job, log

@@ -73,15 +73,7 @@ def answer_numbers(
     seconds: tuple[float, float],
     splits: dict[str, AnswerSplit],
 ) -> dict[str, Any]:
-    """What a trained model is and what it took: the sections ``train``, ``model`` and ``cost`` of ``metrics.json``.
-
-    Args:
-        config: the run's options.
-        trainer: holds the best model.
-        train_output: what it returned.
-        seconds: of training, and of evaluation behind it.
-        splits: as they were encoded.
-    """
+    """What a trained model is and what it took: the sections ``train``, ``model`` and ``cost`` of ``metrics.json``."""
     model, state, supervised = trainer.model, trainer.state, supervised_tokens(splits)["train"]
     tokens = state.num_input_tokens_seen
     flops = train_flops(trainer, tokens, supervised)

@@ -72,11 +72,7 @@ class ConsoleProcess:
 
 
 class Descriptor:
-    """An open file that the other process gets too, under a number of its own.
-
-    Args:
-        number: its file descriptor here.
-    """
+    """An open file that the other process gets too, under a number of its own."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -104,13 +100,7 @@ def environment_is(environment: Mapping[str, str]) -> Iterator[None]:
 
 
 def run_console(arguments: list[str], environment: dict[str, str], descriptors: Sequence[Descriptor]) -> None:
-    """Be ``python -m opinionlm``; runs in the forked process.
-
-    Args:
-        arguments: of the command line.
-        environment: of the process.
-        descriptors: standard output, standard errors, and what is to be kept open.
-    """
+    """Be ``python -m opinionlm``; runs in the forked process."""
     output, errors, *_ = descriptors
     os.dup2(output.number, 1)
     os.dup2(errors.number, 2)

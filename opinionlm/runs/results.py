@@ -35,15 +35,7 @@ def describe_run(
     total_steps: int,
     arguments: TrainingArguments,
 ) -> str:
-    """The lines printed before training: what is trained on what.
-
-    Args:
-        task: of the run.
-        splits: encoded by the task.
-        model: with its adaptation applied.
-        total_steps: optimizer steps of the run.
-        arguments: of the trainer.
-    """
+    """The lines printed before training: what is trained on what."""
     config, counts = task.config, count_parameters(model)
     decay = config.robust.ema_decay
     sizes = ", ".join(f"{name} {len(split.texts):,}" for name, split in splits.items())
@@ -64,14 +56,7 @@ def describe_run(
 def run_metrics(
     task: Task[Any], numbers: dict[str, Any], results: dict[str, SplitResult[Any]], decision: Decision
 ) -> dict[str, Any]:
-    """What ``metrics.json`` holds.
-
-    Args:
-        task: of the run.
-        numbers: the sections ``train``, ``model`` and ``cost``.
-        results: of validation and test.
-        decision: fitted on validation.
-    """
+    """What ``metrics.json`` holds; ``numbers`` are its sections ``train``, ``model`` and ``cost``."""
     is_chosen = task.config.training.engine in ("trainer", "loop")
     fitted = task.decision_facts(decision)
     return {
@@ -94,14 +79,6 @@ def finish_run(
 ) -> dict[str, Any]:
     """Write predictions, figures, history and, last of all, ``metrics.json``; print the summary.
 
-    Args:
-        task: of the run.
-        metrics: what ``metrics.json`` will hold.
-        texts: the prepared rows of each split.
-        results: predictions and scores of validation and test.
-        tracker: told about predictions and metrics.
-        history: what was logged on the way.
-
     Returns:
         The content of ``metrics.json``.
     """
@@ -120,14 +97,10 @@ def scores_without_near_copies(
 ) -> dict[str, dict[str, Any]]:
     """Split → scores of the rows that are no near-copies of a training text, and how many are.
 
-    Args:
-        prepared: the data set.
-        texts: the evaluated rows of each split.
-        results: predictions of each split; those of other than labels of texts have no such scores.
-
     Returns:
         ``near_copies``, ``rows`` without them, ``macro_f1`` (over their gold classes), ``accuracy`` and intervals;
-        nothing for folds, whose test rows are no test, and where there are too many texts to compare.
+        nothing for predictions of other than labels, for folds, whose test rows are no test, and where there are too
+        many texts to compare.
     """
     found = {
         name: result.predictions
@@ -162,15 +135,7 @@ def near_copy_line(test: Mapping[str, Any]) -> list[str]:
 
 
 def write_result(task: Task[Any], name: str, texts: Dataset, result: SplitResult[Any], tracker: Tracker) -> None:
-    """Write ``predictions/<split>.csv`` and the figures of a split, and log them.
-
-    Args:
-        task: of the run.
-        name: of the split.
-        texts: its prepared rows.
-        result: its predictions and scores; with ``periods`` among these, scores over time are drawn.
-        tracker: of the run.
-    """
+    """Write ``predictions/<split>.csv`` and the figures of a split, those over time where it has periods; log them."""
     # Imported here, at the end: the start of a run does not wait for matplotlib.
     from opinionlm.reporting.charts import draw
     from opinionlm.reporting.figures import drift_figure, headed, save_figure

@@ -74,10 +74,6 @@ def mean_and_interval(values: Sequence[float]) -> dict[str, Any]:
 def summarise_seeds(training: TrainingConfig, runs: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     """Write ``<run_name>-seeds.json`` beside the run folders and print its main lines.
 
-    Args:
-        training: the options that named the seeds.
-        runs: ``metrics.json`` of each seed.
-
     Returns:
         What the file holds.
     """

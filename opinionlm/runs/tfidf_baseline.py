@@ -19,9 +19,6 @@ from opinionlm.training.splits import split_texts
 def train_tfidf(task: LabelTask[Any]) -> dict[str, Any]:
     """Fit, evaluate and write a run under ``engine: tfidf``; no model is loaded, and none is saved.
 
-    Args:
-        task: of the run.
-
     Raises:
         UserError: fewer than two classes among the training texts, or no word that two of them share.
     """

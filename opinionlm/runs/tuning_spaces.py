@@ -182,11 +182,6 @@ def space_of(tuning: Tuning, config: Config) -> Space:
 def require_all_read(tuning: Tuning, spaces: Iterable[Space], place: str) -> None:
     """Every option that is asked for has to be read by a run.
 
-    Args:
-        tuning: what is asked for.
-        spaces: of all runs, from `space_of`.
-        place: where it is asked for.
-
     Raises:
         UserError: one is read by none, or no run reads any.
     """

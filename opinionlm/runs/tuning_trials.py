@@ -78,11 +78,6 @@ def run_trial(trial: optuna.Trial, row: Row, environment: Mapping[str, str]) -> 
 
     A training that fails is noted: it was one of the budget.
 
-    Args:
-        trial: taken from the study, which is told how it ended.
-        row: what is tuned.
-        environment: of the training's process.
-
     Raises:
         UserError: it was stopped by a signal, or this process is; it is put back.
     """

@@ -19,10 +19,6 @@ from opinionlm.tasks.token import TokenTask
 def task_for(prepared: PreparedDataset, config: Config) -> HeadTask[Any]:
     """The task of a prepared data set, once the options are known to fit it.
 
-    Args:
-        prepared: the data set.
-        config: of `train_classifier.py`.
-
     Raises:
         UserError: the config says another task, an option is for another task, or the task is one of text to text.
     """

@@ -25,16 +25,7 @@ def build_instruct_trainer(
     arguments: TrainingArguments,
     callbacks: list[TrainerCallback],
 ) -> InstructTrainer:
-    """The trainer of a language model whose adaptation is applied.
-
-    Args:
-        task: asks the model, and scores its answers.
-        model: with or without PEFT.
-        splits: their validation texts are scored.
-        readers: the splits as they are read.
-        arguments: of the trainer.
-        callbacks: told about every step.
-    """
+    """The trainer of a language model whose adaptation is applied."""
     config, tokenizer, train = task.config, task.encoder.tokenizer, readers["train"].learned
     return InstructTrainer(
         model=model,
@@ -60,14 +51,7 @@ def evaluate_answers(
     splits: dict[str, AnswerSplit],
     readers: dict[str, InstructSplit],
 ) -> tuple[Decision, Results]:
-    """Fit on validation how answers follow, then read test, once; every process takes part.
-
-    Args:
-        task: asks the model.
-        trainer: holds the best model.
-        splits: the prepared rows.
-        readers: the splits as they are read.
-    """
+    """Fit on validation how answers follow, then read test, once; every process takes part."""
     outcome = trainer.outcome(readers["validation"], task.answer)
     decision = task.fit_decision(splits, outcome)
     results = {"validation": task.evaluate(splits["validation"].texts, outcome, decision)}

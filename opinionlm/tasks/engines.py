@@ -38,15 +38,6 @@ def build_engine(
 
     Logistic regression is fitted beside the trainer, which then only predicts with it.
 
-    Args:
-        task: gives the scores of the validation split.
-        model: classifier, tagger or scorer of pairs.
-        loss: of one item.
-        prefix: the splits as they are read.
-        tokenizer: pads batches.
-        arguments: of the trainer.
-        callbacks: told about every step.
-
     Raises:
         UserError: R-Drop is asked for where nothing has dropout.
     """
@@ -79,12 +70,6 @@ def evaluate(task: HeadTask[Any], engine: Engine, prefix: FrozenPrefix, loss: Ex
     """Fit on validation how answers follow, then read test, once; every process takes part.
 
     Afterwards the main process has the model's weights whole.
-
-    Args:
-        task: of the run.
-        engine: holds the best model.
-        prefix: the splits as they are read.
-        loss: of one item.
     """
     outputs = engine.outputs(prefix.readers["validation"])
     decision = task.fit_decision(prefix.splits, outputs)

@@ -198,12 +198,7 @@ class GenerationTask(Task[Predictions]):
         return {name: value for name, value in self.scores(texts, outcome).items() if isinstance(value, float)}
 
     def scores(self, texts: Dataset, outcome: Outcome) -> dict[str, Any]:
-        """Scores of a split as plain floats, and intervals as ``[low, high]``.
-
-        Args:
-            texts: its prepared rows.
-            outcome: its predictions, and the loss on its answers.
-        """
+        """Scores of a split as plain floats, and intervals as ``[low, high]``."""
         loss = {"loss": outcome.loss}
         if self.scores_labels:
             logits, weights = self.logits(outcome.predictions), self.class_weights.numpy()
@@ -214,12 +209,7 @@ class GenerationTask(Task[Predictions]):
         return scores | {"perplexity": perplexity(outcome.total_loss, round(outcome.total_weight))}
 
     def text_scores(self, texts: Dataset, answers: Sequence[str]) -> dict[str, Any]:
-        """Scores of written answers.
-
-        Args:
-            texts: the prepared rows.
-            answers: one per row.
-        """
+        """Scores of written answers."""
         match self.prepared.task:
             case "sequence":
                 return answer_scores(
@@ -251,12 +241,7 @@ class GenerationTask(Task[Predictions]):
         return WrittenLabels(leaves, gold, parsed_labels(answers, self.encoder.words), answers, parents)
 
     def fit_decision(self, splits: dict[str, AnswerSplit], outcome: Outcome) -> Decision:
-        """Fit on validation how labels follow from their scores; written answers need nothing of the kind.
-
-        Args:
-            splits: their training and validation texts are read.
-            outcome: of the model on validation.
-        """
+        """Fit on validation how labels follow from their scores; written answers need nothing of the kind."""
         if not self.scores_labels:
             return Decision()
         gold, train_labels = (self.labels_task.gold(splits[name].texts) for name in ("validation", "train"))

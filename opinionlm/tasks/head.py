@@ -233,20 +233,12 @@ class HeadTask(Task[P]):
         return ()
 
     def in_words(self, test: Mapping[str, Any]) -> str:
-        """What the test scores mean, in plain sentences with a blank line on both sides; empty where none is needed.
-
-        Args:
-            test: scores of the test split.
-        """
+        """What the test scores mean, in plain sentences between blank lines; empty where none is needed."""
         return ""
 
     @abstractmethod
     def card_text(self, folder: Path) -> CardText:
-        """The task's parts of the model card.
-
-        Args:
-            folder: where the model is.
-        """
+        """The task's parts of the model card; the model lies in the folder."""
 
 
 class ClassTask(HeadTask[P]):

@@ -38,9 +38,6 @@ def render(payload: dict[str, Any]) -> str:
 
     A content security policy allows nothing but this very style and script: no request leaves the page, and text from
     posts could not run even if it became markup.
-
-    Args:
-        payload: from `build_payload`.
     """
     style = (ASSETS / "page.css").read_text(encoding="utf-8")
     script = "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS)

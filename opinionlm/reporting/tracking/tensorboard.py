@@ -26,9 +26,6 @@ class TensorBoardTracking(Tracker):
 
     The files of an earlier part of a run are replaced: the curves up to the checkpoint are written anew from the
     run's own history, so that every step is there once.
-
-    Args:
-        folder: of the event files.
     """
 
     def __init__(self, folder: Path) -> None:
