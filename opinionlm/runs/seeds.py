@@ -15,11 +15,12 @@ from opinionlm.config.config import Config
 from opinionlm.config.training_options import TrainingConfig
 from opinionlm.utils.files import write_json
 
-SHOWN: tuple[str, ...] = ("entity_f1", "entity_precision", "entity_recall", "macro_f1", "accuracy")
 OF_TREE = ("level1_macro_f1", "level2_macro_f1", "level3_macro_f1", "hierarchical_f1")
-SHOWN += (*OF_TREE, "ece")
-SHOWN += ("micro_f1", "samples_f1", "subset_accuracy", "label_ranking_average_precision")
-SHOWN += ("pearson", "spearman", "mse", "mae")
+SHOWN = (
+    *("entity_f1", "entity_precision", "entity_recall", "macro_f1", "accuracy", *OF_TREE, "ece"),
+    *("micro_f1", "samples_f1", "subset_accuracy", "label_ranking_average_precision"),
+    *("pearson", "spearman", "mse", "mae"),
+)
 
 
 def seed_configs(config: Config) -> list[Config]:

@@ -22,6 +22,8 @@ from opinionlm.evaluation.predictions import Predictions
 # The mean loss over the whole run, which Trainer logs once, when training is over; the loss on the way is `loss`. Time
 # and speed do not tell: Trainer adds them to every log where tokens are counted.
 CLOSING = "train_loss"
+# What trackers keep in a run folder so that a resumed run is one run there; ``wandb/`` holds W&B's own files.
+WANDB_RUN_ID, TENSORBOARD = "wandb_run_id", "tensorboard"
 # An optimizer step and what was logged of it, named ``train/loss``, ``validation/macro_f1`` and the like.
 Point = tuple[int, Mapping[str, float]]
 
@@ -179,7 +181,3 @@ def type_and_line(error: BaseException) -> str:
 def say(line: str) -> None:
     """Print one line, never into a script's standard output."""
     print(line, file=sys.stderr)
-
-
-# What trackers keep in a run folder so that a resumed run is one run there; ``wandb/`` holds W&B's own files.
-WANDB_RUN_ID, TENSORBOARD = "wandb_run_id", "tensorboard"
