@@ -53,6 +53,14 @@ def undrawn_figures() -> None:
     draw_nothing()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def short_measurements() -> None:
+    """Of every trained model a few posts are timed, not fifty alone and 512 in bulk, in each precision."""
+    from opinionlm.inference import speed
+
+    speed.SINGLE, speed.BULK = 3, 8
+
+
 @pytest.fixture
 def drawn_figures(undrawn_figures: None) -> Iterator[None]:
     """Figures are drawn in this test."""

@@ -128,8 +128,7 @@ def test_cache_changes_nothing(setting, tmp_path, task, adaptation) -> None:
             assert runs["on"][split][name] == pytest.approx(value, abs=1e-5), name
 
 
-@pytest.mark.usefixtures("drawn_figures")
-@pytest.mark.parametrize("family", ["bert", "gpt2"])
+@pytest.mark.parametrize("family", ["bert", pytest.param("gpt2", marks=pytest.mark.usefixtures("drawn_figures"))])
 def test_similarity_run_folder(setting, tmp_path, family) -> None:
     options = {"model_name_or_path": f"{setting['folder']}/{family}", "num_train_epochs": 5}
     metrics = train(setting, "similarity", tmp_path, "scores", **options)
