@@ -53,6 +53,23 @@ def undrawn_figures() -> None:
     draw_nothing()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def short_measurements() -> None:
+    """Of every trained model a few posts are timed, not fifty alone and 512 in bulk, in each precision."""
+    from opinionlm.inference import speed
+
+    speed.SINGLE, speed.BULK = 3, 8
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unlaunched_runs() -> None:
+    """W&B's launcher started none of the runs here; looking for its inputs imports it, for four seconds."""
+    if "wandb" in sys.modules:
+        from wandb.sdk.wandb_run import Run
+
+        Run._detect_and_apply_job_inputs = lambda run: None
+
+
 @pytest.fixture
 def drawn_figures(undrawn_figures: None) -> Iterator[None]:
     """Figures are drawn in this test."""

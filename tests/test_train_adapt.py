@@ -23,7 +23,6 @@ from opinionlm.errors import UserError
 from opinionlm.evaluation.calibration import calibrated
 from opinionlm.inference.loading import load_predictor
 from tests.classifier_runs import WORDS, command_line, train
-from tests.drawing import drawn
 from tests.task_data import write_prepared
 
 CHOICE = {"adaptation": "adapt", "sensitivity_samples": 24, "sensitivity_warmup_steps": 20}
@@ -35,8 +34,7 @@ EMBEDDING = "backbone.embed_tokens"
 def adapted(setting, tmp_path_factory) -> tuple[Path, dict]:
     """A finished run."""
     folder = tmp_path_factory.mktemp("adapted")
-    with drawn():
-        return folder / "adapt", train(setting, output_dir=folder, run_name="adapt", **OPTIONS)
+    return folder / "adapt", train(setting, output_dir=folder, run_name="adapt", **OPTIONS)
 
 
 def stored_probabilities(folder: Path) -> tuple[list[str], np.ndarray]:

@@ -91,21 +91,26 @@ def scores(metrics: dict) -> dict:
     return {name: metrics[name] for name in ("validation", "test")}
 
 
-def test_cache_changes_nothing(setting, tmp_path) -> None:
-    runs = {mode: train(setting, output_dir=tmp_path, run_name=mode, cache_frozen=mode) for mode in ("off", "on")}
+@pytest.fixture(scope="module")
+def cached(setting, tmp_path_factory) -> dict:
+    """What a run of Trainer with its frozen blocks cached says of itself."""
+    return train(setting, output_dir=tmp_path_factory.mktemp("cached"), run_name="cached", cache_frozen="on")
+
+
+def test_cache_changes_nothing(setting, cached, tmp_path) -> None:
+    computed = train(setting, output_dir=tmp_path, run_name="off", cache_frozen="off")
     for split in ("validation", "test"):
-        platforms = [run[split].pop("platforms") for run in runs.values()]
-        assert platforms[0].keys() == platforms[1].keys() == {"forum"}
-        elsewhere = [run[split].pop("without_near_copies") for run in runs.values()]
-        assert elsewhere[0]["rows"] == elsewhere[1]["rows"] > 0
-        for name, value in runs["off"][split].items():
-            assert runs["on"][split][name] == pytest.approx(value, abs=1e-5), name
+        one, other = dict(cached[split]), computed[split]
+        assert one.pop("platforms").keys() == other.pop("platforms").keys() == {"forum"}
+        assert one.pop("without_near_copies")["rows"] == other.pop("without_near_copies")["rows"] > 0
+        for name, value in other.items():
+            assert one[name] == pytest.approx(value, abs=1e-5), name
 
 
 def test_interrupted_run_continues_to_the_same_end(setting, tmp_path, monkeypatch) -> None:
     from opinionlm.training.trainer import OpinionTrainer
 
-    options = {"output_dir": tmp_path, "num_train_epochs": 3, "cache_frozen": "off", "adaptation": "full"}
+    options = {"output_dir": tmp_path, "cache_frozen": "off", "adaptation": "full"}
     whole = train(setting, run_name="whole", **options)
 
     step = OpinionTrainer.training_step
@@ -145,15 +150,15 @@ def test_adaptations_and_early_stopping(setting, tmp_path, adaptation) -> None:
     assert metrics["train"]["epochs"] == 2 and metrics["train"]["best_step"] == metrics["train"]["steps"] // 2
 
 
-def test_loop_gives_the_same_run_as_trainer(setting, tmp_path) -> None:
-    runs = {name: train(setting, output_dir=tmp_path, run_name=name, engine=name) for name in ("trainer", "loop")}
+def test_loop_gives_the_same_run_as_trainer(setting, cached, tmp_path) -> None:
+    looped = train(setting, output_dir=tmp_path, run_name="loop", engine="loop")
     for split in ("validation", "test"):
-        one, other = (dict(runs[name][split]) for name in ("trainer", "loop"))
+        one, other = dict(cached[split]), looped[split]
         for name in ("platforms", "without_near_copies"):
-            assert one.pop(name, {}).keys() == other.pop(name, {}).keys()
+            assert one.pop(name).keys() == other.pop(name).keys()
         for name, value in one.items():
             assert other[name] == pytest.approx(value, abs=1e-5), name
-    assert runs["loop"]["train"] == pytest.approx(runs["trainer"]["train"], abs=1e-5)
+    assert looped["train"] == pytest.approx(cached["train"], abs=1e-5)
     assert (tmp_path / "loop" / "figures" / "learning_curves.png").is_file()
 
 

@@ -128,6 +128,8 @@ def test_the_papers_profile(prepare_real):
         assert not set(text) & set("@#,.:;()\"'/😂")
 
 
+# Slow: 11,825 rows are prepared; that honest and exact texts stay is shown in test_cleaning.py.
+@pytest.mark.slow
 def test_the_tidy_split_passes_untouched(prepare_real, shared_data):
     data = prepare_real("cryptoqa_tidy")
     assert report_of(data)["totals"] == {"in": 11825, "kept": 11825, "rejected": 0}
@@ -156,7 +158,13 @@ def test_goemotions_is_the_tree_of_its_hierarchy_file(prepare_real, shared_data)
 
 
 @pytest.mark.parametrize(
-    ("name", "sizes"), [("emotion", (2000, 2000)), ("acl_arc", (114, 139)), ("sciie", (455, 974))]
+    ("name", "sizes"),
+    [
+        # Slow: 20,000 rows are prepared.
+        pytest.param("emotion", (2000, 2000), marks=pytest.mark.slow),
+        ("acl_arc", (114, 139)),
+        ("sciie", (455, 974)),
+    ],
 )
 def test_published_evaluation_splits_lose_nothing_but_leaks(prepare_real, name, sizes):
     data = prepare_real(name)

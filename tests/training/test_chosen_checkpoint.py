@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 from transformers import TrainerControl, TrainerState
@@ -56,10 +57,16 @@ def test_a_score_that_is_no_number_is_never_the_best(capsys) -> None:
     assert [number for number, line in enumerate(lines) if line.endswith("best so far")] == [1, 4]
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_the_best_step_is_always_saved(way, settings, tmp_path) -> None:
-    options = {"eval_strategy": "steps", "eval_steps": 2, "max_steps": 5}
-    folder, metrics = run(way, settings[way], tmp_path, save_total_limit=9, **options)
+@pytest.fixture(scope="module", params=WAYS)
+def chosen_by_level(request, settings, tmp_path_factory) -> tuple[str, Path, dict]:
+    """The way of a run that chooses by another score than its main one, its folder and its metrics."""
+    options = {"eval_strategy": "steps", "eval_steps": 2, "max_steps": 5, "save_total_limit": 9}
+    options |= {"metric_for_best_model": "level1_macro_f1"}
+    return request.param, *run(request.param, settings[request.param], tmp_path_factory.mktemp("level"), **options)
+
+
+def test_the_best_step_is_always_saved(chosen_by_level) -> None:
+    _, folder, metrics = chosen_by_level
     evaluated = set(values(folder, "eval_macro_f1"))
     saved = {int(path.name.split("-")[1]) for path in (folder / "checkpoints").glob("checkpoint-*")}
     assert evaluated == saved == {2, 4, 5} and metrics["train"]["best_step"] in saved
@@ -75,13 +82,12 @@ def test_a_score_that_the_data_have_not_is_refused_before_training(way, settings
         run(way, settings[way], tmp_path, greater_is_better="false")
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_every_listed_score_is_one_that_evaluation_gives(way, settings, tmp_path) -> None:
-    folder, _ = run(way, settings[way], tmp_path, max_steps=1, metric_for_best_model="level1_macro_f1")
+def test_every_listed_score_is_one_that_evaluation_gives(chosen_by_level, settings, tmp_path) -> None:
+    way, folder, _ = chosen_by_level
     logged = {name for entry in history(folder) for name in entry if name.startswith("eval_")}
     logged -= {name for name in logged if name.endswith(("runtime", "per_second", "preparation_time"))}
     with pytest.raises(UserError) as caught:
-        run(way, settings[way], tmp_path / "other", metric_for_best_model="f1_joy")
+        run(way, settings[way], tmp_path, metric_for_best_model="f1_joy")
     listed = str(caught.value).split("valid: ")[1].split(")")[0].split(", ")
     assert {f"eval_{name}" for name in listed} == logged
 

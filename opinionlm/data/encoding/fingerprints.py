@@ -13,14 +13,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import tokenizers
-import transformers
 from datasets import Dataset
 from datasets.fingerprint import Hasher
-from transformers import PreTrainedTokenizerBase
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 PACKAGE = Path(__file__).resolve().parents[2]
 
@@ -47,7 +48,7 @@ def result_name(step: str, rows: Dataset, facts: Mapping[str, Any]) -> str:
         "columns": rows.column_names,
         "facts": facts,
         "code": code_digest(PACKAGE),
-        "versions": [transformers.__version__, tokenizers.__version__],
+        "versions": [version("transformers"), version("tokenizers")],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

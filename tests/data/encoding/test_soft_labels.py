@@ -153,17 +153,20 @@ def predictions(setting: dict[str, str], run: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.fixture(scope="module")
+def plain(setting) -> dict:
+    """A run without soft labels."""
+    return train(setting, run_name="plain")
+
+
 @pytest.mark.parametrize("engine", ["trainer", "loop"])
-def test_soft_labels_that_repeat_the_labels_change_nothing(engine: str, setting, tmp_path) -> None:
-    plain = train(setting, run_name=f"plain-{engine}", engine=engine)
+def test_soft_labels_that_repeat_the_labels_change_nothing(engine: str, setting, plain, tmp_path) -> None:
     rows = training_rows(setting)
     one_hot = {name: np.eye(4)[label].tolist() for name, label in zip(rows["id"], rows["label"], strict=True)}
     path = write_soft(tmp_path / "soft.csv", one_hot)
     soft = train(setting, run_name=f"soft-{engine}", engine=engine, soft_labels=path, soft_label_share=0.7)
     assert soft["validation"]["loss"] == pytest.approx(plain["validation"]["loss"], abs=1e-5)
-    for one, other in zip(
-        predictions(setting, f"plain-{engine}"), predictions(setting, f"soft-{engine}"), strict=True
-    ):
+    for one, other in zip(predictions(setting, "plain"), predictions(setting, f"soft-{engine}"), strict=True):
         assert one["predicted"] == other["predicted"]
         assert float(one["confidence"]) == pytest.approx(float(other["confidence"]), abs=1e-4)
 

@@ -92,7 +92,7 @@ def test_an_unbalanced_data_set_keeps_its_fingerprint(data) -> None:
     assert "balance" not in load_spec(data / "base.yaml").to_dict()
 
 
-@pytest.mark.parametrize(("labels", "rows"), [(16, 2400), (2, 800)])
+@pytest.mark.parametrize(("labels", "rows"), [pytest.param(16, 2400, marks=pytest.mark.slow), (2, 800)])
 def test_goemotions(labels, rows, shared_data, repository, tokenizer_folder, tmp_path) -> None:
     path = repository / "configs" / "datasets" / "goemotions_subsets" / f"labels{labels}_rows{rows}.yaml"
     spec = load_spec(path, tokenizer_name_or_path=str(tokenizer_folder))

@@ -104,8 +104,9 @@ def test_whatever_could_look_beyond_a_word_is_noticed(change: str) -> None:
     assert not WordCache(tokenizer).by_word
 
 
-def test_cleaning_processes_do_without_torch() -> None:
-    """Every one of them would pay for the import: four seconds and half a gigabyte."""
-    check = "import sys, opinionlm.data.preparation.pipeline; sys.exit('torch' in sys.modules)"
+def test_cleaning_processes_do_without_torch_and_transformers() -> None:
+    """Every one of them, and preprocess.py, would pay for the imports: four seconds and half a gigabyte."""
+    check = "import sys, opinionlm.data.preparation.pipeline\n"
+    check += "sys.exit(bool({'torch', 'transformers'} & {*sys.modules}))"
     environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
     assert subprocess.run([sys.executable, "-c", check], env=environment, cwd=ROOT, check=False).returncode == 0
