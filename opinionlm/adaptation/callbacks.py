@@ -70,7 +70,7 @@ class RankAllocation(TrainerCallback):
         self.config.total_step = total_steps
 
     def on_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """After the optimizer's step, while the gradients are still there; a step that was skipped has none."""
         if all(parameter.grad is None for parameter in self.tuner.parameters()):
@@ -78,7 +78,7 @@ class RankAllocation(TrainerCallback):
         # The step that has just been made is counted a moment later.
         self.tuner.update_and_allocate(state.global_step + 1)
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Write the running importance and the ranks beside the checkpoint's weights."""
         if not state.is_world_process_zero:
             return
@@ -90,9 +90,7 @@ class RankAllocation(TrainerCallback):
             tensors[f"rank_pattern/{name}"] = torch.tensor(kept, dtype=torch.bool)
         save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, checkpoint(args, state))
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Read them back when a run goes on."""
         if state.global_step == 0:
             return
@@ -137,9 +135,7 @@ class BlockSampling(TrainerCallback):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + interval)
         return sorted(torch.randperm(len(self.blocks), generator=generator)[: self.count].tolist())
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Refuse what cannot work."""
         if args.world_size > 1:
             raise UserError(
@@ -147,17 +143,13 @@ class BlockSampling(TrainerCallback):
                 "run one process, or use another method"
             )
 
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Let the drawn blocks train, and no others."""
         active = self.drawn(args.seed, state.global_step // self.interval)
         for position, block in enumerate(self.blocks):
             block.requires_grad_(position in active)
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Between steps all blocks count as trained: checkpoints hold every one."""
         for block in self.blocks:
             block.requires_grad_(True)

@@ -125,10 +125,8 @@ def check_schedule(arguments: TrainingArguments, source: str, total_steps: int |
         UserError: if the schedule does not take the arguments, rates are no numbers, or a decay does not fit
             into the steps.
     """
-    name, known = (
-        arguments.lr_scheduler_type,
-        total_steps or (arguments.max_steps if arguments.max_steps > 0 else None),
-    )
+    name = arguments.lr_scheduler_type
+    known = total_steps or (arguments.max_steps if arguments.max_steps > 0 else None)
     total = known or NOMINAL_STEPS
     try:
         optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=arguments.learning_rate)

@@ -73,9 +73,7 @@ class WeightAverage(TrainerCallback):
         self.parameters: list[nn.Parameter] = []
         self.averages: list[torch.Tensor] = []
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Start from the weights as they are; where a run goes on, from its checkpoint's average."""
         trained = trained_parameters(self.model)
         self.names, self.parameters = list(trained), list(trained.values())
@@ -83,15 +81,11 @@ class WeightAverage(TrainerCallback):
         if state.global_step > 0:
             self._load(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """After each optimizer step, before the evaluation that may follow it."""
         self.update(state.global_step)
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """From here on the model has the weights it is evaluated by: those of the best checkpoint, if there is one."""
         if state.best_model_checkpoint is None:
             self._copy(self.averages)

@@ -59,11 +59,6 @@ class InstructTexts(Dataset):
         """Tokens of prompt and answer, in reading order."""
         return np.diff(self.prompt_starts)[self.rows[self.learned]] + np.diff(self.answer_starts)[self.learned]
 
-    @property
-    def supervised_tokens(self) -> int:
-        """Tokens that a loss is counted on."""
-        return len(self.answers) - int(self.given.sum())
-
     def __len__(self) -> int:
         return len(self.learned)
 

@@ -77,10 +77,8 @@ class OpinionTrainer(Trainer):
         self.optimizer: torch.optim.Optimizer | None
         self.compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None
         self.control: TrainerControl
-        self.loss = loss
-        self.plan = plan
-        self.parameter_groups, self.auxiliary_loss = parameter_groups, auxiliary_loss
-        self.max_nonfinite_steps = max_nonfinite_steps
+        self.loss, self.plan, self.parameter_groups = loss, plan, parameter_groups
+        self.auxiliary_loss, self.max_nonfinite_steps = auxiliary_loss, max_nonfinite_steps
         self.counters = Counters()
         self.step_batches: list[dict[str, torch.Tensor]] = []
         self.step_losses: list[torch.Tensor] = []
@@ -220,9 +218,7 @@ class OpinionTrainer(Trainer):
             self.counters.add(float(losses.sum()))
             self.counters.last_step = {"grad_norm": norm, "learning_rate": rate}
             return norm
-        epoch, step = divmod(self.state.global_step, math.ceil(len(self.plan) / self.args.gradient_accumulation_steps))
-        start = step * self.args.gradient_accumulation_steps
-        batches = self.plan.batches(epoch)[start : start + len(self.step_batches)]
+        batches = self.plan.batches_of(self.state.global_step, self.args.gradient_accumulation_steps)
         ids = [[self.train_dataset.name_of(position) for position in batch] for batch in batches]
         facts = StepFacts(self.state.global_step + 1, losses.tolist(), norm, rate, ids)
         self.counters.nonfinite_steps += 1
@@ -387,8 +383,6 @@ class CountersCallback(TrainerCallback):
     def __init__(self, trainer: OpinionTrainer) -> None:
         self.trainer = trainer
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Called after Trainer set its counters to zero."""
         self.trainer.restore_counters()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import glob
+import hashlib
 import json
 import os
 import shutil
@@ -84,6 +85,12 @@ def publish(folder: Path, output_dir: Path, is_current: Callable[[], bool]) -> N
             os.rename(output_dir, old)
         shutil.rmtree(old, ignore_errors=True)
     raise UserError(f"output_dir: {output_dir} is being written by other processes again and again; stop them")
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:

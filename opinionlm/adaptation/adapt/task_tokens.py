@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from opinionlm.adaptation.adapt.matching import SequenceMatcher
-from opinionlm.errors import UserError
+from opinionlm.errors import UserError, one_line
 
 # Beside the weights of a saved model.
 FILE_NAME = "task_tokens.json"
@@ -86,6 +86,6 @@ class TaskTokens:
             return cls(sequences, content["max_gap"], int(content["first_id"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"{path}: cannot be read ({' '.join(str(error).split())}); the model was trained with task tokens and "
+                f"{path}: cannot be read ({one_line(error)}); the model was trained with task tokens and "
                 "needs this file: copy the whole folder of the model"
             ) from None

@@ -15,7 +15,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from opinionlm.data.encoding.columns import IGNORED
-from opinionlm.data.encoding.fingerprints import result_name, tokenizer_digest
+from opinionlm.data.encoding.fingerprints import encode_rows, tokenizer_digest
 from opinionlm.errors import UserError
 
 # Position of a word that has no token: cut off by max_length, or nothing that the tokenizer keeps.
@@ -64,13 +64,7 @@ def encode_words(
         "tags": list(tags),
         "all_subwords": all_subwords,
     }
-    return dataset.map(
-        encode,
-        batched=True,
-        remove_columns=dataset.column_names,
-        new_fingerprint=result_name("words", dataset, facts),
-        desc="Tokenising",
-    )
+    return encode_rows(dataset, encode, "words", facts)
 
 
 def continuation_tags(tags: Sequence[str]) -> np.ndarray:

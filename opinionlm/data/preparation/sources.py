@@ -133,13 +133,6 @@ def source_warnings(spec: DatasetSpec, sources: list[Source]) -> list[str]:
     return warnings
 
 
-def repeated_ids_warning(count: int) -> list[str]:
-    """A warning where ids of the files had to be changed because earlier records have them."""
-    if not count:
-        return []
-    return [f"{count:,} records have the id of an earlier one; a suffix keeps them apart (id#source-number)"]
-
-
 def id_prefixes(sources: list[Source]) -> list[str]:
     """A distinct prefix per source for the ids of posts without one: platform, else split, else the file's name."""
     for choice in (

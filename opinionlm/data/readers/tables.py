@@ -90,8 +90,9 @@ def _reading(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: Excel files need openpyxl: pip install 'opinionlm[excel]'") from None
     except Exception as error:
         # pandas, openpyxl and Arrow raise a dozen kinds for files that are not what their name says.
-        reason = one_line(error)
-        raise UserError(f"{path}: cannot be read ({reason}); check the path and that the file is whole") from None
+        raise UserError(
+            f"{path}: cannot be read ({one_line(error)}); check the path and that the file is whole"
+        ) from None
 
 
 def _parquet(path: Path) -> tuple[list[str], Iterator[dict[str, Any]]]:

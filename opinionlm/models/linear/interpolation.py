@@ -19,7 +19,7 @@ from scipy.special import log_softmax
 from opinionlm.config.options import DataConfig
 from opinionlm.data.encoding.columns import subset
 from opinionlm.data.prepared import PreparedDataset
-from opinionlm.errors import UserError
+from opinionlm.errors import UserError, one_line
 from opinionlm.models.linear.tfidf import VOCABULARY, TfidfClassifier, load_tfidf, require_shared_words, word_texts
 
 # Half-decades around scikit-learn's default of 1.
@@ -138,8 +138,7 @@ def load_interpolation(folder: Path, share: float) -> TfidfInterpolation | None:
     try:
         return TfidfInterpolation(load_tfidf(folder), share, scores={})
     except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"--model: the TF-IDF interpolation in {folder} ({VOCABULARY}, words.safetensors) cannot be read "
-            f"({reason}); copy the whole folder anew"
+            f"({one_line(error)}); copy the whole folder anew"
         ) from error

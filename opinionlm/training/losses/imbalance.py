@@ -179,15 +179,11 @@ class DeferredWeighting(TrainerCallback):
     def __init__(self, loss: MarginLoss, share: float) -> None:
         self.loss, self.share = loss, share
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Where a run goes on behind that step, or begins there, they count at once."""
         self._start_if_due(state)
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """After each optimizer step: does the next one count them?"""
         self._start_if_due(state)
 
