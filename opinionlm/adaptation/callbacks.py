@@ -21,13 +21,7 @@ ALLOCATION = "adalora.safetensors"
 def training_callbacks(
     model: PreTrainedModel | PeftModel, method: MethodConfig, total_steps: int
 ) -> list[TrainerCallback]:
-    """Callbacks that a method needs while it trains; most need none.
-
-    Args:
-        model: adapted already.
-        method: which adaptation.
-        total_steps: optimizer steps of the run, the number that AdaLoRA's adapter was built with.
-    """
+    """Callbacks that a method needs while it trains; most need none."""
     match method.adaptation:
         case "adalora":
             return [RankAllocation(wrapped_part(model), total_steps)]
@@ -58,10 +52,6 @@ class RankAllocation(TrainerCallback):
     """Moves AdaLoRA's ranks to the layers that need them; without it they would never fall.
 
     The running importance of every weight goes into the checkpoints, so that a resumed run prunes the same values.
-
-    Args:
-        wrapped: the PEFT model.
-        total_steps: of the run.
     """
 
     def __init__(self, wrapped: PeftModel, total_steps: int) -> None:
@@ -120,10 +110,6 @@ class BlockSampling(TrainerCallback):
 
     Which blocks is decided by the seed and the number of the interval alone, so a resumed run draws the same. The
     optimizer knows all blocks and keeps its averages of those that pause.
-
-    Args:
-        model: classifier or language model.
-        method: how many blocks, and for how many steps.
     """
 
     def __init__(self, model: PreTrainedModel, method: MethodConfig) -> None:

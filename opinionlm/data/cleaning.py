@@ -190,12 +190,6 @@ def clean_text(text: str, steps: list[Step]) -> tuple[str, list[str]]:
 def quality_action(text: str, tokens: int, is_noise: bool, cleaning: Cleaning) -> tuple[Action, str]:
     """Decide about a cleaned post (steps 2.6 and 3.3, section 8.2).
 
-    Args:
-        text: the cleaned text.
-        tokens: its length in tokens.
-        is_noise: whether it is labelled as noise already.
-        cleaning: the options.
-
     Returns:
         What happens to the post, and the reason's code (blank when it simply stays).
     """

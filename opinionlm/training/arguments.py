@@ -28,10 +28,6 @@ def training_arguments(training: TrainingConfig, source: str) -> TrainingArgumen
     Checkpoints are chosen by a validation score, which depends on the task that the data tell later
     (`choose_by`); the first of equals wins.
 
-    Args:
-        training: the run's options.
-        source: of the options, for messages.
-
     Raises:
         UserError: a value that TrainingArguments refuses, or an optimizer, a schedule or a compiler that cannot do
             what it is asked for on this machine.
@@ -89,12 +85,7 @@ def check_launcher(bf16: bool, source: str) -> None:
 
 
 def choose_by(arguments: TrainingArguments, chosen: ChosenMetric) -> None:
-    """Have the engines, early stopping and schedules that follow a score go by this one.
-
-    Args:
-        arguments: changed in place, before an engine is made.
-        chosen: the score that chooses the checkpoint.
-    """
+    """Have engines, early stopping and schedules that follow a score go by this one; before an engine is made."""
     arguments.metric_for_best_model, arguments.greater_is_better = chosen.name, chosen.greater_is_better
     if arguments.lr_scheduler_type == SchedulerType.REDUCE_ON_PLATEAU:
         mode = {"mode": "max" if chosen.greater_is_better else "min"}

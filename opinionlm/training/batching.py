@@ -217,12 +217,7 @@ class BatchPlan(Sampler[list[int]]):
         return self.batches(epoch)[place * accumulation : (place + 1) * accumulation]
 
     def texts_read(self, steps: int, accumulation: int) -> int:
-        """Texts that a number of optimizer steps read, over all processes together.
-
-        Args:
-            steps: from the first one on.
-            accumulation: batches per step; the last step of an epoch takes what is left.
-        """
+        """Texts that the first optimizer steps read, over all processes; an epoch's last step takes what is left."""
         epochs, more = divmod(steps, math.ceil(len(self) / accumulation))
         begun = sum(len(batch) for batch in self.batches(epochs)[: more * accumulation]) if more else 0
         return epochs * len(self.lengths) + begun

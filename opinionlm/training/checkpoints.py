@@ -31,13 +31,7 @@ AVERAGED = "averaged.safetensors"
 
 
 def save_trained_weights(model: nn.Module, folder: Path, state: Mapping[str, torch.Tensor] | None = None) -> None:
-    """Write the parameters that training changes to ``folder/trained.safetensors``.
-
-    Args:
-        model: whose parameters they are.
-        folder: is made.
-        state: the whole weights of a model whose own are split over processes.
-    """
+    """Write the parameters that train to ``trained.safetensors``; split ones are taken whole from ``state``."""
     folder.mkdir(parents=True, exist_ok=True)
     trained = trained_parameters(model)
     values = {name: parameter if state is None else state[name] for name, parameter in trained.items()}
@@ -46,12 +40,7 @@ def save_trained_weights(model: nn.Module, folder: Path, state: Mapping[str, tor
 
 
 def load_trained_weights(model: nn.Module, folder: Path, file: str = WEIGHTS) -> None:
-    """Read them back; the file must hold exactly the parameters that train.
-
-    Args:
-        model: with the same adaptation as when they were written.
-        folder: of the checkpoint.
-        file: `WEIGHTS` to train on, or `AVERAGED`.
+    """Read `WEIGHTS` to train on, or `AVERAGED`; the file must hold exactly the parameters that train.
 
     Raises:
         UserError: another set of parameters was trained when the checkpoint was written.
@@ -144,11 +133,8 @@ def usable(folder: Path) -> str | None:
 def latest_checkpoint(training: TrainingConfig, is_main: bool = True) -> str | None:
     """The newest usable checkpoint of a run, None when there is none or the run is not to be resumed.
 
-    What is newer and not usable is named in one line each, and makes room, so that training can write it again.
-
-    Args:
-        training: the run's options.
-        is_main: whether this process speaks and changes files; the others call this after it.
+    What is newer and not usable is named in one line each, and makes room, so that training can write it again. The
+    main process alone speaks and changes files; the others call this after it.
     """
     folder = training.run_folder / "checkpoints"
     if not training.resume_from_checkpoint:

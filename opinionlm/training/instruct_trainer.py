@@ -152,12 +152,7 @@ class InstructTrainer(OpinionTrainer):
         return (batch["weights"] * (batch["labels"] != IGNORED).sum(dim=1)).sum()
 
     def weighted_sum(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Sum over a batch's answer tokens of weight times loss, a float32 scalar.
-
-        Args:
-            model: the language model, possibly wrapped for distribution.
-            inputs: a batch of `opinionlm.data.encoding.collators.InstructCollator`.
-        """
+        """Sum over a batch's answer tokens of weight times loss, a float32 scalar."""
         texts = {name: inputs[name] for name in ("input_ids", "attention_mask")}
         found = supervised_logits(model, self.model, texts, inputs["labels"])
         return self.loss(found.logits, found.targets, found.rows, inputs["weights"])

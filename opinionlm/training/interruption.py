@@ -62,9 +62,6 @@ class CheckpointKeeper(TrainerCallback):
 
     It has to be the last callback that writes into checkpoints, and knows both engines' (`OpinionTrainer`,
     `TrainingLoop`) checkpoints.
-
-    Args:
-        request: whether to stop.
     """
 
     def __init__(self, request: StopRequest) -> None:

@@ -119,11 +119,7 @@ class TrainingLoop:
         self.counters = Counters()
 
     def train(self, resume_from_checkpoint: str | None = None) -> TrainOutput:
-        """Train to the end, then put the best checkpoint's weights back.
-
-        Args:
-            resume_from_checkpoint: a checkpoint folder to continue from.
-        """
+        """Train to the end, from a checkpoint folder if one is given, then put the best checkpoint's weights back."""
         with self.stop_request.listening():
             return self._train(None if resume_from_checkpoint is None else Path(resume_from_checkpoint))
 

@@ -33,13 +33,6 @@ class StepFacts:
 def refuse_nonfinite(facts: StepFacts, skipped: int, limit: int, folder: Path, is_main: bool) -> None:
     """Write down a step that cannot be made, and say that it is skipped, or stop.
 
-    Args:
-        facts: of the step.
-        skipped: steps skipped so far, this one included.
-        limit: ``max_nonfinite_steps``.
-        folder: the run folder.
-        is_main: whether this process writes and speaks.
-
     Raises:
         UserError: more steps than the limit; in the main process, the others leave silently.
     """

@@ -99,14 +99,7 @@ def texts_digest(encoded: Dataset) -> str:
 
 
 def cache_key(model: OpinionClassifier, encoded: Dataset, weights: str, autocast: bool) -> str:
-    """Name of the cache for these texts under this prefix.
-
-    Args:
-        model: with a frozen prefix.
-        encoded: columns ``input_ids`` and ``length``.
-        weights: from `weights_digest`.
-        autocast: whether the prefix runs under bfloat16 autocast.
-    """
+    """Name of the cache for these texts under this prefix."""
     config = model.backbone.config
     facts = {
         "format": FORMAT,

@@ -67,12 +67,7 @@ class FrozenPrefix:
     states: dict[str, PrefixStates] | None
 
     def preparation(self, mining_seconds: float, selection_seconds: float) -> Preparation:
-        """What this process spent before training.
-
-        Args:
-            mining_seconds: of AdaPT.
-            selection_seconds: of AdaPT.
-        """
+        """What this process spent before training."""
         tokens = int(self.readers["train"].lengths.sum())
         return preparation_of(mining_seconds, selection_seconds, self.states, tokens)
 
@@ -86,13 +81,6 @@ def frozen_prefix(
     pad_id: int,
 ) -> Iterator[FrozenPrefix]:
     """Compute what frozen blocks put out, and have stand-ins take their place inside a ``with`` block.
-
-    Args:
-        model: with its adaptation applied.
-        splits: encoded.
-        method: see `cached_splits`.
-        arguments: see `cached_splits`.
-        pad_id: padding token.
 
     Raises:
         UserError: see `cached_splits`.
@@ -115,13 +103,6 @@ def cached_splits(
     """States of the frozen prefix for every split, built where they are not kept yet; None without a cache.
 
     Every process of a run calls this; they share the work.
-
-    Args:
-        model: with its adaptation applied, still without stand-ins.
-        encoded: splits with ``input_ids`` and ``length``.
-        method: ``cache_frozen``, ``cache_dir`` and ``cache_limit_gb`` say whether and where.
-        arguments: of the trainer: precision and processes.
-        pad_id: padding token.
 
     Raises:
         UserError: ``cache_frozen: on`` and there is no frozen prefix, or no room for the cache.

@@ -123,11 +123,7 @@ class OpinionTrainer(Trainer):
         )
 
     def train(self, resume_from_checkpoint: str | None = None) -> TrainOutput:
-        """Train to the end; a signal stops after a checkpoint.
-
-        Args:
-            resume_from_checkpoint: a checkpoint folder to continue from.
-        """
+        """Train to the end, from a checkpoint folder if one is given; a signal stops after a checkpoint."""
         with self.stop_request.listening():
             return super().train(resume_from_checkpoint=resume_from_checkpoint)
 
@@ -232,20 +228,11 @@ class OpinionTrainer(Trainer):
         return 0.0
 
     def batch_weight(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Sum of the weights of a batch's items, a float32 scalar: its share of the step's weighted mean.
-
-        Args:
-            batch: as the collator made it, with ``labels``.
-        """
+        """Sum of the weights of a batch's items, a float32 scalar: its share of the step's weighted mean."""
         return self.loss.example_weights(batch["labels"]).sum()
 
     def weighted_sum(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Sum over a batch's items of weight times loss, a float32 scalar.
-
-        Args:
-            model: the model, possibly wrapped for distribution.
-            inputs: a batch with ``labels``.
-        """
+        """Sum over a batch's items of weight times loss, a float32 scalar."""
         labels = inputs.pop("labels")
         return batch_sum(model, inputs, labels, self.loss, self.rdrop_alpha if model.training else 0.0)[0]
 
@@ -374,11 +361,7 @@ class OpinionTrainer(Trainer):
 
 
 class CountersCallback(TrainerCallback):
-    """Restores a trainer's counters when training begins: Trainer sets its own to zero just before.
-
-    Args:
-        trainer: the trainer.
-    """
+    """Restores a trainer's counters when training begins: Trainer sets its own to zero just before."""
 
     def __init__(self, trainer: OpinionTrainer) -> None:
         self.trainer = trainer

@@ -104,12 +104,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def clear_temporaries(folder: Path, pattern: str = "*") -> None:
-    """Remove what `write_text` and `write_csv` left in a folder when their process was killed.
-
-    Args:
-        folder: of the files.
-        pattern: of their names.
-    """
+    """Remove what `write_text` and `write_csv` left in a folder when their process was killed."""
     for path in folder.glob(f".{pattern}.*"):
         process = path.name.rpartition(".")[2]
         if process.isdigit() and path.is_file() and not is_running(process):
@@ -137,9 +132,6 @@ class LineFeeds:
 
     Before Python 3.11.9 and 3.12.3 csv quotes only what stands in its own line end (cpython #67044), and no reader
     takes a bare return.
-
-    Args:
-        file: opened with ``newline=""``.
     """
 
     def __init__(self, file: TextIO) -> None:

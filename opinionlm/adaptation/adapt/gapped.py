@@ -141,12 +141,6 @@ def single_items(corpus: Corpus) -> Level:
 def grow(corpus: Corpus, level: Level, min_support: int, max_bytes: int) -> Level:
     """All frequent sequences of one more token.
 
-    Args:
-        corpus: the texts.
-        level: sequences to append a token to.
-        min_support: number of texts.
-        max_bytes: most memory that the new level may take.
-
     Raises:
         SearchExplodedError: it takes more.
     """
@@ -201,12 +195,7 @@ def _frequent(
 
 
 class Fingerprints:
-    """Random 64-bit sums by which equal sequences with equal ends are found; what they find is verified.
-
-    Args:
-        corpus: the texts.
-        max_length: longest sequence to be told apart.
-    """
+    """Random 64-bit sums by which equal sequences with equal ends are found; what they find is verified."""
 
     def __init__(self, corpus: Corpus, max_length: int) -> None:
         generator = np.random.default_rng(0)
@@ -260,12 +249,7 @@ class Fingerprints:
 
 
 def coincident(fingerprints: Fingerprints, level: Level, longer: Level) -> np.ndarray:
-    """Which sequences have the same ends as one of ``longer`` that has one token more, before its last.
-
-    Args:
-        fingerprints: of the search.
-        level: sequences with their ends, or with their texts.
-        longer: sequences of one token more, with the same.
+    """Which sequences have the same ends (or texts) as one of ``longer`` that has one token more, before its last.
 
     Returns:
         ``(n,)`` truth values for the sequences of ``level``.

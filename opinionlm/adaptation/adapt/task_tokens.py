@@ -41,14 +41,11 @@ class TaskTokens:
         return SequenceMatcher(self.sequences, self.max_gap)
 
     def insert(self, rows: list[list[int]]) -> list[list[int]]:
-        """Put task tokens into texts.
+        """Put task tokens into the token ids of whole texts, without special tokens.
 
         Each goes immediately before the first token of an occurrence; all tokens of the text stay. Occurrences of one
         sequence do not overlap (the leftmost wins), those of different sequences may; where several begin at the same
         token, their task tokens stand in the order of their ids.
-
-        Args:
-            rows: token ids of whole texts, without special tokens.
 
         Returns:
             New rows; one without any occurrence is the given row itself.

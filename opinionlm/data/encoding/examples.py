@@ -108,14 +108,7 @@ def answer_of(example: Mapping[str, Any], encoder: PromptEncoder) -> str:
 def answered_questions(
     encoder: QuestionEncoder, prompt: str, labels: Sequence[int], text: str
 ) -> tuple[str, list[list[int]], list[int]]:
-    """Why the questions about a text cannot be learned from (blank when they can), their answers, and `given`.
-
-    Args:
-        encoder: asks.
-        prompt: the written one.
-        labels: of the text.
-        text: draws what else is asked about.
-    """
+    """Why the questions about a text cannot be learned from (blank when they can), their answers, and `given`."""
     answers, given = [], []
     for label in encoder.asked(labels, text):
         reason, ids = supervision(encoder, prompt, encoder.written(label, label in labels))

@@ -94,9 +94,6 @@ def code_digest(package: Path) -> str:
 
     All of it, since no list of the modules that matter would stay right: a change that has no effect costs one
     encoding, one that has an effect and is overlooked costs wrong results.
-
-    Args:
-        package: its folder.
     """
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):

@@ -151,11 +151,7 @@ def load_template(path: str | Path) -> PromptTemplate:
 
 
 def template_from(content: object, source: str) -> PromptTemplate:
-    """A template from the content of its file.
-
-    Args:
-        content: what YAML (or the file of a saved model) holds.
-        source: where it stands, for error messages.
+    """A template from the content of its file: what YAML, or the file of a saved model, holds.
 
     Raises:
         UserError: as `load_template`.

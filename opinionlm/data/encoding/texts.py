@@ -92,12 +92,7 @@ def encode_texts(
 
 
 def length_note(splits: Mapping[str, Dataset], max_length: int) -> str:
-    """How many texts are longer than ``max_length``, and what becomes of them, in a line for the terminal.
-
-    Args:
-        splits: encoded by `encode_texts`.
-        max_length: that they were read with.
-    """
+    """How many texts are longer than ``max_length``, and what becomes of them, in a line for the terminal."""
     whole = {name: numbers_of(encoded, "whole_length") for name, encoded in splits.items()}
     longer = {name: lengths[lengths > max_length] for name, lengths in whole.items()}
     if not any(map(len, longer.values())):

@@ -106,13 +106,7 @@ def separate_pairs(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, max_length: int) -> None:
-    """Write a tokenizer for others to use with a trained model.
-
-    Args:
-        tokenizer: the model's.
-        folder: the model's.
-        max_length: whoever truncates with this tokenizer, a pipeline for one, cuts where training did.
-    """
+    """Write a tokenizer for others to use with a trained model; whoever truncates with it cuts where training did."""
     tokenizer.model_max_length = max_length
     if tokenizer.is_fast:
         # What its last call asked for would be saved too, and there was no call where encoded texts were kept.

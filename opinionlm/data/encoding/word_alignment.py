@@ -97,11 +97,6 @@ def align(
 ) -> tuple[list[list[int]], list[np.ndarray], list[np.ndarray]]:
     """Token ids of sentences, and which token belongs to which word.
 
-    Args:
-        sentences: lists of words.
-        tokenizer: a fast tokenizer.
-        max_length: sentences are truncated to this many tokens.
-
     Returns:
         Per sentence: token ids; for each word the position of its first token, -1 without one; for each token the
         number of its word, -1 for special tokens and bare blanks.

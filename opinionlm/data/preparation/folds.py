@@ -57,10 +57,6 @@ def write_fold(prepared: PreparedDataset, texts: Dataset, held_out: np.ndarray, 
 def write_without_test(prepared: PreparedDataset, folder: Path) -> None:
     """Write a data set whose test split is its validation split: runs over it cannot read the test rows.
 
-    Args:
-        prepared: the whole.
-        folder: to write; one that holds exactly these rows is left as it is.
-
     Raises:
         UserError: the folder cannot be written.
     """

@@ -97,13 +97,7 @@ def prepare(
 def prepare_or_load(
     dataset: str, data_dir: Path, cache_dir: Path, source: Literal["auto", "hub", "files"] = "auto"
 ) -> PreparedDataset:
-    """Load a prepared folder, or prepare a dataset YAML once and load it.
-
-    Args:
-        dataset: a prepared folder or the path of a dataset YAML.
-        data_dir: where the YAML's files lie.
-        cache_dir: prepared data sets are kept here as ``<name>-<fingerprint>``.
-        source: which of the YAML's sources is read.
+    """Load a prepared folder, or prepare a dataset YAML once, in ``<name>-<fingerprint>`` of a folder, and load it.
 
     Raises:
         UserError: as for `load_spec`, `prepare` and `load_prepared`.
@@ -193,13 +187,7 @@ def _split_rows(ledger: Ledger, kind: RowKind, finished: Path) -> np.ndarray:
 
 
 def groups_of_near_copies(spec: DatasetSpec, finished: Path, is_split: np.ndarray) -> np.ndarray:
-    """Group numbers ``(rows,)`` of the rows that are to be split, -1 for all others.
-
-    Args:
-        spec: of a task with labels.
-        finished: the Arrow file of the cleaned rows.
-        is_split: (rows,) of bool.
-    """
+    """Group numbers ``(rows,)`` of the rows that are to be split (bool ``(rows,)``), -1 for all others."""
     texts = [
         text
         for batch in stored_batches(finished)

@@ -36,12 +36,6 @@ Statistics = dict[str, dict[str, dict[str, float]]]
 def write_report(folder: Path, ledger: Ledger, statistics: dict[str, Any], fingerprint: str) -> None:
     """Write report.json, report.md and token_lengths.png.
 
-    Args:
-        folder: to write to.
-        ledger: after the last step.
-        statistics: what the report says of the rows of this task: ``classes``, or ``statistics`` and ``details``.
-        fingerprint: of the data set.
-
     Raises:
         UserError: the counts do not add up, which would be an error of ours and must never pass in silence.
     """

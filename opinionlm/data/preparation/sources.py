@@ -99,13 +99,7 @@ def read_source(spec: DatasetSpec, source: Source, data_dir: Path) -> Iterator[R
 
 
 def require_rows(source: Source, first_problem: str, found: str = "") -> None:
-    """Raise a `UserError` where a source has no records, or none that can be used.
-
-    Args:
-        source: read to its end.
-        first_problem: of its records.
-        found: which values stand where labels are expected.
-    """
+    """Raise a `UserError` where a source has no records, or none that can be used."""
     split = f" (the {source.split} split)" if source.split else ""
     if source.records == 0:
         raise UserError(f"{source.name}{split}: there are no records, only a header; give a file with posts")

@@ -22,15 +22,10 @@ _BLANKS = re.compile(" +")
 
 
 def read_conll(path: Path, spec: FileSpec, notes: SourceNotes) -> Iterator[Record | Reject]:
-    """Yield every sentence of a file, in order, with the lists ``tokens`` and ``tags``.
+    """Yield every sentence of a file, perhaps in ``.gz``, in order, with the lists ``tokens`` and ``tags``.
 
     A sentence with a line that is no token and tag goes as a whole: without that line its tags would mean something
     else. Lines that start with ``-DOCSTART-`` are skipped and counted.
-
-    Args:
-        path: the file; with the ending ``.gz`` it is decompressed.
-        spec: columns and format options.
-        notes: filled as a side effect.
 
     Raises:
         UserError: the file is missing, unreadable or without a sentence, or a column is unknown.

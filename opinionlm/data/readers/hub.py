@@ -45,11 +45,6 @@ class TextFiles:
 def read_hub(spec: HubSpec, split: str, notes: SourceNotes) -> Iterator[Record | Reject]:
     """Yield every record of one split of a hub data set; numbers stand in for lines where there are several files.
 
-    Args:
-        spec: the data set.
-        split: the hub's own name of the split.
-        notes: filled as a side effect.
-
     Raises:
         UserError: the data set cannot be loaded, or lacks a column.
     """

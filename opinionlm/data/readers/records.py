@@ -97,12 +97,7 @@ class ColumnRules:
 
 
 def read_file(path: Path, spec: FileSpec, notes: SourceNotes) -> Iterator[Record | Reject]:
-    """Yield every record of a file, in order.
-
-    Args:
-        path: the file; its endings decide the format and the compression.
-        spec: columns and format options.
-        notes: filled as a side effect.
+    """Yield every record of a file, in order; its name's endings decide the format and the compression.
 
     Raises:
         UserError: the file is missing, unreadable, empty, of an unknown format, or lacks a column.

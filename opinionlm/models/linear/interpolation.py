@@ -110,12 +110,6 @@ def fit_interpolation(
 def check_words(prepared: PreparedDataset, data: DataConfig, seed: int, source: str) -> None:
     """Whether TF-IDF can be fitted at all, before the model is trained.
 
-    Args:
-        prepared: the data.
-        data: how much of them is trained on.
-        seed: draws that.
-        source: of the options, for messages.
-
     Raises:
         UserError: if no two training texts share a word.
     """
@@ -124,11 +118,7 @@ def check_words(prepared: PreparedDataset, data: DataConfig, seed: int, source: 
 
 
 def load_interpolation(folder: Path, share: float) -> TfidfInterpolation | None:
-    """The interpolation of a saved model, None for one without.
-
-    Args:
-        folder: of the model.
-        share: from its configuration; 0 for a model alone.
+    """The interpolation of a saved model, None for one without, whose share is 0.
 
     Raises:
         UserError: if they are missing or damaged.

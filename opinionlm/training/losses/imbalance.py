@@ -37,13 +37,7 @@ def effective_number_weights(counts: Sequence[int], beta: float = 0.999) -> torc
 
 
 def class_weights_of(kind: WeightKind, counts: Sequence[int], method: ClassWeightsConfig) -> torch.Tensor:
-    """Class weights of a kind, float32 ``(classes,)``.
-
-    Args:
-        kind: how classes are weighed.
-        counts: training examples per class.
-        method: has the parameters of the kinds.
-    """
+    """Class weights of a kind, float32 ``(classes,)``."""
     match kind:
         case "none":
             return torch.ones(len(counts))
@@ -170,10 +164,6 @@ class DeferredWeighting(TrainerCallback):
 
     It acts between optimizer steps, so that the denominator of a step's weighted mean and its losses always have the
     same weights. Whether they count depends on the number of the step alone, so a resumed run goes on the same way.
-
-    Args:
-        loss: whose weights wait.
-        share: of all optimizer steps, from 0 to 1.
     """
 
     def __init__(self, loss: MarginLoss, share: float) -> None:
