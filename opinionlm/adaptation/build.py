@@ -53,14 +53,7 @@ def check_fit(
 def load_checked_backbone(
     backbone: ModelConfig, method: MethodConfig, max_length: int, model_config: PreTrainedConfig, vocabulary: int
 ) -> PreTrainedModel:
-    """The backbone, once it is known to fit the tokenizer and the adaptation.
-
-    Args:
-        backbone: which model, and how it is loaded.
-        method: what trains.
-        max_length: tokens that a text may have.
-        model_config: the pretrained model's own configuration, from `read_model_config`.
-        vocabulary: entries of the tokenizer.
+    """The backbone, once it is known to fit the tokenizer and the adaptation; arguments as in `check_fit`.
 
     Raises:
         UserError: the model cannot be loaded, has fewer blocks than are to train, or belongs to another tokenizer.
@@ -76,13 +69,6 @@ def build_generative(
     backbone: ModelConfig, method: MethodConfig, max_length: int, encoder: PromptEncoder, total_steps: int
 ) -> PreTrainedModel | PeftModel:
     """Load a language model, choose what trains, and have it end its answers as the prompts say.
-
-    Args:
-        backbone: which model, and how it is loaded.
-        method: what trains.
-        max_length: tokens that a text may have.
-        encoder: of the prompts; its tokenizer's padding and the answers' end become the model's.
-        total_steps: optimizer steps of the run.
 
     Raises:
         UserError: the model cannot be loaded or adapted, is encoder-only, or belongs to another tokenizer.
@@ -103,10 +89,6 @@ def saved_backbone(model: ModelConfig, config: OpinionClassifierConfig) -> PreTr
     """The backbone of ``best/`` of a finished run: training on one task before the task that counts.
 
     What a model learns from a larger data set of a kindred task helps where the own one is small (Phang et al. 2018).
-
-    Args:
-        model: ``model_name_or_path`` is the folder.
-        config: its configuration.
 
     Raises:
         UserError: if the weights are missing or damaged; or the backbone is not a plain one: adapters, task tokens or

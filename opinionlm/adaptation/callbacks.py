@@ -21,13 +21,7 @@ ALLOCATION = "adalora.safetensors"
 def training_callbacks(
     model: PreTrainedModel | PeftModel, method: MethodConfig, total_steps: int
 ) -> list[TrainerCallback]:
-    """Callbacks that a method needs while it trains; most need none.
-
-    Args:
-        model: adapted already.
-        method: which adaptation.
-        total_steps: optimizer steps of the run, the number that AdaLoRA's adapter was built with.
-    """
+    """Callbacks that a method needs while it trains; most need none."""
     match method.adaptation:
         case "adalora":
             return [RankAllocation(wrapped_part(model), total_steps)]
@@ -58,10 +52,6 @@ class RankAllocation(TrainerCallback):
     """Moves AdaLoRA's ranks to the layers that need them; without it they would never fall.
 
     The running importance of every weight goes into the checkpoints, so that a resumed run prunes the same values.
-
-    Args:
-        wrapped: the PEFT model.
-        total_steps: of the run.
     """
 
     def __init__(self, wrapped: PeftModel, total_steps: int) -> None:
@@ -70,7 +60,7 @@ class RankAllocation(TrainerCallback):
         self.config.total_step = total_steps
 
     def on_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """After the optimizer's step, while the gradients are still there; a step that was skipped has none."""
         if all(parameter.grad is None for parameter in self.tuner.parameters()):
@@ -78,7 +68,7 @@ class RankAllocation(TrainerCallback):
         # The step that has just been made is counted a moment later.
         self.tuner.update_and_allocate(state.global_step + 1)
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Write the running importance and the ranks beside the checkpoint's weights."""
         if not state.is_world_process_zero:
             return
@@ -90,9 +80,7 @@ class RankAllocation(TrainerCallback):
             tensors[f"rank_pattern/{name}"] = torch.tensor(kept, dtype=torch.bool)
         save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, checkpoint(args, state))
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Read them back when a run goes on."""
         if state.global_step == 0:
             return
@@ -122,10 +110,6 @@ class BlockSampling(TrainerCallback):
 
     Which blocks is decided by the seed and the number of the interval alone, so a resumed run draws the same. The
     optimizer knows all blocks and keeps its averages of those that pause.
-
-    Args:
-        model: classifier or language model.
-        method: how many blocks, and for how many steps.
     """
 
     def __init__(self, model: PreTrainedModel, method: MethodConfig) -> None:
@@ -137,9 +121,7 @@ class BlockSampling(TrainerCallback):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + interval)
         return sorted(torch.randperm(len(self.blocks), generator=generator)[: self.count].tolist())
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Refuse what cannot work."""
         if args.world_size > 1:
             raise UserError(
@@ -147,17 +129,13 @@ class BlockSampling(TrainerCallback):
                 "run one process, or use another method"
             )
 
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Let the drawn blocks train, and no others."""
         active = self.drawn(args.seed, state.global_step // self.interval)
         for position, block in enumerate(self.blocks):
             block.requires_grad_(position in active)
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Between steps all blocks count as trained: checkpoints hold every one."""
         for block in self.blocks:
             block.requires_grad_(True)

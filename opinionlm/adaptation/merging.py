@@ -30,10 +30,7 @@ MERGEABLE = ("lora", "qlora", "dora", "adalora", "ia3")
 
 @torch.no_grad()
 def merge_adapters(model: OpinionClassifier) -> OpinionClassifier:
-    """Merge the adapter of a classifier or tagger into its backbone.
-
-    Args:
-        model: with an adapter; used up by the merge.
+    """Merge the adapter of a classifier or tagger into its backbone; the given model is used up.
 
     Returns:
         A plain model without adapter and without 4-bit weights, in evaluation mode.
@@ -91,10 +88,6 @@ def expand_quantized(model: nn.Module, transposed: bool) -> None:
 
 def merge_model_folder(source: Path, target: Path) -> None:
     """Merge a saved classifier or tagger and write it, tokenizer included, to another folder.
-
-    Args:
-        source: ``best/`` of a run.
-        target: must not exist yet.
 
     Raises:
         UserError: if the target exists, or the model cannot be merged.

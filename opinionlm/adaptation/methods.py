@@ -108,11 +108,6 @@ def adapt_generative(
     The output layer stays as it is except where everything trains (it is mostly tied to the embedding). Blocks are
     counted in the order a text passes them: in T5 the decoder's are above the encoder's.
 
-    Args:
-        model: causal or encoder-decoder; changed in place.
-        method: which adaptation.
-        total_steps: optimizer steps of the run; only AdaLoRA needs them.
-
     Returns:
         The model, wrapped by PEFT where the method is PEFT's.
 

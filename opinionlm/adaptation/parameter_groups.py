@@ -62,12 +62,7 @@ NO_DECAY = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Trained parameters in two groups: with weight decay, and biases and norms without.
-
-    Args:
-        model: the model, its adaptation applied.
-        weight_decay: of the first group.
-    """
+    """Trained parameters in two groups: with weight decay, and biases and norms without."""
     decaying = set(get_parameter_names(model, [nn.LayerNorm], NO_DECAY))
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     return [
@@ -86,10 +81,6 @@ PLATEAU = (SchedulerType.REDUCE_ON_PLATEAU,)
 
 def check_optimizer(arguments: TrainingArguments, source: str) -> None:
     """Make the optimizer on a dummy layer and take a step.
-
-    Args:
-        arguments: of the run.
-        source: of the options, for errors.
 
     Raises:
         UserError: if a package, a processor or a valid value is missing.
@@ -116,19 +107,12 @@ def new_optimizer(arguments: TrainingArguments, model: nn.Module, groups: list[d
 def check_schedule(arguments: TrainingArguments, source: str, total_steps: int | None = None) -> None:
     """Make the schedule and run through it.
 
-    Args:
-        arguments: of the run.
-        source: of the options, for errors.
-        total_steps: optimizer steps of the run, once they are known.
-
     Raises:
         UserError: if the schedule does not take the arguments, rates are no numbers, or a decay does not fit
             into the steps.
     """
-    name, known = (
-        arguments.lr_scheduler_type,
-        total_steps or (arguments.max_steps if arguments.max_steps > 0 else None),
-    )
+    name = arguments.lr_scheduler_type
+    known = total_steps or (arguments.max_steps if arguments.max_steps > 0 else None)
     total = known or NOMINAL_STEPS
     try:
         optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=arguments.learning_rate)

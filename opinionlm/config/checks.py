@@ -20,11 +20,7 @@ from opinionlm.utils.names import HUB_NAME, is_folder_name
 
 
 def validate(config: Config, places: Mapping[str, str] | None = None) -> None:
-    """Check everything that can be known before a model or data are loaded.
-
-    Args:
-        config: the options.
-        places: where the options stand that are stated, for messages; the names last.
+    """Check everything that can be known before a model or data are loaded; ``places`` are named in messages.
 
     Raises:
         UserError: every problem found, in one line: field, value, reason and remedy.

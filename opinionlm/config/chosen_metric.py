@@ -123,13 +123,7 @@ def contradiction(name: str, greater_is_better: bool) -> list[str]:
 
 
 def chosen_metric(options: EvaluationConfig, primary: str, available: Collection[str], source: str) -> ChosenMetric:
-    """The score that chooses the checkpoint of a run.
-
-    Args:
-        options: of the run.
-        primary: the score of the task that chooses by default.
-        available: the scores of this data's validation split.
-        source: of the options, for messages.
+    """The score that chooses the checkpoint of a run: what the options ask for, else the task's ``primary`` one.
 
     Raises:
         UserError: the data have no such score, or it is asked for the worst one.

@@ -64,16 +64,8 @@ EVALUATED = (TrainPlatformsConfig, EvaluationTextsConfig, WeightsConfig, SeedsCo
 TRAINED = (OrderConfig, OptimizationConfig, BatchConfig, CheckpointConfig)
 LABELLED: tuple[type, ...] = (TuneConfig, PaddingConfig, AdaptationConfig, ClassWeightsConfig, DecisionConfig)
 LABELLED += (EvaluationConfig, HubConfig)
-CLASSIFIER: tuple[type, ...] = (
-    TaskConfig,
-    LongTextsConfig,
-    EngineConfig,
-    HeadConfig,
-    LossConfig,
-    CacheConfig,
-    RobustConfig,
-)
-CLASSIFIER += (SensitivityConfig,)
+CLASSIFIER: tuple[type, ...] = (TaskConfig, LongTextsConfig, EngineConfig, HeadConfig, LossConfig, CacheConfig)
+CLASSIFIER += (RobustConfig, SensitivityConfig)
 # The options of every script.
 SCRIPTS: dict[Script, tuple[type, ...]] = {
     "train_classifier": (*RUN, *EVALUATED, *TRAINED, *LABELLED, *CLASSIFIER, SequencesConfig),

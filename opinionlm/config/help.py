@@ -16,17 +16,9 @@ from opinionlm.utils.names import closest
 # In order of how soon they are needed; a script shows the first ones that it has.
 COMMON: tuple[str, ...] = (
     *("dataset", "data_dir", "model_name_or_path", "run_name", "overwrite", "adaptation", "engine"),
-    *(
-        "method",
-        "shots",
-        "decode",
-        "prompt_template",
-        "learning_rate",
-        "num_train_epochs",
-        "per_device_train_batch_size",
-    ),
-    *("max_length", "seeds", "class_weights", "max_train_samples", "report_to", "mlm_probability", "output_dir"),
-    *("max_eval_samples", "load_in_4bit", "seed", "bf16", "all_sequences"),
+    *("method", "shots", "decode", "prompt_template", "learning_rate", "num_train_epochs"),
+    *("per_device_train_batch_size", "max_length", "seeds", "class_weights", "max_train_samples", "report_to"),
+    *("mlm_probability", "output_dir", "max_eval_samples", "load_in_4bit", "seed", "bf16", "all_sequences"),
 )
 SHOWN = 15
 ALL = "all"

@@ -27,20 +27,10 @@ ADEMAMIX = OptimizerFacts(ADAM.adam, (("beta3", float), ("alpha", float), ("t_al
 LION = OptimizerFacts(("adam_beta1", "adam_beta2"))
 # Those that are tried in the tests of this project, by name.
 OPTIMIZERS = {
-    "adamw_torch_fused": ADAM,
-    "adamw_torch": ADAM,
-    "adamw_bnb_8bit": ADAM,
-    "adamw_8bit": ADAM,
-    "paged_adamw_32bit": ADAM,
-    "paged_adamw_8bit": ADAM,
-    "ademamix": ADEMAMIX,
-    "ademamix_8bit": ADEMAMIX,
-    "paged_ademamix_32bit": ADEMAMIX,
-    "paged_ademamix_8bit": ADEMAMIX,
-    "lion_32bit": LION,
-    "lion_8bit": LION,
-    "paged_lion_32bit": LION,
-    "paged_lion_8bit": LION,
+    **dict.fromkeys(("adamw_torch_fused", "adamw_torch", "adamw_bnb_8bit", "adamw_8bit"), ADAM),
+    **dict.fromkeys(("paged_adamw_32bit", "paged_adamw_8bit"), ADAM),
+    **dict.fromkeys(("ademamix", "ademamix_8bit", "paged_ademamix_32bit", "paged_ademamix_8bit"), ADEMAMIX),
+    **dict.fromkeys(("lion_32bit", "lion_8bit", "paged_lion_32bit", "paged_lion_8bit"), LION),
     "adafactor": OptimizerFacts(),
     "sgd": OptimizerFacts((), (("momentum", float), ("dampening", float), ("nesterov", bool))),
     "adagrad": OptimizerFacts((), (("lr_decay", float), ("eps", float))),
@@ -49,35 +39,24 @@ OPTIMIZERS = {
     "rmsprop_bnb_8bit": OptimizerFacts(),
     "rmsprop_bnb_32bit": OptimizerFacts(),
 }
-OTHER_PLACE, OTHER_GROUPS = (
-    "is for another kind of processor",
-    "groups parameters by itself, which our groups contradict",
-)
-NOT_TRIED, TWO_WEIGHTS = (
-    "needs a package that this project does not test with",
-    "evaluates other weights than it trains",
-)
+# The others of transformers, by the reason why they are not used.
 OTHER_OPTIMIZERS = {
-    "adamw_torch_xla": OTHER_PLACE,
-    "adamw_torch_npu_fused": OTHER_PLACE,
-    "adamw_anyprecision": NOT_TRIED,
-    "adamw_torch_4bit": NOT_TRIED,
-    "adamw_torch_8bit": NOT_TRIED,
-    "grokadamw": NOT_TRIED,
-    "stable_adamw": NOT_TRIED,
-    "galore_adamw": OTHER_GROUPS,
-    "galore_adamw_8bit": OTHER_GROUPS,
-    "galore_adafactor": OTHER_GROUPS,
-    "galore_adamw_layerwise": OTHER_GROUPS,
-    "galore_adamw_8bit_layerwise": OTHER_GROUPS,
-    "galore_adafactor_layerwise": OTHER_GROUPS,
-    "apollo_adamw": OTHER_GROUPS,
-    "apollo_adamw_layerwise": OTHER_GROUPS,
-    "lomo": OTHER_GROUPS,
-    "adalomo": OTHER_GROUPS,
-    "schedule_free_radam": TWO_WEIGHTS,
-    "schedule_free_adamw": TWO_WEIGHTS,
-    "schedule_free_sgd": TWO_WEIGHTS,
+    name: reason
+    for reason, names in {
+        "is for another kind of processor": ("adamw_torch_xla", "adamw_torch_npu_fused"),
+        "needs a package that this project does not test with": (
+            *("adamw_anyprecision", "adamw_torch_4bit", "adamw_torch_8bit", "grokadamw", "stable_adamw"),
+        ),
+        "groups parameters by itself, which our groups contradict": (
+            *("galore_adamw", "galore_adamw_8bit", "galore_adafactor", "galore_adamw_layerwise"),
+            *("galore_adamw_8bit_layerwise", "galore_adafactor_layerwise", "apollo_adamw", "apollo_adamw_layerwise"),
+            *("lomo", "adalomo"),
+        ),
+        "evaluates other weights than it trains": (
+            *("schedule_free_radam", "schedule_free_adamw", "schedule_free_sgd"),
+        ),
+    }.items()
+    for name in names
 }
 
 WAVES = {"num_cycles": float}

@@ -99,12 +99,7 @@ def option_help(entry: Field[Any], script: Script) -> str:
 
 
 def new_config(file: str | Path | None, given: Layer, script: Script) -> Config:
-    """Build a validated config from a YAML file and options that win over it.
-
-    Args:
-        file: the user's, or the name of a shipped one; None for the defaults.
-        given: the options, from the command line or a call.
-        script: whose options are known.
+    """Build a validated config from a YAML file (or the name of a shipped one) and options that win over it.
 
     Raises:
         UserError: as `parse_config`.

@@ -59,12 +59,7 @@ class Unread:
         return f"without {name}" if wanted is Presence.GIVEN else f"{name}: {chosen}"
 
     def follows_from(self, stated: Mapping[str, int], place: int) -> bool:
-        """Whether that place states a choice that does not read it.
-
-        Args:
-            stated: option → number of the place that states it.
-            place: number of the place in question.
-        """
+        """Whether that place, by its number in ``stated``, states a choice that does not read it."""
         return any(stated.get(source) == place for name, _, _ in self.failed for source in FACTS.get(name, (name,)))
 
     @property
@@ -227,11 +222,7 @@ def unread_options(config: Config, known: Mapping[str, Any] | None = None) -> li
 
 
 def refuse_unread(config: Config, **known: Any) -> None:
-    """Check once more, when facts are known that parsing could not know.
-
-    Args:
-        config: the options.
-        known: see `FACTS`.
+    """Check once more, when facts (`FACTS`) are known that parsing could not know.
 
     Raises:
         UserError: options that the chosen way does not read.

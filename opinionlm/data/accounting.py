@@ -39,12 +39,7 @@ def warning_lines(report: dict[str, Any]) -> list[str]:
 
 
 def print_account(folder: Path, source: str = "") -> None:
-    """Print `account_lines`; of several processes only the main one does.
-
-    Args:
-        folder: a prepared data set.
-        source: which source was read, and the rows that its publisher counts.
-    """
+    """Print `account_lines`; of several processes only the main one does."""
     if distributed() and sys.modules["torch.distributed"].get_rank() != 0:
         return
     lines = [f"source  {source}"] if source else []

@@ -12,7 +12,7 @@ import itertools
 import re
 import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 import ftfy
@@ -76,6 +76,10 @@ class Cleaning:
         return "noise" in (self.repeats, self.gibberish, self.short_posts)
 
 
+# Texts exactly as they are.
+_UNTOUCHED = Cleaning(
+    restore_lost_bytes=False, fix_text=False, unescape_newlines=False, html="keep", whitespace="keep"
+)
 PROFILES: dict[str, Cleaning] = {
     "default": Cleaning(),
     # Sections 4 and 8.2. The paper gives two length rules; readings.md settles on the one of 8.2 (40 to 2,000).
@@ -92,25 +96,10 @@ PROFILES: dict[str, Cleaning] = {
         long_posts="drop",
         require_letters=True,
     ),
-    # Texts exactly as they are, each once in a split: what tasks other than sequence start from.
-    "exact": Cleaning(
-        restore_lost_bytes=False,
-        fix_text=False,
-        unescape_newlines=False,
-        html="keep",
-        whitespace="keep",
-        duplicates="text",
-    ),
-    # Texts exactly as they are; copies within a given split stay too.
-    "none": Cleaning(
-        restore_lost_bytes=False,
-        fix_text=False,
-        unescape_newlines=False,
-        html="keep",
-        whitespace="keep",
-        duplicates="keep",
-        conflicts="keep",
-    ),
+    # Each text once in a split: what tasks other than sequence start from.
+    "exact": replace(_UNTOUCHED, duplicates="text"),
+    # Copies within a given split stay too.
+    "none": replace(_UNTOUCHED, duplicates="keep", conflicts="keep"),
 }
 
 Step = tuple[str, Callable[[str], str]]
@@ -153,47 +142,29 @@ def text_steps(cleaning: Cleaning) -> list[Step]:
         # Step 3.2: a word that marks advertisements survives the removal of the link, @name or #topic it stands in.
         return lambda match: " ".join([replacement, *cues.findall(match.group())]) if cues else replacement
 
-    steps: list[Step] = []
-    if cleaning.restore_lost_bytes:
-        steps.append(("restore_lost_bytes", restore_lost_bytes))
-    if cleaning.fix_text:
-        steps.append(("fix_text", fix_text))
-    if cleaning.unescape_newlines:
-        steps.append(("unescape_newlines", lambda text: _NEWLINE.sub("\n", text) if "\\" in text else text))
-    match cleaning.html:
-        case "unescape":
-            steps.append(("html", unescape_html))
-        case "strip":
-            steps.append(("html", lambda text: unescape_html(_TAG.sub(" ", text) if "<" in text else text)))
-    if cleaning.links != "keep":
-        link = keep_cues("[link]" if cleaning.links == "replace" else " ")
-        steps.append(("links", lambda text: _LINK.sub(link, text) if _LINK_TRIGGER.search(text) else text))
-    if cleaning.mentions != "keep":
-        user = keep_cues("@user" if cleaning.mentions == "replace" else " ")
-        steps.append(("mentions", lambda text: _MENTION.sub(user, text) if "@" in text else text))
-    match cleaning.hashtags:
-        case "remove":
-            gone = keep_cues(" ")
-            steps.append(("hashtags", lambda text: _HASHTAG.sub(gone, text) if "#" in text else text))
-        case "word":
-            steps.append(("hashtags", lambda text: _HASHTAG.sub(r"\1", text) if "#" in text else text))
-    if cleaning.letter_case == "named":
+    gone, link, user = keep_cues(" "), keep_cues("[link]"), keep_cues("@user")
+    steps: list[tuple[str, object, Callable[[str], str]]] = [
+        ("restore_lost_bytes", True, restore_lost_bytes),
+        ("fix_text", True, fix_text),
+        ("unescape_newlines", True, lambda text: _NEWLINE.sub("\n", text) if "\\" in text else text),
+        ("html", "unescape", unescape_html),
+        ("html", "strip", lambda text: unescape_html(_TAG.sub(" ", text) if "<" in text else text)),
+        ("links", "remove", lambda text: _LINK.sub(gone, text) if _LINK_TRIGGER.search(text) else text),
+        ("links", "replace", lambda text: _LINK.sub(link, text) if _LINK_TRIGGER.search(text) else text),
+        ("mentions", "remove", lambda text: _MENTION.sub(gone, text) if "@" in text else text),
+        ("mentions", "replace", lambda text: _MENTION.sub(user, text) if "@" in text else text),
+        ("hashtags", "remove", lambda text: _HASHTAG.sub(gone, text) if "#" in text else text),
+        ("hashtags", "word", lambda text: _HASHTAG.sub(r"\1", text) if "#" in text else text),
         # After what may empty a text, and before emoji get names in small letters.
-        steps.append(("letter_case", name_letter_case))
-    match cleaning.emoji:
-        case "remove":
-            steps.append(("emoji", lambda text: text if text.isascii() else _EMOJI.sub(" ", text)))
-        case "names":
-            steps.append(("emoji", lambda text: text if text.isascii() else _EMOJI.sub(_emoji_names, text)))
-    if cleaning.punctuation == "cues":
-        steps.append(("punctuation", lambda text: text.translate(_ONLY_CUES)))
-    if cleaning.repeats == "shorten":
-        steps.append(("repeats", lambda text: _REPEAT.sub(r"\1\1\1", text)))
-    if cleaning.whitespace == "collapse":
-        steps.append(("whitespace", lambda text: " ".join(text.split())))
-    if cleaning.lowercase:
-        steps.append(("lowercase", str.lower))
-    return steps
+        ("letter_case", "named", name_letter_case),
+        ("emoji", "remove", lambda text: text if text.isascii() else _EMOJI.sub(" ", text)),
+        ("emoji", "names", lambda text: text if text.isascii() else _EMOJI.sub(_emoji_names, text)),
+        ("punctuation", "cues", lambda text: text.translate(_ONLY_CUES)),
+        ("repeats", "shorten", lambda text: _REPEAT.sub(r"\1\1\1", text)),
+        ("whitespace", "collapse", lambda text: " ".join(text.split())),
+        ("lowercase", True, str.lower),
+    ]
+    return [(name, step) for name, choice, step in steps if getattr(cleaning, name) == choice]
 
 
 def is_blank(text: str) -> bool:
@@ -218,12 +189,6 @@ def clean_text(text: str, steps: list[Step]) -> tuple[str, list[str]]:
 
 def quality_action(text: str, tokens: int, is_noise: bool, cleaning: Cleaning) -> tuple[Action, str]:
     """Decide about a cleaned post (steps 2.6 and 3.3, section 8.2).
-
-    Args:
-        text: the cleaned text.
-        tokens: its length in tokens.
-        is_noise: whether it is labelled as noise already.
-        cleaning: the options.
 
     Returns:
         What happens to the post, and the reason's code (blank when it simply stays).

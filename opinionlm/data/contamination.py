@@ -37,11 +37,6 @@ def plain_texts(rows: Dataset, task: Task) -> list[str]:
 def save_seen_texts(folder: Path, source: str, texts: Iterable[str]) -> None:
     """Note texts beside a model, and those that its source had seen: a sorted uint64 array of hashes.
 
-    Args:
-        folder: the model folder.
-        source: name or path of the model that training started from.
-        texts: what it was trained on.
-
     Raises:
         UserError: the note of the source is damaged.
     """
@@ -49,11 +44,7 @@ def save_seen_texts(folder: Path, source: str, texts: Iterable[str]) -> None:
 
 
 def refuse_seen_texts(model_name_or_path: str, prepared: PreparedDataset) -> None:
-    """Compare what a model saw with the evaluation texts of a data set.
-
-    Args:
-        model_name_or_path: where `save_seen_texts` noted nothing, there is nothing to compare.
-        prepared: its validation and test texts are looked up.
+    """Compare what a model saw, as far as `save_seen_texts` noted it, with the evaluation texts of a data set.
 
     Raises:
         UserError: some of them were seen, or the note is damaged.

@@ -10,7 +10,6 @@ knows a SHA-256, the file is checked by it. Data sets of the Hugging Face hub go
 
 from __future__ import annotations
 
-import hashlib
 import os
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -19,8 +18,9 @@ from urllib.request import Request, urlopen
 
 from opinionlm.data.spec import DatasetSpec, FileSpec, HubSpec
 from opinionlm.data.spec_parsing import load_spec
-from opinionlm.errors import UserError, run_script
+from opinionlm.errors import UserError, one_line, run_script
 from opinionlm.utils.command_line import Parser, command
+from opinionlm.utils.files import file_sha256
 
 CHUNK, TIMEOUT_SECONDS = 2**16, 30
 # What the hub's library calls offline.
@@ -140,9 +140,7 @@ def check(path: Path, file: FileSpec) -> Path:
     """
     if not file.sha256:
         return path
-    with path.open("rb") as content:
-        found = hashlib.file_digest(content, "sha256").hexdigest()
-    if found != file.sha256:
+    if (found := file_sha256(path)) != file.sha256:
         if path.suffix == ".part":
             path.unlink()
         raise UserError(
@@ -168,8 +166,7 @@ def fetch_hub(hub: HubSpec, endpoint: str | None = None) -> None:
         info = HfApi(endpoint).dataset_info(hub.path, revision=hub.revision, files_metadata=True)
     except Exception as error:
         # The library hands on what its own libraries raise.
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"hub data set {hub.path!r}: {reason}; check the name and the network") from None
+        raise UserError(f"hub data set {hub.path!r}: {one_line(error)}; check the name and the network") from None
     size = sum(one.size or 0 for one in info.siblings or ())
     print(f"hub {hub.path}: at most {size / 1e6:,.1f} MB, into the cache of the hub's library", flush=True)
     for split in hub.splits.values():

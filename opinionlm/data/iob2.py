@@ -23,13 +23,10 @@ def is_tag(tag: str) -> bool:
 
 
 def repair_iob2(tags: list[str]) -> tuple[list[str], int]:
-    """Make every entity begin with ``B-`` and go on with ``I-``.
+    """Make every entity of a sentence of valid tags (`is_tag`) begin with ``B-`` and go on with ``I-``.
 
     An ``I-x`` (``E-x``, ``L-x``) that continues no ``x`` becomes ``B-x``; after the last token of an entity nothing
     continues it.
-
-    Args:
-        tags: valid tags (`is_tag`) of one sentence.
 
     Returns:
         The tags in IOB2 and how many of those that have the letters of IOB2 were changed.

@@ -67,15 +67,10 @@ def source_of(data: DataConfig) -> str:
 def choose_platforms(
     prepared: PreparedDataset, train: Sequence[str] | None, evaluation: Sequence[str] | None
 ) -> PreparedDataset:
-    """Keep the rows of some platforms: train and validation of the first ones, test of the others.
+    """Keep the rows of some platforms, None for all: train and validation of the first ones, test of the others.
 
     Validation chooses the checkpoint, the temperature and the decision, so it belongs to training: whatever is fitted
     never sees a platform that is held out.
-
-    Args:
-        prepared: with its three splits.
-        train: platforms of train and validation; None for all.
-        evaluation: platforms of test; None for all.
 
     Raises:
         UserError: a platform that the data do not have, or a split that would be empty.

@@ -90,10 +90,6 @@ def near_copy_groups(texts: Sequence[str], source: str) -> np.ndarray:
     them, so that near-copies have a product of at least `NEAR` − `TAIL` there; of such pairs the
     cosine is computed.
 
-    Args:
-        texts: of all rows that are to be split.
-        source: the dataset YAML, for the message.
-
     Raises:
         UserError: comparing would take more than `MOST_PRODUCTS` multiplications.
     """

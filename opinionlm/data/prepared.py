@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from opinionlm.data.cleaning import Cleaning, text_options
 from opinionlm.data.spec import SPLITS, FeatureSpec, Task
 from opinionlm.data.taxonomy import Taxonomy
-from opinionlm.errors import UserError
+from opinionlm.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -65,9 +65,14 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return (
-        manifest if isinstance(manifest, dict) and {"fingerprint", "labels", "rows", "name"} <= set(manifest) else None
-    )
+    is_whole = isinstance(manifest, dict) and {"fingerprint", "labels", "rows", "name"} <= set(manifest)
+    return manifest if is_whole else None
+
+
+def is_current(path: Path, fingerprint: str) -> bool:
+    """Whether a folder holds the data set with this fingerprint."""
+    manifest = read_manifest(path)
+    return manifest is not None and manifest["fingerprint"] == fingerprint
 
 
 def manifest_of(path: Path) -> dict[str, Any]:
@@ -97,11 +102,7 @@ def find_prepared(fingerprint: str, config: Mapping[str, Any], known: Mapping[st
     kept_in = Path(str(config.get("prepared_dir", "")))
     if fingerprint and kept_in.is_dir():
         candidates += sorted(kept_in.glob(f"*-{fingerprint[:12]}"))
-    for folder in candidates:
-        manifest = read_manifest(folder)
-        if manifest is not None and manifest["fingerprint"] == fingerprint:
-            return folder
-    return None
+    return next((folder for folder in candidates if is_current(folder, fingerprint)), None)
 
 
 def load_prepared(path: str | Path) -> PreparedDataset:
@@ -121,7 +122,7 @@ def load_prepared(path: str | Path) -> PreparedDataset:
         dataset = load_from_disk(str(path))
         rows = {split: len(dataset[split]) for split in SPLITS}
     except Exception as error:
-        raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())[:160]}); {remedy}") from None
+        raise UserError(f"{path}: cannot be read ({one_line(error)}); {remedy}") from None
     if rows != manifest["rows"]:
         raise UserError(f"{path}: holds {rows} rows instead of {manifest['rows']}; {remedy}")
     score_range = manifest.get("score_range")

@@ -16,7 +16,6 @@ from opinionlm.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 DEFAULT_TOKENIZER = "models/gemma3-mini"
-MAY_BE_ABSENT = "labels_may_be_absent"
 Task = Literal["sequence", "multi_label", "token", "similarity", "question_answering", "summarization", "instruction"]
 # The tasks that give texts labels of a label tree: one each, or any number.
 LABEL_TASKS: tuple[Task, ...] = ("sequence", "multi_label")

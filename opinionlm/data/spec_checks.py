@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from opinionlm.data.cleaning import text_steps
-from opinionlm.data.languages import is_language
 from opinionlm.data.spec import LABEL_TASKS, SPLITS, DatasetSpec
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
@@ -16,6 +16,17 @@ OPTIONAL = ("id", "sentences", "context", "group", "platform")
 # Names of columns that mean something to the program.
 RESERVED = {*OPTIONAL, "text", "text_pair", "label", "labels", "time", "raw", "tokens", "tags", "score", "answers"}
 CONLL_ENDINGS = (".conll", ".txt", ".conll.gz", ".txt.gz")
+# ISO 639-1 whole: jp, cz and gr are countries.
+_LANGUAGES = """
+aa ab ae af ak am an ar as av ay az ba be bg bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el en
+eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is it iu ja
+jv ka kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na nb
+nd ne ng nl nn no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg sh si sk sl sm sn so
+sq sr ss st su sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu
+"""
+TWO_LETTERS = frozenset(_LANGUAGES.split())
+# The language, then script, region and variants.
+LANGUAGE_TAG = re.compile(r"([a-z]{2,3})(-[A-Z][a-z]{3})?(-([A-Z]{2}|\d{3}))?(-([a-z\d]{5,8}|\d[a-z\d]{3}))*")
 
 
 def canonical_columns(spec: DatasetSpec) -> list[str]:
@@ -225,6 +236,12 @@ def check_spec(spec: DatasetSpec) -> None:
     problems += label_problems(spec) if spec.task in LABEL_TASKS else task_problems(spec)
     if problems:
         raise UserError(f"{spec.source}: " + "; ".join(problems))
+
+
+def is_language(code: str) -> bool:
+    """Whether a text is a language code of the hub: ISO 639, perhaps with script, region and variants (BCP 47)."""
+    match = LANGUAGE_TAG.fullmatch(code)
+    return match is not None and (len(match[1]) == 3 or match[1] in TWO_LETTERS)
 
 
 def near_copy_problems(spec: DatasetSpec, given: list[set[str]]) -> list[str]:

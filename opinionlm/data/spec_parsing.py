@@ -13,7 +13,6 @@ import yaml
 from opinionlm.data.cleaning import PROFILES, Cleaning
 from opinionlm.data.spec import (
     LABEL_TASKS,
-    MAY_BE_ABSENT,
     BalanceSpec,
     DatasetSpec,
     FeatureKind,
@@ -28,7 +27,7 @@ from opinionlm.data.spec import (
 from opinionlm.data.spec_checks import check_spec
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.data.yaml_text import require_written_text
-from opinionlm.errors import UserError
+from opinionlm.errors import UserError, one_line
 from opinionlm.utils.names import is_folder_name
 from opinionlm.utils.shipped import find_shipped
 from opinionlm.utils.typed_values import as_list, build, check_keys, convert
@@ -71,7 +70,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise UserError(f"{where}: not valid YAML ({' '.join(str(error).split())[:200]})") from None
+        raise UserError(f"{where}: not valid YAML ({one_line(error)})") from None
     if not isinstance(raw, dict):
         raise UserError(f"{path}: expected keys such as name, files, labels; found {type(raw).__name__}")
     require_written_text(yaml.compose(text, Loader=yaml.SafeLoader), DatasetSpec, str(path))
@@ -104,17 +103,7 @@ def spec_from_dict(
         "published": build(PublishedFacts, raw["published"], f"{source}: published") if raw.get("published") else None,
         "source": source,
     }
-    for key in (
-        "task",
-        "description",
-        "origin",
-        "licence",
-        "language",
-        "tokenizer_name_or_path",
-        "score_range",
-        "empty_values",
-        MAY_BE_ABSENT,
-    ):
+    for key in [item.name for item in fields(DatasetSpec) if item.name not in values]:
         if raw.get(key) is not None:
             values[key] = convert(raw[key], hints[key], f"{source}: {key}")
     if tokenizer_name_or_path is not None:

@@ -36,7 +36,7 @@ def scored_ids(encoder: PromptEncoder) -> list[list[int]]:
     A `PromptEncoder` makes sure that no label begins with another, so the words alone tell them apart. The end token
     would cost one more distribution per label, and a model that was not trained on the template seldom ends there.
     """
-    return [ids[: -len(encoder.end_ids)] for ids in encoder.label_ids()]
+    return [ids[: -len(encoder.end_ids)] for ids in encoder.label_ids]
 
 
 @torch.inference_mode()

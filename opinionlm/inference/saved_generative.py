@@ -19,7 +19,7 @@ from opinionlm.errors import UserError
 from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.multi_label_rules import Rule
 from opinionlm.inference.saved_decision import rule_facts, rule_from
-from opinionlm.models.generative import plain_model
+from opinionlm.models.backbones import plain_backbone
 from opinionlm.training.checkpoints import save_trained_weights
 from opinionlm.utils.files import write_json
 
@@ -108,7 +108,7 @@ def loaded_as(options: ModelConfig, model: PreTrainedModel | PeftModel) -> dict[
     return {
         "model_revision": options.model_revision,
         # What auto and fastest were where it was trained.
-        "dtype": str(plain_model(model).dtype).removeprefix("torch."),
+        "dtype": str(plain_backbone(model).dtype).removeprefix("torch."),
         "load_in_4bit": options.load_in_4bit,
         "bnb_4bit_quant_type": options.bnb_4bit_quant_type,
         "bnb_4bit_use_double_quant": options.bnb_4bit_use_double_quant,

@@ -24,7 +24,7 @@ from peft import (
 )
 from transformers import PreTrainedModel
 
-from opinionlm.errors import UserError
+from opinionlm.errors import UserError, one_line
 from opinionlm.models.bottleneck import insert_bottlenecks
 
 
@@ -59,7 +59,7 @@ def add_adapter(
         except ValueError as error:
             raise UserError(
                 f"target_modules: PEFT cannot adapt {adapter['options'].get('target_modules')} in a "
-                f"'{model.config.model_type}' model ({' '.join(str(error).split())[:200]}); leave the option out for "
+                f"'{model.config.model_type}' model ({one_line(error)}); leave the option out for "
                 "the family's preset"
             ) from error
     if config.is_prompt_learning:

@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from opinionlm.errors import UserError
+from opinionlm.errors import UserError, one_line
 from opinionlm.models.families import family_of
 from opinionlm.models.family import SublayerPaths
 from opinionlm.models.gguf import require_converted
@@ -58,7 +58,7 @@ class Anatomy:
 
 
 def plain_backbone(backbone: PreTrainedModel | PeftModel) -> PreTrainedModel:
-    """The family's own model inside a backbone that PEFT may have wrapped."""
+    """The family's own model inside a backbone, or a language model, that PEFT may have wrapped."""
     return backbone.get_base_model() if isinstance(backbone, PeftModel) else backbone
 
 
@@ -274,9 +274,8 @@ def load_what_is_there(
     except (ImportError, RuntimeError, ValueError) as error:
         if not model.load_in_4bit:
             raise
-        reason = " ".join(str(error).split())[:300]
         raise UserError(
-            f"load_in_4bit: bitsandbytes cannot serve it here ({reason}); set load_in_4bit: false"
+            f"load_in_4bit: bitsandbytes cannot serve it here ({one_line(error)}); set load_in_4bit: false"
         ) from error
     return loaded, sorted(report["missing_keys"])
 

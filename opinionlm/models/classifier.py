@@ -218,11 +218,7 @@ class OpinionClassifier(PreTrainedModel):
         self.config.task_tokens = count
 
     def add_adapter_to_backbone(self, adapter: dict[str, Any]) -> None:
-        """Add an adapter that the saved model will carry; its parameters are the backbone's only ones that train.
-
-        Args:
-            adapter: see `opinionlm.models.adapters.add_adapter`.
-        """
+        """Add an adapter that the saved model will carry; its parameters are the backbone's only ones that train."""
         if self.config.adapter is not None:
             raise ValueError("the backbone has an adapter already")
         self.backbone = add_adapter(self.backbone, adapter)
@@ -234,9 +230,6 @@ class OpinionClassifier(PreTrainedModel):
 
         Their dropout stays off in training too: what they compute for a text never changes, whether it is computed
         anew or read from the cache of `opinionlm.training.prefix_cache`.
-
-        Args:
-            blocks: number of blocks in the prefix; 0 for none.
         """
         self.prefix_blocks = blocks
         self.train(self.training)
@@ -346,13 +339,7 @@ class OpinionClassifier(PreTrainedModel):
 
 
 def new_head(config: OpinionClassifierConfig, width: int, pools: bool) -> ClassificationHead | NativeHead:
-    """The head that a configuration describes, with weights as torch draws them.
-
-    Args:
-        config: of the model.
-        width: of the backbone's states.
-        pools: whether it reads one vector per text, or every token.
-    """
+    """The head that a configuration describes, with weights as torch draws them."""
     if config.head == "native":
         form = require_native_form(config.text_config, pools)
         return NativeHead(form, width, config.num_labels, config.classifier_dropout)

@@ -83,10 +83,6 @@ def behind_virtual_tokens(
 def position_arguments(backbone: PreTrainedModel, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
     """Position ids that count tokens, not padding, so that left and right padding give the same logits.
 
-    Args:
-        backbone: the text backbone.
-        attention_mask: ``(batch, length)``.
-
     Returns:
         ``{"position_ids": (batch, length)}``, empty for families with relative positions only.
     """

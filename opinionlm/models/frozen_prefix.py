@@ -8,19 +8,16 @@ the blocks above the cut run on states that were computed before.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from opinionlm.models.backbones import anatomy_of
 from opinionlm.models.chunks import over_chunks
-from opinionlm.models.classifier import stores_pooled, whole_backbone_frozen
+from opinionlm.models.classifier import OpinionClassifier, stores_pooled, whole_backbone_frozen
 from opinionlm.models.families import family_of
 from opinionlm.models.stand_ins import StandIn
-
-if TYPE_CHECKING:
-    from opinionlm.models.classifier import OpinionClassifier
 
 
 class PrefixReachedError(Exception):
@@ -97,10 +94,6 @@ class PrefixStandIn:
 
     def __exit__(self, *exception: object) -> None:
         """Put the frozen blocks back."""
-        self.restore()
-
-    def restore(self) -> None:
-        """Put the frozen blocks back; safe to call twice."""
         self.model.stored_states = None
         for index, block in enumerate(self.originals):
             self.blocks[index] = block

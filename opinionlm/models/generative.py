@@ -24,10 +24,15 @@ from transformers import (
 
 from opinionlm.config.options import ModelConfig
 from opinionlm.errors import UserError
-from opinionlm.models.backbones import anatomy_of, load_weights
+from opinionlm.models.backbones import anatomy_of, load_weights, plain_backbone
 from opinionlm.models.families import family_of
 from opinionlm.models.precision import torch_dtype
-from opinionlm.models.quantization import disable_avx512_packing, nf4_config, quantized_modules
+from opinionlm.models.quantization import (
+    disable_avx512_packing,
+    name_unquantized_modules,
+    nf4_config,
+    quantized_modules,
+)
 
 
 def load_generative(model: ModelConfig, trained_blocks: int, config: PreTrainedConfig) -> PreTrainedModel:
@@ -99,12 +104,10 @@ def text_model_of(wrapper: PreTrainedModel) -> PreTrainedModel:
         model = AutoModelForCausalLM.from_config(wrapper.config.get_text_config())
     model.model, model.lm_head = wrapper.get_decoder(), wrapper.lm_head
     model.generation_config = wrapper.generation_config
-    if quantized := set(quantized_modules(model)):
+    if quantized_modules(model):
         # Saved models name what is not quantised from their own root.
-        description = wrapper.config.quantization_config
-        linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-        description.llm_int8_skip_modules = [name for name in linear if name not in quantized]
-        model.config.quantization_config = description
+        model.config.quantization_config = wrapper.config.quantization_config
+        name_unquantized_modules(model)
         model.hf_quantizer, model.is_quantized = wrapper.hf_quantizer, True
     return model.eval()
 
@@ -127,14 +130,9 @@ def count_blocks(config: PreTrainedConfig) -> int:
         return len(anatomy_of(generative_class(config).from_config(config)).blocks)
 
 
-def plain_model(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
-    """The language model itself, without PEFT's wrapper."""
-    return model.get_base_model() if isinstance(model, PeftModel) else model
-
-
 def output_layer(model: PreTrainedModel | PeftModel) -> nn.Module:
     """The layer that maps hidden states to the vocabulary."""
-    return plain_model(model).get_output_embeddings()
+    return plain_backbone(model).get_output_embeddings()
 
 
 @contextmanager

@@ -13,7 +13,6 @@ converts a file and prints the folder; every script does so by itself when it is
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import shutil
 import sys
@@ -25,9 +24,9 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from opinionlm.errors import UserError, run_script
+from opinionlm.errors import UserError, one_line, run_script
 from opinionlm.models.gguf_header import GgufHeader, cut_short, read_header
-from opinionlm.utils.files import partial_folder, publish, write_json
+from opinionlm.utils.files import file_sha256, partial_folder, publish, write_json
 from opinionlm.utils.shipped import find_model, find_shipped, gguf_source
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def is_current(folder: Path, source: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     state = source.stat()
-    if [state.st_size, state.st_mtime_ns] == [note["bytes"], note["changed"]] or sha256(source) == note["sha256"]:
+    if [state.st_size, state.st_mtime_ns] == [note["bytes"], note["changed"]] or file_sha256(source) == note["sha256"]:
         return True
     if note["file"] != str(source.resolve()) and Path(note["file"]).is_file():
         raise UserError(
@@ -119,12 +118,6 @@ def require_readable(header: GgufHeader) -> None:
             raise cut_short(path)
 
 
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 @contextmanager
 def only_process(folder: Path) -> Iterator[None]:
     """Let the processes of this machine convert into a folder one after another."""
@@ -144,7 +137,7 @@ def convert(header: GgufHeader, folder: Path) -> None:
 
     dtype = copied_type(header)
     require_room(header, folder, 2 if dtype == "bfloat16" else 4)
-    digest = sha256(header.path)
+    digest = file_sha256(header.path)
     print(f"convert {header.path}: {header.parameters:,} parameters, once, into {folder}", flush=True)
     with partial_folder(folder) as partial:
         work = partial / "work"
@@ -157,11 +150,10 @@ def convert(header: GgufHeader, folder: Path) -> None:
             tokenizer = read_tokenizer(work)
             model = read_weights(config, work, dtype)
         except (ValueError, KeyError, TypeError, NotImplementedError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise UserError(
                 f"model_name_or_path: {header.path}, architecture '{header.architecture}', cannot be read by "
-                f"transformers ({reason}); give a model of another architecture, such as gemma3, llama or qwen2, or a "
-                "folder written by save_pretrained"
+                f"transformers ({one_line(error)}); give a model of another architecture, such as gemma3, llama or "
+                "qwen2, or a folder written by save_pretrained"
             ) from error
         shutil.rmtree(work)
         model.save_pretrained(partial)

@@ -142,12 +142,7 @@ def cut_short(path: Path) -> UserError:
 
 
 class _Reader:
-    """Walks through the bytes in front of the data.
-
-    Args:
-        content: the file.
-        path: for messages.
-    """
+    """Walks through the bytes in front of the data."""
 
     def __init__(self, content: mmap.mmap, path: Path) -> None:
         self.content, self.path, self.at = content, path, 0

@@ -87,11 +87,6 @@ def require_native_form(config: PreTrainedConfig, pools: bool) -> NativeForm:
 def with_native_pooling(model: ModelConfig, config: PreTrainedConfig, pools: bool) -> ModelConfig:
     """The options of a model with the pooling of the family's own class in place where ``head: native`` asks for it.
 
-    Args:
-        model: as given.
-        config: the backbone's configuration.
-        pools: see `native_form`.
-
     Raises:
         UserError: the family has no such class.
     """

@@ -35,14 +35,7 @@ def torch_dtype(name: str) -> torch.dtype | str:
 
 
 def describe_device(device: torch.device, processes: int, dtype: str, bf16: bool) -> str:
-    """What computes, and in which numbers, as a line of a run's header says it.
-
-    Args:
-        device: of this process.
-        processes: of the run.
-        dtype: the config value.
-        bf16: bfloat16 autocast around the parameters.
-    """
+    """What computes, and in which numbers, as a line of a run's header says it."""
     threads = torch.get_num_threads()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
     shown = name if device.type == "cuda" else f"{name}, {threads} thread{'s' * (threads != 1)}"

@@ -11,12 +11,7 @@ from opinionlm.models.family import Family
 
 
 class StandIn(nn.Module):
-    """Stands in for a frozen block: passes its input through; the lowest hands out states that were computed before.
-
-    Args:
-        family: says what a block returns.
-        block: the block.
-    """
+    """Stands in for a frozen block: passes its input through; the lowest hands out states computed before."""
 
     def __init__(self, family: Family, block: nn.Module) -> None:
         super().__init__()

@@ -18,10 +18,6 @@ class OpinionTagger(OpinionClassifier):
     """Backbone → head per token.
 
     Loading, saving, freezing and 4-bit storage are the classifier's; only what the head reads differs.
-
-    Args:
-        config: the tagger's configuration.
-        backbone: as in `OpinionClassifier`.
     """
 
     config_class = OpinionTaggerConfig

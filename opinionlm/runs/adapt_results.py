@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from opinionlm.adaptation.adapt.mining import table, write_csv
 from opinionlm.adaptation.adapt.vocabulary import TaskVocabulary
-from opinionlm.data.encoding.columns import flat_ids
+from opinionlm.data.encoding.columns import flat_lists
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.quantization import weight_count
 from opinionlm.models.task_embedding import task_rows
@@ -65,7 +65,7 @@ def tokens_per_text(model: OpinionClassifier, test: Split) -> dict[str, float]:
 
     ``task_tokens_per_text`` are among ``tokens_per_text``.
     """
-    ids = flat_ids(test.encoded)[0]
+    ids = flat_lists(test.encoded)[0]
     facts = {"tokens_per_text": len(ids) / len(test.encoded)}
     if task_rows(model.backbone) is not None:
         inserted = np.count_nonzero(ids >= model.get_input_embeddings().first_id)

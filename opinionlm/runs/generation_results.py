@@ -14,8 +14,7 @@ from opinionlm.data.encoding.label_lists import ListEncoder, QuestionEncoder
 from opinionlm.data.encoding.prompts import PromptEncoder
 from opinionlm.inference.input_forms import save_input_forms
 from opinionlm.inference.saved_generative import SETTINGS, GenerativeSettings, loaded_as, save_generative
-from opinionlm.models.backbones import anatomy_of
-from opinionlm.models.generative import plain_model
+from opinionlm.models.backbones import anatomy_of, plain_backbone
 from opinionlm.models.quantization import quantized_modules
 from opinionlm.reporting.card_metadata import base_name, card_head, licence_note, trained_words
 from opinionlm.reporting.model_card import cleaning_note, trust_section
@@ -42,7 +41,7 @@ def save_best_answers(
     encoder, prepared = task.encoder, task.prepared
     placement = config.method.adaptation
     bottleneck = (placement, config.method.adapter_size) if placement in ("houlsby", "pfeiffer") else None
-    is_whole = bottleneck is None and plain_model(model) is model
+    is_whole = bottleneck is None and plain_backbone(model) is model
     settings = GenerativeSettings(
         task=prepared.task,
         template=encoder.template,
@@ -97,7 +96,7 @@ def train_flops(trainer: InstructTrainer, tokens: int, supervised: int) -> float
 
     Of an encoder-decoder model both halves are counted for every token of the prompt, the long one: an upper bound.
     """
-    base = plain_model(trainer.model)
+    base = plain_backbone(trainer.model)
     embedding, head = base.get_input_embeddings().weight, base.get_output_embeddings().weight
     per_supervised = (6 if head.requires_grad else 4) * head.numel()
     answers = supervised * (trainer.state.epoch or 0.0)

@@ -79,8 +79,9 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{arguments.config}, files in {arguments.data_dir} → {output_dir}", flush=True)
     # Imported here, so that --help and mistakes in the YAML are answered at once.
     from opinionlm.data.accounting import warning_lines
-    from opinionlm.data.preparation.pipeline import fingerprint_of, is_current, prepare
+    from opinionlm.data.preparation.pipeline import fingerprint_of, prepare
     from opinionlm.data.preparation.report import summary
+    from opinionlm.data.prepared import is_current
 
     started = time.perf_counter()
     data_dir = Path(arguments.data_dir)

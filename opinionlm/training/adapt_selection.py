@@ -53,15 +53,6 @@ def choose_sublayers(
 
     A run that goes on after a stop takes the choice that its folder holds.
 
-    Args:
-        model: with ``adaptation: adapt`` applied and rows for task tokens; its head is trained a little.
-        loss: of one item; an example counts as much as it does in training.
-        train: the training split.
-        pad_id: padding token.
-        prepared: the data.
-        config: budget, beta, sample and warm-up.
-        arguments: device, precision and processes.
-
     Raises:
         UserError: data that are not single texts with a label, or a budget below the smallest sub-layer.
     """

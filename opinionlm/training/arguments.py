@@ -13,6 +13,14 @@ from opinionlm.config.trainer_checks import typed_arguments
 from opinionlm.config.training_options import TrainingConfig
 from opinionlm.errors import UserError, one_line
 
+# Options of ours that TrainingArguments has under the same name.
+ALIKE = (
+    *("run_name", "seed", "bf16", "learning_rate", "weight_decay", "max_grad_norm", "optim", "lr_scheduler_type"),
+    *("warmup_steps", "num_train_epochs", "max_steps", "per_device_train_batch_size", "per_device_eval_batch_size"),
+    *("gradient_accumulation_steps", "activation_checkpointing", "dataloader_num_workers", "logging_steps"),
+    *("eval_strategy", "eval_steps", "save_total_limit"),
+)
+
 
 def training_arguments(training: TrainingConfig, source: str) -> TrainingArguments:
     """Build the arguments of the trainer.
@@ -20,44 +28,20 @@ def training_arguments(training: TrainingConfig, source: str) -> TrainingArgumen
     Checkpoints are chosen by a validation score, which depends on the task that the data tell later
     (`choose_by`); the first of equals wins.
 
-    Args:
-        training: the run's options.
-        source: of the options, for messages.
-
     Raises:
         UserError: a value that TrainingArguments refuses, or an optimizer, a schedule or a compiler that cannot do
             what it is asked for on this machine.
     """
     check_launcher(training.bf16, source)
-    values = {
+    values = {name: getattr(training, name) for name in ALIKE} | {
         "output_dir": str(training.run_folder / "checkpoints"),
-        "run_name": training.run_name,
-        "learning_rate": training.learning_rate,
-        "weight_decay": training.weight_decay,
-        "num_train_epochs": training.num_train_epochs,
-        "max_steps": training.max_steps,
-        "per_device_train_batch_size": training.per_device_train_batch_size,
-        "per_device_eval_batch_size": training.per_device_eval_batch_size,
-        "gradient_accumulation_steps": training.gradient_accumulation_steps,
-        "lr_scheduler_type": training.lr_scheduler_type,
-        "warmup_steps": training.warmup_steps,
-        "max_grad_norm": training.max_grad_norm,
-        "optim": training.optim,
-        "bf16": training.bf16,
-        "seed": training.seed,
-        "eval_strategy": training.eval_strategy,
-        "eval_steps": training.eval_steps,
         "save_strategy": training.eval_strategy,
         "save_steps": training.eval_steps or 500,
-        "save_total_limit": training.save_total_limit,
         # How long early stopping has waited already, for one.
         "restore_callback_states_from_checkpoint": True,
-        "logging_steps": training.logging_steps,
         "load_best_model_at_end": True,
         "metric_for_best_model": "macro_f1",
         "greater_is_better": True,
-        "activation_checkpointing": training.activation_checkpointing,
-        "dataloader_num_workers": training.dataloader_num_workers,
         # Pinned memory serves copies to a GPU; without one torch only warns.
         "dataloader_pin_memory": not training.use_cpu and gpu_present(),
         # EncodedTexts hands out what the model takes, nothing else.
@@ -101,12 +85,7 @@ def check_launcher(bf16: bool, source: str) -> None:
 
 
 def choose_by(arguments: TrainingArguments, chosen: ChosenMetric) -> None:
-    """Have the engines, early stopping and schedules that follow a score go by this one.
-
-    Args:
-        arguments: changed in place, before an engine is made.
-        chosen: the score that chooses the checkpoint.
-    """
+    """Have engines, early stopping and schedules that follow a score go by this one; before an engine is made."""
     arguments.metric_for_best_model, arguments.greater_is_better = chosen.name, chosen.greater_is_better
     if arguments.lr_scheduler_type == SchedulerType.REDUCE_ON_PLATEAU:
         mode = {"mode": "max" if chosen.greater_is_better else "min"}

@@ -15,8 +15,8 @@ from transformers import TrainingArguments
 
 from opinionlm.config.options import DataConfig
 from opinionlm.config.training_options import TrainingConfig
-from opinionlm.data.encoding.columns import IGNORED, flat_ids, flat_lists, numbers_of
-from opinionlm.errors import UserError
+from opinionlm.data.encoding.columns import IGNORED, flat_lists, numbers_of
+from opinionlm.errors import UserError, one_line
 from opinionlm.training.prefix_cache import PrefixStates
 
 # Batches of similar length are cut from a random pool of this many batches, so that batches still differ by epoch.
@@ -46,7 +46,7 @@ class EncodedTexts(Dataset):
         names: Sequence[str] | None = None,
         targets: np.ndarray | None = None,
     ) -> None:
-        self.ids, self.offsets = flat_ids(encoded)
+        self.ids, self.offsets = flat_lists(encoded)
         feature = encoded.features["labels"]
         is_list = not isinstance(feature, Value | ClassLabel)
         self.labels = flat_lists(encoded, "labels")[0] if is_list else numbers_of(encoded, "labels")
@@ -211,13 +211,13 @@ class BatchPlan(Sampler[list[int]]):
             batches[largest : largest + 1] = [batches[largest][:half], batches[largest][half:]]
         return batches
 
-    def texts_read(self, steps: int, accumulation: int) -> int:
-        """Texts that a number of optimizer steps read, over all processes together.
+    def batches_of(self, step: int, accumulation: int) -> list[np.ndarray]:
+        """The batches of an optimizer step, the first being 0, over all processes together."""
+        epoch, place = divmod(step, math.ceil(len(self) / accumulation))
+        return self.batches(epoch)[place * accumulation : (place + 1) * accumulation]
 
-        Args:
-            steps: from the first one on.
-            accumulation: batches per step; the last step of an epoch takes what is left.
-        """
+    def texts_read(self, steps: int, accumulation: int) -> int:
+        """Texts that the first optimizer steps read, over all processes; an epoch's last step takes what is left."""
         epochs, more = divmod(steps, math.ceil(len(self) / accumulation))
         begun = sum(len(batch) for batch in self.batches(epochs)[: more * accumulation]) if more else 0
         return epochs * len(self.lengths) + begun
@@ -249,10 +249,9 @@ def workers_watched() -> Iterator[None]:
         # torch raises a plain RuntimeError (torch/utils/data/_utils/signal_handling.py and dataloader.py).
         if "DataLoader worker" not in str(error):
             raise
-        reason = " ".join(str(error).split())
         raise UserError(
-            f"dataloader_num_workers: a process that prepares batches died ({reason}); give the same command again to "
-            "go on from the last checkpoint, with dataloader_num_workers: 0 if memory was short"
+            f"dataloader_num_workers: a process that prepares batches died ({one_line(error)}); give the same command "
+            "again to go on from the last checkpoint, with dataloader_num_workers: 0 if memory was short"
         ) from error
 
 

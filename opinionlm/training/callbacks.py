@@ -29,9 +29,7 @@ class ConsoleCallback(TrainerCallback):
         self.evaluation: tqdm | None = None
         self.best: float | None = None
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Open the bar where the run (re)starts."""
         if state.best_metric is not None:
             self.best = state.best_metric
@@ -41,9 +39,7 @@ class ConsoleCallback(TrainerCallback):
                 desc="training", total=state.max_steps, initial=done, unit="steps", disable=disable
             )
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Advance the bar."""
         if self.bar is not None:
             self.bar.update(state.global_step - self.bar.n)
@@ -54,7 +50,7 @@ class ConsoleCallback(TrainerCallback):
         state: TrainerState,
         control: TrainerControl,
         logs: dict[str, float] | None = None,
-        **kwargs: Any,
+        **_: Any,
     ) -> None:
         """Show the training loss beside the bar."""
         if self.bar is not None and logs and "loss" in logs:
@@ -80,7 +76,7 @@ class ConsoleCallback(TrainerCallback):
         state: TrainerState,
         control: TrainerControl,
         metrics: dict[str, float] | None = None,
-        **kwargs: Any,
+        **_: Any,
     ) -> None:
         """Print epoch, losses and scores of an evaluation."""
         if not state.is_world_process_zero or not metrics:
@@ -99,9 +95,7 @@ class ConsoleCallback(TrainerCallback):
             f"validation loss {metrics['eval_loss']:.4f}  {scores}{mark}"
         )
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Close the bar."""
         if self.bar is not None:
             self.bar.close()
@@ -128,15 +122,13 @@ class TrainingClock(TrainerCallback):
         finally:
             self.started += time.perf_counter() - begun
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Where a run goes on, add the seconds up to its checkpoint."""
         path = clock_file(args, state)
         if state.global_step and path.is_file():
             self.earlier = float(path.read_text(encoding="utf-8"))
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Write the seconds so far beside the checkpoint's weights."""
         if state.is_world_process_zero:
             clock_file(args, state).write_text(f"{self.seconds:.3f}\n", encoding="utf-8")

@@ -7,7 +7,6 @@ atomically. A folder without a manifest was cut off; one whose files do not fit 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -21,9 +20,9 @@ from torch import nn
 
 from opinionlm.adaptation.methods import trained_parameters
 from opinionlm.config.training_options import TrainingConfig
-from opinionlm.errors import UserError
+from opinionlm.errors import UserError, one_line
 from opinionlm.training.fsdp import put, split_up
-from opinionlm.utils.files import sync_folder, write_json
+from opinionlm.utils.files import file_sha256, sync_folder, write_json
 
 TORCH_WRITER = ("inline_container", "PytorchStreamWriter")
 WEIGHTS, MANIFEST = "trained.safetensors", "manifest.json"
@@ -32,13 +31,7 @@ AVERAGED = "averaged.safetensors"
 
 
 def save_trained_weights(model: nn.Module, folder: Path, state: Mapping[str, torch.Tensor] | None = None) -> None:
-    """Write the parameters that training changes to ``folder/trained.safetensors``.
-
-    Args:
-        model: whose parameters they are.
-        folder: is made.
-        state: the whole weights of a model whose own are split over processes.
-    """
+    """Write the parameters that train to ``trained.safetensors``; split ones are taken whole from ``state``."""
     folder.mkdir(parents=True, exist_ok=True)
     trained = trained_parameters(model)
     values = {name: parameter if state is None else state[name] for name, parameter in trained.items()}
@@ -47,12 +40,7 @@ def save_trained_weights(model: nn.Module, folder: Path, state: Mapping[str, tor
 
 
 def load_trained_weights(model: nn.Module, folder: Path, file: str = WEIGHTS) -> None:
-    """Read them back; the file must hold exactly the parameters that train.
-
-    Args:
-        model: with the same adaptation as when they were written.
-        folder: of the checkpoint.
-        file: `WEIGHTS` to train on, or `AVERAGED`.
+    """Read `WEIGHTS` to train on, or `AVERAGED`; the file must hold exactly the parameters that train.
 
     Raises:
         UserError: another set of parameters was trained when the checkpoint was written.
@@ -94,15 +82,9 @@ def seal(folder: Path) -> None:
     """
     (folder / MANIFEST).unlink(missing_ok=True)
     sync_folder(folder)
-    files = {str(path.relative_to(folder)): digest(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    files = {str(path.relative_to(folder)): file_sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
     write_json(folder / MANIFEST, {"sha256": files})
     sync_folder(folder)
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def damage(folder: Path) -> str | None:
@@ -112,7 +94,7 @@ def damage(folder: Path) -> str | None:
     try:
         expected = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["sha256"]
         for name, sha256 in expected.items():
-            if digest(folder / name) != sha256:
+            if file_sha256(folder / name) != sha256:
                 return f"is damaged ({name} is not what was written)"
     except FileNotFoundError as error:
         name = Path(error.filename).name
@@ -151,11 +133,8 @@ def usable(folder: Path) -> str | None:
 def latest_checkpoint(training: TrainingConfig, is_main: bool = True) -> str | None:
     """The newest usable checkpoint of a run, None when there is none or the run is not to be resumed.
 
-    What is newer and not usable is named in one line each, and makes room, so that training can write it again.
-
-    Args:
-        training: the run's options.
-        is_main: whether this process speaks and changes files; the others call this after it.
+    What is newer and not usable is named in one line each, and makes room, so that training can write it again. The
+    main process alone speaks and changes files; the others call this after it.
     """
     folder = training.run_folder / "checkpoints"
     if not training.resume_from_checkpoint:
@@ -217,7 +196,7 @@ def writing(folder: Path) -> Iterator[None]:
         if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in TORCH_WRITER):
             raise
         shutil.rmtree(folder, ignore_errors=True)
-        reason = "writing broke off" if isinstance(error, RuntimeError) else " ".join(str(error).split())[:200]
+        reason = "writing broke off" if isinstance(error, RuntimeError) else one_line(error)
         raise UserError(
             f"{folder}: the checkpoint cannot be written ({reason}); make room on the disk, then the same command "
             "goes on from the one before"

@@ -61,9 +61,6 @@ class Counters:
 
         The windows are those of ``logging_steps`` alone: neither evaluations nor ends of epochs cut them, so that all
         are equally long, but the last one of a run. Without a step that was made there is nothing to tell.
-
-        Args:
-            step: the current one.
         """
         total, steps = self.loss_since_log, self.steps_since_log
         self.loss_since_log, self.steps_since_log, self.last_logged_step = 0.0, 0, step

@@ -19,22 +19,12 @@ from opinionlm.training.checkpoints import AVERAGED
 
 
 def decay_at(decay: float, step: int) -> float:
-    """The decay of an average after an optimizer step: ``min(decay, (1 + t) / (10 + t))``, which warms up.
-
-    Args:
-        decay: that is asked for.
-        step: number of optimizer steps made, from 1.
-    """
+    """The decay of an average after optimizer step t, from 1: ``min(decay, (1 + t) / (10 + t))``, which warms up."""
     return min(decay, (1 + step) / (10 + step))
 
 
 def describe_average(decay: float, steps: int) -> str:
-    """What an average comes to in a run, for the terminal: the decay that its warm-up reaches.
-
-    Args:
-        decay: that is asked for.
-        steps: of the whole run.
-    """
+    """What an average comes to in a run, for the terminal: the decay that its warm-up reaches."""
     reached = decay_at(decay, steps)
     if reached >= decay:
         first = math.ceil((10 * decay - 1) / (1 - decay) - 1e-9)
@@ -60,10 +50,6 @@ class WeightAverage(TrainerCallback):
 
     The engines call `applied` around evaluation, `save` with every checkpoint, and load the best checkpoint's average
     at the end. It takes the memory of the trained parameters once, and once more during an evaluation.
-
-    Args:
-        model: its adaptation applied.
-        decay: share that the average keeps at every step.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -73,9 +59,7 @@ class WeightAverage(TrainerCallback):
         self.parameters: list[nn.Parameter] = []
         self.averages: list[torch.Tensor] = []
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Start from the weights as they are; where a run goes on, from its checkpoint's average."""
         trained = trained_parameters(self.model)
         self.names, self.parameters = list(trained), list(trained.values())
@@ -83,15 +67,11 @@ class WeightAverage(TrainerCallback):
         if state.global_step > 0:
             self._load(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """After each optimizer step, before the evaluation that may follow it."""
         self.update(state.global_step)
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """From here on the model has the weights it is evaluated by: those of the best checkpoint, if there is one."""
         if state.best_model_checkpoint is None:
             self._copy(self.averages)
@@ -99,11 +79,7 @@ class WeightAverage(TrainerCallback):
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take the weights after an optimizer step into the average.
-
-        Args:
-            step: number of optimizer steps made, from 1.
-        """
+        """Take the weights after an optimizer step, from 1, into the average."""
         decay = decay_at(self.decay, step)
         torch._foreach_lerp_(self.averages, [parameter.float() for parameter in self.parameters], 1 - decay)
 

@@ -47,12 +47,6 @@ def encode_answer_splits(
 ) -> dict[str, AnswerSplit]:
     """Cut the splits to the sizes asked for and write prompts and answers.
 
-    Args:
-        prepared: the data set.
-        encoder: of prompts and answers.
-        data: how many rows are read.
-        seed: of the run.
-
     Raises:
         UserError: an answer longer than ``max_length``, or a split without a single usable answer.
     """
@@ -82,12 +76,6 @@ def answer_weights(
     prepared: PreparedDataset, train: AnswerSplit, method: ClassWeightsConfig, source: str
 ) -> torch.Tensor:
     """Weights of the examples by label, ``(classes,)``; answers other than one label are of one class with weight one.
-
-    Args:
-        prepared: the data set.
-        train: its training split.
-        method: how classes are weighed.
-        source: of the options, for messages.
 
     Raises:
         UserError: ``class_counts`` does not name every leaf.

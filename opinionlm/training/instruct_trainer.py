@@ -59,11 +59,6 @@ class InstructTexts(Dataset):
         """Tokens of prompt and answer, in reading order."""
         return np.diff(self.prompt_starts)[self.rows[self.learned]] + np.diff(self.answer_starts)[self.learned]
 
-    @property
-    def supervised_tokens(self) -> int:
-        """Tokens that a loss is counted on."""
-        return len(self.answers) - int(self.given.sum())
-
     def __len__(self) -> int:
         return len(self.learned)
 
@@ -157,12 +152,7 @@ class InstructTrainer(OpinionTrainer):
         return (batch["weights"] * (batch["labels"] != IGNORED).sum(dim=1)).sum()
 
     def weighted_sum(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Sum over a batch's answer tokens of weight times loss, a float32 scalar.
-
-        Args:
-            model: the language model, possibly wrapped for distribution.
-            inputs: a batch of `opinionlm.data.encoding.collators.InstructCollator`.
-        """
+        """Sum over a batch's answer tokens of weight times loss, a float32 scalar."""
         texts = {name: inputs[name] for name in ("input_ids", "attention_mask")}
         found = supervised_logits(model, self.model, texts, inputs["labels"])
         return self.loss(found.logits, found.targets, found.rows, inputs["weights"])

@@ -16,6 +16,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from opinionlm.errors import Interrupted
 from opinionlm.training.checkpoints import rotate, seal, writing
+from opinionlm.utils.distributed import wait_for_others
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -61,37 +62,32 @@ class CheckpointKeeper(TrainerCallback):
 
     It has to be the last callback that writes into checkpoints, and knows both engines' (`OpinionTrainer`,
     `TrainingLoop`) checkpoints.
-
-    Args:
-        request: whether to stop.
     """
 
     def __init__(self, request: StopRequest) -> None:
         self.request = request
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Ask for a checkpoint where a signal came, in all processes when it came in any."""
         self.request.number = agreed_maximum(self.request.number, args)
         # At the end of an epoch evaluation and checkpoint follow anyway; a checkpoint before that would skip them.
         if self.request.number and not (control.should_training_stop or float(state.epoch).is_integer()):
             control.should_save = True
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """The checkpoint is written; make it count.
 
         Raises:
             Interrupted: a signal asked to stop here.
         """
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        wait(args)
+        wait_for_others()
         if state.is_world_process_zero:
             with writing(folder):
                 seal(folder)
             if args.save_total_limit is not None:
                 rotate(folder.parent, args.save_total_limit, state.best_global_step)
-        wait(args)
+        wait_for_others()
         self.request.number = agreed_maximum(self.request.number, args)
         if self.request.number:
             if state.is_world_process_zero:
@@ -109,9 +105,3 @@ def agreed_maximum(number: int, args: TrainingArguments) -> int:
     largest = torch.tensor(number, device=args.device)
     torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
     return int(largest)
-
-
-def wait(args: TrainingArguments) -> None:
-    """Wait for the other processes, if there are any."""
-    if args.world_size > 1:
-        torch.distributed.barrier()

@@ -25,7 +25,6 @@ from transformers import (
     EvalPrediction,
     TrainerCallback,
     TrainerControl,
-    TrainerState,
     TrainingArguments,
     set_seed,
 )
@@ -35,12 +34,19 @@ from transformers.trainer_utils import TrainOutput
 
 from opinionlm.adaptation.parameter_groups import PLATEAU, decay_groups, new_optimizer, new_schedule
 from opinionlm.errors import UserError
-from opinionlm.training.batching import BatchPlan, EpochDataLoader, workers_watched
+from opinionlm.training.batching import BatchPlan, EpochDataLoader, optimizer_steps, workers_watched
 from opinionlm.training.checkpoints import load_best_weights, load_trained_weights, save_trained_weights, writing
 from opinionlm.training.counters import Counters
 from opinionlm.training.ema import WeightAverage
 from opinionlm.training.interruption import CheckpointKeeper, StopRequest
-from opinionlm.training.loop_state import has_stopped, keep_callbacks, load_progress, restore_callbacks, save_progress
+from opinionlm.training.loop_state import (
+    first_state,
+    has_stopped,
+    keep_callbacks,
+    load_progress,
+    restore_callbacks,
+    save_progress,
+)
 from opinionlm.training.losses.base import ExampleLoss
 from opinionlm.training.losses.rdrop import batch_sum
 from opinionlm.training.nonfinite import StepFacts, refuse_nonfinite
@@ -95,45 +101,25 @@ class TrainingLoop:
         self.model, self.args, self.loss, self.plan = model, args, loss, plan
         self.train_dataset, self.eval_dataset, self.collate = train_dataset, eval_dataset, data_collator
         self.compute_metrics, self.auxiliary_loss = compute_metrics, auxiliary_loss
-        self.keep_of_logits, self.average = preprocess_logits_for_metrics, average
-        self.rdrop_alpha = rdrop_alpha
+        self.keep_of_logits = preprocess_logits_for_metrics
+        self.average, self.rdrop_alpha, self.max_nonfinite_steps = average, rdrop_alpha, max_nonfinite_steps
         self.accelerator = Accelerator(mixed_precision="bf16" if args.bf16 else "no", cpu=args.use_cpu)
         if self.accelerator.distributed_type == DistributedType.FSDP:
             raise UserError("engine: loop keeps all weights on every process; fsdp needs engine: trainer")
         self.wrapped = self.accelerator.prepare_model(model)
         self.optimizer = new_optimizer(args, model, parameter_groups or decay_groups(model, args.weight_decay))
         self.steps_per_epoch = math.ceil(len(plan) / args.gradient_accumulation_steps)
-        total = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * self.steps_per_epoch)
+        total = optimizer_steps(plan, args)
         self.scheduler = new_schedule(args, self.optimizer, total)
-        self.state = TrainerState(
-            max_steps=total,
-            num_train_epochs=math.ceil(total / self.steps_per_epoch),
-            is_world_process_zero=args.process_index == 0,
-            is_local_process_zero=args.local_process_index == 0,
-        )
-        self.state.compute_steps(args, total)
-        self.control = TrainerControl()
-        self.stop_request = StopRequest()
-        self.handler = CallbackHandler(
-            [
-                DefaultFlowCallback(),
-                *callbacks,
-                *([] if average is None else [average]),
-                CheckpointKeeper(self.stop_request),
-            ],
-            model,
-            None,
-            self.optimizer,
-            self.scheduler,
-        )
-        self.max_nonfinite_steps, self.counters = max_nonfinite_steps, Counters()
+        self.state = first_state(args, total, math.ceil(total / self.steps_per_epoch))
+        self.control, self.stop_request = TrainerControl(), StopRequest()
+        told = [DefaultFlowCallback(), *callbacks, *([] if average is None else [average])]
+        told.append(CheckpointKeeper(self.stop_request))
+        self.handler = CallbackHandler(told, model, None, self.optimizer, self.scheduler)
+        self.counters = Counters()
 
     def train(self, resume_from_checkpoint: str | None = None) -> TrainOutput:
-        """Train to the end, then put the best checkpoint's weights back.
-
-        Args:
-            resume_from_checkpoint: a checkpoint folder to continue from.
-        """
+        """Train to the end, from a checkpoint folder if one is given, then put the best checkpoint's weights back."""
         with self.stop_request.listening():
             return self._train(None if resume_from_checkpoint is None else Path(resume_from_checkpoint))
 
@@ -244,9 +230,7 @@ class TrainingLoop:
 
     def _skip_or_stop(self, losses: list[float]) -> None:
         """The loss or the gradient of a step is no number; see `refuse_nonfinite`."""
-        epoch, step = divmod(self.state.global_step, self.steps_per_epoch)
-        start = step * self.args.gradient_accumulation_steps
-        batches = self.plan.batches(epoch)[start : start + len(losses)]
+        batches = self.plan.batches_of(self.state.global_step, self.args.gradient_accumulation_steps)
         ids = [[self.train_dataset.name_of(position) for position in batch] for batch in batches]
         rate = self.optimizer.param_groups[0]["lr"]
         facts = StepFacts(self.state.global_step + 1, losses, self.grad_norm, rate, ids)

@@ -8,19 +8,25 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.optim.lr_scheduler import LRScheduler
-from transformers import TrainerCallback, TrainerControl, TrainerState
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
 # The state has the same name as Trainer's: `opinionlm.training.checkpoints` reads it.
 STATE, PROGRESS = "trainer_state.json", "loop_state.pt"
 
 
+def first_state(args: TrainingArguments, steps: int, epochs: int) -> TrainerState:
+    """The state of a run of so many optimizer steps, in so many epochs begun, before the first one."""
+    main, local_main = args.process_index == 0, args.local_process_index == 0
+    state = TrainerState(
+        max_steps=steps, num_train_epochs=epochs, is_world_process_zero=main, is_local_process_zero=local_main
+    )
+    state.compute_steps(args, steps)
+    return state
+
+
 def save_progress(
-    folder: Path,
-    optimizer: torch.optim.Optimizer,
-    scheduler: LRScheduler,
-    state: TrainerState,
-    process: int,
+    folder: Path, optimizer: torch.optim.Optimizer, scheduler: LRScheduler, state: TrainerState, process: int
 ) -> None:
     """Write optimizer, schedule and state (the main process) and the random numbers (every process)."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -6,10 +6,8 @@ import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-import torch.distributed
-
-from opinionlm.errors import UserError, distributed
+from opinionlm.errors import UserError
+from opinionlm.utils.distributed import wait_for_others
 from opinionlm.utils.files import write_json
 
 
@@ -31,21 +29,9 @@ class StepFacts:
     learning_rate: float
     ids: list[list[str]]
 
-    @property
-    def finite(self) -> bool:
-        """Whether the step can be made."""
-        return all(math.isfinite(value) for value in (*self.losses, self.gradient_norm))
-
 
 def refuse_nonfinite(facts: StepFacts, skipped: int, limit: int, folder: Path, is_main: bool) -> None:
     """Write down a step that cannot be made, and say that it is skipped, or stop.
-
-    Args:
-        facts: of the step.
-        skipped: steps skipped so far, this one included.
-        limit: ``max_nonfinite_steps``.
-        folder: the run folder.
-        is_main: whether this process writes and speaks.
 
     Raises:
         UserError: more steps than the limit; in the main process, the others leave silently.
@@ -61,9 +47,8 @@ def refuse_nonfinite(facts: StepFacts, skipped: int, limit: int, folder: Path, i
         }
         folder.mkdir(parents=True, exist_ok=True)
         write_json(path, content)
-    if distributed():
-        # The file is written before the first process that leaves ends the others.
-        torch.distributed.barrier()
+    # The file is written before the first process that leaves ends the others.
+    wait_for_others()
     line = f"step {facts.step}: loss {loss:g}, gradient norm {facts.gradient_norm:g}"
     if skipped > limit:
         if not is_main:

@@ -80,12 +80,7 @@ def free_memory() -> None:
 
 
 def in_parts(compute: Callable[[Batch], torch.Tensor], batch: Batch) -> torch.Tensor:
-    """Compute rows without gradients, in ever smaller parts where memory does not suffice.
-
-    Args:
-        compute: from a batch to rows in its order.
-        batch: the batch.
-    """
+    """Compute rows without gradients, in ever smaller parts where memory does not suffice."""
     parts = 1
     while True:
         try:

@@ -27,7 +27,7 @@ import torch
 import xxhash
 from datasets import Dataset
 
-from opinionlm.data.encoding.columns import flat_ids, flat_lists, numbers_of
+from opinionlm.data.encoding.columns import flat_lists, numbers_of
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import anatomy_of, plain_backbone
 from opinionlm.models.classifier import OpinionClassifier, stores_pooled, whole_backbone_frozen
@@ -88,7 +88,7 @@ def texts_digest(encoded: Dataset) -> str:
 
     Which text of a pair, or which chunk, a token belongs to is part of it.
     """
-    ids, offsets = flat_ids(encoded)
+    ids, offsets = flat_lists(encoded)
     digest = xxhash.xxh3_128(offsets.tobytes())
     digest.update(ids.astype(np.int64).tobytes())
     if "token_type_ids" in encoded.column_names:
@@ -99,14 +99,7 @@ def texts_digest(encoded: Dataset) -> str:
 
 
 def cache_key(model: OpinionClassifier, encoded: Dataset, weights: str, autocast: bool) -> str:
-    """Name of the cache for these texts under this prefix.
-
-    Args:
-        model: with a frozen prefix.
-        encoded: columns ``input_ids`` and ``length``.
-        weights: from `weights_digest`.
-        autocast: whether the prefix runs under bfloat16 autocast.
-    """
+    """Name of the cache for these texts under this prefix."""
     config = model.backbone.config
     facts = {
         "format": FORMAT,

@@ -44,6 +44,7 @@ from opinionlm.training.prefix_cache import (
 )
 from opinionlm.training.spending import Preparation, preparation_of
 from opinionlm.training.splits import Split
+from opinionlm.utils.distributed import wait_for_others
 from opinionlm.utils.progress import progress_bar
 
 # Padded tokens per forward pass while building, on a CPU: small batches stay in its caches.
@@ -66,12 +67,7 @@ class FrozenPrefix:
     states: dict[str, PrefixStates] | None
 
     def preparation(self, mining_seconds: float, selection_seconds: float) -> Preparation:
-        """What this process spent before training.
-
-        Args:
-            mining_seconds: of AdaPT.
-            selection_seconds: of AdaPT.
-        """
+        """What this process spent before training."""
         tokens = int(self.readers["train"].lengths.sum())
         return preparation_of(mining_seconds, selection_seconds, self.states, tokens)
 
@@ -85,13 +81,6 @@ def frozen_prefix(
     pad_id: int,
 ) -> Iterator[FrozenPrefix]:
     """Compute what frozen blocks put out, and have stand-ins take their place inside a ``with`` block.
-
-    Args:
-        model: with its adaptation applied.
-        splits: encoded.
-        method: see `cached_splits`.
-        arguments: see `cached_splits`.
-        pad_id: padding token.
 
     Raises:
         UserError: see `cached_splits`.
@@ -115,37 +104,12 @@ def cached_splits(
 
     Every process of a run calls this; they share the work.
 
-    Args:
-        model: with its adaptation applied, still without stand-ins.
-        encoded: splits with ``input_ids`` and ``length``.
-        method: ``cache_frozen``, ``cache_dir`` and ``cache_limit_gb`` say whether and where.
-        arguments: of the trainer: precision and processes.
-        pad_id: padding token.
-
     Raises:
         UserError: ``cache_frozen: on`` and there is no frozen prefix, or no room for the cache.
     """
-    mode, cache_dir = method.cache_frozen, Path(method.cache_dir)
-    is_main = arguments.process_index == 0
-    if mode == "off":
-        return None
-    if model.prefix_blocks == 0:
-        if is_main and task_rows(model.backbone) is not None and method.adaptation in FREEZING:
-            print("cache   off: the rows of task tokens train below all blocks")
-        if mode == "on":
-            raise UserError(
-                f"cache_frozen: on, but adaptation: {method.adaptation} freezes no block "
-                "below the trained ones; use top_blocks or head_only, or cache_frozen: auto"
-            )
-        return None
-    if is_main and cache_dir.is_dir():
-        clear_left_overs(cache_dir)
-    needed, obstacle = room_for(model, list(encoded.values()), cache_dir, method.cache_limit_gb)
-    if obstacle:
-        if mode == "on":
-            raise UserError(f"cache_frozen: on, but {obstacle}; free some, or use cache_frozen: auto")
-        if is_main:
-            print(f"cache   off: {obstacle}")
+    cache_dir, is_main = Path(method.cache_dir), arguments.process_index == 0
+    needed = bytes_to_keep(model, encoded, method, is_main)
+    if needed is None:
         return None
     model.to(arguments.device)
     digest = weights_digest(model)
@@ -163,6 +127,38 @@ def cached_splits(
     if is_main:
         clean(cache_dir, int(method.cache_limit_gb * 1e9), keep=set(keys.values()))
     return states
+
+
+def bytes_to_keep(
+    model: OpinionClassifier, encoded: dict[str, Dataset], method: MethodConfig, is_main: bool
+) -> int | None:
+    """Size of the states of all splits; None where they are not kept, and the main process says why.
+
+    Raises:
+        UserError: see `cached_splits`.
+    """
+    mode, cache_dir = method.cache_frozen, Path(method.cache_dir)
+    if mode == "off":
+        return None
+    if model.prefix_blocks == 0:
+        if is_main and task_rows(model.backbone) is not None and method.adaptation in FREEZING:
+            print("cache   off: the rows of task tokens train below all blocks")
+        if mode == "on":
+            raise UserError(
+                f"cache_frozen: on, but adaptation: {method.adaptation} freezes no block "
+                "below the trained ones; use top_blocks or head_only, or cache_frozen: auto"
+            )
+        return None
+    if is_main and cache_dir.is_dir():
+        clear_left_overs(cache_dir)
+    needed, obstacle = room_for(model, list(encoded.values()), cache_dir, method.cache_limit_gb)
+    if not obstacle:
+        return needed
+    if mode == "on":
+        raise UserError(f"cache_frozen: on, but {obstacle}; free some, or use cache_frozen: auto")
+    if is_main:
+        print(f"cache   off: {obstacle}")
+    return None
 
 
 def open_or_build(
@@ -188,30 +184,42 @@ def open_or_build(
         else:
             if arguments.world_size == 1:
                 return opened
-    partial = folder.with_name(f".{folder.name}.{shared_token(arguments)}")
-    barrier(arguments)
-    started, built = time.perf_counter(), not folder.is_dir()
-    if built:
-        try:
-            if is_main:
-                allocate(partial, model, encoded)
-            barrier(arguments)
-            fill(model, encoded, partial, arguments, pad_id, description)
-            barrier(arguments)
-            if is_main:
-                publish(partial, folder, model, encoded)
-        except OSError as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise UserError(
-                f"cache_dir: cannot write {folder.parent} ({error.strerror}); free some space, give another "
-                "cache_dir, or set cache_frozen: off"
-            ) from error
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-    barrier(arguments)
+    wait_for_others()
+    started, is_missing = time.perf_counter(), not folder.is_dir()
+    if is_missing:
+        build(model, encoded, folder, arguments, pad_id, description)
+    wait_for_others()
     opened = open_cache(folder)
-    return replace(opened, built_seconds=time.perf_counter() - started) if built else opened
+    return replace(opened, built_seconds=time.perf_counter() - started) if is_missing else opened
+
+
+def build(
+    model: OpinionClassifier,
+    encoded: Dataset,
+    folder: Path,
+    arguments: TrainingArguments,
+    pad_id: int,
+    description: str,
+) -> None:
+    """Compute one cache in all processes, and give it its name when it is whole; raises as `open_or_build`."""
+    is_main = arguments.process_index == 0
+    partial = folder.with_name(f".{folder.name}.{shared_token(arguments)}")
+    try:
+        if is_main:
+            allocate(partial, model, encoded)
+        wait_for_others()
+        fill(model, encoded, partial, arguments, pad_id, description)
+        wait_for_others()
+        if is_main:
+            publish(partial, folder, model, encoded)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if not isinstance(error, OSError):
+            raise
+        raise UserError(
+            f"cache_dir: cannot write {folder.parent} ({error.strerror}); free some space, give another "
+            "cache_dir, or set cache_frozen: off"
+        ) from error
 
 
 def fill(
@@ -265,9 +273,3 @@ def shared_token(arguments: TrainingArguments) -> str:
     if arguments.world_size > 1:
         torch.distributed.broadcast_object_list(token, src=0)
     return token[0]
-
-
-def barrier(arguments: TrainingArguments) -> None:
-    """Wait for the other processes, if there are any."""
-    if arguments.world_size > 1:
-        torch.distributed.barrier()

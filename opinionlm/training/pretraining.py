@@ -39,12 +39,6 @@ def training_texts(
 ) -> tuple[list[str], list[str]]:
     """Texts to train on and texts held out of them, both from the training split; no other split is read.
 
-    Args:
-        prepared: the data set.
-        data: how much of it is read.
-        held_out_share: of the texts.
-        seed: draws both.
-
     Raises:
         UserError: data that hold no texts of this kind, or too few.
     """
@@ -145,12 +139,7 @@ def summed_loss(
 
 
 class TextTrainer(OpinionTrainer):
-    """Trainer over plain texts: the loss is the mean over the labelled tokens of the whole optimizer step.
-
-    Args:
-        masks: whether words are masked.
-        arguments: passed on to `OpinionTrainer`.
-    """
+    """Trainer over plain texts: the loss is the mean over the labelled tokens of the whole optimizer step."""
 
     def __init__(self, *, masks: bool, **arguments: Any) -> None:
         super().__init__(loss=SupervisedCrossEntropy(), **arguments)

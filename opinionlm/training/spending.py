@@ -54,14 +54,7 @@ class Preparation:
 def preparation_of(
     mining_seconds: float, selection_seconds: float, states: Mapping[str, PrefixStates] | None, train_tokens: int
 ) -> Preparation:
-    """What this process spent.
-
-    Args:
-        mining_seconds: of AdaPT.
-        selection_seconds: of AdaPT.
-        states: of the frozen prefix, by split; None without a cache.
-        train_tokens: tokens of the training split.
-    """
+    """What this process spent before training, with the states of the frozen prefix; None without a cache."""
     if states is None:
         return Preparation(mining_seconds, selection_seconds)
     built = {name: one.built_seconds for name, one in states.items() if one.built_seconds is not None}
@@ -80,11 +73,6 @@ def add_preparation(config: Config, data_fingerprint: str, now: Preparation) -> 
 
     A run that was killed in training has built its cache, and finds it when it goes on; it spent the time all the
     same. What a run with other options or other data left in the folder is not counted.
-
-    Args:
-        config: the run's options; its folder is there.
-        data_fingerprint: of the prepared data.
-        now: what this process spent.
     """
     path = config.run_folder / PREPARATION_FILE
     options = {name: value for name, value in config.flat().items() if name not in HARMLESS}
@@ -137,11 +125,7 @@ def cost_facts(
 
 
 def describe_cost(cost: Mapping[str, Any]) -> str:
-    """The cost of a run in a line, as the terminal and the model card say it.
-
-    Args:
-        cost: that section of ``metrics.json``.
-    """
+    """The section ``cost`` of ``metrics.json`` in a line, as the terminal and the model card say it."""
     parts = [f"{words} {seconds_text(cost[name])}" for name, words in PARTS.items() if cost.get(name)]
     if cost.get("cache_splits_reused"):
         reused, built = cost["cache_splits_reused"], cost["cache_splits_built"]
@@ -163,9 +147,6 @@ def members_cost(costs: list[Mapping[str, Any]]) -> dict[str, Any]:
     """The cost of several models that answer together: each of them was trained, one after the other.
 
     Numbers that a member lacks, because it is older than they are, have no sum.
-
-    Args:
-        costs: that section of each member's ``metrics.json``.
     """
     names = [*PARTS, "total_seconds", "train_flops", "cache_splits_built", "cache_splits_reused"]
     facts = {name: sum(cost[name] for cost in costs) for name in names if all(name in cost for cost in costs)}

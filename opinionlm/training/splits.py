@@ -47,12 +47,6 @@ def split_texts(prepared: PreparedDataset, name: str, data: DataConfig, seed: in
 
     ``max_train_samples`` draws with the run's seed: which texts there are few of is part of what seeds vary.
     ``max_eval_samples`` draws the same rows for every seed, so that scores of seeds and methods are paired.
-
-    Args:
-        prepared: the data set.
-        name: of the split.
-        data: how many rows are read.
-        seed: of the run.
     """
     if name == "train":
         return subset(prepared.dataset[name], data.max_train_samples, seed)

@@ -77,10 +77,8 @@ class OpinionTrainer(Trainer):
         self.optimizer: torch.optim.Optimizer | None
         self.compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None
         self.control: TrainerControl
-        self.loss = loss
-        self.plan = plan
-        self.parameter_groups, self.auxiliary_loss = parameter_groups, auxiliary_loss
-        self.max_nonfinite_steps = max_nonfinite_steps
+        self.loss, self.plan, self.parameter_groups = loss, plan, parameter_groups
+        self.auxiliary_loss, self.max_nonfinite_steps = auxiliary_loss, max_nonfinite_steps
         self.counters = Counters()
         self.step_batches: list[dict[str, torch.Tensor]] = []
         self.step_losses: list[torch.Tensor] = []
@@ -125,11 +123,7 @@ class OpinionTrainer(Trainer):
         )
 
     def train(self, resume_from_checkpoint: str | None = None) -> TrainOutput:
-        """Train to the end; a signal stops after a checkpoint.
-
-        Args:
-            resume_from_checkpoint: a checkpoint folder to continue from.
-        """
+        """Train to the end, from a checkpoint folder if one is given; a signal stops after a checkpoint."""
         with self.stop_request.listening():
             return super().train(resume_from_checkpoint=resume_from_checkpoint)
 
@@ -220,9 +214,7 @@ class OpinionTrainer(Trainer):
             self.counters.add(float(losses.sum()))
             self.counters.last_step = {"grad_norm": norm, "learning_rate": rate}
             return norm
-        epoch, step = divmod(self.state.global_step, math.ceil(len(self.plan) / self.args.gradient_accumulation_steps))
-        start = step * self.args.gradient_accumulation_steps
-        batches = self.plan.batches(epoch)[start : start + len(self.step_batches)]
+        batches = self.plan.batches_of(self.state.global_step, self.args.gradient_accumulation_steps)
         ids = [[self.train_dataset.name_of(position) for position in batch] for batch in batches]
         facts = StepFacts(self.state.global_step + 1, losses.tolist(), norm, rate, ids)
         self.counters.nonfinite_steps += 1
@@ -236,20 +228,11 @@ class OpinionTrainer(Trainer):
         return 0.0
 
     def batch_weight(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Sum of the weights of a batch's items, a float32 scalar: its share of the step's weighted mean.
-
-        Args:
-            batch: as the collator made it, with ``labels``.
-        """
+        """Sum of the weights of a batch's items, a float32 scalar: its share of the step's weighted mean."""
         return self.loss.example_weights(batch["labels"]).sum()
 
     def weighted_sum(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Sum over a batch's items of weight times loss, a float32 scalar.
-
-        Args:
-            model: the model, possibly wrapped for distribution.
-            inputs: a batch with ``labels``.
-        """
+        """Sum over a batch's items of weight times loss, a float32 scalar."""
         labels = inputs.pop("labels")
         return batch_sum(model, inputs, labels, self.loss, self.rdrop_alpha if model.training else 0.0)[0]
 
@@ -378,17 +361,11 @@ class OpinionTrainer(Trainer):
 
 
 class CountersCallback(TrainerCallback):
-    """Restores a trainer's counters when training begins: Trainer sets its own to zero just before.
-
-    Args:
-        trainer: the trainer.
-    """
+    """Restores a trainer's counters when training begins: Trainer sets its own to zero just before."""
 
     def __init__(self, trainer: OpinionTrainer) -> None:
         self.trainer = trainer
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Called after Trainer set its counters to zero."""
         self.trainer.restore_counters()

@@ -17,15 +17,7 @@ from opinionlm.training.ema import decay_at
 def training_facts(
     training: TrainingConfig, ema_decay: float | None, state: TrainerState, plan: BatchPlan, output: TrainOutput
 ) -> dict[str, Any]:
-    """The section ``train`` of ``metrics.json``.
-
-    Args:
-        training: the run's options.
-        ema_decay: of the average of the weights, None for none.
-        state: of the trainer or the loop, at the end.
-        plan: the training batches.
-        output: what the engine returned; of logistic regression its ``metrics`` hold ``C``.
-    """
+    """The section ``train`` of ``metrics.json``."""
     if training.engine == "sklearn":
         # A closed fit has neither steps nor epochs nor a running loss.
         return {"steps": 0, "best_step": 0, **output.metrics}
@@ -46,13 +38,7 @@ def training_facts(
 
 
 def describe_batches(training: BatchConfig, budget: int | None, facts: Mapping[str, Any]) -> str:
-    """What one optimizer step read, in words: what was asked for, and what that came to on average.
-
-    Args:
-        training: the run's options.
-        budget: of padded tokens, where batches have one.
-        facts: from `training_facts`.
-    """
+    """What one optimizer step read, in words: what was asked for, and what that came to on average."""
     per_process = f"{training.per_device_train_batch_size} texts"
     if budget is not None:
         per_process = f"texts of at most {budget:,} tokens together, padding included"
@@ -68,12 +54,7 @@ def describe_batches(training: BatchConfig, budget: int | None, facts: Mapping[s
 
 
 def describe_steps(training: TrainingConfig, facts: Mapping[str, Any]) -> str:
-    """Epochs and steps that were made, in words, and why they are not those that the epochs asked for.
-
-    Args:
-        training: the run's options.
-        facts: from `training_facts`.
-    """
+    """Epochs and steps that were made, in words, and why they are not those that the epochs asked for."""
     epochs = facts["epochs"] or 0.0
     made = f"{epochs:.4g} epochs, {facts['steps']:,} steps"
     if training.max_steps > 0:
@@ -86,12 +67,7 @@ def describe_steps(training: TrainingConfig, facts: Mapping[str, Any]) -> str:
 
 
 def training_rows(config: Config, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The rows of a model card's table that say how the weights were fitted.
-
-    Args:
-        config: the run's options.
-        facts: from `training_facts`.
-    """
+    """The rows of a model card's table that say how the weights were fitted."""
     training = config.training
     if training.engine == "sklearn":
         return [("fit", f"logistic regression on the frozen features, C {facts['C']:g}")]

@@ -70,12 +70,7 @@ def command(name: str) -> str:
 
 
 def unknown_option(place: str, known: Iterable[str]) -> str:
-    """One line about an option that there is not.
-
-    Args:
-        place: of the option, its name last.
-        known: names of options.
-    """
+    """One line about an option that there is not; ``place`` ends with its name."""
     near = closest(place.rpartition(" ")[2].lstrip("-"), known)
     return f"{place}: unknown option; " + (f"did you mean '{near}'?" if near else "see --help for all options")
 

@@ -30,6 +30,12 @@ def is_main_process() -> bool:
     return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
 
 
+def wait_for_others() -> None:
+    """Wait until every process of this run is here; nothing happens in a single process."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
 def leave() -> None:
     """End one of several processes once all of them are done; nothing happens in a single process.
 

@@ -39,11 +39,7 @@ MOST_SPELLED = 6
 
 
 def make_readable(figure: Figure) -> Figure:
-    """Give the texts of a figure fonts that have their letters, and spell what no font has; the figure itself.
-
-    Args:
-        figure: drawn, not yet saved.
-    """
+    """Give the texts of a drawn figure fonts that have their letters, and spell what none has; the figure itself."""
     from matplotlib.text import Text
     from matplotlib.ticker import FixedLocator
 

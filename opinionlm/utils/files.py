@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import glob
+import hashlib
 import json
 import os
 import shutil
@@ -87,6 +88,12 @@ def publish(folder: Path, output_dir: Path, is_current: Callable[[], bool]) -> N
     raise UserError(f"output_dir: {output_dir} is being written by other processes again and again; stop them")
 
 
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file so that readers see the old or the new content, never a part: temporary file, sync, rename."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -98,12 +105,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def clear_temporaries(folder: Path, pattern: str = "*") -> None:
-    """Remove what `write_text` and `write_csv` left in a folder when their process was killed.
-
-    Args:
-        folder: of the files.
-        pattern: of their names.
-    """
+    """Remove what `write_text` and `write_csv` left in a folder when their process was killed."""
     for path in folder.glob(f".{pattern}.*"):
         process = path.name.rpartition(".")[2]
         if process.isdigit() and path.is_file() and not is_running(process):
@@ -138,9 +140,6 @@ class LineFeeds:
 
     Before Python 3.11.9 and 3.12.3 csv quotes only what stands in its own line end (cpython #67044), and no reader
     takes a bare return.
-
-    Args:
-        file: opened with ``newline=""``.
     """
 
     def __init__(self, file: TextIO) -> None:

@@ -40,12 +40,7 @@ def read_scalar(text: str | list[str]) -> Any:
 
 
 def read_typed(text: str | list[str], annotation: Any) -> Any:
-    """A command-line value as a YAML file with the right quotes would hold it: words stay words.
-
-    Args:
-        text: as it was typed; a list for options that take several values.
-        annotation: the type that the option declares.
-    """
+    """A command-line value as a YAML file with the right quotes would hold it: words stay words."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (types.UnionType, typing.Union):
         typed = text[0] if isinstance(text, list) and len(text) == 1 else text

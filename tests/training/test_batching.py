@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from opinionlm.config.options import DataConfig
 from opinionlm.data.encoding.collators import PadCollator
-from opinionlm.data.encoding.columns import IGNORED, flat_ids, numbers_of
+from opinionlm.data.encoding.columns import IGNORED, flat_lists, numbers_of
 from opinionlm.errors import UserError
 from opinionlm.training import batching
 from opinionlm.training.batching import POOL_BATCHES, BatchPlan, EncodedTexts, workers_watched
@@ -106,7 +106,7 @@ def test_ids_are_read_through_selections_and_pieces() -> None:
     rows = [{"input_ids": list(range(index, 2 * index + 1)), "length": index + 1} for index in range(6)]
     pieces = concatenate_datasets([Dataset.from_list(rows[:4]), Dataset.from_list(rows[4:])])
     for encoded, expected in ((pieces, rows), (pieces.select([4, 0, 2]), [rows[4], rows[0], rows[2]])):
-        ids, offsets = flat_ids(encoded)
+        ids, offsets = flat_lists(encoded)
         assert [ids[offsets[i] : offsets[i + 1]].tolist() for i in range(len(encoded))] == [
             row["input_ids"] for row in expected
         ]

@@ -51,6 +51,12 @@ class Corpus:
         starts = run_starts(keys)
         return keys[starts], np.append(starts, len(keys)), positions
 
+    def room_behind(self, positions: np.ndarray) -> np.ndarray:
+        """Number of places behind each position where a successor may stand."""
+        if self.window is None:
+            return self.last[self.document[positions]] - positions
+        return np.full(len(positions), self.window)
+
     def after(self, positions: np.ndarray, wanted: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Places where a successor may stand.
 
@@ -149,6 +155,23 @@ def run_starts(*keys: np.ndarray) -> np.ndarray:
     for key in keys:
         changes |= key[1:] != key[:-1]
     return np.concatenate([[0], np.flatnonzero(changes) + 1])
+
+
+def pieces(total: np.ndarray, limit: int, most_rows: int | None = None) -> list[tuple[int, int]]:
+    """Ranges of rows that together hold about ``limit`` of what is counted: bounds the memory of a step.
+
+    Args:
+        total: ``(rows + 1,)`` what all rows before each hold.
+        limit: a single row may hold more.
+        most_rows: of a range; None for any number.
+    """
+    ranges, begin, rows = [], 0, len(total) - 1
+    while begin < rows:
+        stop = max(int(np.searchsorted(total, total[begin] + limit, side="right")) - 1, begin + 1)
+        stop = min(stop, begin + (most_rows or rows))
+        ranges.append((begin, stop))
+        begin = stop
+    return ranges
 
 
 def ragged_ranges(first: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from opinionlm.adaptation.adapt.corpus import BLANK, Corpus, ragged_ranges, run_starts
+from opinionlm.adaptation.adapt.corpus import BLANK, Corpus, pieces, ragged_ranges, run_starts
 
 # Pairs of a sequence and a text that are looked at together: bounds the memory.
 PAIRS_AT_A_TIME = 50_000
@@ -75,7 +75,7 @@ def count_texts(corpus: Corpus, sequences: np.ndarray) -> np.ndarray:
     rarest = rarest_first[:, 0]
     first, most = np.searchsorted(keys, rarest * corpus.documents), corpus.supports[rarest]
     counts = np.zeros(len(sequences), np.int64)
-    for begin, stop in _pieces(most):
+    for begin, stop in pieces(np.concatenate([[0], np.cumsum(most)]), PAIRS_AT_A_TIME):
         owner, place = ragged_ranges(first[begin:stop], (first + most)[begin:stop])
         texts = keys[place] % corpus.documents
         for item in rarest_first[begin:stop, 1:].T:
@@ -159,7 +159,7 @@ def _in_pieces(
     names, counts = np.unique(owner, return_counts=True)
     offsets = np.concatenate([[0], np.cumsum(counts)])
     parts = [(np.empty(0, np.int64),) * 3]
-    for begin, stop in _pieces(counts):
+    for begin, stop in pieces(offsets, PAIRS_AT_A_TIME):
         local = np.repeat(np.arange(stop - begin), counts[begin:stop])
         chosen = sequences[names[begin:stop]]
         row, slot, item = _insertions(corpus, chosen, local, texts[offsets[begin] : offsets[stop]])
@@ -199,14 +199,3 @@ def _key(corpus: Corpus, pair: np.ndarray, place: np.ndarray) -> np.ndarray:
 def _unique_pairs(corpus: Corpus, pair: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     keys = np.sort(_key(corpus, pair, place))
     return np.divmod(keys[run_starts(keys)], len(corpus.items))
-
-
-def _pieces(counts: np.ndarray) -> list[tuple[int, int]]:
-    """Ranges of rows with about `PAIRS_AT_A_TIME` pairs together."""
-    total = np.concatenate([[0], np.cumsum(counts)])
-    pieces, begin = [], 0
-    while begin < len(counts):
-        stop = max(int(np.searchsorted(total, total[begin] + PAIRS_AT_A_TIME, side="right")) - 1, begin + 1)
-        pieces.append((begin, stop))
-        begin = stop
-    return pieces

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from opinionlm.adaptation.adapt.contiguous import Sequences
-from opinionlm.adaptation.adapt.corpus import BLANK, Corpus, ragged_ranges, run_starts
+from opinionlm.adaptation.adapt.corpus import BLANK, Corpus, pieces, ragged_ranges, run_starts
 from opinionlm.adaptation.adapt.extensions import extended_backward
 
 # Places looked at together for the next token: bounds what a step needs beside the level itself.
@@ -141,19 +141,15 @@ def single_items(corpus: Corpus) -> Level:
 def grow(corpus: Corpus, level: Level, min_support: int, max_bytes: int) -> Level:
     """All frequent sequences of one more token.
 
-    Args:
-        corpus: the texts.
-        level: sequences to append a token to.
-        min_support: number of texts.
-        max_bytes: most memory that the new level may take.
-
     Raises:
         SearchExplodedError: it takes more.
     """
     length = level.items.shape[1] + 1
     bits = max(len(corpus.items).bit_length(), 1)
     parts, used = [], 0
-    for begin, stop in _chunks(corpus, level, 2 ** (62 - bits) // max(len(corpus.token_ids), 1)):
+    places_before = np.concatenate([[0], np.cumsum(corpus.room_behind(level.ends))])[level.offsets]
+    most_rows = 2 ** (62 - bits) // max(len(corpus.token_ids), 1)
+    for begin, stop in pieces(places_before, PLACES_AT_A_TIME, most_rows):
         ends = level.ends[level.offsets[begin] : level.offsets[stop]]
         node = np.repeat(np.arange(stop - begin), np.diff(level.offsets[begin : stop + 1]))
         source, places = corpus.after(ends)
@@ -161,8 +157,7 @@ def grow(corpus: Corpus, level: Level, min_support: int, max_bytes: int) -> Leve
         keys = ((node[source] * len(corpus.token_ids) + corpus.items[places]) << bits) | places
         keys.sort()
         keys = keys[run_starts(keys)]
-        part = _frequent(corpus, keys >> bits, keys & (2**bits - 1), min_support)
-        group, offsets, new_ends, support = part
+        group, offsets, new_ends, support = _frequent(corpus, keys >> bits, keys & (2**bits - 1), min_support)
         parent, item = group // len(corpus.token_ids) + begin, group % len(corpus.token_ids)
         items = np.concatenate([level.items[parent], item[:, None].astype(np.int32)], axis=1)
         parts.append(Level(items, offsets, new_ends, support, parent))
@@ -183,22 +178,6 @@ def grow(corpus: Corpus, level: Level, min_support: int, max_bytes: int) -> Leve
     )
 
 
-def _chunks(corpus: Corpus, level: Level, most_rows: int) -> list[tuple[int, int]]:
-    """Rows to extend together, so that about `PLACES_AT_A_TIME` places are looked at."""
-    if corpus.window is None:
-        work = corpus.last[corpus.document[level.ends]] - level.ends
-    else:
-        work = np.full(len(level.ends), corpus.window)
-    total = np.concatenate([[0], np.cumsum(work)])[level.offsets]
-    chunks, begin, rows = [], 0, len(level.support)
-    while begin < rows:
-        stop = int(np.searchsorted(total, total[begin] + PLACES_AT_A_TIME, side="right")) - 1
-        stop = min(max(stop, begin + 1), begin + most_rows, rows)
-        chunks.append((begin, stop))
-        begin = stop
-    return chunks
-
-
 def _frequent(
     corpus: Corpus, group: np.ndarray, places: np.ndarray, min_support: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -216,12 +195,7 @@ def _frequent(
 
 
 class Fingerprints:
-    """Random 64-bit sums by which equal sequences with equal ends are found; what they find is verified.
-
-    Args:
-        corpus: the texts.
-        max_length: longest sequence to be told apart.
-    """
+    """Random 64-bit sums by which equal sequences with equal ends are found; what they find is verified."""
 
     def __init__(self, corpus: Corpus, max_length: int) -> None:
         generator = np.random.default_rng(0)
@@ -275,12 +249,7 @@ class Fingerprints:
 
 
 def coincident(fingerprints: Fingerprints, level: Level, longer: Level) -> np.ndarray:
-    """Which sequences have the same ends as one of ``longer`` that has one token more, before its last.
-
-    Args:
-        fingerprints: of the search.
-        level: sequences with their ends, or with their texts.
-        longer: sequences of one token more, with the same.
+    """Which sequences have the same ends (or texts) as one of ``longer`` that has one token more, before its last.
 
     Returns:
         ``(n,)`` truth values for the sequences of ``level``.

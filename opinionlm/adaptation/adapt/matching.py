@@ -51,10 +51,7 @@ class SequenceMatcher:
         self.possible[_hash(self.edges)] = True
 
     def find(self, rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Occurrences in texts.
-
-        Args:
-            rows: token ids of every text.
+        """Occurrences in texts, which are given by their token ids.
 
         Returns:
             Row, index of the occurrence's first token in it, and number of the sequence; in that order of rows and

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from opinionlm.adaptation.adapt.corpus import BLANK, Corpus, run_starts
+from opinionlm.adaptation.adapt.corpus import BLANK, Corpus, pieces, run_starts
 
 # Places whose windows are looked at together: bounds the memory.
 PLACES_AT_A_TIME = 1_000_000
@@ -55,13 +55,8 @@ def pair_counts(corpus: Corpus, pairs: np.ndarray) -> np.ndarray:
         return counts
     places = np.flatnonzero(corpus.items != BLANK)
     places = places[np.isin(corpus.items[places], pairs // items)]
-    if corpus.window is None:
-        reached = corpus.last[corpus.document[places]] - places
-    else:
-        reached = np.full(len(places), corpus.window)
-    total, begin = np.concatenate([[0], np.cumsum(reached)]), 0
-    while begin < len(places):
-        stop = max(int(np.searchsorted(total, total[begin] + PLACES_AT_A_TIME, side="right")) - 1, begin + 1)
+    reached = np.concatenate([[0], np.cumsum(corpus.room_behind(places))])
+    for begin, stop in pieces(reached, PLACES_AT_A_TIME):
         source, following = corpus.after(places[begin:stop])
         # A place of the first token counts once for every different token near it.
         seen = np.sort(source * items + corpus.items[following])
@@ -71,5 +66,4 @@ def pair_counts(corpus: Corpus, pairs: np.ndarray) -> np.ndarray:
         at = np.minimum(np.searchsorted(pairs, pairs_seen), len(pairs) - 1)
         wanted = pairs[at] == pairs_seen
         counts[at[wanted]] += number[wanted]
-        begin = stop
     return counts

@@ -46,11 +46,7 @@ class MinedSequence:
 
 
 def mine(rows: Sequence[Sequence[int]], options: AdaptConfig) -> list[MinedSequence]:
-    """Find all closed frequent sequences.
-
-    Args:
-        rows: token ids of every text, without special tokens.
-        options: lengths, frequency, gap, memory and perplexity.
+    """Find all closed frequent sequences in the token ids of texts, without special tokens.
 
     Returns:
         The sequences, most frequent first, equally frequent ones in the order of their token ids.
@@ -92,11 +88,6 @@ def keep_best(mined: Sequence[MinedSequence], options: AdaptConfig, vocabulary: 
 
     The paper's text and algorithm ask for a perplexity *above* the cut-off, which keeps the least coherent sequences;
     its tables show coherent ones, which is the default here.
-
-    Args:
-        mined: from `mine`.
-        options: direction, cut-off and number.
-        vocabulary: entries of the tokenizer.
 
     Returns:
         At most ``sequence_top_k`` of them, and at most ``sequence_vocabulary_share`` of the vocabulary. Ties go to the

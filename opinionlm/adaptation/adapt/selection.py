@@ -147,11 +147,7 @@ def select_modules(
     total = sum(weight_count(parameter) for parameter in model.backbone.parameters()) - added
     sizes, scores = [one.size() for one in sublayers], sensitivity.scores(beta, standardise)
     order = sorted(range(len(sublayers)), key=lambda index: (-scores[index], index))
-    chosen, left = set(), budget * total
-    for index in order:
-        if sizes[index] <= left:
-            chosen.add(index)
-            left -= sizes[index]
+    chosen = affordable(sizes, order, budget * total)
     if not chosen:
         raise UserError(
             f"sensitivity_budget: {budget:.2%} of {total:,} parameters is less than the smallest sub-layer has "
@@ -171,6 +167,16 @@ def select_modules(
         for index, one in enumerate(sublayers)
     )
     return Selection(modules, total, added, budget, beta, standardise, sensitivity.examples)
+
+
+def affordable(sizes: Sequence[int], order: Sequence[int], left: float) -> set[int]:
+    """Which of some parts a budget allows, asked in an order: one that no longer fits is passed over."""
+    chosen = set()
+    for index in order:
+        if sizes[index] <= left:
+            chosen.add(index)
+            left -= sizes[index]
+    return chosen
 
 
 def selected_sublayers(model: OpinionClassifier, selection: Selection) -> list[Sublayer]:

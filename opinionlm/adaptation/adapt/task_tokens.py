@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from opinionlm.adaptation.adapt.matching import SequenceMatcher
-from opinionlm.errors import UserError
+from opinionlm.errors import UserError, one_line
 
 # Beside the weights of a saved model.
 FILE_NAME = "task_tokens.json"
@@ -41,14 +41,11 @@ class TaskTokens:
         return SequenceMatcher(self.sequences, self.max_gap)
 
     def insert(self, rows: list[list[int]]) -> list[list[int]]:
-        """Put task tokens into texts.
+        """Put task tokens into the token ids of whole texts, without special tokens.
 
         Each goes immediately before the first token of an occurrence; all tokens of the text stay. Occurrences of one
         sequence do not overlap (the leftmost wins), those of different sequences may; where several begin at the same
         token, their task tokens stand in the order of their ids.
-
-        Args:
-            rows: token ids of whole texts, without special tokens.
 
         Returns:
             New rows; one without any occurrence is the given row itself.
@@ -86,6 +83,6 @@ class TaskTokens:
             return cls(sequences, content["max_gap"], int(content["first_id"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"{path}: cannot be read ({' '.join(str(error).split())}); the model was trained with task tokens and "
+                f"{path}: cannot be read ({one_line(error)}); the model was trained with task tokens and "
                 "needs this file: copy the whole folder of the model"
             ) from None

@@ -38,10 +38,6 @@ def build_tokenizer(prepared: PreparedDataset, config: Config) -> tuple[PreTrain
 
     Equal texts and options give equal sequences, so a run that goes on after a stop finds the same again.
 
-    Args:
-        prepared: the data; of the training split only what the run trains on is read.
-        config: the run's options.
-
     Raises:
         UserError: no tokenizer or model; or data that are not single texts with a label or hold no sequence, or a
             search that outgrows its memory.
@@ -72,11 +68,6 @@ def build_tokenizer(prepared: PreparedDataset, config: Config) -> tuple[PreTrain
 
 def check_texts(prepared: PreparedDataset, adaptation: str, source: str) -> None:
     """AdaPT reads one text and labels it.
-
-    Args:
-        prepared: the data.
-        adaptation: that needs it, or that has task tokens beside it.
-        source: of the options, for messages.
 
     Raises:
         UserError: if the data are of another kind.

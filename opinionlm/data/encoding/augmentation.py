@@ -27,11 +27,6 @@ def with_copies(texts: Dataset, share: float, seed: int) -> Dataset:
     A label with fewer texts than the median label gets copies until it has ``share`` times the median, though never
     more than `MOST_COPIES` of a text. A copy has the id of its text with `MARK` and a number, and all else of it but
     for the text (of a pair, the first). Every copy depends on the seed, the row and its number alone.
-
-    Args:
-        texts: the training split, with ``id``, ``text`` and ``label``.
-        share: of the median count; 1 fills up to the median.
-        seed: of the run.
     """
     labels = np.asarray(texts["label"])
     counts = Counter(labels.tolist())
@@ -62,11 +57,6 @@ def oversampled(texts: Dataset, least: int, seed: int) -> Dataset:
     """Training rows, and behind them rows of rare labels again until each label has ``least`` (AdaPT, section 8.1).
 
     The rows of a label are taken in turn, in an order drawn with the seed.
-
-    Args:
-        texts: the training split, with ``label``.
-        least: rows that every label shall have.
-        seed: of the run.
     """
     labels = np.asarray(texts["label"])
     rows = [np.arange(len(labels))]
@@ -82,12 +72,7 @@ def copies_per_label(ids: Sequence[str], labels: Sequence[int]) -> Counter[int]:
 
 
 def perturbed(text: str, random: np.random.Generator) -> str:
-    """A text with a tenth of its words left out, moved by one place, or mistyped.
-
-    Args:
-        text: any.
-        random: decides which, and where.
-    """
+    """A text with a tenth of its words left out, moved by one place, or mistyped."""
     words = text.split()
     times = max(1, round(CHANGED * len(words)))
     operation = random.choice(["drop", "swap", "typo"]) if len(words) > 1 else "typo"

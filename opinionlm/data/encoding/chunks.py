@@ -70,12 +70,7 @@ def chunk_rows(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def by_text(chunks: torch.Tensor, counts: Sequence[int]) -> torch.Tensor:
-    """Rows of chunks ``(all chunks, …)`` as ``(texts, chunks, …)``, zeros where a text has fewer than others.
-
-    Args:
-        chunks: in the order of the texts.
-        counts: chunks of every text.
-    """
+    """Rows of chunks ``(all chunks, …)`` as ``(texts, chunks, …)``, zeros where a text has fewer than others."""
     numbers = torch.from_numpy(np.asarray(counts))
     grouped = chunks.new_zeros(len(counts), max(counts), *chunks.shape[1:])
     grouped[torch.arange(max(counts)) < numbers[:, None]] = chunks

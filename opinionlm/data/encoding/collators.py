@@ -74,7 +74,7 @@ class PadCollator:
         return batch
 
 
-def pad_numbers(rows: list[Sequence[int]], length: int, padding: int) -> torch.Tensor:
+def pad_numbers(rows: Sequence[Sequence[int] | np.ndarray], length: int, padding: int) -> torch.Tensor:
     """Ragged rows of whole numbers as int64 ``(batch, length)``, padded on the right."""
     padded = np.full((len(rows), length), padding, dtype=np.int64)
     for index, row in enumerate(rows):
@@ -139,16 +139,8 @@ class InstructCollator:
         # The decoder needs a step to run even where a process has a filler only.
         label_length = max(1, *map(len, labels)) if self.encoder_decoder else length
         return {
-            "input_ids": padded(inputs, length, self.pad_token_id),
-            "attention_mask": padded([np.ones(len(row)) for row in inputs], length, 0),
-            "labels": padded(labels, label_length, IGNORED),
+            "input_ids": pad_numbers(inputs, length, self.pad_token_id),
+            "attention_mask": pad_numbers([np.ones(len(row)) for row in inputs], length, 0),
+            "labels": pad_numbers(labels, label_length, IGNORED),
             "weights": torch.tensor([row["weight"] for row in rows], dtype=torch.float32),
         }
-
-
-def padded(rows: list[np.ndarray], length: int, value: int) -> torch.Tensor:
-    """Rows of ids as one int64 tensor ``(rows, length)``, filled up on the right."""
-    filled = np.full((len(rows), length), value, dtype=np.int64)
-    for index, row in enumerate(rows):
-        filled[index, : len(row)] = row
-    return torch.from_numpy(filled)

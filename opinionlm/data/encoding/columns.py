@@ -38,24 +38,11 @@ def multi_hot(sets: Sequence[Sequence[int]], labels: int) -> np.ndarray:
     return matrix
 
 
-def flat_ids(encoded: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Token ids of all rows one after another, and where each row begins; the last offset is their number.
-
-    Args:
-        encoded: with a column ``input_ids``.
-    """
-    return flat_lists(encoded, "input_ids")
-
-
-def flat_lists(encoded: Dataset, name: str) -> tuple[np.ndarray, np.ndarray]:
+def flat_lists(encoded: Dataset, name: str = "input_ids") -> tuple[np.ndarray, np.ndarray]:
     """The numbers of a column of lists one after another, and where each row begins; the last offset is their number.
 
     Reading rows out of these is some twenty times faster than asking the data set for them, and takes no memory
     where the numbers lie in one piece on disk: they stay mapped.
-
-    Args:
-        encoded: the data set.
-        name: a column of lists of numbers.
     """
     column = encoded.with_format("arrow", columns=[name])[:][name].combine_chunks()
     lengths = column.value_lengths().to_numpy(zero_copy_only=False)

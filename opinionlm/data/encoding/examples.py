@@ -11,7 +11,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from opinionlm.data.encoding.fingerprints import result_name, tokenizer_digest
+from opinionlm.data.encoding.fingerprints import encode_rows, tokenizer_digest
 from opinionlm.data.encoding.label_lists import ListEncoder, QuestionEncoder
 from opinionlm.data.encoding.prompts import PromptEncoder
 from opinionlm.errors import UserError
@@ -70,13 +70,7 @@ def encode_examples(examples: Dataset, encoder: PromptEncoder, identity: str | N
         "encoder_decoder": encoder.encoder_decoder,
         "answers": type(encoder).__name__,
     }
-    return examples.map(
-        encode,
-        batched=True,
-        remove_columns=examples.column_names,
-        new_fingerprint=result_name("prompts", examples, facts),
-        desc="Writing prompts",
-    )
+    return encode_rows(examples, encode, "prompts", facts)
 
 
 def supervision(encoder: PromptEncoder, prompt: str, answer: str) -> tuple[str, list[int]]:
@@ -114,14 +108,7 @@ def answer_of(example: Mapping[str, Any], encoder: PromptEncoder) -> str:
 def answered_questions(
     encoder: QuestionEncoder, prompt: str, labels: Sequence[int], text: str
 ) -> tuple[str, list[list[int]], list[int]]:
-    """Why the questions about a text cannot be learned from (blank when they can), their answers, and `given`.
-
-    Args:
-        encoder: asks.
-        prompt: the written one.
-        labels: of the text.
-        text: draws what else is asked about.
-    """
+    """Why the questions about a text cannot be learned from (blank when they can), their answers, and `given`."""
     answers, given = [], []
     for label in encoder.asked(labels, text):
         reason, ids = supervision(encoder, prompt, encoder.written(label, label in labels))

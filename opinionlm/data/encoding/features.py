@@ -51,11 +51,6 @@ class Feature(FeatureSpec):
 def feature_text(spec: FeatureSpec, written: str, steps: list[Step]) -> str:
     """A value as it is written in front of a text; blank where there is none.
 
-    Args:
-        spec: of the column.
-        written: in a file.
-        steps: of the cleaning, for texts.
-
     Raises:
         ValueError: no number where one belongs.
     """
@@ -73,13 +68,7 @@ def feature_text(spec: FeatureSpec, written: str, steps: list[Step]) -> str:
 
 
 def in_words(features: Sequence[FeatureSpec], values: Mapping[str, str], text: str) -> str:
-    """A text behind its features; those without a value are left out.
-
-    Args:
-        features: in the order in which they are written.
-        values: by name.
-        text: of a pair, the first one.
-    """
+    """A text (of a pair, the first one) behind its features, in their order; those without a value are left out."""
     parts = []
     for feature in features:
         value = values[feature.name]
@@ -131,12 +120,6 @@ def with_features(texts: Dataset, features: Sequence[FeatureSpec]) -> Dataset:
 
 def known_features(train: Dataset, specs: Sequence[FeatureSpec], platform_prefix: bool, source: str) -> list[Feature]:
     """The features that a model reads, with what a training split knows of them; the platform first.
-
-    Args:
-        train: the prepared rows.
-        specs: of the dataset YAML.
-        platform_prefix: whether the platform is one of them.
-        source: of the data, for messages.
 
     Raises:
         UserError: no row has a platform, or a column has too many values for categories.

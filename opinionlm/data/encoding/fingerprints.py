@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -53,6 +53,14 @@ def result_name(step: str, rows: Dataset, facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+def encode_rows(
+    rows: Dataset, encode: Callable[[dict[str, list[Any]]], dict[str, Any]], step: str, facts: Mapping[str, Any]
+) -> Dataset:
+    """What a function makes of batches of rows, in the place of their columns; kept by `result_name`."""
+    name = result_name(step, rows, facts)
+    return rows.map(encode, batched=True, remove_columns=rows.column_names, new_fingerprint=name, desc="Tokenising")
+
+
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     """A hash of all that decides which token ids a tokenizer gives to a text.
 
@@ -87,9 +95,6 @@ def code_digest(package: Path) -> str:
 
     All of it, since no list of the modules that matter would stay right: a change that has no effect costs one
     encoding, one that has an effect and is overlooked costs wrong results.
-
-    Args:
-        package: its folder.
     """
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from opinionlm.data.encoding.special_tokens import PromptPieces, from_data, plain
-from opinionlm.errors import UserError
+from opinionlm.errors import UserError, one_line
 from opinionlm.utils.shipped import find_shipped
 from opinionlm.utils.yaml import load_yaml
 
@@ -146,16 +146,12 @@ def load_template(path: str | Path) -> PromptTemplate:
     except FileNotFoundError:
         raise UserError(f"prompt_template: no such file: {place}; the shipped ones are in configs/prompts/") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"prompt_template: cannot read {place}: {' '.join(str(error).split())}") from error
+        raise UserError(f"prompt_template: cannot read {place}: {one_line(error)}") from error
     return template_from(content, str(place))
 
 
 def template_from(content: object, source: str) -> PromptTemplate:
-    """A template from the content of its file.
-
-    Args:
-        content: what YAML (or the file of a saved model) holds.
-        source: where it stands, for error messages.
+    """A template from the content of its file: what YAML, or the file of a saved model, holds.
 
     Raises:
         UserError: as `load_template`.
@@ -252,7 +248,7 @@ class PromptEncoder:
     @property
     def room(self) -> int:
         """Tokens that every prompt leaves for an answer."""
-        return max(map(len, self.label_ids()), default=self.answer_room)
+        return max(map(len, self.label_ids), default=self.answer_room)
 
     @cached_property
     def prompt_budget(self) -> int:
@@ -314,6 +310,7 @@ class PromptEncoder:
             )
         return joint[len(before) :] + self.end_ids
 
+    @cached_property
     def label_ids(self) -> list[list[int]]:
         """Answer ids of every label, end token included, in the order of the leaves.
 
@@ -323,10 +320,6 @@ class PromptEncoder:
         Raises:
             UserError: a label without tokens, equal to another, or the beginning of another.
         """
-        return self._label_ids
-
-    @cached_property
-    def _label_ids(self) -> list[list[int]]:
         ids = [self.answer_ids(word) for word in self.words]
         bare = [row[: len(row) - len(self.end_ids)] for row in ids]
         for word, row in zip(self.words, bare, strict=True):

@@ -19,11 +19,6 @@ def read_soft_labels(path: Path, ids: Sequence[str], taxonomy: Taxonomy) -> np.n
     Prediction files of runs, the output of `predict.py` and that of `opinionlm.experiments.cross_fit` are such files.
     Further columns, and rows of other texts, are passed over.
 
-    Args:
-        path: the file.
-        ids: of the texts that are wanted.
-        taxonomy: the label tree.
-
     Returns:
         float32 ``(texts, leaves)``; each row sums to 1.
 

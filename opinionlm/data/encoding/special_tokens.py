@@ -58,15 +58,11 @@ def special(token: AddedToken) -> AddedToken:
 
 
 def read_backend_as_text(backend: Tokenizer, named: Collection[str] = ()) -> None:
-    """The same for a tokenizer of the `tokenizers` library.
+    """The same, in place, for a tokenizer of the `tokenizers` library; ``named`` tokens are special, too.
 
     Some vocabularies (SentencePiece's ``</s>``, the controls of Mistral) hold special tokens as pieces like others,
     which the model would put together from plain characters. For these a step before the model keeps the first
     character and the rest apart; where a token's characters do not follow each other, that step changes nothing.
-
-    Args:
-        backend: changed in place.
-        named: tokens that are special beside those that the backend says are.
     """
     backend.encode_special_tokens = True
     tokens = [token.content for token in backend.get_added_tokens_decoder().values() if token.special]

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from opinionlm.config.options import EVALUATION_SEED
 from opinionlm.data.encoding.chunks import chunked_texts
 from opinionlm.data.encoding.columns import flat_lists, multi_hot, numbers_of, subset
-from opinionlm.data.encoding.fingerprints import result_name, tokenizer_digest
+from opinionlm.data.encoding.fingerprints import encode_rows, tokenizer_digest
 
 
 def token_columns(
@@ -88,22 +88,11 @@ def encode_texts(
 
     facts = {"tokenizer": identity or tokenizer_digest(tokenizer), "max_length": max_length, "target": target}
     facts |= {} if chunk_overlap is None else {"chunk_overlap": chunk_overlap}
-    return dataset.map(
-        encode,
-        batched=True,
-        remove_columns=dataset.column_names,
-        new_fingerprint=result_name("texts", dataset, facts),
-        desc="Tokenising",
-    )
+    return encode_rows(dataset, encode, "texts", facts)
 
 
 def length_note(splits: Mapping[str, Dataset], max_length: int) -> str:
-    """How many texts are longer than ``max_length``, and what becomes of them, in a line for the terminal.
-
-    Args:
-        splits: encoded by `encode_texts`.
-        max_length: that they were read with.
-    """
+    """How many texts are longer than ``max_length``, and what becomes of them, in a line for the terminal."""
     whole = {name: numbers_of(encoded, "whole_length") for name, encoded in splits.items()}
     longer = {name: lengths[lengths > max_length] for name, lengths in whole.items()}
     if not any(map(len, longer.values())):

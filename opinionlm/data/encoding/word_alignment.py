@@ -15,7 +15,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from opinionlm.data.encoding.columns import IGNORED
-from opinionlm.data.encoding.fingerprints import result_name, tokenizer_digest
+from opinionlm.data.encoding.fingerprints import encode_rows, tokenizer_digest
 from opinionlm.errors import UserError
 
 # Position of a word that has no token: cut off by max_length, or nothing that the tokenizer keeps.
@@ -64,13 +64,7 @@ def encode_words(
         "tags": list(tags),
         "all_subwords": all_subwords,
     }
-    return dataset.map(
-        encode,
-        batched=True,
-        remove_columns=dataset.column_names,
-        new_fingerprint=result_name("words", dataset, facts),
-        desc="Tokenising",
-    )
+    return encode_rows(dataset, encode, "words", facts)
 
 
 def continuation_tags(tags: Sequence[str]) -> np.ndarray:
@@ -102,11 +96,6 @@ def align(
     sentences: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> tuple[list[list[int]], list[np.ndarray], list[np.ndarray]]:
     """Token ids of sentences, and which token belongs to which word.
-
-    Args:
-        sentences: lists of words.
-        tokenizer: a fast tokenizer.
-        max_length: sentences are truncated to this many tokens.
 
     Returns:
         Per sentence: token ids; for each word the position of its first token, -1 without one; for each token the

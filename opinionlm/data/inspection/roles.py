@@ -61,11 +61,6 @@ class Roles:
 def find_roles(form: FileForm, texts: Sequence[str], labels: Sequence[str]) -> Roles:
     """The roles of the columns of a file, guessed by their names and values where nobody says them.
 
-    Args:
-        form: the file.
-        texts: the column of the texts, or both of a pair; nothing to guess.
-        labels: the column of the labels, or one per level; nothing to guess.
-
     Raises:
         UserError: a column is not there, holds no labels, or cannot be guessed.
     """

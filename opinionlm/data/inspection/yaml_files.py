@@ -54,15 +54,7 @@ def dataset_keys(form: FileForm, roles: Roles, name: str) -> dict[str, Any]:
 
 
 def dataset_text(form: FileForm, roles: Roles, keys: dict[str, Any], labels: Taxonomy | None, command: str) -> str:
-    """The dataset YAML.
-
-    Args:
-        form: the file.
-        roles: of its columns.
-        keys: from `dataset_keys`.
-        labels: the label tree, of tasks with labels.
-        command: that prepares the data, for the first line.
-    """
+    """The dataset YAML; its first line is the command that prepares the data."""
     used = {*roles.texts, *roles.labels, roles.id}
     others = [name for name in form.columns if name not in used]
     lines = [
@@ -106,16 +98,7 @@ def run_keys(roles: Roles, records: int) -> dict[str, Any]:
 
 
 def run_text(form: FileForm, roles: Roles, dataset: Path, run_name: str, model: str, commands: tuple[str, str]) -> str:
-    """The run YAML.
-
-    Args:
-        form: the file.
-        roles: of its columns.
-        dataset: the dataset YAML.
-        run_name: the run's folder in ``outputs``.
-        model: ``model_name_or_path``.
-        commands: that train, and that label new texts.
-    """
+    """The run YAML; its first lines are the commands that train, and that label new texts."""
     keys = run_keys(roles, form.records)
     lines = [
         f"# {commands[0]}",

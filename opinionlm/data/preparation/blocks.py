@@ -103,20 +103,13 @@ class BlockPreparation:
         return pa.table(columns)
 
     def drop_raw_copies(self, bucket: pa.Table) -> pa.Table:
-        """Mark copies and contradictions among raw posts, and drop what quality rules drop.
-
-        Args:
-            bucket: all rows of one ``raw_bucket``.
-        """
+        """Mark copies and contradictions among the raw posts of a ``raw_bucket``, and drop what quality rules drop."""
         bucket = bucket.sort_by([("file", "ascending"), ("record", "ascending")])
         stays = self._stays(bucket, "raw_", np.ones(bucket.num_rows, dtype=bool))
         return bucket.append_column("kept", pa.array(stays)).filter(pa.compute.invert(bucket["dropped"]))
 
     def drop_copies(self, bucket: pa.Table) -> pa.Table:
-        """Drop copies and contradictions among cleaned posts; raw copies that went still bear witness.
-
-        Args:
-            bucket: all rows of one ``bucket``.
+        """Drop copies and contradictions among the cleaned posts of a ``bucket``; raw copies that went bear witness.
 
         Returns:
             The rows that stay, with the columns of a prepared data set.

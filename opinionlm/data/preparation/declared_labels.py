@@ -19,11 +19,6 @@ SHOWN_VALUES = 8
 def check_declared(spec: DatasetSpec, present: Iterable[int], use: LabelUse) -> list[str]:
     """Compare the labels and codes of a dataset YAML with those of its files.
 
-    Args:
-        spec: of a task with labels.
-        present: class ids that occur in the files.
-        use: codes that occur, and values that stand for no label.
-
     Returns:
         Warnings: labels without a record, and records whose value is not declared.
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from opinionlm.data.prepared import MANIFEST, PreparedDataset, manifest_of, read_manifest
+from opinionlm.data.prepared import MANIFEST, PreparedDataset, is_current, manifest_of
 from opinionlm.data.readers.hub import no_progress_bars
 from opinionlm.errors import UserError
-from opinionlm.utils.files import partial_folder, publish
+from opinionlm.utils.files import partial_folder, publish, write_json
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -57,10 +57,6 @@ def write_fold(prepared: PreparedDataset, texts: Dataset, held_out: np.ndarray, 
 def write_without_test(prepared: PreparedDataset, folder: Path) -> None:
     """Write a data set whose test split is its validation split: runs over it cannot read the test rows.
 
-    Args:
-        prepared: the whole.
-        folder: to write; one that holds exactly these rows is left as it is.
-
     Raises:
         UserError: the folder cannot be written.
     """
@@ -78,12 +74,7 @@ def write_parts(prepared: PreparedDataset, parts: dict[str, Dataset], folder: Pa
 
     content = json.dumps([prepared.fingerprint, *(list(part["id"]) for part in parts.values())])
     fingerprint = hashlib.sha256(content.encode()).hexdigest()
-
-    def is_current() -> bool:
-        found = read_manifest(folder)
-        return found is not None and found["fingerprint"] == fingerprint
-
-    if is_current():
+    if is_current(folder, fingerprint):
         return
     rows = {name: len(part) for name, part in parts.items()}
     manifest = manifest_of(prepared.path) | {"fingerprint": fingerprint, "rows": rows, "is_fold": True}
@@ -91,7 +82,7 @@ def write_parts(prepared: PreparedDataset, parts: dict[str, Dataset], folder: Pa
         with partial_folder(folder) as partial:
             with no_progress_bars():
                 DatasetDict(parts).save_to_disk(str(partial))
-            (partial / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
-            publish(partial, folder, is_current)
+            write_json(partial / MANIFEST, manifest)
+            publish(partial, folder, lambda: is_current(folder, fingerprint))
     except OSError as error:
         raise UserError(f"output_dir: {folder} cannot be written ({error.strerror or error})") from None

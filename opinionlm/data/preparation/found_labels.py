@@ -27,10 +27,6 @@ LabelPath = tuple[str, ...]
 def with_labels(spec: DatasetSpec, data_dir: Path) -> tuple[DatasetSpec, list[str]]:
     """The spec with the label tree that its sources hold, where it declares none; they are read once for it.
 
-    Args:
-        spec: of any task.
-        data_dir: where its files lie.
-
     Returns:
         The spec, and lines for the report: the labels with their records, and what looks like one label twice.
 

@@ -34,7 +34,6 @@ class MultiLabelRows(SequenceRows):
     """Texts with a set of labels each, which may be empty."""
 
     def __init__(self, spec: DatasetSpec, tokenizer: Tokenizer) -> None:
-        """See `RowKind`."""
         super().__init__(spec, tokenizer)
         # The outcomes are sets of labels, named as they are found; no post becomes noise.
         self._leaves, self.names, self.noise = tuple(self.names), [], None
@@ -77,9 +76,9 @@ class MultiLabelRows(SequenceRows):
         rarest = np.where(members, counts, len(members) + 1).argmin(axis=1)
         return np.where(members.any(axis=1), rarest, len(self._leaves)), [*self._leaves, NO_LABEL]
 
-    def check_splits(self, ledger: Ledger, splits: np.ndarray, finished: Path) -> None:
+    def check_splits(self, ledger: Ledger, splits: np.ndarray, finished: Path) -> list[str]:
         """Refuse training data with fewer than two labels; warn of labels that a split lacks."""
-        expected = self.members(ledger.table.label).any(axis=0)
+        expected, warnings = self.members(ledger.table.label).any(axis=0), []
         for number, split in enumerate(SPLITS):
             found = self.members(ledger.label[splits == number]).any(axis=0)
             if number == 0 and found.sum() < 2:
@@ -89,7 +88,8 @@ class MultiLabelRows(SequenceRows):
                     "classifier needs two; check `codes`, `labels` and the cleaning options"
                 )
             if absent := [self._leaves[i] for i in np.flatnonzero(expected & ~found)]:
-                ledger.warnings.append(f"{split} has no post labelled {', '.join(absent)}")
+                warnings.append(f"{split} has no post labelled {', '.join(absent)}")
+        return warnings
 
     def features(self) -> Features:
         """The texts, their labels, and the names of these at every level of the tree."""

@@ -34,12 +34,12 @@ from opinionlm.data.preparation.split_assignment import assign_splits, drop_surp
 from opinionlm.data.preparation.split_files import SplitFiles, stored_batches
 from opinionlm.data.preparation.task_rows import SimilarityRows, TextRows, TokenRows
 from opinionlm.data.preparation.tokens import find_tokenizer, load_tokenizer
-from opinionlm.data.prepared import MANIFEST, PreparedDataset, load_prepared, read_manifest
+from opinionlm.data.prepared import MANIFEST, PreparedDataset, is_current, load_prepared, read_manifest
 from opinionlm.data.readers.timestamps import iso_times
 from opinionlm.data.spec import DatasetSpec
 from opinionlm.data.spec_parsing import load_spec
 from opinionlm.errors import UserError
-from opinionlm.utils.files import partial_folder, publish
+from opinionlm.utils.files import file_sha256, partial_folder, publish, write_json
 
 # Raised whenever a change to this package changes what comes out for the same YAML and files.
 PIPELINE_VERSION = 2
@@ -87,7 +87,7 @@ def prepare(
             rejects.close()
             manifest = {"name": spec.name, "task": spec.task, "fingerprint": fingerprint, **found}
             manifest |= {"pipeline_version": PIPELINE_VERSION}
-            (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
+            write_json(folder / MANIFEST, manifest)
             publish(folder, output_dir, lambda: not force and is_current(output_dir, fingerprint))
     except OSError as error:
         raise UserError(f"output_dir: {output_dir} cannot be written ({error.strerror or error})") from None
@@ -97,13 +97,7 @@ def prepare(
 def prepare_or_load(
     dataset: str, data_dir: Path, cache_dir: Path, source: Literal["auto", "hub", "files"] = "auto"
 ) -> PreparedDataset:
-    """Load a prepared folder, or prepare a dataset YAML once and load it.
-
-    Args:
-        dataset: a prepared folder or the path of a dataset YAML.
-        data_dir: where the YAML's files lie.
-        cache_dir: prepared data sets are kept here as ``<name>-<fingerprint>``.
-        source: which of the YAML's sources is read.
+    """Load a prepared folder, or prepare a dataset YAML once, in ``<name>-<fingerprint>`` of a folder, and load it.
 
     Raises:
         UserError: as for `load_spec`, `prepare` and `load_prepared`.
@@ -113,12 +107,6 @@ def prepare_or_load(
     spec = load_spec(dataset).read_from(source)
     folder = Path(cache_dir) / f"{spec.name}-{fingerprint_of(spec, Path(data_dir))[:12]}"
     return load_prepared(prepare(spec, data_dir, folder))
-
-
-def is_current(output_dir: Path, fingerprint: str) -> bool:
-    """Whether a folder already holds the data set with this fingerprint."""
-    manifest = read_manifest(output_dir)
-    return manifest is not None and manifest["fingerprint"] == fingerprint
 
 
 def fingerprint_of(spec: DatasetSpec, data_dir: Path) -> str:
@@ -163,10 +151,24 @@ def _fill(
     table = reader.table()
     ledger = Ledger(spec, sources, table, findings, kind.names)
     ledger.warnings += reader.warnings() + label_lines + kind.warnings(table)
-    given = split_numbers(sources, table)
+    splits = _split_rows(ledger, kind, finished)
 
+    rows = _write_dataset(folder, kind, ledger, splits, (raw, finished), rejects)
+    rejects.close()
+    for path in {raw, finished}:
+        path.unlink()
+    write_report(folder, ledger, kind.statistics(ledger, splits), fingerprint)
+    if spec.labels is not None:
+        write_json(folder / "taxonomy.json", spec.labels.to_tree())
+    return {"rows": rows} | kind.manifest() | {"spec": spec.to_dict()}
+
+
+def _split_rows(ledger: Ledger, kind: RowKind, finished: Path) -> np.ndarray:
+    """Drop copies, leaks and surplus rows, and split the rest: (rows,) split numbers, -1 for rows that went."""
+    spec, table, findings = ledger.spec, ledger.table, ledger.findings
+    given = split_numbers(ledger.sources, table)
     kind.drop(ledger, given)
-    if given_splits(sources):
+    if given_splits(ledger.sources):
         drop_leaks(ledger, findings.digest, given, "copies across splits", "in_another_split")
         if spec.split.group_by is not None:
             drop_leaks(ledger, table.group, given, "groups across splits", "group_in_another_split")
@@ -179,28 +181,13 @@ def _fill(
     if spec.balance is not None:
         drop_surplus(ledger, splits, spec.balance)
     splits = np.where(ledger.kept, splits, -1)
-    kind.check_splits(ledger, splits, finished)
+    ledger.warnings += kind.check_splits(ledger, splits, finished)
     require_split_rows(ledger, splits, given)
-
-    rows = _write_dataset(folder, kind, ledger, splits, (raw, finished), rejects)
-    rejects.close()
-    for path in {raw, finished}:
-        path.unlink()
-    write_report(folder, ledger, kind.statistics(ledger, splits), fingerprint)
-    if spec.labels is not None:
-        tree = json.dumps(spec.labels.to_tree(), indent=2, ensure_ascii=False)
-        (folder / "taxonomy.json").write_text(tree + "\n", "utf-8")
-    return {"rows": rows} | kind.manifest() | {"spec": spec.to_dict()}
+    return splits
 
 
 def groups_of_near_copies(spec: DatasetSpec, finished: Path, is_split: np.ndarray) -> np.ndarray:
-    """Group numbers ``(rows,)`` of the rows that are to be split, -1 for all others.
-
-    Args:
-        spec: of a task with labels.
-        finished: the Arrow file of the cleaned rows.
-        is_split: (rows,) of bool.
-    """
+    """Group numbers ``(rows,)`` of the rows that are to be split (bool ``(rows,)``), -1 for all others."""
     texts = [
         text
         for batch in stored_batches(finished)
@@ -235,18 +222,9 @@ def _write_dataset(
     arrow_files: tuple[Path, Path],
     rejects: RejectWriter,
 ) -> dict[str, int]:
-    """Write the kept rows as a `DatasetDict` and the others into rejects.csv.
+    """Write the kept rows as a `DatasetDict` and the others, whose split is -1, into rejects.csv.
 
-    Args:
-        folder: to write to.
-        kind: of the rows.
-        ledger: after the last step.
-        splits: (rows,) split numbers, -1 for rows that went.
-        arrow_files: the rows as read and as finished, batch for batch.
-        rejects: takes the rows that went.
-
-    Returns:
-        The rows of each split.
+    ``arrow_files`` are the rows as read and as finished, batch for batch. Returns the rows of each split.
     """
     text, table = datasets.Value("string"), ledger.table
     times = {} if table.time is None else {"time": text}
@@ -274,7 +252,6 @@ def _write_dataset(
 
 def _file_hash(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None

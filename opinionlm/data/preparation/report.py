@@ -1,11 +1,10 @@
-"""What happened to every record: the ledger kept while preparing, and the report, figures and summary made from it.
+"""What happened to every record: report, figure and summary, made from the ledger that was kept while preparing.
 
 The ledger's promise is arithmetic: records in = posts kept + records rejected, in total and for every file.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +16,7 @@ from opinionlm.data.preparation.ledger import EXPLANATIONS, Ledger
 from opinionlm.data.spec import SPLITS
 from opinionlm.errors import UserError
 from opinionlm.utils.figure_text import make_readable
+from opinionlm.utils.files import write_json
 from opinionlm.utils.markdown import cell, pipe_table
 
 if TYPE_CHECKING:
@@ -25,20 +25,16 @@ if TYPE_CHECKING:
 # Of the figure of lengths.
 MOST_BARS = 40
 MAX_LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
-# Title → row → split → number.
 # Of a table in a terminal.
 SHOWN_ROWS = 30
+# What `token_statistics` tells.
+LENGTHS = ("count", "mean", "std", "min", "25%", "50%", "75%", "max")
+# Title → row → split → number.
 Statistics = dict[str, dict[str, dict[str, float]]]
 
 
 def write_report(folder: Path, ledger: Ledger, statistics: dict[str, Any], fingerprint: str) -> None:
     """Write report.json, report.md and token_lengths.png.
-
-    Args:
-        folder: to write to.
-        ledger: after the last step.
-        statistics: what the report says of the rows of this task: ``classes``, or ``statistics`` and ``details``.
-        fingerprint: of the data set.
 
     Raises:
         UserError: the counts do not add up, which would be an error of ours and must never pass in silence.
@@ -50,7 +46,7 @@ def write_report(folder: Path, ledger: Ledger, statistics: dict[str, Any], finge
         source["records"] != source["kept"] + sum(source["rejected"].values()) for source in report["files"]
     ):
         raise UserError(f"{ledger.spec.source}: the counts do not add up ({totals}); please report this as a bug")
-    (folder / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(folder / "report.json", report)
     (folder / "report.md").write_text(render_report(report), encoding="utf-8")
     draw_token_lengths(folder / "token_lengths.png", _tokens_by_platform(ledger))
 
@@ -111,11 +107,7 @@ def token_statistics(tokens: np.ndarray) -> dict[str, float]:
 
 
 def longer_texts(tokens: np.ndarray) -> list[dict[str, float]]:
-    """What every ``max_length`` would cut, up to the first that cuts nothing; special tokens are not counted.
-
-    Args:
-        tokens: of every post.
-    """
+    """What every ``max_length`` would cut, up to the first that cuts nothing; special tokens are not counted."""
     rows: list[dict[str, float]] = []
     for length in MAX_LENGTHS:
         beyond = tokens[tokens > length] - length
@@ -172,53 +164,47 @@ def render_statistics(details: dict[str, dict[str, int]], statistics: Statistics
 
 def render_steps(report: dict[str, Any]) -> list[str]:
     """The part that reports of all tasks share, as Markdown lines."""
-    totals = report["totals"]
-    lines = [f"# Data report: {report['name']}", ""]
-    lines += [f"{totals['in']:,} records in = {totals['kept']:,} kept + {totals['rejected']:,} rejected.", ""]
-    lines += [f"- warning: {warning}" for warning in report["warnings"]] + [""] * bool(report["warnings"])
-    lines += ["## Every step", ""]
-    lines += _table(
-        ["step", "in", "changed", "relabelled", "removed", "out", "reasons"],
-        [
-            [
-                s["name"],
-                s["rows_in"],
-                s["changed"],
-                s["relabelled"],
-                sum(s["removed"].values()),
-                s["rows_out"],
-                _pairs(s["removed"]),
-            ]
-            for s in report["steps"]
-        ],
-    )
-    lines += ["", "## Every file", ""]
-    lines += _table(
-        ["file", "records", "kept", "rejected", "blank lines", "undecodable", "columns not used"],
-        [
-            [
-                f["path"],
-                f["records"],
-                f["kept"],
-                sum(f["rejected"].values()),
-                f["blank_lines"],
-                f["undecodable_records"],
-                ", ".join(name or "(no name)" for name in f["dropped_columns"]),
-            ]
-            for f in report["files"]
-        ],
-    )
+    warnings = [f"- warning: {warning}" for warning in report["warnings"]]
+    lines = [
+        f"# Data report: {report['name']}",
+        "",
+        f"{_balance(report)}.",
+        "",
+        *warnings,
+        *([""] if warnings else []),
+    ]
+    steps = [_step_row(step) for step in report["steps"]]
+    columns = ["step", "in", "changed", "relabelled", "removed", "out", "reasons"]
+    lines += ["## Every step", "", *_table(columns, steps)]
+    files = [_file_row(file) for file in report["files"]]
+    columns = ["file", "records", "kept", "rejected", "blank lines", "undecodable", "columns not used"]
+    lines += ["", "## Every file", "", *_table(columns, files)]
     lines += ["", "## Rejected by reason", "", "All of them are in `rejects.csv`.", ""]
-    lines += _table(
-        ["reason", "meaning", *(f["path"].rsplit("/")[-1] for f in report["files"]), "total"],
-        [
-            [reason, EXPLANATIONS[reason], *(f["rejected"].get(reason, 0) for f in report["files"]), total]
-            for reason, total in report["rejected"].items()
-        ],
-    )
-    lines += ["", "## Length in tokens", "", f"Of the cleaned posts, by `{report['tokenizer']}`.", ""]
-    names = ["count", "mean", "std", "min", "25%", "50%", "75%", "max"]
-    lines += _table(["platform", *names], [[p, *(s[n] for n in names)] for p, s in report["tokens"].items()])
+    reasons = [
+        [reason, EXPLANATIONS[reason], *(file["rejected"].get(reason, 0) for file in report["files"]), total]
+        for reason, total in report["rejected"].items()
+    ]
+    names = [file["path"].rsplit("/")[-1] for file in report["files"]]
+    lines += _table(["reason", "meaning", *names, "total"], reasons)
+    return lines + render_lengths(report)
+
+
+def _step_row(step: dict[str, Any]) -> list[Any]:
+    numbers = [step[name] for name in ("rows_in", "changed", "relabelled")]
+    return [step["name"], *numbers, sum(step["removed"].values()), step["rows_out"], _pairs(step["removed"])]
+
+
+def _file_row(file: dict[str, Any]) -> list[Any]:
+    numbers = [file["records"], file["kept"], sum(file["rejected"].values())]
+    unused = ", ".join(name or "(no name)" for name in file["dropped_columns"])
+    return [file["path"], *numbers, file["blank_lines"], file["undecodable_records"], unused]
+
+
+def render_lengths(report: dict[str, Any]) -> list[str]:
+    """Lengths in tokens by platform, and what truncating would lose, as Markdown lines."""
+    lines = ["", "## Length in tokens", "", f"Of the cleaned posts, by `{report['tokenizer']}`.", ""]
+    lengths = [[name, *(found[one] for one in LENGTHS)] for name, found in report["tokens"].items()]
+    lines += _table(["platform", *LENGTHS], lengths)
     lines += ["", "Texts longer than a `max_length`, and the tokens that truncating them would lose:", ""]
     cuts = [[row["max_length"], row["texts"], row["tokens"], f"{row['share']:.1%}"] for row in report["longer"]]
     lines += _table(["max_length", "texts", "tokens", "of all tokens"], cuts)
@@ -226,9 +212,12 @@ def render_steps(report: dict[str, Any]) -> list[str]:
 
 
 def summary(report: dict[str, Any]) -> str:
-    """The few lines that `preprocess.py` ends with."""
+    """The few lines that `preprocess.py` ends with: records by reason, rows by split."""
     tables: Statistics = report["statistics"] if "statistics" in report else {"label": _label_totals(report)}
-    lines = rejected_lines(report)
+    reasons = report["rejected"]
+    width = max(map(len, reasons), default=0)
+    lines = [_balance(report)]
+    lines += [f"  {reason:<{width}} {count:>8,}  {EXPLANATIONS[reason]}" for reason, count in reasons.items()]
     for title, rows in tables.items():
         width = max(len(name) for name in [*rows, title])
         lines += ["", f"{title:<{width}} " + "".join(f"{split:>12}" for split in SPLITS)]
@@ -246,15 +235,9 @@ def _label_totals(report: dict[str, Any]) -> dict[str, dict[str, float]]:
     return rows | {"total": {split: sum(counts[split].values()) for split in SPLITS}}
 
 
-def rejected_lines(report: dict[str, Any]) -> list[str]:
-    """How many records were kept, and why the others were not."""
+def _balance(report: dict[str, Any]) -> str:
     totals = report["totals"]
-    lines = [f"{totals['in']:,} records in = {totals['kept']:,} kept + {totals['rejected']:,} rejected"]
-    width = max((len(reason) for reason in report["rejected"]), default=0)
-    lines += [
-        f"  {reason:<{width}} {count:>8,}  {EXPLANATIONS[reason]}" for reason, count in report["rejected"].items()
-    ]
-    return lines
+    return f"{totals['in']:,} records in = {totals['kept']:,} kept + {totals['rejected']:,} rejected"
 
 
 def _pairs(counts: dict[str, int]) -> str:
@@ -293,14 +276,7 @@ def draw_token_lengths(path: Path, parts: list[tuple[str, np.ndarray]]) -> None:
 
 
 def _draw_lengths(axis: Axes, tokens: np.ndarray, width: int, bars: int) -> None:
-    """One histogram.
-
-    Args:
-        axis: to draw on.
-        tokens: lengths.
-        width: of a bar, in tokens.
-        bars: how many, before the one of all that is longer.
-    """
+    """One histogram: so many bars of a width in tokens, and behind them one of all that is longer."""
     from matplotlib.ticker import MaxNLocator
 
     heights = np.bincount(np.minimum(tokens // width, bars), minlength=bars + 1)

@@ -19,14 +19,13 @@ from opinionlm.data.cleaning import text_steps
 from opinionlm.data.preparation.clean_rows import Cleaned
 from opinionlm.data.preparation.deduplication import drop_copies
 from opinionlm.data.preparation.ledger import Ledger, Table
-from opinionlm.data.preparation.report import Statistics, token_statistics
+from opinionlm.data.preparation.report import LENGTHS, Statistics, token_statistics
 from opinionlm.data.preparation.sources import Source
 from opinionlm.data.preparation.tokens import digest, row_digest, token_ids, unknown_id
 from opinionlm.data.readers.records import Record, Reject
 from opinionlm.data.spec import SPLITS, DatasetSpec
 
 OUTCOME_CHARACTERS = 60
-LENGTHS = ("count", "mean", "std", "min", "25%", "50%", "75%", "max")
 
 
 @dataclass(slots=True)
@@ -164,9 +163,9 @@ class RowKind(ABC):
         reasons = ("conflicting_answers", "duplicate")
         drop_copies(ledger, ledger.findings.digest, given, none, "rows", reasons)
 
-    @abstractmethod
-    def check_splits(self, ledger: Ledger, splits: np.ndarray, finished: Path) -> None:
-        """Raise a `UserError` where nothing could be learned; ``splits`` are (rows,), -1 for rows that went."""
+    def check_splits(self, ledger: Ledger, splits: np.ndarray, finished: Path) -> list[str]:
+        """Warnings about splits ``(rows,)``, -1 for rows that went; `UserError` where nothing could be learned."""
+        return []
 
     def columns(self, finished: pa.RecordBatch, numbers: np.ndarray) -> list[pa.Array]:
         """The arrays of `features` of a finished batch, whose rows have these classes or outcomes."""

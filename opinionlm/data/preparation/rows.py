@@ -21,7 +21,6 @@ from opinionlm.data.preparation.sources import (
     Source,
     id_prefixes,
     read_source,
-    repeated_ids_warning,
     require_rows,
     source_warnings,
 )
@@ -82,8 +81,10 @@ class RowReader:
 
     def warnings(self) -> list[str]:
         """What the user should know about the files, ids and times that were read."""
-        found = source_warnings(self._spec, self._sources) + repeated_ids_warning(self._repeated_ids)
-        rows = len(self._columns[0])
+        found, rows, repeated = source_warnings(self._spec, self._sources), len(self._columns[0]), self._repeated_ids
+        if repeated:
+            suffix = "a suffix keeps them apart (id#source-number)"
+            found.append(f"{repeated:,} records have the id of an earlier one; {suffix}")
         if 0 < self._dates < rows:
             found.append(
                 f"{self._dates:,} of {rows:,} times are dates without a time of day, which count as midnight, "

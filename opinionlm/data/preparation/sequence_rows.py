@@ -34,7 +34,6 @@ class SequenceRows(RowKind):
     evidence = "text"
 
     def __init__(self, spec: DatasetSpec, tokenizer: Tokenizer) -> None:
-        """See `RowKind`."""
         super().__init__(spec, tokenizer)
         assert spec.labels is not None
         self._taxonomy, self.names = spec.labels, list(spec.labels.leaves)
@@ -139,17 +138,16 @@ class SequenceRows(RowKind):
         reasons = ("conflicting_labels_cleaned", "duplicate_cleaned")
         drop_copies(ledger, findings.digest, given, copies & ~dropped, "cleaned posts", reasons)
 
-    def check_splits(self, ledger: Ledger, splits: np.ndarray, finished: Path) -> None:
+    def check_splits(self, ledger: Ledger, splits: np.ndarray, finished: Path) -> list[str]:
         """Refuse training data of one class; warn of classes that a split lacks."""
         found = np.unique(ledger.label[splits == 0])
         if len(found) < 2:
             raise UserError(self._too_few_classes(ledger, found))
-        expected = set(np.unique(ledger.table.label).tolist())
+        expected, warnings = set(np.unique(ledger.table.label).tolist()), []
         for number, split in enumerate(SPLITS):
-            absent = expected - set(ledger.label[splits == number].tolist())
-            if absent:
-                names = ", ".join(self.names[i] for i in sorted(absent))
-                ledger.warnings.append(f"{split} has no post labelled {names}")
+            if absent := sorted(expected - set(ledger.label[splits == number].tolist())):
+                warnings.append(f"{split} has no post labelled {', '.join(self.names[i] for i in absent)}")
+        return warnings
 
     def _too_few_classes(self, ledger: Ledger, found: np.ndarray) -> str:
         names = ", ".join(repr(self.names[i]) for i in found) or "none"

@@ -99,13 +99,7 @@ def read_source(spec: DatasetSpec, source: Source, data_dir: Path) -> Iterator[R
 
 
 def require_rows(source: Source, first_problem: str, found: str = "") -> None:
-    """Raise a `UserError` where a source has no records, or none that can be used.
-
-    Args:
-        source: read to its end.
-        first_problem: of its records.
-        found: which values stand where labels are expected.
-    """
+    """Raise a `UserError` where a source has no records, or none that can be used."""
     split = f" (the {source.split} split)" if source.split else ""
     if source.records == 0:
         raise UserError(f"{source.name}{split}: there are no records, only a header; give a file with posts")
@@ -131,13 +125,6 @@ def source_warnings(spec: DatasetSpec, sources: list[Source]) -> list[str]:
         signs = (notes.undecodable_records, notes.nul_records, notes.mojibake_records)
         warnings += damage_warnings(source.name, source.records, *signs, spec.cleaning.fix_text)
     return warnings
-
-
-def repeated_ids_warning(count: int) -> list[str]:
-    """A warning where ids of the files had to be changed because earlier records have them."""
-    if not count:
-        return []
-    return [f"{count:,} records have the id of an earlier one; a suffix keeps them apart (id#source-number)"]
 
 
 def id_prefixes(sources: list[Source]) -> list[str]:

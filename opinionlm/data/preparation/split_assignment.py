@@ -84,12 +84,7 @@ def _draw(
 
 
 def require_split_rows(ledger: Ledger, splits: np.ndarray, given: np.ndarray) -> None:
-    """Refuse data of which a split has no rows: nothing could be learned, chosen or measured on it.
-
-    Args:
-        ledger: knows which rows are kept and why the others went.
-        splits: (rows,) split numbers of the kept rows.
-        given: (rows,) the split each row comes with.
+    """Refuse data of which a split has no rows; ``splits`` and those that rows come with are numbers ``(rows,)``.
 
     Raises:
         UserError: a split is empty.
@@ -124,15 +119,10 @@ def require_split_rows(ledger: Ledger, splits: np.ndarray, given: np.ndarray) ->
 
 
 def drop_surplus(ledger: Ledger, splits: np.ndarray, balance: BalanceSpec) -> None:
-    """Keep equally many rows of every label in every split.
+    """Keep equally many rows of every label in every split; ``splits`` are numbers ``(rows,)``.
 
     The rows of a label in a split are put into an order that depends on the seed alone, and the first ones are kept:
     a larger subset holds the smaller ones, so that curves over the number of rows compare like with like.
-
-    Args:
-        ledger: told which rows go.
-        splits: split numbers ``(rows,)``.
-        balance: how many rows each split keeps.
 
     Raises:
         UserError: a label has too few rows.

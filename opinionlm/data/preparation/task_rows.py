@@ -48,11 +48,11 @@ class TokenRows(RowKind):
         tag = ClassLabel(names=list(self._tags)) if self._tags else TEXT
         return Features({"tokens": List(TEXT), "tags": List(tag)})
 
-    def check_splits(self, ledger: Ledger, splits: np.ndarray, finished: Path) -> None:
+    def check_splits(self, ledger: Ledger, splits: np.ndarray, finished: Path) -> list[str]:
         """Find the tags of the kept sentences; warn of types that training never shows, refuse none at all."""
         # Files without entities are no tagging data, however few their rows; a split without rows comes later.
         if not (splits == 0).any():
-            return
+            return []
         types: list[set[str]] = [set() for _ in SPLITS]
         places = iter(splits)
         for batch in stored_batches(finished):
@@ -61,10 +61,12 @@ class TokenRows(RowKind):
                     types[split].update(tag[2:] for tag in tags if tag != "O")
         if not types[0]:
             raise UserError(f"{self.spec.source}: no training sentence holds an entity; check `columns` and the files")
-        for split, found in zip(SPLITS, types, strict=True):
-            if found and (unknown := sorted(found - types[0])):
-                ledger.warnings.append(f"{split} has entities of types that train has none of: {', '.join(unknown)}")
         self._tags = tag_names(set().union(*types))
+        return [
+            f"{split} has entities of types that train has none of: {', '.join(sorted(found - types[0]))}"
+            for split, found in zip(SPLITS, types, strict=True)
+            if found - types[0]
+        ]
 
     def columns(self, finished: pa.RecordBatch, numbers: np.ndarray) -> list[pa.Array]:
         """The tokens, and the numbers of their tags."""
@@ -128,7 +130,6 @@ class SimilarityRows(RowKind):
     """Pairs with a score."""
 
     def __init__(self, spec: DatasetSpec, tokenizer: Tokenizer) -> None:
-        """See `RowKind`."""
         super().__init__(spec, tokenizer)
         assert spec.score_range is not None
         self._range = spec.score_range
@@ -171,9 +172,6 @@ class SimilarityRows(RowKind):
         """Both texts and the score."""
         return Features({"text": TEXT, "text_pair": TEXT, "score": Value("float64")})
 
-    def check_splits(self, ledger: Ledger, splits: np.ndarray, finished: Path) -> None:
-        """Nothing: any rows can be learned from."""
-
     def count_row(self, split: str, values: dict[str, Any]) -> None:
         """Keep the score."""
         self._scores[split].append(values["score"])
@@ -198,7 +196,6 @@ class TextRows(RowKind):
     """A text, perhaps with a context, and its answers."""
 
     def __init__(self, spec: DatasetSpec, tokenizer: Tokenizer) -> None:
-        """See `RowKind`."""
         super().__init__(spec, tokenizer)
         self._fillers = frozenset(map(squash, spec.empty_values))
 
@@ -234,9 +231,6 @@ class TextRows(RowKind):
     def features(self) -> Features:
         """The text, its context, the answers."""
         return Features({"text": TEXT, "context": TEXT, "answers": List(TEXT)})
-
-    def check_splits(self, ledger: Ledger, splits: np.ndarray, finished: Path) -> None:
-        """Nothing: any rows can be learned from."""
 
     def count_row(self, split: str, values: dict[str, Any]) -> None:
         """Count rows, contexts and several answers."""

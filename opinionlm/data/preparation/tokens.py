@@ -16,7 +16,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from opinionlm.data.encoding.special_tokens import read_backend_as_text
-from opinionlm.errors import UserError
+from opinionlm.errors import UserError, one_line
 from opinionlm.utils.shipped import find_model, gguf_source, shipped_root
 
 DIGEST_BYTES = 16
@@ -58,9 +58,8 @@ def load_tokenizer(name_or_path: str) -> Tokenizer:
 
             tokenizer = AutoTokenizer.from_pretrained(str(folder)).backend_tokenizer
     except Exception as error:
-        reason = " ".join(str(error).split())[:160]
         raise UserError(
-            f"tokenizer_name_or_path: {name_or_path!r} cannot be loaded ({reason}); give a folder with a "
+            f"tokenizer_name_or_path: {name_or_path!r} cannot be loaded ({one_line(error)}); give a folder with a "
             "tokenizer.json or a hub name you have access to, e.g. --tokenizer_name_or_path models/gemma3-mini"
         ) from None
     tokenizer.no_truncation()

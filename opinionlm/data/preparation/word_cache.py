@@ -46,29 +46,15 @@ class WordCache:
         return [array("I", b"".join([found[word] for word in row])) for row in words]
 
     def _find(self, words: set[str]) -> dict[str, bytes]:
-        known = self._known
-        if missing := list(words - known.keys()):
-            ids = token_ids(self._tokenizer, missing)
-            new = {word: array("I", row).tobytes() for word, row in zip(missing, ids, strict=True)}
-            if not self.by_word:
-                return new
-            if len(known) > KNOWN_WORDS:
-                known.clear()
-                return self._find(words)
-            known.update((word, row) for word, row in new.items() if len(word) <= LONGEST_KNOWN)
-            return _Both(new, known)
-        return known
-
-
-class _Both(dict[str, bytes]):
-    """New words, and behind them the known ones."""
-
-    def __init__(self, new: dict[str, bytes], known: dict[str, bytes]) -> None:
-        super().__init__(new)
-        self._rest = known
-
-    def __missing__(self, word: str) -> bytes:
-        return self._rest[word]
+        if len(self._known) > KNOWN_WORDS:
+            self._known.clear()
+        found = {word: self._known[word] for word in words & self._known.keys()}
+        missing = list(words - found.keys())
+        ids = token_ids(self._tokenizer, missing)
+        new = {word: array("I", row).tobytes() for word, row in zip(missing, ids, strict=True)}
+        if self.by_word:
+            self._known.update((word, row) for word, row in new.items() if len(word) <= LONGEST_KNOWN)
+        return found | new
 
 
 def words_stand_alone(tokenizer: Tokenizer) -> bool:

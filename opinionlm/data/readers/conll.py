@@ -22,15 +22,10 @@ _BLANKS = re.compile(" +")
 
 
 def read_conll(path: Path, spec: FileSpec, notes: SourceNotes) -> Iterator[Record | Reject]:
-    """Yield every sentence of a file, in order, with the lists ``tokens`` and ``tags``.
+    """Yield every sentence of a file, perhaps in ``.gz``, in order, with the lists ``tokens`` and ``tags``.
 
     A sentence with a line that is no token and tag goes as a whole: without that line its tags would mean something
     else. Lines that start with ``-DOCSTART-`` are skipped and counted.
-
-    Args:
-        path: the file; with the ending ``.gz`` it is decompressed.
-        spec: columns and format options.
-        notes: filled as a side effect.
 
     Raises:
         UserError: the file is missing, unreadable or without a sentence, or a column is unknown.
@@ -57,50 +52,52 @@ class _Sentences:
     def __init__(self, lines: Lines, spec: FileSpec, notes: SourceNotes, token_at: int, tag_at: int) -> None:
         self._lines, self._spec, self._notes = lines, spec, notes
         self._token_at, self._tag_at = token_at, tag_at
-        self.number = 0
+        self.number, self._at_end = 0, False
 
     def __iter__(self) -> Iterator[Record | Reject]:
-        has_more = True
-        while has_more:
-            tokens: list[str] = []
-            tags: list[str] = []
-            problem: Reject | None = None
-            evidence = ""
-            self._lines.begin()
-            while True:
-                try:
-                    line = next(self._lines).rstrip()
-                except StopIteration:
-                    has_more = False
-                    break
-                except Oversized:
-                    detail = f"a sentence longer than {self._spec.max_record_characters} characters"
-                    problem = problem or self._reject("oversized_record", detail)
-                    evidence = evidence or self._lines.raw[:EVIDENCE_CHARACTERS]
-                    self._lines.begin()
-                    continue
-                fields = self._fields(line)
-                if not line or fields[0] == DOCUMENT_MARK:
-                    self._notes.details["document marks"] += bool(line)
-                    if tokens or problem:
-                        break
-                    self._notes.blank_lines += not line
-                    self._lines.begin()
-                    continue
-                problem = problem or self._problem(fields)
-                if problem is None:
-                    tokens.append(fields[self._token_at])
-                    tags.append(fields[self._tag_at])
+        while not self._at_end:
+            tokens, tags, problem = self._next_sentence()
             if not tokens and problem is None:
                 continue
             self.number += 1
-            raw = evidence or self._lines.raw
+            raw = (problem.raw if problem else "") or self._lines.raw
             self._notes.look_at(raw)
             if problem is not None:
                 problem.number, problem.raw = self.number, raw
                 yield problem
             else:
                 yield Record(self._lines.taken[0][0], self.number, {}, raw, {"tokens": tokens, "tags": tags})
+
+    def _next_sentence(self) -> tuple[list[str], list[str], Reject | None]:
+        """Tokens and tags up to the next border or the end, and the first thing that is wrong with their lines."""
+        tokens: list[str] = []
+        tags: list[str] = []
+        problem: Reject | None = None
+        self._lines.begin()
+        while True:
+            try:
+                line = next(self._lines).rstrip()
+            except StopIteration:
+                self._at_end = True
+                return tokens, tags, problem
+            except Oversized:
+                detail = f"a sentence longer than {self._spec.max_record_characters} characters"
+                problem = problem or self._reject("oversized_record", detail)
+                problem.raw = problem.raw or self._lines.raw[:EVIDENCE_CHARACTERS]
+                self._lines.begin()
+                continue
+            fields = self._fields(line)
+            if not line or fields[0] == DOCUMENT_MARK:
+                self._notes.details["document marks"] += bool(line)
+                if tokens or problem:
+                    return tokens, tags, problem
+                self._notes.blank_lines += not line
+                self._lines.begin()
+                continue
+            problem = problem or self._problem(fields)
+            if problem is None:
+                tokens.append(fields[self._token_at])
+                tags.append(fields[self._tag_at])
 
     def _fields(self, line: str) -> list[str]:
         """The columns of a line whose end is stripped."""

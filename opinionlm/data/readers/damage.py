@@ -23,11 +23,6 @@ def holds_mojibake(text: str) -> bool:
 def refuse_wrong_width(start: bytes, name: str, encoding: str) -> None:
     """Refuse text of two or four bytes per character that is to be read byte by byte.
 
-    Args:
-        start: the first bytes of the file.
-        name: of the file.
-        encoding: that it is to be read in.
-
     Raises:
         UserError: with the encoding that the bytes speak for.
     """
@@ -55,16 +50,7 @@ def wide_encoding(start: bytes) -> str | None:
 
 
 def damage_warnings(name: str, records: int, undecodable: int, nul: int, mojibake: int, repaired: bool) -> list[str]:
-    """Warnings about a source.
-
-    Args:
-        name: of the file.
-        records: in it.
-        undecodable: records with U+FFFD.
-        nul: records with NUL characters.
-        mojibake: records for which `holds_mojibake` is true.
-        repaired: whether cleaning repairs mojibake.
-    """
+    """Warnings about a source: records with U+FFFD, with NUL, with mojibake that cleaning does not repair."""
     warnings = []
     if undecodable:
         warnings.append(

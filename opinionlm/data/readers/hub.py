@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from opinionlm.data.readers.json_values import as_written, json_fields, top_level
 from opinionlm.data.readers.records import ColumnRules, Kind, Record, Reject, SourceNotes, read_stream
 from opinionlm.data.spec import FileSpec, HubSpec
-from opinionlm.errors import UserError
+from opinionlm.errors import UserError, one_line
 
 if TYPE_CHECKING:
     import datasets
@@ -44,11 +44,6 @@ class TextFiles:
 
 def read_hub(spec: HubSpec, split: str, notes: SourceNotes) -> Iterator[Record | Reject]:
     """Yield every record of one split of a hub data set; numbers stand in for lines where there are several files.
-
-    Args:
-        spec: the data set.
-        split: the hub's own name of the split.
-        notes: filled as a side effect.
 
     Raises:
         UserError: the data set cannot be loaded, or lacks a column.
@@ -184,8 +179,7 @@ def _read_table(
 
 
 def _unloadable(spec: HubSpec, split: str, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:200]
-    return UserError(f"hub data set {spec.path!r}{split}: {reason}; check the name and the network")
+    return UserError(f"hub data set {spec.path!r}{split}: {one_line(error)}; check the name and the network")
 
 
 @contextmanager

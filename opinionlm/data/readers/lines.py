@@ -11,7 +11,7 @@ from typing import IO, Any
 from opinionlm.data.readers.damage import refuse_wrong_width
 from opinionlm.data.readers.json_values import scrub
 from opinionlm.data.spec import FileSpec
-from opinionlm.errors import UserError
+from opinionlm.errors import UserError, one_line
 
 # How much of an oversized record is kept as evidence.
 EVIDENCE_CHARACTERS = 2_000
@@ -24,8 +24,9 @@ FREE_BYTES = 100_000_000
 
 def unreadable(name: str, error: Exception) -> UserError:
     """What to raise when a stream breaks off or cannot be decoded."""
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return UserError(f"{name}: cannot be read ({reason}); check the path, the encoding and that the file is whole")
+    return UserError(
+        f"{name}: cannot be read ({one_line(error)}); check the path, the encoding and that the file is whole"
+    )
 
 
 def decoded(binary: IO[bytes], name: str, spec: FileSpec) -> io.TextIOWrapper[IO[bytes]]:

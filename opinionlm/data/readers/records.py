@@ -21,7 +21,7 @@ from opinionlm.data.readers.delimiters import delimiter_hint, excel_delimiter, f
 from opinionlm.data.readers.json_values import json_fields, load_row, scrub, top_level
 from opinionlm.data.readers.lines import EVIDENCE_CHARACTERS, Lines, Oversized, decoded, unreadable
 from opinionlm.data.spec import FileSpec
-from opinionlm.errors import UserError
+from opinionlm.errors import UserError, one_line
 from opinionlm.utils.names import closest
 
 
@@ -97,12 +97,7 @@ class ColumnRules:
 
 
 def read_file(path: Path, spec: FileSpec, notes: SourceNotes) -> Iterator[Record | Reject]:
-    """Yield every record of a file, in order.
-
-    Args:
-        path: the file; its endings decide the format and the compression.
-        spec: columns and format options.
-        notes: filled as a side effect.
+    """Yield every record of a file, in order; its name's endings decide the format and the compression.
 
     Raises:
         UserError: the file is missing, unreadable, empty, of an unknown format, or lacks a column.
@@ -162,12 +157,7 @@ def read_stream(
 
 
 def _read_separated(
-    name: str,
-    lines: Lines,
-    spec: FileSpec,
-    notes: SourceNotes,
-    delimiter: str,
-    rules: ColumnRules,
+    name: str, lines: Lines, spec: FileSpec, notes: SourceNotes, delimiter: str, rules: ColumnRules
 ) -> Iterator[Record | Reject]:
     csv.field_size_limit(sys.maxsize)  # `Lines` holds the limit; csv's own would raise in the middle of a record
     header, delimiter = _header_and_delimiter(name, lines, spec, notes, delimiter, rules.optional)
@@ -200,9 +190,8 @@ def _read_separated(
         line, raw = lines.taken[0][0], lines.raw
         notes.look_at(raw)
         if problem:
-            yield Reject(
-                line, number, problem, detail, raw[:EVIDENCE_CHARACTERS] if problem == "oversized_record" else raw
-            )
+            evidence = raw[:EVIDENCE_CHARACTERS] if problem == "oversized_record" else raw
+            yield Reject(line, number, problem, detail, evidence)
         else:
             fields = {column: values[at] for column, at in positions.items()}
             yield Record(line, number, fields, raw, others=tuple(values[at] for at in rest))
@@ -235,20 +224,16 @@ def _header_and_delimiter(
     else:
         header, start = _read_header(name, lines, _csv_reader(lines, spec, delimiter))
         fits, does_fit = has_columns, has_columns(header)
-    if does_fit or not required:
-        if not header:
-            raise UserError(f"{name}:1: the header line cannot be read (quotes do not close); is this a CSV file?")
-        return header, delimiter
-    found = find_delimiter(start, fits, spec.quoting, delimiter)
-    if found is not None and spec.delimiter is not None:
-        raise UserError(
-            f"{name}: by delimiter: {json.dumps(delimiter)} its first line lacks the columns asked for, by "
-            f"{json.dumps(found)} it has them; set delimiter: {json.dumps(found)}"
-        )
+    found = None if does_fit or not required else find_delimiter(start, fits, spec.quoting, delimiter)
     if found is None:
         if not header:
             raise UserError(f"{name}:1: the header line cannot be read (quotes do not close); is this a CSV file?")
         return header, delimiter
+    if spec.delimiter is not None:
+        raise UserError(
+            f"{name}: by delimiter: {json.dumps(delimiter)} its first line lacks the columns asked for, by "
+            f"{json.dumps(found)} it has them; set delimiter: {json.dumps(found)}"
+        )
     notes.delimiter = found
     return header if spec.field_names else split_line(start[0], found, spec.quoting), found
 
@@ -271,11 +256,7 @@ def _read_header(name: str, lines: Lines, reader: Iterator[list[str]]) -> tuple[
 
 
 def column_positions(
-    name: str,
-    header: list[str],
-    columns: Mapping[str, str],
-    notes: SourceNotes,
-    rules: ColumnRules,
+    name: str, header: list[str], columns: Mapping[str, str], notes: SourceNotes, rules: ColumnRules
 ) -> dict[str, int]:
     """Where each canonical column stands; the paper's step 1.3 (columns that are not asked for go) happens here."""
     wanted = {canonical: column.strip() for canonical, column in columns.items()}
@@ -322,28 +303,17 @@ def _read_jsonl(
     used = False
     while True:
         lines.begin()
-        problem, detail = "", ""
-        row: Any = None
         try:
-            text = next(lines)
+            row, problem, detail = _json_object(lines, spec.max_record_characters)
         except StopIteration:
             break
-        except Oversized:
-            problem, detail = "oversized_record", f"longer than {spec.max_record_characters} characters"
-        else:
-            if not text.strip():
-                notes.blank_lines += 1
-                continue
-            try:
-                row = load_row(text)
-            except (ValueError, RecursionError) as error:
-                problem, detail = "invalid_json", " ".join(str(error).split())[:200]
+        if row is None and not problem:
+            notes.blank_lines += 1
+            continue
         number += 1
         raw = lines.raw
         notes.look_at(raw)
-        if not problem and not isinstance(row, dict):
-            problem, detail = "invalid_json", f"expected an object with keys, found {type(row).__name__}"
-        if not problem:
+        if row is not None:
             found.update(dict.fromkeys(list(row)[:50]))
             fields, lists, problem, detail = json_fields(row, spec.columns, rules.optional)
             used = used or problem != "missing_field"
@@ -361,3 +331,20 @@ def _read_jsonl(
         )
     used_keys = top_level(spec.columns, found).values()
     notes.dropped_columns = [scrub(column) for column in found if column not in used_keys]
+
+
+def _json_object(lines: Lines, limit: int) -> tuple[dict[str, Any] | None, str, str]:
+    """The object of the next line, and code and sentence of what is wrong with it; nothing of a blank line."""
+    try:
+        text = next(lines)
+    except Oversized:
+        return None, "oversized_record", f"longer than {limit} characters"
+    if not text.strip():
+        return None, "", ""
+    try:
+        row = load_row(text)
+    except (ValueError, RecursionError) as error:
+        return None, "invalid_json", one_line(error)
+    if not isinstance(row, dict):
+        return None, "invalid_json", f"expected an object with keys, found {type(row).__name__}"
+    return row, "", ""

@@ -48,11 +48,7 @@ def read_table(path: Path, spec: FileSpec, notes: SourceNotes) -> Iterator[Recor
 
 
 def open_table(path: Path, field_names: tuple[str, ...] = ()) -> tuple[list[str], Iterator[dict[str, Any]]]:
-    """The columns of a table and its rows.
-
-    Args:
-        path: as in `read_table`.
-        field_names: the columns of a sheet that has no header row.
+    """The columns of a table and its rows; ``field_names`` are the columns of a sheet without a header row.
 
     Raises:
         UserError: as in `read_table`.
@@ -62,11 +58,7 @@ def open_table(path: Path, field_names: tuple[str, ...] = ()) -> tuple[list[str]
 
 
 def sheet_rows(path: Path, most: int | None = None) -> list[list[str]]:
-    """Rows of a workbook's first sheet as texts, that of the header among them; blank ones are left out.
-
-    Args:
-        path: of the workbook.
-        most: so many of the first rows; None for all.
+    """The first rows of a workbook's first sheet as texts, that of the header among them, without blank ones.
 
     Raises:
         UserError: the file is missing, damaged or empty, or openpyxl is not installed.
@@ -90,8 +82,9 @@ def _reading(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: Excel files need openpyxl: pip install 'opinionlm[excel]'") from None
     except Exception as error:
         # pandas, openpyxl and Arrow raise a dozen kinds for files that are not what their name says.
-        reason = one_line(error)
-        raise UserError(f"{path}: cannot be read ({reason}); check the path and that the file is whole") from None
+        raise UserError(
+            f"{path}: cannot be read ({one_line(error)}); check the path and that the file is whole"
+        ) from None
 
 
 def _parquet(path: Path) -> tuple[list[str], Iterator[dict[str, Any]]]:

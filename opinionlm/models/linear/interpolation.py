@@ -19,7 +19,7 @@ from scipy.special import log_softmax
 from opinionlm.config.options import DataConfig
 from opinionlm.data.encoding.columns import subset
 from opinionlm.data.prepared import PreparedDataset
-from opinionlm.errors import UserError
+from opinionlm.errors import UserError, one_line
 from opinionlm.models.linear.tfidf import VOCABULARY, TfidfClassifier, load_tfidf, require_shared_words, word_texts
 
 # Half-decades around scikit-learn's default of 1.
@@ -110,12 +110,6 @@ def fit_interpolation(
 def check_words(prepared: PreparedDataset, data: DataConfig, seed: int, source: str) -> None:
     """Whether TF-IDF can be fitted at all, before the model is trained.
 
-    Args:
-        prepared: the data.
-        data: how much of them is trained on.
-        seed: draws that.
-        source: of the options, for messages.
-
     Raises:
         UserError: if no two training texts share a word.
     """
@@ -124,11 +118,7 @@ def check_words(prepared: PreparedDataset, data: DataConfig, seed: int, source: 
 
 
 def load_interpolation(folder: Path, share: float) -> TfidfInterpolation | None:
-    """The interpolation of a saved model, None for one without.
-
-    Args:
-        folder: of the model.
-        share: from its configuration; 0 for a model alone.
+    """The interpolation of a saved model, None for one without, whose share is 0.
 
     Raises:
         UserError: if they are missing or damaged.
@@ -138,8 +128,7 @@ def load_interpolation(folder: Path, share: float) -> TfidfInterpolation | None:
     try:
         return TfidfInterpolation(load_tfidf(folder), share, scores={})
     except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"--model: the TF-IDF interpolation in {folder} ({VOCABULARY}, words.safetensors) cannot be read "
-            f"({reason}); copy the whole folder anew"
+            f"({one_line(error)}); copy the whole folder anew"
         ) from error

@@ -37,13 +37,7 @@ def effective_number_weights(counts: Sequence[int], beta: float = 0.999) -> torc
 
 
 def class_weights_of(kind: WeightKind, counts: Sequence[int], method: ClassWeightsConfig) -> torch.Tensor:
-    """Class weights of a kind, float32 ``(classes,)``.
-
-    Args:
-        kind: how classes are weighed.
-        counts: training examples per class.
-        method: has the parameters of the kinds.
-    """
+    """Class weights of a kind, float32 ``(classes,)``."""
     match kind:
         case "none":
             return torch.ones(len(counts))
@@ -170,24 +164,16 @@ class DeferredWeighting(TrainerCallback):
 
     It acts between optimizer steps, so that the denominator of a step's weighted mean and its losses always have the
     same weights. Whether they count depends on the number of the step alone, so a resumed run goes on the same way.
-
-    Args:
-        loss: whose weights wait.
-        share: of all optimizer steps, from 0 to 1.
     """
 
     def __init__(self, loss: MarginLoss, share: float) -> None:
         self.loss, self.share = loss, share
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Where a run goes on behind that step, or begins there, they count at once."""
         self._start_if_due(state)
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """After each optimizer step: does the next one count them?"""
         self._start_if_due(state)
 

@@ -26,12 +26,6 @@ def positive_weights(kind: WeightKind, counts: Sequence[int], rows: int, method:
     ``inverse_frequency``: texts without the label over texts with it, so that both weigh the same in sum.
     ``effective_number``: the same of their effective numbers (1 - β^n) / (1 - β) (Cui et al. 2019, eq. 2). A label
     that no training text has gets one: nothing is multiplied by it, and infinity would make nan of that.
-
-    Args:
-        kind: how labels are weighed.
-        counts: training texts per label.
-        rows: training texts.
-        method: has the parameters of the kinds.
     """
     positive = torch.tensor(counts, dtype=torch.float64)
     negative = (rows - positive).clamp(min=1.0)
@@ -79,12 +73,6 @@ class AsymmetricLoss(BinaryCrossEntropy):
 
     With p the probability of a label, a label that is there has w (1 - p)^γ₊ (-log p), one that is not
     p_m^γ₋ (-log(1 - p_m)), p_m = max(p - m, 0): below the margin m it costs nothing.
-
-    Args:
-        weights: as in `BinaryCrossEntropy`.
-        gamma_positive: γ₊.
-        gamma_negative: γ₋.
-        margin: m.
     """
 
     def __init__(self, weights: torch.Tensor, gamma_positive: float, gamma_negative: float, margin: float) -> None:

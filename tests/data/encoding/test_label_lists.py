@@ -101,7 +101,7 @@ def test_a_loss_sees_yes_and_no_alone(encoder_decoder: bool) -> None:
         assert texts.lengths[number] == len(prompt) + len(ids)
         if encoder_decoder:
             assert (learned != IGNORED).nonzero()[0, 0] == question.given
-    assert texts.supervised_tokens == int((batch["labels"] != IGNORED).sum())
+    assert len(texts.answers) - texts.given.sum() == int((batch["labels"] != IGNORED).sum())
     # A filler for a process without a text learns nothing.
     assert (InstructCollator(0, encoder_decoder)([texts[~1]])["labels"] == IGNORED).all()
     assert np.array_equal(np.unique(texts.rows), [0, 1, 2])

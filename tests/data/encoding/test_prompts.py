@@ -117,7 +117,7 @@ def test_chat_template_of_the_tokenizer() -> None:
     encoder = encoder_of(template, tokenizer=tokenizer)
     assert encoder.prompt_text("this") == "<bos>user: label this<unk>\n<bos>assistant:\n"
     # The turn ends with <unk> in this template, and so does the answer.
-    assert encoder.end_ids == [tokenizer.unk_token_id] and encoder.label_ids()[1][-1] == tokenizer.unk_token_id
+    assert encoder.end_ids == [tokenizer.unk_token_id] and encoder.label_ids[1][-1] == tokenizer.unk_token_id
     assert encoder.prompt_ids("this").count(tokenizer.bos_token_id) == 2
     row = encode_examples(posts([1], ["buy now " * 100]), encoder)[0]
     assert row["length"] <= 96 and encoder.tokenizer.decode(row["prompt_ids"]).endswith("<bos>assistant:\n")
