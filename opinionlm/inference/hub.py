@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # What is fetched of a model: weights that hold no code, and text. Python files and pickles stay where they are.
 FETCHED = ["*.json", "*.safetensors", "*.onnx", "*.onnx.data", "*.txt", "*.model", "*.jinja", "README.md"]
 # Where our cards name the folder of the run, which means nothing to others.
-OWN_PATH = re.compile(r'(model="|--model )[^"\s`]+')
+OWN_PATH = re.compile(r"""(?:(?<=model=")[^"]+|(?<=--model )(?:'[^']*'|[^"\s`]+))""")
 
 
 def push_model(model: Path, name: str, public: bool = False, overwrite: bool = False) -> str:
@@ -135,7 +135,7 @@ def saved_folder(model: Path) -> Path:
 
 def named_card(path: Path, name: str) -> bytes:
     """A model card whose examples load the model from the hub."""
-    return OWN_PATH.sub(rf"\g<1>{name}", path.read_text(encoding="utf-8")).encode()
+    return OWN_PATH.sub(name, path.read_text(encoding="utf-8")).encode()
 
 
 def fetched(model: str | Path, revision: str | None = None) -> Path:

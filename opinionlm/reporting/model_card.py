@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
@@ -53,7 +54,7 @@ from transformers import pipeline
 ```
 
 or for files of any size:
-`python predict.py --model {config.run_folder / "best"} {words.options}`
+`python predict.py --model {shlex.quote(str(config.run_folder / "best"))} {words.options}`
 {platform_note(platforms_of(task.features))}{feature_note(task.features)}{cleaning_note(prepared)}{word_note(decision)}
 ## {words.outputs_title}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from transformers.trainer_utils import TrainOutput
@@ -140,7 +141,7 @@ tokens only.
 
 ## Use
 
-`python predict.py --model {config.run_folder / "best"} --input posts.csv --output answers.csv`
+`python predict.py --model {shlex.quote(str(config.run_folder / "best"))} --input posts.csv --output answers.csv`
 {cleaning_note(prepared)}
 Prompts are written as in `{SETTINGS}`; for a text without examples:
 

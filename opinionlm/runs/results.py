@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -182,7 +183,8 @@ def summary(task: Task[Any], metrics: dict[str, Any]) -> str:
     if has_model:
         source = ending_of_texts(task.prepared)
         output = source if source in ("jsonl", "conll") else "csv"
-        lines.append(f"  {command('predict')} --model {folder} --input new.{source} --output {task.answers}.{output}")
+        model = shlex.quote(str(folder))
+        lines.append(f"  {command('predict')} --model {model} --input new.{source} --output {task.answers}.{output}")
     return "\n".join(lines)
 
 

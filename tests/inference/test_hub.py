@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import pickle
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from huggingface_hub import ModelCard
 import opinionlm
 import train_classifier
 from opinionlm.errors import UserError
-from opinionlm.inference.hub import fetched, push_model
+from opinionlm.inference.hub import fetched, named_card, push_model
 from opinionlm.inference.push import main
 from tests.classifier_runs import command_line
 from tests.hub_server import TOKEN, Hub, Repository, serving
@@ -66,6 +67,16 @@ def test_a_model_answers_alike_behind_the_hub(hub, best, capsys) -> None:
     card = hub.files("me/posts")["README.md"].decode()
     assert str(best) not in card and 'model="me/posts"' in card and "--model me/posts --input" in card
     assert ModelCard(card).data.license == "mit" and str(best) in (best / "README.md").read_text()
+
+
+def test_a_card_tells_nothing_of_the_folder_that_it_was_made_in(tmp_path) -> None:
+    """Not even of one with blanks, which a command has in quotes."""
+    for folder in ("outputs/run/best", "/home/a user/my run/best"):
+        card = tmp_path / "README.md"
+        card.write_text(CARD.replace("--model {folder}", f"--model {shlex.quote(folder)}").format(folder=folder))
+        text = named_card(card, "me/posts").decode()
+        assert 'model="me/posts")' in text and "--model me/posts --input posts.csv`" in text
+        assert folder not in text and "my run" not in text
 
 
 def test_an_interrupted_upload_goes_on(hub, best) -> None:

@@ -157,7 +157,7 @@ def next_commands(form: FileForm, targets: list[Path], run_name: str) -> tuple[s
     return (
         f"{command('preprocess')} --config {dataset} --data_dir {folder}",
         f"{command('train_classifier')} --config {run}",
-        f"{command('predict')} --model outputs/{run_name} --input new{ending} --output {output}",
+        f"{command('predict')} --model {shlex.quote(f'outputs/{run_name}')} --input new{ending} --output {output}",
     )
 
 
