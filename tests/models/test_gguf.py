@@ -20,6 +20,7 @@ from opinionlm.models.backbones import load_backbone, read_model_config
 from opinionlm.models.generative import load_generative
 from opinionlm.models.gguf import require_converted
 from opinionlm.models.gguf_header import read_header
+from opinionlm.utils.files import file_sha256
 from tests.classifier_runs import train
 from tests.gguf_files import ARCHITECTURES, CHAT_TEMPLATE, write_gguf
 
@@ -95,7 +96,7 @@ def test_a_copy_is_made_once_for_each_content(working_folder: Path) -> None:
     require_converted("folder")
     made = (COPY / "model.safetensors").stat().st_mtime_ns
     note = json.loads((COPY / "source.json").read_bytes())
-    assert note["sha256"] == gguf_models.sha256(file) and note["file"] == str(file)
+    assert note["sha256"] == file_sha256(file) and note["file"] == str(file)
     os.utime(file, ns=(1, 1))  # another time, the same content
     require_converted(str(file))
     assert (COPY / "model.safetensors").stat().st_mtime_ns == made
