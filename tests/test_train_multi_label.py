@@ -174,8 +174,14 @@ def test_other_engines(setting, engine):
 def test_long_texts_in_chunks(setting, tmp_path):
     chunks = {"max_length": 8, "long_texts": "chunk", "chunk_overlap": 2, "classifier_dropout": 0}
     chunks |= {"num_train_epochs": 1, "chunk_pooling": "max"}
-    runs = {"chunks": {}, "chunks-steps": {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4}}
-    runs["chunks-loop"] = {"engine": "loop", "cache_frozen": "off"}
+    # Each of these by itself is in test_long_text_runs.py.
+    other = {
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 4,
+        "engine": "loop",
+        "cache_frozen": "off",
+    }
+    runs = {"chunks": {}, "chunks-loop": other}
     found = {}
     for run, more in runs.items():
         train(setting, run_name=run, **chunks | more)
