@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -75,6 +75,14 @@ class LabelTask(ClassTask[P]):
         """
         data, prepared = self.config.data, self.prepared
         return known_features(prepared.dataset["train"], prepared.features, data.platform_prefix, data.dataset)
+
+    def with_feature_columns(
+        self, texts: Dataset, header: list[str], rows: Iterator[list[str]]
+    ) -> tuple[list[str], Iterator[list[str]]]:
+        """A table of predictions with the columns of `features` behind it, for who asks the model again."""
+        names = [spec.name for spec in self.prepared.features if spec.name not in header]
+        columns = [texts[name] for name in names]
+        return [*header, *names], ([*row, *cells] for row, *cells in zip(rows, *columns, strict=True))
 
     # Model
 

@@ -202,7 +202,8 @@ class MultiLabelTask(LabelTask[MultiLabelPredictions]):
         self, texts: Dataset, predictions: MultiLabelPredictions
     ) -> tuple[list[str], Iterator[list[str]]]:
         """See `Task.prediction_table`."""
-        return label_table(texts["id"], texts["platform"], predictions, self.taxonomy)
+        table = label_table(texts["id"], texts["platform"], predictions, self.taxonomy)
+        return self.with_feature_columns(texts, *table)
 
     def card_text(self, folder: Path) -> CardText:
         """See `HeadTask.card_text`."""

@@ -290,7 +290,8 @@ class SequenceTask(LabelTask[SplitPredictions]):
 
     def prediction_table(self, texts: Dataset, predictions: SplitPredictions) -> tuple[list[str], Iterator[list[str]]]:
         """See `Task.prediction_table`."""
-        return split_table(texts["id"], texts["platform"], predictions, self.taxonomy)
+        table = split_table(texts["id"], texts["platform"], predictions, self.taxonomy)
+        return self.with_feature_columns(texts, *table)
 
     def describe(self, splits: Mapping[str, Split]) -> str:
         """Also which labels have copies among the training texts."""

@@ -20,6 +20,8 @@ from opinionlm.data.preparation.pipeline import prepare_or_load
 from opinionlm.data.spec import FeatureSpec
 from opinionlm.data.spec_parsing import spec_from_dict
 from opinionlm.errors import UserError
+from opinionlm.inference.export.comparison import measured, validation_of
+from opinionlm.inference.loading import load_predictor
 from tests.classifier_runs import train
 
 STARS, TITLE, EXCHANGE = (
@@ -192,6 +194,16 @@ def test_prediction_reads_what_training_read(run, tmp_path, capsys) -> None:
     lines = tmp_path / "new.jsonl"
     lines.write_text("".join(json.dumps(record) + "\n" for record in records))
     assert np.allclose(probabilities(label(run, lines, tmp_path / "out.csv")), probabilities(scored), atol=1e-5)
+
+
+def test_a_prediction_file_can_be_read_again(run, tmp_path) -> None:
+    # By predict.py, and by an export, which compares a graph with the model on the validation texts.
+    scored = read(run / "predictions" / "validation.csv")
+    assert {row["stars"] for row in scored} == {*"12345"}
+    predictor = load_predictor(run / "best")
+    items = validation_of(run, predictor).items
+    assert items[0].startswith(f"title: {scored[0]['title']}") and " stars: " in items[0]
+    assert np.allclose(measured(predictor, items), probabilities(scored), atol=1e-5)
 
 
 def test_unseen_values_are_counted_and_said(run, tmp_path, capsys) -> None:
