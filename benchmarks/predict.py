@@ -230,13 +230,16 @@ def labeller(way: str, best: Path, graphs: Path) -> Callable[[list[str]], list[s
 
         case "ONNX float32" | "ONNX int8":
             from opinionlm.inference.onnx_model import load_onnx_predictor
+            from opinionlm.inference.options import PredictionOptions
 
-            predictor = load_onnx_predictor(graphs / ("onnx" if way == ONNX else "onnx_int8"))
+            predictor = load_onnx_predictor(graphs / ("onnx" if way == ONNX else "onnx_int8"), PredictionOptions())
             answers = first_cells(predictor)
         case "float32" | "bfloat16":
             from opinionlm.inference.loading import load_predictor
+            from opinionlm.inference.options import PredictionOptions
 
-            answers = first_cells(load_predictor(best, "cpu", precision="float32" if way == FLOAT32 else "bfloat16"))
+            options = PredictionOptions("cpu", "float32" if way == FLOAT32 else "bfloat16")
+            answers = first_cells(load_predictor(best, options))
         case _:
             # Of the earlier commit.
             from opinionlm.experiments.prediction import load_labeller
@@ -255,6 +258,7 @@ def whole_call(best: Path, posts: list[str]) -> dict[str, float]:
     """Processor seconds of labelling a file, and of its model alone."""
     from opinionlm.inference.files import Request, predict_file
     from opinionlm.inference.loading import load_predictor
+    from opinionlm.inference.options import PredictionOptions
     from opinionlm.inference.predictors import Predictor
 
     spent = {"model": 0.0}
@@ -266,7 +270,7 @@ def whole_call(best: Path, posts: list[str]) -> dict[str, float]:
         spent["model"] += time.process_time() - start
         return found
 
-    predictor = load_predictor(best, "cpu", precision="float32")
+    predictor = load_predictor(best, PredictionOptions("cpu", "float32"))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "posts.csv"
         with open(path, "w", encoding="utf-8", newline="") as file:

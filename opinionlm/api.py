@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from opinionlm.config.conditions import Script
 from opinionlm.config.config import Config
 from opinionlm.config.parser import Layer, new_config
+from opinionlm.errors import UserError
+from opinionlm.inference.options import Device, Precision, PredictionOptions, TrustOptions
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -56,14 +58,14 @@ class Comparison:
 
 def load(
     *folders: str | Path,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: Device = "auto",
     bf16: bool = False,
     batch_size: int = 64,
     max_tokens_per_batch: int = 4096,
     label_sets: float | None = None,
     abstain_below: float | None = None,
     revision: str | None = None,
-    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    precision: Precision = "auto",
 ) -> LoadedModel:
     """Load a model that `train` or `train_instruct` saved.
 
@@ -86,20 +88,17 @@ def load(
     Raises:
         UserError: no saved model, parts of it missing or damaged, or it cannot give what is asked for.
     """
-    from opinionlm.errors import UserError
     from opinionlm.inference.arguments import best_of
     from opinionlm.inference.ensemble import load_models
     from opinionlm.inference.hub import fetched
-    from opinionlm.inference.loading import TrustOptions
     from opinionlm.inference.predictions import LoadedModel
 
     if not folders:
         raise UserError("load: no folder was given; give best/ of a finished run, such as outputs/<run>/best")
     trust = TrustOptions(label_sets, abstain_below)
+    options = PredictionOptions(device, "bfloat16" if bf16 else precision, batch_size, max_tokens_per_batch, trust)
     paths = [fetched(best_of(Path(folder)), revision) for folder in folders]
-    return LoadedModel(
-        load_models(paths, device, "bfloat16" if bf16 else precision, batch_size, max_tokens_per_batch, trust)
-    )
+    return LoadedModel(load_models(paths, options))
 
 
 def prepare(
@@ -196,7 +195,6 @@ def compare(folders: Sequence[str | Path], split: Literal["validation", "test"] 
     Raises:
         UserError: fewer than two folders, one without a finished run, or runs on different texts.
     """
-    from opinionlm.errors import UserError
     from opinionlm.experiments.compare import compare_folders
 
     if isinstance(folders, str | Path) or len(folders) < 2:

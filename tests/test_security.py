@@ -66,14 +66,15 @@ def test_a_planted_pickle_is_never_loaded(tmp_path) -> None:
 
 def test_a_pickle_beside_a_saved_classifier_is_not_looked_at(tmp_path) -> None:
     from opinionlm.inference.loading import load_predictor
+    from opinionlm.inference.options import PredictionOptions
 
     mark, folder = tmp_path / "executed", save_tiny_classifier(tmp_path / "best")
     for name in ("pytorch_model.bin", "adapter_model.bin", "training_args.bin", "optimizer.pt"):
         (folder / name).write_bytes(pickle.dumps(Bomb(mark)))
-    load_predictor(folder, "cpu")
+    load_predictor(folder, PredictionOptions("cpu"))
     (folder / "model.safetensors").rename(folder / "other.safetensors")
     with pytest.raises(UserError, match="--model"):
-        load_predictor(folder, "cpu")
+        load_predictor(folder, PredictionOptions("cpu"))
     assert not mark.exists()
 
 

@@ -22,6 +22,7 @@ from opinionlm.config.parser import parse_config
 from opinionlm.errors import UserError
 from opinionlm.evaluation.calibration import calibrated
 from opinionlm.inference.loading import load_predictor
+from opinionlm.inference.options import PredictionOptions
 from tests.classifier_runs import WORDS, command_line, train
 from tests.task_data import write_prepared
 
@@ -126,14 +127,14 @@ def test_a_model_without_its_task_tokens_is_refused(adapted, tmp_path) -> None:
     shutil.copytree(adapted[0] / "best", best)
     (best / "task_tokens.json").unlink()
     with pytest.raises(UserError, match="task_tokens.json"):
-        load_predictor(best)
+        load_predictor(best, PredictionOptions())
     with pytest.raises(UserError, match="copy the whole folder"):
         AutoTokenizer.from_pretrained(best)
     # Another tokenizer in its place would leave the rows unused without a word.
     settings = json.loads((best / "tokenizer_config.json").read_text()) | {"tokenizer_class": "TokenizersBackend"}
     (best / "tokenizer_config.json").write_text(json.dumps(settings))
     with pytest.raises(UserError, match="task tokens"):
-        load_predictor(best)
+        load_predictor(best, PredictionOptions())
 
 
 def test_equal_seeds_choose_equally_and_an_interrupted_run_goes_on(setting, adapted, tmp_path, monkeypatch) -> None:

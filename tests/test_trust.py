@@ -14,7 +14,8 @@ import predict
 from opinionlm.errors import UserError
 from opinionlm.evaluation.conformal import COVERAGES, LabelSets
 from opinionlm.evaluation.decisions import AnswerRule
-from opinionlm.inference.loading import TrustOptions, load_predictor
+from opinionlm.inference.loading import load_predictor
+from opinionlm.inference.options import PredictionOptions, TrustOptions
 from opinionlm.inference.saved_decision import keep_rule, saved_rule
 from opinionlm.models.classifier import OpinionClassifier, OpinionClassifierConfig
 from tests.classifier_runs import WORDS, train
@@ -54,7 +55,7 @@ def test_a_rule_survives_saving(model_folder) -> None:
 def test_predictions_follow_the_saved_rule(model_folder, tmp_path) -> None:
     texts = [text for text in some_texts(61) if text]  # an empty text has no answer
     rows = serve(model_folder, write_csv(tmp_path / "posts.csv", texts), tmp_path / "out.csv", "--label_sets", 0.8)
-    plain = load_predictor(save_tiny_classifier(tmp_path / "plain"), "cpu").probabilities(texts)
+    plain = load_predictor(save_tiny_classifier(tmp_path / "plain"), PredictionOptions("cpu")).probabilities(texts)
     warm = np.sqrt(plain) / np.sqrt(plain).sum(axis=1, keepdims=True)
     stored = np.array([[float(row[f"probability_{leaf}"]) for leaf in LEAVES] for row in rows])
     np.testing.assert_allclose(stored, warm, atol=2e-6)
@@ -95,8 +96,9 @@ def test_what_cannot_be_served_is_refused(model_folder, tmp_path) -> None:
     ):
         with pytest.raises(UserError, match=message):
             serve(model_folder, source, tmp_path / "out.csv", *options)
+    sets = PredictionOptions("cpu", trust=TrustOptions(coverage=0.9))
     with pytest.raises(UserError, match="holds no thresholds for them"):
-        load_predictor(save_tiny_classifier(tmp_path / "plain"), "cpu", trust=TrustOptions(coverage=0.9))
+        load_predictor(save_tiny_classifier(tmp_path / "plain"), sets)
 
 
 def test_a_run_fits_on_validation_alone(setting, tmp_path, monkeypatch) -> None:

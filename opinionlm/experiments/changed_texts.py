@@ -83,10 +83,10 @@ def saved_predictor(folder: Path) -> LoadedModel:
     """
     # Loaded late: a mistyped option is answered without torch.
     from opinionlm.inference.ensemble import load_models
-    from opinionlm.inference.loading import TrustOptions
+    from opinionlm.inference.options import PredictionOptions
     from opinionlm.inference.predictions import LoadedModel
 
-    return LoadedModel(load_models([folder / "best"], "auto", "auto", 64, 4096, TrustOptions(None, None)))
+    return LoadedModel(load_models([folder / "best"], PredictionOptions()))
 
 
 def form_row(gold: np.ndarray, original: np.ndarray, answered: np.ndarray, classes: int) -> list[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import get_args
 
+from opinionlm.inference.options import Backend, Device, Precision
 from opinionlm.utils.command_line import Parser, whole_number
 
 
@@ -16,50 +18,10 @@ def parse_arguments(argv: list[str] | None, description: str) -> argparse.Namesp
         description: what ``--help`` shows.
     """
     parser = Parser(description)
-    model_help = "folder of a run, its best/, or user/model of the hub; of several, their probabilities are averaged"
-    parser.add_argument("--model", required=True, type=Path, nargs="+", metavar="FOLDER", help=model_help)
-    parser.add_argument("--revision", metavar="NAME", help="branch, tag or commit of a model of the hub [the newest]")
-    parser.add_argument("--input", metavar="FILE", help=".csv, .tsv, .jsonl, .txt, .conll (also .gz), or -")
-    parser.add_argument("--output", metavar="FILE", help=".csv, .jsonl, .conll (tags), or - for standard output")
-    parser.add_argument("--merge", type=Path, metavar="FOLDER", help="write the model there with its adapter merged")
-    parser.add_argument("--text_column", metavar="NAME", help="column or key of the texts [as in training, else text]")
-    parser.add_argument("--pair_column", metavar="NAME", help="column or key of second texts: of pairs, or contexts")
-    parser.add_argument("--id_column", metavar="NAME", help="column or key of the ids [id, where there is one]")
-    parser.add_argument("--platform_column", metavar="NAME", help="column of the platforms, if the model reads them")
-    parser.add_argument("--encoding", metavar="NAME", help="of the input [as in training, else utf-8]")
-    parser.add_argument("--delimiter", metavar="CHARACTER", help="that parts fields [as in training, else , or a tab]")
-    parser.add_argument(
-        "--quoting", choices=["minimal", "none"], help="none: quotes are characters like others [as in training]"
-    )
-    parser.add_argument("--platform", default="", metavar="NAME", help="that of the whole input, instead of a column")
-    parser.add_argument(
-        "--format",
-        choices=["csv", "tsv", "jsonl", "lines", "conll"],
-        help="of the input [by its ending; lines for standard input]",
-    )
-    parser.add_argument("--label_sets", type=float, metavar="0.9", help="also sets that hold the right label so often")
-    parser.add_argument("--neutralise_formulas", action="store_true", help="CSV: no cell that a spreadsheet computes")
-    parser.add_argument("--abstain_below", type=float, metavar="0.6", help="no label where it is less probable")
-    parser.add_argument(
-        "--device", choices=["auto", "cpu", "cuda"], default="auto", help="[auto: a GPU if there is one]"
-    )
-    parser.add_argument(
-        "--backend", choices=["torch", "onnx"], default="torch", help="onnx: what opinionlm export wrote [torch]"
-    )
-    parser.add_argument(
-        "--precision",
-        choices=["auto", "float32", "bfloat16"],
-        help="that the model computes in [auto: what training found fastest at equal labels, else the weights' own]",
-    )
-    parser.add_argument("--bf16", action="store_true", help="short for --precision bfloat16")
-    parser.add_argument("--batch_size", type=whole_number, default=64, help="at most so many texts at once [64]")
-    parser.add_argument(
-        "--max_tokens_per_batch", type=whole_number, default=4096, help="at most so many tokens at once [4096]"
-    )
-    parser.add_argument("--window", type=whole_number, default=8192, help="rows sorted and saved together [8192]")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace the output, and drop an unfinished one of another job"
-    )
+    add_model(parser)
+    add_input(parser)
+    add_output(parser)
+    add_answers(parser)
     arguments = parser.parse(argv)
     arguments.model = list(map(best_of, arguments.model))
     if arguments.bf16 and arguments.precision not in (None, "bfloat16"):
@@ -73,6 +35,66 @@ def parse_arguments(argv: list[str] | None, description: str) -> argparse.Namesp
     if (arguments.input is None) != (arguments.output is None) or (arguments.input is arguments.merge is None):
         parser.error("give --input and --output, or --merge, or all three")
     return arguments
+
+
+def add_model(parser: Parser) -> None:
+    """Which model."""
+    group = parser.add_argument_group("model")
+    model_help = "folder of a run, its best/, or user/model of the hub; of several, their probabilities are averaged"
+    group.add_argument("--model", required=True, type=Path, nargs="+", metavar="FOLDER", help=model_help)
+    group.add_argument("--revision", metavar="NAME", help="branch, tag or commit of a model of the hub [the newest]")
+    group.add_argument("--merge", type=Path, metavar="FOLDER", help="write the model there with its adapter merged")
+
+
+def add_input(parser: Parser) -> None:
+    """What is read, and how."""
+    group = parser.add_argument_group("input")
+    group.add_argument("--input", metavar="FILE", help=".csv, .tsv, .jsonl, .txt, .conll (also .gz), or -")
+    formats = ["csv", "tsv", "jsonl", "lines", "conll"]
+    group.add_argument("--format", choices=formats, help="of the input [by its ending; lines for standard input]")
+    group.add_argument("--text_column", metavar="NAME", help="column or key of the texts [as in training, else text]")
+    group.add_argument("--pair_column", metavar="NAME", help="column or key of second texts: of pairs, or contexts")
+    group.add_argument("--id_column", metavar="NAME", help="column or key of the ids [id, where there is one]")
+    group.add_argument("--platform_column", metavar="NAME", help="column of the platforms, if the model reads them")
+    group.add_argument("--platform", default="", metavar="NAME", help="that of the whole input, instead of a column")
+    group.add_argument("--encoding", metavar="NAME", help="of the input [as in training, else utf-8]")
+    group.add_argument("--delimiter", metavar="CHARACTER", help="that parts fields [as in training, else , or a tab]")
+    quoting_help = "none: quotes are characters like others [as in training]"
+    group.add_argument("--quoting", choices=["minimal", "none"], help=quoting_help)
+
+
+def add_output(parser: Parser) -> None:
+    """What is written, and where."""
+    group = parser.add_argument_group("output")
+    group.add_argument("--output", metavar="FILE", help=".csv, .jsonl, .conll (tags), or - for standard output")
+    overwrite_help = "replace the output, and drop an unfinished one of another job"
+    group.add_argument("--overwrite", action="store_true", help=overwrite_help)
+    group.add_argument("--neutralise_formulas", action="store_true", help="CSV: no cell that a spreadsheet computes")
+
+
+def add_answers(parser: Parser) -> None:
+    """What is asked for, and how it is computed."""
+    group = parser.add_argument_group("answers")
+    add_common(group)
+    backend_help = "onnx: what opinionlm export wrote [torch]"
+    group.add_argument("--backend", choices=get_args(Backend), default="torch", help=backend_help)
+    precision_help = (
+        "that the model computes in [auto: what training found fastest at equal labels, else the weights' own]"
+    )
+    group.add_argument("--precision", choices=get_args(Precision), help=precision_help)
+    group.add_argument("--bf16", action="store_true", help="short for --precision bfloat16")
+    group.add_argument("--batch_size", type=whole_number, default=64, help="at most so many texts at once [64]")
+    tokens_help = "at most so many tokens at once [4096]"
+    group.add_argument("--max_tokens_per_batch", type=whole_number, default=4096, help=tokens_help)
+    group.add_argument("--window", type=whole_number, default=8192, help="rows sorted and saved together [8192]")
+
+
+def add_common(parser: argparse._ActionsContainer) -> None:
+    """What predict.py and the page to try a model both ask."""
+    parser.add_argument("--label_sets", type=float, metavar="0.9", help="also sets that hold the right label so often")
+    parser.add_argument("--abstain_below", type=float, metavar="0.6", help="no label where it is less probable")
+    device_help = "[auto: a GPU if there is one]"
+    parser.add_argument("--device", choices=get_args(Device), default="auto", help=device_help)
 
 
 def best_of(folder: Path) -> Path:

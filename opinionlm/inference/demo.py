@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opinionlm.errors import UserError, run_script
-from opinionlm.inference.arguments import best_of
+from opinionlm.inference.arguments import add_common, best_of
+from opinionlm.inference.options import PredictionOptions, TrustOptions
 from opinionlm.utils.command_line import Parser, whole_number
 from opinionlm.utils.files import write_csv
 from opinionlm.utils.loading import libraries_loading
@@ -49,17 +50,16 @@ def main(argv: list[str] | None = None) -> None:
         argv: the command line, by default that of the process.
     """
     options = parse(argv)
+    trust = TrustOptions(options.label_sets, options.abstain_below)
     if importlib.util.find_spec("gradio") is None:
         raise UserError("demo: gradio is not installed; run pip install -r requirements-demo.txt")
     with libraries_loading():
         from opinionlm.inference.ensemble import load_models
         from opinionlm.inference.hub import fetched
-        from opinionlm.inference.loading import TrustOptions
         from opinionlm.inference.neighbours import training_texts
         from opinionlm.inference.predictions import LoadedModel
     folder = fetched(best_of(options.run))
-    trust = TrustOptions(options.label_sets, options.abstain_below)
-    predictor = load_models([folder], options.device, "auto", 64, 4096, trust)
+    predictor = load_models([folder], PredictionOptions(options.device, trust=trust))
     with tempfile.TemporaryDirectory(prefix="opinionlm-demo-") as scratch:
         answers = Answers(LoadedModel(predictor), folder, Path(scratch), training_texts(folder.parent))
         serve(page(answers, title=options.run.name), options)
@@ -69,9 +69,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     """Options of the command line."""
     parser = Parser(__doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="a finished run, its best/, or user/model of the hub")
-    parser.add_argument("--label_sets", type=float, metavar="0.9", help="also sets that hold the right label so often")
-    parser.add_argument("--abstain_below", type=float, metavar="0.6", help="no label where it is less probable")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="[auto]")
+    add_common(parser)
     parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0: for other machines too")
     parser.add_argument("--port", type=whole_number, default=7860, help="[7860]")
     parser.add_argument("--max_file_mb", type=whole_number, default=100, help="of a dropped file [100]")
@@ -171,18 +169,8 @@ class Answers:
         from opinionlm.inference.files import Request, predict_file
         from opinionlm.inference.input_files import input_form
 
-        form, output = input_form([self.folder], path, None, {}), self._output()
-        request = Request(
-            input=path,
-            output=str(output),
-            text_column=form.text or "text",
-            pair_column=form.pair,
-            id_column=form.id,
-            platform_column=None if platform else form.platform,
-            platform=platform,
-            form=form,
-        )
-        summary = predict_file(request, lambda: self.model.predictor)
+        form, output = input_form([self.folder], path, None, {"platform": None} if platform else {}), self._output()
+        summary = predict_file(Request(path, str(output), form=form, platform=platform), lambda: self.model.predictor)
         with open(output, encoding="utf-8", newline="") as stream:
             csv.field_size_limit(sys.maxsize)
             header, *rows = islice(csv.reader(stream), SHOWN_ROWS + 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +12,9 @@ from opinionlm.errors import UserError
 from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.ensembles import mean_offsets
 from opinionlm.evaluation.multi_label_rules import Rule
-from opinionlm.inference.loading import (
-    Backend,
-    Device,
-    Precision,
-    TrustOptions,
-    check_model_folder,
-    label_answers,
-    load_predictor,
-)
+from opinionlm.inference.loading import check_model_folder, label_answers, load_predictor
 from opinionlm.inference.onnx_model import load_onnx_predictor
+from opinionlm.inference.options import PredictionOptions, TrustOptions
 from opinionlm.inference.predictors import ClassPredictor, Item, Predictor, no_progress
 from opinionlm.inference.saved_decision import ENSEMBLE, kept_members
 
@@ -61,64 +54,49 @@ def member_folders(folders: Sequence[Path]) -> tuple[list[Path], Rule | None]:
     return members, rule
 
 
-def load_models(
-    folders: Sequence[Path],
-    device: Device,
-    precision: Precision,
-    batch_size: int,
-    max_tokens_per_batch: int,
-    trust: TrustOptions,
-    backend: Backend = "torch",
-) -> Predictor:
-    """Load one model, or several as one; the arguments are those of `load_predictor`, and what computes.
+def load_models(folders: Sequence[Path], options: PredictionOptions) -> Predictor:
+    """Load one model, or several as one.
 
     Raises:
         UserError: see `load_predictor`; or several models that do not give the same labels to the same kind of items,
             or that decide by rules fitted to each of them.
     """
     members, rule = member_folders(folders)
-    if backend == "onnx":
-        if len(members) > 1 or device == "cuda" or precision != "auto":
+    if options.backend == "onnx":
+        if len(members) > 1 or options.device == "cuda" or options.precision != "auto":
             raise UserError(
                 "--backend onnx: takes one model, and computes in its own precision on the CPU; leave out --device "
                 "cuda and --precision, or use --backend torch"
             )
-        return load_onnx_predictor(members[0], batch_size, max_tokens_per_batch, trust)
+        return load_onnx_predictor(members[0], options)
     if len(members) == 1 and rule is None:
-        return load_predictor(members[0], device, precision, batch_size, max_tokens_per_batch, trust)
-    loaded: list[ClassPredictor] = []
-    for folder in members:
-        predictor = load_predictor(folder, device, precision, batch_size, max_tokens_per_batch)
-        if not isinstance(predictor, ClassPredictor):
+        return load_predictor(members[0], options)
+    return load_ensemble(members, rule, options)
+
+
+def load_ensemble(folders: Sequence[Path], rule: Rule | None, options: PredictionOptions) -> EnsemblePredictor:
+    """Load members as one; what is asked for beside labels is asked of their average.
+
+    Args:
+        folders: of the members.
+        rule: that was fitted to their average; None for none.
+        options: see `load_models`.
+
+    Raises:
+        UserError: see `load_models`.
+    """
+    members: list[ClassPredictor] = []
+    for folder in folders:
+        member = load_predictor(folder, replace(options, trust=TrustOptions()))
+        if not isinstance(member, ClassPredictor):
             raise UserError(f"--model: {folder} does not label texts, and only labels can be averaged; give it alone")
-        loaded.append(predictor)
-    first = loaded[0]
-    for folder, predictor in zip(members, loaded, strict=True):
-        if type(predictor.labels) is not type(first.labels):
-            raise UserError(
-                f"--model: one of {folder} and {members[0]} gives one label per text and the other several"
-            )
-        if predictor.labels.taxonomy != first.labels.taxonomy:
-            raise UserError(
-                f"--model: {folder} gives other labels than {members[0]} ({difference(predictor, first)}); models "
-                "that are averaged need the same label tree"
-            )
-        if predictor.reads != first.reads:
-            raise UserError(f"--model: one of {folder} and {members[0]} reads pairs of texts and the other does not")
-        if predictor.cleaning != first.cleaning:
-            raise UserError(
-                f"--model: {folder} and {members[0]} were trained on texts that were cleaned in different ways; give "
-                "models of the same prepared data"
-            )
-        names, others = ([feature.name for feature in one.features] for one in (predictor, first))
-        if names != others:
-            raise UserError(
-                f"--model: {folder} and {members[0]} do not read the same in front of texts "
-                f"({', '.join(names) or 'nothing'}; {', '.join(others) or 'nothing'})"
-            )
+        members.append(member)
+    first = members[0]
+    for folder, member in zip(folders, members, strict=True):
+        check_same_task(folder, member, folders[0], first)
     if rule is None:
-        rule = common_rule(members, loaded)
-    if trust.coverage is not None and rule.label_sets is None:
+        rule = common_rule(folders, members)
+    if options.trust.coverage is not None and rule.label_sets is None:
         raise UserError(
             "--label_sets: nothing was fitted to the average of these models; give the ensemble that training with "
             "--seeds wrote, or leave it out"
@@ -127,11 +105,40 @@ def load_models(
         first.model,
         first.tokenizer,
         first.max_length,
-        batch_size,
-        max_tokens_per_batch,
-        labels=label_answers(members[0], first.labels.taxonomy, rule, trust),
-        members=tuple(loaded),
+        options.batch_size,
+        options.max_tokens_per_batch,
+        labels=label_answers(folders[0], first.labels.taxonomy, rule, options.trust),
+        members=tuple(members),
     )
+
+
+def check_same_task(folder: Path, member: ClassPredictor, first_folder: Path, first: ClassPredictor) -> None:
+    """Refuse to average two models that do not give the same labels to the same kind of items.
+
+    Raises:
+        UserError: they differ in the number of labels per text, in the label tree, or in what they read.
+    """
+    both = f"{folder} and {first_folder}"
+    if type(member.labels) is not type(first.labels):
+        raise UserError(f"--model: one of {both} gives one label per text and the other several")
+    if member.labels.taxonomy != first.labels.taxonomy:
+        raise UserError(
+            f"--model: {folder} gives other labels than {first_folder} ({difference(member, first)}); models "
+            "that are averaged need the same label tree"
+        )
+    if member.reads != first.reads:
+        raise UserError(f"--model: one of {both} reads pairs of texts and the other does not")
+    if member.cleaning != first.cleaning:
+        raise UserError(
+            f"--model: {both} were trained on texts that were cleaned in different ways; give models of the same "
+            "prepared data"
+        )
+    names, others = ([feature.name for feature in one.features] for one in (member, first))
+    if names != others:
+        raise UserError(
+            f"--model: {both} do not read the same in front of texts ({', '.join(names) or 'nothing'}; "
+            f"{', '.join(others) or 'nothing'})"
+        )
 
 
 def difference(one: ClassPredictor, other: ClassPredictor) -> str:

@@ -21,9 +21,9 @@ from opinionlm.errors import UserError
 from opinionlm.inference.input_files import STANDARD, InputKind, input_kind, open_input
 from opinionlm.inference.input_forms import InputForm
 from opinionlm.inference.inputs import check_features, check_platform, read_words
-from opinionlm.inference.output import NO_TEXT, Sink, StandardOutput, open_file_output
+from opinionlm.inference.output import NO_TEXT, Progress, Sink, StandardOutput, open_file_output
 from opinionlm.inference.predictors import Item, Predictor
-from opinionlm.inference.rows import OtherColumns, conll_lines, item_of, json_lines, no_answer, table_bytes
+from opinionlm.inference.rows import OtherColumns, OutputRows, conll_lines, item_of, no_answer
 from opinionlm.utils.names import counted
 from opinionlm.utils.progress import progress_bar
 
@@ -41,31 +41,40 @@ class Request:
         input: path, or ``-`` for standard input.
         output: path ending in .csv, .jsonl or (tags) .conll, or ``-`` for standard output (CSV).
         format: of the input; None goes by its ending, and standard input then holds plain lines.
-        text_column: column or key of the texts.
-        pair_column: column or key of the second texts, for a model that reads pairs or contexts.
-        id_column: column or key of the ids; None takes ``id`` where there is one. Rows without get their number.
-        platform_column: column or key of the platforms, for a model that reads them.
+        form: how the input is written, and its columns or keys: ``text``; ``pair`` for a model that reads pairs or
+            contexts; ``id``, where None takes one of that name if it is there, and rows without get their number;
+            ``platform`` and features for a model that reads them.
         platform: that all records are from, where there is no such column.
         window: records per window.
         overwrite: replace a finished output, and drop an unfinished one that was made from something else.
         neutralise_formulas: write no cell of a CSV that a spreadsheet would take for a formula.
         identity: fingerprint of model and options; an unfinished output of another one is not continued.
-        form: encoding, separator and quotes of the input.
     """
 
     input: str
     output: str
     format: InputKind | None = None
-    text_column: str = "text"
-    pair_column: str | None = None
-    id_column: str | None = None
-    platform_column: str | None = None
+    form: InputForm = InputForm(text="text")
     platform: str = ""
     window: int = 8192
     overwrite: bool = False
     identity: str = ""
     neutralise_formulas: bool = False
-    form: InputForm = InputForm()
+
+    @property
+    def kind(self) -> InputKind:
+        """The format of the input."""
+        return input_kind(self.input, self.format)
+
+    @property
+    def has_columns(self) -> bool:
+        """Whether the input is a table, or JSON objects."""
+        return self.kind not in ("lines", "conll")
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether second texts, or contexts, are read."""
+        return self.form.pair is not None
 
 
 @dataclass(frozen=True)
@@ -73,17 +82,13 @@ class Summary:
     """What a call of `predict_file` did.
 
     Attributes:
-        rows: rows in the output.
-        rejects: records that could not be used.
-        unanswered: rows whose texts are empty, and whose answers therefore are.
+        progress: rows of the whole output, and records that could not be used.
         resumed_rows: those of the rows that an earlier call had written.
         seconds: time of this call after the model was loaded.
         notes: what the reader noticed.
     """
 
-    rows: int
-    rejects: int
-    unanswered: int
+    progress: Progress
     resumed_rows: int
     seconds: float
     notes: SourceNotes
@@ -94,15 +99,16 @@ class Summary:
         Args:
             output: where the rows went, ``-`` for standard output.
         """
-        new_rows = self.rows - self.resumed_rows
-        counts = [f"labelled {counted(self.rows, 'row')}"]
+        rows, unanswered = self.progress.rows, self.progress.unanswered
+        new_rows, rejects = rows - self.resumed_rows, self.progress.rejects - unanswered
+        counts = [f"labelled {counted(rows, 'row')}"]
         if self.resumed_rows:
             counts.append(f"{self.resumed_rows:,} of them before an interruption")
         place = "" if output == STANDARD else f" (see {output}.rejects.csv)"
-        if self.unanswered:
-            counts.append(f"{self.unanswered:,} of them without an answer, as their texts are empty{place}")
-        if self.rejects:
-            counts.append(f"rejected {counted(self.rejects, 'record')}{place}")
+        if unanswered:
+            counts.append(f"{unanswered:,} of them without an answer, as their texts are empty{place}")
+        if rejects:
+            counts.append(f"rejected {counted(rejects, 'record')}{place}")
         if self.notes.blank_lines:
             counts.append(f"skipped {counted(self.notes.blank_lines, 'blank line')} between records")
         if self.notes.undecodable_records:
@@ -140,19 +146,15 @@ def made_from(request: Request) -> dict[str, str]:
     status = path.stat()
     with open(path, "rb") as file:
         head = hashlib.sha256(file.read(1 << 20)).hexdigest()
-    columns = f"{request.text_column} {request.pair_column} {request.id_column}"
-    if request.platform_column is not None or request.platform:
-        columns += f" {request.platform_column} {request.platform}"
+    form = request.form
+    columns = f"{form.text} {form.pair} {form.id}"
+    if form.platform is not None or request.platform:
+        columns += f" {form.platform} {request.platform}"
     return {
         "input": f"{status.st_size} bytes, changed at {status.st_mtime_ns} ns, sha256 of the first MiB {head}",
         "model or precision": request.identity,
-        "format, column or window": f"{kind_of(request)} {columns} {request.window} {request.form}",
+        "format, column or window": f"{request.kind} {columns} {request.window} {form}",
     }
-
-
-def kind_of(request: Request) -> InputKind:
-    """The format of a request's input."""
-    return input_kind(request.input, request.format)
 
 
 def output_kind(output: str) -> OutputKind:
@@ -209,29 +211,27 @@ def predict_file(request: Request, load: Callable[[], Predictor]) -> Summary:
             window = next(windows, None)
             predictor = load()
             check_fit(predictor, request)
-            others = other_columns(request, notes, window or [])
+            rows = OutputRows(predictor, other_columns(request, notes, window or []), request.has_pairs)
             reader = FeatureReader(predictor.features, saved_steps(predictor.cleaning), request.platform)
+            job = Job(request, rows, reader, sink)
             start = time.monotonic()
             with progress_bar(desc="predicting", unit="rows", initial=sink.progress.records) as bar:
                 while window is not None:
                     if size:
                         # How many rows there will be is only known from the share of bytes that are read.
                         bar.total = max(window[-1].number, round(window[-1].number * size / max(1, binary.tell())))
-                    label_window(window, predictor, sink, request, others, reader, bar)
+                    job.label(window, bar)
                     window = next(windows, None)
             if not sink.progress.output_bytes:
                 # No usable record at all: still a file with its header.
-                empty = encode_rows([], [], [], predictor, request, others, header=True)
-                sink.write(empty, 0, [], sink.progress.records)
+                sink.write(job.encoded([], [], []), 0, [], sink.progress.records)
         except BaseException:
             sink.abandon()
             raise
     sink.finish()
     for line in reader.warnings():
         print(f"{request.input}: warning: {line}", file=sys.stderr)
-    progress = sink.progress
-    rejects = progress.rejects - progress.unanswered
-    return Summary(progress.rows, rejects, progress.unanswered, resumed, time.monotonic() - start, notes)
+    return Summary(sink.progress, resumed, time.monotonic() - start, notes)
 
 
 def other_columns(request: Request, notes: SourceNotes, window: Sequence[Record | Reject]) -> OtherColumns:
@@ -240,15 +240,11 @@ def other_columns(request: Request, notes: SourceNotes, window: Sequence[Record 
     Of JSON lines every object has its own; for the columns of a CSV file all of them are read once. Of standard input
     only the first window can be known.
     """
-    is_json = kind_of(request) == "jsonl"
-    mapped = [request.text_column, request.pair_column, request.id_column or "id"]
+    is_json = request.kind == "jsonl"
+    columns = request.form.columns
+    used = frozenset(columns.pop(name) for name in ("text", "text_pair", "id") if name in columns)
     # A key with dots in it reaches into an object, which then stays.
-    shown = dict(request.form.features)
-    if request.platform_column is not None:
-        shown = {"platform": request.platform_column} | shown
-    if kind_of(request) in ("lines", "conll"):
-        shown = {}
-    others = OtherColumns([], frozenset(name for name in mapped if name), shown, is_json)
+    others = OtherColumns([], used, columns if request.has_columns else {}, is_json)
     if not is_json:
         others.note(notes, [])
     elif output_kind(request.output) == "csv":
@@ -267,16 +263,14 @@ def check_fit(predictor: Predictor, request: Request) -> None:
     Raises:
         UserError: pairs for a model that reads single texts, or the other way round; CoNLL without tags.
     """
-    if predictor.reads == "pair" and request.pair_column is None:
+    if predictor.reads == "pair" and not request.has_pairs:
         raise UserError("--pair_column: the model reads pairs of texts; name the column of the second ones")
-    if predictor.reads not in ("pair", "context") and request.pair_column is not None:
+    if predictor.reads not in ("pair", "context") and request.has_pairs:
         raise UserError("--pair_column: the model reads single texts; leave it out, or give a model trained on pairs")
-    if predictor.reads != "words" and "conll" in (kind_of(request), output_kind(request.output)):
+    if predictor.reads != "words" and "conll" in (request.kind, output_kind(request.output)):
         raise UserError("--model: CoNLL holds tagged words, and this model tags none; give .csv or .jsonl files")
-    check_platform(predictor, request.platform_column, request.platform)
-    check_features(
-        predictor, () if kind_of(request) in ("lines", "conll") else dict(request.form.features), request.input
-    )
+    check_platform(predictor, request.form.platform, request.platform)
+    check_features(predictor, dict(request.form.features) if request.has_columns else (), request.input)
 
 
 def read_records(binary: IO[bytes], request: Request, notes: SourceNotes) -> Generator[Record | Reject, None, None]:
@@ -286,30 +280,19 @@ def read_records(binary: IO[bytes], request: Request, notes: SourceNotes) -> Gen
         UserError: see `opinionlm.data.readers.records.read_stream`; or pairs are to be read where there are
             no columns.
     """
-    name, kind = "standard input" if request.input == STANDARD else request.input, kind_of(request)
-    if request.pair_column is not None and kind in ("lines", "conll"):
+    name, form = "standard input" if request.input == STANDARD else request.input, request.form
+    if request.has_pairs and not request.has_columns:
         raise UserError("--pair_column: the input has no columns; give a .csv, .tsv or .jsonl file, or --format")
-    if request.platform_column is not None and kind in ("lines", "conll"):
+    if form.platform is not None and not request.has_columns:
         raise UserError("--platform_column: the input has no columns; give --platform for all of it")
-    if kind == "conll":
-        return read_words(binary, name, notes, request.form.encoding)
-    columns = {"tokens" if request.form.lists and kind == "jsonl" else "text": request.text_column}
-    columns["id"] = request.id_column or "id"
-    if request.pair_column is not None:
-        columns["text_pair"] = request.pair_column
-    if request.platform_column is not None:
-        columns["platform"] = request.platform_column
-    columns |= dict(request.form.features)
+    if request.kind == "conll":
+        return read_words(binary, name, notes, form.encoding)
     remedy = "name the columns with --text_column, --pair_column, --platform_column and --id_column"
-    if beside := [column for _, column in request.form.features]:
+    if beside := [column for _, column in form.features]:
         remedy += f"; what the model reads beside the text has no option: add or rename {', '.join(beside)}"
-    rules = ColumnRules(
-        optional=("id",) if request.id_column is None else (),
-        remedy=remedy,
-        keep_others=True,
-    )
-    spec = request.form.spec(request.input, columns)
-    return with_texts(read_stream(binary, name, kind, spec, notes, rules))
+    rules = ColumnRules(optional=("id",) if form.id is None else (), remedy=remedy, keep_others=True)
+    spec = form.spec(request.input, request.kind)
+    return with_texts(read_stream(binary, name, request.kind, spec, notes, rules))
 
 
 def with_texts(records: Generator[Record | Reject, None, None]) -> Generator[Record | Reject, None, None]:
@@ -323,70 +306,65 @@ def with_texts(records: Generator[Record | Reject, None, None]) -> Generator[Rec
             yield record
 
 
-def label_window(
-    window: list[Record | Reject],
-    predictor: Predictor,
-    sink: Sink,
-    request: Request,
-    others: OtherColumns,
-    reader: FeatureReader,
-    bar: tqdm,
-) -> None:
-    """Label the records of one window, write them in their order, and report the rejected ones."""
-    records = [record for record in window if isinstance(record, Record)]
-    has_pairs = request.pair_column is not None
-    items = [item_of(record, predictor, reader, has_pairs) for record in records]
-    read = [item for item in items if item is not None]
-    found = iter(predictor.answers(read, bar.update) if read else [])
-    answers = [[""] * len(predictor.columns) if item is None else next(found) for item in items]
-    empty = {id(record) for record, item in zip(records, items, strict=True) if item is None}
-    rejects = [
-        no_answer(record, has_pairs) if isinstance(record, Record) else record
-        for record in window
-        if isinstance(record, Reject) or id(record) in empty
-    ]
-    for position, reject in enumerate(rejects, start=sink.progress.rejects):
-        # Empty texts are many and all alike; the summary counts them.
-        if position < SHOWN_REJECTS and reject.reason != NO_TEXT:
-            bar.write(f"{request.input}:{reject.line}: rejected, {reject.reason}: {reject.detail}", file=sys.stderr)
-    content = encode_rows(records, items, answers, predictor, request, others, sink.progress.output_bytes == 0)
-    try:
-        sink.write(content, len(records), rejects, window[-1].number)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise UserError(
-            f"--output: cannot write {request.output}: {error.strerror}; make room and give the same command again, "
-            f"{sink.progress.rows:,} rows are safe"
-        ) from None
-    bar.update(len(window) - len(read))
+@dataclass(frozen=True)
+class Job:
+    """A request with all that answers it.
 
-
-def encode_rows(
-    records: Sequence[Record],
-    items: Sequence[Item | None],
-    answers: Sequence[list[str]],
-    predictor: Predictor,
-    request: Request,
-    others: OtherColumns,
-    header: bool,
-) -> bytes:
-    """Rows as the output's format holds them; CSV with its header line where asked for.
-
-    Args:
-        records: what was read.
-        items: what the model read of them, None for nothing.
-        answers: the cells of every record's answer.
-        predictor: names the answer's columns.
-        request: names the output.
-        others: the input's other columns.
-        header: whether nothing was written yet.
+    Attributes:
+        request: what to label.
+        rows: of the output, with the model whose answers they hold.
+        reader: of what stands in front of texts.
+        sink: where the rows go.
     """
-    has_pairs = request.pair_column is not None
-    match output_kind(request.output):
-        case "csv":
-            return table_bytes(records, answers, predictor, others, has_pairs, header, request.neutralise_formulas)
-        case "jsonl":
-            return json_lines(records, answers, predictor, others, has_pairs)
-        case "conll":
-            return conll_lines(items, answers, predictor)
+
+    request: Request
+    rows: OutputRows
+    reader: FeatureReader
+    sink: Sink
+
+    def label(self, window: list[Record | Reject], bar: tqdm) -> None:
+        """Label the records of one window, write them in their order, and report the rejected ones."""
+        predictor, sink, has_pairs = self.rows.predictor, self.sink, self.request.has_pairs
+        records = [record for record in window if isinstance(record, Record)]
+        items = [item_of(record, predictor, self.reader, has_pairs) for record in records]
+        read = [item for item in items if item is not None]
+        found = iter(predictor.answers(read, bar.update) if read else [])
+        answers = [[""] * len(predictor.columns) if item is None else next(found) for item in items]
+        empty = {id(record) for record, item in zip(records, items, strict=True) if item is None}
+        rejects = [
+            no_answer(record, has_pairs) if isinstance(record, Record) else record
+            for record in window
+            if isinstance(record, Reject) or id(record) in empty
+        ]
+        for position, reject in enumerate(rejects, start=sink.progress.rejects):
+            # Empty texts are many and all alike; the summary counts them.
+            if position < SHOWN_REJECTS and reject.reason != NO_TEXT:
+                place = f"{self.request.input}:{reject.line}"
+                bar.write(f"{place}: rejected, {reject.reason}: {reject.detail}", file=sys.stderr)
+        try:
+            sink.write(self.encoded(records, items, answers), len(records), rejects, window[-1].number)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise UserError(
+                f"--output: cannot write {self.request.output}: {error.strerror}; make room and give the same command "
+                f"again, {sink.progress.rows:,} rows are safe"
+            ) from None
+        bar.update(len(window) - len(read))
+
+    def encoded(self, records: Sequence[Record], items: Sequence[Item | None], answers: Sequence[list[str]]) -> bytes:
+        """Rows as the output's format holds them; the first of a CSV with its header line.
+
+        Args:
+            records: what was read.
+            items: what the model read of them, None for nothing.
+            answers: the cells of every record's answer.
+        """
+        match output_kind(self.request.output):
+            case "csv":
+                header = self.sink.progress.output_bytes == 0
+                return self.rows.table(records, answers, header, self.request.neutralise_formulas)
+            case "jsonl":
+                return self.rows.json_lines(records, answers)
+            case "conll":
+                return conll_lines(items, answers, self.rows.predictor)

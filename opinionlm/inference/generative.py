@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from peft import PeftModel, PeftType
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
@@ -23,12 +22,13 @@ from opinionlm.data.contamination import SEEN_TEXTS
 from opinionlm.data.encoding.label_lists import ListEncoder
 from opinionlm.data.encoding.prompts import PromptEncoder
 from opinionlm.data.encoding.tokenizers import load_tokenizer
-from opinionlm.errors import UserError
+from opinionlm.errors import UserError, one_line
 from opinionlm.evaluation.generation import generate_answers, parse_label, parsed_lists
 from opinionlm.evaluation.label_logits import label_logits, label_scores
 from opinionlm.evaluation.multi_label_predictions import list_columns
 from opinionlm.evaluation.prompt_calibration import CALIBRATIONS, CONTENT_FREE_TEXTS
 from opinionlm.evaluation.written_predictions import list_cells
+from opinionlm.inference.options import PredictionOptions
 from opinionlm.inference.predictors import Item, LabelAnswers, MultiLabelAnswers, Predictor, no_progress
 from opinionlm.inference.saved_generative import SETTINGS, GenerativeSettings, read_settings, save_generative
 from opinionlm.models.backbones import read_model_config
@@ -117,13 +117,8 @@ class Answerer(Predictor):
         """See `label_scores`; equal prompts run once, since posts are copied a lot."""
         places: dict[tuple[int, ...], int] = {}
         rows = [places.setdefault(tuple(prompt), len(places)) for prompt in prompts]
-        found = label_scores(self.model, list(places), self.encoder, self.normalisation, self.max_tokens_per_batch)
-        return found[rows]
-
-    @property
-    def normalisation(self) -> Literal["sum", "mean"]:
-        """How the log-probabilities of a label's tokens become one score."""
-        return "mean" if self.settings.score_normalisation == "mean" else "sum"
+        normalisation = self.settings.score_normalisation
+        return label_scores(self.model, list(places), self.encoder, normalisation, self.max_tokens_per_batch)[rows]
 
     def written(self, prompts: list[list[int]], progress: Callable[[int], object]) -> list[str]:
         """What the model writes behind each prompt."""
@@ -169,50 +164,39 @@ def is_generative(folder: Path) -> bool:
 
 
 def load_answerer(
-    folder: Path,
-    labels: LabelAnswers | MultiLabelAnswers | None,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    precision: Literal["auto", "float32", "bfloat16"] = "auto",
-    batch_size: int = 64,
-    max_tokens_per_batch: int = 4096,
-    expand: bool = False,
+    folder: Path, labels: LabelAnswers | MultiLabelAnswers | None, options: PredictionOptions, expand: bool = False
 ) -> Answerer:
     """Load a language model that `train_instruct.py` saved, with its adapter where it has one.
 
     Args:
         folder: ``outputs/<run>/best``.
         labels: how label scores become answers; None where the model writes its answers.
-        device: ``auto`` takes a GPU where there is one.
-        precision: to compute in; ``auto`` is that of the weights, of an adapter that of its base model in training.
-        batch_size: keeps batches below so many times ``max_length`` tokens.
-        max_tokens_per_batch: see `Predictor`.
+        options: how it computes; ``auto`` is the precision of the weights, of an adapter that of its base model in
+            training, and batches stay below ``batch_size`` times ``max_length`` tokens.
         expand: give an adapter's base model plain weights in the place of those in 4 bits, to be merged into.
 
     Raises:
         UserError: parts of the folder or the adapter's base model are missing or damaged, or there is no GPU.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device: cuda was asked for, but torch sees no GPU; use --device cpu or auto")
+    device = options.torch_device()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     settings = read_settings(folder)
-    options = settings.model_options(folder, precision)
-    model_config = read_model_config(options)
-    base = load_generative(options, 0, model_config)
+    saved_as = settings.model_options(folder, options.precision)
+    model_config = read_model_config(saved_as)
+    base = load_generative(saved_as, 0, model_config)
     if expand:
         expand_base(base)
     model = with_adapter(base, folder, settings)
-    encoder = settings.encoder(load_tokenizer(options), model_config.is_encoder_decoder)
+    encoder = settings.encoder(load_tokenizer(saved_as), model_config.is_encoder_decoder)
     generation = model.generation_config
     generation.pad_token_id = encoder.tokenizer.pad_token_id
     generation.eos_token_id = sorted({encoder.tokenizer.eos_token_id, *encoder.end_ids})
-    use_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    model = model.to("cuda" if use_gpu else "cpu").eval()
     return Answerer(
-        model,
+        model.to(device).eval(),
         encoder.tokenizer,
         settings.max_length,
-        max_tokens_per_batch=min(max_tokens_per_batch, batch_size * settings.max_length),
+        max_tokens_per_batch=min(options.max_tokens_per_batch, options.batch_size * settings.max_length),
         encoder=encoder,
         settings=settings,
         labels=labels,
@@ -235,10 +219,9 @@ def with_adapter(base: PreTrainedModel, folder: Path, settings: GenerativeSettin
     try:
         return PeftModel.from_pretrained(base, folder)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
         raise UserError(
-            f"--model: the adapter in {folder} does not fit its base model '{settings.base_model}' ({reason}); "
-            "copy the folder anew, or put the base model back where it was"
+            f"--model: the adapter in {folder} does not fit its base model '{settings.base_model}' "
+            f"({one_line(error)}); copy the folder anew, or put the base model back where it was"
         ) from error
 
 
@@ -264,7 +247,7 @@ def merge_generative_folder(source: Path, target: Path) -> None:
     settings = read_settings(source)
     if settings.base_model is None:
         raise UserError("--merge: the model has no adapter; it can be used as it is")
-    answerer = load_answerer(source, None, "cpu", expand=True)
+    answerer = load_answerer(source, None, PredictionOptions("cpu"), expand=True)
     model = answerer.model
     bottleneck = settings.bottleneck
     kind = model.active_peft_config.peft_type if bottleneck is None else f"{bottleneck[0]} adapter"

@@ -88,14 +88,16 @@ def table_bytes(path: Path) -> IO[bytes]:
     return binary
 
 
-def input_form(folders: Sequence[Path], path: str, kind: InputKind | None, asked: Mapping[str, str]) -> InputForm:
+def input_form(
+    folders: Sequence[Path], path: str, kind: InputKind | None, asked: Mapping[str, str | None]
+) -> InputForm:
     """How an input is read: as the command line says, else as the files that its model was trained on.
 
     Args:
         folders: of the models; the first that says how its training files were read counts.
         path: of the input, or ``-``.
         kind: its format; None goes by its ending.
-        asked: fields of the form that the command line gives.
+        asked: fields of the form that the command line gives, None for a column that is not to be read.
 
     Raises:
         UserError: see `choose_form`, `check_encoding` and `open_input`.
@@ -109,7 +111,6 @@ def input_form(folders: Sequence[Path], path: str, kind: InputKind | None, asked
         form = choose_form(name, kind, binary, known, asked)
     if path != STANDARD and not is_table:
         check_encoding(path, form.encoding)
-    told = form.told(kind, asked)
-    if told:
+    if told := form.told(kind, asked):
         print(f"{name}: read as the model's training files were, {told}", file=sys.stderr)
     return form

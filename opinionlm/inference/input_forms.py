@@ -22,7 +22,7 @@ from opinionlm.data.prepared import PreparedDataset, read_manifest
 from opinionlm.data.readers.encodings import ENCODINGS, decodes, head_text
 from opinionlm.data.readers.lines import decoded
 from opinionlm.data.spec import FileSpec
-from opinionlm.errors import UserError
+from opinionlm.errors import UserError, one_line
 from opinionlm.utils.files import write_json
 from opinionlm.utils.names import INPUT_FORMS
 
@@ -71,11 +71,18 @@ class InputForm:
         told = {name: found[name] for name in names if name not in asked and found[name] != plain[name]}
         return ", ".join(f"{name if name != 'text' else 'text column'} {value!r}" for name, value in told.items())
 
-    def spec(self, path: str, columns: dict[str, str]) -> FileSpec:
+    @property
+    def columns(self) -> dict[str, str]:
+        """Column by canonical name; that of the ids is ``id`` where none is named."""
+        named = {"text": self.text or "text", "id": self.id or "id", "text_pair": self.pair, PLATFORM: self.platform}
+        return {name: column for name, column in named.items() if column is not None} | dict(self.features)
+
+    def spec(self, path: str, kind: str) -> FileSpec:
         """What the readers of `opinionlm.data` take."""
+        text = "tokens" if self.lists and kind == "jsonl" else "text"
         return FileSpec(
             path,
-            columns,
+            {text if name == "text" else name: column for name, column in self.columns.items()},
             field_names=self.field_names,
             delimiter=self.delimiter,
             quoting=self.quoting,
@@ -133,13 +140,14 @@ def load_input_forms(folder: Path) -> list[InputForm]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))["forms"]
         forms = [InputForm(**{k: v for k, v in form.items() if k in known}) for form in content]
+        # JSON has no tuples.
         features = [tuple((name, column) for name, column in form.features) for form in forms]
         return [
             replace(form, field_names=tuple(form.field_names), features=read)
             for form, read in zip(forms, features, strict=True)
         ]
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(f"--model: {path} is damaged ({' '.join(str(error).split())}); copy the folder anew") from None
+        raise UserError(f"--model: {path} is damaged ({one_line(error)}); copy the folder anew") from None
 
 
 def choose_form(
@@ -164,7 +172,7 @@ def choose_form(
     head = _head(binary, name)
     if "encoding" not in asked and head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         forms = [replace(form, encoding="utf-16") for form in forms]
-    elif "encoding" not in asked and _is_utf8(head):
+    elif "encoding" not in asked and not head.isascii() and decodes(head, "utf-8"):
         # Almost no other text is UTF-8 by its bytes, while bytes of UTF-8 are text in most encodings of one byte.
         forms = [replace(form, encoding=form.encoding if is_wide(form.encoding) else "utf-8") for form in forms]
     if kind in ("lines", "conll"):
@@ -258,14 +266,13 @@ def check_encoding(path: str, encoding: str) -> None:
 
 def _fault(path: str, encoding: str) -> int:
     """The first line that does not decode, where more lines beyond ASCII are like it than are text; else 0."""
-    first, good, bad = 0, 0, 0
     with open(path, "rb") as binary:
+        # A mark of UTF-8 at the beginning says what the file is.
+        first, good, bad = 0, int(binary.peek(3).startswith(codecs.BOM_UTF8)), 0
         stream = decoded(binary, path, FileSpec(path, {}, encoding=encoding))
         try:
             if is_wide(encoding):
                 return _wide_fault(stream.buffer, encoding)
-            # A mark of UTF-8 at the beginning says what the file is.
-            good += _starts_with_mark(path)
             number = 0
             while line := stream.buffer.readline(BLOCK):
                 number += 1
@@ -286,11 +293,6 @@ def _wide_fault(buffer: IO[bytes], encoding: str) -> int:
         except UnicodeError:
             return line
     return 0
-
-
-def _starts_with_mark(path: str) -> bool:
-    with open(path, "rb") as binary:
-        return binary.read(3) == codecs.BOM_UTF8
 
 
 def _require_encoding(encoding: str) -> None:
@@ -318,11 +320,6 @@ def _head(binary: IO[bytes], name: str) -> bytes:
             return b""
     finally:
         binary.seek(start)
-
-
-def _is_utf8(head: bytes) -> bool:
-    """Whether bytes beyond ASCII are there and all of them UTF-8."""
-    return not head.isascii() and decodes(head, "utf-8")
 
 
 def _json_keys(head: bytes, encoding: str) -> set[str]:

@@ -1,9 +1,9 @@
-"""Words to be tagged from a CoNLL file, and tagged words as one."""
+"""Words to be tagged from a CoNLL file, and the columns that a model needs beside its texts."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Collection, Generator
 from typing import IO
 
 from opinionlm.data.encoding.features import PLATFORM
@@ -74,11 +74,6 @@ def _sentences(lines: Lines, notes: SourceNotes) -> Generator[Record | Reject, N
             number += 1
             notes.undecodable_records += "\ufffd" in lines.raw
             yield Record(lines.taken[0][0], number, {"text": " ".join(words)}, lines.raw, {"tokens": words})
-
-
-def conll_text(words: Sequence[str], tags: Sequence[str]) -> str:
-    """One sentence: a word, a tab and its tag per line, and a blank line."""
-    return "".join(f"{word}\t{tag}\n" for word, tag in zip(words, tags, strict=True)) + "\n"
 
 
 def check_platform(predictor: Predictor, column: str | None, name: str) -> None:

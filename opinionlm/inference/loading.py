@@ -1,12 +1,11 @@
-"""Load a saved model for prediction, and refuse with a clear word what is none."""
+"""Load a saved model for prediction; what is no saved model is refused with what was looked for."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
@@ -16,10 +15,10 @@ from opinionlm.adaptation.adapt.tokenizer import TaskTokenTokenizer
 from opinionlm.data.encoding.special_tokens import read_as_text
 from opinionlm.data.encoding.tokenizers import separate_pairs
 from opinionlm.data.taxonomy import Taxonomy
-from opinionlm.errors import UserError
-from opinionlm.evaluation.conformal import COVERAGES
+from opinionlm.errors import UserError, one_line
 from opinionlm.evaluation.multi_label_rules import MultiLabelRule, Rule
 from opinionlm.inference.generative import is_generative, load_answerer
+from opinionlm.inference.options import Precision, PredictionOptions, TrustOptions
 from opinionlm.inference.predictors import (
     ClassPredictor,
     LabelAnswers,
@@ -35,96 +34,57 @@ from opinionlm.models.linear.interpolation import load_interpolation
 from opinionlm.models.precision import computes_in_bfloat16, torch_dtype
 from opinionlm.models.tagger import OpinionTagger, OpinionTaggerConfig
 
-Device = Literal["auto", "cpu", "cuda"]
-Backend = Literal["torch", "onnx"]
-Precision = Literal["auto", "float32", "bfloat16"]
 
-
-@dataclass(frozen=True)
-class TrustOptions:
-    """What a user asks for beside labels.
-
-    Attributes:
-        coverage: sets of labels that hold the right one so often; None for no sets.
-        abstain_below: no label where its probability is lower; None always gives one.
-
-    Raises:
-        UserError: a value that makes no sense.
-    """
-
-    coverage: float | None = None
-    abstain_below: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.coverage is not None and not COVERAGES[0] <= self.coverage <= COVERAGES[-1]:
-            raise UserError(
-                f"--label_sets: {self.coverage:g} is no coverage between {COVERAGES[0]:g} and {COVERAGES[-1]:g}"
-            )
-        if self.abstain_below is not None and not 0 < self.abstain_below <= 1:
-            raise UserError(f"--abstain_below: {self.abstain_below:g} is no probability above 0")
-
-    @property
-    def given(self) -> str:
-        """The options that were given, empty without any."""
-        named = {"--label_sets": self.coverage, "--abstain_below": self.abstain_below}
-        return " ".join(f"{name} {value:g}" for name, value in named.items() if value is not None)
-
-
-def load_predictor(
-    folder: Path,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    batch_size: int = 64,
-    max_tokens_per_batch: int = 4096,
-    trust: TrustOptions = TrustOptions(),
-) -> Predictor:
+def load_predictor(folder: Path, options: PredictionOptions) -> Predictor:
     """Load a model that `train_classifier.py` or `train_instruct.py` saved.
 
     Args:
         folder: ``outputs/<run>/best``.
-        device: ``auto`` takes a GPU where there is one.
-        precision: to compute in; ``auto`` is what training chose, or that of the weights.
-        batch_size: see `Predictor`.
-        max_tokens_per_batch: see `Predictor`.
-        trust: what is asked for beside labels.
+        options: how it computes, and what is asked for beside labels.
 
     Raises:
         UserError: not such a folder, parts of it missing or damaged, or no GPU where one was asked for.
     """
     if is_generative(folder):
-        return generative_predictor(folder, device, precision, batch_size, max_tokens_per_batch, trust)
+        return generative_predictor(folder, options)
     check_model_folder(folder)
     if not list(folder.glob("*.safetensors")):
         raise UserError(f"--model: {folder} holds an ONNX graph and no weights; add --backend onnx")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device: cuda was asked for, but torch sees no GPU; use --device cpu or auto")
+    device = options.torch_device()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         model_class = OpinionTagger if isinstance(config, OpinionTaggerConfig) else OpinionClassifier
+        dtype = parameter_dtype(config.precision, options.precision)
         model, loading = model_class.from_pretrained(
-            folder, dtype=parameter_dtype(config.precision, precision), output_loading_info=True, use_safetensors=True
+            folder, dtype=dtype, output_loading_info=True, use_safetensors=True
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
         raise UserError(
-            f"--model: {folder} cannot be loaded ({reason}); train again, or copy the folder anew"
+            f"--model: {folder} cannot be loaded ({one_line(error)}); train again, or copy the folder anew"
         ) from error
     if broken := [*loading["missing_keys"], *loading["mismatched_keys"]]:
         raise UserError(f"--model: the weights in {folder} are incomplete (no {broken[0]!s}); copy the folder anew")
+    check_tokenizer(folder, tokenizer, model.config)
+    return predictor_of(model.to(device).eval(), tokenizer, folder, options)
+
+
+def check_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase, config: OpinionClassifierConfig) -> None:
+    """Refuse a tokenizer that is not the one that the model was saved with.
+
+    Raises:
+        UserError: it cannot pad, or knows more or fewer task tokens than the model.
+    """
     if tokenizer.pad_token_id is None:
         raise UserError(f"--model: the tokenizer in {folder} has no padding token; save one with the model")
     known = len(tokenizer.task_tokens.sequences) if isinstance(tokenizer, TaskTokenTokenizer) else 0
-    if known != model.config.task_tokens:
+    if known != config.task_tokens:
         raise UserError(
-            f"--model: the model in {folder} has {model.config.task_tokens:,} task tokens and its tokenizer "
+            f"--model: the model in {folder} has {config.task_tokens:,} task tokens and its tokenizer "
             f"knows {known:,}; copy the whole folder anew"
         )
-    use_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    model = model.to("cuda" if use_gpu else "cpu").eval()
-    return predictor_of(model, tokenizer, folder, batch_size, max_tokens_per_batch, trust)
 
 
 def parameter_dtype(chosen: str | None, precision: Precision) -> torch.dtype | str:
@@ -144,9 +104,7 @@ def predictor_of(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
     folder: Path,
-    batch_size: int = 64,
-    max_tokens_per_batch: int = 4096,
-    trust: TrustOptions = TrustOptions(),
+    options: PredictionOptions,
 ) -> Predictor:
     """What answers with a model, by its configuration.
 
@@ -155,9 +113,7 @@ def predictor_of(
             `opinionlm.inference.onnx_model.OnnxModel` in its place.
         tokenizer: of the model; made ready.
         folder: of the model.
-        batch_size: see `Predictor`.
-        max_tokens_per_batch: see `Predictor`.
-        trust: what is asked for beside labels.
+        options: the sizes of batches, and what is asked for beside labels.
 
     Raises:
         UserError: the model cannot give what is asked for.
@@ -167,21 +123,19 @@ def predictor_of(
     read_as_text(tokenizer)
     config = model.config
     # 512 tokens is the default of training too; models saved by train_classifier.py always say their length.
-    limits = (config.max_length or 512, batch_size, max_tokens_per_batch)
+    limits = (config.max_length or 512, options.batch_size, options.max_tokens_per_batch)
     if isinstance(config, OpinionTaggerConfig):
-        refuse_trust(trust)
+        refuse_trust(options.trust)
         return TagPredictor(model, tokenizer, *limits)
     if config.problem_type == "regression":
-        refuse_trust(trust)
+        refuse_trust(options.trust)
         return ScorePredictor(model, tokenizer, *limits)
-    labels = label_answers(folder, saved_taxonomy(config), saved_rule(config), trust)
+    labels = label_answers(folder, saved_taxonomy(config), saved_rule(config), options.trust)
     words = load_interpolation(folder, config.word_share)
     return ClassPredictor(model, tokenizer, *limits, labels=labels, words=words)
 
 
-def generative_predictor(
-    folder: Path, device: Device, precision: Precision, batch_size: int, max_tokens_per_batch: int, trust: TrustOptions
-) -> Predictor:
+def generative_predictor(folder: Path, options: PredictionOptions) -> Predictor:
     """Load a language model; only one that scores labels has calibrated probabilities and label sets.
 
     Raises:
@@ -189,10 +143,10 @@ def generative_predictor(
     """
     settings, labels = read_settings(folder), None
     if settings.taxonomy is not None and settings.decode == "score":
-        labels = label_answers(folder, settings.taxonomy, settings.rule, trust)
+        labels = label_answers(folder, settings.taxonomy, settings.rule, options.trust)
     else:
-        refuse_trust(trust)
-    return load_answerer(folder, labels, device, precision, batch_size, max_tokens_per_batch)
+        refuse_trust(options.trust)
+    return load_answerer(folder, labels, options)
 
 
 def label_answers(

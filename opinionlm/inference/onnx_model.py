@@ -9,8 +9,9 @@ import torch
 from transformers import AutoConfig, AutoTokenizer
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from opinionlm.errors import UserError
-from opinionlm.inference.loading import TrustOptions, predictor_of
+from opinionlm.errors import UserError, one_line
+from opinionlm.inference.loading import predictor_of
+from opinionlm.inference.options import PredictionOptions
 from opinionlm.inference.predictors import Predictor
 from opinionlm.models.classifier import OpinionClassifierConfig
 
@@ -52,10 +53,9 @@ class OnnxModel:
         try:
             self.session = onnxruntime.InferenceSession(folder / GRAPH, options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            reason = " ".join(str(error).split())[:200]
             raise UserError(
                 f"--backend onnx: {folder / GRAPH} cannot be loaded by onnxruntime {onnxruntime.__version__} "
-                f"({reason}); export the model again with the versions of requirements-onnx.txt"
+                f"({one_line(error)}); export the model again with the versions of requirements-onnx.txt"
             ) from error
         self.inputs = [one.name for one in self.session.get_inputs()]
 
@@ -65,9 +65,7 @@ class OnnxModel:
         return SequenceClassifierOutput(logits=torch.from_numpy(self.session.run(None, feeds)[0]))
 
 
-def load_onnx_predictor(
-    folder: Path, batch_size: int = 64, max_tokens_per_batch: int = 4096, trust: TrustOptions | None = None
-) -> Predictor:
+def load_onnx_predictor(folder: Path, options: PredictionOptions) -> Predictor:
     """Load what ``opinionlm export --format onnx`` wrote; arguments as of `loading.load_predictor`.
 
     Raises:
@@ -80,4 +78,4 @@ def load_onnx_predictor(
         )
     model = OnnxModel(folder, AutoConfig.from_pretrained(folder, trust_remote_code=False))
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    return predictor_of(model, tokenizer, folder, batch_size, max_tokens_per_batch, trust or TrustOptions())
+    return predictor_of(model, tokenizer, folder, options)

@@ -49,6 +49,14 @@ class Progress:
     reject_bytes: int = 0
     unanswered: int = 0
 
+    def count(self, rows: bytes, count: int, rejects: Sequence[Reject], last_record: int) -> None:
+        """Take in a window; see `Sink.write`."""
+        self.output_bytes += len(rows)
+        self.rows += count
+        self.rejects += len(rejects)
+        self.unanswered += sum(item.reason == NO_TEXT for item in rejects)
+        self.records = last_record
+
 
 class Sink(ABC):
     """Where labelled rows and rejected records go."""
@@ -81,11 +89,7 @@ class StandardOutput(Sink):
         """Write and flush."""
         sys.stdout.buffer.write(rows)
         sys.stdout.buffer.flush()
-        self.progress.output_bytes += len(rows)
-        self.progress.rows += count
-        self.progress.rejects += len(rejects)
-        self.progress.unanswered += sum(item.reason == NO_TEXT for item in rejects)
-        self.progress.records = last_record
+        self.progress.count(rows, count, rejects, last_record)
 
     def finish(self) -> None:
         """Nothing is left to do."""
@@ -138,11 +142,7 @@ class FileOutput(Sink):
             content = csv_bytes([*header, *cells], self.neutralise_formulas)
             append(self.rejects, progress.reject_bytes, content)
             progress.reject_bytes += len(content)
-        progress.output_bytes += len(rows)
-        progress.rows += count
-        progress.rejects += len(rejects)
-        progress.unanswered += sum(item.reason == NO_TEXT for item in rejects)
-        progress.records = last_record
+        progress.count(rows, count, rejects, last_record)
         if self.resumable:
             write_text(self.journal, json.dumps(asdict(progress), indent=2) + "\n")
 

@@ -178,8 +178,7 @@ class LabelAnswers:
                 cells[row][0] = ""
                 cells[row][2 : 2 + self.taxonomy.depth] = [""] * self.taxonomy.depth
         if self.coverage is not None:
-            if self.rule.label_sets is None:
-                raise ValueError("a coverage is asked for, but the rule has no label sets")
+            assert self.rule.label_sets is not None
             members = self.rule.label_sets.members(probabilities, self.coverage)
             for answer, chosen in zip(cells, members, strict=True):
                 leaves = [self.taxonomy.leaves[leaf] for leaf in np.flatnonzero(chosen)]

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from opinionlm.data.cleaning import clean_text, is_blank
@@ -18,7 +18,6 @@ from opinionlm.data.encoding.features import FeatureReader
 from opinionlm.data.readers.json_values import NotTextError, load_row, value_text
 from opinionlm.data.readers.records import Record, Reject, SourceNotes
 from opinionlm.errors import UserError
-from opinionlm.inference.inputs import conll_text
 from opinionlm.inference.output import NO_TEXT, csv_bytes
 from opinionlm.inference.predictors import Item, Predictor
 
@@ -78,10 +77,10 @@ class OtherColumns:
         is_json: whether records are JSON objects.
     """
 
-    names: list[str] = field(default_factory=list)
-    used: frozenset[str] = frozenset()
-    shown: Mapping[str, str] = field(default_factory=dict)
-    is_json: bool = False
+    names: list[str]
+    used: frozenset[str]
+    shown: Mapping[str, str]
+    is_json: bool
 
     def note(self, notes: SourceNotes, records: Sequence[Record]) -> None:
         """Learn the names: of a table's columns when its header is read, of JSON objects from record to record."""
@@ -112,6 +111,10 @@ class OtherColumns:
         row, written = self.values(record), load_row(record.raw)
         return [cell_of(row.get(name), written.get(name)) for name in self.names]
 
+    def named(self, record: Record) -> Iterable[tuple[str, Any]]:
+        """Names and values in order; columns of a table may share a name."""
+        return self.values(record).items() if self.is_json else zip(self.names, self.cells(record), strict=True)
+
     def values(self, record: Record) -> dict[str, Any]:
         """Those of a JSON object, by their names."""
         row = json.loads(record.raw, parse_float=finite, parse_constant=lambda name: None)
@@ -131,63 +134,55 @@ def cell_of(value: Any, written: Any) -> str:
         return json.dumps(value, ensure_ascii=False)
 
 
-def own_names(predictor: Predictor, has_pairs: bool) -> list[str]:
-    """The columns of an output that are ours, in order."""
-    return ["id", "text", *(["text_pair"] if has_pairs else []), *predictor.columns]
+@dataclass(frozen=True)
+class OutputRows:
+    """The rows of an output: id, text or texts, answer, and the other columns of the input.
 
+    Attributes:
+        predictor: names the answer's columns.
+        others: the input's other columns.
+        has_pairs: whether there are second texts.
+    """
 
-def own_cells(record: Record, has_pairs: bool) -> list[str]:
-    """Id, or number, and text, or texts, of a record."""
-    pair = [record.fields["text_pair"]] if has_pairs else []
-    return [record.fields.get("id") or str(record.number), record.fields["text"], *pair]
+    predictor: Predictor
+    others: OtherColumns
+    has_pairs: bool
 
+    @property
+    def names(self) -> list[str]:
+        """The columns of an output that are ours, in order."""
+        return ["id", "text", *(["text_pair"] if self.has_pairs else []), *self.predictor.columns]
 
-def table_bytes(
-    records: Sequence[Record],
-    answers: Sequence[list[str]],
-    predictor: Predictor,
-    others: OtherColumns,
-    has_pairs: bool,
-    header: bool,
-    neutralise: bool,
-) -> bytes:
-    """Rows of CSV, with the header line where asked for."""
-    names = own_names(predictor, has_pairs)
-    rows = [
-        [*own_cells(record, has_pairs), *cells, *others.cells(record)]
-        for record, cells in zip(records, answers, strict=True)
-    ]
-    return csv_bytes([[*names, *others.shown_names(names)], *rows] if header else rows, neutralise)
+    def texts(self, record: Record) -> list[str]:
+        """Id, or number, and text, or texts, of a record."""
+        pair = [record.fields["text_pair"]] if self.has_pairs else []
+        return [record.fields.get("id") or str(record.number), record.fields["text"], *pair]
 
+    def table(self, records: Sequence[Record], answers: Sequence[list[str]], header: bool, neutralise: bool) -> bytes:
+        """Rows of CSV, with the header line where asked for."""
+        rows = [
+            [*self.texts(record), *cells, *self.others.cells(record)]
+            for record, cells in zip(records, answers, strict=True)
+        ]
+        names = [*self.names, *self.others.shown_names(self.names)]
+        return csv_bytes([names, *rows] if header else rows, neutralise)
 
-def json_lines(
-    records: Sequence[Record],
-    answers: Sequence[list[str]],
-    predictor: Predictor,
-    others: OtherColumns,
-    has_pairs: bool,
-) -> bytes:
-    """One object per row; the cells of a blank answer are null."""
-    names, lines = own_names(predictor, has_pairs), []
-    first = len(names) - len(predictor.columns)
-    for record, cells in zip(records, answers, strict=True):
-        row: dict[str, Any] = dict(zip(names[:first], own_cells(record, has_pairs), strict=True))
-        blank = not any(cells)
-        for name, cell in zip(predictor.columns, cells, strict=True):
-            row[name] = None if blank else predictor.json_value(name, cell)
-        # Columns of a table may share a name; each gets one of its own.
-        kept = (
-            others.values(record).items() if others.is_json else zip(others.names, others.cells(record), strict=True)
-        )
-        for name, value in kept:
-            row[free_name(name, row)] = value
-        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
-    return "".join(lines).encode()
+    def json_lines(self, records: Sequence[Record], answers: Sequence[list[str]]) -> bytes:
+        """One object per row; the cells of a blank answer are null."""
+        names, columns, others, lines = self.names, self.predictor.columns, self.others, []
+        for record, cells in zip(records, answers, strict=True):
+            row: dict[str, Any] = dict(zip(names, self.texts(record), strict=False))
+            blank = not any(cells)
+            for name, cell in zip(columns, cells, strict=True):
+                row[name] = None if blank else self.predictor.json_value(name, cell)
+            for name, value in others.named(record):
+                row[free_name(name, row)] = value
+            lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+        return "".join(lines).encode()
 
 
 def conll_lines(items: Sequence[Item | None], answers: Sequence[list[str]], predictor: Predictor) -> bytes:
-    """Tagged words; a sentence without words is an empty one."""
+    """A word, a tab and its tag per line, a blank line behind every sentence; one without words is an empty one."""
     at = predictor.columns.index("tags")
-    return "".join(
-        conll_text(item or (), cells[at].split()) for item, cells in zip(items, answers, strict=True)
-    ).encode()
+    tagged = [zip(item or (), cells[at].split(), strict=True) for item, cells in zip(items, answers, strict=True)]
+    return "".join("".join(f"{word}\t{tag}\n" for word, tag in sentence) + "\n" for sentence in tagged).encode()

@@ -1,4 +1,4 @@
-"""How answers follow from logits, kept with a saved classifier an ensemble of them, or beside a language model."""
+"""How answers follow from logits, kept with a saved classifier, an ensemble of them, or beside a language model."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ def keep_rule(config: OpinionClassifierConfig, rule: Rule) -> None:
 
 def saved_rule(config: OpinionClassifierConfig) -> Rule:
     """The rule of a saved model; of one without any, what is likeliest by its plain probability."""
-    if config.problem_type == "multi_label_classification":
-        return rule_from({name: getattr(config, name) for name in rule_facts(MultiLabelRule())})
-    return rule_from({name: getattr(config, name) for name in rule_facts(AnswerRule())})
+    plain: Rule = MultiLabelRule() if config.problem_type == "multi_label_classification" else AnswerRule()
+    return rule_from({name: getattr(config, name) for name in rule_facts(plain)})
 
 
 def rule_facts(rule: Rule) -> dict[str, Any]:

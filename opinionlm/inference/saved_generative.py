@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from opinionlm.config.options import InstructConfig, ModelConfig
+from opinionlm.config.options import ModelConfig
 from opinionlm.data.encoding.label_lists import encoder_class
 from opinionlm.data.encoding.prompts import PromptEncoder, PromptTemplate, label_words, template_from
 from opinionlm.data.encoding.tokenizers import save_tokenizer
 from opinionlm.data.taxonomy import Taxonomy
-from opinionlm.errors import UserError
+from opinionlm.errors import UserError, one_line
 from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.multi_label_rules import Rule
+from opinionlm.inference.options import Precision
 from opinionlm.inference.saved_decision import rule_facts, rule_from
 from opinionlm.models.backbones import plain_backbone
 from opinionlm.training.checkpoints import save_trained_weights
@@ -69,7 +70,7 @@ class GenerativeSettings:
         encoder = encoder_class(self.task, self.decode)
         return encoder(self.template, tokenizer, self.max_length, words, self.max_answer_length, encoder_decoder)
 
-    def model_options(self, folder: Path, precision: Literal["auto", "float32", "bfloat16"]) -> ModelConfig:
+    def model_options(self, folder: Path, precision: Precision) -> ModelConfig:
         """How the model, or the base model of the adapter, in a folder is loaded; its tokenizer lies there too.
 
         Raises:
@@ -85,17 +86,6 @@ class GenerativeSettings:
             )
         name = self.base_model or str(folder)
         return ModelConfig(model_name_or_path=name, tokenizer_name_or_path=str(folder), **options)
-
-    @property
-    def options(self) -> InstructConfig:
-        """How answers are read."""
-        return InstructConfig(
-            decode=self.decode,
-            score_normalisation=self.score_normalisation,
-            calibration=self.calibration,
-            max_answer_length=self.max_answer_length,
-            num_beams=self.num_beams,
-        )
 
 
 def loaded_as(options: ModelConfig, model: PreTrainedModel | PeftModel) -> dict[str, Any]:
@@ -128,22 +118,9 @@ def save_generative(
     else:
         save_trained_weights(model, folder)
     save_tokenizer(tokenizer, folder, settings.max_length)
-    content: dict[str, Any] = {
-        "task": settings.task,
-        "template": settings.template.to_dict(),
-        "labels": None if settings.taxonomy is None else settings.taxonomy.to_lists(),
-        "max_length": settings.max_length,
-        "max_answer_length": settings.max_answer_length,
-        "decode": settings.decode,
-        "score_normalisation": settings.score_normalisation,
-        "calibration": settings.calibration,
-        "num_beams": settings.num_beams,
-        "base_model": settings.base_model,
-        "bottleneck": settings.bottleneck,
-        "rule": rule_facts(settings.rule),
-        "cleaning": settings.cleaning,
-        "base_options": settings.base_options,
-    }
+    content = {one.name: getattr(settings, one.name) for one in fields(settings) if one.name != "taxonomy"}
+    content |= {"template": settings.template.to_dict(), "rule": rule_facts(settings.rule)}
+    content["labels"] = None if settings.taxonomy is None else settings.taxonomy.to_lists()
     write_json(folder / SETTINGS, content)
 
 
@@ -166,4 +143,4 @@ def read_settings(folder: Path) -> GenerativeSettings:
     except FileNotFoundError:
         raise UserError(f"{folder}: holds no {SETTINGS}; give the best/ folder of a train_instruct.py run") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: is damaged ({' '.join(str(error).split())}); copy the whole folder again") from error
+        raise UserError(f"{path}: is damaged ({one_line(error)}); copy the whole folder again") from error

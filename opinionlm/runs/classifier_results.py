@@ -14,6 +14,7 @@ from opinionlm.data.contamination import plain_texts, save_seen_texts
 from opinionlm.data.encoding.tokenizers import save_tokenizer
 from opinionlm.inference.input_forms import save_input_forms
 from opinionlm.inference.loading import predictor_of
+from opinionlm.inference.options import PredictionOptions
 from opinionlm.inference.saved_decision import keep_rule
 from opinionlm.inference.speed import PrecisionChoice, choose_precision
 from opinionlm.models.classifier import OpinionClassifier
@@ -115,7 +116,7 @@ def save_best(
         model.save_pretrained(folder)
         if interpolation is not None and interpolation.share > 0:
             interpolation.words.save(folder)
-        precision = choose_precision(predictor_of(model, tokenizer, folder), validation)
+        precision = choose_precision(predictor_of(model, tokenizer, folder, PredictionOptions()), validation)
         model.config.precision = precision.precision
         model.config.save_pretrained(folder)
         texts = plain_texts(prepared.dataset["train"], prepared.task)

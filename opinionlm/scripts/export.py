@@ -41,7 +41,4 @@ def main(argv: list[str] | None = None) -> None:
     target = export_model(
         arguments.model, arguments.output, arguments.format, arguments.max_f1_loss, arguments.overwrite
     )
-    print(
-        f"exported {arguments.model} → {target} ({arguments.format})",
-        file=sys.stderr,
-    )
+    print(f"exported {arguments.model} → {target} ({arguments.format})", file=sys.stderr)

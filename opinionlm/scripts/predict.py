@@ -23,11 +23,16 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from opinionlm.errors import Interrupted, UserError
 from opinionlm.inference.arguments import parse_arguments
+from opinionlm.inference.options import PredictionOptions, TrustOptions
 from opinionlm.utils.loading import libraries_loading
 from opinionlm.utils.names import HUB_NAME
+
+if TYPE_CHECKING:
+    from opinionlm.inference.files import Request
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -59,61 +64,22 @@ def merge(model: Path, folder: Path) -> None:
 
 def predict(arguments: argparse.Namespace) -> None:
     """Label the input."""
-    if arguments.input != "-" and not Path(arguments.input).is_file():
-        raise UserError(f"--input: no such file: {arguments.input}")
-    for folder in arguments.model:
-        if not folder.is_dir() and not HUB_NAME.fullmatch(str(folder)):
-            raise UserError(f"--model: no such folder: {folder}; give the folder of a finished run, or its best/")
+    trust = TrustOptions(arguments.label_sets, arguments.abstain_below)
+    limits = (arguments.batch_size, arguments.max_tokens_per_batch)
+    options = PredictionOptions(arguments.device, arguments.precision, *limits, trust, arguments.backend)
+    require_input_and_models(arguments)
     models = ", ".join(map(str, arguments.model))
     print(f"{arguments.input} → {models} → {arguments.output} (loading libraries)", file=sys.stderr, flush=True)
     # The imports take seconds; help and a wrong command line need not wait for them.
     with libraries_loading():
-        from opinionlm.inference.ensemble import load_models, member_folders
-        from opinionlm.inference.files import Request, predict_file
+        from opinionlm.inference.ensemble import load_models
+        from opinionlm.inference.files import predict_file
         from opinionlm.inference.hub import fetched
-        from opinionlm.inference.input_files import input_form
-        from opinionlm.inference.loading import TrustOptions, model_fingerprint
 
     arguments.model = [fetched(model, arguments.revision) for model in arguments.model]
-    members, _ = member_folders(arguments.model)
-    trust = TrustOptions(arguments.label_sets, arguments.abstain_below)
-    fingerprints = map(model_fingerprint, dict.fromkeys([*arguments.model, *members]))
-    formulas = "--neutralise_formulas " * arguments.neutralise_formulas
-    precision = "own precision" if arguments.precision == "auto" else arguments.precision
-    # In the form, columns have the names of its fields.
-    columns = {"text": arguments.text_column, "pair": arguments.pair_column, "id": arguments.id_column}
-    columns |= {"platform": arguments.platform_column}
-    written = {"encoding": arguments.encoding, "delimiter": arguments.delimiter, "quoting": arguments.quoting}
-    asked = {name: value for name, value in {**columns, **written}.items() if value is not None}
-    form = input_form([*arguments.model, *members], arguments.input, arguments.format, asked)
-    request = Request(
-        input=arguments.input,
-        output=arguments.output,
-        format=arguments.format,
-        text_column=form.text or "text",
-        pair_column=form.pair,
-        id_column=form.id,
-        platform_column=arguments.platform_column if arguments.platform else form.platform,
-        platform=arguments.platform,
-        form=form,
-        window=arguments.window,
-        overwrite=arguments.overwrite,
-        neutralise_formulas=arguments.neutralise_formulas,
-        identity=" ".join([*fingerprints, f"{precision} {formulas}{trust.given}"]).strip(),
-    )
+    request = request_of(arguments, options)
     try:
-        summary = predict_file(
-            request,
-            lambda: load_models(
-                arguments.model,
-                arguments.device,
-                arguments.precision,
-                arguments.batch_size,
-                arguments.max_tokens_per_batch,
-                trust,
-                arguments.backend,
-            ),
-        )
+        summary = predict_file(request, lambda: load_models(arguments.model, options))
     except BrokenPipeError:
         # The reader of a pipe, `head` for instance, has seen enough. What is still buffered must not be flushed to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -123,3 +89,52 @@ def predict(arguments: argparse.Namespace) -> None:
         number = interruption.number if isinstance(interruption, Interrupted) else signal.SIGINT
         raise Interrupted(number, f"stopped by {signal.Signals(number).name}{again}") from None
     print(summary.describe(arguments.output), file=sys.stderr)
+
+
+def require_input_and_models(arguments: argparse.Namespace) -> None:
+    """Refuse files and folders that are not there, before anything is loaded.
+
+    Raises:
+        UserError: the first of them.
+    """
+    if arguments.input != "-" and not Path(arguments.input).is_file():
+        raise UserError(f"--input: no such file: {arguments.input}")
+    for folder in arguments.model:
+        if not folder.is_dir() and not HUB_NAME.fullmatch(str(folder)):
+            raise UserError(f"--model: no such folder: {folder}; give the folder of a finished run, or its best/")
+
+
+def request_of(arguments: argparse.Namespace, options: PredictionOptions) -> Request:
+    """What to label, with a fingerprint of all that decides the answers.
+
+    Raises:
+        UserError: no saved model, or the input cannot be read so.
+    """
+    from opinionlm.inference.ensemble import member_folders
+    from opinionlm.inference.files import Request
+    from opinionlm.inference.input_files import input_form
+    from opinionlm.inference.loading import model_fingerprint
+
+    folders = list(dict.fromkeys([*arguments.model, *member_folders(arguments.model)[0]]))
+    # In the form, columns have the names of its fields.
+    columns = {"text": arguments.text_column, "pair": arguments.pair_column, "id": arguments.id_column}
+    columns |= {"platform": arguments.platform_column}
+    written = {"encoding": arguments.encoding, "delimiter": arguments.delimiter, "quoting": arguments.quoting}
+    asked = {name: value for name, value in {**columns, **written}.items() if value is not None}
+    if arguments.platform:
+        # It holds for all records: the column of platforms that training read is not looked for.
+        asked.setdefault("platform", None)
+    form = input_form(folders, arguments.input, arguments.format, asked)
+    precision = "own precision" if options.precision == "auto" else options.precision
+    formulas = "--neutralise_formulas " * arguments.neutralise_formulas
+    return Request(
+        input=arguments.input,
+        output=arguments.output,
+        format=arguments.format,
+        form=form,
+        platform=arguments.platform,
+        window=arguments.window,
+        overwrite=arguments.overwrite,
+        neutralise_formulas=arguments.neutralise_formulas,
+        identity=" ".join([*map(model_fingerprint, folders), f"{precision} {formulas}{options.trust.given}"]).strip(),
+    )

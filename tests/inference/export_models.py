@@ -14,6 +14,7 @@ from opinionlm.inference.export import check
 from opinionlm.inference.export.folder import ANSWERS, Format, Written, compare, write_export
 from opinionlm.inference.export.source import load_source
 from opinionlm.inference.loading import load_predictor
+from opinionlm.inference.options import PredictionOptions
 from opinionlm.inference.predictors import TagPredictor
 from opinionlm.models.backbones import new_backbone
 from opinionlm.models.classifier import OpinionClassifier
@@ -104,7 +105,7 @@ def check_here(written: Written) -> None:
 
 def write_validation(run: Path) -> None:
     """The predictions of a run on validation, as far as a graph is compared by them: the model is always right."""
-    predictor = load_predictor(run / "best", device="cpu")
+    predictor = load_predictor(run / "best", PredictionOptions("cpu"))
     match predictor:
         case TagPredictor():
             rows = [{"tokens": text, "gold": predictor.answers([tuple(text.split())])[0][0]} for text in TEXTS]

@@ -10,14 +10,15 @@ import pytest
 
 from opinionlm.errors import UserError
 from opinionlm.inference.demo import Answers, main, page
-from opinionlm.inference.loading import TrustOptions, load_predictor
+from opinionlm.inference.loading import load_predictor
+from opinionlm.inference.options import PredictionOptions
 from opinionlm.inference.predictions import LoadedModel
 from tests.inference.test_prediction import model_folder, some_texts  # noqa: F401 — a fixture
 
 
 @pytest.fixture
 def answers(model_folder: Path, tmp_path: Path) -> Answers:  # noqa: F811 — the fixture by its name
-    return Answers(LoadedModel(load_predictor(model_folder, trust=TrustOptions())), model_folder, tmp_path, None)
+    return Answers(LoadedModel(load_predictor(model_folder, PredictionOptions())), model_folder, tmp_path, None)
 
 
 def test_pasted_posts_and_a_file_of_them_get_the_answers_of_predict(answers: Answers, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from opinionlm.inference import loading
 from opinionlm.inference.export import folder as export_folder
 from opinionlm.inference.export.folder import check_written, export_model
 from opinionlm.inference.loading import load_predictor
+from opinionlm.inference.options import PredictionOptions
 from opinionlm.scripts.export import main
 from tests.classifier_runs import command_line
 from tests.inference.export_matrix import FORMS, GRAPHS, TASKS, run_cell, whole_matrix
@@ -50,7 +51,7 @@ def test_page_is_true_of_everything(repository) -> None:
 def test_labels_are_those_of_predict(rule: dict, tmp_path) -> None:
     """By a pipeline over the export, and by the model with its rule beside it; plain argmax would differ."""
     source = save_model(tmp_path / "best", "distilbert", head="native", rule=rule)
-    predictor = load_predictor(source, device="cpu")
+    predictor = load_predictor(source, PredictionOptions("cpu"))
     answers = {text: row[0] for text, row in zip(TEXTS, predictor.answers(TEXTS), strict=True)}
     written = exported(source, tmp_path / "out", "transformers")
     check_here(written)
@@ -63,10 +64,10 @@ def test_weights_leave_as_they_were_trained_whatever_predict_computes_in(tmp_pat
     settings = json.loads((source / "config.json").read_text())
     (source / "config.json").write_text(json.dumps(settings | {"precision": "bfloat16"}))
     monkeypatch.setattr(loading, "computes_in_bfloat16", lambda: True)
-    assert load_predictor(source, device="cpu").model.dtype == torch.bfloat16
+    assert load_predictor(source, PredictionOptions("cpu")).model.dtype == torch.bfloat16
     written = exported(source, tmp_path / "out", "transformers")
     weights = AutoModelForSequenceClassification.from_pretrained(written.folder).state_dict()
-    trained = load_predictor(source, device="cpu", precision="float32").model.backbone.state_dict()
+    trained = load_predictor(source, PredictionOptions("cpu", "float32")).model.backbone.state_dict()
     name = "transformer.layer.0.attention.q_lin.weight"
     assert torch.equal(weights[f"distilbert.{name}"], trained[name])
 
@@ -154,7 +155,7 @@ def test_long_texts_are_read_in_chunks_there_too(family: str, pooling: str, tmp_
     check_here(written)
     # All of a text counts, in a pipeline that truncates as well.
     texts = ["is this coin any good ? " * 12 + end for end in ("buy now", "again")]
-    predictor = load_predictor(best, device="cpu")
+    predictor = load_predictor(best, PredictionOptions("cpu"))
     rows = [dict(zip(predictor.columns, row, strict=True)) for row in predictor.answers(texts)]
     assert rows[0]["confidence"] != rows[1]["confidence"]
     serve = pipeline("text-classification", model=str(written.folder), device="cpu", trust_remote_code=True)
@@ -168,11 +169,12 @@ def test_long_texts_are_read_in_chunks_there_too(family: str, pooling: str, tmp_
 @pytest.mark.parametrize("kind", ["transformers", "remote_code"])
 def test_several_labels_are_those_of_predict(kind: str, tmp_path) -> None:
     rule = {"temperature": 1.3, "calibration_biases": [0.3, -0.2, 0.1, -0.2]}
-    unfitted = load_predictor(save_model(tmp_path / "none", "distilbert", "multi_label", head="native", rule=rule))
+    saved = save_model(tmp_path / "none", "distilbert", "multi_label", head="native", rule=rule)
+    unfitted = load_predictor(saved, PredictionOptions())
     # Every label is that of half of the texts.
     rule["label_thresholds"] = np.median(unfitted.probabilities(TEXTS), axis=0).tolist()
     best = save_model(tmp_path / "best", "distilbert", "multi_label", head="native", rule=rule)
-    answers = [json.loads(row[0]) for row in load_predictor(best, device="cpu").answers(TEXTS)]
+    answers = [json.loads(row[0]) for row in load_predictor(best, PredictionOptions("cpu")).answers(TEXTS)]
     assert len(set(map(tuple, answers))) > 2
     written = exported(best, tmp_path / "out", kind)
     check_here(written)

@@ -16,6 +16,7 @@ from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.inference.export.comparison import compare_answers
 from opinionlm.inference.export.folder import export_model
 from opinionlm.inference.loading import load_predictor
+from opinionlm.inference.options import PredictionOptions
 from opinionlm.inference.predictors import (
     ClassPredictor,
     LabelAnswers,
@@ -61,7 +62,7 @@ def test_graph_answers_as_the_model(run: Path, tmp_path) -> None:
         ]
         assert [float(own[at]) for at in numbers] == pytest.approx([float(other[at]) for at in numbers], abs=2e-5)
     with pytest.raises(UserError, match="holds an ONNX graph and no weights; add --backend onnx"):
-        load_predictor(graph, device="cpu")
+        load_predictor(graph, PredictionOptions("cpu"))
     (graph / "model.onnx").write_bytes(b"no graph")
     with pytest.raises(UserError, match="cannot be loaded by onnxruntime"):
         predicted(graph, tmp_path, "--backend", "onnx", "--overwrite")

@@ -22,6 +22,7 @@ import opinionlm  # noqa: F401 — registers the Auto classes
 import predict
 from opinionlm.errors import UserError
 from opinionlm.inference.loading import load_predictor, model_fingerprint
+from opinionlm.inference.options import PredictionOptions
 from opinionlm.inference.output import FileOutput
 from tests.saved_classifier import LEAVES, WORDS, save_tiny_classifier
 
@@ -384,7 +385,7 @@ def test_command_line(model_folder, tmp_path):
 
 
 def test_batches_keep_their_limits_and_cover_everything(model_folder):
-    predictor = load_predictor(model_folder, "cpu", batch_size=8, max_tokens_per_batch=40)
+    predictor = load_predictor(model_folder, PredictionOptions("cpu", batch_size=8, max_tokens_per_batch=40))
     lengths = sorted([random.Random(1).randint(1, 60) for _ in range(200)], reverse=True)
     batches = list(predictor.batches(range(200), lengths))
     assert [index for batch in batches for index in batch] == list(range(200))
@@ -393,7 +394,7 @@ def test_batches_keep_their_limits_and_cover_everything(model_folder):
 
 
 def test_batches_hold_little_padding(model_folder):
-    predictor = load_predictor(model_folder, "cpu")
+    predictor = load_predictor(model_folder, PredictionOptions("cpu"))
     lengths = sorted([random.Random(2).randint(1, 256) for _ in range(300)], reverse=True)
     batches = list(predictor.batches(range(300), lengths))
     assert [index for batch in batches for index in batch] == list(range(300))
@@ -405,7 +406,7 @@ def test_batches_hold_little_padding(model_folder):
 
 
 def test_equal_texts_are_computed_once(model_folder, monkeypatch):
-    predictor = load_predictor(model_folder, "cpu")
+    predictor = load_predictor(model_folder, PredictionOptions("cpu"))
     seen: Counter[int] = Counter()
     encode = type(predictor).encode
 
@@ -423,8 +424,8 @@ def test_equal_texts_are_computed_once(model_folder, monkeypatch):
 
 def test_bf16_is_close(model_folder):
     texts = some_texts(50)
-    exact = load_predictor(model_folder, "cpu").probabilities(texts)
-    fast = load_predictor(model_folder, "cpu", precision="bfloat16")
+    exact = load_predictor(model_folder, PredictionOptions("cpu")).probabilities(texts)
+    fast = load_predictor(model_folder, PredictionOptions("cpu", "bfloat16"))
     assert fast.model.dtype == torch.bfloat16
     assert np.abs(fast.probabilities(texts) - exact).max() < 0.1
 

@@ -14,6 +14,7 @@ import opinionlm  # noqa: F401 — registers the Auto classes
 import predict
 from opinionlm.errors import UserError
 from opinionlm.inference.loading import load_predictor
+from opinionlm.inference.options import PredictionOptions
 from tests.saved_classifier import save_tiny_classifier
 from tests.tiny import TAGS, tiny_classifier, tiny_scorer, tiny_tagger, wordpiece_tokenizer
 
@@ -60,7 +61,7 @@ def test_tags_equal_one_sentence_at_a_time(folders, tmp_path) -> None:
     rows = rows_of(tmp_path / "out.csv")
     assert list(rows[0]) == ["id", "text", "tags", "entities", "unread_words"]
     assert [row["text"] for row in rows] == SENTENCES
-    predictor = load_predictor(folders["tagger"], "cpu")
+    predictor = load_predictor(folders["tagger"], PredictionOptions("cpu"))
     for row in rows:
         encoded = predictor.tokenizer(row["text"], truncation=True, max_length=10, return_tensors="pt")
         words = encoded.word_ids(0)
@@ -120,7 +121,7 @@ def test_pairs_equal_one_pair_at_a_time(folders, tmp_path, name) -> None:
     run(folders[name], pair_file(tmp_path), tmp_path / "out.jsonl", "--pair_column", "other")
     rows = rows_of(tmp_path / "out.csv")
     objects = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    predictor = load_predictor(folders[name], "cpu")
+    predictor = load_predictor(folders[name], PredictionOptions("cpu"))
     for row, item in zip(rows, objects, strict=True):
         with torch.no_grad():
             logits = predictor.model(**predictor.tokenizer(row["text"], row["text_pair"], return_tensors="pt")).logits[
@@ -165,7 +166,7 @@ def test_merging_alone_needs_no_input(folders, tmp_path, monkeypatch) -> None:
 
 
 def test_nothing_to_tag(folders) -> None:
-    predictor = load_predictor(folders["tagger"], "cpu")
+    predictor = load_predictor(folders["tagger"], PredictionOptions("cpu"))
     assert predictor.answers([]) == []
     assert predictor.answers([()]) == [["", "[]", "0"]]
     assert np.array(predictor.answers([("buy",), ("buy",)])).shape == (2, 3)

@@ -14,6 +14,7 @@ from opinionlm.errors import UserError
 from opinionlm.inference import loading, speed
 from opinionlm.inference.arguments import parse_arguments
 from opinionlm.inference.loading import load_predictor, parameter_dtype
+from opinionlm.inference.options import PredictionOptions
 from opinionlm.inference.predictions import LoadedModel
 from opinionlm.inference.speed import Speed, agreement, choose_precision, measure, rows_of
 from tests.classifier_runs import train, write_setting
@@ -42,7 +43,7 @@ def test_bfloat16_is_chosen_where_it_is_faster_and_keeps_the_labels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: float, changed: int, expected: str
 ) -> None:
     with_answers(monkeypatch, {torch.float32: 10.0, torch.bfloat16: rate}, changed)
-    predictor = load_predictor(save_tiny_classifier(tmp_path / "model"), "cpu")
+    predictor = load_predictor(save_tiny_classifier(tmp_path / "model"), PredictionOptions("cpu"))
     chosen = choose_precision(predictor, TEXTS)
     assert chosen.precision == expected and chosen.speed.posts_per_second == (rate if expected == "bfloat16" else 10)
     assert predictor.model.dtype == torch.float32
@@ -51,7 +52,7 @@ def test_bfloat16_is_chosen_where_it_is_faster_and_keeps_the_labels(
 
 def test_without_instructions_float32_is_kept_untried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "computes_in_bfloat16", lambda: False)
-    predictor = load_predictor(save_tiny_classifier(tmp_path / "model"), "cpu")
+    predictor = load_predictor(save_tiny_classifier(tmp_path / "model"), PredictionOptions("cpu"))
     rounded = replace(predictor, model=predictor.model.to(torch.bfloat16))
     chosen = choose_precision(rounded, TEXTS)
     assert chosen.precision == "float32" and "not tried" in chosen.describe()
@@ -65,7 +66,7 @@ def test_agreement_counts_tags_one_by_one() -> None:
 
 
 def test_a_measurement_is_bounded(tmp_path: Path) -> None:
-    predictor = load_predictor(save_tiny_classifier(tmp_path / "model"), "cpu")
+    predictor = load_predictor(save_tiny_classifier(tmp_path / "model"), PredictionOptions("cpu"))
     # Every look at this clock takes a second: two posts alone fill the limit, and two in bulk.
     ticks = iter(range(1000))
     found, cells = measure(predictor, rows_of(TEXTS), clock=lambda: next(ticks))
@@ -113,11 +114,12 @@ def test_buckets_change_no_answer(tmp_path: Path) -> None:
         "buy the coin",
         "price good news again never",
     ]
-    alone = LoadedModel(load_predictor(folder, "cpu"))
+    alone = LoadedModel(load_predictor(folder, PredictionOptions("cpu")))
     one_by_one = [alone.cells([text])[0] for text in words]
     assert [cells is None for cells in one_by_one] == [not text.strip() for text in words]
     for batch_size, tokens in ((1, 4096), (3, 12), (64, 4096)):
-        limited = LoadedModel(load_predictor(folder, "cpu", batch_size=batch_size, max_tokens_per_batch=tokens))
+        limits = PredictionOptions("cpu", batch_size=batch_size, max_tokens_per_batch=tokens)
+        limited = LoadedModel(load_predictor(folder, limits))
         found = limited.cells(words)
         for cells, expected in zip(found, one_by_one, strict=True):
             assert (cells is None) == (expected is None)

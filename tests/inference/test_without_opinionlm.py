@@ -15,6 +15,7 @@ import pytest
 from opinionlm.inference.export.folder import export_model
 from opinionlm.inference.loading import load_predictor
 from opinionlm.inference.onnx_model import load_onnx_predictor
+from opinionlm.inference.options import PredictionOptions
 from tests.inference.export_models import save_model, write_validation
 
 INSTALLED = Path(sysconfig.get_path("purelib"))
@@ -52,7 +53,8 @@ def output_of(command: list[str], folder: Path) -> str:
 def run(tmp_path) -> Path:
     """A run whose model decides by thresholds that give different posts different labels."""
     rule = {"temperature": 1.7, "calibration_biases": [0.3, -0.2, 0.1, -0.2]}
-    unfitted = load_predictor(save_model(tmp_path / "unfitted", "distilbert", head="native", rule=rule), device="cpu")
+    saved = save_model(tmp_path / "unfitted", "distilbert", head="native", rule=rule)
+    unfitted = load_predictor(saved, PredictionOptions("cpu"))
     usual = np.median(np.log(unfitted.probabilities(POSTS)), axis=0)
     rule |= {"decision": "thresholds", "decision_offsets": (-usual).tolist()}
     save_model(tmp_path / "run" / "best", "distilbert", head="native", rule=rule)
@@ -71,12 +73,12 @@ def test_onnxruntime_alone_gives_the_labels_of_predict(kind: str, run: Path, tmp
     script = repository / "examples" / "onnx_labels.py"
     found = list(csv.reader(output_of([*python, str(script), str(graph), "posts.txt"], tmp_path).splitlines()))[1:]
     # One by one, since int8 scales activations by what stands in a batch.
-    expected = [row[:2] for row in load_onnx_predictor(graph, batch_size=1).answers(POSTS)]
+    expected = [row[:2] for row in load_onnx_predictor(graph, PredictionOptions(batch_size=1)).answers(POSTS)]
     assert [row[1] for row in found] == [label for label, _ in expected] and len(found) == 20
     assert [float(row[2]) for row in found] == pytest.approx([float(sure) for _, sure in expected], abs=2e-5)
     assert len({label for label, _ in expected}) > 1
     if kind == "onnx":
-        of_model = load_predictor(run / "best", device="cpu").answers(POSTS)
+        of_model = load_predictor(run / "best", PredictionOptions("cpu")).answers(POSTS)
         assert [row[0] for row in of_model] == [label for label, _ in expected]
 
 
@@ -86,5 +88,5 @@ def test_a_pipeline_gives_the_labels_of_predict(run: Path, tmp_path) -> None:
     python = fresh(tmp_path / "environment")
     posts = [post for post in POSTS if post.strip()]
     found = json.loads(output_of([*python, "-c", SERVE, str(exported), json.dumps(posts)], tmp_path).splitlines()[-1])
-    expected = [row[0] for row in load_predictor(run / "best", device="cpu").answers(posts)]
+    expected = [row[0] for row in load_predictor(run / "best", PredictionOptions("cpu")).answers(posts)]
     assert found == expected and len(found) == 20 and len(set(found)) > 1

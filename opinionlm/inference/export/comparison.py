@@ -66,25 +66,15 @@ class Comparison:
         }
 
 
-@dataclass(frozen=True)
-class Validation:
-    """What a model read of the validation split of its run.
-
-    Attributes:
-        items: as its predictor takes them.
-        gold: cells of the column ``gold`` of ``predictions/validation.csv``.
-    """
-
-    items: list[Item]
-    gold: list[str]
-
-
-def validation_of(folder: Path, predictor: Predictor) -> Validation:
-    """Read it from the predictions of a run.
+def validation_of(folder: Path, predictor: Predictor) -> tuple[list[Item], list[str]]:
+    """What a model read of the validation split of its run, from ``predictions/validation.csv``.
 
     Args:
         folder: of the run.
         predictor: its model.
+
+    Returns:
+        Items as the predictor takes them, and the cells of the column ``gold``.
 
     Raises:
         UserError: the run's predictions are not beside the model, or lack a column that it reads.
@@ -99,11 +89,11 @@ def validation_of(folder: Path, predictor: Predictor) -> Validation:
         raise UserError(f"export: the model reads {', '.join(absent)} beside the text, and {path} does not hold it")
     gold = [row["gold"] for row in rows]
     if isinstance(predictor, TagPredictor):
-        return Validation([tuple(row["tokens"].split(" ")) for row in rows], gold)
+        return [tuple(row["tokens"].split(" ")) for row in rows], gold
     texts = [in_words(predictor.features, row, row["text"]) for row in rows]
     if predictor.reads != "pair":
-        return Validation(list(texts), gold)
-    return Validation(list(zip(texts, [row["text_pair"] for row in rows], strict=True)), gold)
+        return list(texts), gold
+    return list(zip(texts, [row["text_pair"] for row in rows], strict=True)), gold
 
 
 def measured(predictor: Predictor, items: Sequence[Item]) -> Any:
@@ -123,7 +113,7 @@ def compare_answers(predictor: Predictor, before: Any, after: Any, gold: Sequenc
         predictor: of the model.
         before: of the model.
         after: of the graph.
-        gold: see `Validation`.
+        gold: see `validation_of`.
     """
     if isinstance(predictor, ClassPredictor):
         return compare_probabilities(predictor, before, after, gold)

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from opinionlm.data.encoding.collators import PadCollator
 from opinionlm.data.encoding.tokenizers import save_tokenizer
-from opinionlm.errors import UserError
+from opinionlm.errors import UserError, one_line
 from opinionlm.inference.export.comparison import Comparison, compare_answers, measured, validation_of
 from opinionlm.inference.export.source import Source, merged_model
 from opinionlm.inference.onnx_model import GRAPH, load_onnx_predictor, require_packages
+from opinionlm.inference.options import PredictionOptions
 from opinionlm.models.classifier import WORD_FILES, OpinionClassifier
 from opinionlm.utils.files import write_json
 from opinionlm.utils.names import INPUT_FORMS
@@ -40,8 +41,8 @@ def write_onnx(source: Source, folder: Path, int8: bool, max_f1_loss: float) -> 
         raise UserError(
             "export: no graph reads long texts in chunks; use --format remote_code, or train with long_texts: truncate"
         )
-    validation = validation_of(source.folder.parent, predictor)
-    before = measured(predictor, validation.items)
+    items, gold = validation_of(source.folder.parent, predictor)
+    before = measured(predictor, items)
     model = merged_model(source)
     save_graph(model, source, folder / GRAPH, int8)
     model.config.save_pretrained(folder)
@@ -49,8 +50,8 @@ def write_onnx(source: Source, folder: Path, int8: bool, max_f1_loss: float) -> 
     for name in (*WORD_FILES, INPUT_FORMS):
         if (source.folder / name).is_file():
             shutil.copy(source.folder / name, folder / name)
-    after = measured(load_onnx_predictor(folder), validation.items)
-    comparison = compare_answers(predictor, before, after, validation.gold)
+    after = measured(load_onnx_predictor(folder, PredictionOptions()), items)
+    comparison = compare_answers(predictor, before, after, gold)
     if comparison.loss > max_f1_loss:
         other = "--format onnx, which is float32" if int8 else "--format transformers"
         raise UserError(
@@ -77,8 +78,8 @@ def save_graph(model: OpinionClassifier, source: Source, path: Path, int8: bool)
         exported = OnnxExporter().export(model, dict(sample), config=OnnxConfig(dynamic=True, quantizer=quantizer))
         OnnxExporter.save_program(exported.program, path)
     except Exception as error:
-        reason, name = " ".join(str(error).split())[:200], model.config.text_config.model_type
+        name = model.config.text_config.model_type
         raise UserError(
-            f"export: transformers' exporter makes no ONNX graph of this '{name}' model ({reason}); use --format "
-            "transformers or remote_code"
+            f"export: transformers' exporter makes no ONNX graph of this '{name}' model ({one_line(error)}); use "
+            "--format transformers or remote_code"
         ) from error

@@ -14,8 +14,10 @@ from opinionlm.adaptation.merging import MERGEABLE, expand_quantized, merge_adap
 from opinionlm.errors import UserError
 from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.multi_label_rules import MultiLabelRule, Rule, log_odds
+from opinionlm.inference.arguments import best_of
 from opinionlm.inference.generative import is_generative
 from opinionlm.inference.loading import check_model_folder, load_predictor
+from opinionlm.inference.options import PredictionOptions
 from opinionlm.inference.predictors import ClassPredictor, Predictor, TagPredictor
 from opinionlm.inference.saved_decision import ENSEMBLE
 from opinionlm.models.classifier import OpinionClassifier
@@ -107,7 +109,7 @@ def load_source(folder: Path) -> Source:
     Raises:
         UserError: it holds no such model, or one that only predict.py can answer with.
     """
-    folder = folder / "best" if (folder / "best").is_dir() else folder
+    folder = best_of(folder)
     if (folder / ENSEMBLE).is_file():
         raise UserError(f"export: {folder} is an ensemble, which no single model stands for; export its members")
     check_model_folder(folder)
@@ -117,7 +119,7 @@ def load_source(folder: Path) -> Source:
             "is; python predict.py --merge merges its adapter"
         )
     # The weights as they were trained, whatever precision predict.py computes in.
-    return Source(folder, load_predictor(folder, device="cpu", precision="float32"))
+    return Source(folder, load_predictor(folder, PredictionOptions("cpu", "float32")))
 
 
 def require_folding(source: Source, output: str) -> None:

@@ -1,0 +1,82 @@
+"""How a saved model is asked: on which device, in which precision and batches, and how far its labels are trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from opinionlm.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+Device = Literal["auto", "cpu", "cuda"]
+Backend = Literal["torch", "onnx"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class TrustOptions:
+    """What a user asks for beside labels.
+
+    Attributes:
+        coverage: sets of labels that hold the right one so often; None for no sets.
+        abstain_below: no label where its probability is lower; None always gives one.
+
+    Raises:
+        UserError: a value that makes no sense.
+    """
+
+    coverage: float | None = None
+    abstain_below: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.coverage is not None:
+            from opinionlm.evaluation.conformal import COVERAGES  # loads numpy
+
+            if not COVERAGES[0] <= self.coverage <= COVERAGES[-1]:
+                raise UserError(
+                    f"--label_sets: {self.coverage:g} is no coverage between {COVERAGES[0]:g} and {COVERAGES[-1]:g}"
+                )
+        if self.abstain_below is not None and not 0 < self.abstain_below <= 1:
+            raise UserError(f"--abstain_below: {self.abstain_below:g} is no probability above 0")
+
+    @property
+    def given(self) -> str:
+        """The options that were given, empty without any."""
+        named = {"--label_sets": self.coverage, "--abstain_below": self.abstain_below}
+        return " ".join(f"{name} {value:g}" for name, value in named.items() if value is not None)
+
+
+@dataclass(frozen=True)
+class PredictionOptions:
+    """How a saved model computes its answers, and what is asked for beside them.
+
+    Attributes:
+        device: ``auto`` takes a GPU where there is one.
+        precision: to compute in; ``auto`` is what training chose, or that of the weights.
+        batch_size: at most so many texts at once.
+        max_tokens_per_batch: at most so many tokens at once, padding included; one text is always let through.
+        trust: what is asked for beside labels.
+        backend: what computes; ``onnx`` runs the graph that ``opinionlm export`` wrote, on the CPU.
+    """
+
+    device: Device = "auto"
+    precision: Precision = "auto"
+    batch_size: int = 64
+    max_tokens_per_batch: int = 4096
+    trust: TrustOptions = TrustOptions()
+    backend: Backend = "torch"
+
+    def torch_device(self) -> torch.device:
+        """Where the model computes.
+
+        Raises:
+            UserError: a GPU is asked for, and there is none.
+        """
+        import torch
+
+        has_gpu = torch.cuda.is_available()
+        if self.device == "cuda" and not has_gpu:
+            raise UserError("--device: cuda was asked for, but torch sees no GPU; use --device cpu or auto")
+        return torch.device("cuda" if has_gpu and self.device != "cpu" else "cpu")
