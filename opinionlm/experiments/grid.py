@@ -110,6 +110,7 @@ class Table:
         tuned: what was chosen, by the cells' names.
         learning_curve: which axis holds numbers of training texts; None for a table of something else.
         price_per_hour: of the machine that runs it; None for no prices.
+        kept: options of the command line that some cells have from an axis: option → names of these cells.
     """
 
     name: str
@@ -132,6 +133,7 @@ class Table:
     tuned: Mapping[str, Tuned] = field(default_factory=dict)
     learning_curve: LearningCurve | None = None
     price_per_hour: float | None = None
+    kept: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def comparable(self) -> bool:
@@ -188,7 +190,17 @@ def load_table(path: Path, scale: Scale, overrides: Mapping[str, Any]) -> Table:
         epochs=raw.get("epochs") or {},
         learning_curve=read_learning_curve(raw, axes, path),
         tuning=None if tune is None else read_tuning(tune, f"{path}: tune"),
+        kept=kept_by_cells(cells, overrides),
     )
+
+
+def kept_by_cells(cells: Sequence[Cell], overrides: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Options of the command line that axes set otherwise: option → the cells that keep theirs."""
+    found = {
+        name: tuple(cell.name for cell in cells if cell.options.get(name, value) != value)
+        for name, value in overrides.items()
+    }
+    return {name: kept for name, kept in found.items() if kept}
 
 
 def require_parts(

@@ -326,6 +326,9 @@ def plan_text(table: Table, runs: Sequence[Run], jobs: int = 1) -> str:
     )
     if table.tuning is not None and not table.tuned:
         lines.append(f"before them {table.tuning.trials} trials for every row, on validation")
+    for name, kept in table.kept.items():
+        which = f"all {len(kept)} cells" if len(kept) == len(table.cells) else ", ".join(kept)
+        lines.append(f"--{name}: not for {which}, which have their own from an axis")
     places: dict[str, set[str]] = {}
     for cell in table.cells:
         for name, reason in cell.left_out.items():

@@ -126,6 +126,7 @@ def request_of(arguments: argparse.Namespace, options: PredictionOptions) -> Req
         asked.setdefault("platform", None)
     form = input_form(folders, arguments.input, arguments.format, asked)
     precision = "own precision" if options.precision == "auto" else options.precision
+    graph = "--backend onnx " * (options.backend == "onnx")
     formulas = "--neutralise_formulas " * arguments.neutralise_formulas
     return Request(
         input=arguments.input,
@@ -136,5 +137,7 @@ def request_of(arguments: argparse.Namespace, options: PredictionOptions) -> Req
         window=arguments.window,
         overwrite=arguments.overwrite,
         neutralise_formulas=arguments.neutralise_formulas,
-        identity=" ".join([*map(model_fingerprint, folders), f"{precision} {formulas}{options.trust.given}"]).strip(),
+        identity=" ".join(
+            [*map(model_fingerprint, folders), f"{precision} {graph}{formulas}{options.trust.given}"]
+        ).strip(),
     )

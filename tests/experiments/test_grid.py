@@ -75,6 +75,23 @@ def checked_cells(path: Path, scale: Scale) -> dict[str, Config]:
     return check_options(runs_of(shipped_table(path, scale), Path("nowhere")), path)
 
 
+def test_an_option_of_the_command_line_that_an_axis_sets_is_named(tmp_path):
+    axes = SPEC["axes"] | {"Length": {"short": {"max_length": 16}, "as it is": {}}}
+    table = load_table(save(tmp_path, axes=axes, published=[]), "smoke", {"learning_rate": 0.5, "max_length": 24})
+    assert {cell.options["max_length"] for cell in table.cells} == {16, 24}
+    assert len(table.kept["learning_rate"]) == 8
+    assert table.kept["max_length"] == (
+        "slow-none-short",
+        "slow-inverse-short",
+        "fast-none-short",
+        "fast-inverse-short",
+    )
+    plan = plan_text(table, runs_of(table, tmp_path))
+    assert "--learning_rate: not for all 8 cells, which have their own from an axis" in plan
+    assert "--max_length: not for slow-none-short, " in plan
+    assert load_table(save(tmp_path), "smoke", {"max_length": 24}).kept == {}
+
+
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
 def test_every_shipped_table_is_valid_at_every_scale(path: Path) -> None:
     for scale in SCALES:

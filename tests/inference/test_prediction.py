@@ -200,6 +200,8 @@ def test_an_unfinished_output_is_not_continued_from_something_else(model_folder,
         run_predict(model_folder, source, output, "--window", 11)
     with pytest.raises(UserError, match="made from another model or precision"):
         run_predict(model_folder, source, output, "--window", 10, "--bf16")
+    with pytest.raises(UserError, match="made from another model or precision"):
+        run_predict(model_folder, source, output, "--window", 10, "--backend", "onnx")
     os.utime(source, ns=(1, 1))
     with pytest.raises(UserError, match="made from another input.*--overwrite"):
         run_predict(model_folder, source, output, "--window", 10)
