@@ -33,7 +33,6 @@ from opinionlm.inference.saved_generative import GenerativeSettings, loaded_as, 
 from opinionlm.models.quantization import quantized_modules
 from opinionlm.training.spending import describe_cost
 from tests.classifier_runs import WORDS, drawn_posts, write_posts
-from tests.drawing import drawn
 from tests.tiny import save_generative_model
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,8 +73,7 @@ def train(setting: dict[str, str], **options: object) -> dict | None:
 def finished(setting, tmp_path_factory) -> tuple[Path, dict]:
     """A finished run and what it returned."""
     outputs = tmp_path_factory.mktemp("outputs")
-    with drawn():
-        metrics = train(setting, output_dir=outputs, run_name="full_run")
+    metrics = train(setting, output_dir=outputs, run_name="full_run")
     return outputs / "full_run", metrics
 
 

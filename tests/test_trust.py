@@ -172,7 +172,6 @@ def test_the_floor_has_the_same_decisions(setting, tmp_path, decision) -> None:
     assert metrics["test"].keys() >= {"ece_uncalibrated", "label_set_coverage", "platforms"}
 
 
-@pytest.mark.usefixtures("drawn_figures")
 def test_scores_over_time(setting, tmp_path) -> None:
     """Trained on the past, tested on two later months; in the second one the words change their meaning."""
     generator, rows = np.random.default_rng(0), []

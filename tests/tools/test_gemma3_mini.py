@@ -277,6 +277,8 @@ def one_sample(monkeypatch):
     monkeypatch.setattr(miniature_card, "PROMPTS", miniature_card.PROMPTS[:1])
 
 
+# Slow: three trainings; nobody's run depends on the script that made the bundled model.
+@pytest.mark.slow
 @pytest.mark.usefixtures("drawn_figures", "one_sample")
 def test_script_trains_resumes_exactly_and_writes_a_card(tiny_data, tmp_path):
     from safetensors.torch import load_file
