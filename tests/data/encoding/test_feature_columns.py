@@ -22,6 +22,7 @@ from opinionlm.data.spec_parsing import spec_from_dict
 from opinionlm.errors import UserError
 from opinionlm.inference.export.comparison import measured, validation_of
 from opinionlm.inference.loading import load_predictor
+from opinionlm.inference.options import PredictionOptions
 from tests.classifier_runs import train
 
 STARS, TITLE, EXCHANGE = (
@@ -200,8 +201,8 @@ def test_a_prediction_file_can_be_read_again(run, tmp_path) -> None:
     # By predict.py, and by an export, which compares a graph with the model on the validation texts.
     scored = read(run / "predictions" / "validation.csv")
     assert {row["stars"] for row in scored} == {*"12345"}
-    predictor = load_predictor(run / "best")
-    items = validation_of(run, predictor).items
+    predictor = load_predictor(run / "best", PredictionOptions())
+    items, _ = validation_of(run, predictor)
     assert items[0].startswith(f"title: {scored[0]['title']}") and " stars: " in items[0]
     assert np.allclose(measured(predictor, items), probabilities(scored), atol=1e-5)
 
