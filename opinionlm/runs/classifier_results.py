@@ -13,7 +13,7 @@ from opinionlm.adaptation.methods import count_parameters
 from opinionlm.data.contamination import plain_texts, save_seen_texts
 from opinionlm.data.encoding.tokenizers import save_tokenizer
 from opinionlm.inference.input_forms import save_input_forms
-from opinionlm.inference.loading import predictor_of
+from opinionlm.inference.loading import load_predictor, predictor_of
 from opinionlm.inference.options import PredictionOptions
 from opinionlm.inference.saved_decision import keep_rule
 from opinionlm.inference.speed import PrecisionChoice, choose_precision
@@ -26,6 +26,7 @@ from opinionlm.tasks.head import HeadTask
 from opinionlm.training.adapt_selection import Choice
 from opinionlm.training.cost import train_flops
 from opinionlm.training.engines import Engine
+from opinionlm.training.fsdp import is_split
 from opinionlm.training.spending import Preparation, cost_facts
 from opinionlm.training.splits import Split
 from opinionlm.training.training_facts import training_facts
@@ -116,12 +117,17 @@ def save_best(
         model.save_pretrained(folder)
         if interpolation is not None and interpolation.share > 0:
             interpolation.words.save(folder)
-        precision = choose_precision(predictor_of(model, tokenizer, folder, PredictionOptions()), validation)
+        save_tokenizer(tokenizer, folder, config.data.max_length)
+        if is_split(model):
+            # Its layers would still wait for those of the other processes.
+            predictor = load_predictor(folder, PredictionOptions())
+        else:
+            predictor = predictor_of(model, tokenizer, folder, PredictionOptions())
+        precision = choose_precision(predictor, validation)
         model.config.precision = precision.precision
         model.config.save_pretrained(folder)
         texts = plain_texts(prepared.dataset["train"], prepared.task)
         save_seen_texts(folder, config.model.model_name_or_path, texts)
-        save_tokenizer(tokenizer, folder, config.data.max_length)
         save_input_forms(folder, prepared, task.reads_pairs, [feature.name for feature in task.features])
         write_text(folder / "README.md", card)
         publish(folder, best, is_current=lambda: False)

@@ -8,6 +8,11 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 
+def is_split(model: nn.Module) -> bool:
+    """Whether the weights of a model are, or were before `gather_weights`, split over processes."""
+    return any(isinstance(module, FSDPModule) for module in model.modules())
+
+
 def split_up(model: nn.Module) -> None:
     """Have the weights of an FSDP2 model split up again: after a forward pass some are still whole, and only lent."""
     for module in model.modules():
