@@ -373,7 +373,8 @@ def test_a_merged_adapter_answers_the_same(setting, adaptation, tmp_path) -> Non
         saved_folder(best)
     assert saved_folder(merged) == merged
     # What a model was taught on is known when another training goes on from it.
-    prepared = load_prepared(next(Path(setting["prepared_dir"]).iterdir()))
+    (folder,) = Path(setting["prepared_dir"]).glob("posts-*")
+    prepared = load_prepared(folder)
     assert seen_among(str(merged), prepared.dataset["train"]["text"]) == len(prepared.dataset["train"])
     posts = tmp_path / "posts.csv"
     posts.write_text("text\nlove great happy gain\nprice closed volume\nhate awful scam\n")

@@ -86,7 +86,8 @@ def test_encoder_end_to_end(setting, tmp_path, capsys) -> None:
     assert not again["model"]["new_output_layer"]
     assert again["held_out"]["perplexity_before"] == pytest.approx(metrics["held_out"]["perplexity_after"], rel=1e-4)
     # Both rounds saw the training texts, and nobody else's.
-    prepared = load_prepared(next(Path(setting["prepared_dir"]).iterdir()))
+    (folder,) = Path(setting["prepared_dir"]).glob("posts-*")
+    prepared = load_prepared(folder)
     seen = [np.load(tmp_path / run_name / "model" / "seen_texts.npy") for run_name in ("domain", "second")]
     assert len(seen[0]) == len(set(prepared.dataset["train"]["text"])) and np.array_equal(*seen)
     # A finished run is left alone.
