@@ -187,9 +187,9 @@ def peak_memory(options: argparse.Namespace, size: Size, scratch: Path, way: Way
     To be called in a process of its own.
     """
     import torch
-    import trl  # noqa: F401
+    import trl  # noqa: F401 — both ways hold it before they are measured
 
-    import opinionlm.training.instruct_trainer  # noqa: F401
+    import opinionlm.training.instruct_trainer  # noqa: F401 — likewise
 
     torch.set_num_threads(options.threads)
     before = resident_mb()

@@ -125,4 +125,4 @@ def test_the_import_loads_no_library_for_the_public_names() -> None:
     )
     assert "'compare', 'load', 'prepare', 'prepare_blocks', 'prompt', 'train', 'train_instruct'" in done.stdout
     with pytest.raises(AttributeError):
-        opinionlm.nothing  # noqa: B018
+        opinionlm.nothing  # noqa: B018 — looking is what raises

@@ -106,7 +106,7 @@ def require_readable(header: GgufHeader) -> None:
         try:
             kind = known[number]
             gguf.quants.dequantize(np.zeros((1, gguf.GGML_QUANT_SIZES[kind][1]), np.uint8), kind)
-        except (KeyError, NotImplementedError):
+        except (KeyError, NotImplementedError):  # gguf raises it for kinds that it cannot dequantise
             name = known[number].name if number in known else f"number {number}"
             raise UserError(
                 f"model_name_or_path: {path} holds weights of type {name}, which gguf {version('gguf')} cannot "
@@ -150,6 +150,7 @@ def convert(header: GgufHeader, folder: Path) -> None:
             tokenizer = read_tokenizer(work)
             model = read_weights(config, work, dtype)
         except (ValueError, KeyError, TypeError, NotImplementedError, RuntimeError) as error:
+            # What transformers raises for an architecture or a tokenizer that it cannot read.
             raise UserError(
                 f"model_name_or_path: {header.path}, architecture '{header.architecture}', cannot be read by "
                 f"transformers ({one_line(error)}); give a model of another architecture, such as gemma3, llama or "

@@ -92,7 +92,7 @@ def _child(job: Job, kill_at: int, kill_after: float, signal_at: int, number: in
     os.dup2(log, 1)
     os.dup2(log, 2)
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115 — the child's own, until it ends
-    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115 — likewise
     draw_nothing()
     for name in job.patches:
         getattr(importlib.import_module("tests.faults.patches"), name)()
