@@ -198,13 +198,15 @@ def check_model_folder(folder: Path) -> None:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"--model: {folder} has no config.json; {remedy}") from None
+        saves_none = " is of a run that saves no model, as those of engine: tfidf and of prompt.py are"
+        found = saves_none if (folder / "metrics.json").is_file() else " has no config.json"
+        raise UserError(f"--model: {folder}{found}; {remedy}") from None
     except (OSError, ValueError) as error:
         raise UserError(f"--model: {folder / 'config.json'} cannot be read ({error}); {remedy}") from None
-    found = config.get("model_type") if isinstance(config, dict) else None
-    if found not in (OpinionClassifierConfig.model_type, OpinionTaggerConfig.model_type):
+    model_type = config.get("model_type") if isinstance(config, dict) else None
+    if model_type not in (OpinionClassifierConfig.model_type, OpinionTaggerConfig.model_type):
         raise UserError(
-            f"--model: {folder} holds a model of type {found!r}, not one that train_classifier.py saved; {remedy}"
+            f"--model: {folder} holds a model of type {model_type!r}, not one that train_classifier.py saved; {remedy}"
         )
     if not list(folder.glob("*.safetensors")) and not list(folder.glob("*.onnx")):
         raise UserError(f"--model: {folder} has no weights (looked for *.safetensors); {remedy}")

@@ -465,3 +465,12 @@ def test_an_unfinished_output_of_an_adapter_ends_with_its_base_model(tmp_path, r
     weights.write_bytes(changed)
     with pytest.raises(UserError, match="was made from another model or precision"):
         run_predict(tmp_path / "adapter", source, output, "--window", 8)
+
+
+def test_options_that_a_merge_does_not_read_are_refused():
+    for options, named in (
+        (["--bf16", "--window", "3"], "--bf16, --window"),
+        (["--label_sets", "0.9"], "--label_sets"),
+    ):
+        with pytest.raises(UserError, match=f"--merge alone does not read {named};"):
+            predict.main(["--model", "somewhere", "--merge", "merged", *options])
