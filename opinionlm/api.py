@@ -15,7 +15,7 @@ from opinionlm.config.conditions import Script
 from opinionlm.config.config import Config
 from opinionlm.config.parser import Layer, new_config
 from opinionlm.errors import UserError
-from opinionlm.inference.options import Device, Precision, PredictionOptions, TrustOptions
+from opinionlm.inference.options import Backend, Device, Precision, PredictionOptions, TrustOptions
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -66,6 +66,7 @@ def load(
     abstain_below: float | None = None,
     revision: str | None = None,
     precision: Precision = "auto",
+    backend: Backend = "torch",
 ) -> LoadedModel:
     """Load a model that `train` or `train_instruct` saved.
 
@@ -81,6 +82,7 @@ def load(
         abstain_below: give no label where its probability is lower.
         revision: branch, tag or commit of a model of the hub; by default its newest state.
         precision: to compute in; ``auto`` is what training found fastest at equal labels, else that of the weights.
+        backend: ``onnx`` runs the graph that ``opinionlm export`` wrote, on the CPU.
 
     Returns:
         The model, whose ``predict`` takes a list of texts.
@@ -96,7 +98,10 @@ def load(
     if not folders:
         raise UserError("load: no folder was given; give best/ of a finished run, such as outputs/<run>/best")
     trust = TrustOptions(label_sets, abstain_below)
-    options = PredictionOptions(device, "bfloat16" if bf16 else precision, batch_size, max_tokens_per_batch, trust)
+    if bf16 and precision not in ("auto", "bfloat16"):
+        raise UserError(f"bf16: is short for precision='bfloat16', and precision={precision!r} is given too")
+    precision = "bfloat16" if bf16 else precision
+    options = PredictionOptions(device, precision, batch_size, max_tokens_per_batch, trust, backend)
     paths = [fetched(best_of(Path(folder)), revision) for folder in folders]
     return LoadedModel(load_models(paths, options))
 

@@ -114,6 +114,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.reply(200, {"id": name, "sha": sha, "private": repository.private, "siblings": siblings})
             case ["tree", *_]:
                 self.reply(200, [self.entry(path, stored) for path, stored in files.items()])
+            case ["resolve", _, *place] if "/".join(place) not in files:
+                self.reply(404, {"error": "none"}, X_Error_Code="EntryNotFound", X_Repo_Commit=sha)
             case ["resolve", _, *place]:
                 content = self.server.content(files["/".join(place)])
                 self.reply(200, content, ETag=f'"{hashlib.sha256(content).hexdigest()}"', X_Repo_Commit=sha)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import opinionlm
 import predict
@@ -16,6 +17,7 @@ from opinionlm.inference.predictions import ScorePrediction, TagPrediction
 from opinionlm.utils.shipped import script_environment
 
 SAVED = Path(__file__).resolve().parent / "assets" / "saved"
+TRUST = {"device": "cpu", "label_sets": 0.9}
 TEXTS = ["Is this coin still worth holding?", "", "good good"]
 
 
@@ -87,6 +89,20 @@ def test_platforms() -> None:
     [
         (lambda: opinionlm.load(), "no folder was given"),
         (lambda: opinionlm.load("nowhere"), "no such folder: nowhere"),
+        (lambda: opinionlm.load(SAVED / "classifier", device="gpu"), "--device: 'gpu' is none of auto, cpu, cuda"),
+        (lambda: opinionlm.load(SAVED / "classifier", precision="float16"), "--precision: 'float16' is none of auto"),
+        (lambda: opinionlm.load(SAVED / "classifier", backend="onnxruntime"), "--backend: 'onnxruntime' is none of"),
+        (lambda: opinionlm.load(SAVED / "classifier", batch_size=0), "--batch_size: 0 must be at least 1"),
+        (lambda: opinionlm.load(SAVED / "classifier", max_tokens_per_batch=-1), "--max_tokens_per_batch: -1 must be"),
+        (lambda: opinionlm.load(SAVED / "classifier", bf16=True, precision="float32"), "precision='float32' is given"),
+        (lambda: opinionlm.load(SAVED / "classifier", revision="v1"), "only models of the hub have revisions"),
+        (lambda: opinionlm.load(SAVED / "classifier", backend="onnx"), "has no model.onnx; write one"),
+        (lambda: opinionlm.load(SAVED / "classifier", backend="onnx", precision="bfloat16"), "in its own precision"),
+        (lambda: opinionlm.load(SAVED / "ensemble", backend="onnx"), "--backend onnx: takes one model"),
+        *[
+            (lambda name=name: opinionlm.load(SAVED / name, **TRUST), "is for models that label texts")
+            for name in ("token", "similarity", "instruct_t5")
+        ],
         (lambda: opinionlm.train("nowhere.yaml"), "no such file: nowhere.yaml"),
         (lambda: opinionlm.train("quickstart", lerning_rate=1), "lerning_rate: unknown option; did you mean"),
         (lambda: opinionlm.train(learning_rate="fast"), "the call: learning_rate"),
@@ -98,6 +114,22 @@ def test_platforms() -> None:
 def test_mistakes_are_user_errors(call, said: str) -> None:
     with pytest.raises(UserError, match=said):
         call()
+
+
+@pytest.mark.parametrize("name", ["classifier", "classifier_lora", "similarity", "token", "ensemble", "instruct"])
+def test_every_kind_of_model_computes_as_it_is_told(name: str) -> None:
+    options = {"device": "cpu", "precision": "bfloat16", "max_tokens_per_batch": 100, "batch_size": 1}
+    loaded = opinionlm.load(SAVED / name, **options).predictor
+    for one in (loaded, *getattr(loaded, "members", ())):
+        # A language model's batches are counted in tokens alone.
+        sizes = (64, min(100, one.max_length)) if name == "instruct" else (1, 100)
+        assert one.model.dtype == torch.bfloat16 and (one.batch_size, one.max_tokens_per_batch) == sizes
+
+
+def test_a_run_without_a_model_is_named(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text("{}")
+    with pytest.raises(UserError, match="is of a run that saves no model, as those of engine: tfidf"):
+        opinionlm.load(tmp_path)
 
 
 def test_one_string_is_no_list() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 import predict
 import prompt
+from opinionlm.config.options import ModelConfig
+from opinionlm.data.contamination import save_seen_texts
 from opinionlm.data.encoding.prompts import Example, PromptEncoder, load_template, template_from
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
@@ -28,6 +31,7 @@ from tests.classifier_runs import write_posts
 from tests.tiny import save_generative_model, save_pretrained_model, tiny_config, tiny_tokenizer
 
 WORDS = ["noise", "objective", "positive", "negative"]
+POSTS = [(f"coin {at} is {WORDS[at % 4][0]} today {at * 7}", WORDS[at % 4]) for at in range(60)]
 TREE = Taxonomy.from_tree({"noise": None, "objective": None, "subjective": ["positive", "negative"]})
 TEMPLATE = {"prompt": "{examples}post: {text}\nlabel:", "example": "post: {text}\nlabel:{answer}\n"}
 
@@ -37,8 +41,7 @@ def setting(tmp_path_factory) -> dict[str, str]:
     """A tiny language model, a template and a small raw data set: options that every run here shares."""
     folder = tmp_path_factory.mktemp("setting")
     save_generative_model(folder / "model")
-    labels = [WORDS[index % 4] for index in range(60)]
-    write_posts(folder, [(f"coin {at} is {label[0]} today {at * 7}", label) for at, label in enumerate(labels)])
+    write_posts(folder, POSTS)
     (folder / "template.yaml").write_text(yaml.safe_dump(TEMPLATE))
     return {
         "dataset": str(folder / "posts.yaml"),
@@ -120,6 +123,14 @@ def test_mistakes_are_told_before_the_model_is_loaded(setting, tmp_path, monkeyp
     with pytest.raises(UserError, match=message) as caught:
         ask(setting, output_dir=tmp_path, run_name="mistake", **options)
     assert "\n" not in str(caught.value) and not (tmp_path / "mistake").exists()
+
+
+def test_a_model_that_was_trained_on_evaluated_texts_is_refused(setting, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("opinionlm.runs.prompting.load_model", lambda *arguments: pytest.fail("loaded"))
+    shutil.copytree(setting["model_name_or_path"], tmp_path / "model")
+    save_seen_texts(tmp_path / "model", ModelConfig(), [text for text, _ in POSTS])
+    with pytest.raises(UserError, match="was trained on 12 of the 12 texts of posts's validation split"):
+        ask(setting, output_dir=tmp_path, run_name="seen", model_name_or_path=tmp_path / "model")
 
 
 def test_encoders_write_nothing(setting, tmp_path) -> None:

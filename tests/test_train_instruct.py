@@ -375,7 +375,8 @@ def test_a_merged_adapter_answers_the_same(setting, adaptation, tmp_path) -> Non
     # What a model was taught on is known when another training goes on from it.
     (folder,) = Path(setting["prepared_dir"]).glob("posts-*")
     prepared = load_prepared(folder)
-    assert seen_among(str(merged), prepared.dataset["train"]["text"]) == len(prepared.dataset["train"])
+    texts = prepared.dataset["train"]["text"]
+    assert seen_among(ModelConfig(model_name_or_path=str(merged)), texts) == len(texts)
     posts = tmp_path / "posts.csv"
     posts.write_text("text\nlove great happy gain\nprice closed volume\nhate awful scam\n")
     before, after = labels_of(best, posts, tmp_path / "a.csv"), labels_of(merged, posts, tmp_path / "b.csv")

@@ -22,6 +22,7 @@ from opinionlm.models.classifier import OpinionClassifier, OpinionClassifierConf
 from opinionlm.models.generative import count_blocks, load_generative
 from opinionlm.models.precision import torch_dtype
 from opinionlm.models.tagger import OpinionTagger, OpinionTaggerConfig
+from opinionlm.utils.command_line import command
 
 
 def check_fit(
@@ -97,8 +98,8 @@ def saved_backbone(model: ModelConfig, config: OpinionClassifierConfig) -> PreTr
     name = model.model_name_or_path
     if config.adapter is not None:
         raise UserError(
-            f"model_name_or_path: the backbone of '{name}' carries an adapter; merge it first: python predict.py "
-            f"--model {name} --merge <new folder>"
+            f"model_name_or_path: the backbone of '{name}' carries an adapter; merge it first: "
+            f"{command('predict')} --model {name} --merge <new folder>"
         )
     if config.task_tokens:
         raise UserError(

@@ -16,6 +16,7 @@ from opinionlm.config.trainer_checks import trainer_problems
 from opinionlm.config.training_options import TrainingConfig
 from opinionlm.config.unread import UNKNOWN, choice, refusals, unread_options
 from opinionlm.errors import UserError
+from opinionlm.utils.command_line import command
 from opinionlm.utils.names import HUB_NAME, is_folder_name
 
 
@@ -98,7 +99,7 @@ def list_problems(data: DataConfig, training: TrainingConfig, trackers: Sequence
         (
             training.push_to_hub is None or training.seeds is None,
             f"push_to_hub: {training.push_to_hub!r} is the name of one model, and seeds trains several; leave it out, "
-            "and upload the one you choose: opinionlm push outputs/<run>-seed<k> user/model",
+            f"and upload the one you choose: {command('push')} outputs/<run>-seed<k> user/model",
         ),
         (
             is_folder_name(training.run_name),

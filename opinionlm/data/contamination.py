@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from opinionlm.config.chosen_metric import TASKS_OF
+from opinionlm.config.options import ModelConfig
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.spec import Task
 from opinionlm.errors import UserError
+from opinionlm.utils.shipped import model_file
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -34,7 +36,7 @@ def plain_texts(rows: Dataset, task: Task) -> list[str]:
     return [text for name in ("text", "text_pair") if name in rows.column_names for text in rows[name]]
 
 
-def save_seen_texts(folder: Path, source: str, texts: Iterable[str]) -> None:
+def save_seen_texts(folder: Path, source: ModelConfig, texts: Iterable[str]) -> None:
     """Note texts beside a model, and those that its source had seen: a sorted uint64 array of hashes.
 
     Raises:
@@ -43,13 +45,13 @@ def save_seen_texts(folder: Path, source: str, texts: Iterable[str]) -> None:
     np.save(folder / SEEN_TEXTS, np.union1d(_seen(source), _hashes(texts)))
 
 
-def refuse_seen_texts(model_name_or_path: str, prepared: PreparedDataset) -> None:
+def refuse_seen_texts(model: ModelConfig, prepared: PreparedDataset) -> None:
     """Compare what a model saw, as far as `save_seen_texts` noted it, with the evaluation texts of a data set.
 
     Raises:
         UserError: some of them were seen, or the note is damaged.
     """
-    seen = _seen(model_name_or_path)
+    seen = _seen(model)
     if not len(seen) or prepared.task not in TRAINED_TASKS:
         return
     # Short sentences recur in natural data; what the training split holds itself, a model may have seen.
@@ -59,20 +61,20 @@ def refuse_seen_texts(model_name_or_path: str, prepared: PreparedDataset) -> Non
         hashes = _hashes(plain_texts(prepared.dataset[split], prepared.task))
         if common := len(np.setdiff1d(np.intersect1d(hashes, seen), own)):
             raise UserError(
-                f"model_name_or_path: '{model_name_or_path}' was trained on {common} of the {len(hashes)} texts of "
-                f"{prepared.name}'s {split} split, so its score there would flatter it; train it on the training "
+                f"model_name_or_path: '{model.model_name_or_path}' was trained on {common} of the {len(hashes)} texts "
+                f"of {prepared.name}'s {split} split, so its score there would flatter it; train it on the training "
                 "split of exactly these data (the same dataset YAML and options)"
             )
 
 
-def seen_among(model_name_or_path: str, texts: Iterable[str]) -> int:
+def seen_among(model: ModelConfig, texts: Iterable[str]) -> int:
     """How many different texts of some a model saw, as far as `save_seen_texts` noted it."""
-    return len(np.intersect1d(_seen(model_name_or_path), _hashes(texts)))
+    return len(np.intersect1d(_seen(model), _hashes(texts)))
 
 
-def _seen(model_name_or_path: str) -> np.ndarray:
-    path = Path(model_name_or_path) / SEEN_TEXTS
-    if not path.is_file():
+def _seen(model: ModelConfig) -> np.ndarray:
+    path = model_file(model.model_name_or_path, SEEN_TEXTS, model.model_revision)
+    if path is None:
         return np.array([], dtype=np.uint64)
     try:
         return np.load(path)

@@ -17,6 +17,7 @@ from opinionlm.data.preparation.sources import find_data, find_sources
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.spec_parsing import load_spec
 from opinionlm.errors import UserError
+from opinionlm.utils.command_line import command
 from opinionlm.utils.names import closest, counted
 
 
@@ -37,7 +38,7 @@ def load_rows(data: DataConfig) -> PreparedDataset:
     if empty := [name for name, split in prepared.dataset.items() if not len(split)]:
         raise UserError(
             f"{data.dataset}: the {empty[0]} split of {prepared.path} is empty; prepare the data again with "
-            "preprocess.py --force, which says why"
+            f"{command('preprocess')} --force, which says why"
         )
     return choose_platforms(prepared, data.train_platforms, data.eval_platforms)
 

@@ -12,6 +12,7 @@ from opinionlm.data.cleaning import Cleaning, text_options
 from opinionlm.data.spec import SPLITS, FeatureSpec, Task
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError, one_line
+from opinionlm.utils.command_line import command
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -115,9 +116,9 @@ def load_prepared(path: str | Path) -> PreparedDataset:
 
     path = Path(path)
     if not path.is_dir():
-        raise UserError(f"{path}: no such folder; make it with preprocess.py --output_dir {path}")
+        raise UserError(f"{path}: no such folder; make it with {command('preprocess')} --output_dir {path}")
     manifest = manifest_of(path)
-    remedy = "it was copied or written incompletely; make it again with preprocess.py --force"
+    remedy = f"it was copied or written incompletely; make it again with {command('preprocess')} --force"
     try:
         dataset = load_from_disk(str(path))
         rows = {split: len(dataset[split]) for split in SPLITS}

@@ -72,6 +72,14 @@ class RunPredictions:
         """Whether texts have any number of labels."""
         return self.gold.ndim == 2
 
+    @property
+    def right(self) -> np.ndarray:
+        """Which posts have all their labels right, bool ``(rows,)``; an answer that cannot be read never is."""
+        if not self.has_sets:
+            return self.gold == self.predicted
+        right = (self.gold == self.predicted).all(axis=1)
+        return right if self.readable is None else right & self.readable
+
 
 def read_run(folder: Path, split: str) -> RunPredictions:
     """Read ``predictions/<split>.csv`` of a finished run.
@@ -217,7 +225,7 @@ def markdown(groups: Mapping[str, Sequence[RunPredictions]], rows: Sequence[Sequ
     ways = [way_of(name, runs) for name, runs in groups.items()]
     if len(ways) > 1:
         (pairs,) = compare_ways([ways])
-        lines += [difference_line(pair) for pair in pairs]
+        lines += [difference_line(pair, groups) for pair in pairs]
         lines += ["", best_line(ways, pairs, len(pairs)), *filter(None, [seeds_line(ways)])]
     return "\n".join(lines) + "\n"
 
@@ -228,7 +236,7 @@ def score_line(name: str, runs: Sequence[RunPredictions]) -> str:
         return set_score_line(name, runs)
     taxonomy, leaves = runs[0].taxonomy, len(runs[0].taxonomy.leaves)
     macro = spread_text(way_of(name, runs).scores)
-    accuracy = spread_text(np.array([(run.gold == run.predicted).mean() for run in runs]))
+    accuracy = spread_text(np.array([run.right.mean() for run in runs]))
     levels = []
     for level in range(1, taxonomy.depth + 1):
         found = [level_scores(run.gold, run.predicted, taxonomy, level)[f"level{level}_macro_f1"] for run in runs]
@@ -253,17 +261,13 @@ def set_score_line(name: str, runs: Sequence[RunPredictions]) -> str:
     return f"- {name}{f' ({len(runs)} seeds)' if len(runs) > 1 else ''}: {', '.join(shown)}{note}"
 
 
-def difference_line(pair: Pair) -> str:
+def difference_line(pair: Pair, groups: Mapping[str, Sequence[RunPredictions]]) -> str:
     """Whether two ways differ beyond chance; of single runs, also how often only one of them is right."""
     text = f"- {pair.second.name} minus {pair.first.name}: {difference_text(pair.difference, pair.corrected)}"
     if len(pair.first.runs) > 1 or len(pair.second.runs) > 1:
         return text
-    gold, first, second = pair.first.gold, pair.first.runs[0], pair.second.runs[0]
-    if gold.ndim == 2:
-        # Of sets, whether all labels are right.
-        first, second = ((gold == sets).all(axis=1) for sets in (first, second))
-        gold = np.ones(len(gold), dtype=bool)
-    only_first, only_second, p_value = mcnemar(gold, first, second)
+    first, second = (groups[way.name][0].right for way in (pair.first, pair.second))
+    only_first, only_second, p_value = mcnemar(np.ones(len(first), dtype=bool), first, second)
     return (
         f"{text}; only the first is right on {only_first} posts, only the second on {only_second} "
         f"(McNemar p {shown_p(p_value)})"

@@ -23,12 +23,13 @@ import yaml
 
 from opinionlm.config.config import Config
 from opinionlm.config.method_options import RobustConfig
+from opinionlm.config.options import ModelConfig
 from opinionlm.config.parser import ConfigParser
 from opinionlm.config.training_options import TrainingConfig
 from opinionlm.errors import UserError, run_script
 from opinionlm.runs.lock import locked
 from opinionlm.runs.processes import ConsoleProcess
-from opinionlm.utils.shipped import script_environment
+from opinionlm.utils.shipped import model_file, script_environment
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,7 +84,7 @@ def cross_fit(config: Config, number: int) -> dict[str, Any]:
     from opinionlm.training.spending import members_cost
     from opinionlm.utils.files import write_json
 
-    folder, model = crossfit_folder(config.training), config.model.model_name_or_path
+    folder, model = crossfit_folder(config.training), config.model
     prepared = load_data(config.data)
     taxonomy = prepared.taxonomy
     if prepared.task != "sequence" or taxonomy is None:
@@ -189,7 +190,7 @@ def fold_config(config: Config, folder: Path, data_folder: Path, fold: int) -> C
     return one
 
 
-def refuse_taught(model_name_or_path: str) -> None:
+def refuse_taught(model: ModelConfig) -> None:
     """Refuse a classifier's backbone that was trained on noted texts: it may have learned the labels of a fold.
 
     Pretraining on the texts alone is no harm; it notes them too (`opinionlm.data.contamination`).
@@ -199,10 +200,11 @@ def refuse_taught(model_name_or_path: str) -> None:
     """
     from opinionlm.data.contamination import SEEN_TEXTS
 
-    folder = Path(model_name_or_path)
-    if (folder / SEEN_TEXTS).is_file() and "opinionlm_" in (folder / "config.json").read_text(encoding="utf-8"):
+    name, revision = model.model_name_or_path, model.model_revision
+    noted, settings = (model_file(name, file, revision) for file in (SEEN_TEXTS, "config.json"))
+    if noted is not None and settings is not None and "opinionlm_" in settings.read_text(encoding="utf-8"):
         raise UserError(
-            f"model_name_or_path: '{folder}' was trained on labels, so what it says of training texts may repeat "
+            f"model_name_or_path: '{name}' was trained on labels, so what it says of training texts may repeat "
             "them; start from a pretrained model"
         )
 

@@ -23,6 +23,12 @@ def parse_arguments(argv: list[str] | None, description: str) -> argparse.Namesp
     add_output(parser)
     add_answers(parser)
     arguments = parser.parse(argv)
+    if arguments.merge is not None and arguments.input is None and arguments.output is None:
+        given = [name for name, value in vars(arguments).items() if value != parser.get_default(name)]
+        if unread := [f"--{name}" for name in given if name not in ("model", "revision", "merge")]:
+            parser.error(
+                f"--merge alone does not read {', '.join(unread)}; leave it out, or give --input and --output"
+            )
     arguments.model = list(map(best_of, arguments.model))
     if arguments.bf16 and arguments.precision not in (None, "bfloat16"):
         parser.error(f"--bf16: is short for --precision bfloat16, and --precision {arguments.precision} is given too")

@@ -13,6 +13,7 @@ from opinionlm.errors import UserError, one_line
 from opinionlm.inference.arguments import best_of
 from opinionlm.inference.saved_decision import ENSEMBLE
 from opinionlm.inference.saved_generative import SETTINGS, read_settings
+from opinionlm.utils.command_line import command
 from opinionlm.utils.names import HUB_NAME
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def free_repository(api: HfApi, name: str, public: bool, overwrite: bool) -> Mod
         return None
     if held_files(found) and not overwrite:
         raise UserError(
-            "the name is taken, a model is there; give another, or opinionlm push --overwrite to replace it"
+            f"the name is taken, a model is there; give another, or {command('push')} --overwrite to replace it"
         )
     if bool(found.private) is public:
         state, remedy = ("private", "leave out --public") if found.private else ("public", "add --public")
@@ -127,8 +128,8 @@ def saved_folder(model: Path) -> Path:
     base = read_settings(folder).base_model if (folder / SETTINGS).is_file() else None
     if base is not None and not is_on_hub(base):
         raise UserError(
-            f"push: {folder} is an adapter of {base}, which is on this machine alone; merge it first: python "
-            f"predict.py --model {folder} --merge <new folder>"
+            f"push: {folder} is an adapter of {base}, which is on this machine alone; merge it first: "
+            f"{command('predict')} --model {folder} --merge <new folder>"
         )
     return folder
 

@@ -30,9 +30,11 @@ from opinionlm.inference.predictors import (
 from opinionlm.inference.saved_decision import saved_rule
 from opinionlm.inference.saved_generative import read_settings
 from opinionlm.models.classifier import OpinionClassifier, OpinionClassifierConfig
+from opinionlm.models.gguf import require_converted
 from opinionlm.models.linear.interpolation import load_interpolation
 from opinionlm.models.precision import computes_in_bfloat16, torch_dtype
 from opinionlm.models.tagger import OpinionTagger, OpinionTaggerConfig
+from opinionlm.utils.shipped import find_model, model_commit
 
 
 def load_predictor(folder: Path, options: PredictionOptions) -> Predictor:
@@ -196,13 +198,15 @@ def check_model_folder(folder: Path) -> None:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"--model: {folder} has no config.json; {remedy}") from None
+        saves_none = " is of a run that saves no model, as those of engine: tfidf and of prompt.py are"
+        found = saves_none if (folder / "metrics.json").is_file() else " has no config.json"
+        raise UserError(f"--model: {folder}{found}; {remedy}") from None
     except (OSError, ValueError) as error:
         raise UserError(f"--model: {folder / 'config.json'} cannot be read ({error}); {remedy}") from None
-    found = config.get("model_type") if isinstance(config, dict) else None
-    if found not in (OpinionClassifierConfig.model_type, OpinionTaggerConfig.model_type):
+    model_type = config.get("model_type") if isinstance(config, dict) else None
+    if model_type not in (OpinionClassifierConfig.model_type, OpinionTaggerConfig.model_type):
         raise UserError(
-            f"--model: {folder} holds a model of type {found!r}, not one that train_classifier.py saved; {remedy}"
+            f"--model: {folder} holds a model of type {model_type!r}, not one that train_classifier.py saved; {remedy}"
         )
     if not list(folder.glob("*.safetensors")) and not list(folder.glob("*.onnx")):
         raise UserError(f"--model: {folder} has no weights (looked for *.safetensors); {remedy}")
@@ -226,8 +230,17 @@ def saved_taxonomy(config: OpinionClassifierConfig) -> Taxonomy:
 
 
 def model_fingerprint(folder: Path) -> str:
-    """SHA-256 over configuration, tokenizer and weights: all that decides a prediction."""
+    """SHA-256 over configuration, tokenizer and weights, of an adapter those of its base too: what decides an answer.
+
+    A base model of the hub counts by its commit.
+    """
     digest = hashlib.sha256()
+    if is_generative(folder) and (settings := read_settings(folder)).base_model is not None:
+        base = settings.model_options(folder, "auto")
+        require_converted(base.model_name_or_path)
+        place = find_model(base.model_name_or_path)
+        commit = model_commit(base.model_name_or_path, base.model_revision)
+        digest.update((model_fingerprint(place) if place.is_dir() else str(commit)).encode())
     patterns = ("*.json", "*.safetensors", "*.model", "*.onnx*")
     for path in sorted(found for pattern in patterns for found in folder.glob(pattern)):
         digest.update(path.name.encode())

@@ -14,6 +14,7 @@ from opinionlm.inference.loading import predictor_of
 from opinionlm.inference.options import PredictionOptions
 from opinionlm.inference.predictors import Predictor
 from opinionlm.models.classifier import OpinionClassifierConfig
+from opinionlm.utils.command_line import command
 
 GRAPH = "model.onnx"
 
@@ -73,8 +74,8 @@ def load_onnx_predictor(folder: Path, options: PredictionOptions) -> Predictor:
     """
     if not (folder / GRAPH).is_file():
         raise UserError(
-            f"--backend onnx: {folder} has no {GRAPH}; write one: opinionlm export <run> --format onnx, and give the "
-            "folder that it names"
+            f"--backend onnx: {folder} has no {GRAPH}; write one: {command('export')} <run> --format onnx, and give "
+            "the folder that it names"
         )
     model = OnnxModel(folder, AutoConfig.from_pretrained(folder, trust_remote_code=False))
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from opinionlm.errors import UserError
 
@@ -59,6 +59,9 @@ class PredictionOptions:
         max_tokens_per_batch: at most so many tokens at once, padding included; one text is always let through.
         trust: what is asked for beside labels.
         backend: what computes; ``onnx`` runs the graph that ``opinionlm export`` wrote, on the CPU.
+
+    Raises:
+        UserError: a choice or a size that there is not.
     """
 
     device: Device = "auto"
@@ -67,6 +70,14 @@ class PredictionOptions:
     max_tokens_per_batch: int = 4096
     trust: TrustOptions = TrustOptions()
     backend: Backend = "torch"
+
+    def __post_init__(self) -> None:
+        for name, kind in (("device", Device), ("precision", Precision), ("backend", Backend)):
+            if (value := getattr(self, name)) not in get_args(kind):
+                raise UserError(f"--{name}: {value!r} is none of {', '.join(get_args(kind))}")
+        for name in ("batch_size", "max_tokens_per_batch"):
+            if (number := getattr(self, name)) < 1:
+                raise UserError(f"--{name}: {number} must be at least 1")
 
     def torch_device(self) -> torch.device:
         """Where the model computes.

@@ -127,7 +127,7 @@ def save_best(
         model.config.precision = precision.precision
         model.config.save_pretrained(folder)
         texts = plain_texts(prepared.dataset["train"], prepared.task)
-        save_seen_texts(folder, config.model.model_name_or_path, texts)
+        save_seen_texts(folder, config.model, texts)
         save_input_forms(folder, prepared, task.reads_pairs, [feature.name for feature in task.features])
         write_text(folder / "README.md", card)
         publish(folder, best, is_current=lambda: False)

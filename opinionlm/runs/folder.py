@@ -79,6 +79,11 @@ def require_same_evaluation(folder: Path, options: dict[str, Any]) -> None:
         )
 
 
+def goes_on(config: Config) -> bool:
+    """Whether a run continues from checkpoints, where they can be used."""
+    return config.training.resume_from_checkpoint and any(config.run_folder.glob("checkpoints/checkpoint-*"))
+
+
 def create_run(config: Config, facts: dict[str, Any], taxonomy: Taxonomy | None) -> None:
     """Make the folder of a run, with its options, its environment and, where there is one, its label tree.
 
@@ -88,7 +93,7 @@ def create_run(config: Config, facts: dict[str, Any], taxonomy: Taxonomy | None)
         UserError: the folder cannot be written, or holds checkpoints that were trained on something else.
     """
     folder = config.run_folder
-    if config.training.resume_from_checkpoint and any(folder.glob("checkpoints/checkpoint-*")):
+    if goes_on(config):
         require_same_start(folder, facts)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -129,6 +134,14 @@ def require_same_start(folder: Path, facts: dict[str, Any]) -> None:
                 f"{folder}: its checkpoints were trained with {name} {stored.get(name)}, and this is {facts[name]}; "
                 "restore that to go on, or train anew with overwrite: true"
             )
+
+
+def revision_of(folder: Path) -> str | None:
+    """The commit of the hub's model that a run began with; None where its folder does not tell."""
+    try:
+        return json.loads((folder / "environment.json").read_text(encoding="utf-8")).get("model_revision")
+    except (OSError, ValueError):
+        return None
 
 
 def holds_another_run(folder: Path, config: Config, facts: dict[str, Any]) -> bool:

@@ -65,7 +65,7 @@ def save_best_answers(
         save_input_forms(folder, prepared, encoder.template.shows_context)
         # A classifier may go on from here, and must not be evaluated on what was read here.
         read = plain_texts(prepared.dataset["train"], prepared.task) if prepared.task in TRAINED_TASKS else []
-        save_seen_texts(folder, config.model.model_name_or_path, read)
+        save_seen_texts(folder, config.model, read)
         write_text(folder / "README.md", card)
         publish(folder, best, is_current=lambda: False)
 

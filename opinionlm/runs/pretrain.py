@@ -77,7 +77,7 @@ def pretrain(config: Config) -> dict[str, Any] | None:
     # Results
     folder = config.run_folder / "model"
     save_language_model(model, tokenizer, config.model, folder)
-    save_seen_texts(folder, config.model.model_name_or_path, [*texts, *held_out])
+    save_seen_texts(folder, config.model, [*texts, *held_out])
     metrics = {
         "train": {"loss": outcome.training_loss, "steps": trainer.state.global_step, "texts": len(rows)},
         "held_out": {"texts": len(unseen), "perplexity_before": before, "perplexity_after": after},

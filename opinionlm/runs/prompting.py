@@ -22,6 +22,7 @@ from opinionlm.adaptation.methods import count_parameters
 from opinionlm.config.config import Config
 from opinionlm.config.options import ModelConfig
 from opinionlm.config.unread import refuse_unread
+from opinionlm.data.contamination import refuse_seen_texts
 from opinionlm.data.encoding.columns import subset
 from opinionlm.data.encoding.data_templates import AUTO, template_for, template_warning
 from opinionlm.data.encoding.prompts import PromptTemplate, label_words, load_template
@@ -96,7 +97,7 @@ def open_task(config: Config) -> PromptSetting:
     """Read data, tokenizer and template, but no weights.
 
     Raises:
-        UserError: they cannot be read or do not fit together.
+        UserError: they cannot be read or do not fit together, or the model was trained on evaluated texts.
     """
     model_config = read_model_config(config.model)
     if config.instruct.prompt_template not in (None, AUTO):
@@ -104,6 +105,7 @@ def open_task(config: Config) -> PromptSetting:
         load_template(config.instruct.prompt_template)
     check_model(config, model_config)
     prepared = load_data(config.data)
+    refuse_seen_texts(config.model, prepared)
     template = template_for(config.instruct.prompt_template, prepared)
     words = check_data(config, template, prepared)
     tokenizer = load_tokenizer(config.model)

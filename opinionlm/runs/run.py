@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments, set_seed
@@ -18,12 +19,13 @@ from opinionlm.data.prepared import PreparedDataset
 from opinionlm.models.gguf import require_converted
 from opinionlm.reporting.tracking.base import Tracker, Trackers
 from opinionlm.reporting.tracking.open import TrackingCallback, open_tracking
-from opinionlm.runs.folder import create_run, environment, is_finished
+from opinionlm.runs.folder import create_run, environment, goes_on, is_finished, revision_of
 from opinionlm.training.arguments import choose_by, training_arguments
 from opinionlm.training.batching import HasLengths, batch_plan, optimizer_steps
 from opinionlm.training.callbacks import ConsoleCallback, TrainingClock
 from opinionlm.training.checkpoints import latest_checkpoint
 from opinionlm.training.spending import Preparation, add_preparation
+from opinionlm.utils.shipped import find_model, model_commit
 
 
 class Run:
@@ -36,6 +38,7 @@ class Run:
     Attributes:
         is_main: whether this process writes.
         metric: the validation score that chooses the checkpoint, from `choose_by` on.
+        model: which one trains; of the hub, from `pinned` on, by a commit.
         environment: what tells two runs apart, from `create` on.
         clock: seconds of training, from `callbacks` on.
 
@@ -49,6 +52,7 @@ class Run:
 
     def __init__(self, config: Config, arguments: TrainingArguments | None = None) -> None:
         self.config = config
+        self.model = config.model
         self.folder = config.run_folder
         self.arguments = arguments or training_arguments(config.training, config.source)
         self.is_main = self.arguments.process_index == 0
@@ -69,6 +73,18 @@ class Run:
             print(f"{self.folder} is finished already; overwrite: true trains it again")
         return finished
 
+    def pinned(self) -> Config:
+        """The config with a commit in the place of the branch or tag of a model of the hub, which may move meanwhile.
+
+        A run that goes on keeps the commit that it began with: its checkpoints hold nothing of what is frozen.
+        """
+        model = self.config.model
+        if self.config.training.engine != "tfidf" and not find_model(model.model_name_or_path).exists():
+            begun = revision_of(self.folder) if goes_on(self.config) else None
+            commit = begun or model_commit(model.model_name_or_path, model.model_revision)
+            self.model = replace(model, model_revision=commit or model.model_revision)
+        return replace(self.config, model=self.model)
+
     def load_data(self) -> PreparedDataset:
         """The data set, raw files prepared by the main process; every process reads the same folder.
 
@@ -82,7 +98,7 @@ class Run:
         with self.main_first("data"):
             prepared = load_data(self.config.data)
         if has_model:
-            refuse_seen_texts(model, prepared)
+            refuse_seen_texts(self.model, prepared)
         return prepared
 
     def choose_by(self, metric: ChosenMetric) -> None:
@@ -112,6 +128,7 @@ class Run:
             UserError: it cannot be written, or holds checkpoints that were trained on something else.
         """
         self.environment = environment(self.config.training, prepared.fingerprint)
+        self.environment |= {"model_revision": None if self.model is self.config.model else self.model.model_revision}
         if self.is_main:
             create_run(self.config, self.environment, prepared.taxonomy)
 

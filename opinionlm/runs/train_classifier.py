@@ -29,6 +29,7 @@ def train(config: Config) -> dict[str, Any] | None:
     run = Run(config)
     if run.is_finished():
         return None
+    config = run.pinned()
 
     # Data
     prepared = run.load_data()

@@ -24,6 +24,7 @@ def train(config: Config) -> dict[str, Any] | None:
     run = Run(config)
     if run.is_finished():
         return None
+    config = run.pinned()
 
     # Data: prompts and answers as token ids; what cannot be learned from is written down, never repaired.
     prepared = run.load_data()

@@ -46,6 +46,27 @@ def find_model(name: str | Path) -> Path:
     return path if source is None else CONVERTED / source.stem
 
 
+def model_file(name: str | Path, file: str, revision: str = "main") -> Path | None:
+    """A file of a model: the user's, a shipped one, or one of the hub, from where it is fetched.
+
+    None where the model has no such file, and where that cannot be told, as the hub cannot be asked.
+    """
+    from transformers.utils import cached_file  # seconds
+
+    try:
+        found = cached_file(str(find_model(name)), file, revision=revision)
+    except OSError:
+        return None
+    return None if found is None else Path(found)
+
+
+def model_commit(name: str | Path, revision: str = "main") -> str | None:
+    """The commit that a branch or tag of a model of the hub stands for now; None for a folder of this machine."""
+    config = None if find_model(name).exists() else model_file(name, "config.json", revision)
+    # The library keeps the files of a commit in a folder of its name.
+    return None if config is None else config.parent.name
+
+
 def gguf_source(path: Path) -> Path | None:
     """The GGUF file that a path is, or that a folder without ``config.json`` holds; None for every other model.
 

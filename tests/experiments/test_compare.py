@@ -88,4 +88,5 @@ def test_an_answer_that_is_no_list_is_not_right_where_a_text_has_no_label(tmp_pa
     assert (
         "samples-F1 0.500" in line and "subset accuracy 0.500" in line.lower() and "4 answers that are no list" in line
     )
+    assert "only the first is right on 0 posts, only the second on 4 (" in text
     assert "no list" not in next(line for line in text.splitlines() if line.startswith("- run2:"))

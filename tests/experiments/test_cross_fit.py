@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import train_classifier
+from opinionlm.config.options import ModelConfig
 from opinionlm.data.contamination import save_seen_texts
 from opinionlm.data.prepared import load_prepared
 from opinionlm.errors import UserError
@@ -102,9 +103,9 @@ def test_a_failing_fold_is_named(tmp_path, capfd) -> None:
 
 def test_a_model_that_learned_labels_is_refused(tmp_path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "opinionlm_classifier"}')
-    cross_fit.refuse_taught(str(tmp_path))
-    save_seen_texts(tmp_path, "", ["a text"])
+    cross_fit.refuse_taught(ModelConfig(model_name_or_path=str(tmp_path)))
+    save_seen_texts(tmp_path, ModelConfig(model_name_or_path=""), ["a text"])
     with pytest.raises(UserError, match="was trained on labels"):
-        cross_fit.refuse_taught(str(tmp_path))
+        cross_fit.refuse_taught(ModelConfig(model_name_or_path=str(tmp_path)))
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    cross_fit.refuse_taught(str(tmp_path))
+    cross_fit.refuse_taught(ModelConfig(model_name_or_path=str(tmp_path)))

@@ -23,6 +23,7 @@ from opinionlm.experiments.dashboard.__main__ import main
 from opinionlm.experiments.dashboard.collect import collect
 from opinionlm.experiments.dashboard.page import ASSETS, SCRIPTS, embedded_json, render
 from opinionlm.experiments.dashboard.payload import build_payload
+from opinionlm.experiments.dashboard.predictions import read_predictions
 from tests.experiments.run_folders import (
     LEAVES,
     posts,
@@ -93,6 +94,15 @@ def test_written_answers_are_shown_as_predictions(tmp_path) -> None:
     assert (group["task"], group["main"]) == ("qa", "f1")
     [(place, predicted, _)] = group["runs"][0]["splits"]["test"]["mistakes"]
     assert (group["rows"]["test"][place]["gold"], predicted) == ("coins", "")
+
+
+def test_an_answer_that_is_no_list_is_never_shown_as_right(tmp_path) -> None:
+    table = tmp_path / "test.csv"
+    table.write_text('id,gold,predicted\na,[],\nb,[],[]\nc,"[""noise""]","[""noise""]"\n')
+    found = read_predictions(table, ["noise"])
+    assert found.wrong == {"a"}
+    # The page calls right what reads alike.
+    assert [row.gold == row.predicted for row in found.sample] == [False, True, True]
 
 
 def test_an_ensemble_is_no_seed_and_an_older_run_lacks_its_total(tmp_path) -> None:

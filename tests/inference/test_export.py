@@ -51,10 +51,13 @@ def test_page_is_true_of_everything(repository) -> None:
 def test_labels_are_those_of_predict(rule: dict, tmp_path) -> None:
     """By a pipeline over the export, and by the model with its rule beside it; plain argmax would differ."""
     source = save_model(tmp_path / "best", "distilbert", head="native", rule=rule)
+    (source / "seen_texts.npy").write_bytes(b"a note")
     predictor = load_predictor(source, PredictionOptions("cpu"))
     answers = {text: row[0] for text, row in zip(TEXTS, predictor.answers(TEXTS), strict=True)}
     written = exported(source, tmp_path / "out", "transformers")
     check_here(written)
+    # What goes on from the export is checked as what goes on from the model.
+    assert (written.folder / "seen_texts.npy").read_bytes() == b"a note"
     served = pipeline("text-classification", model=str(written.folder), device="cpu")(TEXTS)
     assert [entry["label"] for entry in served] == list(answers.values())
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import pickle
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,16 +15,28 @@ from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
+from datasets import Dataset, DatasetDict
 from huggingface_hub import ModelCard
 
 import opinionlm
 import train_classifier
+import train_instruct
+from opinionlm.config.options import ModelConfig
+from opinionlm.config.parser import Layer, new_config
+from opinionlm.data.contamination import refuse_seen_texts, save_seen_texts, seen_among
+from opinionlm.data.prepared import PreparedDataset
 from opinionlm.errors import UserError
+from opinionlm.experiments.cross_fit import refuse_taught
 from opinionlm.inference.hub import fetched, named_card, push_model
+from opinionlm.inference.loading import model_fingerprint
 from opinionlm.inference.push import main
-from tests.classifier_runs import command_line
+from opinionlm.inference.saved_generative import read_settings
+from opinionlm.runs.run import Run
+from tests.classifier_runs import command_line, drawn_posts, write_posts
+from tests.generative import tiny_language_model
 from tests.hub_server import TOKEN, Hub, Repository, serving
 from tests.saved_classifier import save_tiny_classifier
+from tests.tiny import tiny_tokenizer
 
 TEXTS = ["buy the coin now", "never again !", "good news", "sell ?"]
 CARD = """---
@@ -173,6 +187,62 @@ def test_code_and_pickles_stay_where_they_are(hub, best) -> None:
     push_model(best, "me/posts", overwrite=True)
     with pytest.raises(UserError, match=r"has no weights \(looked for \*.safetensors\)"):
         opinionlm.load("me/posts", device="cpu")
+
+
+def test_texts_that_a_model_of_the_hub_saw_are_noticed(hub, best, tmp_path) -> None:
+    texts = DatasetDict({name: Dataset.from_dict({"text": [name]}) for name in ("train", "validation", "test")})
+    posts = PreparedDataset(texts, None, "posts", "f" * 64, Path("posts"))
+    push_model(best, "me/posts")
+    unknown = hub.repositories["me/posts"].at("main")
+    refuse_seen_texts(ModelConfig(model_name_or_path="me/posts"), posts)
+    save_seen_texts(best, ModelConfig(model_name_or_path=""), ["test"])
+    push_model(best, "me/posts", overwrite=True)
+    with pytest.raises(UserError, match="'me/posts' was trained on 1 of the 1 texts of posts's test split"):
+        refuse_seen_texts(ModelConfig(model_name_or_path="me/posts"), posts)
+    with pytest.raises(UserError, match="'me/posts' was trained on labels"):
+        refuse_taught(ModelConfig(model_name_or_path="me/posts"))
+    refuse_seen_texts(ModelConfig(model_name_or_path="me/posts", model_revision=unknown), posts)
+    # What goes on from it hands the note on.
+    save_seen_texts(tmp_path, ModelConfig(model_name_or_path="me/posts"), ["train"])
+    assert seen_among(ModelConfig(model_name_or_path=str(tmp_path)), ["train", "validation", "test"]) == 2
+
+
+def save_base(folder: Path, seed: int) -> Path:
+    tiny_language_model("gemma3_text", seed).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def test_an_adapter_stays_on_the_commit_of_its_base(hub, tmp_path) -> None:
+    write_posts(tmp_path, drawn_posts(60))
+    push_model(save_base(tmp_path / "model", 0), "me/base")
+    commit = hub.repositories["me/base"].at("main")
+    data = {"dataset": tmp_path / "posts.yaml", "data_dir": tmp_path, "prepared_dir": tmp_path / "prepared"}
+    data |= {"output_dir": tmp_path, "run_name": "run", "report_to": "none", "use_cpu": "true"}
+    data |= {"model_name_or_path": "me/base", "adaptation": "lora", "max_length": "64", "max_steps": "1"}
+    (tmp_path / "template.yaml").write_text('prompt: "post: {text}\\nlabel:"\n')
+    data |= {"prompt_template": tmp_path / "template.yaml", "max_eval_samples": "8"}
+    train_instruct.main([part for name, value in data.items() for part in (f"--{name}", str(value))])
+    run = tmp_path / "run"
+    best, before = run / "best", opinionlm.load(run, device="cpu").predict(TEXTS)
+    fingerprint = model_fingerprint(best)
+    push_model(save_base(tmp_path / "other", 1), "me/base", overwrite=True)
+    assert hub.repositories["me/base"].at("main") != commit
+    assert read_settings(best).base_options["model_revision"] == commit
+    assert opinionlm.load(run, device="cpu").predict(TEXTS) == before and model_fingerprint(best) == fingerprint
+    # The run has the options that it was given, and would go on with what it began with.
+    assert "model_revision: main" in (run / "config.yaml").read_text()
+    config = new_config(run / "config.yaml", Layer("the test", {}), "train_instruct")
+    assert Run(config).pinned().model.model_revision == commit
+    shutil.rmtree(run / "checkpoints")
+    assert Run(config).pinned().model.model_revision == hub.repositories["me/base"].at("main")
+    # An adapter of before there were commits is answered by what the branch stands for.
+    settings = json.loads((best / "opinionlm.json").read_text())
+    del settings["base_options"]
+    (best / "opinionlm.json").write_text(json.dumps(settings))
+    newest = model_fingerprint(best)
+    push_model(save_base(tmp_path / "third", 2), "me/base", overwrite=True)
+    assert model_fingerprint(best) != newest
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -440,3 +441,36 @@ def test_fingerprint_sees_every_byte_of_the_weights(model_folder, tmp_path):
     weights[len(weights) // 2] ^= 1
     (tmp_path / "model.safetensors").write_bytes(weights)
     assert model_fingerprint(tmp_path) != model_fingerprint(model_folder)
+
+
+def test_an_unfinished_output_of_an_adapter_ends_with_its_base_model(tmp_path, repository, monkeypatch):
+    saved = repository / "tests" / "assets" / "saved"
+    shutil.copytree(saved / "instruct_lora", tmp_path / "adapter")
+    shutil.copytree(saved / "models" / "decoder", tmp_path / "tests" / "assets" / "saved" / "models" / "decoder")
+    monkeypatch.chdir(tmp_path)
+    source, output = write_csv(tmp_path / "in.csv", some_texts(40)), tmp_path / "out.csv"
+    with monkeypatch.context() as stopped:
+        write = FileOutput.write
+
+        def interrupted(self, *arguments):
+            write(self, *arguments)
+            raise KeyboardInterrupt
+
+        stopped.setattr(FileOutput, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_predict(tmp_path / "adapter", source, output, "--window", 8)
+    (weights,) = (tmp_path / "tests").rglob("*.safetensors")
+    changed = bytearray(weights.read_bytes())
+    changed[-1] ^= 1
+    weights.write_bytes(changed)
+    with pytest.raises(UserError, match="was made from another model or precision"):
+        run_predict(tmp_path / "adapter", source, output, "--window", 8)
+
+
+def test_options_that_a_merge_does_not_read_are_refused():
+    for options, named in (
+        (["--bf16", "--window", "3"], "--bf16, --window"),
+        (["--label_sets", "0.9"], "--label_sets"),
+    ):
+        with pytest.raises(UserError, match=f"--merge alone does not read {named};"):
+            predict.main(["--model", "somewhere", "--merge", "merged", *options])

@@ -62,7 +62,7 @@ def test_what_it_was_trained_on_is_not_what_it_is_judged_on(setting, first, tmp_
 
 def test_what_is_no_plain_backbone_is_refused(setting, first, tmp_path) -> None:
     train(setting, output_dir=tmp_path, run_name="lora", adaptation="lora", num_train_epochs=1)
-    with pytest.raises(UserError, match="merge it first: python predict.py --model"):
+    with pytest.raises(UserError, match="merge it first: python -m opinionlm predict --model"):
         backbone_of(tmp_path / "lora" / "best")
     with pytest.raises(UserError, match="neither suits"):
         backbone_of(first, "--random_weights", "true")

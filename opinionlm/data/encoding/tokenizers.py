@@ -26,10 +26,11 @@ def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase:
         UserError: no tokenizer found, or neither a padding nor an end token.
     """
     name = str(find_model(model.tokenizer_name_or_path or model.model_name_or_path))
+    # A commit of the model is none of another repository.
+    own = model.tokenizer_name_or_path in (None, model.model_name_or_path)
+    revision = model.model_revision if own else "main"
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            name, revision=model.model_revision, trust_remote_code=model.trust_remote_code
-        )
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=model.trust_remote_code)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(

@@ -20,6 +20,7 @@ from opinionlm.errors import UserError, one_line
 from opinionlm.experiments.dashboard.data_reports import DataReport, find_report, prepared_by_fingerprint
 from opinionlm.experiments.dashboard.predictions import PredictionSummary, read_predictions
 from opinionlm.experiments.seed_families import members_of
+from opinionlm.utils.command_line import command
 
 SPLITS = ("test", "validation")
 # Scores that say something only of a label tree.
@@ -107,7 +108,7 @@ def collect(root: Path) -> Collection:
     if not found:
         raise UserError(
             f"{root}: holds no run folder (none with {', '.join(RUN_FILES)}); give the output_dir of your runs, or "
-            "train one first: python train_classifier.py --config configs/quickstart.yaml"
+            f"train one first: {command('train_classifier')} --config configs/quickstart.yaml"
         )
     runs, unusable = [], []
     for folder in found:

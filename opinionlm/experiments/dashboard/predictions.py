@@ -23,7 +23,7 @@ MISTAKES, SAMPLE = 60, 20
 SHOWN_CHARACTERS = 400
 TEXT_COLUMNS = ("text", "tokens", "text_pair", "context")
 LONGEST_FIELD = 10_000_000
-NO_LABEL = "no label"
+NO_LABEL, NO_LIST = "no label", "an answer that is no list"
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,11 @@ def read_predictions(path: Path, labels: Sequence[str]) -> PredictionSummary:
     if gold_sets is not None and predicted_sets is not None:
         has_sets, gold, predicted = True, gold_sets, predicted_sets
         rows = [
-            replace(row, gold=", ".join(own) or NO_LABEL, predicted=", ".join(given) or NO_LABEL)
+            replace(
+                row,
+                gold=", ".join(own) or NO_LABEL,
+                predicted=", ".join(given) or (NO_LABEL if row.predicted else NO_LIST),
+            )
             for row, own, given in zip(rows, gold, predicted, strict=True)
         ]
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from opinionlm.data.contamination import SEEN_TEXTS
 from opinionlm.data.encoding.tokenizers import save_tokenizer
 from opinionlm.errors import UserError
 from opinionlm.evaluation.multi_label_rules import MultiLabelRule
@@ -126,6 +128,8 @@ def write_export(source: Source, folder: Path, kind: Format) -> Written:
     # A text that the model cuts into chunks must reach it whole.
     in_chunks = predictor.model.config.chunk_overlap is not None
     save_tokenizer(tokenizer, folder, WHOLE if in_chunks else predictor.max_length)
+    if (source.folder / SEEN_TEXTS).is_file():
+        shutil.copy(source.folder / SEEN_TEXTS, folder / SEEN_TEXTS)
     write_text(folder / "README.md", exported_card(source, kind))
     return written
 

@@ -23,6 +23,7 @@ from opinionlm.inference.saved_decision import ENSEMBLE
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.families import family_of
 from opinionlm.models.quantization import quantized_modules
+from opinionlm.utils.command_line import command
 
 # Texts that every export is tried on: of a word, of several sentences, beyond most limits, in other scripts.
 PROBES = (
@@ -116,7 +117,7 @@ def load_source(folder: Path) -> Source:
     if is_generative(folder):
         raise UserError(
             f"export: {folder} is a language model that writes its answers, and loads where opinionlm is absent as it "
-            "is; python predict.py --merge merges its adapter"
+            f"is; {command('predict')} --merge merges its adapter"
         )
     # The weights as they were trained, whatever precision predict.py computes in.
     return Source(folder, load_predictor(folder, PredictionOptions("cpu", "float32")))

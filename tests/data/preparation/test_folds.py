@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from opinionlm.config.options import ModelConfig
 from opinionlm.data.contamination import refuse_seen_texts, save_seen_texts
 from opinionlm.data.preparation.folds import fold_numbers, write_fold
 from opinionlm.data.preparation.pipeline import prepare_or_load
@@ -57,8 +58,8 @@ def test_pretraining_may_have_read_a_fold_but_no_validation_text(prepared, tmp_p
     write_fold(prepared, texts, np.arange(len(texts)) < 300, tmp_path / "fold")
     fold, model = load_prepared(tmp_path / "fold"), tmp_path / "model"
     model.mkdir()
-    save_seen_texts(model, "", texts["text"])
-    refuse_seen_texts(str(model), fold)
-    save_seen_texts(model, "", fold.dataset["validation"]["text"])
+    save_seen_texts(model, ModelConfig(model_name_or_path=""), texts["text"])
+    refuse_seen_texts(ModelConfig(model_name_or_path=str(model)), fold)
+    save_seen_texts(model, ModelConfig(model_name_or_path=""), fold.dataset["validation"]["text"])
     with pytest.raises(UserError, match="validation split"):
-        refuse_seen_texts(str(model), fold)
+        refuse_seen_texts(ModelConfig(model_name_or_path=str(model)), fold)
