@@ -21,7 +21,10 @@ from tokenizers import Tokenizer
 def main(folder: Path, posts: Path) -> None:
     """Write every post with its label and its calibrated probability."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if config["word_share"] or config["decision"] == "expected_cost" or config["cleaning"] or config["features"]:
+    if config["model_type"] != "opinionlm_classifier" or config.get("problem_type") or config["text_pairs"]:
+        sys.exit("this model does not give every post one label; use opinionlm: predict.py --backend onnx")
+    beside = [config[name] for name in ("word_share", "cleaning", "features", "platforms")]
+    if any(beside) or config["decision"] == "expected_cost":
         sys.exit("this model needs more than its graph; use opinionlm: predict.py --backend onnx")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     # A special token inside a post is ordinary text.

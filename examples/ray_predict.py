@@ -4,8 +4,9 @@
     python examples/ray_predict.py --model outputs/<run>/best --input posts.csv --output labels --workers 2
 
 Ray reads, spreads the blocks over the workers of all its nodes, and does those of a worker that dies once more. Rows
-in are rows out: a row keeps its columns and gets the answer's beside them; an empty post has an empty answer. The
-output is a folder of Parquet files. With a cluster running (`ray start`), --address auto joins it.
+in are rows out: a row keeps its columns and gets the answer's beside them; an empty post has an empty answer. The text
+stands in the column `text`, what a model reads beside it in columns of those names. The output is a folder of Parquet
+files. With a cluster running (`ray start`), --address auto joins it.
 """
 
 import argparse
@@ -17,8 +18,10 @@ import ray
 
 import opinionlm
 
-# Given, since Ray would infer another one from a block without answers (ray #28505).
-ANSWER = pa.schema([("label", pa.string()), ("confidence", pa.float64()), ("levels", pa.list_(pa.string()))])
+# Given, since Ray would infer another one from a block without answers (ray #28505): of one label, and of several.
+WORDS = pa.list_(pa.string())
+ANSWER = pa.schema([("label", pa.string()), ("confidence", pa.float64()), ("levels", WORDS)])
+ANSWERS = pa.schema([("labels", WORDS), ("levels", pa.list_(WORDS))])
 # Of a core, for reading and writing.
 SHARE = {"num_cpus": 0.25}
 
@@ -28,12 +31,19 @@ class Labels:
 
     def __init__(self, model: str) -> None:
         self.predictor = opinionlm.load(model)
+        predictor = self.predictor.predictor
+        if "predicted" not in predictor.columns:
+            raise ValueError(f"{model} gives texts no labels; use predict.py")
+        # A model of several labels writes them as a list.
+        self.answer = ANSWERS if predictor.json_value("predicted", "[]") == [] else ANSWER
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """The rows of a block with their answers."""
-        texts = [text or "" for text in block["text"].to_pylist()]
-        answers = [{} if answer is None else asdict(answer) for answer in self.predictor.predict(texts)]
-        for field in ANSWER:
+        found = self.predictor.predict(block.to_pylist())
+        answers = [{} if answer is None else asdict(answer) for answer in found]
+        names = [f"input_{name}" if name in self.answer.names else name for name in block.column_names]
+        block = block.rename_columns(names)
+        for field in self.answer:
             block = block.append_column(field, pa.array([answer.get(field.name) for answer in answers], field.type))
         return block
 

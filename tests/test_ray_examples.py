@@ -14,6 +14,7 @@ import pytest
 
 import opinionlm
 from tests.saved_classifier import WORDS, save_tiny_classifier
+from tests.tiny import tiny_classifier, tiny_scorer, wordpiece_tokenizer
 
 ray = pytest.importorskip("ray")
 ROOT = Path(__file__).parents[1]
@@ -80,6 +81,25 @@ def test_a_killed_worker_costs_no_row(cluster: str, tmp_path: Path, monkeypatch)
     alone = opinionlm.load(model).predict(texts)
     assert [row["label"] for row in labelled] == [answer and answer.label for answer in alone]
     assert len({row["label"] for row in labelled}) > 2
+
+
+def test_what_is_read_and_given_is_that_of_the_model(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import ray_predict
+
+    model = tiny_classifier("bert", max_length=24)
+    model.config.problem_type = "multi_label_classification"
+    model.config.features = [{"name": "stars", "kind": "number", "known": ["1", "5"]}]
+    for folder, one in (("several", model), ("scorer", tiny_scorer("bert", max_length=24))):
+        one.save_pretrained(tmp_path / folder)
+        wordpiece_tokenizer().save_pretrained(tmp_path / folder)
+    block = pa.table({"text": ["buy coin", None], "stars": [3, 4], "labels": ["a", "b"]})
+    rows = ray_predict.Labels(str(tmp_path / "several"))(block).to_pylist()
+    (alone, _) = opinionlm.load(tmp_path / "several").predict(block.to_pylist())
+    assert rows[0] == {"text": "buy coin", "stars": 3, "input_labels": "a", "labels": list(alone.labels), "levels": []}
+    assert rows[1]["labels"] is None
+    with pytest.raises(ValueError, match="gives texts no labels"):
+        ray_predict.Labels(str(tmp_path / "scorer"))
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from opinionlm.data.cleaning import text_steps
+from opinionlm.data.readers.json_values import TEXT_COLUMNS
 from opinionlm.data.spec import LABEL_TASKS, SPLITS, DatasetSpec
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
@@ -13,8 +14,9 @@ from opinionlm.utils.names import nearest
 
 # Columns that rows of no task have to have.
 OPTIONAL = ("id", "sentences", "context", "group", "platform")
-# Names of columns that mean something to the program.
-RESERVED = {*OPTIONAL, "text", "text_pair", "label", "labels", "time", "raw", "tokens", "tags", "score", "answers"}
+# Names of columns that mean something to the program, in the data or in files of predictions.
+RESERVED = {*TEXT_COLUMNS, "label", "labels", "raw", "gold", "predicted", "confidence", "label_set", "answer"}
+RESERVED_STARTS = ("level", "probability_")
 CONLL_ENDINGS = (".conll", ".txt", ".conll.gz", ".txt.gz")
 # ISO 639-1 whole: jp, cz and gr are countries.
 _LANGUAGES = """
@@ -89,7 +91,7 @@ def feature_problems(spec: DatasetSpec) -> list[str]:
     for name in _features(spec):
         if name == "platform":
             problems.append("features.platform: runs read it with platform_prefix: true; leave it out here")
-        elif name in RESERVED or name.startswith("level") or not name.strip() or name != name.strip():
+        elif name in RESERVED or name.startswith(RESERVED_STARTS) or not name.strip() or name != name.strip():
             problems.append(f"features.{name}: this name is taken, or blank; give the column another one")
     return problems
 

@@ -13,6 +13,9 @@ from opinionlm.evaluation.metrics import softmax
 # Of a split that is all right or all wrong the likelihood has no optimum inside; these are where the search ends.
 # A loss that multiplies logits by 30 (`ldam_scale`) trains them for a temperature of 1/30.
 COLDEST, HOTTEST = 0.02, 20.0
+# Nats that a logit may lie below another: what is further below has no probability in float64. It is a class that no
+# training text had (`opinionlm.models.linear.logistic_regression.ABSENT`), of which no temperature makes an answer.
+POSSIBLE = 700.0
 
 
 def negative_log_likelihood(gold: np.ndarray, logits: np.ndarray) -> float:
@@ -42,6 +45,10 @@ def fit_calibration(gold: np.ndarray, logits: np.ndarray) -> tuple[float, np.nda
         The temperature and the biases ``(classes,)`` in nats, float64; their mean is zero.
     """
     logits = logits.astype(np.float64)
+    # A single row whose gold label is impossible would make all others as unsure as they can be.
+    possible = logits.max(axis=1) - logits[np.arange(len(gold)), gold] < POSSIBLE
+    if possible.any():
+        gold, logits = gold[possible], logits[possible]
     # The likelihood does not know a constant per row, and the search is better conditioned without it.
     logits -= logits.mean(axis=1, keepdims=True)
     rows, classes = logits.shape

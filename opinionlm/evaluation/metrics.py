@@ -242,8 +242,9 @@ def platform_scores(
         own = of_row == platform
         found = scores_of(gold[own], predicted[own], taxonomy)
         main = {name: value for name, value in found.items() if not name.startswith("f1_")}
-        # Each platform averages over the classes that it has.
-        scores[platform] = {"rows": float(own.sum()), "classes": float(len(np.unique(gold[own])))} | main
+        # Where a row has one label, each platform averages over the classes that it has.
+        classes = len(np.unique(gold[own])) if gold.ndim == 1 else gold[own].any(axis=0).sum()
+        scores[platform] = {"rows": float(own.sum()), "classes": float(classes)} | main
     return scores
 
 

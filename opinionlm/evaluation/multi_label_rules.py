@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from opinionlm.config.method_options import DecisionConfig
-from opinionlm.evaluation.calibration import COLDEST, HOTTEST
+from opinionlm.evaluation.calibration import COLDEST, HOTTEST, POSSIBLE
 from opinionlm.evaluation.conformal import COVERAGES, EVERY_LABEL, LabelSets
 from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.multi_label import f1_of_counts, sigmoid
@@ -85,12 +85,14 @@ def fit_label_calibration(gold: np.ndarray, logits: np.ndarray) -> tuple[float, 
     """
     logits, gold = logits.astype(np.float64), gold.astype(np.float64)
     rows, labels = gold.shape
+    # A label that no training text had is impossible, whatever is gold: it says nothing about the others.
+    possible = np.abs(logits) < POSSIBLE
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         biases = parameters[1:]
         scores = logits * parameters[0] + biases
-        value = (np.logaddexp(0.0, scores) - gold * scores).sum() + (biases**2).sum() / 2
-        residual = sigmoid(scores) - gold
+        value = (np.logaddexp(0.0, scores) - gold * scores)[possible].sum() + (biases**2).sum() / 2
+        residual = (sigmoid(scores) - gold) * possible
         return value / rows, np.append((residual * logits).sum(), residual.sum(axis=0) + biases) / rows
 
     found = minimize(

@@ -62,17 +62,19 @@ def with_typos(text: str, share: float, seed: int) -> str:
     return " ".join(words)
 
 
-def read_texts(folder: Path) -> list[str]:
-    """Texts of ``predictions/test.csv``, in its order.
+def read_texts(folder: Path) -> list[dict[str, str]]:
+    """Rows of ``predictions/test.csv``, in its order: texts, and what a model reads in front of them.
 
     Raises:
-        UserError: pairs of texts.
+        UserError: pairs of texts, or texts with any number of labels.
     """
     rows = read_rows(folder, "test")
-    if "text_pair" in rows[0] or "text" not in rows[0]:
+    if "text_pair" in rows[0] or "text" not in rows[0] or read_run(folder, "test").has_sets:
         path = folder / "predictions" / "test.csv"
-        raise UserError(f"{path}: holds no single texts; only runs that label single texts can be asked again")
-    return [row["text"] for row in rows]
+        raise UserError(
+            f"{path}: holds no single texts with one label each; only runs that give them can be asked again"
+        )
+    return rows
 
 
 def saved_predictor(folder: Path) -> LoadedModel:
@@ -125,13 +127,12 @@ def changed_table(folder: Path, forms: Mapping[str, Callable[[str], str]]) -> li
     """
     from opinionlm.evaluation.generation import INVALID
 
-    run, texts = read_run(folder, "test"), read_texts(folder)
-    predictor = saved_predictor(folder)
-    platforms = list(run.platforms) if predictor.predictor.platforms else None
+    run, read = read_run(folder, "test"), read_texts(folder)
+    predictor, texts = saved_predictor(folder), [row["text"] for row in read]
     number = {leaf: at for at, leaf in enumerate(run.taxonomy.leaves)}
 
     def answers(changed: Sequence[str]) -> np.ndarray:
-        found = predictor.predict(changed, platforms=platforms)
+        found = predictor.predict([row | {"text": text} for row, text in zip(read, changed, strict=True)])
         return np.array([number.get(str(getattr(one, "label", "")), INVALID) for one in found])
 
     original = answers(texts)

@@ -69,7 +69,8 @@ def find_suspects(labels: np.ndarray, probabilities: np.ndarray) -> list[Suspect
     # A label that only one row has cannot be learned without that row, so nothing is known about it.
     counts = np.bincount(labels, minlength=probabilities.shape[1])
     known = np.flatnonzero(counts[labels] > 1)
-    if not len(known):
+    # One class alone, such as "not there" of a label that a split never shows, is wrong nowhere.
+    if len(np.unique(labels[known])) < 2:
         return []
     given, believed = labels[known], probabilities[known]
     quality = get_label_quality_scores(given, believed)

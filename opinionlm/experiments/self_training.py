@@ -34,13 +34,16 @@ def label_the_rest(folder: Path) -> tuple[Path, int, float]:
         The file, the texts that the teacher labelled, and the share of them that it got right.
 
     Raises:
-        UserError: no finished run, or one that learned from every training text.
+        UserError: no finished run, one that learned from every training text, or one whose texts have several labels.
     """
     from opinionlm.data.encoding.columns import subset
     from opinionlm.data.loading import load_data
     from opinionlm.inference.predictions import LabelPrediction
 
-    taxonomy = read_run(folder, "test").taxonomy
+    run = read_run(folder, "test")
+    if run.has_sets:
+        raise UserError(f"{folder}: gives texts any number of labels; soft labels are those of texts with one each")
+    taxonomy = run.taxonomy
     options = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     data = DataConfig(**{one.name: options[one.name] for one in fields(DataConfig) if one.name in options})
     texts = load_data(data).dataset["train"]
@@ -52,12 +55,7 @@ def label_the_rest(folder: Path) -> tuple[Path, int, float]:
             "max_train_samples"
         )
     unlabelled = texts.select(np.flatnonzero(rest))
-    predictor = saved_predictor(folder)
-    found = predictor.predict(
-        list(unlabelled["text"]),
-        list(unlabelled["text_pair"]) if "text_pair" in texts.column_names else None,
-        list(unlabelled["platform"]) if predictor.predictor.platforms else None,
-    )
+    found = saved_predictor(folder).predict(unlabelled.to_list())
     said = [one.probabilities for one in found if isinstance(one, LabelPrediction) and one.probabilities]
     if len(said) < len(found):
         raise UserError(f"{folder}: best/ gives no probabilities of labels; only a classifier can be a teacher")

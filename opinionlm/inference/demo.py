@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 # Rows that the page shows of a file; the file to take along holds them all.
 SHOWN_ROWS = 50
 STANDARD = "-"
-FILE_TYPES = [".csv", ".tsv", ".jsonl", ".txt", ".gz"]
+FILE_TYPES = [".csv", ".tsv", ".jsonl", ".txt", ".conll", ".gz", ".xlsx", ".parquet"]
 # Columns of the nearest training posts, and how wide they are.
 NEIGHBOURS = {"post": "8%", "similarity": "14%", "label": "18%", "training post": "60%"}
 
@@ -187,6 +187,8 @@ class Answers:
         if name == "text" or not cell:
             return cell
         value = self.model.predictor.json_value(name, cell)
+        if name == "entities":
+            return ", ".join(f"{one['text']} ({one['type']})" for one in value)
         if isinstance(value, list):
             return ", ".join(value)
         if name == "confidence":
@@ -249,7 +251,7 @@ def page(answers: Answers, title: str) -> Blocks:
             )
             ask.click(spoken(answers.posts), [written, platform], [table, file, nearest], api_name=False, **turn)
         with gradio.Tab("File"):
-            dropped = gradio.File(label="CSV, TSV, JSONL or text", file_types=FILE_TYPES)
+            dropped = gradio.File(label="CSV, TSV, JSONL, text, CoNLL, Excel or parquet", file_types=FILE_TYPES)
             said = gradio.Markdown()
             first = f"The first {SHOWN_ROWS} answers"
             rows = gradio.Dataframe(headers=answers.columns, label=first, wrap=True, column_widths=widths)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Literal
 
+from opinionlm.data.readers.json_values import NotTextError, value_text
 from opinionlm.data.readers.records import Kind
 from opinionlm.data.readers.tables import TABLES, open_table, sheet_rows
 from opinionlm.errors import UserError
@@ -82,10 +83,19 @@ def table_bytes(path: Path) -> IO[bytes]:
     if path.suffix == ".xlsx":
         csv.writer(text).writerows(sheet_rows(path))
     else:
-        text.writelines(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in open_table(path)[1])
+        rows = open_table(path)[1]
+        text.writelines(json.dumps(row, ensure_ascii=False, default=_json_value) + "\n" for row in rows)
     text.detach()
     binary.seek(0)
     return binary
+
+
+def _json_value(value: object) -> str | dict[str, str]:
+    """A value of a typed table as training reads it: dates in ISO 8601; bytes, which are no text, as an object."""
+    try:
+        return value_text(value)
+    except NotTextError:
+        return {type(value).__name__: str(value)}
 
 
 def input_form(

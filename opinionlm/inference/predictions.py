@@ -9,7 +9,7 @@ from typing import Any
 
 from opinionlm.data.cleaning import saved_steps
 from opinionlm.data.encoding.features import FeatureReader
-from opinionlm.data.readers.json_values import NotTextError, value_text
+from opinionlm.data.readers.json_values import TEXT_COLUMNS, NotTextError, value_text
 from opinionlm.data.readers.records import Record
 from opinionlm.errors import UserError
 from opinionlm.inference.inputs import check_features, check_platform
@@ -167,7 +167,8 @@ class LoadedModel:
             wanted = "reads single texts" if has_pairs else "reads pairs of texts; give the second ones"
             raise UserError(f"pairs: the model {wanted}")
         check_platform(self.predictor, None if platforms is None else "platforms", "")
-        for platform in sorted(set(platforms or ()) - set(known or ())):
+        # A blank one is none, as in the training texts.
+        for platform in sorted(set(platforms or ()) - {"", *(known or ())}):
             raise UserError(f"platforms: {platform!r} is none of {', '.join(known or ())}")
 
     def fields_of(self, texts: Sequence[str | Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -187,7 +188,7 @@ class LoadedModel:
             check_features(self.predictor, given, f"texts[{number}]")
             names = dict.fromkeys(["text", *(name for name in [*optional, *features] if name in given)])
             try:
-                rows.append({name: value_text(given[name], is_label=True) for name in names})
+                rows.append({name: value_text(given[name], name not in TEXT_COLUMNS) for name in names})
             except NotTextError as error:
                 raise UserError(f"texts[{number}]: expected texts and numbers, found {error}") from None
         return rows

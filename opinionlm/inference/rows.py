@@ -129,7 +129,7 @@ def finite(written: str) -> float | str:
 def cell_of(value: Any, written: Any) -> str:
     """A JSON value as a cell: by the rule of `value_text`, lists and objects as JSON."""
     try:
-        return value_text(written, is_label=True)
+        return value_text(written, is_name=True)
     except NotTextError:
         return json.dumps(value, ensure_ascii=False)
 

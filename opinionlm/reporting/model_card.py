@@ -11,6 +11,7 @@ from opinionlm.config.chosen_metric import score_title
 from opinionlm.config.config import Config
 from opinionlm.config.method_options import DecisionConfig, MethodConfig, RobustConfig
 from opinionlm.config.options import DataConfig
+from opinionlm.config.unread import choice
 from opinionlm.data.cleaning import saved_steps
 from opinionlm.data.encoding.features import PLATFORM, Feature, in_words, platforms_of
 from opinionlm.data.prepared import PreparedDataset
@@ -68,7 +69,7 @@ The checkpoint was chosen by validation {score_title(task.chosen_metric().name)}
 
 {f1_table(words.labels, validation, test)}{trust}## Training
 
-{training_table(config, numbers)}
+{training_table(config, numbers, prepared.task)}
 
 ## Limits
 
@@ -85,14 +86,14 @@ def score_table(names: Sequence[str], validation: Mapping[str, Any], test: Mappi
     return "\n".join([header, "| --- | --- | --- | --- |", *rows])
 
 
-def training_table(config: Config, numbers: Mapping[str, Any]) -> str:
+def training_table(config: Config, numbers: Mapping[str, Any], task: str) -> str:
     """How the model was made and what it cost."""
     method, model, parameters = config.method, config.model, numbers["model"]
     trained, total = parameters["trainable_parameters"], parameters["total_parameters"]
     rows = {
         "adaptation": method.adaptation,
         "loss": f"{method.loss}{soft_label_note(config.robust)}",
-        "class weights": method.class_weights,
+        "class weights": choice(config, "class_weights", {"task": task}),
         **dict(training_rows(config, numbers["train"])),
         "data type, 4-bit": f"{describe_dtype(model.dtype)}, {model.load_in_4bit}",
         "max length": f"{config.data.max_length} tokens",

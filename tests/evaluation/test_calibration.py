@@ -61,6 +61,15 @@ def test_it_is_the_optimum_whatever_is_added_to_a_row() -> None:
     np.testing.assert_allclose(again[1], biases, atol=1e-4)
 
 
+def test_a_row_of_a_class_that_training_never_had_heats_up_no_other() -> None:
+    gold, logits = sample(500, 2.0)
+    logits = np.column_stack([logits, np.full(500, -1e4)])  # as linear models have it
+    temperature, biases = fit_calibration(gold, logits)
+    found, _ = fit_calibration(np.append(gold, 8), np.concatenate([logits, logits[:1]]))
+    assert found == pytest.approx(temperature, rel=1e-3) and temperature < HOTTEST / 2
+    assert fit_calibration(np.full(3, 8), logits[:3])[0] > 0
+
+
 def test_of_two_classes_it_is_the_logistic_regression_of_scikit_learn() -> None:
     # Of two classes with biases ±b the score of the second against the first is (difference of logits) / T + 2b. With
     # a prior of variance 1 on each bias, b² = (2b)² / 4: a penalised intercept, given to scikit-learn as a feature

@@ -10,7 +10,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 from opinionlm.config.method_options import DecisionConfig
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.ensembles import averaged_log_odds
-from opinionlm.evaluation.metrics import under_covers
+from opinionlm.evaluation.metrics import platform_scores, under_covers
 from opinionlm.evaluation.multi_label import (
     f1_per_label,
     multi_label_intervals,
@@ -65,6 +65,22 @@ def test_scores_are_those_of_scikit_learn(seed):
     ranked = np.round(logits, 1)  # with ties
     expected = metrics.label_ranking_average_precision_score(gold, ranked)
     assert ranking_precision(gold, ranked) == pytest.approx(expected)
+
+
+def test_a_label_that_training_never_had_heats_up_no_other():
+    gold, logits = drawn(200)
+    for value in (-1e4, 1e4):  # as linear models have it for a label that no text had, or all
+        logits[:, 4], gold[:, 4] = value, value > 0
+        temperature, biases = fit_label_calibration(gold, logits)
+        gold[0, 4] = value < 0
+        found, moved = fit_label_calibration(gold, logits)
+        assert found == pytest.approx(temperature, rel=1e-3) and moved == pytest.approx(biases, abs=1e-3)
+
+
+def test_a_platform_counts_the_labels_that_it_has():
+    gold = np.array([[1, 0, 1, 0, 0], [1, 0, 0, 1, 0], [0, 1, 0, 0, 0]])
+    found = platform_scores(gold, gold, ["web", "web", "forum"], FLAT, multi_label_scores)
+    assert {name: own["classes"] for name, own in found.items()} == {"web": 3, "forum": 1}
 
 
 def test_a_tree_implies_ancestors_computed_by_hand():

@@ -36,6 +36,17 @@ def write_predictions(path: Path, rows: Sequence[tuple[str, str, str, str]], sha
     return right / len(rows)
 
 
+def with_sets(folder: Path) -> Path:
+    """The same run with any number of labels per text: its one label in a list."""
+    table = folder / "predictions" / "test.csv"
+    with open(table, encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    with open(table, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerows([header, *([*row[:3], json.dumps([row[3]]), json.dumps([row[4]]), row[5]] for row in rows)])
+    return folder
+
+
 def write_run(
     folder: Path,
     seed: int = 1,

@@ -12,7 +12,7 @@ from opinionlm.errors import UserError
 from opinionlm.evaluation.generation import INVALID
 from opinionlm.experiments.changed_texts import changed_forms, form_row, main, with_typos
 from tests.classifier_runs import train, write_setting
-from tests.experiments.run_folders import write_run
+from tests.experiments.run_folders import with_sets, write_run
 
 
 def test_what_becomes_of_a_text() -> None:
@@ -66,3 +66,5 @@ def test_what_cannot_be_asked(tmp_path) -> None:
         main([str(tmp_path)])
     with pytest.raises(UserError, match="best"):
         main([str(write_run(Path(tmp_path) / "run"))])
+    with pytest.raises(UserError, match="test.csv: holds no single texts with one label each"):
+        main([str(with_sets(write_run(tmp_path / "sets")))])

@@ -92,6 +92,12 @@ def test_a_run_judges_the_splits_that_it_predicted(planted, setting, tmp_path) -
         assert float(row["quality"]) == pytest.approx(float(before[f"probability_{row['label']}"]), abs=2e-6)
 
 
+@pytest.mark.parametrize("label", [0, 1])
+def test_where_all_rows_have_one_label_none_is_suspected(label: int) -> None:
+    probability = np.random.default_rng(0).random(50)
+    assert find_suspects(np.full(50, label), np.stack([1 - probability, probability], axis=1)) == []
+
+
 def test_a_label_that_only_one_row_has_is_not_judged() -> None:
     labels = np.array([0] * 20 + [1] * 20 + [2])
     probabilities = np.full((41, 3), 0.05)

@@ -14,6 +14,7 @@ from opinionlm.errors import UserError
 from opinionlm.experiments.self_training import main
 from opinionlm.tasks import task_for
 from tests.classifier_runs import train, write_setting
+from tests.experiments.run_folders import with_sets, write_run
 
 
 def test_a_student_learns_from_its_teacher(tmp_path, capsys) -> None:
@@ -53,3 +54,5 @@ def test_a_teacher_that_learned_everything_has_nothing_to_label(tmp_path) -> Non
         main([str(tmp_path / "outputs" / "whole")])
     with pytest.raises(UserError, match="give the folder of a finished run"):
         main([str(tmp_path)])
+    with pytest.raises(UserError, match="sets: gives texts any number of labels"):
+        main([str(with_sets(write_run(tmp_path / "sets")))])

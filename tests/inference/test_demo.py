@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from opinionlm.errors import UserError
 from opinionlm.inference.demo import Answers, main, page
@@ -14,6 +15,7 @@ from opinionlm.inference.loading import load_predictor
 from opinionlm.inference.options import PredictionOptions
 from opinionlm.inference.predictions import LoadedModel
 from tests.inference.test_prediction import model_folder, some_texts  # noqa: F401 — a fixture
+from tests.tiny import tiny_tagger, wordpiece_tokenizer
 
 
 @pytest.fixture
@@ -39,6 +41,18 @@ def test_pasted_posts_and_a_file_of_them_get_the_answers_of_predict(answers: Ans
             table = list(csv.DictReader(stream))
         assert [row["predicted"] for row in table] == [answer.label for answer in expected]
         assert sum(name.startswith("probability_") for name in table[0]) == len(expected[0].probabilities)
+
+
+def test_entities_are_shown_in_words(tmp_path: Path) -> None:
+    tagger = tiny_tagger("bert", max_length=10)
+    with torch.no_grad():
+        tagger.head.output.weight.zero_()
+        tagger.head.output.bias.copy_(torch.tensor([0.0, 9.0, 0.0, 0.0, 0.0]))  # every word is B-coin
+    tagger.save_pretrained(tmp_path / "best")
+    wordpiece_tokenizer().save_pretrained(tmp_path / "best")
+    model = LoadedModel(load_predictor(tmp_path / "best", PredictionOptions("cpu")))
+    rows, _, _ = Answers(model, tmp_path / "best", tmp_path, None).posts("buy coin", "")
+    assert rows == [["buy coin", "B-coin, B-coin", "buy (coin), coin (coin)", "0"]]
 
 
 def test_what_cannot_be_labelled_is_told(answers: Answers, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from datetime import datetime
 from pathlib import Path
 
 import pandas
@@ -158,6 +159,18 @@ def test_tables_are_read(plain_model, tmp_path, ending):
         ("8", "", False, "2"),
         ("9", "7", True, "3"),
     ]
+
+
+def test_a_typed_table_is_read_as_in_training(plain_model, tmp_path, capsys):
+    times = [datetime(2021, 3, 4, 5, 6, 7), None]
+    frame = pandas.DataFrame({"text": [b"buy", b"sell"], "time": times})
+    frame.to_parquet(tmp_path / "in.parquet", index=False)
+    rows = call(plain_model, tmp_path / "in.parquet", tmp_path / "out.csv")
+    # Bytes are no text.
+    assert len(rows) == 1 and "not_text" in capsys.readouterr().err
+    frame.assign(text=["buy", "sell"]).to_parquet(tmp_path / "in.parquet", index=False)
+    rows = call(plain_model, tmp_path / "in.parquet", tmp_path / "out.csv")
+    assert [row[-1] for row in rows] == ["time", "2021-03-04T05:06:07", ""]
 
 
 def test_a_sheet_without_a_header_is_read_as_that_of_training(plain_model, tmp_path):

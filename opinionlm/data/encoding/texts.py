@@ -69,8 +69,9 @@ def encode_texts(
     """
     several = dataset.features[target].feature.num_classes if isinstance(dataset.features[target], List) else None
     if several is not None:
-        # Else the vectors would become ids again: a new column keeps the type of an old one of its name.
-        dataset, target = dataset.rename_column(target, "sets"), "sets"
+        # Else the vectors would become ids again: a new column keeps the type of an old one of its name. No feature
+        # may be called raw.
+        dataset, target = dataset.rename_column(target, "raw"), "raw"
 
     def encode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         texts, second = batch["text"], batch.get("text_pair")

@@ -143,7 +143,7 @@ def flat(row: Mapping[str, Any], above: str = "") -> dict[str, str | list[Any]]:
             found[f"{above}{key}"] = value
         else:
             try:
-                found[f"{above}{key}"] = value_text(value, is_label=True)
+                found[f"{above}{key}"] = value_text(value, is_name=True)
             except NotTextError:
                 continue
     return found

@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
+from opinionlm.data.inspection.columns import Column
 from opinionlm.data.preparation.label_parsing import LabelError
 from opinionlm.data.preparation.multi_label_rows import label_list
 from opinionlm.data.preparation.sources import find_sources, read_source
@@ -45,13 +46,19 @@ def count_labels(spec: DatasetSpec, data_dir: Path) -> Counter[LabelPath]:
     """Records of every label, as the path that leads to it: of one name where labels have no levels.
 
     Raises:
-        UserError: a source cannot be read, or holds more than `MOST_LABELS` labels.
+        UserError: a source cannot be read, or the sources hold no label, or more than `MOST_LABELS`.
     """
     counts: Counter[LabelPath] = Counter()
+    problem = ""
     for source in find_sources(spec, data_dir):
         separator = "" if source.file is None else source.file.label_separator
         for item in read_source(spec, source, data_dir):
-            for path in paths_of(item, spec, separator) if isinstance(item, Record) else ():
+            try:
+                paths = paths_of(item, spec, separator) if isinstance(item, Record) else []
+            except LabelError as error:
+                problem = problem or f" ({source.name}:{item.line}: {error})"
+                continue
+            for path in paths:
                 counts[path] += 1
                 if len(counts) > MOST_LABELS:
                     shown = ", ".join(repr(PATH_MARK.join(path)[:40]) for path in list(counts)[:3])
@@ -59,16 +66,19 @@ def count_labels(spec: DatasetSpec, data_dir: Path) -> Counter[LabelPath]:
                         f"{spec.source}: {source.name}: more than {MOST_LABELS:,} different labels (such as {shown}); "
                         "say in `columns` which column holds the classes"
                     )
+    if not counts:
+        raise UserError(f"{spec.source}: labels: no record has one{problem}; say in `columns` which column holds them")
     return counts
 
 
 def paths_of(record: Record, spec: DatasetSpec, separator: str) -> list[LabelPath]:
-    """The paths to the labels of a record: of several in task multi_label, of at most one in task sequence."""
+    """The paths to the labels of a record: of several in task multi_label, of at most one in task sequence.
+
+    Raises:
+        LabelError: see `label_list`.
+    """
     if spec.task == "multi_label":
-        try:
-            names = record.lists["label"] if "label" in record.lists else label_list(record.fields["label"], separator)
-        except LabelError:
-            return []
+        names = record.lists["label"] if "label" in record.lists else label_list(record.fields["label"], separator)
         return [(name.strip(),) for name in names if name.strip()]
     path = label_path(record.fields, spec.depth, separator)
     return [path] if path else []
@@ -88,10 +98,8 @@ def label_tree(paths: list[LabelPath], source: str) -> Taxonomy:
     """The label tree that paths make, numbers in their order and words in the alphabet's.
 
     Raises:
-        UserError: there is no path, or two leaves would have one name.
+        UserError: two leaves would have one name.
     """
-    if not paths:
-        raise UserError(f"{source}: labels: no record has one; say in `columns` which column holds them")
     tree: dict[str, dict] = {}
     for path in sorted(paths, key=lambda path: [in_order(name) for name in path]):
         node = tree
@@ -117,4 +125,10 @@ def found_lines(counts: Counter[LabelPath]) -> list[str]:
     for one, other in combinations(sorted(PATH_MARK.join(path) for path in counts), 2):
         if same_form(one, other):
             lines.append(f"the labels {one!r} and {other!r} differ in case, blanks or Unicode form alone; is it one?")
+    names = Counter({PATH_MARK.join(path): number for path, number in counts.items()})
+    if separator := Column("label", values=names).separator():
+        lines.append(
+            f"some labels look like several, parted by {separator!r}: task: multi_label with label_separator: "
+            f"{separator!r} of the file cuts them"
+        )
     return lines

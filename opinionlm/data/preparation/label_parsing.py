@@ -125,6 +125,8 @@ class LabelParser:
         return self._known_sets[key]
 
     def _several(self, values: Sequence[str]) -> tuple[int, ...]:
+        if "" in values:
+            raise LabelError("missing_label", f"label: a blank name stands among {list(values)!r}"[:VALUE_CHARACTERS])
         if twice := [value for value, count in Counter(values).items() if count > 1]:
             raise LabelError("repeated_label", f"label: {twice[0][:80]!r} is there {values.count(twice[0])} times")
         inner = [value for value in values if value in self._below and not self._taxonomy.is_leaf(value)]

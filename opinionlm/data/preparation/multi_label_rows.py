@@ -7,6 +7,7 @@ differ. The prepared data set holds the sets themselves.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +84,12 @@ class MultiLabelRows(SequenceRows):
             found = self.members(ledger.label[splits == number]).any(axis=0)
             if number == 0 and found.sum() < 2:
                 names = ", ".join(self._leaves[i] for i in np.flatnonzero(found)) or "none"
+                counts = sum((source.rejected for source in ledger.sources), Counter[str]())
+                rejected = ", ".join(f"{reason} {count:,}" for reason, count in counts.most_common()) or "nothing"
                 raise UserError(
                     f"{self.spec.source}: the training split would hold only one label or none ({names}); a "
-                    "classifier needs two; check `codes`, `labels` and the cleaning options"
+                    f"classifier needs two. Rejected so far: {rejected}; check `codes`, `labels`, `label_separator` "
+                    "and the cleaning options"
                 )
             if absent := [self._leaves[i] for i in np.flatnonzero(expected & ~found)]:
                 warnings.append(f"{split} has no post labelled {', '.join(absent)}")
@@ -152,7 +156,7 @@ def label_list(written: str, separator: str) -> list[str]:
             found = load_row(written)
             if not isinstance(found, list):
                 raise ValueError
-            return [value_text(item, is_label=True) for item in found]
+            return [value_text(item, is_name=True) for item in found]
         except (ValueError, NotTextError, RecursionError, json.JSONDecodeError):
             raise LabelError("bad_label_list", f"label: {written[:80]!r} is no JSON list of names") from None
     if not written:

@@ -1,8 +1,8 @@
 """Texts and lists of texts from JSON objects, nested ones by dotted path.
 
 One rule for every reader, task and column: a text is itself; null, NaN and Infinity are no value; a number is its
-text as the file writes it (``1.0`` stays ``1.0``); true and false are themselves as labels and refused elsewhere, as
-are lists and objects: a post that reads ``True`` is a mistake in the file.
+text as the file writes it (``1.0`` stays ``1.0``); true and false are themselves as labels and in columns beside the
+text, and refused elsewhere, as lists and objects are: a post that reads ``True`` is a mistake in the file.
 """
 
 from __future__ import annotations
@@ -12,10 +12,14 @@ import math
 from collections.abc import Collection, Mapping
 from datetime import date, time
 from decimal import Decimal
+from numbers import Integral, Real
 from typing import Any
 
 # The canonical columns that hold several texts; all others hold one.
 LIST_COLUMNS = ("tokens", "tags", "answers", "sentences", "label")
+# Those in which true and false stand for nothing; all others hold labels and features, of which they may be names.
+TEXT_COLUMNS = ("text", "text_pair", "context", "sentences", "tokens", "tags", "answers", "score", "time")
+TEXT_COLUMNS += ("id", "group", "platform")
 
 
 class NotTextError(ValueError):
@@ -53,12 +57,12 @@ def json_fields(
             continue
         if not is_there:
             return {}, {}, "missing_field", f"the key {column!r} is missing"
-        is_label = name.startswith(("label", "level"))
+        is_name = name not in TEXT_COLUMNS
         try:
             if name in LIST_COLUMNS and isinstance(value, list):
-                lists[name] = [value_text(item, is_label) for item in value]
+                lists[name] = [value_text(item, is_name) for item in value]
             else:
-                fields[name] = value_text(value, is_label)
+                fields[name] = value_text(value, is_name)
         except NotTextError as error:
             kind = "a list of texts" if name in LIST_COLUMNS and isinstance(value, list) else "text"
             return {}, {}, "not_text", f"{column}: expected {kind}, found {error}"
@@ -98,12 +102,12 @@ def as_written(value: float | None) -> float | None:
     return None if value is None else float(str(np.float32(value)))
 
 
-def value_text(value: object, is_label: bool = False) -> str:
+def value_text(value: object, is_name: bool = False) -> str:
     """The text of a JSON value, or of a value of a typed table; blank where there is none.
 
     Args:
         value: from `load_row`, or from a column of any type.
-        is_label: whether true and false are names here.
+        is_name: whether true and false are names here.
 
     Raises:
         NotTextError: a list, an object, bytes; true and false elsewhere.
@@ -115,13 +119,14 @@ def value_text(value: object, is_label: bool = False) -> str:
             return ""
         case bool():
             written = "true" if value else "false"
-            if is_label:
+            if is_name:
                 return written
             raise NotTextError(written)
-        case float():
-            return repr(value) if math.isfinite(value) else ""
-        case int():
+        # Those of NumPy too, whose repr is none of a number.
+        case Integral():
             return str(value)
+        case Real():
+            return str(value) if math.isfinite(value) else ""
         case Decimal():
             return str(value) if value.is_finite() else ""
         case date() | time():

@@ -10,20 +10,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, Features, List, Value
 
 import opinionlm
 import predict
 from opinionlm.data.cleaning import PROFILES, text_steps
 from opinionlm.data.encoding.features import Feature, feature_text, in_words, known_features, with_features
+from opinionlm.data.encoding.texts import encode_texts
 from opinionlm.data.preparation.pipeline import prepare_or_load
 from opinionlm.data.spec import FeatureSpec
 from opinionlm.data.spec_parsing import spec_from_dict
 from opinionlm.errors import UserError
+from opinionlm.experiments.changed_texts import changed_table
 from opinionlm.inference.export.comparison import measured, validation_of
 from opinionlm.inference.loading import load_predictor
 from opinionlm.inference.options import PredictionOptions
 from tests.classifier_runs import train
+from tests.tiny import wordpiece_tokenizer
 
 STARS, TITLE, EXCHANGE = (
     FeatureSpec("stars", "number"),
@@ -76,6 +79,14 @@ def test_words_by_hand() -> None:
     assert list(read["text"]) == ["stars: 3. title: A. x", "title: B! y"] and list(read["text_pair"]) == ["p", "q"]
 
 
+def test_a_feature_may_be_called_sets() -> None:
+    features = Features(
+        dict.fromkeys(["text", "sets"], Value("string")) | {"labels": List(ClassLabel(names=["a", "b"]))}
+    )
+    rows = Dataset.from_dict({"text": ["buy"], "sets": ["x"], "labels": [[1]]}, features)
+    assert encode_texts(rows, wordpiece_tokenizer(), 8, target="labels")["labels"] == [[0.0, 1.0]]
+
+
 def test_values() -> None:
     steps = text_steps(PROFILES["default"])
     for written, number in (
@@ -112,6 +123,9 @@ def test_what_training_knows() -> None:
         ({"features": {"platform": "category"}}, "features.platform: runs read it with platform_prefix: true"),
         ({"features": {"label": "category"}}, "features.label: this name is taken"),
         ({"features": {"level1": "category"}}, "features.level1: this name is taken"),
+        # Columns of predictions/<split>.csv, from which models are asked again.
+        ({"features": {"gold": "category"}}, "features.gold: this name is taken"),
+        ({"features": {"probability_x": "number"}}, "features.probability_x: this name is taken"),
         ({"features": {"stars": "numeric"}}, "features.stars: .*numeric"),
         ({"features": ["stars"]}, "features: expected names and kinds"),
         ({"features": {"mood": "text"}}, r"files\[0\].columns: mood is missing; features names it"),
@@ -223,6 +237,11 @@ def test_unseen_values_are_counted_and_said(run, tmp_path, capsys) -> None:
         )
 
 
+def test_a_run_is_asked_again_with_its_columns(run) -> None:
+    as_they_are, same = changed_table(run, {"same": str})
+    assert same[1].startswith("0 of") and same[2:5] == as_they_are[2:5]
+
+
 def test_absent_columns_are_told_in_one_line(run, tmp_path) -> None:
     source = tmp_path / "new.csv"
     source.write_text("body,head,exchange\ncoin,A,north\n")
@@ -241,5 +260,6 @@ def test_absent_columns_are_told_in_one_line(run, tmp_path) -> None:
         model.predict(
             [{"text": "a", "title": "", "stars": 1, "exchange": ""}, {"text": "b", "title": "x", "exchange": ""}]
         )
-    with pytest.raises(UserError, match=r"texts\[0\]: expected texts and numbers, found a list"):
-        model.predict([{"text": "a", "title": [], "stars": 1, "exchange": ""}])
+    for wrong, found in (({"title": []}, "a list"), ({"text": True}, "true")):
+        with pytest.raises(UserError, match=rf"texts\[0\]: expected texts and numbers, found {found}"):
+            model.predict([{"text": "a", "title": "", "stars": 1, "exchange": ""} | wrong])

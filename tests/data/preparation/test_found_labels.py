@@ -88,3 +88,18 @@ def test_what_is_no_label_column_is_refused(tmp_path, tokenizer_folder, monkeypa
     with pytest.raises(UserError, match=message) as caught:
         prepared(tmp_path, tokenizer_folder, {"text": "text", "label": "label"})
     assert "\n" not in str(caught.value)
+
+
+def test_labels_that_look_like_several_are_pointed_out(tmp_path, tokenizer_folder):
+    values = ["joy", "joy|love", "love|calm", "calm"]
+    write(tmp_path, "text,label", [f"post {i} of {value},{value}" for value in values for i in range(20)])
+    data = prepared(tmp_path, tokenizer_folder, {"text": "text", "label": "label"})
+    assert any("parted by '|': task: multi_label with label_separator: '|'" in line for line in warnings_of(data))
+
+
+def test_lists_that_cannot_be_read_are_told(tmp_path, tokenizer_folder):
+    write(tmp_path, "text,label", [f"post {i},\"['joy', 'love']\"" for i in range(20)])
+    raw = {"name": "posts", "task": "multi_label", "tokenizer_name_or_path": str(tokenizer_folder)}
+    raw["files"] = [{"path": "posts.csv", "columns": {"text": "text", "label": "label"}}]
+    with pytest.raises(UserError, match=r"no record has one \(posts.csv:2: .* is no JSON list of names\)"):
+        prepare(spec_from_dict(raw, "posts.yaml"), tmp_path, tmp_path / "out")

@@ -61,7 +61,7 @@ def test_ancestors_follow_from_leaves_and_may_be_named(tmp_path):
         ("", "missing_label", "[] stands for"),
         ('["joy"', "bad_label_list", "no JSON list"),
         ('[["joy"]]', "bad_label_list", "no JSON list"),
-        (["joy", ""], "missing_label", "blank"),
+        (["joy", ""], "missing_label", "a blank name stands among"),
         ({"joy": 1}, "not_text", "an object"),
     ],
 )
@@ -135,6 +135,8 @@ def test_settings_that_contradict_several_labels(change, said):
 def test_training_texts_need_two_labels(tmp_path):
     with pytest.raises(UserError, match="only one label or none \\(joy\\)"):
         prepared(tmp_path, [(f"text number {i}", ["joy"] * (i % 2)) for i in range(40)])
+    with pytest.raises(UserError, match="Rejected so far: missing_label 30; check"):
+        prepared(tmp_path, [(f"text number {i}", ["joy", "love", ""] if i % 4 else []) for i in range(40)])
 
 
 @pytest.mark.parametrize("name", ["goemotions_multi_label", "goemotions_multi_label_tree"])

@@ -2,10 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from opinionlm.data.preparation.pipeline import prepare
 from opinionlm.data.prepared import load_prepared
+from opinionlm.data.readers.json_values import value_text
 from opinionlm.data.readers.records import Record, SourceNotes, read_file
 from opinionlm.data.spec import FileSpec
 from opinionlm.data.spec_parsing import spec_from_dict
@@ -54,6 +56,13 @@ def test_true_and_false_are_labels_as_json_spells_them(tmp_path):
         assert read(tmp_path, '{"v": true}', {name: "v"}).fields == {name: "true"}
     assert read(tmp_path, '{"v": [true, 1]}', {"label": "v"}).lists == {"label": ["true", "1"]}
     assert isinstance(read(tmp_path, '{"v": [true]}', {"level1": "v"}).detail, str)
+    # So they are in a column beside the text, whatever it is called.
+    assert read(tmp_path, '{"v": false}', {"verified": "v"}).fields == {"verified": "false"}
+
+
+def test_numbers_of_numpy_are_numbers():
+    values = [np.float64(4), np.float32(0.1), np.int64(7), np.float64("nan")]
+    assert [value_text(value) for value in values] == ["4.0", "0.1", "7", ""]
 
 
 def instruction(tokenizer_folder, tmp_path, rows: list[str]):
