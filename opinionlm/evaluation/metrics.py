@@ -290,11 +290,17 @@ def corrected_interval(draws: np.ndarray, observed: float) -> list[float]:
         draws: the score of every resample ``(replicates,)``.
         observed: the score itself.
     """
+    return [float(value) for value in corrected_intervals(draws[:, None], np.array([observed]))[0]]
+
+
+def corrected_intervals(draws: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """The same of several scores ``(scores, 2)``, from ``(replicates, scores)`` and ``(scores,)``."""
     from scipy.special import ndtr, ndtri
 
-    below = ((draws < observed).mean() + (draws <= observed).mean()) / 2
+    below = ((draws < observed).mean(axis=0) + (draws <= observed).mean(axis=0)) / 2
     bias = ndtri(np.clip(below, 1 / len(draws), 1 - 1 / len(draws)))
-    return [float(value) for value in np.quantile(draws, ndtr(2 * bias + ndtri([0.025, 0.975])))]
+    ends = ndtr(2 * bias[:, None] + ndtri([0.025, 0.975]))
+    return np.stack([np.quantile(values, own) for values, own in zip(draws.T, ends, strict=True)])
 
 
 def under_covers(scores: Mapping[str, Any]) -> str:
@@ -312,7 +318,7 @@ def under_covers(scores: Mapping[str, Any]) -> str:
 
 
 def class_f1_intervals(confusion: np.ndarray, replicates: int = 2000, seed: int = 0) -> np.ndarray:
-    """95 % percentile bootstrap intervals of the F1 of every class, drawn as those of `bootstrap_intervals`.
+    """95 % bootstrap intervals of the F1 of every class, drawn and corrected as those of `bootstrap_intervals`.
 
     Args:
         confusion: counts ``(classes, ...)``, gold by row; columns behind the classes hold answers that are none.
@@ -323,7 +329,7 @@ def class_f1_intervals(confusion: np.ndarray, replicates: int = 2000, seed: int 
         Low and high ends ``(classes, 2)``.
     """
     f1 = f1_from_confusion(_bootstrapped(squared(confusion), replicates, seed))
-    return np.percentile(f1, [2.5, 97.5], axis=0).T[: len(confusion)]
+    return corrected_intervals(f1, f1_from_confusion(squared(confusion)))[: len(confusion)]
 
 
 def _bootstrapped(confusion: np.ndarray, replicates: int, seed: int) -> np.ndarray:

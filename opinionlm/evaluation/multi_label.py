@@ -13,7 +13,7 @@ import numpy as np
 
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.hierarchical import ancestor_matrix
-from opinionlm.evaluation.metrics import CALIBRATION_BINS, confidence_bin, corrected_interval
+from opinionlm.evaluation.metrics import CALIBRATION_BINS, confidence_bin, corrected_interval, corrected_intervals
 
 # Rows of replicates that are drawn at once: 100 MB with 50,000 texts.
 DRAWN = 250
@@ -237,9 +237,9 @@ def multi_label_intervals(
 
 
 def f1_bounds(gold: np.ndarray, predicted: np.ndarray, replicates: int = 1000, seed: int = 0) -> np.ndarray:
-    """95 % percentile bootstrap intervals of every label's F1 ``(labels, 2)``; arguments as above."""
+    """95 % bootstrap intervals of every label's F1 ``(labels, 2)``, corrected as those above; arguments as there."""
     rows, labels = gold.shape
     counted = row_counts(gold, predicted).reshape(rows, 3 * labels)
     counts = resampled_sums(counted, replicates, seed).reshape(replicates, 3, labels)
     f1 = f1_of_counts(counts[:, 0], counts[:, 1], counts[:, 2])
-    return np.percentile(f1, [2.5, 97.5], axis=0).T
+    return corrected_intervals(f1, f1_per_label(gold, predicted))

@@ -34,7 +34,7 @@ from opinionlm.models.gguf import require_converted
 from opinionlm.models.linear.interpolation import load_interpolation
 from opinionlm.models.precision import computes_in_bfloat16, torch_dtype
 from opinionlm.models.tagger import OpinionTagger, OpinionTaggerConfig
-from opinionlm.utils.shipped import find_model, model_commit
+from opinionlm.utils.shipped import find_model, model_commit, model_digest
 
 
 def load_predictor(folder: Path, options: PredictionOptions) -> Predictor:
@@ -230,20 +230,15 @@ def saved_taxonomy(config: OpinionClassifierConfig) -> Taxonomy:
 
 
 def model_fingerprint(folder: Path) -> str:
-    """SHA-256 over configuration, tokenizer and weights, of an adapter those of its base too: what decides an answer.
+    """SHA-256 over all that decides a prediction: the model's files, and of an adapter those of its base too.
 
     A base model of the hub counts by its commit.
     """
-    digest = hashlib.sha256()
-    if is_generative(folder) and (settings := read_settings(folder)).base_model is not None:
-        base = settings.model_options(folder, "auto")
-        require_converted(base.model_name_or_path)
-        place = find_model(base.model_name_or_path)
-        commit = model_commit(base.model_name_or_path, base.model_revision)
-        digest.update((model_fingerprint(place) if place.is_dir() else str(commit)).encode())
-    patterns = ("*.json", "*.safetensors", "*.model", "*.onnx*")
-    for path in sorted(found for pattern in patterns for found in folder.glob(pattern)):
-        digest.update(path.name.encode())
-        with open(path, "rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+    own = model_digest(folder)
+    if not is_generative(folder) or (settings := read_settings(folder)).base_model is None:
+        return own
+    base = settings.model_options(folder, "auto")
+    require_converted(base.model_name_or_path)
+    place = find_model(base.model_name_or_path)
+    found = model_digest(place) if place.is_dir() else model_commit(base.model_name_or_path, base.model_revision)
+    return hashlib.sha256(f"{own} {found}".encode()).hexdigest()

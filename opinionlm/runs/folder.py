@@ -122,16 +122,18 @@ def require_same_start(folder: Path, facts: dict[str, Any]) -> None:
     """What is no option and yet decides what a run computes has to be what it was when the run began.
 
     Raises:
-        UserError: the data were prepared anew with another content, or another number of processes trains.
+        UserError: the data were prepared anew with another content, the pretrained model is another one, or another
+            number of processes trains.
     """
     try:
         stored = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return  # the options were compared already
-    for name in ("data_fingerprint", "processes"):
-        if stored.get(name) != facts[name]:
+    for name in ("data_fingerprint", "model_fingerprint", "processes"):
+        # Older versions did not note the model.
+        if stored.get(name, now := facts.get(name)) != now:
             raise UserError(
-                f"{folder}: its checkpoints were trained with {name} {stored.get(name)}, and this is {facts[name]}; "
+                f"{folder}: its checkpoints were trained with {name} {stored[name]}, and this is {now}; "
                 "restore that to go on, or train anew with overwrite: true"
             )
 
@@ -139,7 +141,7 @@ def require_same_start(folder: Path, facts: dict[str, Any]) -> None:
 def revision_of(folder: Path) -> str | None:
     """The commit of the hub's model that a run began with; None where its folder does not tell."""
     try:
-        return json.loads((folder / "environment.json").read_text(encoding="utf-8")).get("model_revision")
+        return json.loads((folder / "environment.json").read_text(encoding="utf-8")).get("model_fingerprint")
     except (OSError, ValueError):
         return None
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
 from opinionlm.errors import UserError
+from opinionlm.utils.files import file_sha256
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # Where GGUF files are converted to (`opinionlm.models.gguf`), as seen from the working folder.
@@ -65,6 +67,15 @@ def model_commit(name: str | Path, revision: str = "main") -> str | None:
     config = None if find_model(name).exists() else model_file(name, "config.json", revision)
     # The library keeps the files of a commit in a folder of its name.
     return None if config is None else config.parent.name
+
+
+def model_digest(folder: Path) -> str:
+    """SHA-256 over the configuration, the tokenizer and the weights of a model."""
+    digest = hashlib.sha256()
+    patterns = ("*.json", "*.safetensors", "*.model", "*.onnx*", "*.txt", "*.jinja")
+    for path in sorted(found for pattern in patterns for found in folder.glob(pattern)):
+        digest.update(path.name.encode() + bytes.fromhex(file_sha256(path)))
+    return digest.hexdigest()
 
 
 def gguf_source(path: Path) -> Path | None:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from opinionlm.evaluation.metrics import bootstrap_intervals, classification_scores, f1_from_confusion, under_covers
+from opinionlm.evaluation.metrics import (
+    bootstrap_intervals,
+    class_f1_intervals,
+    classification_scores,
+    confusion_matrix,
+    corrected_interval,
+    f1_from_confusion,
+    under_covers,
+)
+from opinionlm.evaluation.multi_label import f1_bounds
 from tests.evaluation.test_metrics import OPINIONS
 
 # Shares of classes, and what a model's accuracy on each of them is drawn around.
@@ -78,3 +87,17 @@ def test_the_correction_takes_back_what_resamples_lose() -> None:
         plain.append((2 * hits / np.maximum(total, 1)).mean())
     low, high = np.percentile(plain, [2.5, 97.5])
     assert found["macro_f1_ci95"][0] > low and found["macro_f1_ci95"][1] >= high
+
+
+def test_a_class_by_itself_is_corrected_alike() -> None:
+    """F1 near 1 is skewed: by simulation plain percentiles hold that of 20 rows 91.8 % of the time, these 93.3 %."""
+    gold = np.repeat([0, 1], [380, 20])
+    predicted = np.where(np.isin(np.arange(400), [0, 380]), 1 - gold, gold)
+    drawn = np.random.default_rng(0).integers(0, 400, (2000, 400))
+    hits = ((gold[drawn] == 1) & (predicted[drawn] == 1)).sum(axis=1)
+    plain = 2 * hits / ((gold[drawn] == 1).sum(axis=1) + (predicted[drawn] == 1).sum(axis=1))
+    confusion = confusion_matrix(gold, predicted, 2)
+    sets = np.eye(2)[gold], np.eye(2)[predicted]
+    for low, high in (class_f1_intervals(confusion)[1], f1_bounds(*sets)[1]):
+        assert (low, high) == pytest.approx(corrected_interval(plain, 38 / 40), abs=0.015)
+        assert low < np.percentile(plain, 2.5) - 0.002

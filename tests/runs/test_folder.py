@@ -7,11 +7,15 @@ import json
 
 import pytest
 import yaml
+from datasets import DatasetDict
 
 from opinionlm.config.parser import parse_config
+from opinionlm.data.prepared import PreparedDataset
 from opinionlm.errors import UserError
 from opinionlm.runs.folder import create_run, is_finished
+from opinionlm.runs.run import Run
 from opinionlm.utils.files import write_csv
+from tests.tiny import save_pretrained_model
 
 
 def test_an_option_younger_than_the_run_counts_as_its_default(tmp_path) -> None:
@@ -68,3 +72,23 @@ def test_a_lone_return_does_not_break_a_row(tmp_path) -> None:
     assert b"\r\n1" not in (tmp_path / "rows.csv").read_bytes()
     with open(tmp_path / "rows.csv", encoding="utf-8", newline="") as file:
         assert list(csv.reader(file)) == [["id", "text"], *rows]
+
+
+def test_a_run_does_not_go_on_from_another_pretrained_model(tmp_path) -> None:
+    save_pretrained_model(tmp_path / "model")
+    options = ["--output_dir", str(tmp_path), "--run_name", "r", "--model_name_or_path", str(tmp_path / "model")]
+    config = parse_config([*options, "--use_cpu", "true", "--report_to", "none"], "test")
+    posts = PreparedDataset(DatasetDict(), None, "posts", "f" * 64, tmp_path)
+    Run(config).create(posts)
+    (tmp_path / "r" / "checkpoints" / "checkpoint-1").mkdir(parents=True)
+    Run(config).create(posts)
+    weights = bytearray((tmp_path / "model" / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (tmp_path / "model" / "model.safetensors").write_bytes(weights)
+    with pytest.raises(UserError, match="checkpoints were trained with model_fingerprint [0-9a-f]{64}, and this is"):
+        Run(config).create(posts)
+    # Runs of before there was the note go on.
+    facts = json.loads((tmp_path / "r" / "environment.json").read_text())
+    del facts["model_fingerprint"]
+    (tmp_path / "r" / "environment.json").write_text(json.dumps(facts))
+    Run(config).create(posts)
