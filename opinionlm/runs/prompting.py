@@ -23,7 +23,7 @@ from opinionlm.config.config import Config
 from opinionlm.config.options import ModelConfig
 from opinionlm.config.unread import refuse_unread
 from opinionlm.data.encoding.columns import subset
-from opinionlm.data.encoding.data_templates import AUTO, template_for, template_warning
+from opinionlm.data.encoding.data_templates import AUTO, template_for, template_warning, unread_features
 from opinionlm.data.encoding.prompts import PromptTemplate, label_words, load_template
 from opinionlm.data.encoding.texts import evaluation_texts
 from opinionlm.data.encoding.tokenizers import entries_of_texts, load_tokenizer
@@ -350,6 +350,7 @@ def describe(run: PromptRun, setting: PromptSetting) -> str:
     lines = [
         f"run     {run.config.run_folder}",
         f"data    {prepared.name} ({prepared.task}): {sizes} texts{describe_platforms(run.config.data)}",
+        *unread_features(prepared),
         f"prompts {method}, {len(shown.examples)} examples{cut}",
         *(template_warning(setting.template, prepared) if method == "language_model" else []),
         f"model   {run.config.model.model_name_or_path}, not trained",

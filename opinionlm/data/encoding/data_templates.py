@@ -76,6 +76,12 @@ def template_warning(template: PromptTemplate, prepared: PreparedDataset) -> lis
     ]
 
 
+def unread_features(prepared: PreparedDataset) -> list[str]:
+    """A line where the data have columns beside the text, which no prompt holds."""
+    names = ", ".join(feature.name for feature in prepared.features)
+    return [f"reads   the text without {names}: prompts hold no features"] if names else []
+
+
 def description_of(prepared: PreparedDataset) -> str:
     """What the dataset YAML says of the data; blank where it says nothing, or the folder is gone."""
     spec = (read_manifest(prepared.path) or {}).get("spec") or {}
