@@ -23,7 +23,13 @@ from opinionlm.config.config import Config
 from opinionlm.config.options import ModelConfig
 from opinionlm.config.unread import refuse_unread
 from opinionlm.data.encoding.columns import subset
-from opinionlm.data.encoding.data_templates import AUTO, template_for, template_warning, unread_features
+from opinionlm.data.encoding.data_templates import (
+    AUTO,
+    require_place_for_pairs,
+    template_for,
+    template_warning,
+    unread_features,
+)
 from opinionlm.data.encoding.prompts import PromptTemplate, label_words, load_template
 from opinionlm.data.encoding.texts import evaluation_texts
 from opinionlm.data.encoding.tokenizers import entries_of_texts, load_tokenizer
@@ -146,11 +152,7 @@ def check_data(config: Config, template: PromptTemplate, prepared: PreparedDatas
     two_parts = {"context", "text_pair"} & set(prepared.dataset["test"].column_names)
     if two_parts and config.prompt.method == "entailment":
         raise UserError("method: entailment reads single texts, and these are pairs; use method: language_model")
-    if two_parts == {"text_pair"} and not template.shows_context:
-        raise UserError(
-            f"prompt_template: {template.source} shows no {{context}}, where the second text of a pair goes; write it "
-            "into its prompt"
-        )
+    require_place_for_pairs(template, prepared)
     return () if prepared.taxonomy is None else tuple(label_words(template, prepared.taxonomy))
 
 
