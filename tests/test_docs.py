@@ -151,7 +151,7 @@ def check(name: str, arguments: list[str]) -> None:
                 case "runs":
                     load_table(REPOSITORY / table, given.scale, overrides)
                 case "data":
-                    load_data_table(REPOSITORY / table, given.scale)
+                    load_data_table(REPOSITORY / table, given.scale, {})
 
 
 @pytest.mark.parametrize("line", OURS, ids=lambda line: f"{line.page}: {line.text[:60]}")

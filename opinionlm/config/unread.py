@@ -174,11 +174,11 @@ def fits(chosen: Any, wanted: tuple[Any, ...] | Presence) -> bool:
 def missing_choices(
     config: Config, name: str, known: Mapping[str, Any]
 ) -> list[tuple[str, Any, tuple[Any, ...] | Presence]]:
-    """Which choices an option would need to be read; none where it is. Of several ways the first is named."""
+    """Which choices an option would need to be read; none where it is. Of several ways the nearest is named."""
     ways = [list(failed_conditions(config, way, known)) for way in declared()[name][1].metadata["when"]]
     if not ways or not all(ways):
         return []
-    return next(way for way in ways if way[0][0] != "script")
+    return min((way for way in ways if way[0][0] != "script"), key=len)
 
 
 def is_read(config: Config, name: str) -> bool:

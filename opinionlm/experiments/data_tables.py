@@ -68,12 +68,15 @@ def kind_of(path: Path) -> str:
     return str(read_yaml(path).get("kind", "runs"))
 
 
-def load_data_table(path: Path, scale: str) -> DataTable:
+def load_data_table(path: Path, scale: str, options: Mapping[str, Any]) -> DataTable:
     """Read a table YAML of ``kind: data``.
 
     Raises:
-        UserError: unknown keys, missing parts, or no such scale.
+        UserError: unknown keys, missing parts, no such scale, or an option of the command line that it does not take.
     """
+    for name in options:
+        if name not in OPTIONS:
+            raise UserError(f"--{name}: a table about data takes only {', '.join(OPTIONS)}{nearest(name, OPTIONS)}")
     raw = read_yaml(path)
     chosen = require_parts(raw, KEYS, scale, path)
     check_keys(chosen, {"dataset", "differs"}, f"{path}: scales.{scale}")
@@ -102,12 +105,9 @@ def write_data_table(table: DataTable, folder: Path, options: Mapping[str, Any])
         The files.
 
     Raises:
-        UserError: other options, or data that cannot be prepared.
+        UserError: data that cannot be prepared.
     """
-    for name in options:
-        if name not in OPTIONS:
-            raise UserError(f"--{name}: a table about data takes only {', '.join(OPTIONS)}{nearest(name, OPTIONS)}")
-    # Loaded behind the check, so that a mistake is answered at once.
+    # Loaded late, so that a mistake is answered at once.
     from opinionlm.data.preparation.pipeline import prepare_or_load
     from opinionlm.experiments.table_figures import class_count_figure, save_both
 

@@ -85,6 +85,8 @@ def table_bytes(path: Path) -> IO[bytes]:
     else:
         rows = open_table(path)[1]
         text.writelines(json.dumps(row, ensure_ascii=False, default=_json_value) + "\n" for row in rows)
+        if not text.tell():
+            raise UserError(f"{path}: the file is empty; expected a header and records")
     text.detach()
     binary.seek(0)
     return binary

@@ -167,7 +167,10 @@ def choose_form(
     """
     if "encoding" in asked:
         _require_encoding(asked["encoding"])
-    plain = InputForm(features=tuple((name, name) for name, _ in (known[0].features if known else ())))
+    plain = InputForm()
+    if known:
+        features = tuple((name, name) for name, _ in known[0].features)
+        plain = InputForm(features=features, platform=PLATFORM if known[0].platform else None)
     forms = [replace(form, **{"text": form.text or "text", **asked}) for form in (*known, plain)]
     head = _head(binary, name)
     if "encoding" not in asked and head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -205,8 +208,11 @@ def choose_form(
 def _with_columns(form: InputForm, header: Collection[str], asked: Mapping[str, Any]) -> InputForm:
     """The form for a file with these columns: without those of training that it lacks; what is asked for stays.
 
-    Features, which a model needs, are read from columns of their own names where those of training are not there.
+    Platforms and features, which a model needs, are read from columns of their own names where those of training are
+    not there.
     """
+    if "platform" not in asked and form.platform is not None and form.platform not in header:
+        form = replace(form, platform=PLATFORM)
     absent: dict[str, Any] = {
         name: None for name in ("pair", "id", "platform") if name not in asked and getattr(form, name) not in header
     }

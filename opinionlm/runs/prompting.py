@@ -24,7 +24,13 @@ from opinionlm.config.options import ModelConfig
 from opinionlm.config.unread import refuse_unread
 from opinionlm.data.contamination import refuse_seen_texts
 from opinionlm.data.encoding.columns import subset
-from opinionlm.data.encoding.data_templates import AUTO, template_for, template_warning
+from opinionlm.data.encoding.data_templates import (
+    AUTO,
+    require_place_for_pairs,
+    template_for,
+    template_warning,
+    unread_features,
+)
 from opinionlm.data.encoding.prompts import PromptTemplate, label_words, load_template
 from opinionlm.data.encoding.texts import evaluation_texts
 from opinionlm.data.encoding.tokenizers import entries_of_texts, load_tokenizer
@@ -148,11 +154,7 @@ def check_data(config: Config, template: PromptTemplate, prepared: PreparedDatas
     two_parts = {"context", "text_pair"} & set(prepared.dataset["test"].column_names)
     if two_parts and config.prompt.method == "entailment":
         raise UserError("method: entailment reads single texts, and these are pairs; use method: language_model")
-    if two_parts == {"text_pair"} and not template.shows_context:
-        raise UserError(
-            f"prompt_template: {template.source} shows no {{context}}, where the second text of a pair goes; write it "
-            "into its prompt"
-        )
+    require_place_for_pairs(template, prepared)
     return () if prepared.taxonomy is None else tuple(label_words(template, prepared.taxonomy))
 
 
@@ -352,6 +354,7 @@ def describe(run: PromptRun, setting: PromptSetting) -> str:
     lines = [
         f"run     {run.config.run_folder}",
         f"data    {prepared.name} ({prepared.task}): {sizes} texts{describe_platforms(run.config.data)}",
+        *unread_features(prepared),
         f"prompts {method}, {len(shown.examples)} examples{cut}",
         *(template_warning(setting.template, prepared) if method == "language_model" else []),
         f"model   {run.config.model.model_name_or_path}, not trained",

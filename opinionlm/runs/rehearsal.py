@@ -26,7 +26,7 @@ from opinionlm.config.chosen_metric import SCORES, chosen_metric
 from opinionlm.config.config import Config
 from opinionlm.config.method_options import AdaptConfig, MethodConfig
 from opinionlm.config.options import DataConfig, HeadConfig, ModelConfig
-from opinionlm.data.encoding.data_templates import template_for
+from opinionlm.data.encoding.data_templates import require_place_for_pairs, template_for
 from opinionlm.data.encoding.prompts import PromptTemplate, label_words
 from opinionlm.data.encoding.tokenizers import entries_of_texts, load_tokenizer
 from opinionlm.data.prepared import PreparedDataset, load_prepared
@@ -118,6 +118,7 @@ def rehearse_writer(config: Config, prepared: PreparedDataset) -> dict[str, int]
     model_config = config_of(config.model)
     generative_class(model_config)
     template = template_for(config.instruct.prompt_template, prepared)
+    require_place_for_pairs(template, prepared)
     check_answers(prepared, config)
     chosen_metric(config.training, SCORES[prepared.task][0], answer_metric_names(prepared, config), config.source)
     if prepared.taxonomy is not None:

@@ -114,7 +114,7 @@ def show_data(arguments: argparse.Namespace, folder: Path, overrides: Mapping[st
     """A table about data instead of runs; arguments and result as of `run_cells`."""
     from opinionlm.experiments.data_tables import load_data_table, write_data_table
 
-    table = load_data_table(arguments.table, arguments.scale)
+    table = load_data_table(arguments.table, arguments.scale, overrides)
     print(f"{table.title} ({table.source}), scale {table.scale}: {table.dataset}, no runs")
     if arguments.dry_run:
         from opinionlm.config.options import DataConfig

@@ -7,7 +7,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from opinionlm.config.chosen_metric import TASKS_OF
 from opinionlm.config.config import Config
 from opinionlm.config.unread import refuse_unread
-from opinionlm.data.encoding.data_templates import template_for
+from opinionlm.data.encoding.data_templates import require_place_for_pairs, template_for
 from opinionlm.data.encoding.label_lists import encoder_class
 from opinionlm.data.encoding.prompts import Example, PromptEncoder, PromptTemplate, label_words
 from opinionlm.data.encoding.tokenizers import load_tokenizer
@@ -62,13 +62,14 @@ def answer_task(prepared: PreparedDataset, config: Config) -> GenerationTask:
     """The task of a prepared data set for `train_instruct.py`, once the options are known to fit it.
 
     Raises:
-        UserError: a task whose answers are no text, an option is for another task, or template, tokenizer or model
-            cannot be read.
+        UserError: a task whose answers are no text, an option is for another task, template, tokenizer or model
+            cannot be read, or the template has no place for the second texts of pairs.
     """
     model_config = read_model_config(config.model)
     generative_class(model_config)
     check_answers(prepared, config)
     template = template_for(config.instruct.prompt_template, prepared)
+    require_place_for_pairs(template, prepared)
     encoder = prompt_encoder(prepared, config, template, load_tokenizer(config.model), model_config)
     return generation_task(prepared, config, encoder)
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from opinionlm.config.chosen_metric import SCORES
 from opinionlm.config.config import Config
 from opinionlm.config.options import InstructConfig
-from opinionlm.data.encoding.data_templates import template_warning
+from opinionlm.data.encoding.data_templates import template_warning, unread_features
 from opinionlm.data.encoding.prompts import Example, PromptEncoder
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.taxonomy import Taxonomy
@@ -275,9 +275,8 @@ class GenerationTask(Task[Predictions]):
         """Lines about what a loss is counted on."""
         left_out = sum(len(split.texts) - split.encoded["reason"].count("") for split in splits.values())
         where = " (rejects.csv says why)" if left_out else ""
-        beside = ", ".join(feature.name for feature in self.prepared.features)
         return [
-            *([f"reads   the text without {beside}: prompts hold no features"] if beside else []),
+            *unread_features(self.prepared),
             f"answers {supervised_tokens(splits)['train']:,} supervised tokens in training; {left_out} texts left out "
             f"of the loss{where}",
             *template_warning(self.encoder.template, self.prepared),

@@ -123,6 +123,12 @@ def other_value(name: str) -> Any:
         ("prompt", "--method entailment --load_in_4bit true", "load_in_4bit: True is not read by method: entailment"),
         ("pretrain", "--max_tokens_per_batch 99 --per_device_train_batch_size 4", "is not read beside max_tokens_per"),
         ("mining", "--learning_rate 1", "--learning_rate: unknown option; it belongs to train_classifier.py"),
+        # The way that lacks least is named.
+        (
+            "train_instruct",
+            "--dataset configs/datasets/sample_multi_label.yaml --decode generate --label_set_coverage 0.8",
+            "label_set_coverage: 0.8 is not read by decode: generate; leave it out, or use decode: score",
+        ),
     ],
 )
 def test_what_the_chosen_way_does_not_read_is_refused(script, arguments, message, monkeypatch) -> None:

@@ -31,6 +31,7 @@ LEFT_ALONE |= {
     "long_texts",
     "metric_for_best_model",
     "blend_words",
+    "head",
     "head_hidden_sizes",
     "head_bias",
     "loss",

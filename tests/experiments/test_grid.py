@@ -62,7 +62,7 @@ def shipped_table(path: Path, scale: Scale) -> Table | DataTable | SequenceTable
     """A table of configs/tables, read once for all tests of a process."""
     match kind_of(path):
         case "data":
-            return load_data_table(path, scale)
+            return load_data_table(path, scale, {})
         case "sequences":
             return load_sequence_table(path, scale, {})
         case _:
@@ -376,6 +376,12 @@ def test_the_smallest_table_through_the_command_line(tmp_path, capsys) -> None:
         "class_counts.svg",
     }
     assert "not comparable" in said and "| noise |" in said and "published |" not in said
+
+
+def test_a_table_about_data_refuses_options_of_runs_before_it_runs() -> None:
+    command = [str(ROOT / "configs" / "tables" / "opinion_data.yaml"), "--scale", "smoke", "--dry_run"]
+    with pytest.raises(UserError, match="--learning_rate: a table about data takes only data_dir, prepared_dir"):
+        reproduce.main([*command, "--learning_rate", "3"])
 
 
 TAUGHT = {

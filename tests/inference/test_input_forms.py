@@ -12,6 +12,7 @@ import yaml
 
 import predict
 from opinionlm.errors import UserError
+from opinionlm.inference.input_forms import InputForm, choose_form
 from opinionlm.inference.output import FileOutput
 from tests.classifier_runs import drawn_posts, train
 from tests.inference.test_prediction import HEADER, Stop, read_csv
@@ -171,6 +172,25 @@ def test_a_typed_table_is_read_as_in_training(plain_model, tmp_path, capsys):
     frame.assign(text=["buy", "sell"]).to_parquet(tmp_path / "in.parquet", index=False)
     rows = call(plain_model, tmp_path / "in.parquet", tmp_path / "out.csv")
     assert [row[-1] for row in rows] == ["time", "2021-03-04T05:06:07", ""]
+
+
+@pytest.mark.parametrize(
+    ("header", "platform"),
+    [("post,site", "site"), ("post,platform", "platform"), ("text,platform", "platform"), ("text,likes", None)],
+)
+def test_platforms_are_found_by_their_own_name_too(header, platform):
+    known = [InputForm(text="post", platform="site", features=(("stars", "rating"),))]
+    form = choose_form("in.csv", "csv", io.BytesIO(f"{header}\nbuy,web\n".encode()), known, {})
+    assert (form.text, form.platform) == (header.split(",")[0], platform)
+
+
+def test_an_empty_table_is_told(plain_model, tmp_path):
+    pandas.DataFrame({"text": pandas.Series([], dtype=str)}).to_parquet(tmp_path / "in.parquet", index=False)
+    with pytest.raises(UserError, match=r"in\.parquet: the file is empty; expected a header and records"):
+        call(plain_model, tmp_path / "in.parquet", tmp_path / "out.csv")
+    pandas.DataFrame({"body": ["buy"]}).to_parquet(tmp_path / "in.parquet", index=False)
+    with pytest.raises(UserError, match="expected text; found 'body'"):
+        call(plain_model, tmp_path / "in.parquet", tmp_path / "out.csv")
 
 
 def test_a_sheet_without_a_header_is_read_as_that_of_training(plain_model, tmp_path):

@@ -6,6 +6,7 @@ import re
 
 from opinionlm.data.encoding.prompts import PromptTemplate, load_template
 from opinionlm.data.prepared import PreparedDataset, read_manifest
+from opinionlm.errors import UserError
 
 # As `prompt_template`: write it from the description of the data.
 AUTO = "auto"
@@ -74,6 +75,25 @@ def template_warning(template: PromptTemplate, prepared: PreparedDataset) -> lis
         f"warning: {template.source} speaks of {spoken}, the data of nothing like it ({about.rstrip('.')}); "
         "prompt_template: auto writes one for them"
     ]
+
+
+def require_place_for_pairs(template: PromptTemplate, prepared: PreparedDataset) -> None:
+    """Refuse a template that would leave out the second text of every pair.
+
+    Raises:
+        UserError: it shows no ``{context}``.
+    """
+    if "text_pair" in prepared.dataset["train"].column_names and not template.shows_context:
+        raise UserError(
+            f"prompt_template: {template.source} shows no {{context}}, where the second text of a pair goes; write it "
+            "into its prompt, or use prompt_template: auto"
+        )
+
+
+def unread_features(prepared: PreparedDataset) -> list[str]:
+    """A line where the data have columns beside the text, which no prompt holds."""
+    names = ", ".join(feature.name for feature in prepared.features)
+    return [f"reads   the text without {names}: prompts hold no features"] if names else []
 
 
 def description_of(prepared: PreparedDataset) -> str:

@@ -324,7 +324,7 @@ def _read_jsonl(
     if number == 0:
         raise UserError(f"{name}: the file is empty; expected one JSON object per line")
     if not used and found:
-        expected = ", ".join(spec.columns.values())
+        expected = ", ".join(column for name, column in spec.columns.items() if name not in rules.optional)
         raise UserError(
             f"{name}: no record has all the columns; expected {expected}; found {', '.join(map(repr, found))[:500]}; "
             f"{rules.remedy}"

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from datasets import DatasetDict
 
-from opinionlm.data.encoding.data_templates import template_for, template_warning
+from opinionlm.data.encoding.data_templates import template_for, template_warning, unread_features
 from opinionlm.data.prepared import MANIFEST, PreparedDataset
+from opinionlm.data.spec import FeatureSpec
 from opinionlm.data.spec_parsing import load_spec
 from opinionlm.data.taxonomy import Taxonomy
 from tests.conftest import REPOSITORY
@@ -32,6 +33,13 @@ def test_a_template_is_written_from_description_and_labels(tmp_path):
     assert "Text: a\nSecond text: b\nLabel:" in template.render("a", "b", (), ["x"])
     assert template_warning(template, data) == []
     assert template_for("auto", replace(data, path=tmp_path / "gone")).prompt.startswith("Choose the label")
+
+
+def test_columns_that_prompts_leave_out_are_named(tmp_path):
+    data = data_of(tmp_path, "Things.")
+    assert unread_features(data) == []
+    (line,) = unread_features(replace(data, features=(FeatureSpec("stars", "number"), FeatureSpec("title", "text"))))
+    assert line == "reads   the text without stars, title: prompts hold no features"
 
 
 @pytest.mark.parametrize(
