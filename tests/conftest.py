@@ -6,6 +6,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# While all is imported nothing is compiled, as in `opinionlm.utils.loading`; until `pytest_collection_finish`.
+os.environ["TORCHDYNAMO_DISABLE"] = "1"
 # Without compiled files every process that a test starts would compile the whole package once more.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
@@ -29,10 +31,18 @@ hypothesis.settings.load_profile("patient")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
+# What a module of tests imports that starts processes from a fork server.
+FORKED = {"ConsoleProcess", "Job", "in_two_processes", "training"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what forks first: one process of the tests has all of it, and one fork server, which imports everything."""
+    items.sort(key=lambda item: FORKED.isdisjoint(vars(item.getparent(pytest.Module).obj)))
 
 
 def pytest_collection_finish() -> None:
     """Leave what was imported out of every later search for garbage: Trainer searches at each start."""
+    del os.environ["TORCHDYNAMO_DISABLE"]
     gc.freeze()
     gc.enable()
 
@@ -54,11 +64,17 @@ def undrawn_figures() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def unsynced_files() -> None:
+    """No test survives a power cut: nobody waits until a file is on the disk, which a run does fifty times."""
+    os.fsync = lambda descriptor: None
+
+
+@pytest.fixture(scope="session", autouse=True)
 def short_measurements() -> None:
-    """Of every trained model a few posts are timed, not fifty alone and 512 in bulk, in each precision."""
+    """Of every trained model a post or two are timed, not fifty alone and 512 in bulk, in each precision."""
     from opinionlm.inference import speed
 
-    speed.SINGLE, speed.BULK = 3, 8
+    speed.SINGLE, speed.BULK = 1, 2
 
 
 @pytest.fixture(scope="session", autouse=True)

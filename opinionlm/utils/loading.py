@@ -1,8 +1,9 @@
-"""Load libraries without looking for garbage among what they consist of."""
+"""Load libraries without looking for garbage among what they consist of, and without torch's compiler."""
 
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -15,12 +16,18 @@ def libraries_loading() -> Iterator[None]:
     Python would look through them again and again, a quarter of the time to the first step. Within the block it does
     not; after the first such block of a process it leaves alone what is there, later too. Only the first one: what
     comes later may be a model that is to be freed.
+
+    Within the block ``torch.compile`` does nothing: bitsandbytes, which peft imports, has it compile functions for
+    devices without kernels of its own (neither CPU nor CUDA), for which torch loads its whole compiler: two seconds.
     """
-    collects = gc.isenabled()
+    collects, compiles = gc.isenabled(), "TORCHDYNAMO_DISABLE" not in os.environ
     gc.disable()
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     try:
         yield
     finally:
+        if compiles:
+            del os.environ["TORCHDYNAMO_DISABLE"]
         freeze_once()
         if collects:
             gc.enable()

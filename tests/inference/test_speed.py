@@ -65,7 +65,9 @@ def test_agreement_counts_tags_one_by_one() -> None:
     assert agreement(some, others, tags=False) == pytest.approx(1 / 2)
 
 
-def test_a_measurement_is_bounded(tmp_path: Path) -> None:
+def test_a_measurement_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "SINGLE", 50)
+    monkeypatch.setattr(speed, "BULK", 512)
     predictor = load_predictor(save_tiny_classifier(tmp_path / "model"), PredictionOptions("cpu"))
     # Every look at this clock takes a second: two posts alone fill the limit, and two in bulk.
     ticks = iter(range(1000))

@@ -1,8 +1,9 @@
-"""Python does not look for garbage while libraries load, and does again afterwards."""
+"""While libraries load, Python does not look for garbage and torch does not compile; afterwards both do again."""
 
 from __future__ import annotations
 
 import gc
+import os
 
 import pytest
 
@@ -23,6 +24,17 @@ def test_within_the_block_nobody_looks(frozen) -> None:
     with libraries_loading():
         assert not gc.isenabled()
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize("set_by_user", [None, "0"])
+def test_within_the_block_nothing_is_compiled(frozen, monkeypatch, set_by_user) -> None:
+    monkeypatch.delenv("TORCHDYNAMO_DISABLE", raising=False)
+    if set_by_user is not None:
+        monkeypatch.setenv("TORCHDYNAMO_DISABLE", set_by_user)
+    before = dict(os.environ)
+    with libraries_loading():
+        assert os.environ["TORCHDYNAMO_DISABLE"] == (set_by_user or "1")
+    assert dict(os.environ) == before
 
 
 def test_only_the_first_block_freezes(frozen) -> None:

@@ -216,9 +216,12 @@ def test_new_rows_are_scaled_like_old_ones(family: str) -> None:
     assert torch.equal(old, new) and torch.equal(old, embedding.old.weight[9]) != family.startswith("gemma")
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("adaptation", ["adapt", "lora"])
-def test_a_saved_model_comes_back_with_its_rows(family: str, adaptation: str, tmp_path: Path) -> None:
+# An adapter is saved another way, whatever the family.
+@pytest.mark.parametrize(
+    ("adaptation", "family"),
+    [*(("adapt", family) for family in FAMILIES), *(("lora", family) for family in ("bert", "gpt2", "gemma3", "t5"))],
+)
+def test_a_saved_model_comes_back_with_its_rows(adaptation: str, family: str, tmp_path: Path) -> None:
     model = tiny_classifier(family)
     model.add_task_tokens(3)
     apply_adaptation(model, MethodConfig(adaptation=adaptation))
