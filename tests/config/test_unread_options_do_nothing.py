@@ -33,6 +33,7 @@ LEFT_ALONE |= {
     "blend_words",
     "head_hidden_sizes",
     "head_bias",
+    "head",
     "loss",
     "label_smoothing",
 }
