@@ -1,4 +1,4 @@
-"""Layer-wise learning rates: the lower a block, the slower it learns."""
+"""What learns how fast: rates of the head and of blocks, weight decay, optimizer and schedule."""
 
 from __future__ import annotations
 
@@ -15,55 +15,63 @@ from opinionlm.config.method_options import MethodConfig
 from opinionlm.config.training_options import TrainingConfig
 from opinionlm.errors import UserError, one_line
 from opinionlm.models.backbones import anatomy_of
-from opinionlm.models.sublayers import normalisation_layers
+from opinionlm.models.classifier import OpinionClassifier
 
 
 def parameter_groups(
-    model: PreTrainedModel, method: MethodConfig, training: TrainingConfig
+    model: PreTrainedModel, method: MethodConfig, training: TrainingConfig, head_lr_factor: float = 1.0
 ) -> list[dict[str, Any]] | None:
-    """Groups for the optimizer under ``layerwise_lr``, None for every other method.
+    """Groups for the optimizer where not everything learns at ``learning_rate``; None where it does.
 
-    The head, the final norm and whatever else stands above the blocks learn at ``learning_rate``, the block k places
-    below them at ``learning_rate * decay**k`` (k = 1 for the topmost), the embedding one place below the lowest block
-    (Howard and Ruder 2018, section 3.2). Biases and norms get no weight decay.
+    A classifier's head learns at ``learning_rate * head_lr_factor``: it starts from random weights, and needs other
+    steps than what is pretrained. Under ``layerwise_lr`` the block k places below the head learns at
+    ``learning_rate * decay**k`` (k = 1 for the topmost), the embedding one place below the lowest block (Howard and
+    Ruder 2018, section 3.2). Whatever else stands above the blocks, such as the final norm, learns at
+    ``learning_rate``. Biases and norms get no weight decay.
 
     Returns:
         ``{"params", "lr", "weight_decay"}`` each, lowest learning rate first.
     """
-    if method.adaptation != "layerwise_lr":
+    if method.adaptation != "layerwise_lr" and head_lr_factor == 1:
         return None
-    part = adapted_part(model)
-    anatomy = anatomy_of(part)
+    head = set(model.head.parameters()) if isinstance(model, OpinionClassifier) else set()
+    depth = depths(model) if method.adaptation == "layerwise_lr" else {}
+    decaying = decaying_names(model)
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            rate = training.learning_rate * method.layerwise_lr_decay ** depth.get(parameter, 0)
+            rate *= head_lr_factor if parameter in head else 1.0
+            groups.setdefault((rate, name in decaying), []).append(parameter)
+    return [
+        {"params": parameters, "lr": rate, "weight_decay": training.weight_decay if decays else 0.0}
+        for (rate, decays), parameters in sorted(groups.items(), key=lambda group: (group[0][0], not group[0][1]))
+    ]
+
+
+def depths(model: PreTrainedModel) -> dict[nn.Parameter, int]:
+    """Places below the head of the parameters of blocks and embedding: 1 in the topmost block."""
+    anatomy = anatomy_of(adapted_part(model))
     depth: dict[nn.Parameter, int] = {}
     for place, block in enumerate(reversed(anatomy.blocks), start=1):
         depth |= dict.fromkeys(block.parameters(), place)
     for module in anatomy.before_blocks:
         depth |= dict.fromkeys(module.parameters(), len(anatomy.blocks) + 1)
-
-    head_norms = [module for module in model.modules() if isinstance(module, nn.LayerNorm)]
-    undecayed = {weight for norm in [*normalisation_layers(part), *head_norms] for weight in norm.parameters()}
-    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            decays = parameter not in undecayed and name.rsplit(".", 1)[-1] != "bias"
-            groups.setdefault((depth.get(parameter, 0), decays), []).append(parameter)
-    return [
-        {
-            "params": parameters,
-            "lr": training.learning_rate * method.layerwise_lr_decay**place,
-            "weight_decay": training.weight_decay if decays else 0.0,
-        }
-        for (place, decays), parameters in sorted(groups.items(), key=lambda group: group[0], reverse=True)
-    ]
+    return depth
 
 
 # Names of parameters that weight decay would only shrink towards a useless value; Trainer's own list.
 NO_DECAY = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
 
 
+def decaying_names(model: nn.Module) -> set[str]:
+    """Parameters that weight decay acts on: neither biases nor norms."""
+    return set(get_parameter_names(model, [nn.LayerNorm], NO_DECAY))
+
+
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     """Trained parameters in two groups: with weight decay, and biases and norms without."""
-    decaying = set(get_parameter_names(model, [nn.LayerNorm], NO_DECAY))
+    decaying = decaying_names(model)
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     return [
         {"params": [p for name, p in trained.items() if name in decaying], "weight_decay": weight_decay},

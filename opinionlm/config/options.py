@@ -225,6 +225,12 @@ class HeadConfig:
     classifier_dropout: float = option(
         0.1, "dropout before every linear layer of the head", when=GRADIENT_STEPS, at_least=0, below=1
     )
+    head_lr_factor: float = option(
+        1.0,
+        "learning rate of the head over learning_rate; a new head learns late at a rate for pretrained weights",
+        when=GRADIENT_STEPS,
+        above=0,
+    )
 
 
 @dataclass

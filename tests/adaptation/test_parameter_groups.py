@@ -1,11 +1,11 @@
-"""Layer-wise learning rates, computed by hand."""
+"""Learning rates of blocks and head, computed by hand."""
 
 from __future__ import annotations
 
 import pytest
 
 from opinionlm.adaptation.methods import apply_adaptation
-from opinionlm.adaptation.parameter_groups import parameter_groups
+from opinionlm.adaptation.parameter_groups import decay_groups, parameter_groups
 from opinionlm.config.method_options import MethodConfig
 from opinionlm.config.training_options import TrainingConfig
 from tests.tiny import FAMILIES, tiny_classifier
@@ -52,3 +52,18 @@ def test_every_family_has_a_rate_per_depth(family: str) -> None:
 def test_other_methods_leave_the_trainer_its_groups() -> None:
     model = tiny_classifier()
     assert parameter_groups(model, MethodConfig(adaptation="full"), TRAINING) is None
+
+
+@pytest.mark.parametrize("adaptation", ["full", "top_blocks", "lora", "layerwise_lr"])
+@pytest.mark.parametrize("family", ["bert", "gemma3_text", "t5"])
+def test_the_head_learns_at_its_own_rate_and_all_else_as_before(family: str, adaptation: str) -> None:
+    model, method = tiny_classifier(family, head_hidden_sizes=[8]), MethodConfig(adaptation=adaptation)
+    apply_adaptation(model, method)
+    groups = parameter_groups(model, method, TRAINING, head_lr_factor=10)
+    before = parameter_groups(model, method, TRAINING) or [
+        group | {"lr": 1.0} for group in decay_groups(model, TRAINING.weight_decay)
+    ]
+    head = set(model.head.parameters())
+    expected = {p: (g["lr"] * (10 if p in head else 1), g["weight_decay"]) for g in before for p in g["params"]}
+    assert {p: (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]} == expected
+    assert [group["lr"] for group in groups] == sorted(group["lr"] for group in groups)

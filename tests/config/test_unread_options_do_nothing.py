@@ -34,6 +34,7 @@ LEFT_ALONE |= {
     "head",
     "head_hidden_sizes",
     "head_bias",
+    "head",
     "loss",
     "label_smoothing",
 }
