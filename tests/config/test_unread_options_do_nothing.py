@@ -34,7 +34,6 @@ LEFT_ALONE |= {
     "head",
     "head_hidden_sizes",
     "head_bias",
-    "head",
     "loss",
     "label_smoothing",
 }
