@@ -112,12 +112,16 @@ def input_form(
         asked: fields of the form that the command line gives, None for a column that is not to be read.
 
     Raises:
-        UserError: see `choose_form`, `check_encoding` and `open_input`.
+        UserError: see `choose_form`, `check_encoding` and `open_input`; or what is asked for makes no sense there.
     """
     kind = input_kind(path, kind)
     known = next((forms for folder in folders if (forms := load_input_forms(folder))), [])
     name = "standard input" if path == STANDARD else path
-    if is_table := path.endswith(TABLES):
+    is_table = path.endswith(TABLES)
+    unread = ["delimiter", "quoting"] if is_table or kind not in ("csv", "tsv") else []
+    if given := [option for option in [*(["encoding"] if is_table else []), *unread] if option in asked]:
+        raise UserError(f"--{given[0]}: {name} is read without one; leave it out")
+    if is_table:
         asked = {**asked, "encoding": "utf-8", "delimiter": default_separator(kind), "quoting": "minimal"}
     with open_input(path) as binary:
         form = choose_form(name, kind, binary, known, asked)

@@ -30,15 +30,17 @@ def main(argv: list[str] | None = None) -> None:
         help="the family's own class; our code beside it; a graph for predict.py --backend onnx [transformers]",
     )
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="a new one [beside best/, named by the format]")
-    parser.add_argument(
-        "--max_f1_loss", type=float, default=0.01, help="of a graph on validation, else it is not kept [0.01]"
-    )
+    parser.add_argument("--max_f1_loss", type=float, help="of a graph on validation, else it is not kept [0.01]")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export by a complete new one")
     arguments = parser.parse(argv)
+    if arguments.max_f1_loss is not None:
+        if not arguments.format.startswith("onnx"):
+            parser.error(f"--max_f1_loss: {arguments.format} is no graph and loses nothing; leave it out")
+        if not arguments.max_f1_loss >= 0:
+            parser.error(f"--max_f1_loss: {arguments.max_f1_loss} must be at least 0")
     with libraries_loading():
-        from opinionlm.inference.export.folder import export_model
+        from opinionlm.inference.export.folder import MAX_F1_LOSS, export_model
 
-    target = export_model(
-        arguments.model, arguments.output, arguments.format, arguments.max_f1_loss, arguments.overwrite
-    )
+    loss = MAX_F1_LOSS if arguments.max_f1_loss is None else arguments.max_f1_loss
+    target = export_model(arguments.model, arguments.output, arguments.format, loss, arguments.overwrite)
     print(f"exported {arguments.model} → {target} ({arguments.format})", file=sys.stderr)

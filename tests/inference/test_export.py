@@ -281,3 +281,15 @@ def test_a_trained_run_leaves(setting: dict[str, str], tmp_path) -> None:
     served = serve([row["text"] for row in rows], truncation=True)
     assert [entry["label"] for entry in served] == [row["predicted"] for row in rows]
     assert "import opinionlm" not in (written.folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--max_f1_loss", "0.1"], "transformers is no graph and loses nothing"),
+        (["--format", "onnx", "--max_f1_loss", "nan"], "nan must be at least 0"),
+    ],
+)
+def test_a_loss_that_nothing_is_measured_by_is_refused(options: list[str], said: str) -> None:
+    with pytest.raises(UserError, match=f"--max_f1_loss: {said}"):
+        main(["somewhere", *options])

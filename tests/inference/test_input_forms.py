@@ -193,6 +193,17 @@ def test_an_empty_table_is_told(plain_model, tmp_path):
         call(plain_model, tmp_path / "in.parquet", tmp_path / "out.csv")
 
 
+@pytest.mark.parametrize(
+    ("ending", "option"),
+    [(".xlsx", "--encoding"), (".parquet", "--quoting"), (".jsonl", "--delimiter"), (".txt", "--delimiter")],
+)
+def test_options_that_a_format_does_not_read_are_refused(plain_model, tmp_path, ending, option):
+    (tmp_path / f"in{ending}").write_bytes(b"")
+    value = {"--encoding": "latin-1", "--quoting": "none", "--delimiter": ";"}[option]
+    with pytest.raises(UserError, match=f"{option}: .*in{ending} is read without one; leave it out"):
+        call(plain_model, tmp_path / f"in{ending}", tmp_path / "out.csv", option, value)
+
+
 def test_a_sheet_without_a_header_is_read_as_that_of_training(plain_model, tmp_path):
     model = trained_on(plain_model, tmp_path / "best", text="column2", field_names=["column1", "column2"])
     pandas.DataFrame([[1, "one text"], [1, "another"]]).to_excel(tmp_path / "in.xlsx", index=False, header=False)
