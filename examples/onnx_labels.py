@@ -34,7 +34,8 @@ def main(folder: Path, posts: Path) -> None:
     taken = {one.name for one in session.get_inputs()}
     writer = csv.writer(sys.stdout)
     writer.writerow(["text", "predicted", "confidence"])
-    for text in posts.read_text(encoding="utf-8").splitlines():
+    # Not `splitlines`, which also cuts at characters within a post, such as U+2028.
+    for text in posts.read_text(encoding="utf-8").removesuffix("\n").split("\n"):
         encoded = tokenizer.encode(text)
         inputs = {"input_ids": encoded.ids, "attention_mask": encoded.attention_mask}
         feeds = {name: np.array([row], dtype=np.int64) for name, row in inputs.items() if name in taken}

@@ -101,6 +101,14 @@ def test_files_of_a_run_agree_with_its_scores(setting, summary, run):
         # Ancestors are always implied.
         for row in rows:
             assert ("bad" in json.loads(row["level1"])) == ("anger" in json.loads(row["predicted"]))
+        (data,) = Path(setting["prepared_dir"]).glob("rows-*/near_copies.json")
+        far = np.array([row["id"] not in json.loads(data.read_text())[split] for row in rows])
+        expected = multi_label_scores(gold[far], predicted[far], Taxonomy.from_tree(TREE))
+        without = metrics[split]["without_near_copies"]
+        assert (without["near_copies"], without["rows"]) == ((~far).sum(), far.sum()) and not far.all()
+        for name in ("macro_f1", "micro_f1", "subset_accuracy"):
+            assert without[name] == pytest.approx(expected[name])
+            assert without[f"{name}_ci95"][0] <= without[name] <= without[f"{name}_ci95"][1]
     assert metrics["test"]["platforms"]["web"]["macro_f1"] == pytest.approx(metrics["test"]["macro_f1"])
     assert {"macro_f1_at_half", "false_negative_rate", "ece_uncalibrated"} <= metrics["test"].keys()
     figures = {path.name for path in Path(setting["output_dir"], run, "figures").glob("*_test.png")}

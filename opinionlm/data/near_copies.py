@@ -32,7 +32,7 @@ def near_copies(prepared: PreparedDataset) -> Mapping[str, frozenset[str]] | Non
     They are found once and kept beside the prepared data.
 
     Args:
-        prepared: of task sequence, whole or cut to some platforms: a copy of a left-out platform is one, too.
+        prepared: of a task with labels, whole or cut to some platforms: a copy of a left-out platform is one, too.
 
     Returns:
         None where there are too many texts to compare.

@@ -138,7 +138,8 @@ class Answers:
         Raises:
             UserError: no post, or the model cannot read them.
         """
-        lines = [line for line in written.splitlines() if line.strip()]
+        # Not `splitlines`, which also cuts at characters within a post, such as U+2028.
+        lines = [line for line in written.replace("\r\n", "\n").split("\n") if line.strip()]
         if not lines:
             raise UserError("there is no post; paste some, one a line")
         texts, pairs = lines, None
@@ -263,11 +264,15 @@ def page(answers: Answers, title: str) -> Blocks:
 
 
 def about(answers: Answers) -> str:
-    """What the model answers, in a line."""
+    """What the model reads and answers, in a line."""
+    from opinionlm.data.encoding.features import PLATFORM  # loads datasets
+
     predictor = answers.model.predictor
     sets = " With sets that hold the right label as often as asked for." if "label_set" in predictor.columns else ""
     what = {"text": "a text", "pair": "a pair of texts", "context": "a question and its context", "words": "words"}
-    return f"The model reads {what[predictor.reads]} of at most {predictor.max_length:,} tokens.{sets}"
+    beside = ", ".join(feature.name for feature in predictor.features if feature.name != PLATFORM)
+    files = f" It reads {beside} beside it, so give files with these columns." if beside else ""
+    return f"The model reads {what[predictor.reads]} of at most {predictor.max_length:,} tokens.{files}{sets}"
 
 
 def spoken(function: Callable[..., Any]) -> Callable[..., Any]:

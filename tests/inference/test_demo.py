@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from opinionlm.errors import UserError
-from opinionlm.inference.demo import Answers, main, page
+from opinionlm.inference.demo import Answers, about, main, page
 from opinionlm.inference.loading import load_predictor
 from opinionlm.inference.options import PredictionOptions
 from opinionlm.inference.predictions import LoadedModel
@@ -30,6 +30,8 @@ def test_pasted_posts_and_a_file_of_them_get_the_answers_of_predict(answers: Ans
     source = tmp_path / "posts.txt"
     source.write_text("".join(f"{text}\n" for text in texts))
     rows_of_file, path_of_file, said = answers.file(str(source), "")
+    # A line separator of Unicode ends no post.
+    assert [row[0] for row in answers.posts("buy\u2028now\r\nsell", "")[0]] == ["buy\u2028now", "sell"]
     label = answers.columns.index("predicted")
     assert near == [] and f"labelled {len(texts)} rows" in said
     for found in (rows, rows_of_file):
@@ -53,6 +55,12 @@ def test_entities_are_shown_in_words(tmp_path: Path) -> None:
     model = LoadedModel(load_predictor(tmp_path / "best", PredictionOptions("cpu")))
     rows, _, _ = Answers(model, tmp_path / "best", tmp_path, None).posts("buy coin", "")
     assert rows == [["buy coin", "B-coin, B-coin", "buy (coin), coin (coin)", "0"]]
+
+
+def test_what_is_read_beside_posts_is_told(answers: Answers) -> None:
+    assert "beside it" not in about(answers)
+    answers.model.predictor.model.config.features = [{"name": "stars", "kind": "number", "known": ["1", "5"]}]
+    assert "It reads stars beside it, so give files with these columns." in about(answers)
 
 
 def test_what_cannot_be_labelled_is_told(answers: Answers, tmp_path: Path) -> None:
