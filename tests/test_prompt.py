@@ -36,7 +36,7 @@ TEMPLATE = {"prompt": "{examples}post: {text}\nlabel:", "example": "post: {text}
 def setting(tmp_path_factory) -> dict[str, str]:
     """A tiny language model, a template and a small raw data set: options that every run here shares."""
     folder = tmp_path_factory.mktemp("setting")
-    save_generative_model(folder / "model")
+    save_generative_model(folder / "model", single=True)
     labels = [WORDS[index % 4] for index in range(60)]
     write_posts(folder, [(f"coin {at} is {label[0]} today {at * 7}", label) for at, label in enumerate(labels)])
     (folder / "template.yaml").write_text(yaml.safe_dump(TEMPLATE))
