@@ -19,8 +19,8 @@ WAYS = ("trainer", "loop", "instruct")
 
 def write_settings(folder: Path) -> dict[str, dict[str, str]]:
     """By way (`WAYS`), the options that all runs of a test share; they train every parameter for six steps."""
-    save_pretrained_model(folder / "model")
-    save_generative_model(folder / "writer")
+    save_pretrained_model(folder / "model", single=True)
+    save_generative_model(folder / "writer", single=True)
     write_posts(folder, drawn_posts(60))
     (folder / "template.yaml").write_text('prompt: "post: {text}\\nlabel:"\n')
     common = {

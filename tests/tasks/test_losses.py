@@ -70,7 +70,7 @@ def test_each_name_is_its_loss_and_trains_exactly(name: str, tmp_path) -> None:
     assert type(loss) is CLASSES[name]
     if name == "ldam":
         loss.start_weighting()
-    model = tiny_classifier(classifier_dropout=0.0, head_hidden_sizes=[32]).train()
+    model = tiny_classifier(single=True, classifier_dropout=0.0, head_hidden_sizes=[32]).train()
     batch = PadCollator(pad_token_id=0)(list(examples()))
     value = loss(model(**{key: tensor for key, tensor in batch.items() if key != "labels"}).logits, batch["labels"])
     value.backward()

@@ -74,7 +74,7 @@ def first_step(
     processes = arguments.world_size
     plan = BatchPlan(texts.lengths, batch, DataConfig(), 0, 1, arguments.process_index, processes)
     trainer = OpinionTrainer(
-        model=tiny_classifier(classifier_dropout=0.0, head_hidden_sizes=[32]),
+        model=tiny_classifier(single=True, classifier_dropout=0.0, head_hidden_sizes=[32]),
         args=arguments,
         loss=WeightedCrossEntropy(WEIGHTS) if loss is None else loss,
         plan=plan,
@@ -89,7 +89,7 @@ def first_step(
 
 def reference(count: int = 16) -> tuple[float, dict[str, torch.Tensor]]:
     """The same step in plain torch: one batch, torch's own weighted cross entropy."""
-    model = tiny_classifier(classifier_dropout=0.0, head_hidden_sizes=[32]).train()
+    model = tiny_classifier(single=True, classifier_dropout=0.0, head_hidden_sizes=[32]).train()
     batch = PadCollator(pad_token_id=0)(list(examples(count)))
     labels = batch.pop("labels")
     loss = torch.nn.functional.cross_entropy(model(**batch).logits, labels, weight=WEIGHTS)

@@ -87,7 +87,7 @@ def engine(
     texts = EncodedTexts(examples(COUNT), np.arange(COUNT))
     torch.manual_seed(0)
     # Dropout shows that both draw the same random numbers.
-    model = tiny_classifier("bert", classifier_dropout=0.2, head_hidden_sizes=[32])
+    model = tiny_classifier("bert", single=True, classifier_dropout=0.2, head_hidden_sizes=[32])
     return {"trainer": OpinionTrainer, "loop": TrainingLoop}[kind](
         model=model,
         args=arguments,

@@ -26,7 +26,7 @@ from tests.tiny import FAMILIES, tiny_classifier, tiny_config
 Example = dict[str, torch.Tensor]
 
 
-def examples(count: int = 5, seed: int = 1) -> list[Example]:
+def examples(count: int = 3, seed: int = 1) -> list[Example]:
     generator = torch.Generator().manual_seed(seed)
     rows = []
     for index in range(count):
