@@ -40,14 +40,8 @@ TEMPLATE = {"prompt": "{examples}post: {text}\nlabel:", "example": "post: {text}
 def setting(tmp_path_factory) -> dict[str, str]:
     """A tiny language model, a template and a small raw data set: options that every run here shares."""
     folder = tmp_path_factory.mktemp("setting")
-<<<<<<< HEAD
-    save_generative_model(folder / "model")
-    write_posts(folder, POSTS)
-=======
     save_generative_model(folder / "model", single=True)
-    labels = [WORDS[index % 4] for index in range(60)]
-    write_posts(folder, [(f"coin {at} is {label[0]} today {at * 7}", label) for at, label in enumerate(labels)])
->>>>>>> suite
+    write_posts(folder, POSTS)
     (folder / "template.yaml").write_text(yaml.safe_dump(TEMPLATE))
     return {
         "dataset": str(folder / "posts.yaml"),
