@@ -107,14 +107,16 @@ def read_model_config(model: ModelConfig) -> PreTrainedConfig:
     GGUF files, of the model and of the tokenizer, are converted first, so this comes before `load_tokenizer`.
 
     Raises:
-        UserError: if a GGUF file cannot be read; if there is no ``config.json`` in the directory, nor such a model in
-            the hub or its cache.
+        UserError: if a GGUF file cannot be read; if there is no such directory, no ``config.json`` in it, nor such a
+            model in the hub or its cache.
     """
     for given in filter(None, (model.model_name_or_path, model.tokenizer_name_or_path)):
         require_converted(given)
     name = str(find_model(model.model_name_or_path))
     if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
         raise UserError(f"model_name_or_path: {name} has no config.json; give a directory written by save_pretrained")
+    if not Path(name).exists() and (Path(name).is_absolute() or name.count("/") > 1):
+        raise UserError(f"model_name_or_path: there is no folder {name}; make it first, or name a model of the hub")
     try:
         return AutoConfig.from_pretrained(
             name, revision=model.model_revision, trust_remote_code=model.trust_remote_code

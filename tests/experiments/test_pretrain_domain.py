@@ -237,5 +237,6 @@ def test_what_cannot_be_pretrained_is_refused(setting, tmp_path) -> None:
     save_pretrained_model(tmp_path / "bert", "bert")
     with pytest.raises(UserError, match="has no mask token"):
         run(setting, tmp_path / "bert", tmp_path)
-    with pytest.raises(UserError, match="cannot read the configuration of"):
-        run(setting, tmp_path / "nowhere", tmp_path)
+    for nowhere in (tmp_path / "nowhere", Path("outputs/never/model")):
+        with pytest.raises(UserError, match=f"there is no folder {nowhere}; make it first"):
+            run(setting, nowhere, tmp_path)
