@@ -11,6 +11,8 @@ from importlib import import_module
 from opinionlm.utils.loading import libraries_loading
 
 MODULES = ("runs.train_classifier", "runs.train_instruct", "runs.prompting", "runs.seeds", "reporting.charts")
+# Elsewhere imported at the end of a run, so that the first step does not wait for them.
+LATE = ("sklearn.feature_extraction.text", "scipy.stats")
 # W&B loads a quarter of its code when a run is opened, all of it for jobs that it starts itself.
 TRACKERS = ("opinionlm.reporting.tracking.wandb", "wandb.sdk.launch.inputs.internal")
 
@@ -20,8 +22,8 @@ try:
         from accelerate.utils import is_cuda_available
 
         if not is_cuda_available():
-            for name in MODULES:
-                import_module(f"opinionlm.{name}")
+            for name in (*(f"opinionlm.{module}" for module in MODULES), *LATE):
+                import_module(name)
             for name in TRACKERS:
                 # Not installed, or moved: runs then import for themselves what they need.
                 with suppress(ImportError):

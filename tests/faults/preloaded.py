@@ -7,12 +7,16 @@ from opinionlm.utils.loading import libraries_loading
 
 # No child looks for garbage among what was imported, nor copies its pages by doing so.
 with libraries_loading():
+    import scipy.stats
+    import sklearn.feature_extraction.text
+
     import opinionlm.data.preparation.pipeline
     import opinionlm.inference.files
     import opinionlm.inference.loading
     import opinionlm.runs.generation_results
     import opinionlm.runs.results
     import opinionlm.runs.seeds
+    import opinionlm.runs.train_classifier
     import opinionlm.training.engines
     import opinionlm.training.instruct_trainer
     import tests.drawing
