@@ -82,7 +82,7 @@ def test_second_texts_are_not_left_out(setting, tmp_path) -> None:
     spec["files"][0]["columns"]["text_pair"] = "level1"
     (tmp_path / "pairs.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
     with pytest.raises(UserError, match="shows no {context}, where the second text of a pair goes; .* auto"):
-        train(setting, dataset=tmp_path / "pairs.yaml", output_dir=tmp_path, run_name="pairs")
+        train(setting, dataset=tmp_path / "pairs.yaml", prepared_dir=tmp_path, output_dir=tmp_path, run_name="pairs")
 
 
 def test_run_folder(setting, finished) -> None:

@@ -74,7 +74,7 @@ def test_a_text_may_be_longer_than_csv_fields_are_by_default(tmp_path) -> None:
     limit = csv.field_size_limit(131_072)
     try:
         assert len(read_run(folder, "test").ids) == len(GOLD)
-        assert class_score(folder, "recall", "macro") == 1.0 and len(read_texts(folder)[0]) == 200_000
+        assert class_score(folder, "recall", "macro") == 1.0 and len(read_texts(folder)[0]["text"]) == 200_000
     finally:
         csv.field_size_limit(limit)
 

@@ -58,7 +58,7 @@ def test_torch_agrees_and_label_ids_count_as_ever() -> None:
 @pytest.mark.parametrize(("batch", "accumulation", "count"), [(16, 1, 16), (4, 4, 13), (2, 8, 13)])
 def test_accumulation_equals_one_big_batch(batch: int, accumulation: int, count: int, tmp_path) -> None:
     targets = drawn_targets(count)
-    model = tiny_classifier(classifier_dropout=0.0, head_hidden_sizes=[32]).train()
+    model = tiny_classifier(single=True, classifier_dropout=0.0, head_hidden_sizes=[32]).train()
     inputs = PadCollator(pad_token_id=0)(list(examples(count)))
     inputs.pop("labels")
     soft = torch.tensor(targets)
