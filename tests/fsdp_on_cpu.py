@@ -29,7 +29,7 @@ os.environ |= {"FSDP_RESHARD_AFTER_FORWARD": "true", "FSDP_STATE_DICT_TYPE": "FU
 os.environ |= {"FSDP_CPU_RAM_EFFICIENT_LOADING": "false", "FSDP_OFFLOAD_PARAMS": "false"}
 
 # Read the environment when they are imported.
-import train_classifier  # noqa: E402
-from opinionlm.errors import run_script  # noqa: E402
+import train_classifier  # noqa: E402 — see above
+from opinionlm.errors import run_script  # noqa: E402 — likewise
 
 run_script(train_classifier.main)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -46,6 +46,8 @@ class SplitPredictions(Predictions):
     decided: np.ndarray | None = None
     parents: Sequence[Sequence[str]] = ()
 
+    of_texts: ClassVar[bool] = True
+
     @property
     def predicted(self) -> np.ndarray:
         """The answer for every row ``(rows,)``: what was decided, else the likeliest leaf."""
@@ -66,6 +68,10 @@ class SplitPredictions(Predictions):
         overall = bootstrap_intervals(self.gold, self.predicted, len(self.labels))
         return overall | f1_intervals(self.confusion, self.labels)
 
+    def scores_of(self, rows: np.ndarray) -> dict[str, Any]:
+        """See `label_scores`."""
+        return label_scores(self.gold[rows], self.predicted[rows], len(self.labels))
+
     def charts(self) -> dict[str, Chart]:
         """See `Predictions.charts`."""
         charts = class_charts(self.confusion, self.labels, self.parents)
@@ -74,6 +80,20 @@ class SplitPredictions(Predictions):
     def tables(self) -> dict[str, Table]:
         """See `Predictions.tables`."""
         return {"per_class": per_class_table(self), "confident_mistakes": confident_mistakes(self)}
+
+
+def label_scores(gold: np.ndarray, predicted: np.ndarray, classes: int) -> dict[str, Any]:
+    """``macro_f1`` over the gold classes and ``accuracy``, with intervals.
+
+    Args:
+        gold: label ids ``(rows,)``.
+        predicted: the same; one below 0 is no label.
+        classes: number of labels.
+    """
+    from opinionlm.evaluation.generation import macro_f1_and_accuracy  # loads torch
+
+    macro, accuracy = macro_f1_and_accuracy(gold, predicted, classes)
+    return {"macro_f1": macro, "accuracy": accuracy} | bootstrap_intervals(gold, predicted, classes)
 
 
 def f1_intervals(confusion: np.ndarray, labels: Sequence[str]) -> dict[str, list[float]]:

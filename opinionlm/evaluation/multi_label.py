@@ -15,6 +15,8 @@ from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.hierarchical import ancestor_matrix
 from opinionlm.evaluation.metrics import CALIBRATION_BINS, confidence_bin, corrected_interval, corrected_intervals
 
+# What is told of some rows of a split.
+MAIN_SCORES = ("macro_f1", "micro_f1", "subset_accuracy")
 # Rows of replicates that are drawn at once: 100 MB with 50,000 texts.
 DRAWN = 250
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.charts import Chart, ConfusionChart, F1Chart, PrecisionRecallChart, ReliabilityChart
 from opinionlm.evaluation.class_predictions import SHOWN_CHARACTERS
-from opinionlm.evaluation.multi_label import f1_bounds, f1_per_label, multi_label_intervals
+from opinionlm.evaluation.multi_label import (
+    MAIN_SCORES,
+    f1_bounds,
+    f1_per_label,
+    multi_label_intervals,
+    multi_label_scores,
+)
 from opinionlm.evaluation.predictions import Predictions
 from opinionlm.utils.markdown import Table
 
@@ -39,9 +45,17 @@ class MultiLabelPredictions(Predictions):
     thresholds: Sequence[float]
     text_pairs: Sequence[str] | None = None
 
+    of_texts: ClassVar[bool] = True
+
     def intervals(self) -> dict[str, Any]:
         """See `Predictions.intervals`."""
         return multi_label_intervals(self.gold, self.predicted)
+
+    def scores_of(self, rows: np.ndarray) -> dict[str, Any]:
+        """``macro_f1`` (over all labels), ``micro_f1`` and ``subset_accuracy``; see `Predictions.scores_of`."""
+        gold, predicted = self.gold[rows], self.predicted[rows]
+        found = multi_label_scores(gold, predicted, Taxonomy.from_tree(list(self.labels)))
+        return {name: found[name] for name in MAIN_SCORES} | multi_label_intervals(gold, predicted)
 
     def charts(self) -> dict[str, Chart]:
         """See `Predictions.charts`."""

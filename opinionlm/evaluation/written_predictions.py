@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.charts import Chart
-from opinionlm.evaluation.class_predictions import class_charts, f1_intervals
+from opinionlm.evaluation.class_predictions import class_charts, f1_intervals, label_scores
 from opinionlm.evaluation.generation import answer_confusion
 from opinionlm.evaluation.metrics import bootstrap_intervals
-from opinionlm.evaluation.multi_label import multi_label_intervals
+from opinionlm.evaluation.multi_label import MAIN_SCORES, multi_label_intervals, written_list_scores
 from opinionlm.evaluation.multi_label_predictions import label_lists, set_charts
 from opinionlm.evaluation.predictions import Predictions
 
@@ -36,6 +36,8 @@ class WrittenLabels(Predictions):
     answers: Sequence[str]
     parents: Sequence[Sequence[str]] = ()
 
+    of_texts: ClassVar[bool] = True
+
     @property
     def confusion(self) -> np.ndarray:
         """Counts ``(classes, classes + 1)``, what is no label in the last column."""
@@ -45,6 +47,10 @@ class WrittenLabels(Predictions):
         """See `Predictions.intervals`."""
         overall = bootstrap_intervals(self.gold, self.predicted, len(self.labels))
         return overall | f1_intervals(self.confusion, self.labels)
+
+    def scores_of(self, rows: np.ndarray) -> dict[str, Any]:
+        """See `label_scores`."""
+        return label_scores(self.gold[rows], self.predicted[rows], len(self.labels))
 
     def charts(self) -> dict[str, Chart]:
         """See `Predictions.charts`."""
@@ -69,11 +75,19 @@ class WrittenLists(Predictions):
     is_list: np.ndarray
     answers: Sequence[str]
 
+    of_texts: ClassVar[bool] = True
+
     def intervals(self) -> dict[str, Any]:
         """See `Predictions.intervals`."""
         right = (self.gold.astype(bool) == self.predicted).all(axis=1) & self.is_list
         subsets = bootstrap_intervals(np.ones(len(right), dtype=int), right.astype(int), 2)["accuracy_ci95"]
         return multi_label_intervals(self.gold, self.predicted) | {"subset_accuracy_ci95": subsets}
+
+    def scores_of(self, rows: np.ndarray) -> dict[str, Any]:
+        """``macro_f1`` (over all labels), ``micro_f1`` and ``subset_accuracy``; see `Predictions.scores_of`."""
+        own = replace(self, gold=self.gold[rows], predicted=self.predicted[rows], is_list=self.is_list[rows])
+        found = written_list_scores(own.gold, own.predicted, own.is_list, Taxonomy.from_tree(list(self.labels)))
+        return {name: found[name] for name in MAIN_SCORES} | own.intervals()
 
     def charts(self) -> dict[str, Chart]:
         """See `Predictions.charts`."""

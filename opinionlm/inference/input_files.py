@@ -118,9 +118,10 @@ def input_form(
     known = next((forms for folder in folders if (forms := load_input_forms(folder))), [])
     name = "standard input" if path == STANDARD else path
     is_table = path.endswith(TABLES)
-    unread = ["delimiter", "quoting"] if is_table or kind not in ("csv", "tsv") else []
-    if given := [option for option in [*(["encoding"] if is_table else []), *unread] if option in asked]:
-        raise UserError(f"--{given[0]}: {name} is read without one; leave it out")
+    unread = () if kind in ("csv", "tsv") and not is_table else ("delimiter", "quoting")
+    for option in ("encoding", *unread) if is_table else unread:
+        if option in asked:
+            raise UserError(f"--{option}: {name} is read without one; leave it out")
     if is_table:
         asked = {**asked, "encoding": "utf-8", "delimiter": default_separator(kind), "quoting": "minimal"}
     with open_input(path) as binary:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,7 @@ from opinionlm.adaptation.methods import count_parameters
 from opinionlm.data.loading import describe_platforms
 from opinionlm.data.near_copies import near_copies
 from opinionlm.data.prepared import PreparedDataset, read_manifest
-from opinionlm.data.taxonomy import Taxonomy
-from opinionlm.evaluation.class_predictions import SplitPredictions
-from opinionlm.evaluation.generation import macro_f1_and_accuracy
-from opinionlm.evaluation.metrics import bootstrap_intervals, under_covers
-from opinionlm.evaluation.multi_label import multi_label_scores, written_list_scores
-from opinionlm.evaluation.multi_label_predictions import MultiLabelPredictions
-from opinionlm.evaluation.written_predictions import WrittenLabels, WrittenLists
+from opinionlm.evaluation.metrics import under_covers
 from opinionlm.models.precision import describe_device
 from opinionlm.reporting.tracking.base import Tracker
 from opinionlm.tasks.base import Decision, SplitResult, Task
@@ -102,14 +96,10 @@ def scores_without_near_copies(
     """Split → scores of the rows that are no near-copies of a training text, and how many are.
 
     Returns:
-        ``near_copies``, ``rows`` without them, and those of `scores_of_rows`; nothing for predictions of other than
-        labels, for folds, whose test rows are no test, and where there are too many texts to compare.
+        ``near_copies``, ``rows`` without them, and `Predictions.scores_of` these; nothing for predictions of other
+        than labels, for folds, whose test rows are no test, and where there are too many texts to compare.
     """
-    found = {
-        name: result.predictions
-        for name, result in results.items()
-        if isinstance(result.predictions, SplitPredictions | WrittenLabels | MultiLabelPredictions | WrittenLists)
-    }
+    found = {name: result.predictions for name, result in results.items() if result.predictions.of_texts}
     if not found or prepared.is_fold or (near := near_copies(prepared)) is None:
         return {}
     scores = {}
@@ -118,32 +108,8 @@ def scores_without_near_copies(
         if not own.any():
             continue
         sizes = {"near_copies": int((~own).sum()), "rows": int(own.sum())}
-        scores[name] = sizes | scores_of_rows(predictions, own)
+        scores[name] = sizes | predictions.scores_of(own)
     return scores
-
-
-def scores_of_rows(
-    predictions: SplitPredictions | WrittenLabels | MultiLabelPredictions | WrittenLists, rows: np.ndarray
-) -> dict[str, Any]:
-    """Main scores of some rows, a bool of each, with intervals.
-
-    Returns:
-        ``macro_f1`` (over their gold classes) and ``accuracy``; of several labels ``macro_f1`` (over all labels),
-        ``micro_f1`` and ``subset_accuracy``.
-    """
-    gold, predicted = predictions.gold[rows], predictions.predicted[rows]
-    if isinstance(predictions, SplitPredictions | WrittenLabels):
-        classes = len(predictions.labels)
-        macro, accuracy = macro_f1_and_accuracy(gold, predicted, classes)
-        return {"macro_f1": macro, "accuracy": accuracy} | bootstrap_intervals(gold, predicted, classes)
-    flat = Taxonomy.from_tree(list(predictions.labels))
-    if isinstance(predictions, WrittenLists):
-        predictions = replace(predictions, is_list=predictions.is_list[rows])
-        found = written_list_scores(gold, predicted, predictions.is_list, flat)
-    else:
-        found = multi_label_scores(gold, predicted, flat)
-    scores = {name: found[name] for name in ("macro_f1", "micro_f1", "subset_accuracy")}
-    return scores | replace(predictions, gold=gold, predicted=predicted).intervals()
 
 
 def near_copy_line(test: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,6 @@
 """Imported once by the fork server, so that every child of the tests begins with everything loaded and nothing run."""
 
-# ruff: noqa: F401
+# ruff: noqa: F401 — what is imported here is there in the children
 import os
 
 from opinionlm.utils.loading import libraries_loading

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from opinionlm.evaluation.written_predictions import WrittenLists
-from opinionlm.runs.results import near_copy_line, scores_of_rows
+from opinionlm.runs.results import near_copy_line
 
 
 def test_an_unreadable_list_is_never_right() -> None:
     gold = np.array([[1, 0], [0, 0], [0, 0], [0, 1]])
     predicted = np.array([[1, 0], [0, 0], [0, 0], [1, 0]], dtype=bool)
     written = WrittenLists(["a", "b"], gold, predicted, np.array([True, True, False, True]), ["a", "none", "?", "a"])
-    found = scores_of_rows(written, np.array([True, True, True, False]))
+    found = written.scores_of(np.array([True, True, True, False]))
     assert found["subset_accuracy"] == pytest.approx(2 / 3) and found["subset_accuracy_ci95"][1] <= 1
     # b is neither gold nor predicted there.
     assert (found["macro_f1"], found["micro_f1"], found["ci95_rows"]) == (0.5, 1.0, 3)

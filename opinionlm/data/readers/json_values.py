@@ -18,10 +18,8 @@ from typing import Any
 # The canonical columns that hold several texts; all others hold one.
 LIST_COLUMNS = ("tokens", "tags", "answers", "sentences", "label")
 # Those in which true and false stand for nothing; all others hold labels and features, of which they may be names.
-TEXT_COLUMNS = (
-    *("text", "text_pair", "context", "sentences", "tokens", "tags", "answers", "score"),
-    *("time", "id", "group", "platform"),
-)
+TEXT_COLUMNS = {*LIST_COLUMNS} - {"label"}
+TEXT_COLUMNS |= {"text", "text_pair", "context", "score", "time", "id", "group", "platform"}
 
 
 class NotTextError(ValueError):
