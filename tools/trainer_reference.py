@@ -12,6 +12,7 @@ from typing import Any
 from opinionlm.config.chosen_metric import SCORES
 from opinionlm.config.optimization import NEEDED, OPTIMIZERS, OTHER_OPTIMIZERS, OTHER_SCHEDULES, SCHEDULES, WITH_WARMUP
 from opinionlm.config.trainer_arguments import FIXED, HONOURED, OWN_FIELDS, REFUSED, Decided
+from opinionlm.utils.typed_values import as_yaml
 
 INTRODUCTION = """# The fields of TrainingArguments
 
@@ -79,7 +80,7 @@ def rows(decided: Mapping[str, Decided], without: str) -> list[str]:
     """One row per field; ``without`` says what a field without a value of its own has."""
 
     def shown(value: Any) -> str:
-        text = str(value).lower() if isinstance(value, bool) else value
+        text = as_yaml(value)
         return without if value in (None, "") else f"`{text}`"
 
     return [f"| `{name}` | {shown(each.value)} | {each.reason} |\n" for name, each in decided.items()]

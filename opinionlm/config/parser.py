@@ -35,7 +35,7 @@ from opinionlm.config.unread import is_read, leave_out, read_by
 from opinionlm.errors import UserError
 from opinionlm.utils.command_line import Parser, unknown_option
 from opinionlm.utils.shipped import find_shipped, shipped_root
-from opinionlm.utils.typed_values import CommandLineText, convert
+from opinionlm.utils.typed_values import CommandLineText, as_yaml, convert
 from opinionlm.utils.yaml import line_of_keys, load_with_node
 
 
@@ -199,7 +199,7 @@ def default_run_name(stem: str, usual_dataset: str, config: Config) -> str:
 def describe_type(annotation: Any) -> str:
     """A type as a reader of ``--help`` wants to see it: ``a|b|c`` for choices, the plain name otherwise."""
     if typing.get_origin(annotation) is Literal:
-        return "|".join(typing.get_args(annotation))
+        return "|".join(as_yaml(choice) for choice in typing.get_args(annotation))
     if typing.get_origin(annotation) in (types.UnionType, typing.Union):
         return "|".join(describe_type(part) for part in typing.get_args(annotation) if part is not type(None))
     return annotation.__name__ if typing.get_origin(annotation) is None else str(annotation)

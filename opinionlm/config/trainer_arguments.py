@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from opinionlm.config.bounds import Bounds
 from opinionlm.errors import UserError
-from opinionlm.utils.typed_values import CommandLineText, convert, read_scalar
+from opinionlm.utils.typed_values import CommandLineText, as_yaml, convert, read_scalar
 
 TRAINER, BOTH = ("trainer",), ("trainer", "loop")
 
@@ -302,4 +302,4 @@ def joined_arguments(value: Any) -> Any:
     """A mapping ``{momentum: 0.9}`` as the text ``momentum=0.9`` that TrainingArguments wants; all else as it is."""
     if not isinstance(value, dict):
         return value
-    return ",".join(f"{key}={str(item).lower() if isinstance(item, bool) else item}" for key, item in value.items())
+    return ",".join(f"{key}={as_yaml(item)}" for key, item in value.items())

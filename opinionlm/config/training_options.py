@@ -75,7 +75,11 @@ class OptimizationConfig:
     optim: str = option(
         "adamw_torch_fused", "adamw_torch_fused, adamw_torch, adamw_bnb_8bit, paged_adamw_8bit, …", when=GRADIENT_STEPS
     )
-    bf16: bool = option(False, "bfloat16 autocast around float32 parameters", when=LANGUAGE_MODEL)
+    bf16: Literal[True, False, "auto"] = option(
+        False,
+        "bfloat16 autocast around float32 parameters; auto: where GPU or processor compute in it",
+        when=LANGUAGE_MODEL,
+    )
     activation_checkpointing: bool = option(
         False, "recompute activations in the backward pass to save memory", when=GRADIENT_STEPS
     )

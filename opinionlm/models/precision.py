@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 
 from opinionlm.errors import UserError
 
 
-def computes_in_bfloat16() -> bool:
+def computes_in_bfloat16(use_cpu: bool = False) -> bool:
     """Whether this machine's GPU, or else its processor, has instructions for bfloat16.
 
     A processor without them converts every number to float32 and back, which takes several times as long as float32.
     """
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and not use_cpu:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return any(present for name, present in torch.cpu.get_capabilities().items() if "bf16" in name)
+
+
+def wants_autocast(bf16: Literal[True, False, "auto"], use_cpu: bool) -> bool:
+    """What the option ``bf16`` is on this machine."""
+    return computes_in_bfloat16(use_cpu) if bf16 == "auto" else bf16
 
 
 def torch_dtype(name: str) -> torch.dtype | str:

@@ -63,13 +63,13 @@ def pretrain(config: Config) -> dict[str, Any] | None:
 
     # Training, between two measurements
     measuring = TrainingClock()
-    before = perplexity(model, unseen, tokenizer, config.training, masked)
+    before = perplexity(model, unseen, tokenizer, run.arguments, masked)
     seconds_before, clock = measuring.seconds, TrainingClock()
     callbacks = [ConsoleCallback(("loss",)), clock]
     trainer = text_trainer(model, run.arguments, rows, tokenizer, config, masked, callbacks)
     outcome = trainer.train(resume_from_checkpoint=run.latest_checkpoint())
     seconds = clock.seconds
-    after = perplexity(model, unseen, tokenizer, config.training, masked)
+    after = perplexity(model, unseen, tokenizer, run.arguments, masked)
     measured = seconds_before + clock.seconds - seconds
     if not run.is_main:
         return None

@@ -12,10 +12,11 @@ from opinionlm.config.chosen_metric import ChosenMetric
 from opinionlm.config.trainer_checks import typed_arguments
 from opinionlm.config.training_options import TrainingConfig
 from opinionlm.errors import UserError, one_line
+from opinionlm.models.precision import wants_autocast
 
 # Options of ours that TrainingArguments has under the same name.
 ALIKE = (
-    *("run_name", "seed", "bf16", "learning_rate", "weight_decay", "max_grad_norm", "optim", "lr_scheduler_type"),
+    *("run_name", "seed", "learning_rate", "weight_decay", "max_grad_norm", "optim", "lr_scheduler_type"),
     *("warmup_steps", "num_train_epochs", "max_steps", "per_device_train_batch_size", "per_device_eval_batch_size"),
     *("gradient_accumulation_steps", "activation_checkpointing", "dataloader_num_workers", "logging_steps"),
     *("eval_strategy", "eval_steps", "save_total_limit"),
@@ -32,9 +33,12 @@ def training_arguments(training: TrainingConfig, source: str) -> TrainingArgumen
         UserError: a value that TrainingArguments refuses, or an optimizer, a schedule or a compiler that cannot do
             what it is asked for on this machine.
     """
-    check_launcher(training.bf16, source)
+    use_cpu = training.use_cpu or not gpu_present()
+    bf16 = wants_autocast(training.bf16, use_cpu)
+    check_launcher(bf16, source)
     values = {name: getattr(training, name) for name in ALIKE} | {
         "output_dir": str(training.run_folder / "checkpoints"),
+        "bf16": bf16,
         "save_strategy": training.eval_strategy,
         "save_steps": training.eval_steps or 500,
         # How long early stopping has waited already, for one.
@@ -43,11 +47,11 @@ def training_arguments(training: TrainingConfig, source: str) -> TrainingArgumen
         "metric_for_best_model": "macro_f1",
         "greater_is_better": True,
         # Pinned memory serves copies to a GPU; without one torch only warns.
-        "dataloader_pin_memory": not training.use_cpu and gpu_present(),
+        "dataloader_pin_memory": not use_cpu,
         # EncodedTexts hands out what the model takes, nothing else.
         "remove_unused_columns": False,
         "label_names": ["labels"],
-        "use_cpu": training.use_cpu or not gpu_present(),
+        "use_cpu": use_cpu,
         # False is no bar nowhere: ConsoleCallback shows one on terminals.
         "disable_tqdm": False,
         "report_to": "none",

@@ -193,7 +193,7 @@ def perplexity(
     model: PreTrainedModel,
     rows: list[list[int]],
     tokenizer: PreTrainedTokenizerBase,
-    training: TrainingConfig,
+    arguments: TrainingArguments,
     masked: float | None,
 ) -> float:
     """Exponential of the mean loss over the labelled tokens of some texts; of masked words it is a pseudo-perplexity.
@@ -204,9 +204,9 @@ def perplexity(
     was_training = model.training
     model.eval()
     total, count = 0.0, 0
-    for chosen in batches(rows, training.per_device_eval_batch_size):
+    for chosen in batches(rows, arguments.per_device_eval_batch_size):
         batch = {name: tensor.to(model.device) for name, tensor in collate(chosen).items()}
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=training.bf16):
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=arguments.bf16):
             loss, tokens = summed_loss(model, model, batch, masked is not None)
         total, count = total + loss.item(), count + tokens
     model.train(was_training)

@@ -57,7 +57,7 @@ def read_typed(text: str | list[str], annotation: Any) -> Any:
         return text
     if origin is Literal:
         read = read_scalar(text)
-        truth = text not in arguments and isinstance(read, bool) and set(WORDS_OF[read]) & set(arguments)
+        truth = text not in arguments and isinstance(read, bool) and {read, *WORDS_OF[read]} & set(arguments)
         return read if truth else text
     if annotation in (int, float):
         # YAML 1.1 takes 010 for eight and 1e-6 for a text.
@@ -72,8 +72,9 @@ def convert(value: Any, annotation: Any, place: str) -> Any:
 
     Args:
         value: from a YAML file, or a `CommandLineText`.
-        annotation: ``bool``, ``int``, ``float``, ``str``, ``dict``, a ``Literal`` of words, a list or tuple of those,
-            a mapping of texts to texts, or one of them or None. One value may stand for a list, not for a tuple.
+        annotation: ``bool``, ``int``, ``float``, ``str``, ``dict``, a ``Literal`` of words and truth values, a list or
+            tuple of those, a mapping of texts to texts, or one of them or None. One value may stand for a list, not
+            for a tuple.
         place: file and option, for errors.
 
     Raises:
@@ -106,19 +107,26 @@ def convert(value: Any, annotation: Any, place: str) -> Any:
     raise UserError(f"{place}: {value!r} is not {describe_value(annotation)}")
 
 
-def one_word(value: Any, words: tuple[str, ...], place: str) -> str:
-    """One of some words; YAML's truth value for the word that stands there.
+def one_word(value: Any, words: tuple[str | bool, ...], place: str) -> str | bool:
+    """One of some words, truth values among them; YAML's truth value for the word that stands there.
 
     Raises:
         UserError: it is none of them.
     """
-    word = next((one for one in WORDS_OF[value] if one in words), value) if isinstance(value, bool) else value
-    if not isinstance(word, str) or word not in words:
-        near = closest(word, words) if isinstance(word, str) else None
+    if isinstance(value, bool):
+        value = value if value in words else next((one for one in WORDS_OF[value] if one in words), value)
+    if not isinstance(value, str | bool) or value not in words:
+        shown = [as_yaml(word) for word in words]
+        near = closest(value, shown) if isinstance(value, str) else None
         raise UserError(
-            f"{place}: {word!r} is not one of {', '.join(words)}" + (f"; did you mean {near!r}?" if near else "")
+            f"{place}: {value!r} is not one of {', '.join(shown)}" + (f"; did you mean {near!r}?" if near else "")
         )
-    return word
+    return value
+
+
+def as_yaml(value: Any) -> str:
+    """A word, a number or a truth value as a YAML file has it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def text_mapping(value: Any, place: str) -> dict[str, str]:

@@ -176,7 +176,7 @@ def test_trackers_that_are_none(value, reason, tmp_path) -> None:
     [
         (["--lerning_rate", "1"], "--lerning_rate: unknown option; did you mean 'learning_rate'"),
         (["--evaluation_strategy", "epoch"], "did you mean 'eval_strategy'"),
-        (["--bf16", "maybe"], "--bf16: 'maybe' is not true or false"),
+        (["--bf16", "maybe"], "--bf16: 'maybe' is not one of true, false, auto"),
         (["--seed", "1.5"], "--seed: 1.5 is not a whole number"),
         (["--learning_rate", "fast"], "--learning_rate: 'fast' is not a number"),
         (["--adaptation", "lorra"], "'lorra' is not one of full"),

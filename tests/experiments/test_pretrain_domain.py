@@ -166,7 +166,8 @@ def test_perplexity_is_that_of_the_tokens(tmp_path) -> None:
             losses += model.eval()(input_ids=ids, labels=ids).loss.item() * (len(row) - 1)
         count += len(row) - 1
     config = parsed(tmp_path, "--per_device_eval_batch_size", "4")
-    assert perplexity(model, rows, tokenizer, config.training, masked=None) == pytest.approx(
+    arguments = pretraining_arguments(config.training, config.source)
+    assert perplexity(model, rows, tokenizer, arguments, masked=None) == pytest.approx(
         math.exp(losses / count), rel=1e-5
     )
 

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from opinionlm.config.options import ModelConfig
+from opinionlm.config.parser import parse_config
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import load_backbone
-from opinionlm.models.precision import computes_in_bfloat16, describe_dtype, torch_dtype
+from opinionlm.models.precision import computes_in_bfloat16, describe_dtype, torch_dtype, wants_autocast
 from opinionlm.models.quantization import nf4_config
+from opinionlm.training.arguments import training_arguments
 from tests.tiny import save_pretrained_model
 
 
@@ -35,6 +37,27 @@ def test_fastest_follows_the_processor(processor: bool, tmp_path: Path) -> None:
     assert {parameter.dtype for parameter in load_backbone(chosen, 1).parameters()} == {expected}
     # Frozen blocks in 4 bits are computed in it too.
     assert nf4_config(chosen, []).bnb_4bit_compute_dtype == expected
+
+
+def test_autocast_where_the_processor_computes_in_bfloat16(processor: bool, tmp_path: Path) -> None:
+    for value, expected in (("auto", processor), ("true", True), ("false", False)):
+        config = parse_config(["--bf16", value, "--output_dir", str(tmp_path)], "a test", "train_classifier")
+        assert training_arguments(config.training, config.source).bf16 is expected
+    file = tmp_path / "run.yaml"
+    file.write_text("bf16: auto\n")
+    config = parse_config(["--config", str(file), "--output_dir", str(tmp_path)], "a test", "train_classifier")
+    assert config.training.bf16 == "auto" and training_arguments(config.training, config.source).bf16 is processor
+    with pytest.raises(UserError, match="bf16: 'fast' is not one of true, false, auto"):
+        parse_config(["--bf16", "fast"], "a test", "train_classifier")
+
+
+@pytest.mark.parametrize("on_gpu", [True, False])
+def test_a_run_that_stays_on_the_processor_asks_the_processor(on_gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: on_gpu)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": not on_gpu})
+    assert wants_autocast("auto", use_cpu=False) is on_gpu
+    assert wants_autocast("auto", use_cpu=True) is not on_gpu
 
 
 @pytest.mark.parametrize("native", [True, False])
