@@ -15,6 +15,7 @@ import predict
 import train_classifier
 import train_instruct
 from opinionlm.data.prepared import load_prepared
+from opinionlm.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 SAVED = Path("tests/assets/saved")
@@ -50,6 +51,14 @@ def test_answers(name, place, tmp_path) -> None:
                 assert float(after[column]) == pytest.approx(float(value), abs=2e-3)
             else:
                 assert after[column] == value
+
+
+def test_four_bits_in_another_precision_are_refused(place, tmp_path) -> None:
+    asked = ["--model", str(SAVED / "classifier_4bit"), "--input", str(SAVED / "posts.txt"), "--device", "cpu"]
+    asked += ["--output", str(tmp_path / "now.csv")]
+    with pytest.raises(UserError, match="are in 4 bits and compute in bfloat16; leave the option out"):
+        predict.main([*asked, "--precision", "float32"])
+    predict.main([*asked, "--precision", "bfloat16"])
 
 
 def test_pretrained_weights(place) -> None:

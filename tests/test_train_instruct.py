@@ -29,6 +29,8 @@ from opinionlm.errors import UserError
 from opinionlm.evaluation.label_scoring import score_labels, scored_ids
 from opinionlm.evaluation.metrics import softmax
 from opinionlm.inference.hub import saved_folder
+from opinionlm.inference.loading import load_predictor
+from opinionlm.inference.options import PredictionOptions
 from opinionlm.inference.saved_generative import GenerativeSettings, loaded_as, read_settings, save_generative
 from opinionlm.models.quantization import quantized_modules
 from opinionlm.training.spending import describe_cost
@@ -298,6 +300,9 @@ def test_four_bits(setting, adaptation: str, tmp_path) -> None:
     assert adaptation == "qlora" or len(quantized_modules(model)) == metrics["model"]["quantized_modules"]
     best = tmp_path / "four" / "best"
     require_same_answers(best, tmp_path)
+    if adaptation == "top_blocks":
+        with pytest.raises(UserError, match="are in 4 bits and compute in float32; leave the option out"):
+            load_predictor(best, PredictionOptions(device="cpu", precision="bfloat16"))
     if adaptation == "qlora":
         # Merged into what was trained, in 4 bits, and not into the weights before they were rounded.
         predict.main(["--model", str(best), "--merge", str(tmp_path / "merged")])

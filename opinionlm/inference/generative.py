@@ -28,7 +28,7 @@ from opinionlm.evaluation.label_logits import label_logits, label_scores
 from opinionlm.evaluation.multi_label_predictions import list_columns
 from opinionlm.evaluation.prompt_calibration import CALIBRATIONS, CONTENT_FREE_TEXTS
 from opinionlm.evaluation.written_predictions import list_cells
-from opinionlm.inference.options import PredictionOptions
+from opinionlm.inference.options import PredictionOptions, check_precision
 from opinionlm.inference.predictors import Item, LabelAnswers, MultiLabelAnswers, Predictor, no_progress
 from opinionlm.inference.saved_generative import SETTINGS, GenerativeSettings, read_settings, save_generative
 from opinionlm.models.backbones import read_model_config
@@ -184,6 +184,7 @@ def load_answerer(
     settings = read_settings(folder)
     saved_as = settings.model_options(folder, options.precision)
     model_config = read_model_config(saved_as)
+    check_precision(folder, model_config, options.precision)
     base = load_generative(saved_as, 0, model_config)
     if expand:
         expand_base(base)

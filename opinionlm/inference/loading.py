@@ -18,7 +18,7 @@ from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError, one_line
 from opinionlm.evaluation.multi_label_rules import MultiLabelRule, Rule
 from opinionlm.inference.generative import is_generative, load_answerer
-from opinionlm.inference.options import Precision, PredictionOptions, TrustOptions
+from opinionlm.inference.options import Precision, PredictionOptions, TrustOptions, check_precision
 from opinionlm.inference.predictors import (
     ClassPredictor,
     LabelAnswers,
@@ -57,12 +57,15 @@ def load_predictor(folder: Path, options: PredictionOptions) -> Predictor:
     transformers_logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        check_precision(folder, config, options.precision)
         model_class = OpinionTagger if isinstance(config, OpinionTaggerConfig) else OpinionClassifier
         dtype = parameter_dtype(config.precision, options.precision)
         model, loading = model_class.from_pretrained(
             folder, dtype=dtype, output_loading_info=True, use_safetensors=True
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(
             f"--model: {folder} cannot be loaded ({one_line(error)}); train again, or copy the folder anew"

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Literal, get_args
 from opinionlm.errors import UserError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
+    from transformers import PreTrainedConfig
 
 Device = Literal["auto", "cpu", "cuda"]
 Backend = Literal["torch", "onnx"]
@@ -91,3 +94,17 @@ class PredictionOptions:
         if self.device == "cuda" and not has_gpu:
             raise UserError("--device: cuda was asked for, but torch sees no GPU; use --device cpu or auto")
         return torch.device("cuda" if has_gpu and self.device != "cpu" else "cpu")
+
+
+def check_precision(folder: Path, config: PreTrainedConfig, precision: Precision) -> None:
+    """Refuse a precision that 4-bit weights do not compute in.
+
+    Raises:
+        UserError: the model was saved in 4 bits, for another precision.
+    """
+    values = config.to_dict()
+    saved = str(values["dtype"]).removeprefix("torch.")
+    if "quantization_config" in values and precision not in ("auto", saved):
+        raise UserError(
+            f"--precision: the weights in {folder} are in 4 bits and compute in {saved}; leave the option out"
+        )

@@ -21,6 +21,8 @@ from opinionlm.models.quantization import quantized_modules
 
 # Of labels in bfloat16 and in float32, above which they count as equal.
 LEAST_AGREEMENT = 0.995
+# Rounding has to gain more than two measurements of the same model differ by.
+LEAST_GAIN = 1.2
 # Limits of one measurement: texts one by one, texts in bulk, and seconds for each of the two.
 SINGLE, BULK, SECONDS = 50, 512, 2.0
 
@@ -72,8 +74,8 @@ class PrecisionChoice:
 def choose_precision(predictor: Predictor, texts: Dataset) -> PrecisionChoice:
     """Measure a trained model on some of its validation texts, in bfloat16 too where the processor computes in it.
 
-    bfloat16 is chosen where it is faster and `LEAST_AGREEMENT` of the labels, or of a tagger's tags, are those of
-    float32. Scores of pairs have no labels to compare, and 4-bit weights their own precision.
+    bfloat16 is chosen where it is `LEAST_GAIN` times as fast and `LEAST_AGREEMENT` of the labels, or of a tagger's
+    tags, are those of float32. Scores of pairs have no labels to compare, and 4-bit weights their own precision.
 
     Args:
         predictor: whose model is in the precision of its weights.
@@ -97,7 +99,7 @@ def choose_precision(predictor: Predictor, texts: Dataset) -> PrecisionChoice:
     equal = agreement(labels, rounded, isinstance(predictor, TagPredictor))
     gain = fast.posts_per_second / exact.posts_per_second
     found = f"bfloat16 is {gain:.2f} times as fast with {equal:.1%} equal labels"
-    if gain > 1 and equal >= LEAST_AGREEMENT:
+    if gain >= LEAST_GAIN and equal >= LEAST_AGREEMENT:
         return PrecisionChoice("bfloat16", fast, found)
     return PrecisionChoice("float32", exact, found)
 

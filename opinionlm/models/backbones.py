@@ -24,7 +24,7 @@ from opinionlm.models.families import family_of
 from opinionlm.models.family import SublayerPaths
 from opinionlm.models.gguf import require_converted
 from opinionlm.models.precision import torch_dtype
-from opinionlm.models.quantization import disable_avx512_packing, nf4_config
+from opinionlm.models.quantization import mend_cpu_kernels, nf4_config
 from opinionlm.utils.shipped import find_model
 
 if TYPE_CHECKING:
@@ -206,8 +206,6 @@ def load_backbone(model: ModelConfig, trained_blocks: int, config: PreTrainedCon
         wrapper_config, backbone = backbone.config, backbone.get_decoder()
         if model.load_in_4bit:
             backbone.config.quantization_config = wrapper_config.quantization_config
-    if model.load_in_4bit:
-        disable_avx512_packing(backbone)
     return backbone
 
 
@@ -279,6 +277,7 @@ def load_what_is_there(
         raise UserError(
             f"load_in_4bit: bitsandbytes cannot serve it here ({one_line(error)}); set load_in_4bit: false"
         ) from error
+    mend_cpu_kernels(loaded)
     return loaded, sorted(report["missing_keys"])
 
 

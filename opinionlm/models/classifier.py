@@ -19,10 +19,9 @@ from opinionlm.models.forward import hidden_states
 from opinionlm.models.heads import ClassificationHead, NativeHead, Pooling, pool
 from opinionlm.models.native_heads import require_native_form
 from opinionlm.models.quantization import (
-    disable_avx512_packing,
+    mend_cpu_kernels,
     move_quantization_config,
     name_unquantized_modules,
-    quantized_modules,
 )
 from opinionlm.models.stand_ins import StandIn
 from opinionlm.models.task_embedding import add_task_rows
@@ -332,9 +331,7 @@ class OpinionClassifier(PreTrainedModel):
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> OpinionClassifier:
         """Load a saved classifier; 4-bit weights are kept from the packing that breaks later training."""
         loaded = super().from_pretrained(*args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
-        if quantized_modules(model):
-            disable_avx512_packing(model)
+        mend_cpu_kernels(loaded[0] if isinstance(loaded, tuple) else loaded)
         return loaded
 
 

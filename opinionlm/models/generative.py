@@ -28,7 +28,6 @@ from opinionlm.models.backbones import anatomy_of, load_weights, plain_backbone
 from opinionlm.models.families import family_of
 from opinionlm.models.precision import torch_dtype
 from opinionlm.models.quantization import (
-    disable_avx512_packing,
     name_unquantized_modules,
     nf4_config,
     quantized_modules,
@@ -64,8 +63,6 @@ def load_generative(model: ModelConfig, trained_blocks: int, config: PreTrainedC
     loaded = load_weights(auto_class, model, config, dtype, extra, remedy)
     if is_multimodal(config):
         loaded = text_model_of(loaded)
-    if model.load_in_4bit:
-        disable_avx512_packing(loaded)
     # A checkpoint may ask for a cache, which training has no use for and activation checkpointing cannot have.
     loaded.config.use_cache = False
     return loaded

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING
+import math
+import sys
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -46,10 +51,10 @@ def nf4_config(model: ModelConfig, skip_modules: list[str]) -> BitsAndBytesConfi
 
 def quantized_modules(model: nn.Module) -> list[str]:
     """Names of the modules whose weights are stored in 4 bits."""
-    if importlib.util.find_spec("bitsandbytes") is None:
+    bitsandbytes = sys.modules.get("bitsandbytes")
+    # No model holds layers of a package that was not imported.
+    if bitsandbytes is None:
         return []
-    import bitsandbytes
-
     return [name for name, module in model.named_modules() if isinstance(module, bitsandbytes.nn.Linear4bit)]
 
 
@@ -89,14 +94,58 @@ def name_unquantized_modules(model: PreTrainedModel) -> None:
     model.config.quantization_config.llm_int8_skip_modules = [name for name in linear if name not in quantized]
 
 
-def disable_avx512_packing(model: nn.Module) -> None:
-    """Keep bitsandbytes from packing 4-bit weights on CPUs with AVX512-BF16.
+def mend_cpu_kernels(model: nn.Module) -> None:
+    """Keep 4-bit layers right on CPUs with AVX512; call whenever a model was loaded, before its first evaluation.
 
-    There a forward pass without gradients repacks the weights in place, after which training gradients are
-    silently wrong (bitsandbytes 0.50.2, ``Linear4bit.support_avx512bf16_for_cpu``). Call before the first evaluation.
+    With AVX512-BF16 a forward pass without gradients repacks the weights in place, after which training gradients are
+    silently wrong, and widths that are no multiple of the block raise (bitsandbytes 0.50.2,
+    ``Linear4bit.support_avx512bf16_for_cpu``): it is switched off. With AVX512 some weights expand to wrong numbers:
+    `mend_dequantization`. Nothing is done to a model without 4-bit layers.
     """
-    import bitsandbytes
+    names = quantized_modules(model)
+    for name in names:
+        model.get_submodule(name).support_avx512bf16_for_cpu = False
+    if names:
+        mend_dequantization()
 
-    for module in model.modules():
-        if isinstance(module, bitsandbytes.nn.Linear4bit):
-            module.support_avx512bf16_for_cpu = False
+
+@cache
+def mend_dequantization() -> torch.library.Library:
+    """Expand 4-bit weights rightly on CPUs with AVX512, once and for the whole process.
+
+    There the kernel of bitsandbytes 0.50.2 takes the scales of blocks of 64 weights row by row. Blocks run on from one
+    row to the next where a row is no multiple of 64 weights, and rows of 16, 32, 48, 80 … weights come out wrong by
+    up to several times their size (no upstream issue known on 2026-11-30; the scalar path of other CPUs is right).
+    As rows of one block each the same weights come out right.
+
+    Returns:
+        The replacement, which ends with this object; the cache keeps it.
+    """
+    import bitsandbytes  # noqa: F401  (registers the kernel that is replaced)
+
+    kernel = torch.library.get_kernel("bitsandbytes::dequantize_4bit", "CPU")
+
+    def dequantize(
+        keys: Any,
+        packed: torch.Tensor,
+        absmax: torch.Tensor,
+        blocksize: int,
+        quant_type: str,
+        shape: Sequence[int],
+        dtype: torch.dtype,
+    ) -> torch.Tensor:
+        if shape[-1] % blocksize == 0:
+            return kernel.call_boxed(keys, packed, absmax, blocksize, quant_type, shape, dtype)
+        count = math.prod(shape)
+        blocks = -(-count // blocksize)
+        octets = packed.reshape(-1).view(torch.uint8)
+        octets = nn.functional.pad(octets, (0, blocks * blocksize // 2 - len(octets)))
+        rows = kernel.call_boxed(keys, octets, absmax, blocksize, quant_type, (blocks, blocksize), dtype)
+        return rows.flatten()[:count].view(tuple(shape))
+
+    replacement = torch.library.Library("bitsandbytes", "IMPL")
+    with warnings.catch_warnings():
+        # torch tells that a kernel is replaced, which is what is wanted.
+        warnings.simplefilter("ignore", UserWarning)
+        replacement.impl("dequantize_4bit", dequantize, "CPU", with_keyset=True, allow_override=True)
+    return replacement

@@ -37,7 +37,7 @@ def with_answers(monkeypatch: pytest.MonkeyPatch, rates: dict[torch.dtype, float
 
 @pytest.mark.parametrize(
     ("rate", "changed", "expected"),
-    [(20.0, 1, "bfloat16"), (20.0, 2, "float32"), (9.0, 0, "float32"), (20.0, 0, "bfloat16")],
+    [(20.0, 1, "bfloat16"), (20.0, 2, "float32"), (11.9, 0, "float32"), (20.0, 0, "bfloat16")],
 )
 def test_bfloat16_is_chosen_where_it_is_faster_and_keeps_the_labels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: float, changed: int, expected: str
