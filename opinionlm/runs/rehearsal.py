@@ -43,6 +43,7 @@ from opinionlm.tasks import task_for
 from opinionlm.tasks.answers import check_answers
 from opinionlm.tasks.generation import answer_metric_names, check_decode
 from opinionlm.tasks.head import HeadTask
+from opinionlm.utils.shipped import find_shipped
 
 # AdaLoRA's schedule is stretched over so many steps; what trains does not depend on them.
 NOMINAL_STEPS = 1000
@@ -81,7 +82,7 @@ def rehearse(config: Config) -> Rehearsal:
             parameters = rehearse_prompting(config, prepared)
     facts = hub_facts(config.model.model_name_or_path) if parameters else None
     remarks = []
-    if facts is not None and facts.made_by and not Path(config.model.model_name_or_path).is_dir():
+    if facts is not None and facts.made_by and not find_shipped(config.model.model_name_or_path).exists():
         remarks.append(f"made first by: {facts.made_by}")
     if facts is not None and not facts.confirmed:
         remarks.append(f"not confirmed: {config.model.model_name_or_path} ({facts.source})")

@@ -19,12 +19,12 @@ from opinionlm.data.loading import source_of
 from opinionlm.errors import UserError
 from opinionlm.experiments.data_tables import kind_of
 from opinionlm.experiments.dry_run import rehearse_cells
-from opinionlm.experiments.grid import SCALES, Scale, load_table
+from opinionlm.experiments.grid import Scale, load_table
 from opinionlm.experiments.grid_runner import check_options, runs_of
 from opinionlm.models.hub_facts import hub_facts, known_config, known_models
 from opinionlm.runs.rehearsal import Rehearsal
 from opinionlm.training.spending import Preparation, cost_facts
-from tests.experiments.test_grid import TABLES, checked_cells, save, shipped_table
+from tests.experiments.test_grid import TABLES, checked_cells, save, scales_of, shipped_table
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 GRIDS = [path for path in TABLES if kind_of(path) == "runs"]
@@ -41,9 +41,7 @@ LARGE = {
 CASES = [
     pytest.param(path, scale, marks=pytest.mark.slow if (path.stem, scale) in LARGE else (), id=f"{path.stem}-{scale}")
     for path in GRIDS
-    for scale in SCALES
-    # A table of no paper may leave that scale out.
-    if scale in read_yaml(path)["scales"]
+    for scale in scales_of(path)
 ]
 # What the papers print and ours differ by: an old PEFT counted the classifier twice (readings: Methods by task).
 COUNTED_TWICE = {
@@ -160,6 +158,16 @@ def test_a_dry_run_tells_data_parameters_and_differences(capsys, tmp_path) -> No
     )
     assert "trains 446,982 of 109,929,222 (paper 451,596, −4,614)" in said
     assert said.rstrip().splitlines()[-1].startswith("Differs from the paper in: learning rates are ours")
+
+
+def test_a_model_in_a_file_that_is_not_there_is_planned_with_how_to_fetch_it(monkeypatch, tmp_path) -> None:
+    path = next(path for path in GRIDS if path.stem == "opinion_parameters")
+    monkeypatch.setattr("opinionlm.runs.rehearsal.find_shipped", lambda name: tmp_path / Path(name).name)
+    everything = rehearse_cells(checked_cells(path, "small"), path)["everything"]
+    assert everything.parameters["trainable_parameters"] == 268_098_176 + 1_186_568
+    assert everything.remarks == ("made first by: make gemma-weights",)
+    (tmp_path / "gemma-3-270m-q4_k_m.gguf").touch()
+    assert rehearse_cells(checked_cells(path, "small"), path)["everything"].remarks == ()
 
 
 def test_files_that_are_missing_are_refused_with_how_to_get_them(tmp_path) -> None:

@@ -6,9 +6,9 @@ import pytest
 
 from opinionlm.config.parser import read_yaml
 from opinionlm.experiments.differences import difference_line
-from opinionlm.experiments.grid import SCALES, load_table
+from opinionlm.experiments.grid import load_table
 from opinionlm.experiments.tables import collect, markdown
-from tests.experiments.test_grid import TABLES, save, shipped_table
+from tests.experiments.test_grid import TABLES, save, scales_of, shipped_table
 
 
 def test_what_the_yaml_says_and_what_a_scale_changes(tmp_path) -> None:
@@ -38,6 +38,6 @@ def test_what_the_yaml_says_and_what_a_scale_changes(tmp_path) -> None:
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
 def test_every_table_of_a_paper_says_what_differs(path) -> None:
     raw = read_yaml(path)
-    for scale in SCALES:
+    for scale in scales_of(path):
         table = shipped_table(path, scale)
         assert table.differences or raw["source"].startswith("Ours"), scale

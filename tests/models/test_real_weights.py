@@ -15,12 +15,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from opinionlm.adaptation.methods import apply_adaptation
 from opinionlm.config.method_options import MethodConfig
 from opinionlm.config.options import HeadConfig, ModelConfig
-from opinionlm.data.encoding.tokenizers import load_tokenizer
+from opinionlm.data.encoding.tokenizers import entries_of_texts, load_tokenizer
 from opinionlm.evaluation.label_scoring import score_labels
 from opinionlm.models.backbones import anatomy_of, load_backbone, read_model_config
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.frozen_prefix import PrefixStandIn, prefix_states
 from opinionlm.models.generative import load_generative, supervised_logits
+from opinionlm.models.hub_facts import hub_facts, known_config
 from opinionlm.models.quantization import quantized_modules
 from tests.generative import full_sequence_score
 from tests.tiny import LABELS, padded
@@ -66,6 +67,18 @@ def classifier(folder: Path, blocks: int, **options: object) -> OpinionClassifie
     model = OpinionClassifier.from_backbone(backbone, LABELS, HeadConfig(head_hidden_sizes=[32]))
     apply_adaptation(model, MethodConfig(adaptation="top_blocks", trainable_blocks=blocks))
     return model.eval()
+
+
+def test_what_a_dry_run_knows_is_true(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    name = f"outputs/models/{folder.name}.gguf"
+    facts, known = hub_facts(name), known_config(name).to_dict()
+    found = read_model_config(ModelConfig(model_name_or_path=str(folder))).to_dict()
+    shape = {"model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "head_dim"}
+    shape |= {"num_attention_heads", "num_key_value_heads", "max_position_embeddings", "tie_word_embeddings"}
+    for key in shape | {"sliding_window"}:
+        assert known.get(key) == found.get(key), key
+    assert facts is not None and facts.tokenizer == entries_of_texts(tokenizer)
+    assert facts.chat == (tokenizer.chat_template is not None)
 
 
 def test_anatomy_and_perplexity(folder: Path, writer: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
