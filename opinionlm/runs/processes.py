@@ -14,6 +14,7 @@ import os
 import runpy
 import sys
 import threading
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing import connection, forkserver, reduction
@@ -101,6 +102,7 @@ def environment_is(environment: Mapping[str, str]) -> Iterator[None]:
 
 def run_console(arguments: list[str], environment: dict[str, str], descriptors: Sequence[Descriptor]) -> None:
     """Be ``python -m opinionlm``; runs in the forked process."""
+    forget_exit_functions()
     output, errors, *_ = descriptors
     os.dup2(output.number, 1)
     os.dup2(errors.number, 2)
@@ -114,3 +116,15 @@ def run_console(arguments: list[str], environment: dict[str, str], descriptors: 
     finally:
         # A forked process ends without it; temporary folders of libraries would stay.
         atexit._run_exitfuncs()
+
+
+def forget_exit_functions() -> None:
+    """Leave what the server tidies when it ends to the server.
+
+    A forked process inherits all of it, and would delete temporary folders that the next ones need too, such as that
+    of W&B's tables (``MEDIA_TMP``).
+    """
+    atexit._clear()
+    weakref.finalize._registry.clear()
+    # The next one that is made asks to be run at exit again.
+    weakref.finalize._registered_with_atexit = False

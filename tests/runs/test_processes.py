@@ -65,6 +65,38 @@ def test_sigterm_ends_a_process_in_one_line(tmp_path) -> None:
     assert (tmp_path / "log").read_text().splitlines()[-1] == "terminated" and not (tmp_path / "data").exists()
 
 
+def test_what_the_server_tidies_stays_for_the_next_process() -> None:
+    code = """
+import atexit, os, sys, tempfile
+from pathlib import Path
+from opinionlm.runs.processes import forget_exit_functions
+shared, kept = tempfile.TemporaryDirectory(), tempfile.TemporaryDirectory()
+atexit.register(shared.cleanup)
+if (child := os.fork()) == 0:
+    forget_exit_functions()
+    own = tempfile.TemporaryDirectory()
+    print(own.name, flush=True)
+    atexit.register(print, "tidied")
+    atexit._run_exitfuncs()
+    os._exit(0)
+os.waitpid(child, 0)
+assert Path(shared.name).is_dir() and Path(kept.name).is_dir()
+print(shared.name, kept.name)
+"""
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    own, tidied, *servers = told.split()
+    assert tidied == "tidied" and not any(Path(folder).exists() for folder in (own, *servers))
+
+
+@pytest.mark.slow
+def test_every_run_of_a_server_is_tracked(setting, tmp_path) -> None:
+    for name in ("first", "second"):
+        options = command_line(setting, output_dir=tmp_path, run_name=name, report_to="wandb", max_steps=2)
+        assert finished(["train_classifier", *options], tmp_path / "log", WANDB_MODE="offline") == 0
+        assert "tracking stops" not in (tmp_path / "log").read_text()
+        assert list((tmp_path / name / "wandb").glob("offline-run-*/files/media/table/*"))
+
+
 @pytest.mark.slow
 def test_a_forked_run_is_the_run_of_a_fresh_interpreter(setting, tmp_path) -> None:
     options = [command_line(setting, output_dir=tmp_path / name, run_name="r") for name in ("forked", "fresh")]
