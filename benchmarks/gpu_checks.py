@@ -340,7 +340,13 @@ def memory(place: Place, four_bit: bool) -> list[Row]:
 
 # In the order of importance.
 CHECKS = (
-    Check("recipe_bf16", "Gemma 3 1B, bfloat16, configs/gemma1b.yaml", 90, PROGRAM, partial(recipe, four_bit=False)),
+    Check(
+        "recipe_bf16",
+        "Gemma 3 1B, bfloat16 autocast, configs/gemma1b.yaml",
+        90,
+        PROGRAM,
+        partial(recipe, four_bit=False),
+    ),
     Check(
         "recipe_nf4",
         "Gemma 3 1B, NF4, configs/gemma1b.yaml",

@@ -201,10 +201,14 @@ def test_seeds_share_one_cache(setting, tmp_path, capsys) -> None:
     assert json.loads((tmp_path / "many-seeds.json").read_text()) == summary
 
 
-def test_four_bit_recipe_end_to_end(setting, tmp_path) -> None:
+def test_four_bit_recipe_end_to_end(setting, tmp_path, capsys) -> None:
     from opinionlm.models.quantization import quantized_modules
 
     metrics = train(setting, output_dir=tmp_path, run_name="nf4", load_in_4bit=True, dtype="bfloat16")
+    warning = (
+        "warning: the parameters that train are bfloat16, which loses steps much smaller than a weight; dtype: float32"
+    )
+    assert warning in capsys.readouterr().out
     assert metrics["model"]["quantized_modules"] == 21
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "nf4" / "best")
     assert len(quantized_modules(loaded)) == 21

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedModel, TrainingArguments
@@ -46,9 +47,20 @@ def describe_run(
         *task.notes(splits),
         f"model   {config.model.model_name_or_path}: {counts['total_parameters']:,} parameters, "
         f"{counts['trainable_parameters']:,} train ({share:.1%}, {config.method.adaptation})",
+        *describe_rounding(model),
         *([] if decay is None else [describe_average(decay, total_steps)]),
     ]
     return "\n".join(lines)
+
+
+def describe_rounding(model: PreTrainedModel | PeftModel) -> list[str]:
+    """A warning where the parameters that train hold too few digits for their steps."""
+    coarse = {p.dtype for p in model.parameters() if p.requires_grad} & {torch.bfloat16, torch.float16}
+    return [
+        f"warning: the parameters that train are {str(dtype).removeprefix('torch.')}, which loses steps much smaller "
+        "than a weight; dtype: float32 with bf16: true keeps them"
+        for dtype in coarse
+    ]
 
 
 def run_metrics(
