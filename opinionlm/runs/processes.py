@@ -125,6 +125,6 @@ def forget_exit_functions() -> None:
     of W&B's tables (``MEDIA_TMP``).
     """
     atexit._clear()
-    # Python has no public way to leave finalizers to the parent; the next one that is made asks to be run at exit again.
+    # Python has no public way to leave finalizers to the parent; the next one that is made asks to be run again.
     weakref.finalize._registry.clear()  # type: ignore[attr-defined]
     weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
