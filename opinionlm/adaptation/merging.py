@@ -14,10 +14,12 @@ from peft import PeftModel
 from peft.utils.integrations import dequantize_module_weight
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer
+from transformers.initialization import no_init_weights
 from transformers.pytorch_utils import Conv1D
 
 from opinionlm.data.contamination import SEEN_TEXTS
 from opinionlm.errors import UserError
+from opinionlm.models.backbones import plain_backbone
 from opinionlm.models.classifier import WORD_FILES, OpinionClassifier
 from opinionlm.models.families import family_of
 from opinionlm.models.quantization import quantized_modules
@@ -46,20 +48,32 @@ def merge_adapters(model: OpinionClassifier) -> OpinionClassifier:
             f"--merge: adaptation {adapter['method']!r} adds layers or tokens, which no weights can stand for; only "
             f"{', '.join(MERGEABLE)} can be merged"
         )
+    model = with_plain_weights(model)
     wrapped: PeftModel = model.backbone
-    base = wrapped.get_base_model()
-    if quantized_modules(model):
-        expand_quantized(base, transposed=family_of(base.config).transposed_weights)
-        # PEFT wraps 4-bit layers in classes of their own, which would quantise what they merge.
-        weights = model.state_dict()
-        del model.config.quantization_config
-        plain = type(model)(model.config).to(base.device, base.dtype)
-        plain.load_state_dict(weights)
-        model, wrapped = plain, plain.backbone
     model.backbone = wrapped.merge_and_unload()
     model.config.adapter = None
     model.all_tied_weights_keys = model.get_expanded_tied_weights_keys(all_submodels=True)
     return model.eval()
+
+
+@torch.no_grad()
+def with_plain_weights(model: OpinionClassifier) -> OpinionClassifier:
+    """The same classifier or tagger, adapter and all, without 4-bit weights; the given model is used up.
+
+    Returns:
+        A model whose layers are all in the data type that the 4-bit ones computed in; the given one where it has none.
+    """
+    if not quantized_modules(model):
+        return model
+    base = plain_backbone(model.backbone)
+    expand_quantized(base, transposed=family_of(base.config).transposed_weights)
+    # PEFT wraps 4-bit layers in classes of their own, and transformers refuses to change the data type of such models.
+    weights = model.state_dict()
+    del model.config.quantization_config
+    with no_init_weights():
+        plain = type(model)(model.config).to(base.device, base.dtype)
+    plain.load_state_dict(weights)
+    return plain.train(model.training)
 
 
 def expand_quantized(model: nn.Module, transposed: bool) -> None:

@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from opinionlm.adaptation.adapt.tokenizer import TaskTokenTokenizer
+from opinionlm.adaptation.merging import with_plain_weights
 from opinionlm.data.encoding.special_tokens import read_as_text
 from opinionlm.data.encoding.tokenizers import separate_pairs
 from opinionlm.data.taxonomy import Taxonomy
@@ -33,6 +34,7 @@ from opinionlm.models.classifier import OpinionClassifier, OpinionClassifierConf
 from opinionlm.models.gguf import require_converted
 from opinionlm.models.linear.interpolation import load_interpolation
 from opinionlm.models.precision import computes_in_bfloat16, torch_dtype
+from opinionlm.models.quantization import fits_expanded
 from opinionlm.models.tagger import OpinionTagger, OpinionTaggerConfig
 from opinionlm.utils.shipped import find_model, model_commit, model_digest
 
@@ -57,15 +59,13 @@ def load_predictor(folder: Path, options: PredictionOptions) -> Predictor:
     transformers_logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        check_precision(folder, config, options.precision)
         model_class = OpinionTagger if isinstance(config, OpinionTaggerConfig) else OpinionClassifier
         dtype = parameter_dtype(config.precision, options.precision)
+        in_4bit = "quantization_config" in config.to_dict()
         model, loading = model_class.from_pretrained(
-            folder, dtype=dtype, output_loading_info=True, use_safetensors=True
+            folder, dtype="auto" if in_4bit else dtype, output_loading_info=True, use_safetensors=True
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except UserError:
-        raise
     except Exception as error:
         raise UserError(
             f"--model: {folder} cannot be loaded ({one_line(error)}); train again, or copy the folder anew"
@@ -73,6 +73,11 @@ def load_predictor(folder: Path, options: PredictionOptions) -> Predictor:
     if broken := [*loading["missing_keys"], *loading["mismatched_keys"]]:
         raise UserError(f"--model: the weights in {folder} are incomplete (no {broken[0]!s}); copy the folder anew")
     check_tokenizer(folder, tokenizer, model.config)
+    if in_4bit and device.type == "cpu" and fits_expanded(model):
+        model = with_plain_weights(model)
+        model = model if dtype == "auto" else model.to(dtype)
+    elif in_4bit:
+        check_precision(folder, config, options.precision)
     return predictor_of(model.to(device).eval(), tokenizer, folder, options)
 
 

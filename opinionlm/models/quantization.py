@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -62,6 +63,16 @@ def weight_count(parameter: nn.Parameter) -> int:
     """Weights in a parameter; 4-bit storage holds two in a byte and keeps the true shape aside."""
     state = parameter.__dict__.get("quant_state")
     return parameter.numel() if state is None else state.shape.numel()
+
+
+def fits_expanded(model: PreTrainedModel) -> bool:
+    """Whether the 4-bit weights of a model, expanded, take at most a quarter of this machine's memory.
+
+    A processor expands 4-bit weights at every call; where they fit, once is enough.
+    """
+    names = quantized_modules(model)
+    size = sum(weight_count(model.get_submodule(name).weight) for name in names) * model.dtype.itemsize
+    return size <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
 
 
 def move_quantization_config(model: PreTrainedModel) -> None:
