@@ -13,6 +13,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
 from opinionlm.config.options import HeadConfig, ModelConfig
 from opinionlm.models.backbones import new_backbone
 from opinionlm.models.classifier import OpinionClassifier
+from opinionlm.models.families import family_of
 from opinionlm.models.generative import generative_class
 from opinionlm.models.tagger import OpinionTagger
 
@@ -119,6 +120,10 @@ def tiny_config(family: str, single: bool = False) -> PreTrainedConfig:
         options |= {"num_hidden_layers": 1}
         options |= {"layer_types": options["layer_types"][-1:]} if "layer_types" in options else {}
     return AutoConfig.for_model(family, **options)
+
+
+# Those that cannot write.
+ENCODERS = [name for name in FAMILIES if not (kind := family_of(tiny_config(name))).causal and kind.decoder is None]
 
 
 def tiny_classifier(family: str = "gemma3_text", seed: int = 0, single: bool = False, **options) -> OpinionClassifier:

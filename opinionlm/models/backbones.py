@@ -165,8 +165,8 @@ def require_pooler(config: PreTrainedConfig) -> None:
     """
     if not family_of(config).pooler:
         raise UserError(
-            f"pooling: 'pooler' is a layer of bert, roberta and mpnet; a model of type '{config.model_type}' has "
-            "none; use first, last or mean, or leave it out"
+            f"pooling: 'pooler' is a layer that a model of type '{config.model_type}' does not have; use first, last "
+            "or mean, or leave it out"
         )
 
 

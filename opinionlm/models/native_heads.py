@@ -1,7 +1,7 @@
 """The classification head of every family's own class in transformers: what ``head: native`` trains.
 
 A model with such a head is one that ``AutoModelForSequenceClassification`` or ``AutoModelForTokenClassification`` can
-hold to the last weight; `opinionlm.inference.plain_export` writes it as one.
+hold to the last weight; `opinionlm.inference.export.plain` writes it as one.
 """
 
 from __future__ import annotations

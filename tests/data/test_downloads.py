@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -159,15 +160,16 @@ def test_addresses_decide_nothing_of_what_is_prepared():
 def test_every_address_names_a_commit():
     urls = [file.url for path in (REPOSITORY / "configs/datasets").glob("*.yaml") for file in load_spec(path).files]
     urls = [url for url in urls if url]
-    assert len(urls) >= 18 and all(url.startswith("https://raw.githubusercontent.com/") for url in urls)
-    assert all(len(url.split("/")[5]) == 40 for url in urls)
+    assert len(urls) >= 18
+    at_commit = re.compile(r"https://raw\.githubusercontent\.com/[^/]+/[^/]+/[0-9a-f]{40}/.+")
+    assert not [url for url in urls if not at_commit.fullmatch(url)], "raw files of GitHub at a whole commit hash"
 
 
 def test_checksums_are_those_of_the_files(shared_data):
     checked = 0
     for path in (REPOSITORY / "configs/datasets").glob("*.yaml"):
         for file in load_spec(path).files:
-            if file.sha256:
+            if file.sha256 and (shared_data / file.path).is_file():
                 downloads.check(shared_data / file.path, file)
                 checked += 1
-    assert checked == 9
+    assert checked >= 9

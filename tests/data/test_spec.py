@@ -23,13 +23,13 @@ def test_every_shipped_dataset_yaml(repository: Path):
     for path in paths:
         spec = load_spec(path)
         first = path.read_text(encoding="utf-8").splitlines()[0]
-        assert first.startswith(f"# python preprocess.py --config {path.relative_to(repository)}")
+        command = f"# python preprocess.py --config {path.relative_to(repository)}"
+        assert first.startswith(command), f"{path}: its first line has to begin with {command!r}"
         # Those of a folder of variants have the folder's subject in their name.
         assert spec.name == path.stem or path.parent.name in ("goemotions_subsets", "imdb_draws")
         assert names.isdisjoint({spec.name})
         names.add(spec.name)
-        assert spec.description
-        assert spec.licence
+        assert spec.description and spec.licence, f"{path}: say what the data are, and their licence"
 
 
 def test_defaults(raw_spec):

@@ -7,6 +7,7 @@ import torch
 from peft import PeftModel, PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig, get_peft_model
 
 from opinionlm.models.backbones import new_backbone
+from opinionlm.models.families import family_of
 from opinionlm.models.forward import hidden_states
 from tests.tiny import FAMILIES, padded, tiny_config
 
@@ -30,9 +31,7 @@ def with_virtual_tokens(family: str, kind: str) -> PeftModel:
     return get_peft_model(backbone, options).eval()
 
 
-PREFIX_FAMILIES = [
-    family for family in FAMILIES if family not in ("deberta-v2", "distilbert", "mpnet", "modernbert", "t5")
-]
+PREFIX_FAMILIES = [name for name in FAMILIES if name != "t5" and family_of(tiny_config(name)).key_values is not None]
 CASES = [(family, "prefix") for family in PREFIX_FAMILIES] + [(family, "prompt") for family in FAMILIES]
 
 

@@ -12,9 +12,8 @@ from opinionlm.errors import UserError
 from opinionlm.models.backbones import read_model_config
 from opinionlm.models.generative import generative_class, load_generative, output_layer, supervised_logits
 from opinionlm.models.quantization import quantized_modules
-from tests.tiny import FAMILIES, VOCABULARY, save_generative_model, tiny_config
+from tests.tiny import ENCODERS, FAMILIES, VOCABULARY, save_generative_model, tiny_config
 
-ENCODERS = ("bert", "electra", "roberta", "xlm-roberta", "mpnet", "deberta-v2", "distilbert", "modernbert")
 WRITERS = [family for family in FAMILIES if family not in (*ENCODERS, "gemma3")]
 # Learned virtual tokens lengthen the sequence in the model, other adapters do not.
 ADAPTERS = ("lora", "prompt", "p_tuning", "prefix")

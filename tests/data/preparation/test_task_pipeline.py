@@ -65,10 +65,10 @@ def identity(data, row):
             return tuple(row["tokens"])
         case "similarity":
             return tuple(sorted((row["text"], row["text_pair"])))
-        case "multi_label":
-            return row["text"]
-        case _:
+        case "question_answering" | "summarization" | "instruction":
             return row["text"], row["context"]
+        case _:
+            return row["text"]
 
 
 def check_no_copy(data):
