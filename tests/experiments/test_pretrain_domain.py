@@ -28,10 +28,9 @@ from opinionlm.training.pretraining import (
     training_texts,
 )
 from tests.classifier_runs import train
-from tests.tiny import save_generative_model, save_pretrained_model, tiny_config, wordpiece_tokenizer
+from tests.tiny import ENCODERS, save_generative_model, save_pretrained_model, tiny_config, wordpiece_tokenizer
 from tests.training.test_loop import Killer
 
-ENCODERS = ("bert", "roberta", "xlm-roberta", "mpnet", "deberta-v2", "distilbert", "modernbert")
 KEPT = ("dataset", "data_dir", "prepared_dir", "max_length", "use_cpu", "learning_rate")
 
 
