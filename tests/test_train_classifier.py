@@ -212,6 +212,11 @@ def test_four_bit_recipe_end_to_end(setting, tmp_path, capsys) -> None:
     assert metrics["model"]["quantized_modules"] == 21
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "nf4" / "best")
     assert len(quantized_modules(loaded)) == 21
+    # Training on from it, with load_in_4bit: false, all of it trains.
+    options = {"model_name_or_path": tmp_path / "nf4" / "best", "adaptation": "full", "max_steps": 1}
+    metrics = train(setting, output_dir=tmp_path, run_name="next", **options)
+    assert metrics["model"]["quantized_modules"] == 0
+    assert metrics["model"]["trainable_parameters"] == metrics["model"]["total_parameters"]
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from peft import PeftModel
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from opinionlm.adaptation.compatibility import check_family, check_length, check_vocabulary
+from opinionlm.adaptation.merging import with_plain_weights
 from opinionlm.adaptation.methods import adapt_generative, trained_blocks
 from opinionlm.config.method_options import MethodConfig
 from opinionlm.config.options import BackboneConfig, ModelConfig
@@ -92,8 +93,8 @@ def saved_backbone(model: ModelConfig, config: OpinionClassifierConfig) -> PreTr
     What a model learns from a larger data set of a kindred task helps where the own one is small (Phang et al. 2018).
 
     Raises:
-        UserError: if the weights are missing or damaged; or the backbone is not a plain one: adapters, task tokens or
-            4-bit weights were added to it; or a pooler is asked for that it lacks.
+        UserError: if the weights are missing or damaged; or adapters or task tokens were added to the backbone; or a
+            pooler is asked for that it lacks.
     """
     name = model.model_name_or_path
     if config.adapter is not None:
@@ -116,7 +117,8 @@ def saved_backbone(model: ModelConfig, config: OpinionClassifierConfig) -> PreTr
     loaded, missing = load_what_is_there(model_class, model, config, torch_dtype(model.dtype), {})
     if missing:
         raise UserError(f"model_name_or_path: the weights in '{name}' are incomplete (no {missing[0]}); copy it anew")
-    backbone = loaded.backbone
+    # What trains on is not stored in 4 bits, however it was trained before.
+    backbone = with_plain_weights(loaded).backbone
     if model.pooling == "pooler":
         require_pooler(backbone.config)
         if backbone.pooler is None:

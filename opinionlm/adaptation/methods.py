@@ -16,7 +16,7 @@ from opinionlm.errors import UserError
 from opinionlm.models.adapters import add_adapter
 from opinionlm.models.backbones import anatomy_of, plain_backbone
 from opinionlm.models.classifier import OpinionClassifier
-from opinionlm.models.quantization import weight_count
+from opinionlm.models.quantization import quantized_modules, weight_count
 from opinionlm.models.sublayers import normalisation_layers
 from opinionlm.models.task_embedding import task_rows
 
@@ -81,6 +81,7 @@ def apply_adaptation(model: OpinionClassifier, method: MethodConfig, total_steps
             model.backbone.requires_grad_(False)
             frozen_below = num_blocks
         case "adapt":
+            require_plain_weights(model.backbone)
             model.backbone.requires_grad_(False)
         case "top_blocks" | "bottom_frozen":
             count = trained_blocks(method, num_blocks)
@@ -134,14 +135,30 @@ def train_top_blocks(model: PreTrainedModel, count: int) -> None:
     parts = anatomy_of(model)
     model.requires_grad_(False)
     for block in parts.blocks[len(parts.blocks) - count :]:
+        require_plain_weights(block)
         block.requires_grad_(True)
     if parts.final_norm is not None and count > 0:
         parts.final_norm.requires_grad_(True)
 
 
+def require_plain_weights(part: nn.Module) -> None:
+    """Refuse to train what a checkpoint holds in a few bits, whatever ``load_in_4bit`` says.
+
+    Raises:
+        UserError: some weights are no plain numbers.
+    """
+    if quantized_modules(part) or not all(parameter.is_floating_point() for parameter in part.parameters()):
+        raise UserError(
+            "model_name_or_path: the weights that would train are stored in 4 or 8 bits, which cannot train; use "
+            "adaptation: lora or head_only, or give the model as it was before it was quantised"
+        )
+
+
 def train_own_parameters(model: PreTrainedModel, method: MethodConfig) -> None:
     """Methods that train some or all of the model's own parameters, wherever they are."""
     everything = method.adaptation in ("full", "layerwise_lr", "lisa")
+    if everything:
+        require_plain_weights(model)
     model.requires_grad_(everything)
     if method.adaptation == "lisa" and not method.lisa_embedding:
         for part in anatomy_of(model).before_blocks:

@@ -75,8 +75,9 @@ class PrecisionChoice:
 def choose_precision(predictor: Predictor, texts: Dataset) -> PrecisionChoice:
     """Measure a trained model on some of its validation texts, in bfloat16 too where the processor computes in it.
 
-    bfloat16 is chosen where it is `LEAST_GAIN` times as fast and `LEAST_AGREEMENT` of the labels, or of a tagger's
-    tags, are those of float32. Scores of pairs have no labels to compare, and 4-bit weights their own precision.
+    bfloat16 is chosen where it is `LEAST_GAIN` times as fast, measured twice, and `LEAST_AGREEMENT` of the labels, or
+    of a tagger's tags, are those of float32. Scores of pairs have no labels to compare, and 4-bit weights their own
+    precision.
 
     Args:
         predictor: whose model is in the precision of its weights.
@@ -100,9 +101,14 @@ def choose_precision(predictor: Predictor, texts: Dataset) -> PrecisionChoice:
     if model.dtype == torch.bfloat16:
         return PrecisionChoice("bfloat16", measure(predictor, rows)[0], "that of the weights")
     exact, labels = measure(predictor, rows)
-    fast, rounded = measure(with_dtype(predictor, torch.bfloat16), rows)
+    in_bfloat16 = with_dtype(predictor, torch.bfloat16)
+    fast, rounded = measure(in_bfloat16, rows)
     equal = agreement(labels, rounded, isinstance(predictor, TagPredictor))
     gain = fast.posts_per_second / exact.posts_per_second
+    if gain >= LEAST_GAIN and equal >= LEAST_AGREEMENT:
+        # On a busy machine one measurement may have had the processor for itself: a gain has to show once more.
+        again = [measure(one, rows)[0].posts_per_second for one in (in_bfloat16, predictor)]
+        gain = min(gain, again[0] / again[1])
     found = f"bfloat16 is {gain:.2f} times as fast with {equal:.1%} equal labels"
     if gain >= LEAST_GAIN and equal >= LEAST_AGREEMENT:
         return PrecisionChoice("bfloat16", fast, found)

@@ -46,7 +46,8 @@ def require_converted(name_or_path: str) -> None:
         name_or_path: of a model, as users give it: a folder, a name on the hub, a GGUF file, or a folder with one.
 
     Raises:
-        UserError: the file is damaged or of a kind that cannot be read, gguf is not installed, or the disk is full.
+        UserError: the file is damaged or of a kind that cannot be read, gguf is not installed, the disk is full, or
+            a folder that is no copy stands where the copy belongs.
     """
     source = gguf_source(find_shipped(name_or_path))
     if source is None:
@@ -59,13 +60,18 @@ def require_converted(name_or_path: str) -> None:
     with only_process(folder):
         # Another process may have made it while this one waited.
         if not is_current(folder, source):
+            if folder.exists() and not (folder / SOURCE).is_file():
+                raise UserError(
+                    f"model_name_or_path: the copy of {source} would replace {folder}, which was not made of a GGUF "
+                    "file; rename one of them"
+                )
             convert(header, folder)
 
 
 def is_current(folder: Path, source: Path) -> bool:
     """Whether a folder is the converted copy of a file as it is now.
 
-    A file with the noted size and time of change is taken for unchanged; of any other the hash tells.
+    The noted file with the noted size and time of change is taken for unchanged; of any other the hash tells.
 
     Raises:
         UserError: the folder is the copy of another file of the same name.
@@ -74,10 +80,13 @@ def is_current(folder: Path, source: Path) -> bool:
         note = json.loads((folder / SOURCE).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return False
-    state = source.stat()
-    if [state.st_size, state.st_mtime_ns] == [note["bytes"], note["changed"]] or file_sha256(source) == note["sha256"]:
+    state, place = source.stat(), str(source.resolve())
+    # Archives may give two files of one name the same time too.
+    if [place, state.st_size, state.st_mtime_ns] == [note["file"], note["bytes"], note["changed"]]:
         return True
-    if note["file"] != str(source.resolve()) and Path(note["file"]).is_file():
+    if file_sha256(source) == note["sha256"]:
+        return True
+    if note["file"] != place and Path(note["file"]).is_file():
         raise UserError(
             f"model_name_or_path: {folder} was made of {note['file']}, another file of that name; rename {source}, or "
             f"remove {folder}"

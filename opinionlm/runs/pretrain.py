@@ -21,6 +21,7 @@ from opinionlm.models.backbones import read_model_config
 from opinionlm.models.precision import describe_device
 from opinionlm.models.pretraining import fills_gaps, load_language_model, save_language_model
 from opinionlm.runs.folder import create_run, environment
+from opinionlm.runs.results import describe_rounding
 from opinionlm.runs.run import Run
 from opinionlm.training.callbacks import ConsoleCallback, TrainingClock
 from opinionlm.training.pretraining import (
@@ -59,7 +60,8 @@ def pretrain(config: Config) -> dict[str, Any] | None:
     if run.is_main:
         create_run(config, environment(config.training, prepared.fingerprint), None)
         print(describe_data(run, prepared.name, rows, unseen))
-        print(describe_model(config.model.model_name_or_path, model, masked is not None, new_output))
+        described = describe_model(config.model.model_name_or_path, model, masked is not None, new_output)
+        print("\n".join([described, *describe_rounding(model)]))
 
     # Training, between two measurements
     measuring = TrainingClock()

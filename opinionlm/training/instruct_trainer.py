@@ -176,7 +176,9 @@ class InstructTrainer(OpinionTrainer):
         was_training = self.model.training
         self.model.eval()
         mine = range(rank, len(split.prompts), processes)
-        predictions = list(predict(self.model, [split.prompts[row] for row in mine]))
+        # The trainer's autocast is around the forward pass of the outermost module, which answers go past under PEFT.
+        with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16):
+            predictions = list(predict(self.model, [split.prompts[row] for row in mine]))
         numerator, denominator = self.loss_sums(split.learned)
         self.model.train(was_training)
         shares = gathered((predictions, numerator, denominator), processes)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-from opinionlm.adaptation.methods import apply_adaptation, trained_blocks
+from opinionlm.adaptation.methods import adapt_generative, apply_adaptation, trained_blocks
 from opinionlm.config.method_options import MethodConfig
+from opinionlm.config.options import ModelConfig
 from opinionlm.errors import UserError
-from opinionlm.models.backbones import anatomy_of
+from opinionlm.models.backbones import anatomy_of, read_model_config
+from opinionlm.models.generative import load_generative
 from opinionlm.training.cost import train_flops_per_token
-from tests.tiny import FAMILIES, padded, tiny_classifier
+from tests.tiny import FAMILIES, padded, save_generative_model, tiny_classifier
 
 
 def trainable(model) -> set[str]:
@@ -35,6 +38,20 @@ def test_exact_trainable_sets(family: str) -> None:
         apply_adaptation(model, MethodConfig(adaptation="top_blocks", trainable_blocks=count))
         assert trainable(model) == names_of(model, model.head, anatomy.final_norm, *anatomy.blocks[4 - count :])
     assert not names_of(model, anatomy.embedding) & trainable(model)
+
+
+def test_weights_that_a_checkpoint_holds_in_4_bits_do_not_train(tmp_path) -> None:
+    """Stored as bfloat16, as for FSDP, they could: as whatever numbers two packed weights make."""
+    save_generative_model(tmp_path / "plain")
+    stored = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_storage=torch.bfloat16)
+    quantized = AutoModelForCausalLM.from_pretrained(tmp_path / "plain", quantization_config=stored)
+    quantized.save_pretrained(tmp_path / "packed")
+    packed = ModelConfig(model_name_or_path=str(tmp_path / "packed"))
+    for method in (MethodConfig(adaptation="full"), MethodConfig(adaptation="top_blocks", trainable_blocks=1)):
+        model = load_generative(packed, 1, read_model_config(packed))
+        with pytest.raises(UserError, match="the weights that would train are stored in 4 or 8 bits"):
+            adapt_generative(model, method)
+    adapt_generative(model, MethodConfig(adaptation="layernorm"))
 
 
 def test_lisa_may_leave_the_embedding_alone() -> None:

@@ -105,6 +105,13 @@ def test_decoder_end_to_end(setting, tmp_path) -> None:
     assert 0 <= scores["test"]["macro_f1"] <= 1
 
 
+def test_steps_that_rounding_loses_are_warned_of(setting, tmp_path, capsys) -> None:
+    save_generative_model(tmp_path / "source", "gpt2", single=True)
+    run(setting, tmp_path / "source", tmp_path, num_train_epochs=1, dtype="bfloat16")
+    warning = "warning: the parameters that train are bfloat16, which loses steps much smaller than a weight"
+    assert warning in capsys.readouterr().out
+
+
 class OnlyTrain(dict):
     """Splits of which only one may be asked for."""
 

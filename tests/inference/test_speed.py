@@ -50,6 +50,15 @@ def test_bfloat16_is_chosen_where_it_is_faster_and_keeps_the_labels(
     assert f"{rate / 10:.2f} times" in chosen.reason and f"{1 - changed / 200:.1%}" in chosen.reason
 
 
+def test_a_gain_that_does_not_show_twice_is_chance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "computes_in_bfloat16", lambda: True)
+    rates = iter([10.0, 20.0, 10.0, 10.0])
+    monkeypatch.setattr(speed, "measure", lambda predictor, rows: (Speed(next(rates), 1.0, 2.0), [["noise"]]))
+    predictor = load_predictor(save_tiny_classifier(tmp_path / "model"), PredictionOptions("cpu"))
+    chosen = choose_precision(predictor, TEXTS)
+    assert chosen.precision == "float32" and "1.00 times" in chosen.reason
+
+
 def test_without_instructions_float32_is_kept_untried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "computes_in_bfloat16", lambda: False)
     predictor = load_predictor(save_tiny_classifier(tmp_path / "model"), PredictionOptions("cpu"))

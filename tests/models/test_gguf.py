@@ -111,6 +111,30 @@ def test_a_copy_is_made_once_for_each_content(working_folder: Path) -> None:
     assert sorted(path.name for path in COPY.parent.iterdir()) == [".model.lock", "model"]
 
 
+def test_two_files_of_one_name_size_and_time_are_told_apart(working_folder: Path) -> None:
+    """Archives give all their files the same time; the second file's copy must not be the first one's."""
+    for name in ("one", "other"):
+        Path(name).mkdir()
+    write_gguf(Path("one/model.gguf"), "qwen2")
+    content = bytearray(Path("one/model.gguf").read_bytes())
+    content[-1] ^= 1
+    Path("other/model.gguf").write_bytes(content)
+    for name in ("one", "other"):
+        os.utime(Path(name, "model.gguf"), ns=(1, 1))
+    require_converted("one/model.gguf")
+    with pytest.raises(UserError, match=r"was made of .*one/model.gguf, another file of that name"):
+        require_converted("other/model.gguf")
+
+
+def test_a_folder_that_is_no_copy_is_left_alone(working_folder: Path) -> None:
+    write_gguf(Path("model.gguf"), "qwen2")
+    COPY.mkdir(parents=True)
+    (COPY / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="would replace outputs/models/model, which was not made of a GGUF file"):
+        require_converted("model.gguf")
+    assert [path.name for path in COPY.iterdir()] == ["config.json"]
+
+
 def test_a_file_cut_short_is_refused(working_folder: Path) -> None:
     write_gguf(working_folder / "whole.gguf", "qwen2")
     content = Path("whole.gguf").read_bytes()

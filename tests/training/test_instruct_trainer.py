@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +51,7 @@ def examples(count: int) -> Dataset:
 
 
 def trainer_of(
-    folder: Path, family: str, batch: int, accumulation: int, count: int, callbacks: list
+    folder: Path, family: str, batch: int, accumulation: int, count: int, callbacks: list, **options: Any
 ) -> InstructTrainer:
     arguments = TrainingArguments(
         output_dir=str(folder),
@@ -67,6 +69,7 @@ def trainer_of(
         label_names=["labels"],
         remove_unused_columns=False,
         ddp_find_unused_parameters=False,
+        **options,
     )
     encoded = examples(count)
     texts = InstructTexts(encoded, WEIGHTS)
@@ -145,6 +148,20 @@ def test_validation_loss_is_that_of_the_whole_split(tmp_path) -> None:
     # Batches of three, whose means would weigh their tokens unequally.
     assert metrics["eval_loss"] == pytest.approx(reference("gemma3_text", 14)[0], abs=1e-6)
     assert metrics["eval_rows"] == 14.0
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_answers_are_given_in_the_precision_of_training(bf16: bool, tmp_path) -> None:
+    """Whatever module of the model is asked: label scores and generation go past PEFT's outermost one."""
+    trainer = trainer_of(tmp_path, "gemma3_text", 4, 1, 14, [], bf16=bf16)
+    found = []
+
+    def predict(model: PreTrainedModel, prompts: Sequence[list[int]]) -> list[int]:
+        found.append(model.get_decoder().layers[0].mlp.up_proj(torch.ones(1, 64)).dtype)
+        return [0] * len(prompts)
+
+    trainer.outcome(trainer.eval_dataset, predict)
+    assert found == [torch.bfloat16 if bf16 else torch.float32]
 
 
 def test_loss_by_hand() -> None:
