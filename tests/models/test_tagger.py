@@ -136,7 +136,7 @@ def test_pooler_is_the_pretrained_one(family: str, tmp_path) -> None:
 def test_pooler_is_refused_where_there_is_none(tmp_path) -> None:
     settings = save_pretrained_model(tmp_path, "gpt2")
     settings.pooling = "pooler"
-    with pytest.raises(UserError, match="pooling: 'pooler' .*'gpt2' has none; use first, last or mean"):
+    with pytest.raises(UserError, match="pooling: 'pooler' .*'gpt2' does not have; use first, last or mean"):
         load_backbone(settings, trained_blocks=0)
 
 

@@ -58,7 +58,8 @@ def test_sigterm_ends_a_process_in_one_line(tmp_path) -> None:
     arguments = ["preprocess", "--config", "configs/datasets/sample.yaml", "--output_dir", str(tmp_path / "data")]
     with open(tmp_path / "log", "wb") as log:
         process = ConsoleProcess(arguments, script_environment(), log.fileno())
-    while process.wait(0.01) is None and "files in data" not in (tmp_path / "log").read_text():
+    # The whole line: a signal between its text and its end would be told on the same one.
+    while process.wait(0.01) is None and "files in data" not in (tmp_path / "log").read_text().rpartition("\n")[0]:
         pass
     process.terminate()
     assert process.wait() == 128 + signal.SIGTERM
