@@ -21,8 +21,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def finished(arguments: list[str], log: Path, **environment: str) -> int | None:
     """Exit code of a command whose output goes into a file."""
+    # Output goes through buffers, as it does for users.
+    inherited = {name: value for name, value in script_environment().items() if name != "PYTHONUNBUFFERED"}
     with open(log, "wb") as file:
-        return ConsoleProcess(arguments, script_environment() | environment, file.fileno()).wait()
+        return ConsoleProcess(arguments, inherited | environment, file.fileno()).wait()
 
 
 def test_a_process_has_its_own_output_environment_and_exit_code(tmp_path) -> None:
@@ -77,7 +79,7 @@ if (child := os.fork()) == 0:
     forget_exit_functions()
     own = tempfile.TemporaryDirectory()
     print(own.name, flush=True)
-    atexit.register(print, "tidied")
+    atexit.register(print, "tidied", flush=True)
     atexit._run_exitfuncs()
     os._exit(0)
 os.waitpid(child, 0)
