@@ -1,12 +1,14 @@
 """Imported once by the fork server, so that every child of the tests begins with everything loaded and nothing run."""
 
 # ruff: noqa: F401 — what is imported here is there in the children
+import io
 import os
+from contextlib import redirect_stdout
 
 from opinionlm.utils.loading import libraries_loading
 
-# No child looks for garbage among what was imported, nor copies its pages by doing so.
-with libraries_loading():
+# No child looks for garbage among what was imported, nor copies its pages by doing so, nor prints what a library does.
+with libraries_loading(), redirect_stdout(io.StringIO()):
     import scipy.stats
     import sklearn.feature_extraction.text
 
