@@ -15,9 +15,9 @@ from transformers import AutoModel
 import predict
 import train_classifier
 import train_instruct
+from opinionlm.adaptation import merging
 from opinionlm.data.prepared import load_prepared
 from opinionlm.errors import UserError
-from opinionlm.inference import loading
 from opinionlm.inference.loading import load_predictor
 from opinionlm.inference.options import PredictionOptions
 from opinionlm.models.classifier import OpinionClassifier
@@ -72,7 +72,7 @@ def test_four_bits_are_expanded_where_they_fit(place, tmp_path, monkeypatch) -> 
     with torch.no_grad():
         assert torch.equal(as_saved(**ids).logits, stored(**ids).logits)
         assert wide(**ids).logits.numpy() == pytest.approx(stored(**ids).logits.numpy(), abs=0.05)
-    monkeypatch.setattr(loading, "fits_expanded", lambda model: False)
+    monkeypatch.setattr(merging, "fits_expanded", lambda model: False)
     assert quantized_modules(load_predictor(SAVED / "classifier_4bit", PredictionOptions(device="cpu")).model)
     with pytest.raises(UserError, match="are in 4 bits and compute in bfloat16; leave the option out"):
         load_predictor(SAVED / "classifier_4bit", options)

@@ -22,7 +22,7 @@ from opinionlm.errors import UserError
 from opinionlm.models.backbones import plain_backbone
 from opinionlm.models.classifier import WORD_FILES, OpinionClassifier
 from opinionlm.models.families import family_of
-from opinionlm.models.quantization import quantized_modules
+from opinionlm.models.quantization import fits_expanded, quantized_modules
 from opinionlm.models.tagger import OpinionTagger, OpinionTaggerConfig
 from opinionlm.utils.files import partial_folder, publish
 from opinionlm.utils.names import INPUT_FORMS
@@ -74,6 +74,14 @@ def with_plain_weights(model: OpinionClassifier) -> OpinionClassifier:
         plain = type(model)(model.config).to(base.device, base.dtype)
     plain.load_state_dict(weights)
     return plain.train(model.training)
+
+
+def expanded_on_cpu(model: OpinionClassifier) -> OpinionClassifier:
+    """A classifier or tagger as it answers on its device: on a processor with plain weights, where these fit.
+
+    A processor expands 4-bit weights at every call; once is enough. The given model is used up.
+    """
+    return with_plain_weights(model) if model.device.type == "cpu" and fits_expanded(model) else model
 
 
 def expand_quantized(model: nn.Module, transposed: bool) -> None:

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from opinionlm.adaptation.adapt.tokenizer import TaskTokenTokenizer
-from opinionlm.adaptation.merging import with_plain_weights
+from opinionlm.adaptation.merging import expanded_on_cpu
 from opinionlm.data.encoding.special_tokens import read_as_text
 from opinionlm.data.encoding.tokenizers import separate_pairs
 from opinionlm.data.taxonomy import Taxonomy
@@ -34,7 +34,7 @@ from opinionlm.models.classifier import OpinionClassifier, OpinionClassifierConf
 from opinionlm.models.gguf import require_converted
 from opinionlm.models.linear.interpolation import load_interpolation
 from opinionlm.models.precision import computes_in_bfloat16, torch_dtype
-from opinionlm.models.quantization import fits_expanded
+from opinionlm.models.quantization import quantized_modules
 from opinionlm.models.tagger import OpinionTagger, OpinionTaggerConfig
 from opinionlm.utils.shipped import find_model, model_commit, model_digest
 
@@ -73,12 +73,12 @@ def load_predictor(folder: Path, options: PredictionOptions) -> Predictor:
     if broken := [*loading["missing_keys"], *loading["mismatched_keys"]]:
         raise UserError(f"--model: the weights in {folder} are incomplete (no {broken[0]!s}); copy the folder anew")
     check_tokenizer(folder, tokenizer, model.config)
-    if in_4bit and device.type == "cpu" and fits_expanded(model):
-        model = with_plain_weights(model)
-        model = model if dtype == "auto" else model.to(dtype)
-    elif in_4bit:
+    model = expanded_on_cpu(model.to(device))
+    if quantized_modules(model):
         check_precision(folder, config, options.precision)
-    return predictor_of(model.to(device).eval(), tokenizer, folder, options)
+    elif in_4bit and dtype != "auto":
+        model = model.to(dtype)
+    return predictor_of(model.eval(), tokenizer, folder, options)
 
 
 def check_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase, config: OpinionClassifierConfig) -> None:

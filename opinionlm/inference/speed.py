@@ -13,12 +13,12 @@ import torch
 from accelerate.utils import extract_model_from_parallel
 from datasets import Dataset
 
-from opinionlm.adaptation.merging import with_plain_weights
+from opinionlm.adaptation.merging import expanded_on_cpu
 from opinionlm.inference.predictions import LoadedModel
 from opinionlm.inference.predictors import Predictor, ScorePredictor, TagPredictor
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.precision import computes_in_bfloat16
-from opinionlm.models.quantization import fits_expanded, quantized_modules
+from opinionlm.models.quantization import quantized_modules
 
 # Of labels in bfloat16 and in float32, above which they count as equal.
 LEAST_AGREEMENT = 0.995
@@ -89,9 +89,9 @@ def choose_precision(predictor: Predictor, texts: Dataset) -> PrecisionChoice:
     extract_model_from_parallel(model, keep_fp32_wrapper=False)
     model.eval()
     rows = rows_of(texts)
-    if quantized_modules(model) and model.device.type == "cpu" and fits_expanded(model):
-        # As predict.py loads them.
-        model = with_plain_weights(copy.deepcopy(model))
+    if quantized_modules(model):
+        # As predict.py loads it.
+        model = expanded_on_cpu(copy.deepcopy(model))
         predictor = replace(predictor, model=model)
     if isinstance(predictor, ScorePredictor) or quantized_modules(model):
         return PrecisionChoice(None, measure(predictor, rows)[0], "no labels or plain weights to compare")

@@ -329,7 +329,7 @@ class OpinionClassifier(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> OpinionClassifier:
-        """Load a saved classifier; 4-bit weights are kept from the packing that breaks later training."""
+        """Load a saved classifier; its 4-bit layers compute rightly on every processor (`mend_cpu_kernels`)."""
         loaded = super().from_pretrained(*args, **kwargs)
         mend_cpu_kernels(loaded[0] if isinstance(loaded, tuple) else loaded)
         return loaded

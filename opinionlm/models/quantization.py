@@ -66,10 +66,7 @@ def weight_count(parameter: nn.Parameter) -> int:
 
 
 def fits_expanded(model: PreTrainedModel) -> bool:
-    """Whether the 4-bit weights of a model, expanded, take at most a quarter of this machine's memory.
-
-    A processor expands 4-bit weights at every call; where they fit, once is enough.
-    """
+    """Whether the 4-bit weights of a model, expanded into its data type, take at most a quarter of the main memory."""
     names = quantized_modules(model)
     size = sum(weight_count(model.get_submodule(name).weight) for name in names) * model.dtype.itemsize
     return size <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from opinionlm.adaptation.merging import MERGEABLE, expand_quantized, merge_adapters
+from opinionlm.adaptation.merging import MERGEABLE, merge_adapters, with_plain_weights
 from opinionlm.errors import UserError
 from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.multi_label_rules import MultiLabelRule, Rule, log_odds
@@ -21,8 +21,6 @@ from opinionlm.inference.options import PredictionOptions
 from opinionlm.inference.predictors import ClassPredictor, Predictor, TagPredictor
 from opinionlm.inference.saved_decision import ENSEMBLE
 from opinionlm.models.classifier import OpinionClassifier
-from opinionlm.models.families import family_of
-from opinionlm.models.quantization import quantized_modules
 from opinionlm.utils.command_line import command
 
 # Texts that every export is tried on: of a word, of several sentences, beyond most limits, in other scripts.
@@ -159,10 +157,8 @@ def merged_model(source: Source) -> OpinionClassifier:
     """
     model = source.predictor.model
     adapter = model.config.adapter
-    if adapter is not None and adapter["method"] in MERGEABLE:
-        model = merge_adapters(model)
-    elif quantized_modules(model):
-        expand_quantized(model.backbone, transposed=family_of(model.backbone.config).transposed_weights)
+    merges = adapter is not None and adapter["method"] in MERGEABLE
+    model = merge_adapters(model) if merges else with_plain_weights(model)
     return model.float().eval()
 
 
