@@ -22,6 +22,7 @@ from opinionlm.errors import UserError
 from opinionlm.models.backbones import plain_backbone
 from opinionlm.models.classifier import WORD_FILES, OpinionClassifier
 from opinionlm.models.families import family_of
+from opinionlm.models.precision import cast_parameters
 from opinionlm.models.quantization import fits_expanded, quantized_modules
 from opinionlm.models.tagger import OpinionTagger, OpinionTaggerConfig
 from opinionlm.utils.files import partial_folder, publish
@@ -71,7 +72,8 @@ def with_plain_weights(model: OpinionClassifier) -> OpinionClassifier:
     weights = model.state_dict()
     del model.config.quantization_config
     with no_init_weights():
-        plain = type(model)(model.config).to(base.device, base.dtype)
+        plain = type(model)(model.config).to(base.device)
+    cast_parameters(plain, base.dtype)
     plain.load_state_dict(weights)
     return plain.train(model.training)
 

@@ -33,7 +33,7 @@ from opinionlm.inference.saved_generative import read_settings
 from opinionlm.models.classifier import OpinionClassifier, OpinionClassifierConfig
 from opinionlm.models.gguf import require_converted
 from opinionlm.models.linear.interpolation import load_interpolation
-from opinionlm.models.precision import computes_in_bfloat16, torch_dtype
+from opinionlm.models.precision import cast_parameters, computes_in_bfloat16, torch_dtype
 from opinionlm.models.quantization import quantized_modules
 from opinionlm.models.tagger import OpinionTagger, OpinionTaggerConfig
 from opinionlm.utils.shipped import find_model, model_commit, model_digest
@@ -77,7 +77,7 @@ def load_predictor(folder: Path, options: PredictionOptions) -> Predictor:
     if quantized_modules(model):
         check_precision(folder, config, options.precision)
     elif in_4bit and dtype != "auto":
-        model = model.to(dtype)
+        cast_parameters(model, dtype)
     return predictor_of(model.eval(), tokenizer, folder, options)
 
 

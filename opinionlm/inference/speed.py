@@ -17,7 +17,7 @@ from opinionlm.adaptation.merging import expanded_on_cpu
 from opinionlm.inference.predictions import LoadedModel
 from opinionlm.inference.predictors import Predictor, ScorePredictor, TagPredictor
 from opinionlm.models.classifier import OpinionClassifier
-from opinionlm.models.precision import computes_in_bfloat16
+from opinionlm.models.precision import cast_parameters, computes_in_bfloat16
 from opinionlm.models.quantization import quantized_modules
 
 # Of labels in bfloat16 and in float32, above which they count as equal.
@@ -119,7 +119,9 @@ def with_dtype(predictor: Predictor, dtype: torch.dtype) -> Predictor:
     """The same in another precision; a copy of the model where it has another one."""
     if predictor.model.dtype == dtype:
         return predictor
-    return replace(predictor, model=copy.deepcopy(predictor.model).to(dtype))
+    model = copy.deepcopy(predictor.model)
+    cast_parameters(model, dtype)
+    return replace(predictor, model=model)
 
 
 def rows_of(texts: Dataset) -> list[dict[str, Any]]:
