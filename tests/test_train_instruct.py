@@ -51,6 +51,7 @@ def setting(tmp_path_factory) -> dict[str, str]:
         "dataset": str(folder / "posts.yaml"),
         "data_dir": str(folder),
         "prepared_dir": str(folder / "prepared"),
+        "cache_dir": str(folder / "cache"),
         "model_name_or_path": str(folder / "model"),
         "prompt_template": str(folder / "template.yaml"),
         "adaptation": "top_blocks",
@@ -100,7 +101,8 @@ def test_run_folder(setting, finished) -> None:
         in card
     )
     assert "| training | 2 epochs, 10 steps |" in card and f"| cost | {describe_cost(cost)} |" in card
-    assert cost["total_seconds"] == pytest.approx(cost["train_seconds"] + cost["evaluation_seconds"])
+    spent = sum(cost[name] for name in ("cache_seconds", "train_seconds", "evaluation_seconds"))
+    assert cost["total_seconds"] == pytest.approx(spent) and cost["cache_splits_built"] == 3
     assert stored == metrics
     assert stored.keys() >= {"train", "validation", "test", "model", "cost"}
     assert stored["model"]["trainable_parameters"] < stored["model"]["total_parameters"]
@@ -151,6 +153,21 @@ def test_an_interrupted_run_ends_like_a_whole_one(setting, finished, tmp_path) -
     shutil.rmtree(tmp_path / "full_run" / "checkpoints" / "checkpoint-10")
     resumed = train(setting, output_dir=tmp_path, run_name="full_run")
     assert resumed["validation"] == metrics["validation"] and resumed["test"] == metrics["test"]
+
+
+def test_frozen_blocks_run_once_and_change_nothing(setting, finished, tmp_path, capsys) -> None:
+    without = {name: value for name, value in setting.items() if name != "cache_dir"}
+    plain = train(without, cache_frozen="off", output_dir=tmp_path, run_name="plain")
+    assert "cache   " not in capsys.readouterr().out
+    kept = finished[1]
+    for split in ("validation", "test"):
+        assert plain[split]["loss"] == pytest.approx(kept[split]["loss"], rel=1e-5)
+        assert plain[split]["macro_f1"] == kept[split]["macro_f1"]
+    assert kept["cost"]["train_flops"] < plain["cost"]["train_flops"]
+    # Another seed finds the states of the first.
+    again = train(setting, output_dir=tmp_path, run_name="again", seed=1)
+    assert again["cost"]["cache_splits_reused"] == 3 and again["cost"]["cache_seconds"] == 0
+    assert "cache   states of the 3 frozen blocks" in capsys.readouterr().out
 
 
 def test_predict_decides_as_the_run_did(setting, tmp_path) -> None:

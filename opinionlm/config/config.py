@@ -69,7 +69,7 @@ CLASSIFIER += (RobustConfig, SensitivityConfig)
 # The options of every script.
 SCRIPTS: dict[Script, tuple[type, ...]] = {
     "train_classifier": (*RUN, *EVALUATED, *TRAINED, *LABELLED, *CLASSIFIER, SequencesConfig),
-    "train_instruct": (*RUN, *EVALUATED, *TRAINED, *LABELLED, InstructConfig),
+    "train_instruct": (*RUN, *EVALUATED, *TRAINED, *LABELLED, CacheConfig, InstructConfig),
     "prompt": (*RUN, *EVALUATED, InstructConfig, PromptConfig),
     "mining": (DatasetConfig, TrainPlatformsConfig, BackboneConfig, SeedConfig, SequencesConfig),
     "pretrain": (*RUN, *TRAINED, PretrainConfig),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from typing import Any
 
 from transformers.trainer_utils import TrainOutput
@@ -27,6 +28,21 @@ from opinionlm.training.instruct_trainer import InstructTrainer
 from opinionlm.training.spending import Preparation, cost_facts, describe_cost
 from opinionlm.training.training_facts import training_facts, training_rows
 from opinionlm.utils.files import partial_folder, publish, write_text
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a run took.
+
+    Attributes:
+        preparation: before training.
+        seconds: of training.
+        evaluation_seconds: of validation and test at the end.
+    """
+
+    preparation: Preparation
+    seconds: float
+    evaluation_seconds: float
 
 
 def save_best_answers(
@@ -74,13 +90,14 @@ def answer_numbers(
     config: Config,
     trainer: InstructTrainer,
     train_output: TrainOutput,
-    seconds: tuple[float, float],
+    spent: Spent,
     splits: dict[str, AnswerSplit],
 ) -> dict[str, Any]:
     """What a trained model is and what it took: the sections ``train``, ``model`` and ``cost`` of ``metrics.json``."""
     model, state, supervised = trainer.model, trainer.state, supervised_tokens(splits)["train"]
     tokens = state.num_input_tokens_seen
-    flops = train_flops(trainer, tokens, supervised)
+    flops = train_flops(trainer, tokens, supervised, spent.preparation.cache_train_tokens)
+    cost = cost_facts(spent.preparation, spent.seconds, spent.evaluation_seconds, tokens=tokens, train_flops=flops)
     return {
         "train": {
             **training_facts(config.training, config.robust.ema_decay, state, trainer.plan, train_output),
@@ -88,22 +105,26 @@ def answer_numbers(
             "rejected": {name: len(split.texts) - split.encoded["reason"].count("") for name, split in splits.items()},
         },
         "model": count_parameters(model) | {"quantized_modules": len(quantized_modules(model))},
-        "cost": cost_facts(Preparation(), *seconds, tokens=tokens, train_flops=flops),
+        "cost": cost,
     }
 
 
-def train_flops(trainer: InstructTrainer, tokens: int, supervised: int) -> float:
+def train_flops(trainer: InstructTrainer, tokens: int, supervised: int, cached_tokens: int) -> float:
     """Operations of the training run: the blocks for every token, the output layer for supervised ones.
 
-    Of an encoder-decoder model both halves are counted for every token of the prompt, the long one: an upper bound.
+    Frozen blocks whose output is kept run once per token whose states this run computed. Of an encoder-decoder model
+    both halves are counted for every token of the prompt, the long one: an upper bound.
     """
     base = plain_backbone(trainer.model)
     embedding, head = base.get_input_embeddings().weight, base.get_output_embeddings().weight
     per_supervised = (6 if head.requires_grad else 4) * head.numel()
     answers = supervised * (trainer.state.epoch or 0.0)
     recomputed = trainer.args.activation_checkpointing
-    per_token = block_flops(anatomy_of(base).blocks, embedding.requires_grad, recomputed=recomputed)
-    return per_token * tokens + per_supervised * answers
+    blocks, prefix = anatomy_of(base).blocks, trainer.prefix
+    frozen = 0 if prefix is None or trainer.train_dataset.states is None else prefix.prefix_blocks
+    per_token = block_flops(blocks[frozen:], embedding.requires_grad, recomputed=recomputed)
+    per_state = block_flops(blocks[:frozen], gradient_flows=False)
+    return per_token * tokens + per_state * cached_tokens + per_supervised * answers
 
 
 def asked_words(encoder: PromptEncoder) -> str:

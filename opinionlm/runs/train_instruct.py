@@ -6,11 +6,12 @@ from typing import Any
 
 from opinionlm.adaptation.build import build_generative
 from opinionlm.config.config import Config
-from opinionlm.runs.generation_results import answer_numbers, save_best_answers
+from opinionlm.runs.generation_results import Spent, answer_numbers, save_best_answers
 from opinionlm.runs.results import describe_run, finish_run, run_metrics
 from opinionlm.runs.run import Run
 from opinionlm.tasks.answer_trainer import build_instruct_trainer, evaluate_answers
 from opinionlm.tasks.answers import answer_task
+from opinionlm.training.answer_prefix import answer_prefix
 from opinionlm.training.cost import reset_peak_memory
 from opinionlm.training.instruct_data import write_rejects
 
@@ -44,17 +45,21 @@ def train(config: Config) -> dict[str, Any] | None:
         print(describe_run(task, splits, model, total_steps, run.arguments))
 
     with run.tracker() as tracker:
+        # What frozen blocks compute never changes: compute it once, then run only what lies above them.
+        frozen = answer_prefix(model, readers, config.method, run.arguments, task.encoder.tokenizer.pad_token_id)
+        preparation = run.total_preparation(frozen.preparation())
         callbacks = run.callbacks(tracker, model, total_steps)
-        trainer = build_instruct_trainer(task, model, splits, readers, run.arguments, callbacks)
+        trainer = build_instruct_trainer(task, model, splits, frozen, run.arguments, callbacks)
         checkpoint = run.latest_checkpoint()
         reset_peak_memory()
         output = trainer.train(resume_from_checkpoint=checkpoint)
         seconds = run.clock.seconds
         # The trainer now holds the best checkpoint.
-        decision, results = evaluate_answers(task, trainer, splits, readers)
+        decision, results = evaluate_answers(task, trainer, splits, frozen.readers)
         if not run.is_main:
             return None
-        numbers = answer_numbers(config, trainer, output, (seconds, run.clock.seconds - seconds), splits)
+        spent = Spent(preparation, seconds, run.clock.seconds - seconds)
+        numbers = answer_numbers(config, trainer, output, spent, splits)
         save_best_answers(trainer, task, decision, results, numbers)
         metrics = run_metrics(task, numbers, results, decision)
         texts = {name: split.texts for name, split in splits.items()}

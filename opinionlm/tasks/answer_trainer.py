@@ -12,6 +12,7 @@ from opinionlm.adaptation.parameter_groups import parameter_groups
 from opinionlm.data.encoding.collators import InstructCollator, fixed_length
 from opinionlm.tasks.base import Decision, Results
 from opinionlm.tasks.generation import GenerationTask
+from opinionlm.training.answer_prefix import AnswerPrefix
 from opinionlm.training.batching import batch_plan
 from opinionlm.training.instruct_data import AnswerSplit
 from opinionlm.training.instruct_trainer import InstructSplit, InstructTrainer
@@ -21,17 +22,19 @@ def build_instruct_trainer(
     task: GenerationTask,
     model: PreTrainedModel | PeftModel,
     splits: dict[str, AnswerSplit],
-    readers: dict[str, InstructSplit],
+    frozen: AnswerPrefix,
     arguments: TrainingArguments,
     callbacks: list[TrainerCallback],
 ) -> InstructTrainer:
     """The trainer of a language model whose adaptation is applied."""
-    config, tokenizer, train = task.config, task.encoder.tokenizer, readers["train"].learned
+    config, tokenizer, readers = task.config, task.encoder.tokenizer, frozen.readers
+    train = readers["train"].learned
     return InstructTrainer(
         model=model,
         args=arguments,
         predict=task.predict,
         score=lambda outcome: task.numbers(splits["validation"].texts, outcome),
+        prefix=frozen.prefix,
         plan=batch_plan(train, config.data, config.training, arguments),
         train_dataset=train,
         eval_dataset=readers["validation"],

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +19,12 @@ from transformers import PreTrainedModel
 
 from opinionlm.data.encoding.columns import IGNORED, flat_lists, numbers_of
 from opinionlm.errors import UserError
-from opinionlm.models.generative import supervised_logits
+from opinionlm.models.frozen_prefix import LanguagePrefix, PrefixStandIn
+from opinionlm.models.generative import rounded_output_layer, supervised_logits
 from opinionlm.models.quantization import quantized_modules
 from opinionlm.training.losses.token import SupervisedCrossEntropy
 from opinionlm.training.out_of_memory import in_parts
+from opinionlm.training.prefix_cache import PrefixStates
 from opinionlm.training.trainer import OpinionTrainer
 
 # From a model and prompts to one prediction each, in their order.
@@ -43,6 +46,7 @@ class InstructTexts(Dataset):
         self, encoded: EncodedDataset, class_weights: torch.Tensor, names: Sequence[str] | None = None
     ) -> None:
         self.names = names
+        self.states: PrefixStates | None = None
         self.prompts, self.prompt_starts = flat_lists(encoded, "prompt_ids")
         self.answers, self.answer_starts = flat_lists(encoded, "answer_ids")
         self.weights = class_weights.numpy()[numbers_of(encoded, "label")]
@@ -71,12 +75,33 @@ class InstructTexts(Dataset):
         """One example."""
         number = int(self.learned[position if position >= 0 else ~position])
         row, answer = self.rows[number], self.answers[self.answer_starts[number] : self.answer_starts[number + 1]]
-        return {
-            "prompt_ids": self.prompts[self.prompt_starts[row] : self.prompt_starts[row + 1]],
-            "answer_ids": answer if position >= 0 else answer[:0],
+        prompt = self.prompts[self.prompt_starts[row] : self.prompt_starts[row + 1]]
+        if position < 0:
+            answer = answer[:0]
+        example: dict[str, Any] = {
+            "prompt_ids": prompt,
+            "answer_ids": answer,
             "given": int(self.given[number]),
             "weight": float(self.weights[row]),
         }
+        if self.states is not None:
+            states = self.states[position if position >= 0 else ~position]
+            example["prefix_states"] = states[: len(prompt) + len(answer)]
+        return example
+
+    def as_encoded(self) -> EncodedDataset:
+        """Prompts with their answers as texts ``input_ids``, with ``length``, in reading order; no label counts."""
+        rows = [self[position] for position in range(len(self))]
+        ids = [np.concatenate([row["prompt_ids"], row["answer_ids"]]) for row in rows]
+        return EncodedDataset.from_dict(
+            {"input_ids": ids, "length": self.lengths, "labels": np.full(len(self), IGNORED)}
+        )
+
+    def with_states(self, states: PrefixStates) -> InstructTexts:
+        """The same examples with the stored states of frozen blocks, rows as in `as_encoded`."""
+        copied = copy(self)
+        copied.states = states
+        return copied
 
 
 @dataclass(frozen=True)
@@ -123,6 +148,7 @@ class InstructTrainer(OpinionTrainer):
         model: the language model, with or without PEFT.
         predict: the model's predictions for prompts, in their order; every process gets a share of them.
         score: scores of predictions of the validation split, given the loss on it.
+        prefix: the model's frozen part, run without dropout, or not at all where examples carry its stored states.
         arguments: passed on to `OpinionTrainer`; ``eval_dataset`` is an `InstructSplit`.
 
     Raises:
@@ -135,6 +161,7 @@ class InstructTrainer(OpinionTrainer):
         model: PreTrainedModel | PeftModel,
         predict: Predict,
         score: Callable[[Outcome], dict[str, float]],
+        prefix: LanguagePrefix | None = None,
         **arguments: Any,
     ) -> None:
         with accepted_by_trainer(model):
@@ -146,6 +173,10 @@ class InstructTrainer(OpinionTrainer):
             )
         self.predict_answers = predict
         self.score = score
+        self.prefix = prefix
+        # A GPU rounds the weights of the output layer in no time, and has less memory for a second copy.
+        is_slow = self.args.bf16 and self.args.device.type == "cpu"
+        self.rounded_output = (rounded_output_layer(model) if is_slow else None) or nullcontext()
 
     def batch_weight(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Sum over examples of weight times number of answer tokens, a float32 scalar."""
@@ -154,8 +185,22 @@ class InstructTrainer(OpinionTrainer):
     def weighted_sum(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """Sum over a batch's answer tokens of weight times loss, a float32 scalar."""
         texts = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-        found = supervised_logits(model, self.model, texts, inputs["labels"])
+        with self.above_prefix(inputs.get("prefix_states")), self.rounded_output:
+            found = supervised_logits(model, self.model, texts, inputs["labels"])
         return self.loss(found.logits, found.targets, found.rows, inputs["weights"])
+
+    @contextmanager
+    def above_prefix(self, states: torch.Tensor | None) -> Iterator[None]:
+        """Within it stored states ``(batch, length, hidden)``, if given, stand in for the frozen blocks."""
+        if self.prefix is None:
+            yield
+        elif states is None:
+            self.prefix.switch_off_dropout()
+            yield
+        else:
+            with PrefixStandIn(self.prefix) as stand_in:
+                stand_in.hand_out(states)
+                yield
 
     def evaluate(
         self,
@@ -177,7 +222,7 @@ class InstructTrainer(OpinionTrainer):
         self.model.eval()
         mine = range(rank, len(split.prompts), processes)
         # The trainer's autocast is around the forward pass of the outermost module, which answers go past under PEFT.
-        with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16):
+        with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16), self.rounded_output:
             predictions = list(predict(self.model, [split.prompts[row] for row in mine]))
         numerator, denominator = self.loss_sums(split.learned)
         self.model.train(was_training)

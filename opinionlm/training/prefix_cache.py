@@ -31,6 +31,7 @@ from opinionlm.data.encoding.columns import flat_lists, numbers_of
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import anatomy_of, plain_backbone
 from opinionlm.models.classifier import OpinionClassifier, stores_pooled, whole_backbone_frozen
+from opinionlm.models.frozen_prefix import LanguagePrefix
 from opinionlm.utils.files import is_running
 
 FORMAT = 1
@@ -63,7 +64,7 @@ class PrefixStates:
         return self.states[self.offsets[row] : self.offsets[row + 1]]
 
 
-def weights_digest(model: OpinionClassifier) -> str:
+def weights_digest(model: OpinionClassifier | LanguagePrefix) -> str:
     """Hash of every tensor of the frozen prefix: embedding, blocks below the cut, and what quantisation keeps aside.
 
     When the whole backbone is frozen, its final norm and its pooler, where that is used, belong to the prefix too.
@@ -98,7 +99,7 @@ def texts_digest(encoded: Dataset) -> str:
     return digest.hexdigest()
 
 
-def cache_key(model: OpinionClassifier, encoded: Dataset, weights: str, autocast: bool) -> str:
+def cache_key(model: OpinionClassifier | LanguagePrefix, encoded: Dataset, weights: str, autocast: bool) -> str:
     """Name of the cache for these texts under this prefix."""
     config = model.backbone.config
     facts = {
@@ -118,13 +119,13 @@ def cache_key(model: OpinionClassifier, encoded: Dataset, weights: str, autocast
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
-def states_size(model: OpinionClassifier, encoded: Dataset) -> tuple[int, int]:
+def states_size(model: OpinionClassifier | LanguagePrefix, encoded: Dataset) -> tuple[int, int]:
     """Rows and bytes that a cache of these texts takes: one row per token, or one per text when all is frozen."""
     rows = len(encoded) if stores_pooled(model) else int(numbers_of(encoded, "length").sum())
     return rows, rows * model.backbone.config.hidden_size * model.dtype.itemsize
 
 
-def allocate(folder: Path, model: OpinionClassifier, encoded: Dataset) -> None:
+def allocate(folder: Path, model: OpinionClassifier | LanguagePrefix, encoded: Dataset) -> None:
     """Make the files of a cache that is to be filled, with all their space reserved.
 
     Without reservation a full disk would kill a process that writes through the memory map.
@@ -145,7 +146,7 @@ def map_states(path: Path, rows: int, hidden: int, dtype: torch.dtype, writable:
     return torch.from_file(str(path), shared=writable, size=rows * hidden, dtype=dtype).view(rows, hidden)
 
 
-def publish(partial: Path, folder: Path, model: OpinionClassifier, encoded: Dataset) -> None:
+def publish(partial: Path, folder: Path, model: OpinionClassifier | LanguagePrefix, encoded: Dataset) -> None:
     """Describe a filled cache and give it its name; one that another run finished first is kept instead."""
     rows, _ = states_size(model, encoded)
     meta = {
@@ -244,7 +245,9 @@ def clear_left_overs(cache_dir: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def room_for(model: OpinionClassifier, splits: list[Dataset], cache_dir: Path, limit_gb: float) -> tuple[int, str]:
+def room_for(
+    model: OpinionClassifier | LanguagePrefix, splits: list[Dataset], cache_dir: Path, limit_gb: float
+) -> tuple[int, str]:
     """Bytes that the caches of some splits take, and why they cannot be kept (empty when they can).
 
     Raises:

@@ -23,7 +23,7 @@ from opinionlm.data.encoding.collators import PadCollator
 from opinionlm.data.encoding.columns import longest_first, numbers_of
 from opinionlm.errors import UserError
 from opinionlm.models.classifier import OpinionClassifier, stores_pooled, whole_backbone_frozen
-from opinionlm.models.frozen_prefix import PrefixStandIn, prefix_states
+from opinionlm.models.frozen_prefix import LanguagePrefix, PrefixStandIn, prefix_states
 from opinionlm.models.task_embedding import task_rows
 from opinionlm.training.batching import EncodedTexts
 from opinionlm.training.prefix_cache import (
@@ -94,7 +94,7 @@ def frozen_prefix(
 
 
 def cached_splits(
-    model: OpinionClassifier,
+    model: OpinionClassifier | LanguagePrefix,
     encoded: dict[str, Dataset],
     method: MethodConfig,
     arguments: TrainingArguments,
@@ -130,7 +130,7 @@ def cached_splits(
 
 
 def bytes_to_keep(
-    model: OpinionClassifier, encoded: dict[str, Dataset], method: MethodConfig, is_main: bool
+    model: OpinionClassifier | LanguagePrefix, encoded: dict[str, Dataset], method: MethodConfig, is_main: bool
 ) -> int | None:
     """Size of the states of all splits; None where they are not kept, and the main process says why.
 
@@ -162,7 +162,7 @@ def bytes_to_keep(
 
 
 def open_or_build(
-    model: OpinionClassifier,
+    model: OpinionClassifier | LanguagePrefix,
     encoded: Dataset,
     folder: Path,
     arguments: TrainingArguments,
@@ -194,7 +194,7 @@ def open_or_build(
 
 
 def build(
-    model: OpinionClassifier,
+    model: OpinionClassifier | LanguagePrefix,
     encoded: Dataset,
     folder: Path,
     arguments: TrainingArguments,
@@ -223,7 +223,7 @@ def build(
 
 
 def fill(
-    model: OpinionClassifier,
+    model: OpinionClassifier | LanguagePrefix,
     encoded: Dataset,
     partial: Path,
     arguments: TrainingArguments,

@@ -211,7 +211,6 @@ def test_bad_options_are_named(arguments: list[str], message: str) -> None:
     [
         (["--pooling", "mean"], "--pooling: unknown option"),
         (["--head_hidden_sizes", "8"], "--head_hidden_sizes: unknown option; it belongs to train_classifier.py"),
-        (["--cache_frozen", "on"], "--cache_frozen: unknown option"),
         (["--engine", "loop"], "--engine: unknown option"),
         (["--num_beams", "0"], "num_beams: 0 must be at least 1"),
         (

@@ -126,7 +126,8 @@ class InstructCollator:
 
         Args:
             rows: ``prompt_ids``, ``answer_ids`` (empty: nothing is learned), ``weight``, and ``given``: how many of
-                the answer's first tokens are not learned, none by default.
+                the answer's first tokens are not learned, none by default. ``prefix_states`` ``(tokens, hidden)``
+                go along, as ``(batch, length, hidden)``, where rows have them.
         """
         inputs, labels = [row["prompt_ids"] for row in rows], []
         for row in rows:
@@ -138,9 +139,12 @@ class InstructCollator:
         length = self.fixed_length or max(map(len, inputs))
         # The decoder needs a step to run even where a process has a filler only.
         label_length = max(1, *map(len, labels)) if self.encoder_decoder else length
-        return {
+        batch = {
             "input_ids": pad_numbers(inputs, length, self.pad_token_id),
             "attention_mask": pad_numbers([np.ones(len(row)) for row in inputs], length, 0),
             "labels": pad_numbers(labels, label_length, IGNORED),
             "weights": torch.tensor([row["weight"] for row in rows], dtype=torch.float32),
         }
+        if "prefix_states" in rows[0]:
+            batch["prefix_states"] = pad_states([row["prefix_states"] for row in rows], length)
+        return batch
