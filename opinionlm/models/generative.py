@@ -135,8 +135,8 @@ def output_layer(model: PreTrainedModel | PeftModel) -> nn.Module:
 class RoundedLayer:
     """A frozen linear layer that computes from a bfloat16 copy of its weights, inside a ``with`` block.
 
-    Autocast rounds the weights of a frozen layer anew in every pass, which takes a CPU a quarter of a second where there
-    are 262,144 rows of 640 float32 numbers. The logits are the same to the bit.
+    Autocast rounds the weights of a frozen layer anew in every pass, which takes a CPU a quarter of a second where
+    there are 262,144 rows of 640 float32 numbers. The logits are the same to the bit.
 
     Args:
         layer: with float32 weights; they are not to change while this is used.
