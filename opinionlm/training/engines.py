@@ -50,6 +50,9 @@ def fit(
 
 # Below this share of a feature's size a spread is what subtracting the mean leaves of float64's rounding.
 ROUNDING = 1e-13
+# Below this share of the widest feature's spread a feature is dead (MiniLM has one of 1e-32, a denormal): scaled up
+# it would get weights that float16 and 8-bit exports cannot hold.
+DEAD = 1e-6
 
 
 def fit_head(
@@ -78,8 +81,8 @@ def fit_head(
         raise UserError("engine: sklearn reads features from the cache, and that is off; see the line about it above")
     features = {name: pooled_features(reader) for name, reader in readers.items() if name != "test"}
     mean, scale = features["train"].mean(axis=0), features["train"].std(axis=0)
-    # A feature that never changes carries nothing: any scale will do but the rounding that its mean leaves.
-    varies = scale > ROUNDING * np.abs(features["train"]).max(axis=0)
+    # A feature that does not change carries nothing: any scale will do but its own.
+    varies = scale > np.maximum(ROUNDING * np.abs(features["train"]).max(axis=0), DEAD * scale.max())
     scale = np.where(varies, scale, 1.0)
     scaled = {name: ((rows - mean) / scale, readers[name].labels) for name, rows in features.items()}
     fit = fit_logistic(scaled["train"], scaled["validation"], model.config.num_labels, balanced, score)

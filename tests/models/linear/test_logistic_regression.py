@@ -77,6 +77,20 @@ def test_the_head_predicts_like_the_regression() -> None:
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-3, atol=1e-3)
 
 
+def test_a_dead_feature_gets_no_weight_that_float16_cannot_hold() -> None:
+    # As MiniLM has one: its spread over all texts is 1e-32.
+    model = tiny_classifier("bert")
+    model.freeze_prefix(4)
+    encoded = examples(40)
+    generator = torch.Generator().manual_seed(0)
+    vectors = [torch.randn(1, model.backbone.config.hidden_size, generator=generator) for _ in encoded]
+    for vector in vectors:
+        vector[0, 3] *= 1e-32
+    readers = {name: EncodedTexts(encoded, np.arange(40), vectors) for name in ("train", "validation")}
+    fit_head(model, readers, balanced=True, score=macro_f1)
+    assert model.head.output.weight.abs().max() < torch.finfo(torch.float16).max
+
+
 def test_hidden_layers_are_refused() -> None:
     model = tiny_classifier("bert", head_hidden_sizes=[8])
     with pytest.raises(UserError, match="linear head"):
