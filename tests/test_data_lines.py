@@ -101,7 +101,8 @@ def arguments(setting: dict[str, str], **options: object) -> list[str]:
 
 @pytest.mark.slow
 def test_instructions_and_prompts_say_it(reviews, generative, tmp_path, capsys) -> None:
-    train_instruct.main(arguments(generative, output_dir=tmp_path, run_name="i", adaptation="top_blocks", max_steps=1))
+    options = {"output_dir": tmp_path, "cache_dir": tmp_path / "cache", "adaptation": "top_blocks", "max_steps": 1}
+    train_instruct.main(arguments(generative, run_name="i", **options))
     assert said(capsys, reviews)
     metrics = prompt.main(arguments(generative, output_dir=tmp_path, run_name="p"))
     assert said(capsys, reviews)

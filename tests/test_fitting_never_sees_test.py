@@ -68,7 +68,7 @@ def test_of_a_language_model(setting, folders, tmp_path) -> None:
     (tmp_path / "template.yaml").write_text('prompt: "{text}:"')
     shared = {name: setting[name] for name in ("learning_rate", "report_to", "use_cpu", "per_device_train_batch_size")}
     shared |= {"model_name_or_path": tmp_path / "model", "prompt_template": tmp_path / "template.yaml"}
-    shared |= {"max_length": 64, "adaptation": "top_blocks"}
+    shared |= {"max_length": 64, "adaptation": "top_blocks", "cache_dir": tmp_path / "cache"}
     runs, saved = [], []
     for at, folder in enumerate(folders):
         options = shared | FITTED | {"dataset": folder, "output_dir": tmp_path / str(at), "run_name": "run"}

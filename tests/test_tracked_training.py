@@ -138,7 +138,7 @@ def instruct_setting(tmp_path_factory) -> dict[str, str]:
     save_generative_model(folder / "model")
     (folder / "prompt.yaml").write_text('prompt: "{text} :"\n')
     setting |= {"prompt_template": str(folder / "prompt.yaml"), "max_length": "64"}
-    return {name: value for name, value in setting.items() if name not in ("head_hidden_sizes", "cache_dir")}
+    return {name: value for name, value in setting.items() if name != "head_hidden_sizes"}
 
 
 def test_instruction_tuning(instruct_setting, tmp_path) -> None:

@@ -30,10 +30,9 @@ TIMES = ("_runtime", "_per_second")
 def training(case: str, setting: dict[str, str], root: Path, **options: Any) -> Job:
     """A training run all of whose files lie below ``root``; the raw data and the pretrained model are shared."""
     root.mkdir(exist_ok=True)
-    places = {"prepared_dir": root / "prepared", "output_dir": root / "out", "run_name": "r"}
+    places = {name: root / name.removesuffix("_dir") for name in ("prepared_dir", "cache_dir")}
+    places |= {"output_dir": root / "out", "run_name": "r"}
     script = "train_instruct" if case == "instruct" else "train_classifier"
-    if script == "train_classifier":
-        places["cache_dir"] = root / "cache"
     arguments = command_line(setting | places, **(CASES[case] | options))
     return Job(script, arguments, root, root.with_name(f"{root.name}.log"))
 

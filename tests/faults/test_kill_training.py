@@ -26,7 +26,7 @@ def instruct_setting(tmp_path_factory) -> dict[str, str]:
     save_generative_model(folder / "model")
     (folder / "prompt.yaml").write_text('prompt: "{text} :"\n')
     setting |= {"prompt_template": str(folder / "prompt.yaml"), "max_length": "64"}
-    return {name: value for name, value in setting.items() if name not in ("head_hidden_sizes", "cache_dir")}
+    return {name: value for name, value in setting.items() if name != "head_hidden_sizes"}
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,7 @@ def reference(settings, tmp_path_factory) -> Reference:
         pytest.param("loop", "/.best", 2, marks=slow),
         pytest.param("instruct", "/checkpoints/", 1, marks=slow),
         pytest.param("instruct", "step", 1, marks=slow),
+        pytest.param("instruct", "/cache/", 1, marks=slow),
         pytest.param("instruct", "/.best", 1, marks=slow),
     ],
 )

@@ -93,6 +93,7 @@ def test_a_language_model(setting, tmp_path) -> None:
     options = {name: given[name] for name in (*shared, "per_device_train_batch_size")}
     options |= {"model_name_or_path": tmp_path / "model", "prompt_template": tmp_path / "template.yaml"}
     options |= {"max_length": 64, "adaptation": "top_blocks", "num_train_epochs": 1, "run_name": "run"}
+    options["cache_dir"] = tmp_path / "cache"
     train_instruct.main(command_line({}, **options))
     assert read_settings(tmp_path / "run" / "best").cleaning["lowercase"] is True
     assert "cleaned (" in (tmp_path / "run" / "best" / "README.md").read_text()
