@@ -178,9 +178,10 @@ def compare(export: Written) -> None:
         for own, row in zip(answers, export.expected, strict=True)
     )
     if not difference <= export.tolerance * export.largest:
+        own, graph = "remote_code, which computes as opinionlm does", "onnx, which is compared on validation"
         raise UserError(
             f"export: the written model's logits differ by {difference:.2g} from the model's, whose largest is "
-            f"{export.largest:.3g}; nothing is kept. Use --format remote_code, which computes as opinionlm does"
+            f"{export.largest:.3g}; nothing is kept. Use --format {graph if export.remote_code else own}"
         )
 
 
