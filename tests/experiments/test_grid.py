@@ -390,6 +390,21 @@ def test_a_table_about_data_refuses_options_of_runs_before_it_runs() -> None:
         reproduce.main([*command, "--learning_rate", "3"])
 
 
+@pytest.mark.parametrize(
+    "given",
+    [["--jobs", "1"], ["--launcher", "slurm", "--slurm", "time=5"], ["--price_per_hour", "1"], ["--force"]],
+    ids=lambda given: given[0],
+)
+def test_how_runs_are_started_is_refused_where_there_are_none(given: list[str], capsys) -> None:
+    without = [str(path) for path in sorted((ROOT / "configs" / "tables").glob("*.yaml")) if kind_of(path) != "runs"]
+    assert len(without) == 2
+    command = ["--scale", "smoke", "--dry_run", *given]
+    with pytest.raises(UserError, match=f"{given[0]}: tables without runs .* leave it out"):
+        reproduce.main([*without, *command])
+    # Beside a table with runs it is read.
+    assert reproduce.main([*without, str(ROOT / "configs" / "tables" / "opinion_parameters.yaml"), *command]) == 0
+
+
 TAUGHT = {
     "axes": {
         "Labels": {"Soft ones": {"teacher": "Some", "soft_label_share": 1.0}, "Some": {"learning_rate": 1e-6}},
