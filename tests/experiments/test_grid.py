@@ -332,6 +332,10 @@ def test_a_killed_grid_goes_on_where_it_was(tmp_path, capsys) -> None:
     before = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in first.rglob("*") if file.is_file()}
     assert reproduce.main([*command, "--jobs", "2"]) == 0
     assert {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in before} == before
+    # A config says how it is run, in the way that the table was.
+    configs = [read(folder / "cells" / f"{name}-seed1.yaml") for name in ("one", "two")]
+    assert configs[0].startswith("# python train_classifier.py --config")
+    assert configs[1].startswith("# python -m opinionlm train_classifier --config")
     assert (second / "metrics.json").is_file() and (folder / "bars.png").is_file() and (folder / "bars.svg").is_file()
     lines = read(folder / "progress.log").splitlines()
     assert [line.split()[2:4] for line in lines if "started" in line] == [
