@@ -27,6 +27,7 @@ from opinionlm.evaluation.label_scoring import score_labels, scored_ids
 from opinionlm.evaluation.metrics import softmax
 from opinionlm.inference.saved_generative import GenerativeSettings, save_generative
 from opinionlm.runs.few_shot import demonstrate, draw_rows
+from opinionlm.utils.shipped import model_identity
 from tests.classifier_runs import write_posts
 from tests.tiny import save_generative_model, save_pretrained_model, tiny_config, tiny_tokenizer
 
@@ -72,7 +73,8 @@ def test_executions_with_different_seeds(setting, tmp_path) -> None:
         shown.append(metrics["train"]["examples"])
         assert len(set(shown[-1])) == 4 and metrics["model"]["trainable_parameters"] == 0
         assert yaml.safe_load((folder / "config.yaml").read_text())["shots"] == 4
-        assert (folder / "environment.json").is_file()
+        facts = json.loads((folder / "environment.json").read_text())
+        assert facts["model_fingerprint"] == model_identity(setting["model_name_or_path"])
         for name in ("confusion_test", "per_class_test", "reliability_test"):
             assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         with open(folder / "predictions" / "test.csv", newline="") as file:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +23,7 @@ import predict
 import train_classifier
 from opinionlm.errors import UserError
 from opinionlm.evaluation.calibration import calibrated
+from opinionlm.inference.arguments import parse_arguments
 from opinionlm.training.checkpoints import seal
 from tests.classifier_runs import WORDS, command_line, train
 from tests.faults.children import Job, run
@@ -54,6 +57,9 @@ def test_run_folder(setting, tmp_path, capsys) -> None:
     results = {result.metric_name: result.metric_value for result in card.data.eval_results}
     assert results["macro-F1"] == pytest.approx(stored["test"]["macro_f1"], abs=1e-6)
     assert "Of 100 texts" in card.text
+    # Whoever can import opinionlm, as the card's example does, can give its command.
+    (options,) = re.findall("`python -m opinionlm predict (.*)`", card.text)
+    assert parse_arguments(shlex.split(options), "").model == [folder / "best"]
     assert list(folder.glob("wandb/*/run-*.wandb"))
     assert not list((folder / "best").glob("*.bin")) and not list((folder / "best").glob("*.pt"))
 

@@ -95,6 +95,7 @@ def test_run_folder(setting, finished) -> None:
     (prepared,) = Path(setting["prepared_dir"]).glob("posts-*")
     texts = 2 * len(load_prepared(prepared).dataset["train"])
     card, made, cost = (folder / "best" / "README.md").read_text(), stored["train"], stored["cost"]
+    assert f"`python -m opinionlm predict --model {folder / 'best'} --input posts.csv" in card
     assert made["steps"] == 10 and made["texts_per_step"] == texts / 10
     assert (
         f"| optimizer step | 16 texts; {texts / 10:.1f} texts, {made['tokens_per_step']:,.0f} tokens on average |"

@@ -184,7 +184,8 @@ def fold_config(config: Config, folder: Path, data_folder: Path, fold: int) -> C
     one = copy.deepcopy(config)
     one.data.dataset = str(data_folder / f"fold{fold}")
     one.data.train_platforms = one.data.eval_platforms = one.data.max_train_samples = one.data.max_eval_samples = None
-    one.training.output_dir, one.training.run_name = str(folder), f"fold{fold}"
+    one.training.output_dir, one.training.run_name = str(folder), f"{config.training.run_name}-fold{fold}"
+    one.tracking.wandb_group = config.tracking.wandb_group or folder.name
     # Soft labels of an earlier round must not come back as those of this one.
     one.robust.soft_labels, one.robust.soft_label_share = None, RobustConfig().soft_label_share
     return one

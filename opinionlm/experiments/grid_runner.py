@@ -31,6 +31,7 @@ from opinionlm.runs.cluster_jobs import Cluster, ClusterJob
 from opinionlm.runs.folder import require_same_evaluation
 from opinionlm.runs.lock import locked
 from opinionlm.runs.processes import ConsoleProcess
+from opinionlm.utils.command_line import command
 from opinionlm.utils.files import write_text
 from opinionlm.utils.progress import progress_bar
 from opinionlm.utils.shipped import job_environment, script_environment
@@ -249,7 +250,7 @@ class Children:
         run.config_file.parent.mkdir(parents=True, exist_ok=True)
         run.log_file.parent.mkdir(parents=True, exist_ok=True)
         content = yaml.safe_dump(run.options() | ({"overwrite": True} if force else {}), sort_keys=False)
-        write_text(run.config_file, f"# python {run.cell.script} --config {run.config_file}\n{content}")
+        write_text(run.config_file, f"# {command(Path(run.cell.script).stem)} --config {run.config_file}\n{content}")
         commands = [[SCRIPTS[run.cell.script], "--config", str(run.config_file.resolve())]]
         if run.teacher is not None:
             commands.insert(0, ["self_training", str(run.teacher)])

@@ -229,6 +229,13 @@ def predict_file(request: Request, load: Callable[[], Predictor]) -> Summary:
             sink.abandon()
             raise
     sink.finish()
+    if left_out := rows.others.left_out:
+        keys = ", ".join(sorted(left_out)[:SHOWN_REJECTS])
+        print(
+            f"standard input: warning: {keys}: not in the output, whose header was "
+            "written before such a key came; give a file as --input, or a name ending in .jsonl as --output",
+            file=sys.stderr,
+        )
     for line in reader.warnings():
         print(f"{request.input}: warning: {line}", file=sys.stderr)
     return Summary(sink.progress, resumed, time.monotonic() - start, notes)

@@ -122,6 +122,9 @@ def input_form(
     for option in ("encoding", *unread) if is_table else unread:
         if option in asked:
             raise UserError(f"--{option}: {name} is read without one; leave it out")
+    for option in ("text", "id") if kind in ("lines", "conll") else ():
+        if option in asked:
+            raise UserError(f"--{option}_column: {name} has no columns as {kind}; leave it out, or give --format")
     if is_table:
         asked = {**asked, "encoding": "utf-8", "delimiter": default_separator(kind), "quoting": "minimal"}
     with open_input(path) as binary:

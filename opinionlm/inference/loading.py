@@ -36,7 +36,7 @@ from opinionlm.models.linear.interpolation import load_interpolation
 from opinionlm.models.precision import cast_parameters, computes_in_bfloat16, torch_dtype
 from opinionlm.models.quantization import quantized_modules
 from opinionlm.models.tagger import OpinionTagger, OpinionTaggerConfig
-from opinionlm.utils.shipped import find_model, model_commit, model_digest
+from opinionlm.utils.shipped import model_digest, model_identity
 
 
 def load_predictor(folder: Path, options: PredictionOptions) -> Predictor:
@@ -247,6 +247,5 @@ def model_fingerprint(folder: Path) -> str:
         return own
     base = settings.model_options(folder, "auto")
     require_converted(base.model_name_or_path)
-    place = find_model(base.model_name_or_path)
-    found = model_digest(place) if place.is_dir() else model_commit(base.model_name_or_path, base.model_revision)
+    found = model_identity(base.model_name_or_path, base.model_revision, model_digest)
     return hashlib.sha256(f"{own} {found}".encode()).hexdigest()

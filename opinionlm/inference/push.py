@@ -4,7 +4,7 @@
     opinionlm push outputs/<run>/transformers user/model # an export, which loads where opinionlm is absent
 
 The model appears whole or not at all; the same command goes on where an upload broke off. Others load it by its name:
-python predict.py --model user/model, opinionlm.load("user/model"). The token is that of `hf auth login`, or HF_TOKEN.
+opinionlm predict --model user/model, opinionlm.load("user/model"). The token is that of `hf auth login`, or HF_TOKEN.
 """
 
 from __future__ import annotations

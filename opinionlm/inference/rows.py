@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from opinionlm.data.cleaning import clean_text, is_blank
@@ -75,12 +75,14 @@ class OtherColumns:
         used: keys of JSON objects that the output shows under another name.
         shown: columns that are mapped and still shown, by canonical name: of platforms and features.
         is_json: whether records are JSON objects.
+        left_out: keys that first appeared behind the header of a CSV output, which has no column for them.
     """
 
     names: list[str]
     used: frozenset[str]
     shown: Mapping[str, str]
     is_json: bool
+    left_out: set[str] = field(default_factory=set)
 
     def note(self, notes: SourceNotes, records: Sequence[Record]) -> None:
         """Learn the names: of a table's columns when its header is read, of JSON objects from record to record."""
@@ -109,6 +111,8 @@ class OtherColumns:
         if not self.is_json:
             return [*record.others, *(record.fields[name] for name in self.shown)]
         row, written = self.values(record), load_row(record.raw)
+        if len(self.left_out) <= MOST_COLUMNS:
+            self.left_out.update(row.keys() - self.names)
         return [cell_of(row.get(name), written.get(name)) for name in self.names]
 
     def named(self, record: Record) -> Iterable[tuple[str, Any]]:

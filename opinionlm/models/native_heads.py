@@ -9,14 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from transformers import PreTrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES
 
 from opinionlm.config.options import ModelConfig
 from opinionlm.errors import UserError
+from opinionlm.models.families import family_of
 from opinionlm.models.heads import NativeForm
-
-# Linear layers on every token, and on the last one: the decoders' names, and those of the others.
-DECODERS = ("llama", "mistral", "qwen2", "qwen3", "phi3", "gemma", "gemma2")
-ENCODERS = ("bert", "electra", "roberta", "xlm-roberta", "mpnet", "deberta-v2", "distilbert", "gpt2", "t5")
 
 
 def native_form(config: PreTrainedConfig, pools: bool) -> NativeForm | None:
@@ -39,8 +37,8 @@ def native_form(config: PreTrainedConfig, pools: bool) -> NativeForm | None:
                 norm_eps=text.norm_eps,
                 norm_bias=text.norm_bias,
             )
-        case name if not pools:
-            return _tagging_form(name)
+        case _ if not pools:
+            return _tagging_form(text)
         case "bert":
             return NativeForm("pooler", "classifier")
         case "electra":
@@ -54,18 +52,18 @@ def native_form(config: PreTrainedConfig, pools: bool) -> NativeForm | None:
             return NativeForm("first", "classifier", dense="pooler.dense", activation=activation, dropout_before=True)
         case "distilbert":
             return NativeForm("first", "classifier", dense="pre_classifier", activation="relu")
-        case name if name in (*DECODERS, "gpt2", "gemma3_text"):
+        case _ if family_of(text).causal:
             return NativeForm("last", "score", bias=False)
         case _:
             # T5's own class runs the decoder, too.
             return None
 
 
-def _tagging_form(name: str) -> NativeForm | None:
-    """The same for tokens; Gemma 3 has no such class."""
-    if name in DECODERS:
-        return NativeForm("auto", "score")
-    return NativeForm("auto", "classifier") if name in ENCODERS else None
+def _tagging_form(text: PreTrainedConfig) -> NativeForm | None:
+    """The same for tokens; Gemma 3 has no such class, and that of GPT-2 names its layer as encoders do."""
+    if text.model_type not in MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES:
+        return None
+    return NativeForm("auto", "score" if family_of(text).causal and text.model_type != "gpt2" else "classifier")
 
 
 def require_native_form(config: PreTrainedConfig, pools: bool) -> NativeForm:

@@ -55,7 +55,7 @@ from transformers import pipeline
 ```
 
 or for files of any size:
-`python predict.py --model {shlex.quote(str(config.run_folder / "best"))} {words.options}`
+`python -m opinionlm predict --model {shlex.quote(str(config.run_folder / "best"))} {words.options}`
 {platform_note(platforms_of(task.features))}{feature_note(task.features)}{cleaning_note(prepared)}{word_note(decision)}
 ## {words.outputs_title}
 
@@ -116,7 +116,7 @@ def length_note(data: DataConfig) -> str:
     if data.long_texts == "truncate":
         return f"Texts beyond {data.max_length} tokens are cut."
     return (
-        f"predict.py reads texts beyond {data.max_length} tokens whole, in chunks that share {data.chunk_overlap} "
+        f"opinionlm reads texts beyond {data.max_length} tokens whole, in chunks that share {data.chunk_overlap} "
         f"tokens; a pipeline reads their first {data.max_length} alone."
     )
 
@@ -126,7 +126,7 @@ def platform_note(platforms: Sequence[str]) -> str:
     if not platforms:
         return ""
     return (
-        f"\nThe model reads the platform in front of every text: `{platforms[0]}: …` in a pipeline, and predict.py "
+        f"\nThe model reads the platform in front of every text: `{platforms[0]}: …` in a pipeline, and opinionlm "
         f"takes `--platform_column`, or `--platform` ({', '.join(platforms)}).\n"
     )
 
@@ -139,7 +139,7 @@ def feature_note(features: Sequence[Feature]) -> str:
     example = in_words(names, {feature.name: f"<{feature.name}>" for feature in names}, "<text>")
     return (
         f"\nThe model reads {', '.join(feature.name for feature in names)} in front of every text, in words: "
-        f"`{example}` in a pipeline; predict.py takes them from columns of the input.\n"
+        f"`{example}` in a pipeline; opinionlm takes them from columns of the input.\n"
     )
 
 
@@ -149,7 +149,7 @@ def cleaning_note(prepared: PreparedDataset) -> str:
     if not steps:
         return ""
     return (
-        f"\nThe training texts were cleaned ({', '.join(steps)}; `cleaning` in the model's settings). predict.py does "
+        f"\nThe training texts were cleaned ({', '.join(steps)}; `cleaning` in the model's settings). opinionlm does "
         "the same to new texts; a pipeline takes them as they are.\n"
     )
 
@@ -161,7 +161,7 @@ def word_note(decision: Decision) -> str:
     words = decision.interpolation.words
     return (
         f"\nTF-IDF over {len(words.vectorizer.vocabulary_):,} words and pairs of words ({words.parameters:,} "
-        f"parameters of its own) has a share of {decision.interpolation.share:g} in the answers. predict.py mixes it "
+        f"parameters of its own) has a share of {decision.interpolation.share:g} in the answers. opinionlm mixes it "
         "in; a pipeline gives the language model alone, whose scores are not those of the table above.\n"
     )
 

@@ -150,6 +150,7 @@ def answer_card(
     rows = [
         f"| {name} | {scores['validation'][name]:.4f} | {scores['test'][name]:.4f} |" for name in task.shown_metrics
     ]
+    folder = shlex.quote(str(config.run_folder / "best"))
     prompt = task.encoder.template.render("TEXT", "", (), task.encoder.words)
     return f"""{card_head(task, "text-generation", [], scores["test"])}
 # {config.training.run_name}
@@ -162,7 +163,7 @@ tokens only.
 
 ## Use
 
-`python predict.py --model {shlex.quote(str(config.run_folder / "best"))} --input posts.csv --output answers.csv`
+`python -m opinionlm predict --model {folder} --input posts.csv --output answers.csv`
 {cleaning_note(prepared)}
 Prompts are written as in `{SETTINGS}`; for a text without examples:
 

@@ -34,6 +34,7 @@ from opinionlm.training.pretraining import (
 )
 from opinionlm.utils.command_line import command
 from opinionlm.utils.files import write_json
+from opinionlm.utils.shipped import model_identity
 
 
 def pretrain(config: Config) -> dict[str, Any] | None:
@@ -45,6 +46,7 @@ def pretrain(config: Config) -> dict[str, Any] | None:
     run = Run(config, pretraining_arguments(config.training, config.source))
     if run.is_finished():
         return None
+    config = run.pinned()
 
     # Data
     prepared = load_plain(config.data, run)
@@ -58,7 +60,9 @@ def pretrain(config: Config) -> dict[str, Any] | None:
     model, new_output = load_language_model(config.model, model_config)
     model.to(run.arguments.device)
     if run.is_main:
-        create_run(config, environment(config.training, prepared.fingerprint), None)
+        facts = environment(config.training, prepared.fingerprint)
+        facts["model_fingerprint"] = model_identity(config.model.model_name_or_path, config.model.model_revision)
+        create_run(config, facts, None)
         print(describe_data(run, prepared.name, rows, unseen))
         described = describe_model(config.model.model_name_or_path, model, masked is not None, new_output)
         print("\n".join([described, *describe_rounding(model)]))

@@ -57,7 +57,7 @@ from opinionlm.tasks.generation import TOKEN_BUDGET, GenerationTask
 from opinionlm.tasks.label_lists import LabelListTask
 from opinionlm.tasks.sequence import SequenceTask
 from opinionlm.training.cost import peak_memory_mb, reset_peak_memory
-from opinionlm.utils.shipped import find_model
+from opinionlm.utils.shipped import find_model, model_identity
 
 EVALUATED = ("validation", "test")
 ASKED = ("sequence", "multi_label", "question_answering", "summarization")
@@ -238,6 +238,7 @@ def run_prompting(run: PromptRun, setting: PromptSetting, model: PreTrainedModel
     """
     config = run.config
     facts = environment(config.training, setting.prepared.fingerprint)
+    facts["model_fingerprint"] = model_identity(config.model.model_name_or_path, config.model.model_revision)
     create_run(config, facts, setting.prepared.taxonomy)
     print(describe(run, setting))
     with open_tracking(config, config.run_folder, facts) as tracker:

@@ -25,7 +25,7 @@ from opinionlm.training.batching import HasLengths, batch_plan, optimizer_steps
 from opinionlm.training.callbacks import ConsoleCallback, TrainingClock
 from opinionlm.training.checkpoints import latest_checkpoint
 from opinionlm.training.spending import Preparation, add_preparation
-from opinionlm.utils.shipped import find_model, model_commit, sampled_digest
+from opinionlm.utils.shipped import find_model, model_commit, model_identity
 
 
 class Run:
@@ -129,8 +129,7 @@ class Run:
         """
         self.environment = environment(self.config.training, prepared.fingerprint)
         if self.is_main:
-            place = find_model(self.model.model_name_or_path)
-            found = sampled_digest(place) if place.is_dir() else self.model.model_revision
+            found = model_identity(self.model.model_name_or_path, self.model.model_revision)
             self.environment |= {"model_fingerprint": found}
             create_run(self.config, self.environment, prepared.taxonomy)
 

@@ -92,7 +92,27 @@ def main(argv: list[str] | None = None) -> int:
     for table in tables:
         if (other := places.setdefault(table.stem, table)) is not table:
             raise UserError(f"{table}: writes the folder of {other}, which has its name; rename one of them")
+    refuse_unread(arguments, tables)
     return max([run_table(table, arguments, overrides) for table in tables])
+
+
+def refuse_unread(arguments: argparse.Namespace, tables: Sequence[Path]) -> None:
+    """Refuse what says how runs are started where no table has any; beside others, those read it.
+
+    Raises:
+        UserError: such an option is given.
+    """
+    from opinionlm.experiments.data_tables import kind_of
+
+    given = {
+        "jobs": arguments.jobs is not None,
+        "launcher": arguments.launcher != "local",
+        "price_per_hour": arguments.price_per_hour is not None,
+        "force": arguments.force,
+    }
+    if any(given.values()) and all(kind_of(table) != "runs" for table in tables):
+        name = next(name for name, is_given in given.items() if is_given)
+        raise UserError(f"--{name}: tables without runs are made anew each time and do not read it; leave it out")
 
 
 def run_table(path: Path, arguments: argparse.Namespace, overrides: Mapping[str, Any]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 from typing import Any
 
@@ -46,6 +47,10 @@ def build_engine(
     if task.rdrop_alpha > 0:
         require_dropout(model, collator([train[0]]), config.source)
     engine = TrainingLoop if config.training.engine == "loop" else OpinionTrainer
+    if config.training.engine == "sklearn":
+        # Features may come from autocast; the head is fitted in float64, and rounded it would be another.
+        arguments = copy.copy(arguments)
+        arguments.bf16, arguments.mixed_precision = False, "no"
     decay = config.robust.ema_decay
     return engine(
         model=model,

@@ -215,7 +215,7 @@ class MultiLabelTask(LabelTask[MultiLabelPredictions]):
             purpose=f"give {'pairs of texts' if pairs else 'texts'} any number of the {len(taxonomy.leaves)} leaves "
             "of a label tree",
             usage=f'classify = pipeline("text-classification", model="{folder}", top_k=None)\n'
-            f"classify({example}, truncation=True)  # probabilities before calibration; predict.py gives labels",
+            f"classify({example}, truncation=True)  # probabilities before calibration; opinionlm gives labels",
             options=f"{'--pair_column text_pair ' if pairs else ''}--input posts.csv --output labels.csv",
             outputs_title="Labels",
             outputs="\n".join(f"- {cell(' › '.join(path))}" for path in taxonomy.paths),

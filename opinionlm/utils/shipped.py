@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from opinionlm.errors import UserError
@@ -98,6 +99,14 @@ def sampled_digest(folder: Path) -> str:
                 file.seek(place)
                 digest.update(file.read(SAMPLE))
     return digest.hexdigest()
+
+
+def model_identity(
+    name: str | Path, revision: str = "main", digest: Callable[[Path], str] = sampled_digest
+) -> str | None:
+    """What tells a model from another one of its name: the digest of its folder, or its commit on the hub."""
+    place = find_model(name)
+    return digest(place) if place.is_dir() else model_commit(name, revision)
 
 
 def gguf_source(path: Path) -> Path | None:

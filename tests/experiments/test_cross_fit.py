@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 import train_classifier
 from opinionlm.config.options import ModelConfig
@@ -40,7 +41,11 @@ def test_two_folds_label_all_training_texts(setting, capsys, monkeypatch) -> Non
     assert content == json.loads((folder / "cross_validation.json").read_text())
     # The folder holds runs and is none: the dashboard shows the two folds and finds nothing damaged.
     found = collect(folder.parent)
-    assert [run.name for run in found.runs] == ["mine-crossfit/fold0", "mine-crossfit/fold1"] and not found.unusable
+    assert [run.name for run in found.runs] == [f"mine-crossfit/mine-fold{fold}" for fold in range(2)]
+    assert not found.unusable
+    # Trackers show them together, under names that say whose folds they are.
+    configs = [yaml.safe_load((folder / f"mine-fold{fold}/config.yaml").read_text()) for fold in range(2)]
+    assert [config["wandb_group"] for config in configs] == ["mine-crossfit"] * 2
     assert (content["folds"], content["texts"], content["seen_in_pretraining"]) == (2, 80, 0)
 
     (data,) = (folder / "data").iterdir()
@@ -54,21 +59,23 @@ def test_two_folds_label_all_training_texts(setting, capsys, monkeypatch) -> Non
     rows = table(folder / cross_fit.SOFT_LABELS)
     position = {name: at for at, name in enumerate(whole["train"]["id"])}
     assert np.all(np.diff([position[row["id"]] for row in rows]) > 0) and len(rows) == 80
-    predicted = {row["id"]: row for fold in range(2) for row in table(folder / f"fold{fold}/predictions/test.csv")}
+    predicted = {
+        row["id"]: row for fold in range(2) for row in table(folder / f"mine-fold{fold}/predictions/test.csv")
+    }
     for row in rows:
         assert all(row[name] == predicted[row["id"]][name] for name in row)
     right = [row["gold"] == row["predicted"] for row in predicted.values()]
     assert content["cross_validated"]["accuracy"] == pytest.approx(np.mean(right))
-    assert not any((folder / f"fold{fold}" / "checkpoints").exists() for fold in range(2))
+    assert not any((folder / f"mine-fold{fold}" / "checkpoints").exists() for fold in range(2))
     # The labels cost what the folds did.
-    costs = [json.loads((folder / f"fold{fold}" / "metrics.json").read_text())["cost"] for fold in range(2)]
+    costs = [json.loads((folder / f"mine-fold{fold}" / "metrics.json").read_text())["cost"] for fold in range(2)]
     assert content["cost"]["total_seconds"] == pytest.approx(sum(cost["total_seconds"] for cost in costs))
 
     # What is finished is not trained again, and the labels can be trained on.
-    before = (folder / "fold0" / "metrics.json").stat().st_mtime_ns
+    before = (folder / "mine-fold0" / "metrics.json").stat().st_mtime_ns
     capsys.readouterr()
     cross_fit.main([*command, "--folds", "2"])
-    assert (folder / "fold0" / "metrics.json").stat().st_mtime_ns == before
+    assert (folder / "mine-fold0" / "metrics.json").stat().st_mtime_ns == before
     assert f"--soft_labels {folder / cross_fit.SOFT_LABELS}" in capsys.readouterr().out
     # Folds of another cut are not taken for these: the texts of one would be missing in the other.
     with pytest.raises(UserError, match="fold0.*other options"):

@@ -332,6 +332,10 @@ def test_a_killed_grid_goes_on_where_it_was(tmp_path, capsys) -> None:
     before = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in first.rglob("*") if file.is_file()}
     assert reproduce.main([*command, "--jobs", "2"]) == 0
     assert {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in before} == before
+    # A config says how it is run, in the way that the table was.
+    configs = [read(folder / "cells" / f"{name}-seed1.yaml") for name in ("one", "two")]
+    assert configs[0].startswith("# python train_classifier.py --config")
+    assert configs[1].startswith("# python -m opinionlm train_classifier --config")
     assert (second / "metrics.json").is_file() and (folder / "bars.png").is_file() and (folder / "bars.svg").is_file()
     lines = read(folder / "progress.log").splitlines()
     assert [line.split()[2:4] for line in lines if "started" in line] == [
@@ -388,6 +392,21 @@ def test_a_table_about_data_refuses_options_of_runs_before_it_runs() -> None:
     command = [str(ROOT / "configs" / "tables" / "opinion_data.yaml"), "--scale", "smoke", "--dry_run"]
     with pytest.raises(UserError, match="--learning_rate: a table about data takes only data_dir, prepared_dir"):
         reproduce.main([*command, "--learning_rate", "3"])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [["--jobs", "1"], ["--launcher", "slurm", "--slurm", "time=5"], ["--price_per_hour", "1"], ["--force"]],
+    ids=lambda given: given[0],
+)
+def test_how_runs_are_started_is_refused_where_there_are_none(given: list[str], capsys) -> None:
+    without = [str(path) for path in sorted((ROOT / "configs" / "tables").glob("*.yaml")) if kind_of(path) != "runs"]
+    assert len(without) == 2
+    command = ["--scale", "smoke", "--dry_run", *given]
+    with pytest.raises(UserError, match=f"{given[0]}: tables without runs .* leave it out"):
+        reproduce.main([*without, *command])
+    # Beside a table with runs it is read.
+    assert reproduce.main([*without, str(ROOT / "configs" / "tables" / "opinion_parameters.yaml"), *command]) == 0
 
 
 TAUGHT = {

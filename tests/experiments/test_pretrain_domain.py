@@ -27,6 +27,7 @@ from opinionlm.training.pretraining import (
     text_trainer,
     training_texts,
 )
+from opinionlm.utils.shipped import model_identity
 from tests.classifier_runs import train
 from tests.tiny import ENCODERS, save_generative_model, save_pretrained_model, tiny_config, wordpiece_tokenizer
 from tests.training.test_loop import Killer
@@ -89,6 +90,8 @@ def test_encoder_end_to_end(setting, tmp_path, capsys) -> None:
     prepared = load_prepared(folder)
     seen = [np.load(tmp_path / run_name / "model" / "seen_texts.npy") for run_name in ("domain", "second")]
     assert len(seen[0]) == len(set(prepared.dataset["train"]["text"])) and np.array_equal(*seen)
+    facts = json.loads((tmp_path / "domain" / "environment.json").read_text())
+    assert facts["model_fingerprint"] == model_identity(source)
     # A finished run is left alone.
     assert run(setting, source, tmp_path) is None
     assert json.loads((tmp_path / "domain" / "metrics.json").read_text()) == metrics

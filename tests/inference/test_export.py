@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 import train_classifier
@@ -199,19 +200,22 @@ def test_roberta_with_a_foreign_padding_token_is_refused(tmp_path) -> None:
         exported(best, tmp_path / "out", "transformers")
 
 
-def test_a_wrong_export_is_not_kept(tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize(("kind", "other"), [("transformers", "remote_code"), ("remote_code", "onnx")])
+def test_a_wrong_export_is_not_kept(kind: str, other: str, tmp_path, monkeypatch) -> None:
+    """The remedy is another format than the one that failed."""
     source = save_model(tmp_path / "best", "bert", head="native")
     monkeypatch.setattr(export_folder, "check_written", lambda exports: [spoil_and_check(one) for one in exports])
-    with pytest.raises(UserError, match="logits differ by .*nothing is kept"):
-        export_model(source, tmp_path / "out", "transformers")
+    with pytest.raises(UserError, match=f"logits differ by .*nothing is kept. Use --format {other},"):
+        export_model(source, tmp_path / "out", kind)
     assert {path.name for path in tmp_path.iterdir()} == {"best"}
 
 
 def spoil_and_check(written) -> None:
-    model = AutoModelForSequenceClassification.from_pretrained(written.folder)
-    with torch.no_grad():
-        model.classifier.bias[1] += 0.01
-    model.save_pretrained(written.folder)
+    """Add something to a bias of the last layer, as a wrong export might."""
+    weights = load_file(written.folder / "model.safetensors")
+    name = "head.output.bias" if written.remote_code else "classifier.bias"
+    weights[name][1] += 0.01
+    save_file(weights, written.folder / "model.safetensors", {"format": "pt"})
     check_here(written)
 
 

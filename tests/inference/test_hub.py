@@ -46,7 +46,7 @@ tags: [opinionlm]
 ---
 # run
 classify = pipeline("text-classification", model="{folder}")
-`python predict.py --model {folder} --input posts.csv`
+`python -m opinionlm predict --model {folder} --input posts.csv`
 """
 
 

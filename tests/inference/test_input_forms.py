@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -146,6 +147,19 @@ def test_keys_of_json_objects_are_kept(plain_model, tmp_path):
     assert rows[2][len(HEADER) :] == ["", "", "", "", "", '{"x": 1}', "2"]
 
 
+@pytest.mark.parametrize("output", ["o.csv", "o.jsonl"])
+def test_keys_that_come_behind_the_header_are_told(plain_model, tmp_path, monkeypatch, capsys, output):
+    """Of standard input nobody can know the keys of later windows; a file is read once more for them."""
+    content = b'{"text": "buy", "n": 1}\n{"text": "sell"}\n{"text": "hold", "later": 2, "n": 3}\n'
+    (tmp_path / "in.jsonl").write_bytes(content)
+    for source, is_told in (("-", output == "o.csv"), (str(tmp_path / "in.jsonl"), False)):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(content))))
+        command = ["--model", str(plain_model), "--input", source, "--format", "jsonl", "--window", "2", "--overwrite"]
+        predict.main([*command, "--output", str(tmp_path / output)])
+        assert ("later" in (tmp_path / output).read_text()) != is_told
+        assert ("warning: later: not in the output" in capsys.readouterr().err) == is_told
+
+
 @pytest.mark.parametrize("ending", [".xlsx", ".parquet"])
 def test_tables_are_read(plain_model, tmp_path, ending):
     """The separator of the training files is none of a workbook's."""
@@ -202,6 +216,14 @@ def test_options_that_a_format_does_not_read_are_refused(plain_model, tmp_path, 
     value = {"--encoding": "latin-1", "--quoting": "none", "--delimiter": ";"}[option]
     with pytest.raises(UserError, match=f"{option}: .*in{ending} is read without one; leave it out"):
         call(plain_model, tmp_path / f"in{ending}", tmp_path / "out.csv", option, value)
+
+
+@pytest.mark.parametrize("option", ["--text_column", "--id_column", "--pair_column", "--platform_column"])
+@pytest.mark.parametrize("ending", [".txt", ".conll"])
+def test_columns_of_a_file_without_any_are_refused(plain_model, tmp_path, ending, option):
+    (tmp_path / f"in{ending}").write_text("buy now\n")
+    with pytest.raises(UserError, match=f"{option}: .* has no columns"):
+        call(plain_model, tmp_path / f"in{ending}", tmp_path / "out.csv", option, "text")
 
 
 def test_a_sheet_without_a_header_is_read_as_that_of_training(plain_model, tmp_path):

@@ -140,15 +140,16 @@ def test_loop_equals_trainer_step_by_step(options, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("step", [4, 6], ids=["within an epoch", "at its end"])
-def test_interrupted_loop_continues_bit_for_bit(step, tmp_path) -> None:
-    options = {"eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 2}
-    whole = engine("loop", tmp_path / "whole", **options)
+@pytest.mark.parametrize(("kind", "bf16"), [("loop", False), ("loop", True), ("trainer", True)])
+def test_an_interrupted_run_continues_bit_for_bit(kind, bf16, step, tmp_path) -> None:
+    options = {"eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 2, "bf16": bf16}
+    whole = engine(kind, tmp_path / "whole", **options)
     whole_outcome = whole.train()
-    broken = engine("loop", tmp_path / "broken", [Killer(step + 1)], **options)
+    broken = engine(kind, tmp_path / "broken", [Killer(step + 1)], **options)
     with pytest.raises(KeyboardInterrupt):
         broken.train()
-    again = engine("loop", tmp_path / "broken", **options)
-    outcome = again.train(resume_from_checkpoint=str(tmp_path / "broken" / "loop" / f"checkpoint-{step}"))
+    again = engine(kind, tmp_path / "broken", **options)
+    outcome = again.train(resume_from_checkpoint=str(tmp_path / "broken" / kind / f"checkpoint-{step}"))
     assert outcome.global_step == whole_outcome.global_step
     assert outcome.training_loss == whole_outcome.training_loss
     assert of(again, "loss") == of(whole, "loss") and of(again, "eval_macro_f1") == of(whole, "eval_macro_f1")

@@ -178,20 +178,21 @@ def compare(export: Written) -> None:
         for own, row in zip(answers, export.expected, strict=True)
     )
     if not difference <= export.tolerance * export.largest:
+        own, graph = "remote_code, which computes as opinionlm does", "onnx, which is compared on validation"
         raise UserError(
             f"export: the written model's logits differ by {difference:.2g} from the model's, whose largest is "
-            f"{export.largest:.3g}; nothing is kept. Use --format remote_code, which computes as opinionlm does"
+            f"{export.largest:.3g}; nothing is kept. Use --format {graph if export.remote_code else own}"
         )
 
 
 FOLDED = (
     "Weights are float32, and nothing needs opinionlm. Temperature and offsets of the decision are part of the last "
-    "layer: the largest logit is the label that predict.py gives. Where a decision has offsets, softmax gives its "
+    "layer: the largest logit is the label that opinionlm gives. Where a decision has offsets, softmax gives its "
     "scores and not calibrated probabilities."
 )
 FOLDED_LABELS = (
     "Weights are float32, and nothing needs opinionlm. Temperature and thresholds are part of the last layer: the "
-    "labels that predict.py gives are those whose score (the sigmoid of a logit) is at least 0.5, and scores are not "
+    "labels that opinionlm gives are those whose score (the sigmoid of a logit) is at least 0.5, and scores are not "
     "calibrated probabilities."
 )
 
@@ -218,6 +219,7 @@ def exported_card(source: Source, kind: Format) -> str:
                 lines.append("In a pipeline, too, it reads long texts whole, in chunks.")
         case "onnx" | "onnx_int8":
             lines.append(
-                "`predict.py --backend onnx` answers with it; the graph gives raw logits, config.json has the rule."
+                "`opinionlm predict --backend onnx` answers with it; the graph gives raw logits, and config.json has "
+                "the rule."
             )
     return card + "\n".join(lines) + "\n"
