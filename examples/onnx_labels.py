@@ -29,15 +29,20 @@ def main(folder: Path, posts: Path) -> None:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     # A special token inside a post is ordinary text.
     tokenizer.encode_special_tokens = True
-    tokenizer.enable_truncation(config["max_length"])
+    length = config["max_length"]
+    # A model of long_texts: ends reads both ends of a long post, as many tokens as others read of its beginning.
+    if not config.get("read_ends"):
+        tokenizer.enable_truncation(length)
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     taken = {one.name for one in session.get_inputs()}
     writer = csv.writer(sys.stdout)
     writer.writerow(["text", "predicted", "confidence"])
     # Not `splitlines`, which also cuts at characters within a post, such as U+2028.
     for text in posts.read_text(encoding="utf-8").removesuffix("\n").split("\n"):
-        encoded = tokenizer.encode(text)
-        inputs = {"input_ids": encoded.ids, "attention_mask": encoded.attention_mask}
+        ids = tokenizer.encode(text).ids
+        if len(ids) > length:
+            ids = ids[: length - length // 2] + ids[-(length // 2) :]
+        inputs = {"input_ids": ids, "attention_mask": [1] * len(ids)}
         feeds = {name: np.array([row], dtype=np.int64) for name, row in inputs.items() if name in taken}
         logits = session.run(None, feeds)[0][0].astype(np.float64)
         scores = logits / config["temperature"] + np.array(config["calibration_biases"] or 0.0)

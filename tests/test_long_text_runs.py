@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -105,7 +106,72 @@ def test_frozen_features_of_chunks(setting, tmp_path) -> None:
     assert_alike(probabilities(tmp_path / "a.csv"), of_run(tmp_path / "probe"), 1e-5)
 
 
-def test_pairs_are_refused_before_a_model_is_loaded(setting, tmp_path) -> None:
+ENDS = {"max_length": "12", "long_texts": "ends", "num_train_epochs": "1"}
+
+
+@pytest.fixture(scope="module")
+def ends_run(setting, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("ends")
+    train(setting, **ENDS, output_dir=folder, run_name="ends", classifier_dropout="0", platform_prefix="true")
+    return folder / "ends"
+
+
+def test_both_ends_whatever_way_it_is_computed(setting, ends_run, tmp_path, capsys) -> None:
+    options = ENDS | {"classifier_dropout": "0", "platform_prefix": "true", "engine": "loop", "cache_frozen": "off"}
+    metrics = train(setting, **options, output_dir=tmp_path, run_name="other")
+    said = capsys.readouterr().out
+    assert "read by their first 6 and last 6 tokens; the " in said and " tokens between (" in said
+    assert_alike(of_run(ends_run), of_run(tmp_path / "other"))
+    # As a text that is cut.
+    assert metrics["cost"]["tokens_per_text"] <= 12
+
+
+def test_the_saved_model_reads_both_ends(ends_run, tmp_path) -> None:
+    config = json.loads((ends_run / "best" / "config.json").read_text())
+    assert (config["max_length"], config["chunk_overlap"], config["read_ends"]) == (12, None, True)
+    card = (ends_run / "best" / "README.md").read_text()
+    assert "Of texts beyond 12 tokens predict.py reads the first 6 and the last 6, special tokens included" in card
+    table = ends_run / "predictions" / "test.csv"
+    output = tmp_path / "answers.csv"
+    platform = ["--platform_column", "platform"]
+    predict.main(["--model", str(ends_run / "best"), "--input", str(table), "--output", str(output), *platform])
+    assert_alike(probabilities(output), of_run(ends_run), 1e-5)
+    start, end = "love great happy gain coin market " * 3, " hate awful loss scam" * 3
+    texts = [start + middle + end for middle in ("", "today chain " * 20)] + [start + end + " today", start]
+    whole, longer, other, cut = (
+        list(one.probabilities.values())
+        for one in opinionlm.load(ends_run / "best", device="cpu").predict(
+            [{"text": text, "platform": "forum"} for text in texts]
+        )
+    )
+    assert whole == longer and whole != other and whole != cut
+
+
+def test_a_model_from_before_is_cut(ends_run, tmp_path) -> None:
+    shutil.copytree(ends_run / "best", tmp_path / "best")
+    path = tmp_path / "best" / "config.json"
+    config = json.loads(path.read_text())
+    del config["read_ends"]
+    path.write_text(json.dumps(config))
+    start = "love great happy gain coin market " * 6
+    texts = [{"text": start + end, "platform": "forum"} for end in ("", "hate awful loss scam")]
+    first, second = opinionlm.load(tmp_path / "best", device="cpu").predict(texts)
+    assert first.probabilities == second.probabilities
+
+
+def test_task_tokens_are_put_into_the_whole_text(setting, tmp_path) -> None:
+    """AdaPT's tokens may reach over the gap, and predict.py finds those that training read."""
+    adapt = {"adaptation": "adapt", "sensitivity_samples": 24, "sensitivity_warmup_steps": 5, "sequence_max_gap": 0}
+    train(setting, **ENDS, **adapt, output_dir=tmp_path, run_name="adapted")
+    best = tmp_path / "adapted" / "best"
+    assert json.loads((best / "config.json").read_text())["task_tokens"] > 0
+    table, output = tmp_path / "adapted" / "predictions" / "test.csv", tmp_path / "answers.csv"
+    predict.main(["--model", str(best), "--input", str(table), "--output", str(output)])
+    assert_alike(probabilities(output), of_run(tmp_path / "adapted"), 1e-5)
+
+
+@pytest.mark.parametrize(("kind", "options"), [("chunk", CHUNKS), ("ends", ENDS)])
+def test_pairs_are_refused_before_a_model_is_loaded(setting, tmp_path, kind: str, options: dict) -> None:
     pairs = write_prepared(tmp_path / "pairs", "sequence")
-    with pytest.raises(UserError, match="long_texts: 'chunk' reads single texts, and .* holds pairs"):
-        train(setting, **CHUNKS | {"dataset": pairs}, output_dir=tmp_path)
+    with pytest.raises(UserError, match=f"long_texts: '{kind}' reads single texts, and .* holds pairs"):
+        train(setting, **options | {"dataset": pairs}, output_dir=tmp_path)

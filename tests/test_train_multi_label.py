@@ -207,6 +207,15 @@ def test_long_texts_in_chunks(setting, tmp_path):
     assert rows_of(setting, "cut")[0]["probability_joy"] != rows_of(setting, "chunks")[0]["probability_joy"]
 
 
+def test_long_texts_by_both_ends(setting, tmp_path):
+    train(setting, run_name="ends", max_length=8, long_texts="ends", num_train_epochs=1)
+    rows, best = rows_of(setting, "ends"), Path(setting["output_dir"], "ends", "best")
+    found = np.array([[float(row[f"probability_{leaf}"]) for leaf in LEAVES] for row in rows])
+    again = opinionlm.load(best, device="cpu").predict([row["text"] for row in rows])
+    assert np.array([list(one.probabilities.values()) for one in again]) == pytest.approx(found, abs=2e-5)
+    assert json.loads((best / "config.json").read_text())["read_ends"] is True
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

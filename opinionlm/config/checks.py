@@ -80,7 +80,7 @@ def list_problems(data: DataConfig, training: TrainingConfig, trackers: Sequence
             problems.append(f"{name}: {names!r} must name different platforms, or be left out")
     return problems + broken(
         (
-            data.long_texts == "truncate" or data.chunk_overlap < data.max_length,
+            data.long_texts != "chunk" or data.chunk_overlap < data.max_length,
             f"chunk_overlap: {data.chunk_overlap} must be below max_length ({data.max_length}), which chunks are long",
         ),
         (

@@ -97,9 +97,10 @@ class LengthConfig:
 class LongTextsConfig:
     """What becomes of texts longer than max_length."""
 
-    long_texts: Literal["truncate", "chunk"] = option(
+    long_texts: Literal["truncate", "chunk", "ends"] = option(
         "truncate",
-        "cut what is beyond max_length, or read the text in overlapping chunks of max_length (single texts)",
+        "cut what is beyond max_length; or, of single texts, read all in overlapping chunks of max_length, or the "
+        "first and last half of max_length tokens",
         when=LANGUAGE_MODEL | ANY_LABELS,
     )
     chunk_overlap: int = option(

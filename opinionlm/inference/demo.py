@@ -272,7 +272,11 @@ def about(answers: Answers) -> str:
     what = {"text": "a text", "pair": "a pair of texts", "context": "a question and its context", "words": "words"}
     beside = ", ".join(feature.name for feature in predictor.features if feature.name != PLATFORM)
     files = f" It reads {beside} beside it, so give files with these columns." if beside else ""
-    return f"The model reads {what[predictor.reads]} of at most {predictor.max_length:,} tokens.{files}{sets}"
+    length = f"{what[predictor.reads]} of at most {predictor.max_length:,} tokens"
+    # The configuration of a model that writes is its family's own.
+    if getattr(predictor.model.config, "read_ends", False):
+        length += ", of longer ones the first and the last half of so many"
+    return f"The model reads {length}.{files}{sets}"
 
 
 def spoken(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -46,7 +46,8 @@ class Predictor(ABC):
     Attributes:
         model: in evaluation mode, on its device.
         tokenizer: pads on the right.
-        max_length: longer texts are cut to this many tokens, or read in chunks of them, as in training.
+        max_length: longer texts are cut to this many tokens, or read in chunks or by both ends of them, as in
+            training.
         batch_size: at most so many texts at once.
         max_tokens_per_batch: at most so many tokens at once, padding included; one text is always let through.
     """
@@ -101,8 +102,8 @@ class Predictor(ABC):
             return []
         texts: list[Any] = list(items) if self.reads == "text" else [item[0] for item in items]
         pairs = None if self.reads == "text" else [item[1] for item in items]
-        overlap = self.model.config.chunk_overlap
-        columns = token_columns(texts, pairs, self.tokenizer, self.max_length, overlap)
+        config = self.model.config
+        columns = token_columns(texts, pairs, self.tokenizer, self.max_length, config.chunk_overlap, config.read_ends)
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         empty = {"input_ids": [self.tokenizer.pad_token_id], "token_type_ids": [0], "chunks": [1]}
         return [row if row["input_ids"] else {name: empty[name] for name in row} for row in rows]

@@ -46,6 +46,8 @@ class OpinionClassifierConfig(PreTrainedConfig):
         max_length: number of tokens a text was cut to in training; prediction does the same.
         chunk_overlap: longer texts are read in chunks of ``max_length`` that share so many tokens; None cuts them.
         chunk_pooling: how the vectors of a text's chunks become one, ``mean`` or ``max``.
+        read_ends: of longer texts the first and the last half of ``max_length`` tokens are read
+            (`opinionlm.data.encoding.ends`); by default the first ``max_length`` are.
         text_pairs: whether the model was trained on pairs of texts.
         cleaning: what was done to the training texts (`opinionlm.data.cleaning.text_options`), None for nothing;
             `predict.py` does the same to new ones, a pipeline does not.
@@ -81,6 +83,7 @@ class OpinionClassifierConfig(PreTrainedConfig):
     max_length: int | None = None
     chunk_overlap: int | None = None
     chunk_pooling: str = "mean"
+    read_ends: bool = False
     text_pairs: bool = False
     cleaning: dict | None = None
     platforms: list[str] | None = None

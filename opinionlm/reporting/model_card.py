@@ -13,6 +13,7 @@ from opinionlm.config.method_options import DecisionConfig, MethodConfig, Robust
 from opinionlm.config.options import DataConfig
 from opinionlm.config.unread import choice
 from opinionlm.data.cleaning import saved_steps
+from opinionlm.data.encoding.ends import end_sizes
 from opinionlm.data.encoding.features import PLATFORM, Feature, in_words, platforms_of
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.evaluation.metrics import under_covers
@@ -115,6 +116,12 @@ def length_note(data: DataConfig) -> str:
     """What becomes of long texts."""
     if data.long_texts == "truncate":
         return f"Texts beyond {data.max_length} tokens are cut."
+    if data.long_texts == "ends":
+        head, tail = end_sizes(data.max_length)
+        return (
+            f"Of texts beyond {data.max_length} tokens predict.py reads the first {head} and the last {tail}, special "
+            f"tokens included; a pipeline with truncation=True reads their first {data.max_length}."
+        )
     return (
         f"opinionlm reads texts beyond {data.max_length} tokens whole, in chunks that share {data.chunk_overlap} "
         f"tokens; a pipeline reads their first {data.max_length} alone."

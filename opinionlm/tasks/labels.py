@@ -64,7 +64,8 @@ class LabelTask(ClassTask[P]):
         """See `HeadTask.encode_texts`."""
         data, read = self.config.data, with_features(texts, self.features)
         overlap = data.chunk_overlap if data.long_texts == "chunk" else None
-        return encode_texts(read, tokenizer, data.max_length, self.column, identity, chunk_overlap=overlap)
+        ends = data.long_texts == "ends"
+        return encode_texts(read, tokenizer, data.max_length, self.column, identity, overlap, ends)
 
     @cached_property
     def features(self) -> list[Feature]:
@@ -105,6 +106,7 @@ class LabelTask(ClassTask[P]):
         if self.config.data.long_texts == "chunk":
             model.config.chunk_overlap = self.config.data.chunk_overlap
             model.config.chunk_pooling = self.config.data.chunk_pooling
+        model.config.read_ends = self.config.data.long_texts == "ends"
         model.config.platforms = platforms_of(self.features) if self.config.data.platform_prefix else None
         model.config.features = stored_features(self.features)
         return model
@@ -181,5 +183,6 @@ class LabelTask(ClassTask[P]):
 
     def notes(self, splits: Mapping[str, Split]) -> list[str]:
         """What is read in front of texts, and how many are longer than ``max_length``."""
-        lengths = length_note({name: split.encoded for name, split in splits.items()}, self.config.data.max_length)
+        data, encoded = self.config.data, {name: split.encoded for name, split in splits.items()}
+        lengths = length_note(encoded, data.max_length, data.long_texts == "ends")
         return [*([read_note(self.features)] if self.features else []), lengths]

@@ -63,6 +63,12 @@ def test_what_is_read_beside_posts_is_told(answers: Answers) -> None:
     assert "It reads stars beside it, so give files with these columns." in about(answers)
 
 
+def test_that_long_posts_are_read_by_both_ends_is_told(answers: Answers) -> None:
+    assert "ends" not in about(answers) and "half" not in about(answers)
+    answers.model.predictor.model.config.read_ends = True
+    assert "tokens, of longer ones the first and the last half of so many." in about(answers)
+
+
 def test_what_cannot_be_labelled_is_told(answers: Answers, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no post"):
         answers.posts(" \n ", "")

@@ -170,6 +170,35 @@ def test_long_texts_are_read_in_chunks_there_too(family: str, pooling: str, tmp_
         exported(save_model(tmp_path / "b2", "bert", head="native", rule=rule), tmp_path / "x", "transformers")
 
 
+@pytest.mark.parametrize("family", ["bert", "roberta", "gpt2", "gemma3_text", "t5"])
+def test_both_ends_of_long_texts_are_read_there_too(family: str, tmp_path) -> None:
+    best = save_model(tmp_path / "best", family, rule={"read_ends": True})
+    written = exported(best, tmp_path / "out", "remote_code")
+    check_here(written)
+    # The beginning and the end of a text count, in a pipeline that truncates as well, and its middle does not.
+    start, middle = "is this coin any good ? " * 12, "the price fell again " * 12
+    texts = [start + "buy now", start + "again", start + middle + start + "again", "buy now"]
+    predictor = load_predictor(best, PredictionOptions("cpu"))
+    rows = [dict(zip(predictor.columns, row, strict=True)) for row in predictor.answers(texts)]
+    assert len({row["confidence"] for row in rows}) == 3 and rows[1]["confidence"] == rows[2]["confidence"]
+    serve = pipeline("text-classification", model=str(written.folder), device="cpu", trust_remote_code=True)
+    for options in ({"truncation": True}, {"batch_size": 4, "padding": True}):
+        found = serve(texts, **options)
+        assert [one["label"] for one in found] == [row["predicted"] for row in rows]
+        assert [one["score"] for one in found] == pytest.approx([float(row["confidence"]) for row in rows], abs=2e-6)
+    # Padded on the left, too.
+    batch = serve.tokenizer(texts, padding=True, padding_side="left", return_tensors="pt")
+    with torch.inference_mode():
+        scores = serve.model(**batch).logits.softmax(dim=-1).amax(dim=-1).tolist()
+    assert scores == pytest.approx([one["score"] for one in found], abs=2e-6)
+
+
+def test_own_classes_read_no_text_by_both_ends(tmp_path) -> None:
+    best = save_model(tmp_path / "best", "bert", head="native", rule={"read_ends": True})
+    with pytest.raises(UserError, match="by both its ends; train with long_texts: truncate, or use --format remote_c"):
+        exported(best, tmp_path / "out", "transformers")
+
+
 @pytest.mark.parametrize("kind", ["transformers", "remote_code"])
 def test_several_labels_are_those_of_predict(kind: str, tmp_path) -> None:
     rule = {"temperature": 1.3, "calibration_biases": [0.3, -0.2, 0.1, -0.2]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import runpy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.inference.export.comparison import compare_answers
 from opinionlm.inference.export.folder import export_model
 from opinionlm.inference.loading import load_predictor
+from opinionlm.inference.onnx_model import load_onnx_predictor
 from opinionlm.inference.options import PredictionOptions
 from opinionlm.inference.predictors import (
     ClassPredictor,
@@ -115,6 +117,31 @@ def test_graphs_of_other_tasks_answer_as_their_models(task: str, tmp_path) -> No
                     assert float(cell) == pytest.approx(float(other[name]), abs=2e-5)
                 case _:
                     assert cell == other[name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("read_ends", [False, True])
+def test_a_graph_is_given_what_the_model_read(read_ends: bool, tmp_path, repository, monkeypatch, capsys) -> None:
+    """By predict.py and by the example, of texts whose ends differ and of others whose middles do."""
+    run = tmp_path / "run"
+    save_model(run / "best", "bert", rule={"read_ends": read_ends})
+    write_validation(run)
+    graph = export_model(run, None, "onnx", max_f1_loss=1e-4)
+    start = "is this coin any good ? " * 12
+    texts = [start + "buy now", start + "again", start + "the price fell " * 12 + start + "again", "buy now"]
+    expected = [row[:2] for row in load_predictor(run / "best", PredictionOptions("cpu")).answers(texts)]
+    assert (expected[0] == expected[1]) is not read_ends and expected[1] == expected[2]
+    found = [row[:2] for row in load_onnx_predictor(graph, PredictionOptions()).answers(texts)]
+    (tmp_path / "posts.txt").write_text("\n".join(texts) + "\n")
+    script = str(repository / "examples" / "onnx_labels.py")
+    monkeypatch.setattr("sys.argv", [script, str(graph), str(tmp_path / "posts.txt")])
+    capsys.readouterr()
+    runpy.run_path(script, run_name="__main__")
+    by_example = [row[1:] for row in csv.reader(capsys.readouterr().out.splitlines())][1:]
+    for answers in (found, by_example):
+        assert [label for label, _ in answers] == [label for label, _ in expected]
+        sure = [float(confidence) for _, confidence in answers]
+        assert sure == pytest.approx([float(confidence) for _, confidence in expected], abs=2e-5)
 
 
 def test_comparison_by_hand() -> None:

@@ -125,9 +125,9 @@ def write_export(source: Source, folder: Path, kind: Format) -> Written:
     if not family_of(predictor.model.config).segments:
         # The classes of some families have no room for segments, which ours leaves out.
         tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
-    # A text that the model cuts into chunks must reach it whole.
-    in_chunks = predictor.model.config.chunk_overlap is not None
-    save_tokenizer(tokenizer, folder, WHOLE if in_chunks else predictor.max_length)
+    # A text that the model cuts itself must reach it whole.
+    cuts = predictor.model.config.chunk_overlap is not None or predictor.model.config.read_ends
+    save_tokenizer(tokenizer, folder, WHOLE if cuts else predictor.max_length)
     if (source.folder / SEEN_TEXTS).is_file():
         shutil.copy(source.folder / SEEN_TEXTS, folder / SEEN_TEXTS)
     write_text(folder / "README.md", exported_card(source, kind))
@@ -217,6 +217,8 @@ def exported_card(source: Source, kind: Format) -> str:
             lines += [folded, "Load it with `trust_remote_code=True`; its code is the one Python file here."]
             if source.predictor.model.config.chunk_overlap is not None:
                 lines.append("In a pipeline, too, it reads long texts whole, in chunks.")
+            if source.predictor.model.config.read_ends:
+                lines.append("In a pipeline, too, it reads both ends of long texts.")
         case "onnx" | "onnx_int8":
             lines.append(
                 "`opinionlm predict --backend onnx` answers with it; the graph gives raw logits, and config.json has "

@@ -12,6 +12,7 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from opinionlm.data.encoding.ends import end_sizes
 from opinionlm.data.encoding.special_tokens import surrounding_ids
 from opinionlm.inference.export import portable
 from opinionlm.models import bottleneck, heads
@@ -73,6 +74,7 @@ def save_portable(model: OpinionClassifier, tokenizer: PreTrainedTokenizerBase, 
     """
     made = portable_model(model)
     made.config.chunks = chunk_fields(model.config, tokenizer)
+    made.config.ends = list(end_sizes(model.config.max_length)) if model.config.read_ends else None
     auto_class = "AutoModelForSequenceClassification" if model.pools else "AutoModelForTokenClassification"
     module = FILE_NAME.removesuffix(".py")
     made.config.auto_map = {

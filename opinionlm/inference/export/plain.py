@@ -48,6 +48,11 @@ def require_plain(model: OpinionClassifier, tokenizer: PreTrainedTokenizerBase) 
         raise UserError(
             f"export: the own class of '{name}' reads no text in chunks; train with long_texts: truncate, {REMEDY}"
         )
+    if config.read_ends:
+        raise UserError(
+            f"export: the own class of '{name}' reads no text by both its ends; train with long_texts: truncate, "
+            f"{REMEDY}"
+        )
     if config.head != "native":
         require_native_shape(model, form)
     # These count positions from behind the padding token that their configuration names.

@@ -45,6 +45,7 @@ class PortableConfig(PreTrainedConfig):
         chunks: how longer texts are cut: ``length`` and ``overlap`` of chunks, how many special tokens stand
             ``before`` and ``after`` a text, and the ``pooling`` of the chunks' vectors; None for texts that are read
             at once.
+        ends: how many tokens of longer texts are read at the beginning and at the end; None for all that is given.
         cleaning: what was done to the training texts; nothing here does it to new ones.
     """
 
@@ -66,6 +67,7 @@ class PortableConfig(PreTrainedConfig):
     virtual_kind: str | None = None
     virtual_shape: list[int] | None = None
     chunks: dict | None = None
+    ends: list[int] | None = None
     cleaning: dict | None = None
 
 
@@ -156,6 +158,14 @@ class PortableClassifier(PreTrainedModel):
             return self.backbone.pooler(pool(states, attention_mask, "first").unsqueeze(1))
         return pool(states, attention_mask, self.config.pooling)
 
+    def both_ends(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids and mask of texts of any length, of long ones what opinionlm reads, padded on the right."""
+        head, tail = self.config.ends
+        rows = [row[mask] for row, mask in zip(input_ids, attention_mask.bool(), strict=True)]
+        rows = [torch.cat([row[:head], row[-tail:]]) if len(row) > head + tail else row for row in rows]
+        ids = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        return ids, nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+
     def in_chunks(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """One vector per text of any length ``(batch, hidden)``; long ones are cut where opinionlm cuts them."""
         cut, vectors = self.config.chunks, []
@@ -181,6 +191,9 @@ class PortableClassifier(PreTrainedModel):
         """Logits ``(batch, labels)``, of a tagger ``(batch, length, tags)``, and the plain mean loss with labels."""
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
+        if self.config.ends is not None and input_ids.shape[1] > sum(self.config.ends):
+            # Only models of single texts do so, which have one segment.
+            (input_ids, attention_mask), token_type_ids = self.both_ends(input_ids, attention_mask), None
         if not self.pools:
             states = self.token_states(input_ids, attention_mask, token_type_ids)
         elif self.config.chunks is not None and input_ids.shape[1] > self.config.chunks["length"]:

@@ -130,6 +130,7 @@ def test_every_ingredient_of_texts_is_in_the_name(monkeypatch: pytest.MonkeyPatc
         "another platform in front": encode_texts(with_features(posts(platform="y"), PLATFORM), tokenizer, 16),
         "in chunks": encode_texts(posts(), tokenizer, 16, chunk_overlap=2),
         "in other chunks": encode_texts(posts(), tokenizer, 16, chunk_overlap=3),
+        "by both ends": encode_texts(posts(), tokenizer, 16, read_ends=True),
         "another column": encode_texts(scored, tokenizer, 16),
         "another target": encode_texts(scored, tokenizer, 16, target="score"),
         "pairs": encode_texts(pair, tokenizer, 16),
