@@ -273,8 +273,10 @@ def about(answers: Answers) -> str:
     beside = ", ".join(feature.name for feature in predictor.features if feature.name != PLATFORM)
     files = f" It reads {beside} beside it, so give files with these columns." if beside else ""
     length = f"{what[predictor.reads]} of at most {predictor.max_length:,} tokens"
-    # The configuration of a model that writes is its family's own.
-    if getattr(predictor.model.config, "read_ends", False):
+    # Loaded by now, unlike when this module is imported.
+    from opinionlm.models.classifier import OpinionClassifier
+
+    if isinstance(predictor.model, OpinionClassifier) and predictor.model.config.read_ends:
         length += ", of longer ones the first and the last half of so many"
     return f"The model reads {length}.{files}{sets}"
 

@@ -119,7 +119,7 @@ def length_note(data: DataConfig) -> str:
     if data.long_texts == "ends":
         head, tail = end_sizes(data.max_length)
         return (
-            f"Of texts beyond {data.max_length} tokens predict.py reads the first {head} and the last {tail}, special "
+            f"Of texts beyond {data.max_length} tokens opinionlm reads the first {head} and the last {tail}, special "
             f"tokens included; a pipeline with truncation=True reads their first {data.max_length}."
         )
     return (
