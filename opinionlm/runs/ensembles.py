@@ -1,4 +1,4 @@
-"""The models of several seeds as one: a run folder beside theirs, scored as they are."""
+"""Several trained models as one: a run folder of its own, scored as theirs are."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from opinionlm.config.config import Config
 from opinionlm.data.encoding.texts import evaluation_texts
 from opinionlm.data.loading import load_rows
+from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.ensembles import mean_offsets
 from opinionlm.inference.saved_decision import keep_members
@@ -28,12 +29,7 @@ SPLITS = ("validation", "test")
 
 
 def ensemble_seeds(config: Config, runs: Sequence[Config], metrics: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Average the probabilities of finished runs and score them: ``<run_name>-ensemble`` beside the runs.
-
-    The folder is that of a run: ``metrics.json``, ``predictions/``, ``figures/``, and ``best/``, which `predict.py`
-    takes like any other and which names the members' folders. The decision, the temperature of the average and the
-    label sets are fitted on validation before test is scored. Nothing is computed by a model: the runs' prediction
-    files have all that is needed.
+    """Average finished runs of several seeds as ``<run_name>-ensemble`` beside them, where there is what to average.
 
     Args:
         config: the config that named the seeds.
@@ -41,21 +37,42 @@ def ensemble_seeds(config: Config, runs: Sequence[Config], metrics: Sequence[dic
         metrics: their ``metrics.json``.
 
     Returns:
-        The content of ``metrics.json``; None, with a line that says why, where there is nothing to average.
+        As `average_runs`; None too for a single run, and where texts have no labels.
     """
-    data = config.data
-    prepared = load_rows(data)
+    prepared = load_rows(config.data)
     if prepared.taxonomy is None or len(runs) < 2:
         return None
     ensemble_config = copy.deepcopy(config)
     ensemble_config.training.run_name = f"{config.training.run_name}-ensemble"
-    task, taxonomy = task_for(prepared, ensemble_config), prepared.taxonomy
-    assert isinstance(task, LabelTask)
-    texts = {name: evaluation_texts(prepared.dataset[name], data.max_eval_samples) for name in SPLITS}
+    return average_runs(ensemble_config, prepared, [run.run_folder for run in runs], metrics)
+
+
+def average_runs(
+    config: Config, prepared: PreparedDataset, runs: Sequence[Path], metrics: Sequence[dict[str, Any]]
+) -> dict[str, Any] | None:
+    """Average the probabilities of finished runs and score them as a run of their own.
+
+    The folder is that of a run: ``metrics.json``, ``predictions/``, ``figures/``, and ``best/``, which `predict.py`
+    takes like any other and which names the members' folders. The decision, the temperature of the average and the
+    label sets are fitted on validation before test is scored. Nothing is computed by a model: the runs' prediction
+    files have all that is needed.
+
+    Args:
+        config: data, decision and run folder of the average.
+        prepared: rows with labels, which all runs were evaluated on.
+        runs: their folders.
+        metrics: their ``metrics.json``.
+
+    Returns:
+        The content of ``metrics.json``; None, with a line that says why, where runs were evaluated on other texts.
+    """
+    task, taxonomy = task_for(prepared, config), prepared.taxonomy
+    assert isinstance(task, LabelTask) and taxonomy is not None
+    texts = {name: evaluation_texts(prepared.dataset[name], config.data.max_eval_samples) for name in SPLITS}
     labels = {name: task.gold(split) for name, split in texts.items()}
     logits = {}
     for name in SPLITS:
-        members = [read_probabilities(run.run_folder / "predictions" / f"{name}.csv", taxonomy) for run in runs]
+        members = [read_probabilities(run / "predictions" / f"{name}.csv", taxonomy) for run in runs]
         if any(ids != list(texts[name]["id"]) for ids, _ in members):
             print("no ensemble: the runs were not all evaluated on these texts; train them anew with overwrite: true")
             return None
@@ -69,10 +86,9 @@ def ensemble_seeds(config: Config, runs: Sequence[Config], metrics: Sequence[dic
         # Plain log loss of the average: it has no loss of its own that was trained.
         loss = task.plain_loss(labels[name], rows)
         results[name] = task.evaluate_logits(texts[name], rows, rule, loss)
-    folder = ensemble_config.run_folder
-    create_run(ensemble_config, environment(ensemble_config.training, prepared.fingerprint), taxonomy)
-    if all((run.run_folder / "best").is_dir() for run in runs):
-        keep_members(folder / "best", [run.run_folder / "best" for run in runs], rule)
+    create_run(config, environment(config.training, prepared.fingerprint), taxonomy)
+    if all((run / "best").is_dir() for run in runs):
+        keep_members(config.run_folder / "best", [run / "best" for run in runs], rule)
     print(f"\nThe {len(runs)} models as one, their probabilities averaged")
     content = {
         "train": {"members": len(runs), "steps": sum(run["train"]["steps"] for run in metrics)},

@@ -38,6 +38,7 @@ COMMANDS = {
     "pretrain": Command("opinionlm.scripts.pretrain", "go on with pretraining on the texts of a training split"),
     "reproduce": Command("opinionlm.scripts.reproduce", "run a table of a paper and compare the numbers"),
     "compare": Command("opinionlm.experiments.compare", "compare finished runs on the same texts"),
+    "ensemble": Command("opinionlm.experiments.ensemble", "finished runs as one: their probabilities averaged"),
     "dashboard": Command("opinionlm.experiments.dashboard.__main__", "one HTML page over all runs of a folder"),
     "group_report": Command("opinionlm.experiments.group_report", "what differs between the runs of a group"),
     "label_suspects": Command("opinionlm.experiments.label_suspects", "list texts whose label is likely wrong"),

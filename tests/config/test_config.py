@@ -333,6 +333,7 @@ MISTYPED |= {
     "-mopinionlm.experiments.changed_texts": ("typoss", "typos"),
     "-mopinionlm.experiments.compare": ("splitt", "split"),
     "-mopinionlm.experiments.dashboard": ("outptu", "output"),
+    "-mopinionlm.experiments.ensemble": ("run_nmae", "run_name"),
     "-mopinionlm.experiments.group_report": ("wnadb", "wandb"),
     "-mopinionlm.experiments.label_suspects": ("splitt", "split"),
     "-mopinionlm.experiments.self_training": ("hepl", "help"),

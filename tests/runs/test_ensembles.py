@@ -15,6 +15,7 @@ from opinionlm.errors import UserError
 from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.ensembles import averaged_logits, mean_offsets
 from opinionlm.evaluation.metrics import classification_scores
+from opinionlm.experiments.ensemble import main as ensemble
 from opinionlm.inference.saved_decision import keep_members
 from opinionlm.runs.ensembles import read_probabilities
 from tests.classifier_runs import train
@@ -196,3 +197,60 @@ def test_models_that_leave_no_folder_are_scored_only(setting, tmp_path, capsys) 
     # TF-IDF has no seed: the average of equals is what they are.
     assert together["test"]["macro_f1"] == pytest.approx(alone["test"]["macro_f1"])
     assert not (folder / "best").exists() and "predict.py" not in capsys.readouterr().out
+
+
+def test_unlike_models_become_one(setting, tmp_path, capsys) -> None:
+    train(setting, output_dir=tmp_path, run_name="linear", head_hidden_sizes="[]", num_train_epochs="1")
+    train(setting, output_dir=tmp_path, run_name="deep", num_train_epochs="1", max_length="16")
+    members = [str(tmp_path / name) for name in ("linear", "deep")]
+    capsys.readouterr()
+    assert ensemble([*members, "--run_name", "both"]) == 0
+    assert "The 2 models as one" in capsys.readouterr().out
+    folder = tmp_path / "both"
+    rows, *tables = (rows_of(Path(run) / "predictions" / "test.csv") for run in (folder, *members))
+    names = [name for name in rows[0] if name.startswith("probability_")]
+    # Fitted to the average on validation, the temperature leaves the order of a text's labels as it is.
+    rule = json.loads((folder / "best" / "ensemble.json").read_text())["rule"]
+    for row, *parts in zip(rows, *tables, strict=True):
+        mean = np.mean([[float(part[name]) for name in names] for part in parts], axis=0)
+        scores = np.log(np.maximum(mean, 2.5e-7)) / rule["temperature"] + np.array(rule["calibration_biases"])
+        expected = np.exp(scores) / np.exp(scores).sum()
+        assert [float(row[name]) for name in names] == pytest.approx(expected.tolist(), abs=1e-5)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["train"]["members"] == 2
+    # predict.py over it answers as it was scored.
+    posts, output = tmp_path / "posts.csv", tmp_path / "labels.csv"
+    with open(posts, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["id", "text"], *([row["id"], row["text"]] for row in rows)])
+    predict.main(["--model", str(folder / "best"), "--input", str(posts), "--output", str(output)])
+    assert [row["predicted"] for row in rows_of(output)] == [row["predicted"] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("runs", "message"),
+    [
+        (["a"], "at least two run folders"),
+        (["a", "a"], "at least two run folders, each of them once"),
+        (["a", "empty"], "empty: config.yaml is missing; give the folder of a finished run of train_classifier.py"),
+        (["a", "one-ensemble"], "one-ensemble: is an ensemble itself; give the runs that it averages"),
+        (["a", "writer"], "writer: is no classifier"),
+        (["a", "other"], "other and a were evaluated on different posts"),
+    ],
+)
+def test_what_makes_no_ensemble_is_named(runs, message, tmp_path) -> None:
+    train = {"one-ensemble": {"members": 2, "steps": 3}, "writer": {"steps": 3, "supervised_tokens": 9}}
+    for name in ("a", "one-ensemble", "writer", "other"):
+        folder = tmp_path / name
+        (folder / "predictions").mkdir(parents=True)
+        (folder / "config.yaml").write_text("{}")
+        (folder / "metrics.json").write_text(json.dumps({"train": train.get(name, {"steps": 3})}))
+        (folder / "labels.json").write_text('["x", "y"]')
+        for split in ("validation", "test"):
+            table = folder / "predictions" / f"{split}.csv"
+            table.write_text(f"id,platform,gold,predicted,probability_x,probability_y\n{name},,x,x,0.6,0.4\n")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=message):
+        ensemble([*(str(tmp_path / run) for run in runs), "--run_name", "both"])
+    assert not (tmp_path / "both").exists()
+    with pytest.raises(UserError, match="a is there already; give another name"):
+        ensemble([*(str(tmp_path / name) for name in ("a", "other")), "--run_name", "a"])

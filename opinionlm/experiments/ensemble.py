@@ -1,0 +1,79 @@
+"""Finished classifiers as one: the average of their probabilities, scored like a run and saved like one.
+
+    python -m opinionlm.experiments.ensemble outputs/minilm-seed0 outputs/gemma270m_best-seed0 --run_name both
+
+The runs may be of unlike models, TF-IDF too; they have to be evaluated on the same texts. The decision, the
+temperature of the average and the label sets are fitted on validation before test is scored, as the options of the
+first run say. `best/` names the members' folders, and predict.py takes it like that of any run.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from opinionlm.errors import UserError, run_script
+from opinionlm.utils.command_line import Parser
+from opinionlm.utils.loading import libraries_loading
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Average runs as the command line says."""
+    parser = Parser(description=__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of finished classifiers")
+    parser.add_argument("--run_name", required=True, help="name of the ensemble, a new one")
+    parser.add_argument("--output_dir", help="folder that its run folder comes into [that of the first run]")
+    arguments = parser.parse(argv)
+    runs: list[Path] = arguments.runs
+    if len({run.resolve() for run in runs}) < max(2, len(runs)):
+        raise UserError("ensemble: give at least two run folders, each of them once")
+    folder = Path(arguments.output_dir or runs[0].parent) / arguments.run_name
+    if folder.exists():
+        raise UserError(f"--run_name: {folder} is there already; give another name, or delete it")
+    for run in runs:
+        require_classifier(run)
+    with libraries_loading():
+        average(runs, folder)
+    return 0
+
+
+def require_classifier(run: Path) -> None:
+    """Refuse a folder that holds no finished classifier of texts.
+
+    Raises:
+        UserError: it does not.
+    """
+    for name in ("config.yaml", "metrics.json", "labels.json", "predictions/test.csv"):
+        if not (run / name).is_file():
+            raise UserError(f"{run}: {name} is missing; give the folder of a finished run of train_classifier.py")
+    train = json.loads((run / "metrics.json").read_text(encoding="utf-8")).get("train", {})
+    if "members" in train:
+        raise UserError(f"{run}: is an ensemble itself; give the runs that it averages")
+    if "supervised_tokens" in train or "steps" not in train:
+        raise UserError(f"{run}: is no classifier; an ensemble averages runs of train_classifier.py")
+
+
+def average(runs: list[Path], folder: Path) -> None:
+    """Score and save the average of runs in a new run folder.
+
+    Raises:
+        UserError: the runs were evaluated on other texts or have other labels, or the first one's data is gone.
+    """
+    from opinionlm.config.parser import Layer, new_config
+    from opinionlm.data.loading import load_rows
+    from opinionlm.experiments.compare import read_run, require_same_posts
+    from opinionlm.runs.ensembles import SPLITS, average_runs
+    from opinionlm.runs.lock import locked_run
+    from opinionlm.runs.seeds import stored_metrics
+
+    for split in SPLITS:
+        require_same_posts([read_run(run, split) for run in runs])
+    place = Layer("the command line", {"output_dir": str(folder.parent), "run_name": folder.name})
+    config = new_config(runs[0] / "config.yaml", place, "train_classifier")
+    with locked_run(config.training):
+        if average_runs(config, load_rows(config.data), runs, [stored_metrics(run) for run in runs]) is None:
+            raise UserError(f"{runs[0]}: its data has changed since it was evaluated; train it anew")
+
+
+if __name__ == "__main__":
+    run_script(main)
