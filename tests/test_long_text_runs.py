@@ -130,7 +130,7 @@ def test_the_saved_model_reads_both_ends(ends_run, tmp_path) -> None:
     config = json.loads((ends_run / "best" / "config.json").read_text())
     assert (config["max_length"], config["chunk_overlap"], config["read_ends"]) == (12, None, True)
     card = (ends_run / "best" / "README.md").read_text()
-    assert "Of texts beyond 12 tokens predict.py reads the first 6 and the last 6, special tokens included" in card
+    assert "Of texts beyond 12 tokens opinionlm reads the first 6 and the last 6, special tokens included" in card
     table = ends_run / "predictions" / "test.csv"
     output = tmp_path / "answers.csv"
     platform = ["--platform_column", "platform"]
@@ -170,8 +170,18 @@ def test_task_tokens_are_put_into_the_whole_text(setting, tmp_path) -> None:
     assert_alike(probabilities(output), of_run(tmp_path / "adapted"), 1e-5)
 
 
-@pytest.mark.parametrize(("kind", "options"), [("chunk", CHUNKS), ("ends", ENDS)])
-def test_pairs_are_refused_before_a_model_is_loaded(setting, tmp_path, kind: str, options: dict) -> None:
+def test_pairs_refuse_chunks_before_a_model_is_loaded(setting, tmp_path) -> None:
     pairs = write_prepared(tmp_path / "pairs", "sequence")
-    with pytest.raises(UserError, match=f"long_texts: '{kind}' reads single texts, and .* holds pairs"):
-        train(setting, **options | {"dataset": pairs}, output_dir=tmp_path)
+    with pytest.raises(UserError, match="long_texts: 'chunk' reads single texts, and .* holds pairs"):
+        train(setting, **CHUNKS | {"dataset": pairs}, output_dir=tmp_path)
+
+
+def test_pairs_are_cut_with_ends_as_without(setting, tmp_path) -> None:
+    pairs = write_prepared(tmp_path / "pairs", "sequence")
+    options = {"dataset": pairs, "max_length": 8, "output_dir": tmp_path}
+    cut = train(setting, **options, run_name="cut")
+    ends = train(setting, **options, run_name="ends", long_texts="ends")
+    assert cut["test"] == ends["test"]
+    for name in ("cut", "ends"):
+        assert json.loads((tmp_path / name / "best" / "config.json").read_text())["read_ends"] is False
+        assert "Texts beyond 8 tokens are cut." in (tmp_path / name / "best" / "README.md").read_text()

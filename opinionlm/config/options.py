@@ -99,8 +99,8 @@ class LongTextsConfig:
 
     long_texts: Literal["truncate", "chunk", "ends"] = option(
         "truncate",
-        "cut what is beyond max_length; or, of single texts, read all in overlapping chunks of max_length, or the "
-        "first and last half of max_length tokens",
+        "cut what is beyond max_length; read all in overlapping chunks of max_length (single texts); or read the "
+        "first and the last half of max_length tokens (pairs are cut)",
         when=LANGUAGE_MODEL | ANY_LABELS,
     )
     chunk_overlap: int = option(

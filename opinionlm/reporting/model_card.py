@@ -74,7 +74,7 @@ The checkpoint was chosen by validation {score_title(task.chosen_metric().name)}
 
 ## Limits
 
-{words.limits} {length_note(config.data)}
+{words.limits} {length_note(config.data, task.reads_pairs)}
 Do not use the answers as the sole ground for a decision about a person.
 {licence_note(task)}
 """
@@ -112,9 +112,9 @@ def soft_label_note(robust: RobustConfig) -> str:
     return "" if robust.soft_labels is None else f", soft labels {robust.soft_label_share:.0%} of the target"
 
 
-def length_note(data: DataConfig) -> str:
-    """What becomes of long texts."""
-    if data.long_texts == "truncate":
+def length_note(data: DataConfig, reads_pairs: bool) -> str:
+    """What becomes of long texts, or of long pairs of them."""
+    if data.long_texts == "truncate" or reads_pairs:
         return f"Texts beyond {data.max_length} tokens are cut."
     if data.long_texts == "ends":
         head, tail = end_sizes(data.max_length)

@@ -45,10 +45,10 @@ def task_for(prepared: PreparedDataset, config: Config) -> HeadTask[Any]:
     if problems := other_task_problems(config, prepared.task):
         raise UserError(f"{config.source}: {problems[0]}")
     refuse_unread(config, task=prepared.task)
-    if config.data.long_texts != "truncate" and task.reads_pairs:
+    if config.data.long_texts == "chunk" and task.reads_pairs:
         raise UserError(
-            f"{config.source}: long_texts: {config.data.long_texts!r} reads single texts, and {config.data.dataset} "
-            "holds pairs of them; leave it out"
+            f"{config.source}: long_texts: 'chunk' reads single texts, and {config.data.dataset} holds pairs of them; "
+            "leave it out"
         )
     if config.training.engine in ("sklearn", "tfidf") and not isinstance(task, LabelTask):
         raise UserError(

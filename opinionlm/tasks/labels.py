@@ -64,8 +64,12 @@ class LabelTask(ClassTask[P]):
         """See `HeadTask.encode_texts`."""
         data, read = self.config.data, with_features(texts, self.features)
         overlap = data.chunk_overlap if data.long_texts == "chunk" else None
-        ends = data.long_texts == "ends"
-        return encode_texts(read, tokenizer, data.max_length, self.column, identity, overlap, ends)
+        return encode_texts(read, tokenizer, data.max_length, self.column, identity, overlap, self.reads_ends)
+
+    @property
+    def reads_ends(self) -> bool:
+        """Whether both ends of long texts are read; of pairs the longer text is cut."""
+        return self.config.data.long_texts == "ends" and not self.reads_pairs
 
     @cached_property
     def features(self) -> list[Feature]:
@@ -106,7 +110,7 @@ class LabelTask(ClassTask[P]):
         if self.config.data.long_texts == "chunk":
             model.config.chunk_overlap = self.config.data.chunk_overlap
             model.config.chunk_pooling = self.config.data.chunk_pooling
-        model.config.read_ends = self.config.data.long_texts == "ends"
+        model.config.read_ends = self.reads_ends
         model.config.platforms = platforms_of(self.features) if self.config.data.platform_prefix else None
         model.config.features = stored_features(self.features)
         return model
@@ -183,6 +187,6 @@ class LabelTask(ClassTask[P]):
 
     def notes(self, splits: Mapping[str, Split]) -> list[str]:
         """What is read in front of texts, and how many are longer than ``max_length``."""
-        data, encoded = self.config.data, {name: split.encoded for name, split in splits.items()}
-        lengths = length_note(encoded, data.max_length, data.long_texts == "ends")
+        encoded = {name: split.encoded for name, split in splits.items()}
+        lengths = length_note(encoded, self.config.data.max_length, self.reads_ends)
         return [*([read_note(self.features)] if self.features else []), lengths]
