@@ -191,8 +191,10 @@ def contestant(way: str, options: argparse.Namespace, steps: int, scratch: Path)
     config.model.attn_implementation = "eager"
     config.method.adaptation = "full" if way == "full" else "adapt"
     config.adapt.task_tokens = "on" if way == "AdaPT" else "off"
-    config.adapt.sequence_max_gap, config.adapt.sensitivity_budget = 0, BUDGET
-    config.adapt.sensitivity_samples = 64
+    if config.adapt.task_tokens == "on":
+        config.adapt.sequence_max_gap = 0
+    if config.method.adaptation == "adapt":
+        config.adapt.sensitivity_budget, config.adapt.sensitivity_samples = BUDGET, 64
     config.training.output_dir, config.training.run_name, config.training.seed = str(scratch), way, SEED
 
     prepared = prepare_or_load(config.data.dataset, options.data_dir if real else ROOT / "data", scratch)

@@ -130,6 +130,8 @@ def phases(times: dict[str, Any]) -> dict[str, float]:
 def describe(times: dict[str, Any]) -> str:
     """A run in one line."""
     parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in phases(times).items())
+    if len(times["steps"]) <= WARM_UP + 1:
+        return parts
     return f"{parts}; step {step_seconds(times)[1]:.3f} processor seconds"
 
 
