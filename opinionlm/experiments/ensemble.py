@@ -4,7 +4,8 @@
 
 The runs may be of unlike models, TF-IDF too; they have to be evaluated on the same texts. The decision, the
 temperature of the average and the label sets are fitted on validation before test is scored, as the options of the
-first run say. `best/` names the members' folders, and predict.py takes it like that of any run.
+first run say. `best/` names the members' folders, and predict.py takes it like that of any run; a run that leaves no
+model of its own (`engine: tfidf`) is scored with the others, and then there is no `best/`.
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ def average(runs: list[Path], folder: Path) -> None:
     with locked_run(config.training):
         if average_runs(config, load_rows(config.data), runs, [stored_metrics(run) for run in runs]) is None:
             raise UserError(f"{runs[0]}: its data has changed since it was evaluated; train it anew")
+    if without := [str(run) for run in runs if not (run / "best").is_dir()]:
+        print(f"scored only: {', '.join(without)} left no model that new posts could be labelled with")
 
 
 if __name__ == "__main__":

@@ -226,6 +226,16 @@ def test_unlike_models_become_one(setting, tmp_path, capsys) -> None:
     assert [row["predicted"] for row in rows_of(output)] == [row["predicted"] for row in rows]
 
 
+def test_a_member_without_a_model_is_scored_and_named(setting, tmp_path, capsys) -> None:
+    train(setting, output_dir=tmp_path, run_name="deep", num_train_epochs="1")
+    train(setting, output_dir=tmp_path, run_name="words", engine="tfidf")
+    capsys.readouterr()
+    ensemble([str(tmp_path / "deep"), str(tmp_path / "words"), "--run_name", "both"])
+    assert f"scored only: {tmp_path / 'words'} left no model" in capsys.readouterr().out
+    assert json.loads((tmp_path / "both" / "metrics.json").read_text())["train"]["members"] == 2
+    assert not (tmp_path / "both" / "best").exists()
+
+
 @pytest.mark.parametrize(
     ("runs", "message"),
     [
