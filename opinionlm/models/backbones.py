@@ -101,6 +101,12 @@ def anatomy_of(model: PreTrainedModel | PeftModel) -> Anatomy:
     )
 
 
+def frozen_parts(backbone: PreTrainedModel | PeftModel, blocks: int) -> list[nn.Module]:
+    """What a frozen prefix of so many blocks consists of, lowest first: all before the blocks, and the blocks."""
+    anatomy = anatomy_of(backbone)
+    return [*anatomy.before_blocks, *anatomy.blocks[:blocks]]
+
+
 def read_model_config(model: ModelConfig) -> PreTrainedConfig:
     """Read a model's configuration from a local directory or the hub, without its weights.
 

@@ -13,7 +13,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput, TokenClassif
 
 from opinionlm.config.options import HeadConfig
 from opinionlm.models.adapters import add_adapter
-from opinionlm.models.backbones import anatomy_of, new_backbone, plain_backbone
+from opinionlm.models.backbones import anatomy_of, frozen_parts, new_backbone, plain_backbone
 from opinionlm.models.chunks import over_chunks
 from opinionlm.models.forward import hidden_states
 from opinionlm.models.heads import ClassificationHead, NativeHead, Pooling, pool
@@ -240,9 +240,8 @@ class OpinionClassifier(PreTrainedModel):
         """Switch to training or evaluation mode; a frozen prefix stays in evaluation mode."""
         super().train(mode)
         if self.prefix_blocks:
-            anatomy = anatomy_of(self.backbone)
-            for module in (*anatomy.before_blocks, *anatomy.blocks[: self.prefix_blocks]):
-                module.eval()
+            for part in frozen_parts(self.backbone, self.prefix_blocks):
+                part.eval()
         return self
 
     def get_input_embeddings(self) -> nn.Module:

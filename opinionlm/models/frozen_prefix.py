@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from opinionlm.models.backbones import anatomy_of
+from opinionlm.models.backbones import anatomy_of, frozen_parts
 from opinionlm.models.chunks import over_chunks
 from opinionlm.models.classifier import OpinionClassifier, stores_pooled, whole_backbone_frozen
 from opinionlm.models.families import family_of
@@ -67,10 +67,9 @@ class LanguagePrefix(nn.Module):
 
     def switch_off_dropout(self) -> None:
         """Put the frozen part into evaluation mode, out of which ``train()`` of the language model takes it."""
-        anatomy = anatomy_of(self.backbone)
-        for module in (*anatomy.before_blocks, *anatomy.blocks[: self.prefix_blocks]):
-            if module.training:
-                module.eval()
+        for part in frozen_parts(self.backbone, self.prefix_blocks):
+            if part.training:
+                part.eval()
 
 
 @torch.no_grad()

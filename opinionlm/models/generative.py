@@ -157,7 +157,7 @@ class RoundedLayer:
         del self.layer.forward
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """What the layer puts out under bfloat16 autocast."""
+        """What the layer puts out under bfloat16 autocast: from ``(..., inputs)`` to bfloat16 ``(..., outputs)``."""
         return nn.functional.linear(hidden.to(torch.bfloat16), self.weight, self.bias)
 
 

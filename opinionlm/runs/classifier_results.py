@@ -27,7 +27,7 @@ from opinionlm.training.adapt_selection import Choice
 from opinionlm.training.cost import train_flops
 from opinionlm.training.engines import Engine
 from opinionlm.training.fsdp import is_split
-from opinionlm.training.spending import Preparation, cost_facts
+from opinionlm.training.spending import Spent, cost_facts
 from opinionlm.training.splits import Split
 from opinionlm.training.training_facts import training_facts
 from opinionlm.utils.files import partial_folder, publish, write_text
@@ -39,17 +39,13 @@ class Training:
 
     Attributes:
         output: what the engine returned.
-        preparation: what was spent before training.
-        seconds: of training.
-        evaluation_seconds: of validation and test at the end.
+        spent: what it took.
         is_cached: whether training read stored states of frozen blocks.
         choice: of AdaPT.
     """
 
     output: TrainOutput
-    preparation: Preparation
-    seconds: float
-    evaluation_seconds: float
+    spent: Spent
     is_cached: bool
     choice: Choice
 
@@ -58,7 +54,7 @@ def run_numbers(
     task: HeadTask[Any], engine: Engine, training: Training, splits: dict[str, Split], decision: Decision
 ) -> dict[str, Any]:
     """What a trained model is and what it took: the sections ``train``, ``model`` and ``cost`` of ``metrics.json``."""
-    config, state, model = task.config, engine.state, engine.model
+    config, state, model, spent = task.config, engine.state, engine.model, training.spent
     train = training_facts(config.training, config.robust.ema_decay, state, engine.plan, training.output)
     copies = task.copies(splits["train"])
     flops = train_flops(
@@ -66,15 +62,15 @@ def run_numbers(
         config.method,
         tokens=state.num_input_tokens_seen,
         cached=training.is_cached,
-        cached_tokens=training.preparation.cache_train_tokens,
+        cached_tokens=spent.preparation.cache_train_tokens,
         recomputed=config.training.activation_checkpointing,
         # R-Drop computes every token twice.
         passes=2 if task.rdrop_alpha > 0 else 1,
     )
     cost = cost_facts(
-        training.preparation,
-        training.seconds,
-        training.evaluation_seconds,
+        spent.preparation,
+        spent.train_seconds,
+        spent.evaluation_seconds,
         tokens=state.num_input_tokens_seen,
         train_flops=flops,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 from typing import Any
 
 from transformers.trainer_utils import TrainOutput
@@ -25,24 +24,9 @@ from opinionlm.tasks.generation import GenerationTask
 from opinionlm.training.cost import block_flops
 from opinionlm.training.instruct_data import AnswerSplit, supervised_tokens
 from opinionlm.training.instruct_trainer import InstructTrainer
-from opinionlm.training.spending import Preparation, cost_facts, describe_cost
+from opinionlm.training.spending import Spent, cost_facts, describe_cost
 from opinionlm.training.training_facts import training_facts, training_rows
 from opinionlm.utils.files import partial_folder, publish, write_text
-
-
-@dataclass(frozen=True)
-class Spent:
-    """What a run took.
-
-    Attributes:
-        preparation: before training.
-        seconds: of training.
-        evaluation_seconds: of validation and test at the end.
-    """
-
-    preparation: Preparation
-    seconds: float
-    evaluation_seconds: float
 
 
 def save_best_answers(
@@ -97,7 +81,9 @@ def answer_numbers(
     model, state, supervised = trainer.model, trainer.state, supervised_tokens(splits)["train"]
     tokens = state.num_input_tokens_seen
     flops = train_flops(trainer, tokens, supervised, spent.preparation.cache_train_tokens)
-    cost = cost_facts(spent.preparation, spent.seconds, spent.evaluation_seconds, tokens=tokens, train_flops=flops)
+    cost = cost_facts(
+        spent.preparation, spent.train_seconds, spent.evaluation_seconds, tokens=tokens, train_flops=flops
+    )
     return {
         "train": {
             **training_facts(config.training, config.robust.ema_decay, state, trainer.plan, train_output),

@@ -18,6 +18,7 @@ from opinionlm.tasks.labels import LabelTask
 from opinionlm.training.adapt_selection import choose_sublayers
 from opinionlm.training.engines import fit
 from opinionlm.training.prefix_cache_building import frozen_prefix
+from opinionlm.training.spending import Spent
 
 
 def train(config: Config) -> dict[str, Any] | None:
@@ -69,7 +70,8 @@ def train(config: Config) -> dict[str, Any] | None:
             evaluation_seconds = run.clock.seconds - seconds
         if not run.is_main:
             return None
-        training = Training(output, preparation, seconds, evaluation_seconds, prefix.states is not None, choice)
+        spent = Spent(preparation, seconds, evaluation_seconds)
+        training = Training(output, spent, prefix.states is not None, choice)
         numbers = run_numbers(task, engine, training, splits, decision)
         precision = save_best(model, tokenizer, task, decision, results, numbers, splits["validation"].texts)
         numbers["cost"]["predict"] = precision.facts

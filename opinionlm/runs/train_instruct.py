@@ -6,7 +6,7 @@ from typing import Any
 
 from opinionlm.adaptation.build import build_generative
 from opinionlm.config.config import Config
-from opinionlm.runs.generation_results import Spent, answer_numbers, save_best_answers
+from opinionlm.runs.generation_results import answer_numbers, save_best_answers
 from opinionlm.runs.results import describe_run, finish_run, run_metrics
 from opinionlm.runs.run import Run
 from opinionlm.tasks.answer_trainer import build_instruct_trainer, evaluate_answers
@@ -14,6 +14,7 @@ from opinionlm.tasks.answers import answer_task
 from opinionlm.training.answer_prefix import answer_prefix
 from opinionlm.training.cost import reset_peak_memory
 from opinionlm.training.instruct_data import write_rejects
+from opinionlm.training.spending import Spent
 
 
 def train(config: Config) -> dict[str, Any] | None:

@@ -92,11 +92,11 @@ def main(argv: list[str] | None = None) -> int:
     for table in tables:
         if (other := places.setdefault(table.stem, table)) is not table:
             raise UserError(f"{table}: writes the folder of {other}, which has its name; rename one of them")
-    refuse_unread(arguments, tables)
+    refuse_start_options(arguments, tables)
     return max([run_table(table, arguments, overrides) for table in tables])
 
 
-def refuse_unread(arguments: argparse.Namespace, tables: Sequence[Path]) -> None:
+def refuse_start_options(arguments: argparse.Namespace, tables: Sequence[Path]) -> None:
     """Refuse what says how runs are started where no table has any; beside others, those read it.
 
     Raises:

@@ -64,7 +64,9 @@ class LabelTask(ClassTask[P]):
         """See `HeadTask.encode_texts`."""
         data, read = self.config.data, with_features(texts, self.features)
         overlap = data.chunk_overlap if data.long_texts == "chunk" else None
-        return encode_texts(read, tokenizer, data.max_length, self.column, identity, overlap, self.reads_ends)
+        return encode_texts(
+            read, tokenizer, data.max_length, self.column, identity, chunk_overlap=overlap, read_ends=self.reads_ends
+        )
 
     @property
     def reads_ends(self) -> bool:

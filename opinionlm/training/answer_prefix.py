@@ -48,6 +48,13 @@ def answer_prefix(
 
     Scoring and writing answers need keys and values of every block, and so compute them all.
 
+    Args:
+        model: its adaptation applied.
+        readers: the splits as training would read them without a cache.
+        method: which blocks train, and whether and where states are kept.
+        arguments: device, processes and autocast of the run.
+        pad_id: fills batches while states are computed.
+
     Raises:
         UserError: ``cache_frozen: on`` and there is no frozen prefix, or no room for the cache.
     """
@@ -59,6 +66,8 @@ def answer_prefix(
                 "whose output is not kept; use cache_frozen: auto"
             )
         return AnswerPrefix(None, readers, None)
+    if method.cache_frozen == "off":
+        return AnswerPrefix(prefix, readers, None)
     texts = {name: split.learned.as_encoded() for name, split in readers.items()}
     states = cached_splits(prefix, texts, method, arguments, pad_id)
     if states is not None:

@@ -175,8 +175,9 @@ class InstructTrainer(OpinionTrainer):
         self.score = score
         self.prefix = prefix
         # A GPU rounds the weights of the output layer in no time, and has less memory for a second copy.
-        is_slow = self.args.bf16 and self.args.device.type == "cpu"
-        self.rounded_output = (rounded_output_layer(model) if is_slow else None) or nullcontext()
+        rounds_slowly = self.args.bf16 and self.args.device.type == "cpu"
+        layer = rounded_output_layer(model) if rounds_slowly else None
+        self.rounded_output = nullcontext() if layer is None else layer
 
     def batch_weight(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Sum over examples of weight times number of answer tokens, a float32 scalar."""

@@ -29,7 +29,7 @@ from datasets import Dataset
 
 from opinionlm.data.encoding.columns import flat_lists, numbers_of
 from opinionlm.errors import UserError
-from opinionlm.models.backbones import anatomy_of, plain_backbone
+from opinionlm.models.backbones import anatomy_of, frozen_parts, plain_backbone
 from opinionlm.models.classifier import OpinionClassifier, stores_pooled, whole_backbone_frozen
 from opinionlm.models.frozen_prefix import LanguagePrefix
 from opinionlm.utils.files import is_running
@@ -70,7 +70,7 @@ def weights_digest(model: OpinionClassifier | LanguagePrefix) -> str:
     When the whole backbone is frozen, its final norm and its pooler, where that is used, belong to the prefix too.
     """
     anatomy = anatomy_of(model.backbone)
-    parts = [*anatomy.before_blocks, *anatomy.blocks[: model.prefix_blocks]]
+    parts = frozen_parts(model.backbone, model.prefix_blocks)
     if whole_backbone_frozen(model) and anatomy.final_norm is not None:
         parts.append(anatomy.final_norm)
     if stores_pooled(model) and model.pooling == "pooler":

@@ -51,6 +51,21 @@ class Preparation:
         return Preparation(**(sums | {"cache_splits_reused": earlier.cache_splits_reused}))
 
 
+@dataclass(frozen=True)
+class Spent:
+    """What a run took, all its parts together where it was stopped and went on.
+
+    Attributes:
+        preparation: before training.
+        train_seconds: from the start of training to the best model.
+        evaluation_seconds: of validation and test at the end.
+    """
+
+    preparation: Preparation
+    train_seconds: float
+    evaluation_seconds: float
+
+
 def preparation_of(
     mining_seconds: float, selection_seconds: float, states: Mapping[str, PrefixStates] | None, train_tokens: int
 ) -> Preparation:
