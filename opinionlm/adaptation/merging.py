@@ -69,12 +69,19 @@ def with_plain_weights(model: OpinionClassifier) -> OpinionClassifier:
     base = plain_backbone(model.backbone)
     expand_quantized(base, transposed=family_of(base.config).transposed_weights)
     # PEFT wraps 4-bit layers in classes of their own, and transformers refuses to change the data type of such models.
-    weights = model.state_dict()
+    given = model.state_dict(keep_vars=True)
+    weights = {name: tensor.data for name, tensor in given.items()}
     del model.config.quantization_config
     with no_init_weights():
         plain = type(model)(model.config).to(base.device)
+    for name, tensor in plain.state_dict(keep_vars=True).items():
+        tensor.data = weights.pop(name)
+    if weights:
+        raise ValueError(f"a model without 4-bit weights has no place for {', '.join(weights)}")
+    # Whoever still holds the given model shall not hold its weights: two models would be the most memory of a run.
+    for tensor in given.values():
+        tensor.data = tensor.new_empty(0)
     cast_parameters(plain, base.dtype)
-    plain.load_state_dict(weights)
     return plain.train(model.training)
 
 

@@ -16,7 +16,7 @@ from opinionlm.models.adapters import add_adapter
 from opinionlm.models.backbones import anatomy_of, frozen_parts, new_backbone, plain_backbone
 from opinionlm.models.chunks import over_chunks
 from opinionlm.models.forward import hidden_states
-from opinionlm.models.heads import ClassificationHead, NativeHead, Pooling, pool
+from opinionlm.models.heads import ClassificationHead, NativeHead, Pooling, last_token, pool
 from opinionlm.models.native_heads import require_native_form
 from opinionlm.models.quantization import (
     mend_cpu_kernels,
@@ -25,6 +25,7 @@ from opinionlm.models.quantization import (
 )
 from opinionlm.models.stand_ins import StandIn
 from opinionlm.models.task_embedding import add_task_rows
+from opinionlm.models.topmost_block import can_choose_tokens, only_tokens
 
 # The TF-IDF interpolation of a model lies in its folder: `opinionlm.models.linear.tfidf` writes and reads them.
 WORD_FILES = ("words.json", "words.safetensors")
@@ -281,6 +282,9 @@ class OpinionClassifier(PreTrainedModel):
         if input_ids.dim() == 3:
             chunks = over_chunks(self.pooled, input_ids, attention_mask, prefix_states, token_type_ids)
             return pool(*chunks, self.config.chunk_pooling)
+        if self.pooling == "last" and can_choose_tokens(self.backbone):
+            with only_tokens(self.backbone, last_token(attention_mask).unsqueeze(1)):
+                return self.token_states(input_ids, attention_mask, prefix_states, token_type_ids).squeeze(1)
         states = self.token_states(input_ids, attention_mask, prefix_states, token_type_ids)
         if self.pooling == "pooler":
             # The pooler reads the first position: that of the first token, whichever side is padded.

@@ -194,6 +194,7 @@ def mistral(config: PreTrainedConfig) -> Family:
         key_value_layers=("k_proj", "v_proj"),
         feed_forward_layer="down_proj",
         key_values=(config.num_key_value_heads, head_width),
+        separate_queries=True,
     )
 
 
@@ -218,7 +219,9 @@ def qwen3(config: PreTrainedConfig) -> Family:
 
 def phi3(config: PreTrainedConfig) -> Family:
     """Phi 3: query, key and value are one layer."""
-    return replace(mistral(config), low_rank_layers=("qkv_proj",), key_value_layers=("qkv_proj",))
+    return replace(
+        mistral(config), low_rank_layers=("qkv_proj",), key_value_layers=("qkv_proj",), separate_queries=False
+    )
 
 
 def gemma(config: PreTrainedConfig) -> Family:

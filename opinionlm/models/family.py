@@ -76,6 +76,8 @@ class Family:
         block_attributes: attributes of a block that the forward pass around it reads.
         key_values: number and width of the heads of keys and values that attention takes from outside (prefix
             tuning), None where it takes none.
+        separate_queries: whether blocks are Llama's but for norms and biases, so that the queries of some tokens can
+            be computed apart from the keys and values of all (`opinionlm.models.topmost_block`).
         transposed_weights: whether linear layers store their weights as ``(in, out)`` (``Conv1D``).
     """
 
@@ -102,4 +104,5 @@ class Family:
     block_output: Literal["states", "pair", "position_bias"] = "states"
     block_attributes: tuple[str, ...] = ()
     key_values: tuple[int, int] | None = None
+    separate_queries: bool = False
     transposed_weights: bool = False

@@ -32,6 +32,7 @@ from opinionlm.models.quantization import (
     nf4_config,
     quantized_modules,
 )
+from opinionlm.models.topmost_block import can_choose_tokens, only_tokens
 
 
 def load_generative(model: ModelConfig, trained_blocks: int, config: PreTrainedConfig) -> PreTrainedModel:
@@ -227,6 +228,30 @@ def supervised_logits(
         arguments["position_ids"] = (inputs["attention_mask"].cumsum(dim=1) - 1).clamp(min=0)
     else:
         arguments["decoder_input_ids"] = base.prepare_decoder_input_ids_from_labels(labels)
-    with gathered(base, rows, positions, labels.shape[1]):
-        logits = model(**arguments, use_cache=False).logits
+    chosen, slots = per_text(rows, positions, len(labels))
+    # Where most tokens are supervised, or none, choosing them gains nothing.
+    if causal and 0 < 2 * chosen.shape[1] <= labels.shape[1] and can_choose_tokens(base):
+        with only_tokens(base, chosen), gathered(base, rows, slots, chosen.shape[1]):
+            logits = model(**arguments, use_cache=False).logits
+    else:
+        with gathered(base, rows, positions, labels.shape[1]):
+            logits = model(**arguments, use_cache=False).logits
     return Supervised(logits, wanted[rows, positions], rows)
+
+
+def per_text(rows: torch.Tensor, positions: torch.Tensor, texts: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Positions of a batch, text by text.
+
+    Args:
+        rows: the text of each position, ascending, ``(chosen,)``.
+        positions: ``(chosen,)``.
+        texts: of the batch.
+
+    Returns:
+        ``(texts, most of a text)``, 0 where a text has fewer; and in which column each position stands, ``(chosen,)``.
+    """
+    counts = rows.bincount(minlength=texts)
+    slots = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
+    grid = positions.new_zeros(texts, int(counts.max()))
+    grid[rows, slots] = positions
+    return grid, slots

@@ -29,9 +29,7 @@ def pool(hidden_states: torch.Tensor, attention_mask: torch.Tensor, pooling: Poo
         case "first":
             return hidden_states[rows, attention_mask.to(torch.int8).argmax(dim=1)]
         case "last":
-            length = attention_mask.shape[1]
-            from_the_right = attention_mask.flip(1).to(torch.int8).argmax(dim=1)
-            return hidden_states[rows, length - 1 - from_the_right]
+            return hidden_states[rows, last_token(attention_mask)]
         case "mean":
             mask = attention_mask.unsqueeze(-1).to(torch.float32)
             # where(), not a product: a padding position may hold inf or nan, and 0 * nan is nan.
@@ -43,6 +41,11 @@ def pool(hidden_states: torch.Tensor, attention_mask: torch.Tensor, pooling: Poo
             return hidden_states.masked_fill(~attention_mask.bool().unsqueeze(-1), least).amax(dim=1)
         case _:
             raise ValueError(f"pooling must be first, last or mean, not {pooling!r}")
+
+
+def last_token(attention_mask: torch.Tensor) -> torch.Tensor:
+    """Place ``(batch,)`` of the last token of each text; of one without tokens, that of its last padding."""
+    return attention_mask.shape[1] - 1 - attention_mask.flip(1).to(torch.int8).argmax(dim=1)
 
 
 class ClassificationHead(nn.Module):

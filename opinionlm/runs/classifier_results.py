@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,8 +100,17 @@ def save_best(
 ) -> PrecisionChoice:
     """Write ``best/``, all at once: weights, TF-IDF beside them, configuration with rule, tokenizer and model card.
 
+    Args:
+        model: the best one; it is used up.
+        tokenizer: its own.
+        task: what was learned.
+        decision: fitted on validation.
+        results: scores of each split, for the card.
+        numbers: of training and cost, for the card.
+        validation: prepared rows, on which the speed is measured.
+
     Returns:
-        The precision that predict.py will compute in, measured on the validation texts.
+        The precision that predict.py will compute in.
     """
     config, prepared, interpolation = task.config, task.prepared, decision.interpolation
     model.config.cleaning = prepared.cleaning
@@ -119,9 +129,10 @@ def save_best(
             predictor = load_predictor(folder, PredictionOptions())
         else:
             predictor = predictor_of(model, tokenizer, folder, PredictionOptions())
+        saved = copy.deepcopy(model.config)
         precision = choose_precision(predictor, validation)
-        model.config.precision = precision.precision
-        model.config.save_pretrained(folder)
+        saved.precision = precision.precision
+        saved.save_pretrained(folder)
         texts = plain_texts(prepared.dataset["train"], prepared.task)
         save_seen_texts(folder, config.model, texts)
         save_input_forms(folder, prepared, task.reads_pairs, [feature.name for feature in task.features])

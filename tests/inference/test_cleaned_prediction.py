@@ -108,6 +108,8 @@ def test_models_of_differently_cleaned_texts_are_not_averaged(tmp_path) -> None:
     # The same weights: what one reads in capitals, the other reads in lower case.
     raw, lower = label(folders[:1], ["BUY the COIN", "buy the coin"], tmp_path)
     cleaned, again = label(folders[1:], ["BUY the COIN", "buy the coin"], tmp_path)
-    assert cleaned["confidence"] == again["confidence"] == lower["confidence"] != raw["confidence"]
+    assert cleaned["confidence"] == again["confidence"] != raw["confidence"]
+    # Padded by its longer neighbour.
+    assert float(cleaned["confidence"]) == pytest.approx(float(lower["confidence"]), abs=2e-6)
     with pytest.raises(UserError, match="cleaned in different ways"):
         label(folders, ["buy"], tmp_path)

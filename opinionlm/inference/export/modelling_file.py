@@ -47,6 +47,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput, TokenClassif
 Pooling = Literal["auto", "first", "last", "mean", "pooler"]
 '''
 PARTS = (
+    heads.last_token,
     heads.pool,
     heads.ClassificationHead,
     heads.NativeForm,

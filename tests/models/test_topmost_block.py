@@ -1,0 +1,156 @@
+"""A topmost block computed for some tokens alone says what the whole block says of them, and learns alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from opinionlm.adaptation.methods import apply_adaptation
+from opinionlm.config.method_options import MethodConfig
+from opinionlm.models import classifier as classifier_module
+from opinionlm.models import generative
+from opinionlm.models.backbones import anatomy_of, new_backbone
+from opinionlm.models.classifier import OpinionClassifier
+from opinionlm.models.forward import hidden_states
+from opinionlm.models.topmost_block import can_choose_tokens, only_tokens
+from tests.tiny import FAMILIES, padded, tiny_classifier, tiny_config
+
+# The longest is longer than the sliding windows.
+ROWS = [[2, *range(11, 30)], [2, 30, 31], [2, 40, 41, 42, 43, 44, 45]]
+LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text")
+# Gemma 2 caps its scores, which sdpa cannot.
+ATTENTIONS = [(name, "eager") for name in LLAMA_LIKE] + [(name, "sdpa") for name in LLAMA_LIKE if name != "gemma2"]
+
+
+def backbone_of(family: str, attention: str = "sdpa"):
+    torch.manual_seed(0)
+    config = tiny_config(family)
+    if family == "mistral":
+        config.sliding_window = 8
+    if family.startswith("gemma"):
+        # The topmost block shall have the window, too.
+        config.layer_types = ["full_attention", "sliding_attention"] * 2
+    config._attn_implementation = attention
+    return new_backbone(config).train()
+
+
+def test_these_families_can_and_no_others() -> None:
+    able = [name for name in FAMILIES if can_choose_tokens(new_backbone(tiny_config(name).get_text_config()))]
+    assert able == [*LLAMA_LIKE, "gemma3"]
+
+
+@pytest.mark.parametrize("side", ["left", "right", "none"])
+@pytest.mark.parametrize(("family", "attention"), ATTENTIONS)
+def test_states_and_gradients_are_those_of_the_whole_block(family: str, attention: str, side: str) -> None:
+    backbone = backbone_of(family, attention)
+    rows = ROWS[:1] * 2 if side == "none" else ROWS
+    batch = padded(rows, 20 if side == "none" else 25, "right" if side == "none" else side)
+    generator = torch.Generator().manual_seed(1)
+    # Two tokens of each text, in any order.
+    places = [mask.nonzero().squeeze(1) for mask in batch["attention_mask"]]
+    chosen = torch.stack([some[torch.randperm(len(some), generator=generator)[:2]] for some in places])
+    found = {}
+    for alone in (True, False):
+        backbone.zero_grad()
+        if alone:
+            with only_tokens(backbone, chosen):
+                states = hidden_states(backbone, **batch)
+        else:
+            states = hidden_states(backbone, **batch)[torch.arange(len(rows)).unsqueeze(1), chosen]
+        weights = torch.randn(states.shape, generator=torch.Generator().manual_seed(2))
+        (states * weights).sum().backward()
+        gradients = {name: weight.grad for name, weight in backbone.named_parameters() if weight.grad is not None}
+        found[alone] = states.detach(), gradients
+    torch.testing.assert_close(found[True][0], found[False][0], rtol=1e-5, atol=1e-5)
+    assert set(found[True][1]) == set(found[False][1])
+    for name, gradient in found[False][1].items():
+        # An embedding of small random numbers below a norm has gradients of any size.
+        assert (found[True][1][name] - gradient).abs().max() <= 1e-5 * gradient.abs().max(), name
+
+
+def test_the_hook_is_gone_after_a_pass_that_failed() -> None:
+    backbone = backbone_of("llama")
+    block = anatomy_of(backbone).blocks[-1]
+    with pytest.raises(IndexError), only_tokens(backbone, torch.tensor([[99]])):
+        hidden_states(backbone, **padded(ROWS[:1], 20, "right"))
+    assert not block._forward_pre_hooks
+
+
+ADAPTATIONS = ("full", "top_blocks", "lora", "dora", "ia3", "houlsby", "pfeiffer", "prefix", "prompt")
+
+
+def lengths_seen(model: OpinionClassifier, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, int]:
+    """Logits, and how many tokens of a text the topmost feed-forward layer saw."""
+    with recorded_lengths(model.backbone) as seen:
+        logits = model(**batch).logits
+    return logits, seen[0]
+
+
+@contextmanager
+def recorded_lengths(model: PreTrainedModel) -> Iterator[list[int]]:
+    """How many tokens of a text the topmost feed-forward layer sees in each pass; a hook would change that."""
+    layer = anatomy_of(model).blocks[-1].mlp
+    with patch.object(layer, "forward", wraps=layer.forward) as forward:
+        seen: list[int] = []
+        yield seen
+        seen += [call.args[0].shape[1] for call in forward.call_args_list]
+
+
+@pytest.mark.parametrize("adaptation", ADAPTATIONS)
+def test_classifiers_compute_one_token_unless_tokens_are_virtual(adaptation: str) -> None:
+    model = tiny_classifier("gemma3_text", pooling="last")
+    apply_adaptation(model, MethodConfig(adaptation=adaptation, trainable_blocks=1))
+    model.eval()
+    batch = padded(ROWS, 25, "right")
+    logits, seen = lengths_seen(model, batch)
+    with patch.object(classifier_module, "can_choose_tokens", lambda backbone: False):
+        whole, seen_by_all = lengths_seen(model, batch)
+    assert seen == (seen_by_all if adaptation in ("prefix", "prompt") else 1)
+    assert seen_by_all >= 25
+    torch.testing.assert_close(logits, whole, rtol=1e-5, atol=1e-6)
+
+
+def test_checkpointed_activations_need_every_token() -> None:
+    model = tiny_classifier("gemma3_text", pooling="last")
+    model.activation_checkpointing_enable({"use_reentrant": False})
+    model.train()
+    assert not can_choose_tokens(model.backbone)
+    model(**padded(ROWS, 25, "right")).logits.sum().backward()
+
+
+def test_whoever_watches_the_block_sees_every_token() -> None:
+    model, batch = tiny_classifier("gemma3_text", pooling="last"), padded(ROWS, 25, "right")
+    shapes: list[int] = []
+    layer = anatomy_of(model.backbone).blocks[-1].post_feedforward_layernorm
+    handle = layer.register_forward_hook(lambda module, given, output: shapes.append(output.shape[1]))
+    model(**batch)
+    handle.remove()
+    assert lengths_seen(model, batch)[1] == 1
+    assert shapes == [25]
+
+
+def test_other_poolings_see_every_token() -> None:
+    for pooling in ("mean", "first"):
+        assert lengths_seen(tiny_classifier("gemma3_text", pooling=pooling), padded(ROWS, 25, "left"))[1] == 25
+
+
+@pytest.mark.parametrize("supervised", [3, 20])
+def test_answers_are_predicted_from_their_own_tokens(supervised: int) -> None:
+    torch.manual_seed(0)
+    model = generative.generative_class(tiny_config("gemma3_text")).from_config(tiny_config("gemma3_text")).eval()
+    batch = padded(ROWS, 25, "left")
+    labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+    labels[:, :-supervised] = -100
+    with recorded_lengths(model) as seen:
+        found = generative.supervised_logits(model, model, batch, labels)
+        with patch.object(generative, "can_choose_tokens", lambda base: False):
+            whole = generative.supervised_logits(model, model, batch, labels)
+    assert seen == ([3, 25] if supervised == 3 else [25, 25])
+    torch.testing.assert_close(found.logits, whole.logits, rtol=1e-5, atol=1e-5)
+    assert torch.equal(found.targets, whole.targets)
+    assert torch.equal(found.rows, whole.rows)
