@@ -10,7 +10,7 @@ import time
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from opinionlm.errors import UserError
@@ -138,6 +138,8 @@ ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="
 @settings(max_examples=200, deadline=None)
 @given(ANY_TEXT)
 def test_round_trip_of_any_unicode_text(tokenizer, text):
+    # Special tokens are read as such here, and skipped; Hypothesis tries the strings that stand in this repository.
+    assume(not any(token in text for token in tokenizer.added_tokens_encoder))
     ids = tokenizer(text)["input_ids"]
     assert ids[0] == tokenizer.bos_token_id
     assert tokenizer.unk_token_id not in ids
