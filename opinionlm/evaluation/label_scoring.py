@@ -22,10 +22,13 @@ from transformers.modeling_outputs import BaseModelOutput
 from opinionlm.data.encoding.prompts import PromptEncoder
 from opinionlm.errors import UserError
 from opinionlm.evaluation.label_trie import LabelTree, build_label_tree, common_prefix
+from opinionlm.models.families import family_of
 
 Normalisation = Literal["sum", "mean"]
 # Cached positions held at a time, as a multiple of the budget of computed ones: a cached one costs no activations.
 CACHED_PER_COMPUTED = 8
+# Bytes of keys and values held at a time, twice: of a batch of prompts, and of the copies that labels continue.
+CACHE_LIMIT = 1 << 29
 # Logits held at a time, in numbers (float32: 256 MB).
 LOGIT_LIMIT = 1 << 26
 
@@ -136,6 +139,14 @@ class LabelPass:
             return None
         return self.model.active_peft_config.peft_type
 
+    @property
+    def cached_positions(self) -> int:
+        """Positions whose keys and values are held at a time."""
+        config = self.base.config.get_text_config()
+        heads, width = family_of(config).key_values
+        position = 2 * config.num_hidden_layers * heads * width * self.base.dtype.itemsize
+        return min(CACHED_PER_COMPUTED * self.budget, CACHE_LIMIT // position)
+
     def logit_rows(self, per_prompt: int) -> int:
         """Prompts whose logits fit into memory together."""
         return max(1, LOGIT_LIMIT // (per_prompt * self.base.get_output_embeddings().weight.shape[0]))
@@ -194,7 +205,7 @@ class CausalScorer(LabelPass):
         while start < len(order):
             longest = len(prompts[order[start]])
             computed = longest - len(shared) + len(self.tree.shared)
-            count = max(1, min(self.budget // computed, CACHED_PER_COMPUTED * self.budget // (size + computed)))
+            count = max(1, min(self.budget // computed, self.cached_positions // (size + computed)))
             batch = order[start : start + min(count, self.logit_rows(self.tree.prompt_rows))]
             if self.virtual is not None:
                 # Virtual tokens stand in front of the context and cannot be computed again.
@@ -231,7 +242,7 @@ class CausalScorer(LabelPass):
         scores = self.read(logits, count, 0)
         if self.tree.paths:
             columns = len(self.tree.paths) * (size + computed + self.tree.steps)
-            at_once = min(CACHED_PER_COMPUTED * self.budget // columns, self.logit_rows(len(self.tree.nodes)))
+            at_once = min(self.cached_positions // columns, self.logit_rows(len(self.tree.nodes)))
             for rows in torch.arange(count, device=self.device).split(max(1, at_once)):
                 scores[rows.cpu().numpy()] += self.score_paths(rows, cache, mask, places[:, -1] + 1)
         return scores
@@ -308,7 +319,7 @@ class Seq2SeqScorer(LabelPass):
         while start < len(order):
             length = len(prompts[order[start]])
             copies = max(1, len(self.tree.paths))
-            count = min(self.budget // length, CACHED_PER_COMPUTED * self.budget // (length * copies))
+            count = min(self.budget // length, self.cached_positions // (length * copies))
             batch = order[start : start + max(1, min(count, self.logit_rows(distributions)))]
             yield batch, self.score([prompts[row] for row in batch])
             start += len(batch)
