@@ -143,6 +143,26 @@ def test_the_beginning_of_all_prompts_runs_once() -> None:
     assert [tuple(shape) for shape in tokens] == [(1, 50), (6, 1)]
 
 
+@pytest.mark.parametrize("labels", [SINGLE_TOKENS, LABELS])
+def test_keys_and_values_take_no_more_bytes_than_the_limit(monkeypatch: pytest.MonkeyPatch, labels) -> None:
+    model = tiny_language_model("llama")
+    prompts = [[*range(3, 53), 60 + row] for row in range(20)]
+    expected = score_labels(model, prompts, labels, 0)
+    # Two of float32, of every block, head and dimension.
+    position = 2 * 4 * 4 * 2 * 16
+    sizes = []
+
+    def attended(block, given, named) -> None:
+        cached = named["past_key_values"].get_seq_length(0) + given[0].shape[1]
+        sizes.append(len(given[0]) * cached * position)
+
+    model.model.layers[0].register_forward_pre_hook(attended, with_kwargs=True)
+    monkeypatch.setattr(scoring, "CACHE_LIMIT", 6 * 60 * position)
+    found = score_labels(model, prompts, labels, 0)
+    assert max(sizes) <= 6 * 60 * position
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
 def test_bfloat16_and_training_mode() -> None:
     model = tiny_language_model("gemma3_text").to(torch.bfloat16)
     model.train()
