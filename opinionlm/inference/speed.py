@@ -18,6 +18,7 @@ from opinionlm.inference.predictors import Predictor, ScorePredictor, TagPredict
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.precision import cast_parameters, computes_in_bfloat16
 from opinionlm.models.quantization import quantized_modules
+from opinionlm.utils.memory import return_freed_memory
 
 # Of labels in bfloat16 and in float32, above which they count as equal.
 LEAST_AGREEMENT = 0.995
@@ -89,6 +90,7 @@ def choose_precision(predictor: Predictor, texts: Dataset) -> PrecisionChoice:
     extract_model_from_parallel(model, keep_fp32_wrapper=False)
     model.eval()
     rows = rows_of(texts)
+    return_freed_memory()
     if quantized_modules(model):
         # As predict.py loads it.
         model = expanded_on_cpu(model)

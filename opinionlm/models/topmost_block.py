@@ -40,6 +40,8 @@ def can_choose_tokens(model: PreTrainedModel | PeftModel) -> bool:
         and not has_virtual_tokens
         # Blocks would run once more in the backward pass, when the tokens are no longer known.
         and not base.is_activation_checkpointing
+        # A hook of every pass would have it compiled anew.
+        and not torch.compiler.is_compiling()
         and not is_watched(anatomy_of(model).blocks[-1])
     )
 

@@ -22,7 +22,7 @@ from opinionlm.reporting.tracking.open import TrackingCallback, open_tracking
 from opinionlm.runs.folder import create_run, environment, goes_on, is_finished, revision_of
 from opinionlm.training.arguments import choose_by, training_arguments
 from opinionlm.training.batching import HasLengths, batch_plan, optimizer_steps
-from opinionlm.training.callbacks import ConsoleCallback, TrainingClock
+from opinionlm.training.callbacks import ConsoleCallback, MemoryCallback, TrainingClock
 from opinionlm.training.checkpoints import latest_checkpoint
 from opinionlm.training.spending import Preparation, add_preparation
 from opinionlm.utils.shipped import find_model, model_commit, model_identity
@@ -155,7 +155,7 @@ class Run:
         # Seconds of training count from here.
         self.clock = TrainingClock()
         console = ConsoleCallback([self.metric.name, *shown_metrics], self.metric.greater_is_better)
-        callbacks = [console, TrackingCallback(tracker, self.clock), self.clock]
+        callbacks = [console, TrackingCallback(tracker, self.clock), self.clock, MemoryCallback()]
         callbacks += training_callbacks(model, self.config.method, total_steps)
         if self.config.training.early_stopping_patience is not None:
             callbacks.append(EarlyStoppingCallback(self.config.training.early_stopping_patience))

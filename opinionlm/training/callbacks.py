@@ -1,4 +1,4 @@
-"""What a person at the terminal sees of a run."""
+"""What happens beside the steps of a run: what a person at the terminal sees, and memory given back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ from typing import Any
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from opinionlm.utils.memory import return_freed_memory
 from opinionlm.utils.progress import progress_bar
+
+
+class MemoryCallback(TrainerCallback):
+    """Keeps steps from standing beside the memory that an evaluation has freed."""
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """An evaluation has ended."""
+        return_freed_memory()
 
 
 class ConsoleCallback(TrainerCallback):

@@ -45,6 +45,7 @@ from opinionlm.training.prefix_cache import (
 from opinionlm.training.spending import Preparation, preparation_of
 from opinionlm.training.splits import Split
 from opinionlm.utils.distributed import wait_for_others
+from opinionlm.utils.memory import return_freed_memory
 from opinionlm.utils.progress import progress_bar
 
 # Padded tokens per forward pass while building, on a CPU: small batches stay in its caches.
@@ -256,6 +257,7 @@ def fill(
                 target[begin:end] = states[index] if stores_pooled(model) else states[index][is_token[index]]
             bar.update(len(chosen))
     model.train(was_training)
+    return_freed_memory()
 
 
 def cut(order: np.ndarray, lengths: np.ndarray, budget: int) -> Iterator[np.ndarray]:

@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 from transformers import PreTrainedModel
 
 from opinionlm.adaptation.methods import apply_adaptation
@@ -121,6 +122,17 @@ def test_checkpointed_activations_need_every_token() -> None:
     model.train()
     assert not can_choose_tokens(model.backbone)
     model(**padded(ROWS, 25, "right")).logits.sum().backward()
+
+
+def test_compiled_models_are_compiled_once() -> None:
+    model, batch = tiny_classifier("gemma3_text", pooling="last"), padded(ROWS, 25, "right")
+    expected = model(**batch).logits
+    counter = CompileCounter()
+    compiled = torch.compile(model, backend=counter)
+    found = [compiled(**batch).logits for _ in range(3)]
+    torch.testing.assert_close(found[2], expected, rtol=1e-5, atol=1e-6)
+    # In one piece: the hook that chooses tokens would break it.
+    assert counter.frame_count == 1
 
 
 def test_whoever_watches_the_block_sees_every_token() -> None:
