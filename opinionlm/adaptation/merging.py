@@ -18,6 +18,7 @@ from transformers.initialization import no_init_weights
 from transformers.pytorch_utils import Conv1D
 
 from opinionlm.data.contamination import SEEN_TEXTS
+from opinionlm.data.encoding.tokenizers import write_tokenizer
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import plain_backbone
 from opinionlm.models.classifier import WORD_FILES, OpinionClassifier
@@ -130,7 +131,7 @@ def merge_model_folder(source: Path, target: Path) -> None:
     merged = merge_adapters(model_class.from_pretrained(source, use_safetensors=True))
     with partial_folder(target) as folder:
         merged.save_pretrained(folder)
-        AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+        write_tokenizer(AutoTokenizer.from_pretrained(source), folder)
         # The TF-IDF interpolation, what it was trained on and how that was read are as true of the merged one.
         for name in (*WORD_FILES, SEEN_TEXTS, INPUT_FORMS):
             if (source / name).is_file():

@@ -142,6 +142,7 @@ def convert(header: GgufHeader, folder: Path) -> None:
     Raises:
         UserError: the architecture or the tokenizer cannot be read, weights are missing, or the disk is too small.
     """
+    from opinionlm.data.encoding.tokenizers import write_tokenizer
     from opinionlm.models.families import family_of
 
     dtype = copied_type(header)
@@ -167,7 +168,7 @@ def convert(header: GgufHeader, folder: Path) -> None:
             ) from error
         shutil.rmtree(work)
         model.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
+        write_tokenizer(tokenizer, partial)
         state = header.path.stat()
         note = {"file": str(header.path.resolve()), "sha256": digest}
         write_json(partial / SOURCE, note | {"bytes": state.st_size, "changed": state.st_mtime_ns})

@@ -14,6 +14,7 @@ from transformers import (
 )
 
 from opinionlm.config.options import ModelConfig
+from opinionlm.data.encoding.tokenizers import write_tokenizer
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import load_what_is_there
 from opinionlm.models.families import family_of
@@ -81,4 +82,4 @@ def save_language_model(
         }
         state |= extra
     trained.save_pretrained(folder, state_dict=state)
-    tokenizer.save_pretrained(folder)
+    write_tokenizer(tokenizer, folder)

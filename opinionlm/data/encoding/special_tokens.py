@@ -67,7 +67,7 @@ def read_backend_as_text(backend: Tokenizer, named: Collection[str] = ()) -> Non
     backend.encode_special_tokens = True
     tokens = [token.content for token in backend.get_added_tokens_decoder().values() if token.special]
     tokens = list(dict.fromkeys([*tokens, *named]))
-    assembled = [token for token in tokens if len(token) > 1 and _is_assembled(backend, token)]
+    assembled = assembled_tokens(backend, [token for token in tokens if len(token) > 1])
     if not assembled:
         return
     rests: dict[str, list[str]] = {}
@@ -79,11 +79,16 @@ def read_backend_as_text(backend: Tokenizer, named: Collection[str] = ()) -> Non
     backend.pre_tokenizer = pre_tokenizers.Sequence([*before, apart])
 
 
-def _is_assembled(backend: Tokenizer, token: str) -> bool:
-    """Whether the model makes this special token out of its characters."""
-    tried = [token, f"a{token}a", f"a {token} a"]
-    number = backend.token_to_id(token)
-    return any(number in row.ids for row in backend.encode_batch(tried, add_special_tokens=False))
+def assembled_tokens(backend: Tokenizer, tokens: Sequence[str]) -> list[str]:
+    """Those of some special tokens that the model makes out of their characters."""
+    tried = [text for token in tokens for text in (token, f"a{token}a", f"a {token} a")]
+    # One call for the 6,000 of Gemma's tokenizer.
+    rows = backend.encode_batch(tried, add_special_tokens=False)
+    found = [
+        any(backend.token_to_id(token) in row.ids for row in rows[3 * at : 3 * at + 3])
+        for at, token in enumerate(tokens)
+    ]
+    return [token for token, is_assembled in zip(tokens, found, strict=True) if is_assembled]
 
 
 def from_data(text: str) -> str:

@@ -1,10 +1,15 @@
-"""What a tokenizer needs of an embedding."""
+"""What a tokenizer needs of an embedding, and how it is written."""
 
 from __future__ import annotations
 
-from tokenizers import AddedToken
+import json
+from pathlib import Path
 
-from opinionlm.data.encoding.tokenizers import entries_of_texts
+import pytest
+from tokenizers import AddedToken
+from transformers import AutoTokenizer
+
+from opinionlm.data.encoding.tokenizers import entries_of_texts, write_tokenizer
 from tests.tiny import tiny_tokenizer
 
 
@@ -20,3 +25,26 @@ def test_entries_that_no_text_becomes_need_no_rows() -> None:
     assert entries_of_texts(tokenizer) == size + 2
     tokenizer.add_special_tokens({"pad_token": "<padding>"})
     assert entries_of_texts(tokenizer) == size + 3
+
+
+@pytest.mark.parametrize("source", ["mini", "tiny"])
+def test_added_tokens_are_found_without_parsing_the_whole_file(tmp_path: Path, source: str, monkeypatch) -> None:
+    tokenizer = AutoTokenizer.from_pretrained("models/gemma3-mini") if source == "mini" else tiny_tokenizer()
+    tokenizer.add_tokens([AddedToken("hodl", single_word=True)])
+    tokenizer.save_pretrained(tmp_path / "plain")
+    write_tokenizer(tokenizer, tmp_path / "written")
+    parsed = []
+    monkeypatch.setattr(
+        json, "load", lambda file, load=json.load: (parsed.append(Path(file.name).name), load(file))[1]
+    )
+    plain = AutoTokenizer.from_pretrained(tmp_path / "plain")
+    count = parsed.count("tokenizer.json")
+    parsed.clear()
+    written = AutoTokenizer.from_pretrained(tmp_path / "written")
+    # Gemma's own class parses it once more, for the vocabulary.
+    assert parsed.count("tokenizer.json") == count - 1
+    assert written.added_tokens_decoder == plain.added_tokens_decoder
+    assert written.special_tokens_map == plain.special_tokens_map
+    for text in ("hodl the coin", "<pad> a<eos>hodl", "hodler </s> [CLS]"):
+        assert written(text)["input_ids"] == plain(text)["input_ids"]
+        assert written.decode(written(text)["input_ids"]) == plain.decode(plain(text)["input_ids"])
