@@ -29,6 +29,7 @@ class Cost:
             the seconds of their evaluation. None where a run tells neither.
         p50_ms: median milliseconds until a single text is answered; None where it was not measured.
         p95_ms: within which 95 of 100 single texts are answered.
+        data: what it was trained and scored on; rows are compared with those of the same data alone.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Cost:
     posts_per_second: float | None
     p50_ms: float | None = None
     p95_ms: float | None = None
+    data: str = ""
 
     @property
     def spent(self) -> float:
@@ -58,7 +60,9 @@ class Cost:
         return (self.spent - cheapest.spent) / saved if saved > 0 else None
 
 
-def cost_of(name: str, score: float, tuning_seconds: float, runs: Sequence[Mapping[str, Any]]) -> Cost | None:
+def cost_of(
+    name: str, score: float, tuning_seconds: float, runs: Sequence[Mapping[str, Any]], data: str = ""
+) -> Cost | None:
     """The cost of a row, from the content of ``metrics.json`` of its finished runs, one at least.
 
     Returns:
@@ -76,6 +80,7 @@ def cost_of(name: str, score: float, tuning_seconds: float, runs: Sequence[Mappi
         posts_per_second=speed_of(runs) if speed is None else speed,
         p50_ms=mean_at(runs, "cost.predict.p50_ms"),
         p95_ms=mean_at(runs, "cost.predict.p95_ms"),
+        data=data,
         **known,
     )
 
@@ -98,13 +103,14 @@ def speed_of(runs: Sequence[Mapping[str, Any]]) -> float | None:
     return float(np.mean(speeds))
 
 
-def pareto_front(costs: Sequence[Cost]) -> list[Cost]:
-    """The rows that no other row equals or beats in score for as little or less time, cheapest first."""
-    front: list[Cost] = []
+def pareto_fronts(costs: Sequence[Cost]) -> list[list[Cost]]:
+    """Of each data, the rows that no other equals or beats in score for as little or less time, cheapest first."""
+    fronts: dict[str, list[Cost]] = {}
     for cost in sorted(costs, key=lambda one: (one.spent, -one.score)):
+        front = fronts.setdefault(cost.data, [])
         if not front or cost.score > front[-1].score:
             front.append(cost)
-    return front
+    return list(fronts.values())
 
 
 def cost_lines(costs: Sequence[Cost], price_per_hour: float | None = None) -> list[str]:
@@ -117,8 +123,8 @@ def cost_lines(costs: Sequence[Cost], price_per_hour: float | None = None) -> li
     if len(costs) < 2:
         return []
     tuned = any(cost.tuning_seconds for cost in costs)
-    cheapest = min(costs, key=lambda one: one.spent)
-    columns = cost_columns(costs, cheapest)
+    fronts = pareto_fronts(costs)
+    columns = cost_columns(costs, fronts)
     if price_per_hour is not None:
         columns["price of a model"] = [price_text(cost.spent, price_per_hour) for cost in costs]
         columns["price per million texts"] = [
@@ -127,21 +133,23 @@ def cost_lines(costs: Sequence[Cost], price_per_hour: float | None = None) -> li
         ]
     # Columns that nothing fills are left out.
     shown = {name: texts for name, texts in columns.items() if any(texts)}
-    note = "No other row scores as much for as few seconds" + (", tuning included" if tuned else "")
-    lines = ["### Cost", "", f"On the front: {note[0].lower()}{note[1:]}."]
+    same = " of the same data" if len(fronts) > 1 else ""
+    note = f"no other row{same} scores as much for as few seconds" + (", tuning included" if tuned else "")
+    lines = ["### Cost", "", f"On the front: {note}."]
     if "pays from" in shown:
+        cheapest = "the row of the same data" if same else f"{fronts[0][0].name}, the row"
         lines += [
             f'"Pays from": texts to answer from which on training and answering take less time in all than with '
-            f"{cheapest.name}, the cheapest to train; a row that never does may still be worth its score."
+            f"{cheapest} that is cheapest to train; a row that never does may still be worth its score."
         ]
     if price_per_hour is not None:
         lines += [f"Prices: seconds on the machine that ran this, at {price_per_hour:g} an hour."]
     return [*lines, "", *pipe_table(list(shown), [list(row) for row in zip(*shown.values(), strict=True)])]
 
 
-def cost_columns(costs: Sequence[Cost], cheapest: Cost) -> dict[str, list[str]]:
-    """Title → a text per row, blank where it is unknown; ``cheapest`` is the row that is cheapest to train."""
-    front = pareto_front(costs)
+def cost_columns(costs: Sequence[Cost], fronts: Sequence[Sequence[Cost]]) -> dict[str, list[str]]:
+    """Title → a text per row, blank where it is unknown; every front begins with what is cheapest to train."""
+    cheapest = {front[0].data: front[0] for front in fronts}
     return {
         "row": [cost.name for cost in costs],
         "score": [number(cost.score) for cost in costs],
@@ -152,8 +160,8 @@ def cost_columns(costs: Sequence[Cost], cheapest: Cost) -> dict[str, list[str]]:
         "texts/s": [number(cost.posts_per_second) for cost in costs],
         "ms per text (p50)": [number(cost.p50_ms) for cost in costs],
         "ms per text (p95)": [number(cost.p95_ms) for cost in costs],
-        "on the front": ["yes" if cost in front else "" for cost in costs],
-        "pays from": [pays_text(cost, cheapest) for cost in costs],
+        "on the front": ["yes" if any(cost in front for front in fronts) else "" for cost in costs],
+        "pays from": [pays_text(cost, cheapest[cost.data]) for cost in costs],
     }
 
 

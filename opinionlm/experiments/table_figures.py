@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from opinionlm.experiments.costs import Cost, pareto_front
+from opinionlm.experiments.costs import Cost, pareto_fronts
 from opinionlm.experiments.grid import Table
 from opinionlm.experiments.run_numbers import number
 from opinionlm.experiments.table_parts import MeanRow, Result, mean_rows
@@ -275,12 +275,14 @@ def mean_figure(table: Table, rows: Sequence[MeanRow], measure: str) -> Figure:
 
 @styled
 def pareto_figure(table: Table, costs: Sequence[Cost]) -> Figure:
-    """Score over seconds of a run and its tuning; a line joins the rows that no other beats in both."""
+    """Score over seconds of a run and its tuning; a line joins the rows of one data that no other beats in both."""
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    axes, front = figure.subplots(), pareto_front(costs)
-    axes.plot([one.spent for one in front], [one.score for one in front], color=ORANGE, linewidth=1.4)
+    axes, fronts = figure.subplots(), pareto_fronts(costs)
+    for front in fronts:
+        axes.plot([one.spent for one in front], [one.score for one in front], color=ORANGE, linewidth=1.4)
     for cost in costs:
-        axes.plot(cost.spent, cost.score, "o", color=ORANGE if cost in front else BLUE, markersize=6)
+        is_best = any(cost in front for front in fronts)
+        axes.plot(cost.spent, cost.score, "o", color=ORANGE if is_best else BLUE, markersize=6)
         axes.annotate(cost.name, (cost.spent, cost.score), textcoords="offset points", xytext=(6, 4), fontsize=8.5)
     axes.set_xscale("log")
     axes.margins(x=0.18, y=0.12)

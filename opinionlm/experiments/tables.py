@@ -52,7 +52,9 @@ def cost_in(
         return None
     tuning = table.tuned[cell.name].seconds if cell.name in table.tuned else 0.0
     name = ", ".join(cell.labels.values())
-    return cost_of(name, measured[score]["mean"], tuning, [metrics for _, metrics in finished])
+    runs = [metrics for _, metrics in finished]
+    scored_on = str([cell.options.get(option) for option in ("dataset", "eval_platforms")])
+    return cost_of(name, measured[score]["mean"], tuning, runs, data=scored_on)
 
 
 def header(table: Table) -> list[str]:

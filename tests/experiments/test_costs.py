@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from opinionlm.experiments.costs import Cost, cost_lines, cost_of, pareto_front
+from opinionlm.experiments.costs import Cost, cost_lines, cost_of, pareto_fronts
 from opinionlm.experiments.grid import load_table
 from opinionlm.experiments.grid_runner import runs_of
 from opinionlm.experiments.table_figures import write_figures
@@ -20,13 +20,32 @@ def cost(name: str, score: float, seconds: float, tuning: float = 0.0) -> Cost:
 
 def test_the_front_is_what_no_row_beats_in_both() -> None:
     rows = [cost("dear", 0.8, 100), cost("worse", 0.7, 120), cost("cheap", 0.6, 1), cost("tuned", 0.8, 10, 95)]
-    assert [one.name for one in pareto_front(rows)] == ["cheap", "dear"]
+    (front,) = pareto_fronts(rows)
+    assert [one.name for one in front] == ["cheap", "dear"]
     for row in rows:
         beaten = any(o.score >= row.score and o.spent <= row.spent and o != row for o in rows)
-        assert (row in pareto_front(rows)) != beaten
+        assert (row in front) != beaten
     text = "\n".join(cost_lines(rows))
     assert "| tuned | 0.800 | 10 | 95 | 500 | 1,000 |  |" in text and "| cheap | 0.600 | 1.000 |" in text
     assert cost_lines(rows[:1]) == [] and "tuning" not in "\n".join(cost_lines(rows[:3]))
+
+
+def test_rows_are_compared_with_those_of_the_same_data() -> None:
+    easy, hard = ("data/easy.yaml", "data/hard.yaml")
+    rows = [
+        Cost("easy, quick", 0.9, 10.0, 0.0, 1.0, 1.0, 10.0, data=easy),
+        Cost("easy, dear", 0.95, 20.0, 0.0, 1.0, 1.0, 20.0, data=easy),
+        Cost("hard, quick", 0.3, 100.0, 0.0, 1.0, 1.0, 10.0, data=hard),
+        Cost("hard, dear", 0.2, 300.0, 0.0, 1.0, 1.0, 20.0, data=hard),
+    ]
+    assert [[one.name for one in front] for front in pareto_fronts(rows)] == [
+        ["easy, quick", "easy, dear"],
+        ["hard, quick"],
+    ]
+    lines = "\n".join(cost_lines(rows))
+    # 10 and 200 seconds more, 0.05 less for every text.
+    assert "|  | 4,000 |" in lines and "| yes | 200 |" in lines and lines.count("cheapest |") == 2
+    assert "no other row of the same data" in lines and "the row of the same data that is cheapest" in lines
 
 
 def test_means_over_runs_by_hand() -> None:
