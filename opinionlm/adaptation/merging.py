@@ -79,7 +79,7 @@ def with_plain_weights(model: OpinionClassifier) -> OpinionClassifier:
         tensor.data = weights.pop(name)
     if weights:
         raise ValueError(f"a model without 4-bit weights has no place for {', '.join(weights)}")
-    # Whoever still holds the given model shall not hold its weights: two models would be the most memory of a run.
+    # Whoever still holds the given model shall not hold its weights: two models would set the peak of a run.
     for tensor in given.values():
         tensor.data = tensor.new_empty(0)
     cast_parameters(plain, base.dtype)

@@ -27,7 +27,8 @@ from opinionlm.models.families import family_of
 Normalisation = Literal["sum", "mean"]
 # Cached positions held at a time, as a multiple of the budget of computed ones: a cached one costs no activations.
 CACHED_PER_COMPUTED = 8
-# Bytes of keys and values held at a time, twice: of a batch of prompts, and of the copies that labels continue.
+# Bytes of the keys and values of a batch of prompts, and again of the copies that labels continue, on a processor; a
+# GPU gives a quarter of its free memory. One prompt with all its labels always runs.
 CACHE_LIMIT = 1 << 29
 # Logits held at a time, in numbers (float32: 256 MB).
 LOGIT_LIMIT = 1 << 26
@@ -141,11 +142,12 @@ class LabelPass:
 
     @property
     def cached_positions(self) -> int:
-        """Positions whose keys and values are held at a time."""
+        """At most so many positions of a batch have keys and values at a time."""
         config = self.base.config.get_text_config()
         heads, width = family_of(config).key_values
         position = 2 * config.num_hidden_layers * heads * width * self.base.dtype.itemsize
-        return min(CACHED_PER_COMPUTED * self.budget, CACHE_LIMIT // position)
+        limit = torch.cuda.mem_get_info(self.device)[0] // 4 if self.device.type == "cuda" else CACHE_LIMIT
+        return min(CACHED_PER_COMPUTED * self.budget, limit // position)
 
     def logit_rows(self, per_prompt: int) -> int:
         """Prompts whose logits fit into memory together."""

@@ -81,7 +81,7 @@ def choose_precision(predictor: Predictor, texts: Dataset) -> PrecisionChoice:
 
     Args:
         predictor: whose model is in the precision of its weights. The model is used up: rounded and expanded in place,
-            since copies of it would be the most memory of a training.
+            since copies of it would set the peak of a training.
         texts: prepared validation rows.
     """
     model = predictor.model
@@ -111,7 +111,7 @@ def choose_precision(predictor: Predictor, texts: Dataset) -> PrecisionChoice:
     if gain >= LEAST_GAIN and equal >= LEAST_AGREEMENT:
         # On a busy machine one measurement may have had the processor for itself: a gain has to show once more.
         fast_again = posts_per_second(predictor, rows[: len(rounded)])
-        # Its digits are gone, its speed is not.
+        # The weights are rounded now, which does not change the speed.
         cast_parameters(model, torch.float32)
         gain = min(gain, fast_again / posts_per_second(predictor, rows[: len(labels)]))
     found = f"bfloat16 is {gain:.2f} times as fast with {equal:.1%} equal labels"

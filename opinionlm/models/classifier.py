@@ -25,7 +25,7 @@ from opinionlm.models.quantization import (
 )
 from opinionlm.models.stand_ins import StandIn
 from opinionlm.models.task_embedding import add_task_rows
-from opinionlm.models.topmost_block import can_choose_tokens, only_tokens
+from opinionlm.models.topmost_block import can_choose_tokens, prepare_topmost_block
 
 # The TF-IDF interpolation of a model lies in its folder: `opinionlm.models.linear.tfidf` writes and reads them.
 WORD_FILES = ("words.json", "words.safetensors")
@@ -137,6 +137,7 @@ class OpinionClassifier(PreTrainedModel):
         self.backbone: PreTrainedModel = backbone
         anatomy = anatomy_of(self.backbone)
         self.pooling: Pooling = ("last" if anatomy.causal else "mean") if config.pooling == "auto" else config.pooling
+        prepare_topmost_block(self.backbone)
         self.head = new_head(config, anatomy.hidden_size, self.pools)
         if is_new:
             self.post_init()
@@ -255,6 +256,7 @@ class OpinionClassifier(PreTrainedModel):
         attention_mask: torch.Tensor,
         prefix_states: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
+        read_tokens: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The backbone's output ``(batch, length, hidden)`` from ids, mask and segments ``(batch, length)``.
 
@@ -267,7 +269,7 @@ class OpinionClassifier(PreTrainedModel):
             if self.stored_states is None:
                 raise RuntimeError("prefix_states are given, but no PrefixStandIn is installed to hand them out")
             self.stored_states.states = prefix_states
-        return hidden_states(self.backbone, input_ids, attention_mask, token_type_ids)
+        return hidden_states(self.backbone, input_ids, attention_mask, token_type_ids, read_tokens)
 
     def pooled(
         self,
@@ -283,8 +285,8 @@ class OpinionClassifier(PreTrainedModel):
             chunks = over_chunks(self.pooled, input_ids, attention_mask, prefix_states, token_type_ids)
             return pool(*chunks, self.config.chunk_pooling)
         if self.pooling == "last" and can_choose_tokens(self.backbone):
-            with only_tokens(self.backbone, last_token(attention_mask).unsqueeze(1)):
-                return self.token_states(input_ids, attention_mask, prefix_states, token_type_ids).squeeze(1)
+            read = last_token(attention_mask).unsqueeze(1)
+            return self.token_states(input_ids, attention_mask, prefix_states, token_type_ids, read).squeeze(1)
         states = self.token_states(input_ids, attention_mask, prefix_states, token_type_ids)
         if self.pooling == "pooler":
             # The pooler reads the first position: that of the first token, whichever side is padded.

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from opinionlm.models.backbones import plain_backbone
 from opinionlm.models.families import family_of
+from opinionlm.models.topmost_block import READ_TOKENS
 
 
 def hidden_states(
@@ -17,6 +18,7 @@ def hidden_states(
     input_ids: torch.Tensor,
     attention_mask: torch.Tensor,
     token_type_ids: torch.Tensor | None = None,
+    read_tokens: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Last hidden states, one for every entry of ``input_ids``.
 
@@ -27,9 +29,12 @@ def hidden_states(
         input_ids: token ids ``(batch, length)``, padded on either side.
         attention_mask: ``(batch, length)``, 1 at tokens and 0 at padding.
         token_type_ids: segments ``(batch, length)``; families without embeddings for them ignore them.
+        read_tokens: places ``(batch, chosen)`` of the only tokens whose states are wanted, for a backbone that
+            `opinionlm.models.topmost_block.can_choose_tokens` is true of.
 
     Returns:
-        ``(batch, length, hidden)``; what stands at padding means nothing.
+        ``(batch, length, hidden)``; what stands at padding means nothing. ``(batch, chosen, hidden)`` with
+        ``read_tokens``.
     """
     if isinstance(backbone, PeftModel) and backbone.active_peft_config.is_prompt_learning:
         return behind_virtual_tokens(backbone, input_ids, attention_mask, token_type_ids)
@@ -37,7 +42,15 @@ def hidden_states(
     base = plain_backbone(backbone)
     positions = position_arguments(base, attention_mask)
     segments = segment_arguments(base, token_type_ids)
-    output = base(input_ids=input_ids, attention_mask=attention_mask, **positions, **segments, **cache_arguments(base))
+    chosen = {} if read_tokens is None else {READ_TOKENS: read_tokens}
+    output = base(
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        **positions,
+        **segments,
+        **cache_arguments(base),
+        **chosen,
+    )
     return output.last_hidden_state
 
 

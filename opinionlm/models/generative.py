@@ -32,7 +32,7 @@ from opinionlm.models.quantization import (
     nf4_config,
     quantized_modules,
 )
-from opinionlm.models.topmost_block import can_choose_tokens, only_tokens
+from opinionlm.models.topmost_block import READ_TOKENS, can_choose_tokens, prepare_topmost_block
 
 
 def load_generative(model: ModelConfig, trained_blocks: int, config: PreTrainedConfig) -> PreTrainedModel:
@@ -56,7 +56,9 @@ def load_generative(model: ModelConfig, trained_blocks: int, config: PreTrainedC
         config._attn_implementation = model.attn_implementation
     if model.random_weights:
         text_config = config.get_text_config() if is_multimodal(config) else config
-        return auto_class.from_config(text_config, dtype=dtype if isinstance(dtype, torch.dtype) else None)
+        created = auto_class.from_config(text_config, dtype=dtype if isinstance(dtype, torch.dtype) else None)
+        prepare_topmost_block(created)
+        return created
     extra: dict[str, object] = {}
     if model.load_in_4bit:
         extra["quantization_config"] = nf4_config(model, unquantized_names(config, trained_blocks))
@@ -66,6 +68,7 @@ def load_generative(model: ModelConfig, trained_blocks: int, config: PreTrainedC
         loaded = text_model_of(loaded)
     # A checkpoint may ask for a cache, which training has no use for and activation checkpointing cannot have.
     loaded.config.use_cache = False
+    prepare_topmost_block(loaded)
     return loaded
 
 
@@ -231,11 +234,12 @@ def supervised_logits(
     chosen, slots = per_text(rows, positions, len(labels))
     # Where most tokens are supervised, or none, choosing them gains nothing.
     if causal and 0 < 2 * chosen.shape[1] <= labels.shape[1] and can_choose_tokens(base):
-        with only_tokens(base, chosen), gathered(base, rows, slots, chosen.shape[1]):
-            logits = model(**arguments, use_cache=False).logits
+        arguments[READ_TOKENS] = chosen
+        wanted_places, length = slots, chosen.shape[1]
     else:
-        with gathered(base, rows, positions, labels.shape[1]):
-            logits = model(**arguments, use_cache=False).logits
+        wanted_places, length = positions, labels.shape[1]
+    with gathered(base, rows, wanted_places, length):
+        logits = model(**arguments, use_cache=False).logits
     return Supervised(logits, wanted[rows, positions], rows)
 
 
@@ -248,7 +252,8 @@ def per_text(rows: torch.Tensor, positions: torch.Tensor, texts: int) -> tuple[t
         texts: of the batch.
 
     Returns:
-        ``(texts, most of a text)``, 0 where a text has fewer; and in which column each position stands, ``(chosen,)``.
+        ``(texts, largest number of a text)``, 0 where a text has fewer; and in which column each position stands,
+        ``(chosen,)``.
     """
     counts = rows.bincount(minlength=texts)
     slots = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]

@@ -8,8 +8,6 @@ cache of earlier tokens; here they are computed within the same pass, and gradie
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -24,61 +22,70 @@ from opinionlm.models.families import family_of
 
 # Attention that takes a mask with a row for every query.
 IMPLEMENTATIONS = ("eager", "sdpa")
+# Argument of a model's forward pass, which the families hand on to their blocks: places of the tokens that are read.
+READ_TOKENS = "read_tokens"
+
+
+def prepare_topmost_block(model: PreTrainedModel | PeftModel) -> None:
+    """Have the topmost block of a backbone, or of a language model, heed `READ_TOKENS`; no other family is changed."""
+    if family_of(plain_backbone(model).config).separate_queries:
+        block = anatomy_of(model).blocks[-1]
+        if choose_tokens not in block._forward_pre_hooks.values():
+            block.register_forward_pre_hook(choose_tokens, with_kwargs=True)
 
 
 def can_choose_tokens(model: PreTrainedModel | PeftModel) -> bool:
-    """Whether `only_tokens` may be used: the family has such blocks, and nothing else needs the states of all tokens.
+    """Whether the pass of a model may be given `READ_TOKENS`: it heeds them, and nothing needs all tokens' states.
+
+    Given places ``(batch, chosen)`` of tokens in their texts, its last hidden states become
+    ``(batch, chosen, hidden)``: those of these tokens up to rounding, as are all gradients. Nothing is kept between
+    passes, so that several threads may use a model.
 
     Args:
         model: a backbone, or a language model with its output layer; PEFT may have wrapped either.
     """
-    base = plain_backbone(model)
+    base, block = plain_backbone(model), anatomy_of(model).blocks[-1]
     has_virtual_tokens = isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning
     return (
-        family_of(base.config).separate_queries
+        choose_tokens in block._forward_pre_hooks.values()
         and base.config.get_text_config()._attn_implementation in IMPLEMENTATIONS
         and not has_virtual_tokens
-        # Blocks would run once more in the backward pass, when the tokens are no longer known.
+        # transformers takes a cache away from blocks that are to run again in the backward pass.
         and not base.is_activation_checkpointing
-        # A hook of every pass would have it compiled anew.
-        and not torch.compiler.is_compiling()
-        and not is_watched(anatomy_of(model).blocks[-1])
+        and not torch.compiler.is_exporting()
+        and not is_watched(block)
     )
 
 
 def is_watched(block: nn.Module) -> bool:
-    """Whether a hook reads what a block or a part of it is given or puts out; those of adapters read any tokens."""
+    """Whether a hook reads what a block or a part of it is given or puts out; adapters' can work on any tokens."""
     hooks = (hook for module in block.modules() for hook in (module._forward_pre_hooks, module._forward_hooks))
-    return any(function is not adapt_output for registered in hooks for function in registered.values())
+    own = (adapt_output, choose_tokens)
+    return any(function not in own for registered in hooks for function in registered.values())
 
 
-@contextmanager
-def only_tokens(model: PreTrainedModel | PeftModel, positions: torch.Tensor) -> Iterator[None]:
-    """Within this context the model's last hidden states are those of chosen tokens.
+def choose_tokens(
+    block: nn.Module, given: tuple[Any, ...], named: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """Forward pre-hook of a topmost block: hand it the states, tables and masks of the read tokens, if some are named.
 
     Args:
-        model: one that `can_choose_tokens`.
-        positions: of the tokens in each text, ``(batch, chosen)``. The hidden states become
-            ``(batch, chosen, hidden)``: those of these tokens but for rounding, as are all gradients.
+        block: of the Llama kind.
+        given: its input ``(batch, length, hidden)``.
+        named: masks, rotary tables, and `READ_TOKENS`.
     """
-    normed_keys = "self_attn.k_norm" in family_of(plain_backbone(model).config).block[0].norms
-
-    def choose(block: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict]:
-        states, *others = given
-        rows = torch.arange(len(states), device=states.device).unsqueeze(1)
-        tables = [table.expand(len(states), -1, -1) for table in named["position_embeddings"]]
-        of_queries = {
-            "attention_mask": mask_of_queries(named["attention_mask"], rows, positions, states.shape[1]),
-            "position_embeddings": tuple(table[rows, positions] for table in tables),
-            "past_key_values": KeysAndValues(block, states, tables, normed_keys),
-        }
-        return (states[rows, positions], *others), named | of_queries
-
-    handle = anatomy_of(model).blocks[-1].register_forward_pre_hook(choose, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
+    positions = named.pop(READ_TOKENS, None)
+    if positions is None:
+        return None
+    states, *others = given
+    rows = torch.arange(len(states), device=states.device).unsqueeze(1)
+    tables = [table.expand(len(states), -1, -1) for table in named["position_embeddings"]]
+    of_queries = {
+        "attention_mask": mask_of_queries(named["attention_mask"], rows, positions, states.shape[1]),
+        "position_embeddings": tuple(table[rows, positions] for table in tables),
+        "past_key_values": KeysAndValues(block, states, tables),
+    }
+    return (states[rows, positions], *others), named | of_queries
 
 
 class KeysAndValues:
@@ -88,16 +95,15 @@ class KeysAndValues:
         block: of the Llama kind.
         states: its input ``(batch, length, hidden)``.
         tables: cosines and sines of the rotary positions, ``(batch, length, head width)``.
-        normed_keys: whether it normalises keys.
     """
 
-    def __init__(self, block: nn.Module, states: torch.Tensor, tables: list[torch.Tensor], normed_keys: bool) -> None:
+    def __init__(self, block: nn.Module, states: torch.Tensor, tables: list[torch.Tensor]) -> None:
         attention, normed = block.self_attn, block.input_layernorm(states)
         heads = (*states.shape[:2], -1, attention.head_dim)
         keys = attention.k_proj(normed).view(heads).transpose(1, 2)
-        if normed_keys:
+        if "self_attn.k_norm" in family_of(attention.config).block[0].norms:
             keys = attention.k_norm(keys)
-        # It turns a pair, queries and keys.
+        # `apply_rotary_pos_emb` takes queries and keys.
         self.keys = apply_rotary_pos_emb(keys, keys, *tables)[1]
         self.values = attention.v_proj(normed).view(heads).transpose(1, 2)
 

@@ -17,7 +17,7 @@ from opinionlm.utils.progress import progress_bar
 
 
 class MemoryCallback(TrainerCallback):
-    """Keeps steps from standing beside the memory that an evaluation has freed."""
+    """Gives back what an evaluation has freed, so that it does not add to what steps take."""
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """An evaluation has ended."""

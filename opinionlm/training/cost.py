@@ -61,7 +61,7 @@ def train_flops_per_token(model: OpinionClassifier, method: MethodConfig, recomp
     A forward pass costs 2 operations per weight of a matrix product, those of adapters included. The backward pass
     costs 2 more per weight that a gradient flows through (every block above the lowest trained weight) and 2 more per
     weight that trains. Attention scores, norms and the head (once per text, not per token) are left out, as are the
-    embedding, which is a look-up. A topmost block that runs for the read tokens alone counts whole
+    embedding, which is a look-up. A topmost block that runs only for the tokens that are read counts whole
     (`opinionlm.models.topmost_block`). Virtual tokens are left out too: a prompt of v tokens makes a text of n tokens
     cost (n + v) / n times as much.
 

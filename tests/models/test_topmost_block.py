@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from unittest.mock import patch
 
@@ -18,7 +21,7 @@ from opinionlm.models import generative
 from opinionlm.models.backbones import anatomy_of, new_backbone
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.forward import hidden_states
-from opinionlm.models.topmost_block import can_choose_tokens, only_tokens
+from opinionlm.models.topmost_block import can_choose_tokens, choose_tokens, prepare_topmost_block
 from tests.tiny import FAMILIES, padded, tiny_classifier, tiny_config
 
 # The longest is longer than the sliding windows.
@@ -28,20 +31,22 @@ LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_t
 ATTENTIONS = [(name, "eager") for name in LLAMA_LIKE] + [(name, "sdpa") for name in LLAMA_LIKE if name != "gemma2"]
 
 
-def backbone_of(family: str, attention: str = "sdpa"):
+def backbone_of(family: str, attention: str = "sdpa") -> PreTrainedModel:
     torch.manual_seed(0)
-    config = tiny_config(family)
+    config = tiny_config(family).get_text_config()
     if family == "mistral":
         config.sliding_window = 8
     if family.startswith("gemma"):
         # The topmost block shall have the window, too.
         config.layer_types = ["full_attention", "sliding_attention"] * 2
     config._attn_implementation = attention
-    return new_backbone(config).train()
+    backbone = new_backbone(config).train()
+    prepare_topmost_block(backbone)
+    return backbone
 
 
 def test_these_families_can_and_no_others() -> None:
-    able = [name for name in FAMILIES if can_choose_tokens(new_backbone(tiny_config(name).get_text_config()))]
+    able = [name for name in FAMILIES if can_choose_tokens(backbone_of(name, "eager"))]
     assert able == [*LLAMA_LIKE, "gemma3"]
 
 
@@ -59,8 +64,7 @@ def test_states_and_gradients_are_those_of_the_whole_block(family: str, attentio
     for alone in (True, False):
         backbone.zero_grad()
         if alone:
-            with only_tokens(backbone, chosen):
-                states = hidden_states(backbone, **batch)
+            states = hidden_states(backbone, **batch, read_tokens=chosen)
         else:
             states = hidden_states(backbone, **batch)[torch.arange(len(rows)).unsqueeze(1), chosen]
         weights = torch.randn(states.shape, generator=torch.Generator().manual_seed(2))
@@ -74,12 +78,26 @@ def test_states_and_gradients_are_those_of_the_whole_block(family: str, attentio
         assert (found[True][1][name] - gradient).abs().max() <= 1e-5 * gradient.abs().max(), name
 
 
-def test_the_hook_is_gone_after_a_pass_that_failed() -> None:
-    backbone = backbone_of("llama")
-    block = anatomy_of(backbone).blocks[-1]
-    with pytest.raises(IndexError), only_tokens(backbone, torch.tensor([[99]])):
-        hidden_states(backbone, **padded(ROWS[:1], 20, "right"))
-    assert not block._forward_pre_hooks
+def test_threads_do_not_disturb_each_other() -> None:
+    model = tiny_classifier("gemma3_text", pooling="last")
+    batches = [padded([[2, *range(5, 5 + length)]], 24, "right") for length in (0, 1, 3, 9, 20)]
+
+    def answer(number: int) -> torch.Tensor:
+        with torch.inference_mode():
+            return model(**batches[number % 5]).logits
+
+    alone = [answer(number) for number in range(5)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(answer, range(100)))
+    for number, logits in enumerate(found):
+        torch.testing.assert_close(logits, alone[number % 5])
+
+
+def test_models_can_be_copied_and_pickled() -> None:
+    model, batch = tiny_classifier("gemma3_text", pooling="last"), padded(ROWS, 25, "right")
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert list(anatomy_of(twin.backbone).blocks[-1]._forward_pre_hooks.values()) == [choose_tokens]
+        assert torch.equal(twin(**batch).logits, model(**batch).logits)
 
 
 ADAPTATIONS = ("full", "top_blocks", "lora", "dora", "ia3", "houlsby", "pfeiffer", "prefix", "prompt")
@@ -124,15 +142,22 @@ def test_checkpointed_activations_need_every_token() -> None:
     model(**padded(ROWS, 25, "right")).logits.sum().backward()
 
 
-def test_compiled_models_are_compiled_once() -> None:
-    model, batch = tiny_classifier("gemma3_text", pooling="last"), padded(ROWS, 25, "right")
-    expected = model(**batch).logits
+@pytest.mark.parametrize("lengths", [(25, 25, 25), (25, 31, 40, 28)])
+def test_compiled_models_answer_alike(lengths: tuple[int, ...]) -> None:
+    model = tiny_classifier("gemma3_text", pooling="last")
     counter = CompileCounter()
     compiled = torch.compile(model, backend=counter)
-    found = [compiled(**batch).logits for _ in range(3)]
-    torch.testing.assert_close(found[2], expected, rtol=1e-5, atol=1e-6)
-    # In one piece: the hook that chooses tokens would break it.
-    assert counter.frame_count == 1
+    for length in lengths:
+        batch = padded(ROWS, length, "right")
+        torch.testing.assert_close(compiled(**batch).logits, model(**batch).logits, rtol=1e-5, atol=1e-6)
+    # In one piece, and anew for another length at most once.
+    assert counter.frame_count <= 2
+
+
+def test_exported_models_read_every_token() -> None:
+    model, batch = tiny_classifier("gemma3_text", pooling="last"), padded(ROWS, 25, "right")
+    exported = torch.export.export(model, (), batch).module()
+    torch.testing.assert_close(exported(**batch).logits, model(**batch).logits, rtol=1e-5, atol=1e-6)
 
 
 def test_whoever_watches_the_block_sees_every_token() -> None:
@@ -151,10 +176,34 @@ def test_other_poolings_see_every_token() -> None:
         assert lengths_seen(tiny_classifier("gemma3_text", pooling=pooling), padded(ROWS, 25, "left"))[1] == 25
 
 
+def test_uneven_answers_of_compiled_models_give_the_same_gradients() -> None:
+    config = tiny_config("gemma3_text")
+    batch = padded(ROWS, 25, "right")
+    labels = torch.full_like(batch["input_ids"], -100)
+    for row, answer in enumerate((4, 1, 2)):
+        end = len(ROWS[row])
+        labels[row, end - answer : end] = batch["input_ids"][row, end - answer : end]
+    found = []
+    for way in ("whole", "chosen", "compiled"):
+        torch.manual_seed(0)
+        model = generative.generative_class(config).from_config(config).train()
+        if way != "whole":
+            prepare_topmost_block(model)
+        called = torch.compile(model, backend="eager") if way == "compiled" else model
+        result = generative.supervised_logits(called, model, batch, labels)
+        torch.nn.functional.cross_entropy(result.logits, result.targets).backward()
+        found.append((result.logits, [weight.grad for weight in model.parameters()]))
+    for logits, gradients in found[1:]:
+        torch.testing.assert_close(logits, found[0][0], rtol=1e-5, atol=1e-5)
+        for gradient, whole in zip(gradients, found[0][1], strict=True):
+            assert (gradient - whole).abs().max() <= 1e-5 * whole.abs().max()
+
+
 @pytest.mark.parametrize("supervised", [3, 20])
 def test_answers_are_predicted_from_their_own_tokens(supervised: int) -> None:
     torch.manual_seed(0)
     model = generative.generative_class(tiny_config("gemma3_text")).from_config(tiny_config("gemma3_text")).eval()
+    prepare_topmost_block(model)
     batch = padded(ROWS, 25, "left")
     labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
     labels[:, :-supervised] = -100
