@@ -144,8 +144,9 @@ class LabelPass:
     def cached_positions(self) -> int:
         """At most so many positions of a batch have keys and values at a time."""
         config = self.base.config.get_text_config()
-        heads, width = family_of(config).key_values
-        position = 2 * config.num_hidden_layers * heads * width * self.base.dtype.itemsize
+        heads = family_of(config).key_values
+        assert heads is not None, "families that write have keys and values"
+        position = 2 * config.num_hidden_layers * heads[0] * heads[1] * self.base.dtype.itemsize
         limit = torch.cuda.mem_get_info(self.device)[0] // 4 if self.device.type == "cuda" else CACHE_LIMIT
         return min(CACHED_PER_COMPUTED * self.budget, limit // position)
 
