@@ -261,7 +261,8 @@ class OpinionClassifier(PreTrainedModel):
         """The backbone's output ``(batch, length, hidden)`` from ids, mask and segments ``(batch, length)``.
 
         With ``prefix_states`` (as `opinionlm.models.frozen_prefix.prefix_states` returns them) only what lies above
-        the frozen prefix is computed; `PrefixStandIn` must be installed unless the whole backbone is frozen.
+        the frozen prefix is computed; `PrefixStandIn` must be installed unless the whole backbone is frozen. With
+        ``read_tokens`` the output is ``(batch, chosen, hidden)``, see `hidden_states`.
         """
         if prefix_states is not None and whole_backbone_frozen(self):
             return prefix_states
