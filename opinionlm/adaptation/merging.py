@@ -69,10 +69,10 @@ def with_plain_weights(model: OpinionClassifier) -> OpinionClassifier:
         return model
     base = plain_backbone(model.backbone)
     expand_quantized(base, transposed=family_of(base.config).transposed_weights)
-    # PEFT wraps 4-bit layers in classes of their own, and transformers refuses to change the data type of such models.
     given = model.state_dict(keep_vars=True)
     weights = {name: tensor.data for name, tensor in given.items()}
     del model.config.quantization_config
+    # PEFT wraps 4-bit layers in classes of their own, and transformers refuses to change the data type of such models.
     with no_init_weights():
         plain = type(model)(model.config).to(base.device)
     for name, tensor in plain.state_dict(keep_vars=True).items():

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -93,6 +94,12 @@ def score_labels(
     return scores / tree.lengths if normalisation == "mean" else scores
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes of a GPU that torch can still hand out: those of the driver, and those that torch keeps without using."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
+
+
 @contextmanager
 def logits_at(base: PreTrainedModel, positions: Tensor) -> Iterator[None]:
     """Within it the output layer sees only these rows of the hidden states ``(batch * length, hidden)``.
@@ -140,14 +147,14 @@ class LabelPass:
             return None
         return self.model.active_peft_config.peft_type
 
-    @property
+    @cached_property
     def cached_positions(self) -> int:
-        """At most so many positions of a batch have keys and values at a time."""
+        """At most so many positions of a batch have keys and values at a time; worked out once."""
         config = self.base.config.get_text_config()
         heads = family_of(config).key_values
         assert heads is not None, "families that write have keys and values"
         position = 2 * config.num_hidden_layers * heads[0] * heads[1] * self.base.dtype.itemsize
-        limit = torch.cuda.mem_get_info(self.device)[0] // 4 if self.device.type == "cuda" else CACHE_LIMIT
+        limit = free_memory(self.device) // 4 if self.device.type == "cuda" else CACHE_LIMIT
         return min(CACHED_PER_COMPUTED * self.budget, limit // position)
 
     def logit_rows(self, per_prompt: int) -> int:

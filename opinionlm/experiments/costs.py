@@ -63,7 +63,14 @@ class Cost:
 def cost_of(
     name: str, score: float, tuning_seconds: float, runs: Sequence[Mapping[str, Any]], data: str = ""
 ) -> Cost | None:
-    """The cost of a row, from the content of ``metrics.json`` of its finished runs, one at least.
+    """The cost of a row.
+
+    Args:
+        name: of the row.
+        score: the table's first score, mean over the runs.
+        tuning_seconds: of all trials.
+        runs: content of ``metrics.json`` of its finished runs, one at least.
+        data: what it was scored on; see `Cost`.
 
     Returns:
         None where a run does not tell all of it.

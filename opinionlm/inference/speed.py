@@ -158,7 +158,12 @@ def measure(
 
 
 def posts_per_second(predictor: Predictor, rows: Sequence[dict[str, Any]]) -> float:
-    """How fast a model that has answered before does so again, many texts at once."""
+    """How fast a model that has answered before does so again, many texts at once.
+
+    Args:
+        predictor: loaded.
+        rows: all of them, timed together; one at least.
+    """
     model = LoadedModel(predictor)
     start = time.perf_counter()
     model.cells(rows)

@@ -80,7 +80,12 @@ def read_backend_as_text(backend: Tokenizer, named: Collection[str] = ()) -> Non
 
 
 def assembled_tokens(backend: Tokenizer, tokens: Sequence[str]) -> list[str]:
-    """Those of some special tokens that the model makes out of their characters."""
+    """The special tokens that the model makes out of their characters.
+
+    Args:
+        backend: reads special tokens as text already.
+        tokens: to try: alone, within a word, and as a word.
+    """
     tried = [text for token in tokens for text in (token, f"a{token}a", f"a {token} a")]
     # One call for the 6,000 of Gemma's tokenizer.
     rows = backend.encode_batch(tried, add_special_tokens=False)

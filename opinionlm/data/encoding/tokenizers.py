@@ -111,6 +111,10 @@ def write_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
 
     transformers 5 leaves them out and then parses the whole ``tokenizer.json`` for them at every start, which takes a
     second for the 33 MB of Gemma's. It reads them there, as version 4 wrote them.
+
+    Args:
+        tokenizer: with or without a fast backend; one without is written as it is.
+        folder: there already.
     """
     tokenizer.save_pretrained(folder)
     if tokenizer.is_fast:
