@@ -24,6 +24,7 @@ from opinionlm.data.encoding.prompts import PromptEncoder
 from opinionlm.errors import UserError
 from opinionlm.evaluation.label_trie import LabelTree, build_label_tree, common_prefix
 from opinionlm.models.families import family_of
+from opinionlm.utils.memory import free_gpu_memory
 
 Normalisation = Literal["sum", "mean"]
 # Cached positions held at a time, as a multiple of the budget of computed ones: a cached one costs no activations.
@@ -94,12 +95,6 @@ def score_labels(
     return scores / tree.lengths if normalisation == "mean" else scores
 
 
-def free_memory(device: torch.device) -> int:
-    """Bytes of a GPU that torch can still hand out: those of the driver, and those that torch keeps without using."""
-    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return torch.cuda.mem_get_info(device)[0] + kept
-
-
 @contextmanager
 def logits_at(base: PreTrainedModel, positions: Tensor) -> Iterator[None]:
     """Within it the output layer sees only these rows of the hidden states ``(batch * length, hidden)``.
@@ -150,11 +145,10 @@ class LabelPass:
     @cached_property
     def cached_positions(self) -> int:
         """At most so many positions of a batch have keys and values at a time; worked out once."""
-        config = self.base.config.get_text_config()
-        heads = family_of(config).key_values
+        heads, blocks = family_of(self.base.config).key_values, self.base.config.get_text_config().num_hidden_layers
         assert heads is not None, "families that write have keys and values"
-        position = 2 * config.num_hidden_layers * heads[0] * heads[1] * self.base.dtype.itemsize
-        limit = free_memory(self.device) // 4 if self.device.type == "cuda" else CACHE_LIMIT
+        position = 2 * blocks * heads[0] * heads[1] * self.base.dtype.itemsize
+        limit = free_gpu_memory(self.device) // 4 if self.device.type == "cuda" else CACHE_LIMIT
         return min(CACHED_PER_COMPUTED * self.budget, limit // position)
 
     def logit_rows(self, per_prompt: int) -> int:

@@ -51,7 +51,7 @@ def can_choose_tokens(model: PreTrainedModel | PeftModel) -> bool:
         and base.config.get_text_config()._attn_implementation in IMPLEMENTATIONS
         and not has_virtual_tokens
         # transformers takes a cache away from blocks that are to run again in the backward pass.
-        and not base.is_activation_checkpointing
+        and not block.gradient_checkpointing
         and not torch.compiler.is_exporting()
         and not is_watched(block)
     )

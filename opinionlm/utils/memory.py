@@ -1,9 +1,11 @@
-"""Memory of the process that nothing needs any more."""
+"""Memory that is free, of the process and of a GPU."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+
+import torch
 
 
 def return_freed_memory() -> None:
@@ -17,3 +19,9 @@ def return_freed_memory() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)
+
+
+def free_gpu_memory(device: torch.device) -> int:
+    """Bytes of a GPU that torch can still hand out: those of the driver, and those that torch keeps without using."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
