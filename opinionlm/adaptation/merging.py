@@ -7,13 +7,15 @@ to their 16 levels (peft #2321).
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from peft import PeftModel
 from peft.utils.integrations import dequantize_module_weight
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 from transformers.initialization import no_init_weights
 from transformers.pytorch_utils import Conv1D
 
@@ -68,7 +70,7 @@ def with_plain_weights(model: OpinionClassifier) -> OpinionClassifier:
     if not quantized_modules(model):
         return model
     base = plain_backbone(model.backbone)
-    expand_quantized(base, transposed=family_of(base.config).transposed_weights)
+    expand_quantized(base, base.dtype)
     given = model.state_dict(keep_vars=True)
     weights = {name: tensor.data for name, tensor in given.items()}
     del model.config.quantization_config
@@ -94,28 +96,52 @@ def expanded_on_cpu(model: OpinionClassifier) -> OpinionClassifier:
     return with_plain_weights(model) if model.device.type == "cpu" and fits_expanded(model) else model
 
 
-def expand_quantized(model: nn.Module, transposed: bool) -> None:
-    """Replace every 4-bit layer by a plain one with the same weights, in the data type that it computes in.
+def expand_quantized(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, nn.Module]:
+    """Replace every 4-bit layer of a backbone by a plain one with the same weights.
 
     Args:
         model: changed in place.
-        transposed: whether the plain layers are ``Conv1D``, which store their weights as ``(in, out)``.
+        dtype: data type of the plain layers.
+
+    Returns:
+        The 4-bit layers that were replaced, by name.
     """
-    quantized = set(quantized_modules(model))
-    for name, layer in list(model.named_modules()):
-        if name not in quantized:
-            continue
+    replaced = {name: model.get_submodule(name) for name in quantized_modules(model)}
+    for name, layer in replaced.items():
         weight = dequantize_module_weight(layer)
-        if transposed:
+        if family_of(model.config).transposed_weights:
+            # Conv1D stores its weights as (in, out).
             plain: nn.Module = Conv1D(layer.out_features, layer.in_features)
             weight = weight.T
         else:
             plain = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
-        plain.weight = nn.Parameter(weight.to(model.dtype).contiguous())
+        plain.weight = nn.Parameter(weight.to(dtype).contiguous())
         if layer.bias is not None:
-            plain.bias = nn.Parameter(layer.bias.to(model.dtype))
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, plain)
+            plain.bias = nn.Parameter(layer.bias.to(dtype))
+        model.set_submodule(name, plain)
+    return replaced
+
+
+@contextmanager
+def expanded_weights(model: PreTrainedModel, dtype: torch.dtype) -> Iterator[None]:
+    """Have the 4-bit layers of a backbone on a processor compute with plain weights inside a ``with`` block.
+
+    They would expand their weights anew for every batch; what they put out is the same to the bit. Nothing is done on
+    a GPU, without 4-bit layers, and where the plain weights would take more than a quarter of the main memory.
+
+    Args:
+        model: whose 4-bit layers are frozen.
+        dtype: data type of the plain weights: the one that the layers multiply in.
+    """
+    replaced = expand_quantized(model, dtype) if model.device.type == "cpu" and fits_expanded(model) else {}
+    for name in replaced:
+        # Under autocast 4-bit layers multiply in bfloat16 and answer in the data type that they were asked in.
+        model.get_submodule(name).register_forward_hook(lambda _, inputs, output: output.to(inputs[0].dtype))
+    try:
+        yield
+    finally:
+        for name, layer in replaced.items():
+            model.set_submodule(name, layer)
 
 
 def merge_model_folder(source: Path, target: Path) -> None:

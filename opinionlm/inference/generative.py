@@ -32,7 +32,6 @@ from opinionlm.inference.options import PredictionOptions, check_precision
 from opinionlm.inference.predictors import Item, LabelAnswers, MultiLabelAnswers, Predictor, no_progress
 from opinionlm.inference.saved_generative import SETTINGS, GenerativeSettings, read_settings, save_generative
 from opinionlm.models.backbones import read_model_config
-from opinionlm.models.families import family_of
 from opinionlm.models.generative import load_generative
 from opinionlm.models.quantization import quantized_modules
 from opinionlm.training.checkpoints import load_trained_weights
@@ -229,7 +228,7 @@ def with_adapter(base: PreTrainedModel, folder: Path, settings: GenerativeSettin
 def expand_base(model: PreTrainedModel) -> None:
     """Plain weights in the place of those in 4 bits; nothing to do where there are none."""
     if quantized_modules(model):
-        expand_quantized(model, transposed=family_of(model.config).transposed_weights)
+        expand_quantized(model, model.dtype)
         del model.config.quantization_config
 
 

@@ -267,7 +267,7 @@ def test_commands_talk_to_the_hub_that_the_environment_names(hub, best, tmp_path
     environment |= {"HF_HOME": str(tmp_path / "home"), "HF_TOKEN": TOKEN}
     posts = tmp_path / "posts.txt"
     posts.write_text("\n".join(TEXTS) + "\n")
-    predict = ["predict", "--input", str(posts), "--text_column", "text", "--model"]
+    predict = ["predict", "--input", str(posts), "--model"]
     for arguments in (
         ["push", str(best), "me/posts"],
         [*predict, "me/posts", "--revision", "main", "--output", str(tmp_path / "hub.csv")],
