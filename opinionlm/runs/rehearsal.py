@@ -33,6 +33,7 @@ from opinionlm.data.prepared import PreparedDataset, load_prepared
 from opinionlm.data.spec import SPLITS, DatasetSpec, FileSpec, HubSpec
 from opinionlm.data.spec_checks import canonical_columns
 from opinionlm.data.spec_parsing import load_spec
+from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import anatomy_of, new_backbone, read_model_config, trained_block_names
 from opinionlm.models.classifier import OpinionClassifier
@@ -47,6 +48,8 @@ from opinionlm.utils.shipped import find_shipped
 
 # AdaLoRA's schedule is stretched over so many steps; what trains does not depend on them.
 NOMINAL_STEPS = 1000
+# Stand for the labels of a data set whose YAML names none, since only its files tell.
+UNKNOWN_LABELS = Taxonomy.from_tree(["unknown 1", "unknown 2"])
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,8 @@ def rehearse(config: Config) -> Rehearsal:
         remarks.append(f"made first by: {facts.made_by}")
     if facts is not None and not facts.confirmed:
         remarks.append(f"not confirmed: {config.model.model_name_or_path} ({facts.source})")
+    if prepared.taxonomy == UNKNOWN_LABELS:
+        remarks.append(f"{prepared.name}: only the files tell how many labels it has; heads are counted for two")
     return Rehearsal(rows, parameters, part_of(config.method, config.adapt) if parameters else "", tuple(remarks))
 
 
@@ -105,7 +110,8 @@ def rehearse_classifier(config: Config, prepared: PreparedDataset) -> dict[str, 
     task = task_for(prepared, config)
     if config.training.engine == "tfidf":
         return {}
-    task.chosen_metric()
+    if prepared.taxonomy != UNKNOWN_LABELS:
+        task.chosen_metric()
     model_config = config_of(config.model)
     method, max_length = config.method, config.data.max_length
     if uses_task_tokens(config.adapt, method.adaptation):
@@ -120,10 +126,11 @@ def rehearse_writer(config: Config, prepared: PreparedDataset) -> dict[str, int]
     generative_class(model_config)
     template = template_for(config.instruct.prompt_template, prepared)
     require_place_for_pairs(template, prepared)
-    check_answers(prepared, config)
-    chosen_metric(config.training, SCORES[prepared.task][0], answer_metric_names(prepared, config), config.source)
-    if prepared.taxonomy is not None:
-        label_words(template, prepared.taxonomy)
+    if prepared.taxonomy != UNKNOWN_LABELS:
+        check_answers(prepared, config)
+        chosen_metric(config.training, SCORES[prepared.task][0], answer_metric_names(prepared, config), config.source)
+        if prepared.taxonomy is not None:
+            label_words(template, prepared.taxonomy)
     check_chat(config.model, template)
     method, max_length = config.method, config.data.max_length
     check_fit(config.model, method, max_length, model_config, entries_of(config.model), generative=True)
@@ -135,7 +142,8 @@ def rehearse_prompting(config: Config, prepared: PreparedDataset) -> dict[str, i
     model_config = config_of(config.model)
     template = template_for(config.instruct.prompt_template, prepared)
     check_model(config, model_config)
-    check_data(config, template, prepared)
+    if prepared.taxonomy != UNKNOWN_LABELS:
+        check_data(config, template, prepared)
     check_vocabulary(config.model, model_config, entries_of(config.model))
     if config.prompt.method == "entailment":
         return {}
@@ -306,7 +314,7 @@ def described_data(spec: DatasetSpec) -> PreparedDataset:
         tags = ("O", "B-unknown", "I-unknown")
     return PreparedDataset(
         dataset=DatasetDict(dict.fromkeys(SPLITS, Dataset.from_dict(rows))),
-        taxonomy=spec.labels,
+        taxonomy=UNKNOWN_LABELS if spec.labels is None and spec.task == "sequence" else spec.labels,
         features=spec.features,
         name=spec.name,
         fingerprint="",
