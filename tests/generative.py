@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
 
-from tests.tiny import VOCABULARY, tiny_config
+from opinionlm.models.families import family_of
+from tests.tiny import FAMILIES, VOCABULARY, tiny_config
 
-CAUSAL = ["gpt2", "llama", "mistral", "qwen2", "qwen3", "phi3", "gemma", "gemma2", "gemma3_text"]
+# Of the two Gemmas 3 the one without images.
+CAUSAL = [name for name in FAMILIES if name != "gemma3" and family_of(tiny_config(name)).causal]
 GENERATIVE = [*CAUSAL, "t5"]
 
 

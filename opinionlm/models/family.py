@@ -76,8 +76,10 @@ class Family:
         block_attributes: attributes of a block that the forward pass around it reads.
         key_values: number and width of the heads of keys and values that attention takes from outside (prefix
             tuning), None where it takes none.
-        separate_queries: whether blocks are Llama's but for norms and biases, so that the queries of some tokens can
-            be computed apart from the keys and values of all (`opinionlm.models.topmost_block`).
+        separate_queries: whether the queries of some tokens can be computed apart from the keys and values of all, as
+            `opinionlm.models.topmost_block` does: in Llama's blocks, whatever their biases. Attention reads what
+            ``input_layernorm`` puts out, through ``q_proj``, ``k_proj`` and ``v_proj``; norms of queries and keys, if
+            any, work on single heads.
         transposed_weights: whether linear layers store their weights as ``(in, out)`` (``Conv1D``).
     """
 
