@@ -85,12 +85,16 @@ class MultiLabelTask(LabelTask[MultiLabelPredictions]):
         """
         self.check_tree_loss()
         method, weights = self.config.method, self._positive_weights(self.labels(train))
-        if method.loss == "asymmetric":
-            gammas = (method.asymmetric_gamma_positive, method.asymmetric_gamma_negative)
-            return AsymmetricLoss(weights, *gammas, method.asymmetric_margin)
-        if method.loss == "tree_marginal":
-            return TreeBinaryCrossEntropy(weights, self.taxonomy)
-        return BinaryCrossEntropy(weights)
+        match method.loss:
+            case "cross_entropy":
+                return BinaryCrossEntropy(weights)
+            case "asymmetric":
+                gammas = (method.asymmetric_gamma_positive, method.asymmetric_gamma_negative)
+                return AsymmetricLoss(weights, *gammas, method.asymmetric_margin)
+            case "tree_marginal":
+                return TreeBinaryCrossEntropy(weights, self.taxonomy)
+            case other:
+                raise ValueError(f"the loss {other!r} has no form for several labels of a text")
 
     def first_bias(self, train: Split) -> torch.Tensor:
         """Log-odds of the labels among the training texts, as their weights see them, float32 ``(leaves,)``.
