@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LOG_SECONDS = 30.0
 LOG_FORMAT = "{desc}: {n_fmt} of {total_fmt}{unit}, {rate_fmt}{postfix}, {remaining} left"
 MOVES = re.compile(r"\r|\x1b\[A")
-SLOW_RATE = re.compile(r"s/ (\w+)s\b")
+SLOW_RATE = re.compile(r"s/ (\w+?)(?:(?<=ch)e)?s\b")
 
 
 class LogLines(io.TextIOBase):

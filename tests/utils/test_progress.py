@@ -51,6 +51,14 @@ def test_a_terminal_gets_a_bar(clock, capsys, monkeypatch):
     assert "\r" in said and "training:  50%" in said and "steps/s" in said
 
 
+@pytest.mark.parametrize(("unit", "one"), [("steps", "step"), ("batches", "batch"), ("bytes", "byte")])
+def test_a_slow_rate_names_one_of_them(unit, one, clock, capsys):
+    with progress_bar(desc="evaluation", total=2, unit=unit) as bar:
+        clock[0] += 40
+        bar.update()
+    assert f", 40.00 s per {one}, " in re.sub(" +", " ", capsys.readouterr().err)
+
+
 def test_moves_of_the_cursor_are_no_lines(capsys):
     lines = progress.LogLines()
     for text in ("\r", "\n\n", "\x1b[A\x1b[A", "   ", "\rhalf done"):
