@@ -45,7 +45,11 @@ class Speed:
 
     def describe(self) -> str:
         """For a line of the terminal."""
-        return f"{self.posts_per_second:,.0f} posts/s, one in {self.p50_ms:.3g} ms (95 % within {self.p95_ms:.3g})"
+        rate, p50, p95 = (
+            f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+            for number in (self.posts_per_second, self.p50_ms, self.p95_ms)
+        )
+        return f"{rate} posts/s, one in {p50} ms (95 % within {p95})"
 
 
 @dataclass(frozen=True)

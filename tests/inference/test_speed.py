@@ -50,6 +50,17 @@ def test_bfloat16_is_chosen_where_it_is_faster_and_keeps_the_labels(
     assert f"{rate / 10:.2f} times" in chosen.reason and f"{1 - changed / 200:.1%}" in chosen.reason
 
 
+@pytest.mark.parametrize(
+    ("measured", "expected"),
+    [
+        (Speed(0.2543, 3_931.4, 4_102.0), "0.254 posts/s, one in 3,931 ms (95 % within 4,102)"),
+        (Speed(1_234.5, 2.345, 99.96), "1,234 posts/s, one in 2.35 ms (95 % within 100)"),
+    ],
+)
+def test_speeds_are_written_without_exponents(measured: Speed, expected: str) -> None:
+    assert measured.describe() == expected
+
+
 def test_a_gain_that_does_not_show_twice_is_chance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "computes_in_bfloat16", lambda: True)
     rates = iter([10.0, 20.0, 10.0, 10.0])
