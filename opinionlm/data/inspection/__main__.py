@@ -27,7 +27,7 @@ from opinionlm.data.inspection.yaml_files import (
 from opinionlm.data.taxonomy import PATH_MARK, Taxonomy
 from opinionlm.errors import UserError, run_script
 from opinionlm.utils.command_line import Parser, command
-from opinionlm.utils.names import is_folder_name
+from opinionlm.utils.names import counted, is_folder_name
 
 MINIATURE = "models/gemma3-mini"
 SHOWN_LABELS, SHOWN_CHARACTERS, FEW_TEXTS = 12, 60, 10
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = build_parser().parse(argv)
     if len(arguments.text) > 2:
         raise UserError(f"--text: {len(arguments.text)} columns; one holds the texts, or two the texts of pairs")
-    name = arguments.name or arguments.file.name.removesuffix(".gz").rpartition(".")[0].replace(" ", "_")
+    name = arguments.name or Path(arguments.file.name.removesuffix(".gz")).stem.replace(" ", "_")
     if not is_folder_name(name):
         raise UserError(f"--name: {name!r} has to be a plain name, it becomes a folder")
     targets = [arguments.output_dir / f"{name}.yaml", arguments.output_dir / f"{name}_run.yaml"]
@@ -125,8 +125,12 @@ def describe(form: FileForm, roles: Roles, counts: Counter[str]) -> list[str]:
         shown = ", ".join(f"{label} {number:,}" for label, number in counts.most_common(SHOWN_LABELS))
         more = f", and {len(counts) - SHOWN_LABELS} more" if len(counts) > SHOWN_LABELS else ""
         lines.append(f"{len(counts)} labels: {shown}{more}")
-    if rare := sum(number < FEW_TEXTS for number in counts.values()):
-        lines.append(f"labels of fewer than {FEW_TEXTS} texts, which are hardly learned: {rare}")
+    if rare := [f"{label} {number}" for label, number in counts.most_common() if number < FEW_TEXTS][::-1]:
+        more = f", and {len(rare) - SHOWN_LABELS} more" if len(rare) > SHOWN_LABELS else ""
+        lines.append(
+            f"{counted(len(rare), 'label')} of fewer than {FEW_TEXTS} texts, hardly learned: "
+            f"{', '.join(rare[:SHOWN_LABELS])}{more}"
+        )
     if roles.separator:
         lines.append(f"labels of one text are parted by {roles.separator}")
     if roles.task == "multi_label" and form.columns[roles.labels[0]].filled < form.records:

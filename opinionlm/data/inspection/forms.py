@@ -82,6 +82,8 @@ def look_at(path: Path, asked: Sequence[str]) -> FileForm:
     Raises:
         UserError: it is missing, of an unknown format, cannot be read, or has no record.
     """
+    if path.is_dir():
+        raise UserError(f"{path}: it is a folder; name the file in it that holds the texts")
     ending = Path(path.name.removesuffix(".gz")).suffix.lower()
     if ending not in KINDS:
         known = ".csv, .tsv, .jsonl, .xlsx, .parquet or, for tags of words, .conll or .txt"
@@ -98,6 +100,10 @@ def look_at(path: Path, asked: Sequence[str]) -> FileForm:
         form.records += 1
         for name, value in row.items():
             form.columns.setdefault(name, Column(name)).add(value)
+    if not form.records and not form.broken:
+        raise UserError(f"{path}: it holds no record, at most a header line; expected texts and labels")
+    if form.records and not form.columns:
+        raise UserError(f"{path}: no column of it has a name of its own; is it really {form.kind}?")
     if not form.records:
         raise UserError(f"{path}: none of the {form.broken:,} records can be read as {form.kind}; is it that?")
     return form

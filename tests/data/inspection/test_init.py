@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 from pathlib import Path
 
 import pandas
@@ -151,7 +152,10 @@ def test_labels_of_few_texts_are_pointed_out(capsys):
     lines = [f"some text {n},{'common' if n < 40 else f'rare {n // 2}'}" for n in range(60)]
     Path("posts.csv").write_text("\n".join(["text,label", *lines]), encoding="utf-8")
     init("posts.csv")
-    assert "labels of fewer than 10 texts, which are hardly learned: 10\n" in capsys.readouterr().out
+    assert "\n10 labels of fewer than 10 texts, hardly learned: rare 29 2, rare 28 2, " in capsys.readouterr().out
+    Path("posts.csv").write_text("\n".join(["text,label", *lines[:41], *lines[:1]]), encoding="utf-8")
+    init("posts.csv", "--overwrite")
+    assert "\n1 label of fewer than 10 texts, hardly learned: rare 20 1\n" in capsys.readouterr().out
 
 
 def test_levels_with_equal_leaves_become_path_names(capsys):
@@ -239,7 +243,11 @@ def test_several_labels_as_lists_and_by_a_separator_make_the_task_multi_label(ca
         (["none.csv"], "none.csv: cannot be read"),
         (["posts.doc"], "unknown format '.doc'; save it as .csv"),
         (["empty.csv"], "empty.csv: the file is empty"),
+        (["header.csv"], "header.csv: it holds no record, at most a header line"),
+        (["folder"], "folder: it is a folder; name the file in it"),
+        (["noending"], "noending: unknown format ''; save it as .csv"),
         (["binary.csv", "--text", "x"], "binary.csv"),
+        (["noise.csv", "--text", "x"], "noise.csv: no column of it has a name of its own; is it really csv"),
         (["onehot.csv", "--text", "text", "--label", "toxic", "rude"], "hold 0 and 1, a column per label"),
     ],
 )
@@ -249,6 +257,10 @@ def test_what_cannot_be_used_is_one_line(arguments, message):
     Path("one.csv").write_text("text,label\n" + "".join(f"some text {n},yes\n" for n in range(60)))
     Path("each.csv").write_text("text,label\n" + "".join(f"some text {n},class {n}\n" for n in range(60)))
     Path("binary.csv").write_bytes(bytes(range(256)) * 20)
+    Path("noise.csv").write_bytes(random.Random(3).randbytes(20_000))
+    Path("header.csv").write_text("comment,sentiment\n")
+    Path("noending").write_text(table(), encoding="utf-8")
+    Path("folder").mkdir()
     Path("onehot.csv").write_text(
         "text,toxic,rude\n" + "".join(f"some text {n},{n % 2},{n % 3 // 2}\n" for n in range(9))
     )
