@@ -272,7 +272,7 @@ def leave_out(config: Config, stated: Mapping[str, int], places: list[str]) -> l
         for name, chosen, wanted in one.failed:
             chosen_at = max((stated.get(source, -1) for source in FACTS.get(name, (name,))), default=-1)
             if chosen_at > origin or (one.is_decided and one.name in stated):
-                verb = "makes nothing of" if isinstance(wanted, Presence) else "does not read"
+                verb = "replaces" if isinstance(wanted, Presence) else "does not read"
                 groups.setdefault(f"{name}: {chosen} {verb}", []).append(one)
                 reset(config, one.name)
                 break

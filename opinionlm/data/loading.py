@@ -92,7 +92,7 @@ def choose_platforms(
             found = ", ".join(known) if known else "none: its dataset YAML names no platform"
             close = closest(unknown[0], known)
             hint = "" if close is None else f", did you mean {close!r}?"
-            raise UserError(f"{option}: {unknown[0]!r} is no platform of {prepared.name}{hint}; it has {found}")
+            raise UserError(f"{option}: {unknown[0]!r} is no platform of {prepared.name}{hint} (it has {found})")
         kept[name] = prepared.dataset[name].select(np.flatnonzero(np.isin(platforms[name], list(wanted))))
         if not len(kept[name]):
             raise UserError(

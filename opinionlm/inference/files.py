@@ -24,7 +24,7 @@ from opinionlm.inference.inputs import check_features, check_platform, read_word
 from opinionlm.inference.output import NO_TEXT, Progress, Sink, StandardOutput, open_file_output
 from opinionlm.inference.predictors import Item, Predictor
 from opinionlm.inference.rows import OtherColumns, OutputRows, conll_lines, item_of, no_answer
-from opinionlm.utils.names import counted
+from opinionlm.utils.names import counted, short
 from opinionlm.utils.progress import progress_bar
 
 OutputKind = Literal["csv", "jsonl", "conll"]
@@ -116,7 +116,7 @@ class Summary:
                 f"{self.notes.undecodable_records:,} records hold bytes that are no text (shown as \ufffd; give "
                 "--encoding if the file has another one)"
             )
-        speed = f"{new_rows / self.seconds:,.0f} rows/s" if new_rows else "nothing was left to do"
+        speed = f"{short(new_rows / self.seconds)} rows/s" if new_rows else "nothing was left to do"
         place = "" if output == STANDARD else f" → {output}"
         return f"{'; '.join(counts)}; {self.seconds:.1f} s, {speed}{place}"
 

@@ -44,7 +44,7 @@ def push_model(model: Path, name: str, public: bool = False, overwrite: bool = F
         UserError: no saved model, no such account, a name that is taken, or the hub cannot be reached.
     """
     folder = saved_folder(model)
-    with hub_errors(f"push: {name}"):
+    with hub_errors(f"push: {name}", "give the same command again: what it has is not sent again"):
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
         api = HfApi()
@@ -73,7 +73,7 @@ def require_pushable(name: str) -> None:
     Raises:
         UserError: no such account, a name that is taken, or the hub cannot be reached.
     """
-    with hub_errors(f"push_to_hub: {name}"):
+    with hub_errors(f"push_to_hub: {name}", "give the same command again"):
         from huggingface_hub import HfApi
 
         free_repository(HfApi(), name, public=False, overwrite=False)
@@ -155,7 +155,7 @@ def fetched(model: str | Path, revision: str | None = None) -> Path:
                 f"--revision: {model} is a folder, and only models of the hub have revisions; leave it out"
             )
         return Path(model)
-    with hub_errors(f"--model: no such folder: {model}; on the hub"):
+    with hub_errors(f"--model: no such folder: {model}; on the hub", "check the path, or give the same command again"):
         from huggingface_hub import snapshot_download
 
         return Path(snapshot_download(str(model), revision=revision, allow_patterns=FETCHED))
@@ -167,11 +167,12 @@ def is_on_hub(model: str | Path) -> bool:
 
 
 @contextmanager
-def hub_errors(what: str) -> Iterator[None]:
+def hub_errors(what: str, broken_off: str) -> Iterator[None]:
     """Say what went wrong in one line, with the remedy: the library hands on what its own libraries raise.
 
     Args:
         what: begins the line.
+        broken_off: the remedy where the hub does not answer.
 
     Raises:
         UserError: in the place of whatever the block raises.
@@ -193,8 +194,5 @@ def hub_errors(what: str) -> Iterator[None]:
             remedy = f"{known}; hf auth login, or set HF_TOKEN to one that may write"
         else:
             endpoint = os.environ.get("HF_ENDPOINT", "the hub")
-            remedy = (
-                f"{endpoint} cannot be reached or broke off ({one_line(error)}); give the same command again: what it "
-                "has is not sent again"
-            )
+            remedy = f"{endpoint} cannot be reached or broke off ({one_line(error)}); {broken_off}"
         raise UserError(f"{what}: {remedy}") from error

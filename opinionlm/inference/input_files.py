@@ -131,6 +131,9 @@ def input_form(
         form = choose_form(name, kind, binary, known, asked)
     if path != STANDARD and not is_table:
         check_encoding(path, form.encoding)
+    if form.encoding not in ("utf-8", asked.get("encoding"), *(one.encoding for one in known)):
+        print(f"{name}: read as {form.encoding}, which its byte order mark says", file=sys.stderr)
+        asked = {**asked, "encoding": form.encoding}
     if told := form.told(kind, asked):
         print(f"{name}: read as the model's training files were, {told}", file=sys.stderr)
     return form

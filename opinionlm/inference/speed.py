@@ -19,6 +19,7 @@ from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.models.precision import cast_parameters, computes_in_bfloat16
 from opinionlm.models.quantization import quantized_modules
 from opinionlm.utils.memory import return_freed_memory
+from opinionlm.utils.names import short
 
 # Of labels in bfloat16 and in float32, above which they count as equal.
 LEAST_AGREEMENT = 0.995
@@ -45,10 +46,7 @@ class Speed:
 
     def describe(self) -> str:
         """For a line of the terminal."""
-        rate, p50, p95 = (
-            f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
-            for number in (self.posts_per_second, self.p50_ms, self.p95_ms)
-        )
+        rate, p50, p95 = map(short, (self.posts_per_second, self.p50_ms, self.p95_ms))
         return f"{rate} posts/s, one in {p50} ms (95 % within {p95})"
 
 

@@ -57,6 +57,7 @@ from opinionlm.tasks.generation import TOKEN_BUDGET, GenerationTask
 from opinionlm.tasks.label_lists import LabelListTask
 from opinionlm.tasks.sequence import SequenceTask
 from opinionlm.training.cost import peak_memory_mb, reset_peak_memory
+from opinionlm.utils.names import short
 from opinionlm.utils.shipped import find_model, model_identity
 
 EVALUATED = ("validation", "test")
@@ -368,6 +369,6 @@ def summary(run: PromptRun, metrics: dict[str, Any]) -> str:
     names = [*run.task.shown_metrics, "invalid_rate", "shortened_texts"]
     lines = score_lines(metrics, [name for name in names if name in metrics["test"]])
     cost = metrics["cost"]
-    lines.append(f"{cost['posts_per_second']:,.1f} posts/s, peak memory {cost['peak_memory_mb']:,.0f} MB")
+    lines.append(f"{short(cost['posts_per_second'])} posts/s, peak memory {cost['peak_memory_mb']:,.0f} MB")
     lines.append(f"Results are in {run.config.run_folder}")
     return "\n".join(lines)

@@ -29,6 +29,11 @@ def counted(number: int, singular: str) -> str:
     return f"{number:,} {singular}{'s' * (number != 1)}"
 
 
+def short(number: float) -> str:
+    """A measured number in few digits and without an exponent: ``1,234`` or ``0.254``."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
 def closest(name: object, valid: Iterable[str]) -> str | None:
     """The valid name that a wrong one begins or most likely stands for, or None; form and case count little."""
     by_form = {_form(known): known for known in valid}

@@ -203,7 +203,7 @@ def test_steps_decide_beside_epochs_wherever_the_two_are_stated(content, argumen
     file.write_text(content + "seed: 1\n")
     config = parse_config(["--config", str(file), *arguments.split()], "test", script)
     place = "the command line" if "num_train_epochs" in arguments else file
-    assert capsys.readouterr().out == f"max_steps: 10 makes nothing of num_train_epochs of {place}; it is left out\n"
+    assert capsys.readouterr().out == f"max_steps: 10 replaces num_train_epochs of {place}; it is left out\n"
     assert (config.training.max_steps, config.training.num_train_epochs) == (10, 3.0)
 
 
@@ -218,7 +218,7 @@ def test_epochs_are_not_spoken_of_where_nobody_states_them(capsys) -> None:
 def test_a_fixed_number_of_steps_is_said_to_replace_the_epochs(monkeypatch, capsys) -> None:
     monkeypatch.chdir(ROOT)
     config = parse_config(["--config", "configs/quickstart.yaml", "--max_steps", "10"], "test")
-    assert "max_steps: 10 makes nothing of num_train_epochs of configs/quickstart.yaml; it is left out" in (
+    assert "max_steps: 10 replaces num_train_epochs of configs/quickstart.yaml; it is left out" in (
         capsys.readouterr().out
     )
     assert config.training.num_train_epochs == 3.0

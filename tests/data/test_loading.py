@@ -37,8 +37,8 @@ def test_validation_belongs_to_training() -> None:
 @pytest.mark.parametrize(
     ("train_on", "test_on", "message"),
     [
-        (["r", "x"], None, "train_platforms: 'x' is no platform of posts; it has r, t, y"),
-        (None, ["Y"], "eval_platforms: 'Y' is no platform of posts, did you mean 'y'?; it has r, t, y"),
+        (["r", "x"], None, "train_platforms: 'x' is no platform of posts (it has r, t, y)"),
+        (None, ["Y"], "eval_platforms: 'Y' is no platform of posts, did you mean 'y'? (it has r, t, y)"),
         (["y"], None, "train_platforms: the validation split of posts has no row of y; it has 1 of r, 1 of t"),
         (None, ["r"], "eval_platforms: the test split of posts has no row of r; it has 1 of t, 1 of y"),
     ],

@@ -110,11 +110,13 @@ def test_what_cannot_be_read_is_told_in_one_line(plain_model, tmp_path, content,
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
 
 
-def test_a_file_with_a_mark_of_utf16_is_read(plain_model, tmp_path):
+def test_a_file_with_a_mark_of_utf16_is_read(plain_model, tmp_path, capsys):
     (tmp_path / "in.csv").write_bytes("text\ngröße\n".encode("utf-16"))
     assert call(plain_model, tmp_path / "in.csv", tmp_path / "out.csv")[1][1] == "größe"
     (tmp_path / "in.txt").write_bytes("größe\nbuy\n".encode("utf-16"))
     assert [row[1] for row in call(plain_model, tmp_path / "in.txt", tmp_path / "out.csv")[1:]] == ["größe", "buy"]
+    said = capsys.readouterr().err
+    assert "in.txt: read as utf-16, which its byte order mark says\n" in said and "training files" not in said
 
 
 def test_other_columns_are_kept_and_names_that_are_taken_get_a_new_one(plain_model, tmp_path):

@@ -101,7 +101,7 @@ def require_column(form: FileForm, option: str, name: str) -> None:
     if name not in form.columns:
         near = closest(name, form.columns)
         hint = "" if near is None else f", did you mean {near!r}?"
-        raise UserError(f"{option}: {form.path} has no column {name!r}{hint}; it has {listing(form.columns)}")
+        raise UserError(f"{option}: {form.path} has no column {name!r}{hint} (it has {listing(form.columns)})")
 
 
 def require_classes(form: FileForm, labels: Sequence[Column]) -> None:

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from opinionlm.data.preparation.label_parsing import LabelUse
 from opinionlm.data.spec import DatasetSpec
 from opinionlm.errors import UserError
-from opinionlm.utils.names import closest, same_form
+from opinionlm.utils.names import closest, counted, same_form
 
-SHOWN_VALUES = 8
+SHOWN_VALUES, IN_WARNINGS = 8, 3
 
 
 def check_declared(spec: DatasetSpec, present: Iterable[int], use: LabelUse) -> list[str]:
@@ -50,16 +50,17 @@ def check_declared(spec: DatasetSpec, present: Iterable[int], use: LabelUse) -> 
     if use.undeclared:
         records = sum(use.undeclared.values())
         warnings.append(
-            f"{records:,} records are rejected for labels that are not declared: {describe_undeclared(spec, use)}"
+            f"{records:,} records are rejected for labels that are not declared: "
+            + describe_undeclared(spec, use, IN_WARNINGS)
         )
     return warnings
 
 
-def describe_undeclared(spec: DatasetSpec, use: LabelUse) -> str:
+def describe_undeclared(spec: DatasetSpec, use: LabelUse, shown: int = SHOWN_VALUES) -> str:
     """The most frequent undeclared values by column, with records and the declared name that is nearest."""
     assert spec.labels is not None
     parts = []
-    for (column, value), count in use.undeclared.most_common(SHOWN_VALUES):
+    for (column, value), count in use.undeclared.most_common(shown):
         written = f"{column} holds {value!r}" if value else f"{column} is blank below a label that goes on"
         valid = spec.codes.get(column) or (
             spec.labels.leaves if column == "label" else spec.labels.names_at(int(column.removeprefix("level")))
@@ -72,7 +73,7 @@ def describe_undeclared(spec: DatasetSpec, use: LabelUse) -> str:
             hint += ", the same but for case, blanks or Unicode form"
         parts.append(f"{written} ({count:,} record{'s' * (count > 1)}{hint})")
     more = len(use.undeclared) - len(parts)
-    return ", ".join(parts) + (f" and {more:,} other values" if more else "")
+    return ", ".join(parts) + (f" and {counted(more, 'other value')}" if more else "")
 
 
 def _absent_codes(spec: DatasetSpec, found: set[int], use: LabelUse) -> list[tuple[str, str]]:
