@@ -218,7 +218,7 @@ def reliability_figure(chart: ReliabilityChart, bins: int = CALIBRATION_BINS) ->
         )
     lower.margins(y=0.5 if size.max() >= 1000 else 0.25)
     lower.set_ylabel("texts")
-    lower.set_xlabel("confidence")
+    lower.set_xlabel("probability of the likeliest label")
     lower.set_xlim(0.0, 1.0)
     lower.grid(axis="y")
     lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
