@@ -22,6 +22,8 @@ from opinionlm.utils.markdown import Table
 
 # Longer texts are cut in tables that are there to be looked at.
 SHOWN_CHARACTERS = 1_000
+# The share of texts with one answer that is worth a remark.
+NEARLY_ALL = 0.95
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,17 @@ class SplitPredictions(Predictions):
     def tables(self) -> dict[str, Table]:
         """See `Predictions.tables`."""
         return {"per_class": per_class_table(self), "confident_mistakes": confident_mistakes(self)}
+
+    def remarks(self) -> list[str]:
+        """Says where one label is the answer to nearly every text, and is that of far fewer; see `Predictions`."""
+        answers, gold = self.confusion.sum(axis=0), self.confusion.sum(axis=1)
+        most, texts = int(answers.argmax()), len(self.gold)
+        if answers[most] < NEARLY_ALL * texts or gold[most] >= (NEARLY_ALL - 0.1) * texts:
+            return []
+        return [
+            f"{self.labels[most]!r} is the answer to {answers[most]:,} of {texts:,} texts, but the label of "
+            f"{gold[most]:,}: too little was learned to use this model"
+        ]
 
 
 def label_scores(gold: np.ndarray, predicted: np.ndarray, classes: int) -> dict[str, Any]:

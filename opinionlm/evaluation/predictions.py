@@ -38,3 +38,7 @@ class Predictions:
     def tables(self) -> dict[str, Table]:
         """Small tables of the split, by name."""
         return {}
+
+    def remarks(self) -> list[str]:
+        """What a person should know before the answers are used, a line each."""
+        return []

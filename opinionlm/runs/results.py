@@ -98,7 +98,7 @@ def finish_run(
         write_result(task, name, texts[name], result, tracker)
     write_history(task, history)
     write_metrics(task, metrics, tracker)
-    print(summary(task, metrics))
+    print(summary(task, metrics, results["test"].predictions.remarks()))
     return metrics
 
 
@@ -175,11 +175,12 @@ def write_metrics(task: Task[Any], metrics: Mapping[str, Any], tracker: Tracker)
     write_json(folder / "metrics.json", metrics)
 
 
-def summary(task: Task[Any], metrics: dict[str, Any]) -> str:
-    """A short table of the scores, and where everything is."""
+def summary(task: Task[Any], metrics: dict[str, Any], remarks: Sequence[str]) -> str:
+    """A short table of the scores, what to know of the test answers, and where everything is."""
     folder = task.config.run_folder
     names = [*task.shown_metrics, *(["invalid_rate"] if "invalid_rate" in metrics["test"] else [])]
-    lines = [*score_lines(metrics, names), *near_copy_line(metrics["test"]), describe_cost(metrics["cost"])]
+    lines = [*score_lines(metrics, names), *near_copy_line(metrics["test"])]
+    lines += [*(f"warning: test: {remark}" for remark in remarks), describe_cost(metrics["cost"])]
     has_model = (folder / "best").is_dir()
     lines.append(f"Results are in {folder}" + ("; label new posts with" if has_model else ""))
     if has_model:
