@@ -105,6 +105,8 @@ def choose_precision(predictor: Predictor, texts: Dataset) -> PrecisionChoice:
         return PrecisionChoice("float32", speed, "bfloat16 not tried, as the processor has no instructions for it")
     if model.dtype == torch.bfloat16:
         return PrecisionChoice("bfloat16", measure(predictor, rows)[0], "that of the weights")
+    # Weights in float16 would be timed as what they are not used in.
+    cast_parameters(model, torch.float32)
     exact, labels = measure(predictor, rows)
     cast_parameters(model, torch.bfloat16)
     fast, rounded = measure(predictor, rows)

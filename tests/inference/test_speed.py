@@ -61,6 +61,14 @@ def test_speeds_are_written_without_exponents(measured: Speed, expected: str) ->
     assert measured.describe() == expected
 
 
+def test_float32_is_timed_in_float32_whatever_the_weights_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_answers(monkeypatch, {torch.float16: 99.0, torch.float32: 10.0, torch.bfloat16: 5.0}, 0)
+    predictor = load_predictor(save_tiny_classifier(tmp_path / "model"), PredictionOptions("cpu"))
+    predictor.model.half()
+    chosen = choose_precision(predictor, TEXTS)
+    assert chosen.precision == "float32" and chosen.speed.posts_per_second == 10
+
+
 def test_a_gain_that_does_not_show_twice_is_chance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "computes_in_bfloat16", lambda: True)
     rates = iter([10.0, 20.0, 10.0, 10.0])
