@@ -10,7 +10,7 @@ from scipy.special import log_softmax
 
 from opinionlm.evaluation.metrics import softmax
 
-# Of a split that is all right or all wrong the likelihood has no optimum inside; these are where the search ends.
+# Of a split that is all wrong the likelihood has no optimum inside; these are where the search ends.
 # A loss that multiplies logits by 30 (`ldam_scale`) trains them for a temperature of 1/30.
 COLDEST, HOTTEST = 0.02, 20.0
 # Nats that a logit may lie below another: what is further below has no probability in float64. It is a class that no
@@ -34,8 +34,11 @@ def fit_calibration(gold: np.ndarray, logits: np.ndarray) -> tuple[float, np.nda
     Bias-corrected temperature scaling (Alexandari et al. 2020). A temperature alone (Guo et al. 2017)
     makes confidences larger or smaller together; the biases take back what class weights or an adjusted loss moved
     from frequent classes to rare ones. They have a normal prior with a standard deviation of one nat, so that few
-    rows, or a class that has none, move them little. The penalised likelihood is concave in the inverse temperature
-    and the biases, so the result does not depend on where the search starts.
+    rows, or a class that has none, move them little. One more row counts as wrong, the mean of all rows with the
+    likeliest other label in the place of the gold one: the rule of succession, for which Platt (1999, section 2.2)
+    smooths his targets. Without it a split that is all right would make every answer certain. The penalised
+    likelihood is concave in the inverse temperature and the biases, so the result does not depend on where the search
+    starts.
 
     Args:
         gold: leaf ids ``(rows,)`` of validation.
@@ -52,16 +55,20 @@ def fit_calibration(gold: np.ndarray, logits: np.ndarray) -> tuple[float, np.nda
     # The likelihood does not know a constant per row, and the search is better conditioned without it.
     logits -= logits.mean(axis=1, keepdims=True)
     rows, classes = logits.shape
-    frequency = np.bincount(gold, minlength=classes) / rows
-    gold_logit = logits[np.arange(rows), gold].mean()
+    right = np.eye(classes, dtype=bool)[gold]
+    others = np.where(right, -np.inf, logits)
+    next_best = others.max(axis=1, keepdims=True)
+    wrong = (others == next_best) & (next_best > logits.max(axis=1, keepdims=True) - POSSIBLE)
+    # All rows together have the weight of one more.
+    targets = right + wrong / np.maximum(wrong.sum(axis=1, keepdims=True), 1) / rows
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         inverse, biases = parameters[0], parameters[1:]
-        scores = logits * inverse + biases
-        probabilities = softmax(scores)
-        value = negative_log_likelihood(gold, scores) + (biases**2).sum() / (2 * rows)
-        slope = (probabilities * logits).sum(axis=1).mean() - gold_logit
-        return value, np.append(slope, probabilities.mean(axis=0) - frequency + biases / rows)
+        likelihoods = log_softmax(logits * inverse + biases, axis=1)
+        value = -(targets * likelihoods).sum() + (biases**2).sum() / 2
+        residual = np.exp(likelihoods) * targets.sum(axis=1, keepdims=True) - targets
+        slopes = np.append((residual * logits).sum(), residual.sum(axis=0) + biases)
+        return value / rows, slopes / rows
 
     found = minimize(
         loss,

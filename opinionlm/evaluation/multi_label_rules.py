@@ -74,7 +74,9 @@ def fit_label_calibration(gold: np.ndarray, logits: np.ndarray) -> tuple[float, 
 
     Bias-corrected temperature scaling (Alexandari et al. 2020), with the sigmoid of every label in the place of a
     softmax: the biases take back what positive weights or an asymmetric loss moved. They have a normal prior with a
-    standard deviation of one nat, so that a label with few rows is moved little; the penalised likelihood is concave.
+    standard deviation of one nat, so that a label with few rows is moved little. One more decision counts as wrong,
+    the mean of all with gold turned round, so that a faultless split makes none certain (`fit_calibration`); the
+    penalised likelihood is concave.
 
     Args:
         gold: zeros and ones ``(rows, labels)`` of validation.
@@ -87,12 +89,14 @@ def fit_label_calibration(gold: np.ndarray, logits: np.ndarray) -> tuple[float, 
     rows, labels = gold.shape
     # A label that no training text had is impossible, whatever is gold: it says nothing about the others.
     possible = np.abs(logits) < POSSIBLE
+    one_wrong = 1 / max(possible.sum(), 1)
+    weight, positive = (1 + one_wrong) * possible, (gold + one_wrong * (1 - gold)) * possible
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         biases = parameters[1:]
         scores = logits * parameters[0] + biases
-        value = (np.logaddexp(0.0, scores) - gold * scores)[possible].sum() + (biases**2).sum() / 2
-        residual = (sigmoid(scores) - gold) * possible
+        value = (weight * np.logaddexp(0.0, scores) - positive * scores).sum() + (biases**2).sum() / 2
+        residual = weight * sigmoid(scores) - positive
         return value / rows, np.append((residual * logits).sum(), residual.sum(axis=0) + biases) / rows
 
     found = minimize(

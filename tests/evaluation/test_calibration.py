@@ -50,9 +50,12 @@ def test_it_is_the_optimum_whatever_is_added_to_a_row() -> None:
     gold, logits = sample(500, 2.0)
     temperature, biases = fit_calibration(gold, logits)
 
+    next_best = np.where(np.eye(8)[gold] == 1, -np.inf, logits).argmax(axis=1)
+
     def penalised(parameters: np.ndarray) -> float:
         scores = logits.astype(np.float64) * parameters[0] + parameters[1:]
-        return negative_log_likelihood(gold, scores) + (parameters[1:] ** 2).sum() / 1000
+        wrong = negative_log_likelihood(next_best, scores) / 500
+        return negative_log_likelihood(gold, scores) + wrong + (parameters[1:] ** 2).sum() / 1000
 
     slopes = approx_fprime(np.append(1 / temperature, biases), penalised, 1e-6)
     assert np.abs(slopes).max() < 1e-5 and abs(biases.mean()) < 1e-12
@@ -73,13 +76,16 @@ def test_a_row_of_a_class_that_training_never_had_heats_up_no_other() -> None:
 def test_of_two_classes_it_is_the_logistic_regression_of_scikit_learn() -> None:
     # Of two classes with biases ±b the score of the second against the first is (difference of logits) / T + 2b. With
     # a prior of variance 1 on each bias, b² = (2b)² / 4: a penalised intercept, given to scikit-learn as a feature
-    # √2 (its penalty is half the square), with no penalty to speak of on the other feature.
+    # √2 (its penalty is half the square), with no penalty to speak of on the other feature. The row that is wrong: all
+    # once more with the other label, together of weight 1.
     generator = np.random.default_rng(0)
     gold = generator.integers(0, 2, 300)
     logits = generator.normal(size=(300, 2)) + 1.2 * np.eye(2)[gold] + np.array([0.0, 0.8])
     temperature, biases = fit_calibration(gold, logits)
     features = np.column_stack([1e4 * (logits[:, 1] - logits[:, 0]), np.full(300, math.sqrt(2))])
-    oracle = LogisticRegression(C=1.0, fit_intercept=False, tol=1e-12, solver="newton-cholesky").fit(features, gold)
+    oracle = LogisticRegression(C=1.0, fit_intercept=False, tol=1e-12, solver="newton-cholesky").fit(
+        np.tile(features, (2, 1)), np.concatenate([gold, 1 - gold]), np.repeat([1, 1 / 300], 300)
+    )
     slope, intercept = oracle.coef_[0] * np.array([1e4, math.sqrt(2)])
     assert 1 / temperature == pytest.approx(slope, rel=1e-4)
     assert biases[1] - biases[0] == pytest.approx(intercept, rel=1e-4)
@@ -97,11 +103,20 @@ def test_likelihood_by_hand() -> None:
     assert negative_log_likelihood(np.array([0, 1]), logits) == pytest.approx((math.log(4) + math.log(2)) / 2)
 
 
-def test_a_perfect_split_has_a_finite_temperature() -> None:
-    for certainty in (9.0, 1e4):
-        temperature, biases = fit_calibration(np.arange(4), np.eye(4) * certainty)
-        assert COLDEST <= temperature <= 1 and np.abs(biases).max() < 1e-6
-    # All wrong: a temperature turns no order round, so it is as hot as it may be.
+@pytest.mark.parametrize("rows", [4, 60, 400])
+@pytest.mark.parametrize("certainty", [0.5, 9.0, 600.0])
+def test_a_perfect_split_makes_no_answer_certain(rows: int, certainty: float) -> None:
+    # Of n rows that are all right one of n + 1 is taken to be wrong, however sure the model is.
+    gold = np.arange(rows) % 4
+    temperature, biases = fit_calibration(gold, np.eye(4)[gold] * certainty)
+    assert np.abs(biases).max() < 1e-6
+    # Of four rows even a temperature of 20 is too cold for logits of 600.
+    expected = rows / (rows + 1) if temperature < HOTTEST else 1.0
+    assert calibrated(np.eye(4) * certainty, temperature, biases).max() == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_split_that_is_all_wrong_is_as_hot_as_it_may_be() -> None:
+    # A temperature turns no order round.
     assert fit_calibration(np.arange(4), np.eye(4)[[1, 2, 3, 0]] * 9)[0] == pytest.approx(HOTTEST)
 
 
@@ -124,5 +139,5 @@ def test_platforms_are_scored_by_themselves() -> None:
 
 def test_where_the_search_ends() -> None:
     gold = np.arange(80) % 4
-    assert fit_calibration(gold, np.eye(4)[gold] * 0.1)[0] == pytest.approx(COLDEST)
+    assert fit_calibration(gold, np.eye(4)[gold] * 0.01)[0] == pytest.approx(COLDEST)
     assert fit_calibration(gold, np.eye(4)[(gold + 1) % 4] * 9.0)[0] == pytest.approx(HOTTEST)

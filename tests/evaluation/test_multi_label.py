@@ -67,6 +67,14 @@ def test_scores_are_those_of_scikit_learn(seed):
     assert ranking_precision(gold, ranked) == pytest.approx(expected)
 
 
+def test_a_faultless_split_makes_no_decision_certain():
+    # Of 200 decisions that are all right one of 201 is taken to be wrong.
+    gold = np.arange(200).reshape(40, 5) % 2
+    temperature, biases = fit_label_calibration(gold, 9.0 * (2 * gold - 1))
+    found = MultiLabelRule(temperature, tuple(biases)).probabilities(np.full((1, 5), 9.0))
+    assert found == pytest.approx(200 / 201, abs=1e-4)
+
+
 def test_a_label_that_training_never_had_heats_up_no_other():
     gold, logits = drawn(200)
     for value in (-1e4, 1e4):  # as linear models have it for a label that no text had, or all
