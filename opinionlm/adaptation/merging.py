@@ -96,51 +96,66 @@ def expanded_on_cpu(model: OpinionClassifier) -> OpinionClassifier:
     return with_plain_weights(model) if model.device.type == "cpu" and fits_expanded(model) else model
 
 
-def expand_quantized(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, nn.Module]:
+def expand_quantized(model: PreTrainedModel, dtype: torch.dtype) -> None:
     """Replace every 4-bit layer of a backbone by a plain one with the same weights.
 
     Args:
         model: changed in place.
         dtype: data type of the plain layers.
-
-    Returns:
-        The 4-bit layers that were replaced, by name.
     """
-    replaced = {name: model.get_submodule(name) for name in quantized_modules(model)}
-    for name, layer in replaced.items():
-        weight = dequantize_module_weight(layer)
-        if family_of(model.config).transposed_weights:
-            # Conv1D stores its weights as (in, out).
+    for name in quantized_modules(model):
+        model.set_submodule(name, plain_layer(model, name, dtype))
+
+
+def plain_layer(model: PreTrainedModel, name: str, dtype: torch.dtype) -> nn.Module:
+    """A plain layer with the weights of a backbone's 4-bit one."""
+    layer, conv = model.get_submodule(name), family_of(model.config).transposed_weights
+    weight = dequantize_module_weight(layer).to(dtype)
+    # Without values, which would be drawn for nothing and from everyone's random numbers.
+    with torch.device("meta"):
+        if conv:
             plain: nn.Module = Conv1D(layer.out_features, layer.in_features)
-            weight = weight.T
         else:
             plain = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
-        plain.weight = nn.Parameter(weight.to(dtype).contiguous())
-        if layer.bias is not None:
-            plain.bias = nn.Parameter(layer.bias.to(dtype))
-        model.set_submodule(name, plain)
-    return replaced
+    # Conv1D stores its weights as (in, out).
+    plain.weight = nn.Parameter((weight.T if conv else weight).contiguous(), requires_grad=False)
+    if layer.bias is not None:
+        plain.bias = nn.Parameter(layer.bias.to(dtype), requires_grad=False)
+    return plain.train(layer.training)
+
+
+class InOwnType(nn.Module):
+    """A plain layer as a 4-bit one computes: in the data type of its weights, with answers in that of its input."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Output of the layer ``(..., out)`` for states ``(..., in)``."""
+        return self.layer(states.to(self.layer.weight.dtype)).to(states.dtype)
 
 
 @contextmanager
-def expanded_weights(model: PreTrainedModel, dtype: torch.dtype) -> Iterator[None]:
+def expanded_weights(model: PreTrainedModel, autocast: bool) -> Iterator[None]:
     """Have the 4-bit layers of a backbone on a processor compute with plain weights inside a ``with`` block.
 
-    They would expand their weights anew for every batch; what they put out is the same to the bit. Nothing is done on
-    a GPU, without 4-bit layers, and where the plain weights would take more than a quarter of the main memory.
+    They would expand their weights anew for every batch; what they put out is the same. Nothing is done on a GPU,
+    without 4-bit layers, and where the plain weights would take more than a quarter of the main memory.
 
     Args:
         model: whose 4-bit layers are frozen.
-        dtype: data type of the plain weights: the one that the layers multiply in.
+        autocast: whether they multiply in bfloat16 whatever they were loaded for.
     """
-    replaced = expand_quantized(model, dtype) if model.device.type == "cpu" and fits_expanded(model) else {}
-    for name in replaced:
-        # Under autocast 4-bit layers multiply in bfloat16 and answer in the data type that they were asked in.
-        model.get_submodule(name).register_forward_hook(lambda _, inputs, output: output.to(inputs[0].dtype))
+    fits = model.device.type == "cpu" and fits_expanded(model)
+    layers = {name: model.get_submodule(name) for name in quantized_modules(model)} if fits else {}
     try:
+        for name, layer in layers.items():
+            dtype = torch.bfloat16 if autocast else layer.compute_dtype
+            model.set_submodule(name, InOwnType(plain_layer(model, name, dtype)))
         yield
     finally:
-        for name, layer in replaced.items():
+        for name, layer in layers.items():
             model.set_submodule(name, layer)
 
 

@@ -91,7 +91,7 @@ class SplitPredictions(Predictions):
             return []
         return [
             f"{self.labels[most]!r} is the answer to {answers[most]:,} of {texts:,} texts, but the label of "
-            f"{gold[most]:,}: too little was learned to use this model"
+            f"{gold[most]:,}: hardly any other is ever given"
         ]
 
 

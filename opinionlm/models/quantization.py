@@ -66,10 +66,15 @@ def weight_count(parameter: nn.Parameter) -> int:
 
 
 def fits_expanded(model: PreTrainedModel) -> bool:
-    """Whether the 4-bit weights of a model, expanded into its data type, take at most a quarter of the main memory."""
+    """Whether the 4-bit weights of a model, expanded into its data type, take at most a quarter of the main memory.
+
+    All processes of a run on this machine together: each has its own.
+    """
     names = quantized_modules(model)
     size = sum(weight_count(model.get_submodule(name).weight) for name in names) * model.dtype.itemsize
-    return size <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+    # Set by `accelerate launch` and torchrun.
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return size * processes <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
 
 
 def move_quantization_config(model: PreTrainedModel) -> None:

@@ -242,7 +242,7 @@ def fill(
     collate = PadCollator(pad_id)
     reader = EncodedTexts(encoded, np.arange(len(encoded)))
     autocast = torch.autocast(arguments.device.type, torch.bfloat16) if arguments.bf16 else nullcontext()
-    plain = expanded_weights(model.backbone, torch.bfloat16 if arguments.bf16 else model.dtype)
+    plain = expanded_weights(model.backbone, arguments.bf16)
     was_training = model.training
     model.eval()
     bar = progress_bar(desc=description, total=len(order), unit="texts")

@@ -30,7 +30,7 @@ def counted(number: int, singular: str) -> str:
 
 
 def short(number: float) -> str:
-    """A measured number in few digits and without an exponent: ``1,234`` or ``0.254``."""
+    """A measured number in few digits and without an exponent: ``1,234`` or ``0.254``, from 0.0001 on."""
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 

@@ -11,7 +11,7 @@ from opinionlm.evaluation.class_predictions import SplitPredictions
 @pytest.mark.parametrize(
     ("gold", "answers", "said"),
     [
-        ([0] * 40 + [1] * 60, [1] * 96 + [0] * 4, ["'b' is the answer to 96 of 100 texts, but the label of 60: too"]),
+        ([0] * 40 + [1] * 60, [1] * 96 + [0] * 4, ["'b' is the answer to 96 of 100 texts, but the label of 60: har"]),
         ([0] * 40 + [1] * 60, [1] * 94 + [0] * 6, []),
         # Nearly all texts have the label: nearly all answers are right.
         ([0] * 10 + [1] * 90, [1] * 100, []),

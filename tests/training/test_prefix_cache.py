@@ -139,10 +139,12 @@ def test_four_bit_weights_expand_once_for_all_batches(family, dtype, autocast, t
     with monkeypatch.context() as patched:
         patched.setattr(merging, "fits_expanded", lambda model: False)
         expected = states(tmp_path / "anew")
+    random_state = torch.get_rng_state()
     with monkeypatch.context() as patched:
         patched.setattr(Linear4bit, "forward", lambda *_: pytest.fail("expanded in a batch"))
         found = states(tmp_path / "once")
-    assert torch.equal(found, expected)
+    assert torch.equal(torch.get_rng_state(), random_state), "nothing was drawn"
+    assert torch.equal(found, expected) and found.dtype == expected.dtype
     assert all(model.get_submodule(name) is layer for name, layer in layers.items()), "the 4-bit layers are back"
 
 
