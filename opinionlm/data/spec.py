@@ -179,8 +179,8 @@ class DatasetSpec:
 
     Attributes:
         name: of the data set; prepared data and runs are called after it.
-        labels: the label tree; only of the tasks sequence and multi_label. Left out, in task sequence,
-            it is what the files hold.
+        labels: the label tree; only of the tasks sequence and multi_label. Left out, it is what the
+            files hold.
         task: what a row is an example of: a text (or pair) with a label, words with tags, a pair with a score, or a
             text with an answer.
         description: what the data are, for the model card and the prompts of language models.

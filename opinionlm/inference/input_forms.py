@@ -173,7 +173,10 @@ def choose_form(
         plain = InputForm(features=features, platform=PLATFORM if known[0].platform else None)
     forms = [replace(form, **{"text": form.text or "text", **asked}) for form in (*known, plain)]
     head = _head(binary, name)
-    if "encoding" not in asked and head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    # The mark of UTF-32 begins like that of UTF-16.
+    if "encoding" not in asked and head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        forms = [replace(form, encoding="utf-32") for form in forms]
+    elif "encoding" not in asked and head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         forms = [replace(form, encoding="utf-16") for form in forms]
     elif "encoding" not in asked and not head.isascii() and decodes(head, "utf-8"):
         # Almost no other text is UTF-8 by its bytes, while bytes of UTF-8 are text in most encodings of one byte.

@@ -119,6 +119,12 @@ def learning_curves(
         axes.set_xlabel("epoch")
         whole = max([*train[0], *validation[0]], default=0.0) >= 2
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=whole))
+        axes.set_xlim(left=0.0)
+    if score[1] and min(score[1]) >= 0 and max(score[1]) <= 1:
+        # A single point has no range of its own, and no share lies above 1.
+        score_axes.set_ylim(score_axes.get_ylim() if len(score[1]) > 1 else (0.0, 1.05))
+        bottom, top = score_axes.get_ylim()
+        score_axes.set_yticks([tick for tick in score_axes.get_yticks() if bottom <= tick <= min(top, 1.0)])
     return figure
 
 
@@ -128,7 +134,7 @@ def _draw_score(axes: Axes, score: tuple[list[float], list[float]], best: int) -
     epoch, value = score[0][best], score[1][best]
     axes.plot(epoch, value, "o", color=GREEN, markersize=9)
     # Above the point, and towards the middle of the panel.
-    late = best >= len(score[0]) / 2
+    late = best >= (len(score[0]) - 1) / 2
     axes.annotate(
         f"best {value:.3f}",
         (epoch, value),
@@ -201,9 +207,13 @@ def reliability_figure(chart: ReliabilityChart, bins: int = CALIBRATION_BINS) ->
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
     upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1.2, label="perfect calibration")
     low, high = wilson_interval(right, size[filled])
-    upper.vlines(mean_confidence, low, high, color=BLUE, linewidth=1.2, alpha=0.7, label="95 % interval")
+    upper.vlines(
+        mean_confidence, low, high, color=BLUE, linewidth=1.2, alpha=0.7, label="95 % interval", clip_on=False
+    )
     area = 8 + 110 * size[filled] / size.max()
-    upper.scatter(mean_confidence, right / size[filled], s=area, color=BLUE, zorder=3, label="this model")
+    upper.scatter(
+        mean_confidence, right / size[filled], s=area, color=BLUE, zorder=3, label="this model", clip_on=False
+    )
     upper.legend(loc="upper left", fontsize=9)
     upper.set_title(f"Calibration: ECE {error:.3f} ({bins} bins)")
     upper.set_ylabel("accuracy")

@@ -114,7 +114,9 @@ def open_task(config: Config) -> PromptSetting:
     prepared = load_data(config.data)
     refuse_seen_texts(config.model, prepared)
     template = template_for(config.instruct.prompt_template, prepared)
-    words = check_data(config, template, prepared)
+    check_data(config, template, prepared)
+    # None of free answers.
+    words = () if prepared.taxonomy is None else tuple(label_words(template, prepared.taxonomy))
     tokenizer = load_tokenizer(config.model)
     check_vocabulary(config.model, model_config, entries_of_texts(tokenizer))
     return PromptSetting(prepared, model_config, tokenizer, template, words)
@@ -133,14 +135,11 @@ def check_model(config: Config, model_config: PreTrainedConfig) -> None:
     check_length(config.method, model_config, config.data.max_length)
 
 
-def check_data(config: Config, template: PromptTemplate, prepared: PreparedDataset) -> tuple[str, ...]:
+def check_data(config: Config, template: PromptTemplate, prepared: PreparedDataset) -> None:
     """Whether data can be asked about with a template; only their kind and their columns count.
 
-    Returns:
-        The labels' words; none for free answers.
-
     Raises:
-        UserError: a task without answers in words, pairs that the template does not show, labels without words.
+        UserError: a task without answers in words, or pairs that the template does not show.
     """
     refuse_unread(config, task=prepared.task)
     if prepared.task not in ASKED:
@@ -156,7 +155,6 @@ def check_data(config: Config, template: PromptTemplate, prepared: PreparedDatas
     if two_parts and config.prompt.method == "entailment":
         raise UserError("method: entailment reads single texts, and these are pairs; use method: language_model")
     require_place_for_pairs(template, prepared)
-    return () if prepared.taxonomy is None else tuple(label_words(template, prepared.taxonomy))
 
 
 def open_run(config: Config, setting: PromptSetting) -> PromptRun:

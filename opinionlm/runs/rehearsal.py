@@ -30,7 +30,7 @@ from opinionlm.data.encoding.data_templates import require_place_for_pairs, temp
 from opinionlm.data.encoding.prompts import PromptTemplate, label_words
 from opinionlm.data.encoding.tokenizers import entries_of_texts, load_tokenizer
 from opinionlm.data.prepared import PreparedDataset, load_prepared
-from opinionlm.data.spec import SPLITS, DatasetSpec, FileSpec, HubSpec
+from opinionlm.data.spec import LABEL_TASKS, SPLITS, DatasetSpec, FileSpec, HubSpec
 from opinionlm.data.spec_checks import canonical_columns
 from opinionlm.data.spec_parsing import load_spec
 from opinionlm.data.taxonomy import Taxonomy
@@ -89,7 +89,7 @@ def rehearse(config: Config) -> Rehearsal:
         remarks.append(f"made first by: {facts.made_by}")
     if facts is not None and not facts.confirmed:
         remarks.append(f"not confirmed: {config.model.model_name_or_path} ({facts.source})")
-    if prepared.taxonomy == UNKNOWN_LABELS:
+    if parameters and config.script == "train_classifier" and prepared.taxonomy is UNKNOWN_LABELS:
         remarks.append(f"{prepared.name}: only the files tell how many labels it has; heads are counted for two")
     return Rehearsal(rows, parameters, part_of(config.method, config.adapt) if parameters else "", tuple(remarks))
 
@@ -110,7 +110,7 @@ def rehearse_classifier(config: Config, prepared: PreparedDataset) -> dict[str, 
     task = task_for(prepared, config)
     if config.training.engine == "tfidf":
         return {}
-    if prepared.taxonomy != UNKNOWN_LABELS:
+    if prepared.taxonomy is not UNKNOWN_LABELS:
         task.chosen_metric()
     model_config = config_of(config.model)
     method, max_length = config.method, config.data.max_length
@@ -126,8 +126,8 @@ def rehearse_writer(config: Config, prepared: PreparedDataset) -> dict[str, int]
     generative_class(model_config)
     template = template_for(config.instruct.prompt_template, prepared)
     require_place_for_pairs(template, prepared)
-    if prepared.taxonomy != UNKNOWN_LABELS:
-        check_answers(prepared, config)
+    check_answers(prepared, config)
+    if prepared.taxonomy is not UNKNOWN_LABELS:
         chosen_metric(config.training, SCORES[prepared.task][0], answer_metric_names(prepared, config), config.source)
         if prepared.taxonomy is not None:
             label_words(template, prepared.taxonomy)
@@ -142,8 +142,9 @@ def rehearse_prompting(config: Config, prepared: PreparedDataset) -> dict[str, i
     model_config = config_of(config.model)
     template = template_for(config.instruct.prompt_template, prepared)
     check_model(config, model_config)
-    if prepared.taxonomy != UNKNOWN_LABELS:
-        check_data(config, template, prepared)
+    check_data(config, template, prepared)
+    if prepared.taxonomy is not None and prepared.taxonomy is not UNKNOWN_LABELS:
+        label_words(template, prepared.taxonomy)
     check_vocabulary(config.model, model_config, entries_of(config.model))
     if config.prompt.method == "entailment":
         return {}
@@ -314,7 +315,7 @@ def described_data(spec: DatasetSpec) -> PreparedDataset:
         tags = ("O", "B-unknown", "I-unknown")
     return PreparedDataset(
         dataset=DatasetDict(dict.fromkeys(SPLITS, Dataset.from_dict(rows))),
-        taxonomy=UNKNOWN_LABELS if spec.labels is None and spec.task == "sequence" else spec.labels,
+        taxonomy=UNKNOWN_LABELS if spec.labels is None and spec.task in LABEL_TASKS else spec.labels,
         features=spec.features,
         name=spec.name,
         fingerprint="",

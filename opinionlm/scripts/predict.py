@@ -29,7 +29,7 @@ from opinionlm.errors import Interrupted, UserError
 from opinionlm.inference.arguments import parse_arguments
 from opinionlm.inference.options import PredictionOptions, TrustOptions
 from opinionlm.utils.loading import libraries_loading
-from opinionlm.utils.names import HUB_NAME
+from opinionlm.utils.names import HUB_NAME, closest
 
 if TYPE_CHECKING:
     from opinionlm.inference.files import Request
@@ -97,11 +97,23 @@ def require_input_and_models(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: the first of them.
     """
-    if arguments.input != "-" and not Path(arguments.input).is_file():
-        raise UserError(f"--input: no such file: {arguments.input}")
+    if arguments.input != "-":
+        if not Path(arguments.input).is_file():
+            raise UserError(f"--input: no such file: {arguments.input}")
+        if Path(arguments.input).stat().st_size == 0:
+            raise UserError(f"--input: {arguments.input}: the file is empty; expected texts")
     for folder in arguments.model:
-        if not folder.is_dir() and not HUB_NAME.fullmatch(str(folder)):
+        if folder.is_dir():
+            continue
+        if not HUB_NAME.fullmatch(str(folder)):
             raise UserError(f"--model: no such folder: {folder}; give the folder of a finished run, or its best/")
+        # Named like a model of the hub, beside folders of this machine.
+        if (owner := folder.parent).is_dir():
+            near = closest(folder.name, [path.name for path in owner.iterdir() if path.is_dir()])
+            hint = "" if near is None else f", did you mean {owner / near}?"
+            raise UserError(
+                f"--model: no such folder: {folder}{hint} (for a model of the hub, call it where there is no {owner}/)"
+            )
 
 
 def request_of(arguments: argparse.Namespace, options: PredictionOptions) -> Request:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,11 @@ PROGRAMS = ("opinionlm", "python -m opinionlm")
 # The commands that are scripts of a checkout, too.
 SCRIPTS = ("preprocess", "train_classifier", "train_instruct", "prompt", "predict", "export", "pretrain", "reproduce")
 
+# A command in the help of a script or module.
+COMMAND = re.compile(
+    rf"python (?:(?P<script>{'|'.join(SCRIPTS)})\.py|-m opinionlm\.(?:[a-z_]+\.)*(?P<module>[a-z_]+))\b"
+)
+
 
 class Parser(argparse.ArgumentParser):
     """Reports a wrong command line as every other mistake, before a missing argument hides a mistyped option.
@@ -28,7 +34,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, description: str | None, usage: str | None = None, add_help: bool = True) -> None:
         super().__init__(
-            description=(description or "").strip(),
+            description=as_called((description or "").strip()),
             usage=usage,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
@@ -67,6 +73,11 @@ def command(name: str) -> str:
             return f"{program} {name}"
     from_checkout = name in SCRIPTS and Path(sys.argv[0]).stem in SCRIPTS
     return f"python {name}.py" if from_checkout else f"{PROGRAMS[1]} {name}"
+
+
+def as_called(text: str) -> str:
+    """A help text with its commands as this one was called: ``opinionlm predict`` where that is installed."""
+    return COMMAND.sub(lambda found: command(found["script"] or found["module"]), text)
 
 
 def unknown_option(place: str, known: Iterable[str]) -> str:

@@ -170,8 +170,10 @@ def test_a_model_in_a_file_that_is_not_there_is_planned_with_how_to_fetch_it(mon
     assert rehearse_cells(checked_cells(path, "small"), path)["everything"].remarks == ()
 
 
-def test_labels_that_only_the_files_tell_are_counted_as_two(tmp_path) -> None:
-    (tmp_path / "own.yaml").write_text("name: own\nfiles: [{path: own.csv, columns: {text: text, label: label}}]\n")
+@pytest.mark.parametrize("task", ["sequence", "multi_label"])
+def test_labels_that_only_the_files_tell_are_counted_as_two(task, tmp_path) -> None:
+    files = "files: [{path: own.csv, columns: {text: text, label: label}}]"
+    (tmp_path / "own.yaml").write_text(f"name: own\ntask: {task}\n{files}\n")
     options = {"dataset": str(tmp_path / "own.yaml"), "metric_for_best_model": "f1_spam"}
     words = tmp_path / "prompt.yaml"
     words.write_text("prompt: '{text}: '\nlabels: {ham: fine, spam: junk}\n")
@@ -183,6 +185,7 @@ def test_labels_that_only_the_files_tell_are_counted_as_two(tmp_path) -> None:
     path = save(tmp_path, options=options, axes={"Way": ways}, published=[], scales={"smoke": {}})
     found = rehearsed(path, "smoke", tmp_path)
     assert found["all"].parameters["total_parameters"] > found["written"].parameters["total_parameters"] > 0
+    assert found["written"].remarks == ()
     assert found["all"].remarks == ("own: only the files tell how many labels it has; heads are counted for two",)
 
 

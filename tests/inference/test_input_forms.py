@@ -214,7 +214,7 @@ def test_an_empty_table_is_told(plain_model, tmp_path):
     [(".xlsx", "--encoding"), (".parquet", "--quoting"), (".jsonl", "--delimiter"), (".txt", "--delimiter")],
 )
 def test_options_that_a_format_does_not_read_are_refused(plain_model, tmp_path, ending, option):
-    (tmp_path / f"in{ending}").write_bytes(b"")
+    (tmp_path / f"in{ending}").write_bytes(b"x")
     value = {"--encoding": "latin-1", "--quoting": "none", "--delimiter": ";"}[option]
     with pytest.raises(UserError, match=f"{option}: .*in{ending} is read without one; leave it out"):
         call(plain_model, tmp_path / f"in{ending}", tmp_path / "out.csv", option, value)

@@ -366,6 +366,24 @@ def test_model_folders_that_are_none(model_folder, tmp_path):
         assert not list(tmp_path.glob("out.csv*"))
 
 
+def test_cheap_mistakes_are_told_before_libraries_load(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outputs" / "posts-seed42").mkdir(parents=True)
+    (tmp_path / "posts.csv").write_text("text\nbuy\n")
+    (tmp_path / "empty.csv").touch()
+    mistyped = (
+        r"no such folder: outputs/posts-seed4, did you mean outputs/posts-seed42\? .* where there is no outputs/"
+    )
+    for model, source, message in (
+        ("outputs/posts-seed4", "posts.csv", mistyped),
+        ("outputs/posts-seed42", "empty.csv", "--input: empty.csv: the file is empty; expected texts"),
+        ("outputs/posts-seed42", "none.csv", "--input: no such file: none.csv"),
+    ):
+        with pytest.raises(UserError, match=message):
+            predict.main(["--model", model, "--input", source, "--output", "out.csv"])
+    assert "loading libraries" not in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_command_line(model_folder, tmp_path):
     start = time.monotonic()

@@ -150,3 +150,14 @@ def test_learning_curves_mark_the_best_epoch():
 @pytest.mark.parametrize("history", [[], HISTORY[:1], HISTORY[2:3]], ids=["nothing", "training", "validation"])
 def test_learning_curves_of_short_runs(history, tmp_path):
     save_figure(learning_curves(history), tmp_path / "curves.png")
+
+
+@pytest.mark.parametrize("scores", [[1.0, 1.0, 0.97], [0.055]])
+def test_curves_have_no_ticks_that_no_score_and_no_epoch_can_have(scores):
+    history = [
+        {"step": step, "epoch": step / 2, "eval_loss": 0.5, "eval_macro_f1": score}
+        for step, score in enumerate(scores, start=1)
+    ]
+    axes = learning_curves(history).axes[1]
+    ticks = [tick for tick in axes.get_yticks() if axes.get_ylim()[0] <= tick <= axes.get_ylim()[1]]
+    assert len(ticks) > 1 and max(ticks) <= 1 and axes.get_xlim()[0] == 0

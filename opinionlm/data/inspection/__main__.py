@@ -55,6 +55,8 @@ def main(argv: list[str] | None = None) -> None:
     arguments = build_parser().parse(argv)
     if len(arguments.text) > 2:
         raise UserError(f"--text: {len(arguments.text)} columns; one holds the texts, or two the texts of pairs")
+    if arguments.file.is_dir():
+        raise UserError(f"{arguments.file}: it is a folder; name the file in it that holds the texts")
     name = arguments.name or Path(arguments.file.name.removesuffix(".gz")).stem.replace(" ", "_")
     if not is_folder_name(name):
         raise UserError(f"--name: {name!r} has to be a plain name, it becomes a folder")

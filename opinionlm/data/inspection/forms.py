@@ -82,8 +82,6 @@ def look_at(path: Path, asked: Sequence[str]) -> FileForm:
     Raises:
         UserError: it is missing, of an unknown format, cannot be read, or has no record.
     """
-    if path.is_dir():
-        raise UserError(f"{path}: it is a folder; name the file in it that holds the texts")
     ending = Path(path.name.removesuffix(".gz")).suffix.lower()
     if ending not in KINDS:
         known = ".csv, .tsv, .jsonl, .xlsx, .parquet or, for tags of words, .conll or .txt"

@@ -245,6 +245,7 @@ def test_several_labels_as_lists_and_by_a_separator_make_the_task_multi_label(ca
         (["empty.csv"], "empty.csv: the file is empty"),
         (["header.csv"], "header.csv: it holds no record, at most a header line"),
         (["folder"], "folder: it is a folder; name the file in it"),
+        (["."], ".: it is a folder; name the file in it"),
         (["noending"], "noending: unknown format ''; save it as .csv"),
         (["binary.csv", "--text", "x"], "binary.csv"),
         (["noise.csv", "--text", "x"], "noise.csv: no column of it has a name of its own; is it really csv"),
