@@ -12,27 +12,32 @@ from transformers.trainer_utils import SchedulerType
 
 from opinionlm.adaptation.methods import adapted_part
 from opinionlm.config.method_options import MethodConfig
+from opinionlm.config.options import HeadConfig
 from opinionlm.config.training_options import TrainingConfig
 from opinionlm.errors import UserError, one_line
 from opinionlm.models.backbones import anatomy_of
 from opinionlm.models.classifier import OpinionClassifier
 
+# From so many labels on `HeadConfig.many_labels_lr_factor` counts.
+MANY_LABELS = 16
+
 
 def parameter_groups(
-    model: PreTrainedModel, method: MethodConfig, training: TrainingConfig, head_lr_factor: float = 1.0
+    model: PreTrainedModel, method: MethodConfig, training: TrainingConfig, options: HeadConfig
 ) -> list[dict[str, Any]] | None:
     """Groups for the optimizer where not everything learns at ``learning_rate``; None where it does.
 
     A classifier's head learns at ``learning_rate * head_lr_factor``: it starts from random weights, and needs other
-    steps than what is pretrained. Under ``layerwise_lr`` the block k places below the head learns at
-    ``learning_rate * decay**k`` (k = 1 for the topmost), the embedding one place below the lowest block (Howard and
-    Ruder 2018, section 3.2). Whatever else stands above the blocks, such as the final norm, learns at
-    ``learning_rate``. Biases and norms get no weight decay.
+    steps than what is pretrained. With `MANY_LABELS` or more everything learns ``many_labels_lr_factor`` times as
+    fast. Under ``layerwise_lr`` the block k places below the head learns at ``learning_rate * decay**k`` (k = 1 for
+    the topmost), the embedding one place below the lowest block (Howard and Ruder 2018, section 3.2). Whatever else
+    stands above the blocks, such as the final norm, learns at ``learning_rate``. Biases and norms get no weight decay.
 
     Returns:
         ``{"params", "lr", "weight_decay"}`` each, lowest learning rate first.
     """
-    if method.adaptation != "layerwise_lr" and head_lr_factor == 1:
+    factor = labels_factor(model.config.num_labels, options) if isinstance(model, OpinionClassifier) else 1.0
+    if method.adaptation != "layerwise_lr" and options.head_lr_factor == factor == 1:
         return None
     head = set(model.head.parameters()) if isinstance(model, OpinionClassifier) else set()
     depth = depths(model) if method.adaptation == "layerwise_lr" else {}
@@ -40,13 +45,18 @@ def parameter_groups(
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            rate = training.learning_rate * method.layerwise_lr_decay ** depth.get(parameter, 0)
-            rate *= head_lr_factor if parameter in head else 1.0
+            rate = factor * training.learning_rate * method.layerwise_lr_decay ** depth.get(parameter, 0)
+            rate *= options.head_lr_factor if parameter in head else 1.0
             groups.setdefault((rate, name in decaying), []).append(parameter)
     return [
         {"params": parameters, "lr": rate, "weight_decay": training.weight_decay if decays else 0.0}
         for (rate, decays), parameters in sorted(groups.items(), key=lambda group: (group[0][0], not group[0][1]))
     ]
+
+
+def labels_factor(labels: int, options: HeadConfig) -> float:
+    """What all rates are multiplied by for a head over so many labels."""
+    return options.many_labels_lr_factor if labels >= MANY_LABELS else 1.0
 
 
 def depths(model: PreTrainedModel) -> dict[nn.Parameter, int]:

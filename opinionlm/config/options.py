@@ -232,6 +232,12 @@ class HeadConfig:
         when=GRADIENT_STEPS,
         above=0,
     )
+    many_labels_lr_factor: float = option(
+        1.0,
+        "where there are 16 labels or more all rates are multiplied by this: telling many labels apart changes more",
+        when=GRADIENT_STEPS,
+        above=0,
+    )
 
 
 @dataclass

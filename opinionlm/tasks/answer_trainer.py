@@ -42,7 +42,7 @@ def build_instruct_trainer(
             tokenizer.pad_token_id, model.config.is_encoder_decoder, fixed_length(config.data)
         ),
         callbacks=callbacks,
-        parameter_groups=parameter_groups(model, config.method, config.training),
+        parameter_groups=parameter_groups(model, config.method, config.training, config.model),
         auxiliary_loss=partial(auxiliary_loss, model),
         max_nonfinite_steps=config.training.max_nonfinite_steps,
     )

@@ -63,7 +63,7 @@ def build_engine(
         compute_metrics=task.validation_scores(prefix.splits["validation"], loss),
         preprocess_logits_for_metrics=task.summarise_outputs,
         callbacks=[*callbacks, *loss_callbacks(loss, config.method)],
-        parameter_groups=parameter_groups(model, config.method, config.training, config.model.head_lr_factor),
+        parameter_groups=parameter_groups(model, config.method, config.training, config.model),
         auxiliary_loss=partial(auxiliary_loss, model),
         rdrop_alpha=task.rdrop_alpha,
         average=None if decay is None else WeightAverage(model, decay),

@@ -71,8 +71,10 @@ def training_rows(config: Config, facts: Mapping[str, Any]) -> list[tuple[str, s
     training = config.training
     if training.engine == "sklearn":
         return [("fit", f"logistic regression on the frozen features, C {facts['C']:g}")]
-    head = f" (head {factor:g} times)" if (factor := config.model.head_lr_factor) != 1 else ""
-    schedule = f"{training.learning_rate:g}{head}, {training.lr_scheduler_type}, warm-up {training.warmup_steps:g}"
+    head, many = config.model.head_lr_factor, config.model.many_labels_lr_factor
+    factors = [f"head {head:g} times"] * (head != 1) + [f"of 16 labels or more {many:g} times"] * (many != 1)
+    rate = f"{training.learning_rate:g}" + (f" ({', '.join(factors)})" if factors else "")
+    schedule = f"{rate}, {training.lr_scheduler_type}, warm-up {training.warmup_steps:g}"
     rows = [
         ("learning rate, schedule", schedule),
         ("optimizer step", describe_batches(training, config.data.max_tokens_per_batch, facts)),

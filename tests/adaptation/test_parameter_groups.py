@@ -7,6 +7,7 @@ import pytest
 from opinionlm.adaptation.methods import apply_adaptation
 from opinionlm.adaptation.parameter_groups import decay_groups, parameter_groups
 from opinionlm.config.method_options import MethodConfig
+from opinionlm.config.options import HeadConfig
 from opinionlm.config.training_options import TrainingConfig
 from tests.tiny import FAMILIES, tiny_classifier
 
@@ -17,7 +18,7 @@ def groups_by_name(family: str) -> dict[str, tuple[float, float]]:
     model, method = tiny_classifier(family, head_hidden_sizes=[8]), MethodConfig(adaptation="layerwise_lr")
     method.layerwise_lr_decay = 0.5
     apply_adaptation(model, method)
-    groups = parameter_groups(model, method, TRAINING)
+    groups = parameter_groups(model, method, TRAINING, HeadConfig())
     placed = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
     assert sum(len(group["params"]) for group in groups) == len(placed) == len(list(model.parameters()))
     return {name: placed[id(parameter)] for name, parameter in model.named_parameters()}
@@ -51,7 +52,7 @@ def test_every_family_has_a_rate_per_depth(family: str) -> None:
 
 def test_other_methods_leave_the_trainer_its_groups() -> None:
     model = tiny_classifier()
-    assert parameter_groups(model, MethodConfig(adaptation="full"), TRAINING) is None
+    assert parameter_groups(model, MethodConfig(adaptation="full"), TRAINING, HeadConfig()) is None
 
 
 @pytest.mark.parametrize("adaptation", ["full", "top_blocks", "lora", "layerwise_lr"])
@@ -59,11 +60,25 @@ def test_other_methods_leave_the_trainer_its_groups() -> None:
 def test_the_head_learns_at_its_own_rate_and_all_else_as_before(family: str, adaptation: str) -> None:
     model, method = tiny_classifier(family, head_hidden_sizes=[8]), MethodConfig(adaptation=adaptation)
     apply_adaptation(model, method)
-    groups = parameter_groups(model, method, TRAINING, head_lr_factor=10)
-    before = parameter_groups(model, method, TRAINING) or [
+    groups = parameter_groups(model, method, TRAINING, HeadConfig(head_lr_factor=10))
+    before = parameter_groups(model, method, TRAINING, HeadConfig()) or [
         group | {"lr": 1.0} for group in decay_groups(model, TRAINING.weight_decay)
     ]
     head = set(model.head.parameters())
     expected = {p: (g["lr"] * (10 if p in head else 1), g["weight_decay"]) for g in before for p in g["params"]}
     assert {p: (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]} == expected
     assert [group["lr"] for group in groups] == sorted(group["lr"] for group in groups)
+
+
+@pytest.mark.parametrize(("labels", "factor"), [(15, 1), (16, 2), (40, 2)])
+def test_everything_learns_faster_where_labels_are_many(labels: int, factor: int) -> None:
+    model, method = tiny_classifier(labels=[f"label {number}" for number in range(labels)]), MethodConfig()
+    apply_adaptation(model, method)
+    options = HeadConfig(head_lr_factor=10, many_labels_lr_factor=2)
+    groups = parameter_groups(model, method, TRAINING, options)
+    head = set(model.head.parameters())
+    assert all(
+        group["lr"] == factor * (10 if parameter in head else 1) for group in groups for parameter in group["params"]
+    )
+    alone = parameter_groups(model, method, TRAINING, HeadConfig(many_labels_lr_factor=2))
+    assert alone is None if factor == 1 else {group["lr"] for group in alone} == {2.0}

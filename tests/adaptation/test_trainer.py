@@ -14,7 +14,7 @@ from opinionlm.adaptation.callbacks import auxiliary_loss, training_callbacks
 from opinionlm.adaptation.methods import apply_adaptation, trained_parameters
 from opinionlm.adaptation.parameter_groups import parameter_groups
 from opinionlm.config.method_options import MethodConfig
-from opinionlm.config.options import DataConfig
+from opinionlm.config.options import DataConfig, HeadConfig
 from opinionlm.config.training_options import TrainingConfig
 from opinionlm.data.encoding.collators import PadCollator
 from opinionlm.training.batching import BatchPlan, EncodedTexts
@@ -53,7 +53,7 @@ def trainer_for(method: MethodConfig, folder: Path, batch: int = 4, accumulation
         train_dataset=texts,
         data_collator=PadCollator(0),
         callbacks=training_callbacks(model, method, STEPS),
-        parameter_groups=parameter_groups(model, method, TrainingConfig(learning_rate=5e-3)),
+        parameter_groups=parameter_groups(model, method, TrainingConfig(learning_rate=5e-3), HeadConfig()),
         auxiliary_loss=partial(auxiliary_loss, model),
     )
 

@@ -466,7 +466,7 @@ def test_help_of_a_module_lists_its_own_options_and_keeps_commands_on_their_line
     lines = done.stdout.splitlines()
     assert done.returncode == 0 and len(lines[0]) < 80
     assert any(line.startswith(f"  {own}") for line in lines) and any("--model_name_or_path" in line for line in lines)
-    assert any(line.startswith(f"    python -m {module} --config") for line in lines)
+    assert any(line.startswith(f"    python -m opinionlm {module.rpartition('.')[2]} --config") for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -109,8 +109,8 @@ def run_text(form: FileForm, roles: Roles, dataset: Path, run_name: str, model: 
         written({"run_name": run_name}),
         "report_to: none  # or wandb, tensorboard",
         "# The bundled miniature needs no network and no GPU. A larger model learns more: with the hub at hand, try",
-        "# sentence-transformers/all-MiniLM-L6-v2 with learning_rate 2.0e-4 and head_lr_factor 10, and leave",
-        "# head_hidden_sizes out.",
+        "# sentence-transformers/all-MiniLM-L6-v2 with learning_rate 1.0e-4, head_lr_factor 10 and",
+        "# many_labels_lr_factor 2, and leave head_hidden_sizes out.",
         written({"model_name_or_path": model, "adaptation": "full"}),
         written(keys),
     ]
