@@ -7,8 +7,6 @@ to their 16 levels (peft #2321).
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -122,41 +120,6 @@ def plain_layer(model: PreTrainedModel, name: str, dtype: torch.dtype) -> nn.Mod
     if layer.bias is not None:
         plain.bias = nn.Parameter(layer.bias.to(dtype), requires_grad=False)
     return plain.train(layer.training)
-
-
-class InOwnType(nn.Module):
-    """A plain layer as a 4-bit one computes: in the data type of its weights, with answers in that of its input."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """Output of the layer ``(..., out)`` for states ``(..., in)``."""
-        return self.layer(states.to(self.layer.weight.dtype)).to(states.dtype)
-
-
-@contextmanager
-def expanded_weights(model: PreTrainedModel, autocast: bool) -> Iterator[None]:
-    """Have the 4-bit layers of a backbone on a processor compute with plain weights inside a ``with`` block.
-
-    They would expand their weights anew for every batch; what they put out is the same. Nothing is done on a GPU,
-    without 4-bit layers, and where the plain weights would take more than a quarter of the main memory.
-
-    Args:
-        model: whose 4-bit layers are frozen.
-        autocast: whether they multiply in bfloat16 whatever they were loaded for.
-    """
-    fits = model.device.type == "cpu" and fits_expanded(model)
-    layers = {name: model.get_submodule(name) for name in quantized_modules(model)} if fits else {}
-    try:
-        for name, layer in layers.items():
-            dtype = torch.bfloat16 if autocast else layer.compute_dtype
-            model.set_submodule(name, InOwnType(plain_layer(model, name, dtype)))
-        yield
-    finally:
-        for name, layer in layers.items():
-            model.set_submodule(name, layer)
 
 
 def merge_model_folder(source: Path, target: Path) -> None:

@@ -18,7 +18,6 @@ import torch.distributed
 from datasets import Dataset
 from transformers import TrainingArguments
 
-from opinionlm.adaptation.merging import expanded_weights
 from opinionlm.config.method_options import FREEZING, MethodConfig
 from opinionlm.data.encoding.collators import PadCollator
 from opinionlm.data.encoding.columns import longest_first, numbers_of
@@ -50,7 +49,7 @@ from opinionlm.utils.memory import return_freed_memory
 from opinionlm.utils.progress import progress_bar
 
 # Padded tokens per forward pass while building, on a CPU: small batches stay in its caches.
-CPU_TOKENS = 2048
+CPU_TOKENS = 1024
 GPU_TOKENS = 65_536
 
 
@@ -242,11 +241,10 @@ def fill(
     collate = PadCollator(pad_id)
     reader = EncodedTexts(encoded, np.arange(len(encoded)))
     autocast = torch.autocast(arguments.device.type, torch.bfloat16) if arguments.bf16 else nullcontext()
-    plain = expanded_weights(model.backbone, arguments.bf16)
     was_training = model.training
     model.eval()
     bar = progress_bar(desc=description, total=len(order), unit="texts")
-    with bar, autocast, plain:
+    with bar, autocast:
         for chosen in cut(order, lengths, budget):
             batch = collate(reader.__getitems__(chosen))
             is_token = batch["attention_mask"].bool()

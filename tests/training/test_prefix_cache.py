@@ -10,20 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bitsandbytes.nn import Linear4bit
 from datasets import Dataset
 from transformers import TrainingArguments
 
-from opinionlm.adaptation import merging
 from opinionlm.adaptation.methods import apply_adaptation
 from opinionlm.config.method_options import MethodConfig
-from opinionlm.config.options import ModelConfig
 from opinionlm.data.encoding.collators import PadCollator
 from opinionlm.errors import UserError
-from opinionlm.models.backbones import load_backbone
 from opinionlm.models.classifier import OpinionClassifier, stores_pooled
 from opinionlm.models.frozen_prefix import PrefixStandIn, prefix_states
-from opinionlm.models.quantization import quantized_modules
 from opinionlm.training import prefix_cache_building as cache_building
 from opinionlm.training.batching import EncodedTexts
 from opinionlm.training.prefix_cache import (
@@ -36,7 +31,7 @@ from opinionlm.training.prefix_cache import (
     weights_digest,
 )
 from opinionlm.training.prefix_cache_building import cached_splits
-from tests.tiny import FAMILIES, LABELS, save_pretrained_model, tiny_classifier
+from tests.tiny import FAMILIES, tiny_classifier
 
 METHODS = {
     "top_one": MethodConfig(adaptation="top_blocks", trainable_blocks=1),
@@ -116,36 +111,6 @@ def test_stored_states_give_the_same_logits(family: str, method: str, tmp_path) 
                 cached = model(**batch).logits
     # The batches of building had another shape than this one, so that sums may be taken in another order.
     torch.testing.assert_close(cached, plain, rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("dtype", "autocast"),
-    [("float32", False), ("float32", True), ("bfloat16", False)],
-    ids=["float32", "auto", "bf16"],
-)
-@pytest.mark.parametrize("family", ["gemma3_text", "bert", "gpt2"])
-def test_four_bit_weights_expand_once_for_all_batches(family, dtype, autocast, tmp_path, monkeypatch) -> None:
-    save_pretrained_model(tmp_path / "model", family, torch.float32)
-    chosen = ModelConfig(model_name_or_path=str(tmp_path / "model"), load_in_4bit=True, dtype=dtype)
-    model = OpinionClassifier.from_backbone(load_backbone(chosen, trained_blocks=1), LABELS)
-    apply_adaptation(model, METHODS["top_one"])
-    layers = {name: model.get_submodule(name) for name in quantized_modules(model)}
-    assert layers
-
-    def states(folder: Path) -> torch.Tensor:
-        given = arguments(folder, bf16=autocast)
-        return cached_splits(model, {"train": texts()}, settings(folder), given, pad_id=0)["train"].states
-
-    with monkeypatch.context() as patched:
-        patched.setattr(merging, "fits_expanded", lambda model: False)
-        expected = states(tmp_path / "anew")
-    random_state = torch.get_rng_state()
-    with monkeypatch.context() as patched:
-        patched.setattr(Linear4bit, "forward", lambda *_: pytest.fail("expanded in a batch"))
-        found = states(tmp_path / "once")
-    assert torch.equal(torch.get_rng_state(), random_state), "nothing was drawn"
-    assert torch.equal(found, expected) and found.dtype == expected.dtype
-    assert all(model.get_submodule(name) is layer for name, layer in layers.items()), "the 4-bit layers are back"
 
 
 def test_frozen_dropout_is_off_and_trained_dropout_on() -> None:
