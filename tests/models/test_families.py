@@ -193,7 +193,10 @@ def test_its_cached_prefix_gives_the_same_scores(pebble_setting, described, tmp_
         for cache in ("on", "off")
     )
     assert cached["cost"]["train_flops"] < computed["cost"]["train_flops"]
-    assert cached["test"] == computed["test"]
+    # States come from batches of another shape, which can change the order of sums (docs/caching.md).
+    scores = ("loss", "macro_f1", "accuracy", "ece", "brier_uncalibrated")
+    for name in scores:
+        assert cached["test"][name] == pytest.approx(computed["test"][name], abs=1e-6)
 
 
 @pytest.mark.parametrize("method", [pytest.param("top_blocks", marks=pytest.mark.slow), "lora"])
