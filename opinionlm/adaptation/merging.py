@@ -106,7 +106,13 @@ def expand_quantized(model: PreTrainedModel, dtype: torch.dtype) -> None:
 
 
 def plain_layer(model: PreTrainedModel, name: str, dtype: torch.dtype) -> nn.Module:
-    """A plain layer with the weights of a backbone's 4-bit one."""
+    """A plain layer with the weights of a backbone's 4-bit one, for computing alone: nothing of it trains.
+
+    Args:
+        model: the backbone, unchanged.
+        name: of the 4-bit layer.
+        dtype: data type of the weights.
+    """
     layer, conv = model.get_submodule(name), family_of(model.config).transposed_weights
     weight = dequantize_module_weight(layer).to(dtype)
     # Without values, which would be drawn for nothing and from everyone's random numbers.

@@ -12,14 +12,11 @@ from transformers.trainer_utils import SchedulerType
 
 from opinionlm.adaptation.methods import adapted_part
 from opinionlm.config.method_options import MethodConfig
-from opinionlm.config.options import HeadConfig
+from opinionlm.config.options import MANY_LABELS, HeadConfig
 from opinionlm.config.training_options import TrainingConfig
 from opinionlm.errors import UserError, one_line
 from opinionlm.models.backbones import anatomy_of
 from opinionlm.models.classifier import OpinionClassifier
-
-# From so many labels on `HeadConfig.many_labels_lr_factor` counts.
-MANY_LABELS = 16
 
 
 def parameter_groups(

@@ -203,6 +203,10 @@ STANDARD_HEAD: Conditions = GRADIENT_STEPS | {"head": ("standard",)}
 POOLED: Conditions = {"task": ("sequence", "multi_label", "similarity")}
 
 
+# From so many labels on `HeadConfig.many_labels_lr_factor` counts.
+MANY_LABELS = 16
+
+
 @dataclass
 class HeadConfig:
     """The head on top of a classifier."""
@@ -234,7 +238,8 @@ class HeadConfig:
     )
     many_labels_lr_factor: float = option(
         1.0,
-        "where there are 16 labels or more all rates are multiplied by this: telling many labels apart changes more",
+        f"where there are {MANY_LABELS} labels or more all rates are multiplied by this: telling many labels apart "
+        "changes more",
         when=GRADIENT_STEPS,
         above=0,
     )

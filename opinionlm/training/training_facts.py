@@ -9,6 +9,7 @@ from transformers import TrainerState
 from transformers.trainer_utils import TrainOutput
 
 from opinionlm.config.config import Config
+from opinionlm.config.options import MANY_LABELS
 from opinionlm.config.training_options import BatchConfig, TrainingConfig
 from opinionlm.training.batching import BatchPlan
 from opinionlm.training.ema import decay_at
@@ -72,7 +73,9 @@ def training_rows(config: Config, facts: Mapping[str, Any]) -> list[tuple[str, s
     if training.engine == "sklearn":
         return [("fit", f"logistic regression on the frozen features, C {facts['C']:g}")]
     head, many = config.model.head_lr_factor, config.model.many_labels_lr_factor
-    factors = [f"head {head:g} times"] * (head != 1) + [f"of 16 labels or more {many:g} times"] * (many != 1)
+    factors = [f"head {head:g} times"] * (head != 1) + [f"of {MANY_LABELS} labels or more {many:g} times"] * (
+        many != 1
+    )
     rate = f"{training.learning_rate:g}" + (f" ({', '.join(factors)})" if factors else "")
     schedule = f"{rate}, {training.lr_scheduler_type}, warm-up {training.warmup_steps:g}"
     rows = [

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from opinionlm.data.inspection.columns import Column
@@ -124,15 +125,10 @@ def describe(form: FileForm, roles: Roles, counts: Counter[str]) -> list[str]:
     for name, column in form.columns.items():
         lines.append(f"  {name:<{width}}  {describe_column(name, column, roles, form.records)}".rstrip())
     if counts:
-        shown = ", ".join(f"{label} {number:,}" for label, number in counts.most_common(SHOWN_LABELS))
-        more = f", and {len(counts) - SHOWN_LABELS} more" if len(counts) > SHOWN_LABELS else ""
-        lines.append(f"{len(counts)} labels: {shown}{more}")
-    if rare := [f"{label} {number}" for label, number in counts.most_common() if number < FEW_TEXTS][::-1]:
-        more = f", and {len(rare) - SHOWN_LABELS} more" if len(rare) > SHOWN_LABELS else ""
-        lines.append(
-            f"{counted(len(rare), 'label')} of fewer than {FEW_TEXTS} texts, hardly learned: "
-            f"{', '.join(rare[:SHOWN_LABELS])}{more}"
-        )
+        lines.append(f"{len(counts)} labels: {first_labels(counts.most_common())}")
+    if rare := [pair for pair in counts.most_common() if pair[1] < FEW_TEXTS][::-1]:
+        found = counted(len(rare), "label")
+        lines.append(f"{found} of fewer than {FEW_TEXTS} texts, hardly learned: {first_labels(rare)}")
     if roles.separator:
         lines.append(f"labels of one text are parted by {roles.separator}")
     if roles.task == "multi_label" and form.columns[roles.labels[0]].filled < form.records:
@@ -140,6 +136,12 @@ def describe(form: FileForm, roles: Roles, counts: Counter[str]) -> list[str]:
     if roles.guessed:
         lines.append(f"guessed: {' and '.join(roles.guessed)}; --text COLUMN and --label COLUMN say it otherwise")
     return lines
+
+
+def first_labels(counts: Sequence[tuple[str, int]]) -> str:
+    """The first labels with their numbers of texts, and how many more there are."""
+    more = f", and {len(counts) - SHOWN_LABELS} more" if len(counts) > SHOWN_LABELS else ""
+    return ", ".join(f"{label} {number:,}" for label, number in counts[:SHOWN_LABELS]) + more
 
 
 def describe_column(name: str, column: Column, roles: Roles, records: int) -> str:
