@@ -4,7 +4,9 @@
 and saved taggers with ``AutoModelForTokenClassification``; torch and transformers are imported when they are needed.
 """
 
+import logging
 import os
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from opinionlm.errors import UserError
@@ -19,6 +21,12 @@ __all__ = ["UserError", "compare", "load", "prepare", "prepare_blocks", "prompt"
 # Large tensors in large pages: on a Linux CPU every step takes fresh memory for its gradients, and with small pages a
 # sixth of its time goes into page faults. torch reads this once, when it is imported; elsewhere it means nothing.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+# What two libraries say that nobody can act on, from wherever they are first imported: bitsandbytes, which peft
+# imports, that an optional kernel package is absent; transformers 5.23, that PEFT 0.21 asks every model it wraps by
+# the old name of a property.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 register_on_demand()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from opinionlm.config.config import Config
 from opinionlm.errors import UserError
 from opinionlm.experiments.grid import Table
 from opinionlm.runs.tuning_spaces import Space, Tuning, require_all_read, space_of
+from opinionlm.utils.names import counted
 from opinionlm.utils.shipped import job_environment
 
 
@@ -62,18 +63,27 @@ def tune_rows(table: Table, configs: Mapping[str, Config], source: Path, folder:
     """
     # Loaded late: Optuna is an extra.
     from opinionlm.runs.tuning import tune
+    from opinionlm.runs.tuning_trials import Trainings
 
     tuning = table.tuning
     assert tuning is not None
     rows = [name for name, space in spaces_of(tuning, configs, source).items() if space]
-    environment = job_environment(jobs)
+    trainings = Trainings(job_environment(jobs), forks=True)
+    print(f"tuning  {counted(len(rows), 'row')}, {tuning.trials} trials each, in {folder / 'tuning'}", flush=True)
     with ThreadPoolExecutor(jobs) as pool:
         futures = {
             name: pool.submit(
-                tune, configs[name], tuning, f"{table.group}/{name}", folder / "tuning" / name, environment
+                tune, configs[name], tuning, f"{table.group}/{name}", folder / "tuning" / name, trainings
             )
             for name in rows
         }
+        try:
+            wait(futures.values())
+        except KeyboardInterrupt:
+            # The threads end with the trials under way, which are put back.
+            pool.shutdown(wait=False, cancel_futures=True)
+            trainings.stopped.set()
+            raise
         failed = {name: error for name, future in futures.items() if (error := future.exception()) is not None}
     for name, error in failed.items():
         if not isinstance(error, UserError):

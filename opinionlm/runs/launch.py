@@ -17,8 +17,13 @@ def announce(config: Config) -> None:
         print(f"start   {config.source} → {config.run_folder} (loading libraries)", flush=True)
 
 
-def launch(config: Config) -> dict[str, Any] | None:
+def launch(config: Config, forks: bool = False) -> dict[str, Any] | None:
     """Train a config of `train_classifier.py` or `train_instruct.py`, once or once per seed of ``seeds``.
+
+    Args:
+        config: of the run.
+        forks: whether the trials of ``tune`` share what is imported; for scripts alone, see
+            `opinionlm.runs.processes`.
 
     Returns:
         The content of ``metrics.json``, or of the summary over seeds; None where the run was finished already, and in
@@ -31,7 +36,7 @@ def launch(config: Config) -> dict[str, Any] | None:
         # Without the lock: several processes may share the trials. Loaded late, for the few that ask for it.
         with libraries_loading():
             from opinionlm.runs.tuning import with_best_values
-        config = with_best_values(config)
+        config = with_best_values(config, forks)
     name = config.training.push_to_hub if is_first_process() else None
     with locked_run(config.training):
         announce(config)

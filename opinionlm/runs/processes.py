@@ -12,11 +12,12 @@ import atexit
 import multiprocessing
 import os
 import runpy
+import subprocess
 import sys
 import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import connection, forkserver, reduction
 from typing import Any
 
@@ -70,6 +71,30 @@ class ConsoleProcess:
         with ONE_AT_A_TIME:
             if self.process.exitcode is None:
                 self.process.terminate()
+
+
+class FreshProcess:
+    """What a `ConsoleProcess` is, in a new interpreter, for whoever calls the public functions.
+
+    Args:
+        arguments: the command and its own arguments.
+        environment: of the process, whole.
+        output: file descriptor for standard output and errors.
+    """
+
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], output: int) -> None:
+        command = [sys.executable, "-m", "opinionlm", *arguments]
+        self.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=dict(environment))
+
+    def wait(self, seconds: float | None = None) -> int | None:
+        """Wait until it has ended; returns its exit code, negative for a signal, None after the time given."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
+        return self.process.returncode
+
+    def terminate(self) -> None:
+        """Send SIGTERM, unless the process has ended."""
+        self.process.terminate()
 
 
 class Descriptor:

@@ -27,7 +27,7 @@ from opinionlm.errors import UserError, one_line
 from opinionlm.runs.lock import locked
 from opinionlm.runs.tuning_report import End, Trial, Tuned, tuning_lines
 from opinionlm.runs.tuning_spaces import Range, Tuning, read_tuning, require_all_read, space_of
-from opinionlm.runs.tuning_trials import RETRIES, Row, decoded, retry, run_trial
+from opinionlm.runs.tuning_trials import RETRIES, Row, Trainings, decoded, retry, run_trial
 from opinionlm.utils.files import write_text
 from opinionlm.utils.shipped import script_environment
 
@@ -58,9 +58,7 @@ def require_optuna() -> None:
         )
 
 
-def tune(
-    config: Config, tuning: Tuning, name: str, folder: Path, environment: Mapping[str, str] | None = None
-) -> Tuned:
+def tune(config: Config, tuning: Tuning, name: str, folder: Path, trainings: Trainings) -> Tuned:
     """Run the trials of a study that are not done, beside any other processes that do so; wait until all are done.
 
     Args:
@@ -68,7 +66,7 @@ def tune(
         tuning: what is asked for.
         name: of the study, in a database that many share.
         folder: gets the trials and, unless a database is named, the study.
-        environment: of the trials' processes; by default this one's.
+        trainings: how trials are started.
 
     Raises:
         UserError: the run reads none of the space, the folder's study is another one, a trial was stopped by a
@@ -86,12 +84,16 @@ def tune(
     write_without_test(prepared, data)
     row = Row(config, tuning, space, metric_of(config, prepared), name, folder, data)
     study = open_study(row, prepared.fingerprint)
-    work_through(study, row, environment or script_environment())
+    work_through(study, row, trainings)
     return result_of(study, row)
 
 
-def with_best_values(config: Config) -> Config:
+def with_best_values(config: Config, forks: bool) -> Config:
     """The config of a run that asks for ``tune``, with the values that its trials found best; printed and written.
+
+    Args:
+        config: of the run.
+        forks: whether trials share what is imported; for scripts alone, see `opinionlm.runs.processes`.
 
     Raises:
         UserError: see `tune`; or several processes are to train together, each of which would tune.
@@ -103,7 +105,7 @@ def with_best_values(config: Config) -> Config:
     require_all_read(tuning, [space_of(tuning, config)], place)
     name = f"{config.training.run_name}-tuning"
     folder = config.run_folder.with_name(name)
-    tuned = tune(config, tuning, name, folder)
+    tuned = tune(config, tuning, name, folder, Trainings(script_environment(), forks))
     text = "\n".join(tuning_lines({config.training.run_name: tuned}))
     write_text(folder / "tuning.md", text + "\n")
     print(text, flush=True)
@@ -198,22 +200,24 @@ def asked_of(row: Row, fingerprint: str) -> dict[str, Any]:
     return json.loads(json.dumps(asked, default=str))
 
 
-def work_through(study: optuna.Study, row: Row, environment: Mapping[str, str]) -> None:
+def work_through(study: optuna.Study, row: Row, trainings: Trainings) -> None:
     """Run what waits until every slot is done, by this process or another.
 
     Raises:
-        UserError: a trial was stopped by a signal; it waits for whoever goes on.
+        UserError: a trial was stopped; it waits for whoever goes on.
     """
     import optuna
 
     wait_for_the_dead(study)
     while not all(is_done(slot) for slot in slots_of(study).values()):
+        if trainings.stopped.is_set():
+            raise UserError(f"{row.folder}: stopped")
         optuna.storages.fail_stale_trials(study)
         trial = taken(study)
         if trial is None:
             time.sleep(POLL)
         else:
-            run_trial(trial, row, environment)
+            run_trial(trial, row, trainings)
 
 
 def taken(study: optuna.Study) -> optuna.Trial | None:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
+import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from tqdm import tqdm
 
 from opinionlm.config.chosen_metric import ChosenMetric
 from opinionlm.config.config import Config, default_of
 from opinionlm.errors import UserError
 from opinionlm.runs.lock import locked
+from opinionlm.runs.processes import ConsoleProcess, FreshProcess
 from opinionlm.runs.tuning_spaces import Range, Space, Tuning
 from opinionlm.training.checkpoints import MANIFEST
 from opinionlm.utils.files import write_text
@@ -69,12 +69,33 @@ class Row:
         extra = self.config.training.extra
         stated = {name: value for name, value in flat.items() if name in extra or value != default_of(name)}
         own: dict[str, Any] = {"seed": self.tuning.seed, "report_to": "none", "dataset": str(self.data)}
-        own |= {"output_dir": str(self.folder), "run_name": f"trial{slot:02}"}
+        own |= {"output_dir": str(self.folder), "run_name": run_name(slot)}
         return stated | dict(self.tuning.options) | dict(values) | own
 
 
-def run_trial(trial: optuna.Trial, row: Row, environment: Mapping[str, str]) -> None:
-    """Train with the values that are drawn, and tell the study the validation score, with its sign.
+@dataclass(frozen=True, eq=False)
+class Trainings:
+    """How trials are started and stopped.
+
+    Attributes:
+        environment: of their processes.
+        forks: whether they are forked from a process that has loaded the libraries: for scripts alone, see
+            `opinionlm.runs.processes`.
+        stopped: set by whoever waits in another thread, to end the trial that is under way.
+    """
+
+    environment: Mapping[str, str]
+    forks: bool
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def start(self, arguments: Sequence[str], output: int) -> ConsoleProcess | FreshProcess:
+        """Start a command of the console; its output goes to an open file."""
+        process = ConsoleProcess if self.forks else FreshProcess
+        return process(arguments, self.environment, output)
+
+
+def run_trial(trial: optuna.Trial, row: Row, trainings: Trainings) -> None:
+    """Train with the values that are drawn, and tell the study the validation score, with its sign; print a line.
 
     A training that fails is noted: it was one of the budget.
 
@@ -89,7 +110,7 @@ def run_trial(trial: optuna.Trial, row: Row, environment: Mapping[str, str]) -> 
     # Optuna gives signs of life within `optimize` only, which takes trials in another order.
     with get_heartbeat_thread(trial._trial_id, trial.study._storage):
         try:
-            score = score_of(trial, row, environment)
+            score = score_of(trial, row, trainings)
             state = TrialState.FAIL if score is None else TrialState.COMPLETE
         except optuna.TrialPruned:
             score, state = None, TrialState.PRUNED
@@ -98,11 +119,37 @@ def run_trial(trial: optuna.Trial, row: Row, environment: Mapping[str, str]) -> 
             retry()(trial.study, trial.study.get_trials(deepcopy=True)[trial.number])
             trial.study.tell(trial, state=TrialState.FAIL)
             raise
-        trial.set_user_attr("seconds", time.monotonic() - started)
+        seconds = time.monotonic() - started
+        trial.set_user_attr("seconds", seconds)
         trial.study.tell(trial, score, state=state)
+    tqdm.write(trial_line(trial, row, seconds))
 
 
-def score_of(trial: optuna.Trial, row: Row, environment: Mapping[str, str]) -> float | None:
+def trial_line(trial: optuna.Trial, row: Row, seconds: float) -> str:
+    """What a trial tried and found, to read."""
+    done = trial.study.get_trials(deepcopy=False)
+    found = done[trial.number]
+    values = ", ".join(f"{name} {shown(decoded(row.space[name], value))}" for name, value in found.params.items())
+    match found.state.name:
+        case "COMPLETE":
+            outcome = f"{row.metric.name} {row.sign * found.values[0]:.3f}"
+        case "PRUNED":
+            last = found.intermediate_values[max(found.intermediate_values)]
+            outcome = f"given up at {row.metric.name} {row.sign * last:.3f}"
+        case _:
+            outcome = f"failed, see {log_of(row.folder / run_name(found.user_attrs['slot']))}"
+    scores = [one.values[0] for one in done if one.state.name == "COMPLETE"]
+    best = f", best {row.sign * max(scores):.3f}" if scores else ""
+    place = f"trial {found.user_attrs['slot'] + 1} of {row.tuning.trials}"
+    return f"tuning  {row.folder.name}: {place}, {values}: {outcome} after {seconds:.0f} s{best}"
+
+
+def shown(value: Any) -> str:
+    """A value of an option to read."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def score_of(trial: optuna.Trial, row: Row, trainings: Trainings) -> float | None:
     """The score of a trial, None where its training failed, which is noted; arguments as of `run_trial`.
 
     Raises:
@@ -114,8 +161,8 @@ def score_of(trial: optuna.Trial, row: Row, environment: Mapping[str, str]) -> f
     if (twin := twin_of(trial)) is not None:
         trial.set_user_attr("same_as", twin.user_attrs["slot"])
         return twin.values[0]
-    options, folder = row.options(slot, values), row.folder / f"trial{slot:02}"
-    code = watch(trial, row, options, environment)
+    options, folder = row.options(slot, values), row.folder / run_name(slot)
+    code = watch(trial, row, options, trainings)
     if code == 0 and (folder / "metrics.json").is_file():
         for surplus in ("checkpoints", "best", "figures", "predictions"):
             shutil.rmtree(folder / surplus, ignore_errors=True)
@@ -148,11 +195,12 @@ def twin_of(trial: optuna.Trial) -> optuna.trial.FrozenTrial | None:
     return next((one for one in done if one.params == trial.params), None)
 
 
-def watch(trial: optuna.Trial, row: Row, options: Mapping[str, Any], environment: Mapping[str, str]) -> int:
+def watch(trial: optuna.Trial, row: Row, options: Mapping[str, Any], trainings: Trainings) -> int:
     """Run a trial's training, and tell the study what every evaluation found; returns its exit code.
 
     Raises:
         TrialPruned: the study gave it up.
+        UserError: it was told to stop.
     """
     import optuna
 
@@ -163,31 +211,24 @@ def watch(trial: optuna.Trial, row: Row, options: Mapping[str, Any], environment
     with locked(folder, wait=True):
         pass
     with open(log_of(folder), "wb") as log:
-        command = trial_command(row.config.script, config)
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=dict(environment))
-        reported = 0
+        process = trainings.start([row.config.script, "--config", str(config)], log.fileno())
+        code, reported = None, 0
         try:
-            is_running = True
-            while is_running:
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(POLL)
-                is_running = process.returncode is None
+            while code is None:
+                code = process.wait(POLL)
+                if trainings.stopped.is_set():
+                    raise UserError(f"{folder}: stopped")
                 scores = evaluations(folder, row.metric.name)
                 for step in range(reported, len(scores)):
                     trial.report(row.sign * scores[step], step)
                     if trial.should_prune():
                         raise optuna.TrialPruned
                 reported = max(reported, len(scores))
-            return process.returncode
+            return code
         finally:
-            if process.poll() is None:
+            if code is None:
                 process.terminate()
                 process.wait()
-
-
-def trial_command(script: str, config: Path) -> list[str]:
-    """What runs a trial."""
-    return [sys.executable, "-m", "opinionlm", script, "--config", str(config)]
 
 
 def evaluations(folder: Path, metric: str) -> list[float]:
@@ -208,6 +249,11 @@ def retry() -> optuna.storages.RetryHeartbeatStaleTrialCallback:
     import optuna
 
     return optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)
+
+
+def run_name(slot: int) -> str:
+    """The folder of a trial, within the study's."""
+    return f"trial{slot:02}"
 
 
 def log_of(folder: Path) -> Path:

@@ -17,7 +17,7 @@ from opinionlm.runs.launch import launch
 
 def main(argv: list[str] | None = None) -> dict[str, Any] | None:
     """Run a config, once or once per seed; returns what `launch` does."""
-    result = launch(parse_config(argv, description=__doc__, script="train_instruct"))
+    result = launch(parse_config(argv, description=__doc__, script="train_instruct"), forks=True)
     # Imported late, so that --help and config errors answer at once.
     from opinionlm.utils.distributed import leave
 

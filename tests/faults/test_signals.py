@@ -83,7 +83,8 @@ def test_prediction_goes_on(number, setting, tmp_path) -> None:
 
 
 @slow
-def test_a_grid_passes_the_signal_on(setting, tmp_path) -> None:
+@pytest.mark.parametrize("tuned", [False, True])
+def test_a_grid_passes_the_signal_on(tuned, setting, tmp_path) -> None:
     shared = {name: setting[name] for name in ("dataset", "data_dir", "model_name_or_path", "prepared_dir")}
     options = {"max_length": 32, "max_steps": 3000, "eval_strategy": "steps", "eval_steps": 20, "report_to": "none"}
     table = {
@@ -92,7 +93,7 @@ def test_a_grid_passes_the_signal_on(setting, tmp_path) -> None:
         "measures": {"Accuracy": "test.accuracy"},
         "options": shared | options | {"use_cpu": True, "cache_frozen": "off"},
         "axes": {"Rate": {"slow": {"learning_rate": 1e-4}}},
-        "scales": {"smoke": {"seeds": 1}},
+        "scales": {"smoke": {"seeds": 1} | ({"tune": {"trials": 2}} if tuned else {})},
     }
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(table, sort_keys=False))
     command = [sys.executable, "reproduce.py", str(tmp_path / "mine.yaml"), "--scale", "smoke"]
@@ -101,9 +102,10 @@ def test_a_grid_passes_the_signal_on(setting, tmp_path) -> None:
         grid = subprocess.Popen(command, cwd=Path(__file__).resolve().parents[2], stdout=log, stderr=log)
         folder = tmp_path / "out" / "mine" / "smoke"
         deadline = time.monotonic() + 300
-        while not list(folder.glob("runs/*/checkpoints/*/manifest.json")) and time.monotonic() < deadline:
+        run, output = ("tuning/slow/trial00",) * 2 if tuned else ("runs/slow-seed1", "logs/slow-seed1")
+        while not list(folder.glob(f"{run}/checkpoints/*/manifest.json")) and time.monotonic() < deadline:
             time.sleep(0.1)
         grid.send_signal(signal.SIGTERM)
         assert grid.wait(120) == 143, (tmp_path / "log").read_text()
     assert "Traceback" not in (tmp_path / "log").read_text()
-    assert (folder / "logs" / "slow-seed1.log").read_text().splitlines()[-1].startswith("stopped by SIGTERM; step ")
+    assert (folder / f"{output}.log").read_text().splitlines()[-1].startswith("stopped by SIGTERM; step ")

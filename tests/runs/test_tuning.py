@@ -6,8 +6,10 @@ import itertools
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +21,11 @@ from opinionlm.config.parser import parse_config
 from opinionlm.data.prepared import load_prepared
 from opinionlm.errors import UserError
 from opinionlm.runs import tuning, tuning_trials
+from opinionlm.runs.processes import FreshProcess
 from opinionlm.runs.tuning import tune
 from opinionlm.runs.tuning_report import Trial, Tuned, expected_best, tuning_lines
 from opinionlm.runs.tuning_spaces import PRESETS, Range, Tuning, edges, preset_of, read_tuning, space_of
+from opinionlm.runs.tuning_trials import Trainings
 from tests.classifier_runs import command_line, write_setting
 from tests.task_data import write_prepared
 
@@ -56,14 +60,22 @@ def row(tmp_path, monkeypatch) -> Config:
     """A run over a small data set, whose trials are the stub's."""
     (tmp_path / "stub.py").write_text(STUB)
     write_prepared(tmp_path / "data", "sequence")
-    monkeypatch.setattr(
-        tuning_trials, "trial_command", lambda script, config: [sys.executable, str(tmp_path / "stub.py"), str(config)]
-    )
+
+    class Stub(FreshProcess):
+        def __init__(self, arguments, environment, output) -> None:
+            command = [sys.executable, str(tmp_path / "stub.py"), arguments[-1]]
+            self.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=dict(environment))
+
+    monkeypatch.setattr(tuning_trials, "FreshProcess", Stub)
     monkeypatch.setattr(tuning_trials, "POLL", 0.01)
     monkeypatch.setattr(tuning, "POLL", 0.05)
     monkeypatch.setattr(tuning, "HEARTBEAT", 1)
     monkeypatch.setattr(tuning, "GRACE", 3)
     return parse_config(["--dataset", str(tmp_path / "data"), "--report_to", "none"], "")
+
+
+def fresh() -> Trainings:
+    return Trainings(dict(os.environ), forks=False)
 
 
 def outcome(tuned: Tuned) -> list[tuple]:
@@ -78,10 +90,12 @@ def starts(folder: Path) -> list[str]:
 @pytest.mark.slow
 def test_a_killed_study_goes_on_as_one_that_was_not(row, tmp_path, monkeypatch) -> None:
     asked = Tuning(7, SPACE, {})
-    whole = tune(row, asked, "mine", tmp_path / "whole")
+    whole = tune(row, asked, "mine", tmp_path / "whole", fresh())
     assert [trial.number for trial in whole.trials] == list(range(7)) and len(starts(tmp_path / "whole")) == 7
     monkeypatch.setenv("STUB_SECONDS", "0.2")
-    process = multiprocessing.get_context("fork").Process(target=tune, args=(row, asked, "mine", tmp_path / "broken"))
+    process = multiprocessing.get_context("fork").Process(
+        target=tune, args=(row, asked, "mine", tmp_path / "broken", fresh())
+    )
     process.start()
     deadline = time.monotonic() + 60
     while len(starts(tmp_path / "broken")) < 6 and time.monotonic() < deadline:
@@ -89,14 +103,14 @@ def test_a_killed_study_goes_on_as_one_that_was_not(row, tmp_path, monkeypatch) 
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     monkeypatch.setenv("STUB_SECONDS", "0.02")
-    assert outcome(tune(row, asked, "mine", tmp_path / "broken")) == outcome(whole)
+    assert outcome(tune(row, asked, "mine", tmp_path / "broken", fresh())) == outcome(whole)
     # Given once more it has nothing to do; and values spread: no two slots draw alike.
     done = len(starts(tmp_path / "broken"))
-    assert outcome(tune(row, asked, "mine", tmp_path / "broken")) == outcome(whole)
+    assert outcome(tune(row, asked, "mine", tmp_path / "broken", fresh())) == outcome(whole)
     assert len(starts(tmp_path / "broken")) == done == 8
     assert len({trial.values["learning_rate"] for trial in whole.trials}) == 7
     with pytest.raises(UserError, match="its study was made with other trials; delete the folder"):
-        tune(row, Tuning(8, SPACE, {}), "mine", tmp_path / "whole")
+        tune(row, Tuning(8, SPACE, {}), "mine", tmp_path / "whole", fresh())
 
 
 @pytest.mark.slow
@@ -104,7 +118,7 @@ def test_two_processes_share_a_study_and_no_trial_runs_twice(row, tmp_path, monk
     monkeypatch.setenv("STUB_SECONDS", "0.05")
     monkeypatch.setattr(tuning, "GRACE", 20)
     asked, fork = Tuning(8, SPACE, {}), multiprocessing.get_context("fork")
-    processes = [fork.Process(target=tune, args=(row, asked, "mine", tmp_path / "shared")) for _ in range(2)]
+    processes = [fork.Process(target=tune, args=(row, asked, "mine", tmp_path / "shared", fresh())) for _ in range(2)]
     for process in processes:
         process.start()
     for process in processes:
@@ -112,14 +126,14 @@ def test_two_processes_share_a_study_and_no_trial_runs_twice(row, tmp_path, monk
     assert [process.exitcode for process in processes] == [0, 0]
     lines = starts(tmp_path / "shared")
     assert len(lines) == len(set(lines)) == 8
-    tuned = tune(row, asked, "mine", tmp_path / "shared")
+    tuned = tune(row, asked, "mine", tmp_path / "shared", fresh())
     assert len(starts(tmp_path / "shared")) == 8 and len({t.values["learning_rate"] for t in tuned.trials}) == 8
 
 
 @pytest.mark.slow
 def test_what_lies_below_the_median_is_given_up_and_what_fails_counts(row, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("STUB_FAILS_ABOVE", "2e-2")
-    tuned = tune(row, Tuning(14, SPACE, {}), "mine", tmp_path / "study")
+    tuned = tune(row, Tuning(14, SPACE, {}), "mine", tmp_path / "study", fresh())
     states = [trial.state for trial in tuned.trials]
     assert len(states) == 14 and {"complete", "pruned", "failed"} == set(states)
     for trial in tuned.trials:
@@ -129,11 +143,13 @@ def test_what_lies_below_the_median_is_given_up_and_what_fails_counts(row, tmp_p
     assert f"| mine | 14 | {states.count('pruned')} | {states.count('failed')} |" in text
     monkeypatch.setenv("STUB_FAILS_ABOVE", "0")
     with pytest.raises(UserError, match="every trial failed; the last: exit code 1: error: the loss is no number"):
-        tune(row, Tuning(2, SPACE, {}), "none", tmp_path / "failing")
+        tune(row, Tuning(2, SPACE, {}), "none", tmp_path / "failing", fresh())
 
 
 def test_trials_hold_no_test_row_and_equal_values_run_once(row, tmp_path) -> None:
-    tuned = tune(row, Tuning(6, {"warmup_steps": (0.0, 0.1)}, {"max_train_samples": 8}), "mine", tmp_path / "study")
+    tuned = tune(
+        row, Tuning(6, {"warmup_steps": (0.0, 0.1)}, {"max_train_samples": 8}), "mine", tmp_path / "study", fresh()
+    )
     assert len(tuned.trials) == 6 and len(starts(tmp_path / "study")) <= 2
     assert tuned.best.seconds > 0
     (data,) = (tmp_path / "study" / "data").iterdir()
@@ -142,6 +158,26 @@ def test_trials_hold_no_test_row_and_equal_values_run_once(row, tmp_path) -> Non
     assert not {row_id for split in cut.dataset.values() for row_id in split["id"]} & set(whole.dataset["test"]["id"])
     assert all(f'"{data}"' in line for line in starts(tmp_path / "study"))
     assert "max_train_samples: 8" in (tmp_path / "study" / "trial00.yaml").read_text()
+
+
+@pytest.mark.slow
+def test_a_study_that_is_told_to_stop_ends_its_trial_and_goes_on_later(row, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("STUB_SECONDS", "600")
+    trainings, asked = fresh(), Tuning(3, SPACE, {})
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(tune, row, asked, "mine", tmp_path / "study", trainings)
+        while not starts(tmp_path / "study"):
+            time.sleep(0.02)
+        trainings.stopped.set()
+        assert isinstance(future.exception(timeout=60), UserError)
+    monkeypatch.setenv("STUB_SECONDS", "0.02")
+    tuned = tune(row, asked, "mine", tmp_path / "study", fresh())
+    assert [trial.state for trial in tuned.trials] == ["complete"] * 3
+    rates = [float(line.split(", ")[1]) for line in starts(tmp_path / "study")]
+    assert len(rates) == 4 and rates[0] == rates[1] == tuned.trials[0].values["learning_rate"]
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("tuning")]
+    assert len(lines) == 3 and lines[2].startswith("tuning  study: trial 3 of 3, learning_rate ")
+    assert lines[2].endswith(f"after 0 s, best {tuned.best.score:.3f}")
 
 
 def test_expected_best_is_the_mean_over_all_choices() -> None:
