@@ -72,6 +72,32 @@ def pearson(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.where(defined, np.clip((one * other).sum(axis=-1) / size, -1.0, 1.0), 0.0)
 
 
+def pearson_of(counts: np.ndarray, gold: np.ndarray, runs: np.ndarray) -> np.ndarray:
+    """Pearson's correlation ``(runs, samples)`` of samples that hold every row so many times; 0 where none is defined.
+
+    Args:
+        counts: ``(samples, rows)``.
+        gold: ``(rows,)``.
+        runs: predicted scores ``(runs, rows)``.
+    """
+    sizes = counts.sum(axis=1)
+
+    def centred(values: np.ndarray) -> np.ndarray:
+        """Less their mean in each sample ``(samples, rows)``, in units of the largest of all."""
+        values = values / max(float(np.abs(values).max()), np.finfo(np.float64).tiny)
+        return values - (counts @ values / sizes)[:, None]
+
+    one, found = centred(gold.astype(np.float64)), []
+    one_size = (counts * one**2).sum(axis=1)
+    for run in runs:
+        other = centred(run.astype(np.float64))
+        other_size = (counts * other**2).sum(axis=1)
+        defined = (one_size > ROUNDING**2 * sizes) & (other_size > MODEL_STEPS**2 * sizes)
+        product, size = (counts * one * other).sum(axis=1), np.sqrt(one_size * other_size)
+        found.append(np.divide(product, size, out=np.zeros(size.shape), where=defined).clip(-1.0, 1.0))
+    return np.stack(found)
+
+
 def similarity_scores(gold: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     """``pearson``, ``spearman`` (Pearson's correlation of the ranks, ties sharing theirs), ``mse`` and ``mae``.
 

@@ -74,18 +74,8 @@ class TagPredictions(Predictions):
 
     @cached_property
     def counts(self) -> np.ndarray:
-        """Entities per sentence and type: int ``(sentences, 3, types)``, right ones, predicted ones and gold ones."""
-        column = {name: at for at, name in enumerate(self.types)}
-        counts = np.zeros((len(self.gold), 3, len(column)), dtype=np.int64)
-        gold, predicted = (Entities(self.names(ids), scheme=IOB2).entities for ids in (self.gold, self.predicted))
-        for row, (gold_entities, predicted_entities) in enumerate(zip(gold, predicted, strict=True)):
-            found = {entity.to_tuple()[1:] for entity in gold_entities}
-            for entity in predicted_entities:
-                counts[row, 0, column[entity.tag]] += entity.to_tuple()[1:] in found
-                counts[row, 1, column[entity.tag]] += 1
-            for entity in gold_entities:
-                counts[row, 2, column[entity.tag]] += 1
-        return counts
+        """See `entity_counts`."""
+        return entity_counts(self.names(self.gold), self.names(self.predicted), self.types)
 
     @cached_property
     def words_right(self) -> np.ndarray:
@@ -150,6 +140,29 @@ def tag_predictions(
         confidence=[np.where(place >= 0, values[place, 1], 0.0) for place, values in rows],
         unread=[place < 0 for place in places],
     )
+
+
+def entity_counts(
+    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], types: Sequence[str]
+) -> np.ndarray:
+    """Entities per sentence and type: int ``(sentences, 3, types)``, right ones, predicted ones and gold ones.
+
+    Args:
+        gold: tags in IOB2, one per word.
+        predicted: the same.
+        types: of all entities.
+    """
+    column = {name: at for at, name in enumerate(types)}
+    counts = np.zeros((len(gold), 3, len(column)), dtype=np.int64)
+    both = (Entities([list(row) for row in tags], scheme=IOB2).entities for tags in (gold, predicted))
+    for row, (gold_entities, predicted_entities) in enumerate(zip(*both, strict=True)):
+        found = {entity.to_tuple()[1:] for entity in gold_entities}
+        for entity in predicted_entities:
+            counts[row, 0, column[entity.tag]] += entity.to_tuple()[1:] in found
+            counts[row, 1, column[entity.tag]] += 1
+        for entity in gold_entities:
+            counts[row, 2, column[entity.tag]] += 1
+    return counts
 
 
 def precision_recall_f1(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

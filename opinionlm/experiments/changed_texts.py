@@ -19,7 +19,7 @@ import numpy as np
 from opinionlm.errors import UserError, run_script
 from opinionlm.evaluation.metrics import bootstrap_intervals
 from opinionlm.evaluation.significance import paired_bootstrap
-from opinionlm.experiments.compare import read_rows, read_run
+from opinionlm.experiments.answers import read_rows, read_run
 from opinionlm.utils.command_line import Parser
 from opinionlm.utils.files import write_text
 from opinionlm.utils.markdown import pipe_table

@@ -8,35 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from opinionlm.evaluation.significance import Difference, holm, macro_f1_of, paired_bootstrap
+from opinionlm.evaluation.significance import Difference, holm, score_difference
+from opinionlm.experiments.ways import Way
 from opinionlm.utils.names import counted
 
 LEVEL = 0.05
 # From so many seeds on the spread of a way of training is known well enough to call one the best.
 SEEDS = 5
-
-
-# Compared by identity: arrays have no truth value.
-@dataclass(frozen=True, eq=False)
-class Way:
-    """One way of training, with what its runs predicted for the same posts.
-
-    Attributes:
-        name: to read.
-        gold: leaf ids ``(rows,)``; where texts have any number of labels, zeros and ones ``(rows, leaves)``.
-        runs: predictions ``(seeds, …)``, shaped as gold; the id ``classes`` stands for an answer that is no label.
-        classes: number of leaves.
-    """
-
-    name: str
-    gold: np.ndarray
-    runs: np.ndarray
-    classes: int
-
-    @property
-    def scores(self) -> np.ndarray:
-        """Macro-F1 of every seed."""
-        return macro_f1_of(np.ones((1, len(self.gold))), self.gold, self.runs, self.classes)[:, 0]
 
 
 @dataclass(frozen=True)
@@ -68,9 +46,7 @@ def compare_ways(groups: Sequence[Sequence[Way]]) -> list[list[Pair]]:
         groups: each of ways on the same posts, such as those of one data set of a table.
     """
     pairs = [list(itertools.combinations(ways, 2)) for ways in groups]
-    found = [
-        [paired_bootstrap(one.gold, one.runs, other.runs, one.classes) for one, other in group] for group in pairs
-    ]
+    found = [[score_difference(one.rows, one.scored, other.scored) for one, other in group] for group in pairs]
     corrected = iter(holm([difference.p_value for group in found for difference in group]))
     return [
         [Pair(*two, difference, next(corrected)) for two, difference in zip(group, differences, strict=True)]
@@ -97,27 +73,27 @@ def best_line(ways: Sequence[Way], pairs: Sequence[Pair], compared: int) -> str:
         for pair in pairs
         if best in (pair.first, pair.second) and not pair.differs
     ]
-    others = f"; cannot be told apart from it: {', '.join(alike)}" if alike else "; all others are worse"
-    return (
-        f"Best by macro-F1: {best.name} ({spread_text(best.scores)}){others} (Holm over {counted(compared, 'pair')})."
-    )
+    others = f"cannot be told apart from it: {', '.join(alike)}" if alike else "all others are worse"
+    correction = f"Holm over {counted(compared, 'pair')}"
+    return f"Best by {best.metric}: {best.name} ({spread_text(best.scores)}); {others} ({correction})."
 
 
 def seeds_line(ways: Sequence[Way]) -> str:
     """What fewer seeds than five leave open; empty where there are five of each."""
-    fewest = min(len(way.runs) for way in ways)
+    fewest = min(len(way.scores) for way in ways)
     if fewest >= SEEDS:
         return ""
     what = "these very runs" if fewest == 1 else f"so few seeds ({fewest})"
     return f"Fewer than {SEEDS} seeds: what is said of differences is about {what}, and no winner is claimed."
 
 
-def difference_text(difference: Difference, corrected: float) -> str:
-    """A difference in macro-F1 to read."""
+def difference_text(pair: Pair) -> str:
+    """The difference of two ways to read."""
+    difference = pair.difference
     effect = "" if difference.effect is None else f", d {difference.effect:+.2f} over seeds"
     return (
-        f"macro-F1 {difference.value:+.3f} (95 % interval {difference.low:+.3f} to {difference.high:+.3f}, "
-        f"paired bootstrap p {shown_p(difference.p_value)}, corrected {shown_p(corrected)}{effect})"
+        f"{pair.first.metric} {difference.value:+.3f} (95 % interval {difference.low:+.3f} to {difference.high:+.3f}, "
+        f"paired bootstrap p {shown_p(difference.p_value)}, corrected {shown_p(pair.corrected)}{effect})"
     )
 
 
@@ -145,8 +121,9 @@ def claim_lines(groups: Mapping[str, Sequence[Way]]) -> list[str]:
     compared = compare_ways(list(groups.values()))
     total = sum(map(len, compared))
     lines = ["### Differences", ""]
-    pairs_in_all = counted(total, "pair")
-    lines.append(f"Macro-F1 over test rows and seeds; Holm's correction over all {pairs_in_all} of the table.")
+    metrics = " and ".join(dict.fromkeys(way.metric for ways in groups.values() for way in ways))
+    correction = f"Holm's correction over all {counted(total, 'pair')} of the table"
+    lines.append(f"{metrics[0].upper()}{metrics[1:]} over test rows and seeds; {correction}.")
     if few := seeds_line([way for ways in groups.values() for way in ways]):
         lines += ["", few]
     lines.append("")
@@ -154,7 +131,7 @@ def claim_lines(groups: Mapping[str, Sequence[Way]]) -> list[str]:
         lines.append(f"- {name + ': ' if name else ''}{best_line(ways, pairs, total)}")
         best = best_of(ways)
         lines += [
-            f"  - {pair.second.name} minus {pair.first.name}: {difference_text(pair.difference, pair.corrected)}"
+            f"  - {pair.second.name} minus {pair.first.name}: {difference_text(pair)}"
             for pair in pairs
             if best in (pair.first, pair.second)
         ]

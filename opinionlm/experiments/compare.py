@@ -5,7 +5,8 @@
 Runs that differ in nothing but their seed are one way of training, shown by its means. For every platform and level it
 prints the share of each class among the gold labels and among the predictions of every way, with the F1 of the class,
 and below it whether the ways differ beyond chance of posts and seeds, corrected for the number of pairs, and which
-cannot be told apart from the best. Given --output, the same goes to a Markdown and a CSV file.
+cannot be told apart from the best; of taggers and scorers of pairs scores instead of shares. Given --output, the same
+goes to a Markdown and a CSV file.
 """
 
 from __future__ import annotations
@@ -13,23 +14,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import yaml
 
 from opinionlm.config.chosen_metric import score_title
-from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError, run_script
 from opinionlm.evaluation.metrics import f1_from_confusion, level_confusion, level_scores
 from opinionlm.evaluation.multi_label import at_level, f1_per_label, written_list_scores
-from opinionlm.evaluation.multi_label_predictions import label_sets
 from opinionlm.evaluation.significance import mcnemar
+from opinionlm.experiments.answers import Answers, RunPredictions, read_answers, require_same_posts, way_of
 from opinionlm.experiments.claims import (
     Pair,
-    Way,
     best_line,
     compare_ways,
     difference_text,
@@ -39,112 +37,23 @@ from opinionlm.experiments.claims import (
 )
 from opinionlm.experiments.seed_families import NOT_COMPARED, members_of, one_per_seed
 from opinionlm.utils.command_line import Parser
-from opinionlm.utils.files import read_csv, write_csv, write_text
+from opinionlm.utils.files import write_csv, write_text
 from opinionlm.utils.markdown import pipe_table
 
 COLUMNS = ["platform", "posts", "level", "class", "gold"]
 
-
-@dataclass(frozen=True)
-class RunPredictions:
-    """What a finished run predicted for one split.
-
-    Attributes:
-        name: of the run.
-        taxonomy: its label tree.
-        ids: of the posts, in the file's order.
-        platforms: of the posts; blank where there are none.
-        gold: leaf ids ``(rows,)``; where texts have any number of labels, bool ``(rows, leaves)``.
-        predicted: the same; as an id the number of leaves stands for an answer that is no label.
-        readable: of written sets, which answers are lists, bool ``(rows,)``; None for all.
-    """
-
-    name: str
-    taxonomy: Taxonomy
-    ids: list[str]
-    platforms: np.ndarray
-    gold: np.ndarray
-    predicted: np.ndarray
-    readable: np.ndarray | None = None
-
-    @property
-    def has_sets(self) -> bool:
-        """Whether texts have any number of labels."""
-        return self.gold.ndim == 2
-
-    @property
-    def right(self) -> np.ndarray:
-        """Which posts have all their labels right, bool ``(rows,)``; an answer that cannot be read never is."""
-        if not self.has_sets:
-            return self.gold == self.predicted
-        right = (self.gold == self.predicted).all(axis=1)
-        return right if self.readable is None else right & self.readable
+A = TypeVar("A", bound=Answers)
 
 
-def read_run(folder: Path, split: str) -> RunPredictions:
-    """Read ``predictions/<split>.csv`` of a finished run.
-
-    Raises:
-        UserError: not a finished run, or not one that predicts labels.
-    """
-    table, labels = folder / "predictions" / f"{split}.csv", folder / "labels.json"
-    for needed in (folder / "metrics.json", labels, table):
-        if not needed.is_file():
-            raise UserError(f"{folder}: {needed.relative_to(folder)} is missing; give the folder of a finished run")
-    taxonomy = Taxonomy.from_tree(json.loads(labels.read_text(encoding="utf-8")))
-    rows = read_rows(folder, split)
-    if not rows or not {"id", "platform", "gold", "predicted"} <= rows[0].keys():
-        raise UserError(f"{table}: expected the columns id, platform, gold and predicted, and at least one row")
-    number = {leaf: index for index, leaf in enumerate(taxonomy.leaves)}
-    platforms = np.array([row["platform"] for row in rows])
-    if label_sets([row["gold"] for row in rows]) is not None:
-        gold, predicted = (members([row[name] for row in rows], taxonomy) for name in ("gold", "predicted"))
-        readable = np.array([row["predicted"] != "" for row in rows])
-        return RunPredictions(folder.name, taxonomy, [row["id"] for row in rows], platforms, gold, predicted, readable)
-    gold = np.array([number[row["gold"]] for row in rows])
-    predicted = np.array([number.get(row["predicted"], len(number)) for row in rows])
-    return RunPredictions(folder.name, taxonomy, [row["id"] for row in rows], platforms, gold, predicted)
-
-
-def read_rows(folder: Path, split: str) -> list[dict[str, str]]:
-    """The rows of a run's prediction file, column → text."""
-    return read_csv(folder / "predictions" / f"{split}.csv")
-
-
-def members(cells: Sequence[str], taxonomy: Taxonomy) -> np.ndarray:
-    """Which leaves texts have, bool ``(rows, leaves)``, from cells that `label_sets` can read."""
-    sets = label_sets(cells)
-    assert sets is not None
-    return np.array([[leaf in names for leaf in taxonomy.leaves] for names in sets])
-
-
-def require_same_posts(runs: Sequence[RunPredictions]) -> None:
-    """Runs are compared post by post.
-
-    Raises:
-        UserError: the runs were evaluated on other posts or with another label tree.
-    """
-    first = runs[0]
-    for other in runs[1:]:
-        if other.taxonomy.to_lists() != first.taxonomy.to_lists():
-            raise UserError(f"{other.name} and {first.name} have different label trees; they cannot be compared")
-        if other.ids != first.ids or not np.array_equal(other.gold, first.gold):
-            shared = len(set(other.ids) & set(first.ids))
-            raise UserError(
-                f"{other.name} and {first.name} were evaluated on different posts ({len(other.ids)} and "
-                f"{len(first.ids)}, {shared} of them the same); compare runs on the same prepared data"
-            )
-
-
-def group_runs(runs: Sequence[RunPredictions], folders: Sequence[Path]) -> dict[str, list[RunPredictions]]:
+def group_runs(runs: Sequence[A], folders: Sequence[Path]) -> dict[str, list[A]]:
     """Name of a way of training → its runs: those whose options agree but for the seed; each seed counts once."""
-    families: dict[str, list[tuple[Any, RunPredictions]]] = {}
+    families: dict[str, list[tuple[Any, A]]] = {}
     for run, folder in zip(runs, folders, strict=True):
         options = read_options(folder)
         own = {name: value for name, value in options.items() if name not in NOT_COMPARED}
         key = repr(sorted(own.items())) if own else str(folder)
         families.setdefault(key, []).append((options.get("seed"), run))
-    groups: dict[str, list[RunPredictions]] = {}
+    groups: dict[str, list[A]] = {}
     for family in families.values():
         kept = one_per_seed(family)
         name = kept[0].name if len(kept) == 1 else re.sub(r"[-_]?seed\d+$", "", kept[0].name)
@@ -158,11 +67,6 @@ def read_options(folder: Path) -> dict[str, Any]:
     if not path.is_file() or members_of(json.loads((folder / "metrics.json").read_text(encoding="utf-8"))) is not None:
         return {}
     return yaml.safe_load(path.read_text(encoding="utf-8"))
-
-
-def way_of(name: str, runs: Sequence[RunPredictions]) -> Way:
-    """Runs of one way of training as they are compared."""
-    return Way(name, runs[0].gold, np.stack([run.predicted for run in runs]), len(runs[0].taxonomy.leaves))
 
 
 def share_rows(groups: Sequence[Sequence[RunPredictions]], platform: str | None) -> list[list[str | int | float]]:
@@ -222,12 +126,33 @@ def markdown(groups: Mapping[str, Sequence[RunPredictions]], rows: Sequence[Sequ
         table.append([platform, posts, level, label, f"{gold:.1%}", *shown])
     lines = pipe_table(header, table)
     lines += ["", *[score_line(name, runs) for name, runs in groups.items()]]
-    ways = [way_of(name, runs) for name, runs in groups.items()]
-    if len(ways) > 1:
-        (pairs,) = compare_ways([ways])
-        lines += [difference_line(pair, groups) for pair in pairs]
-        lines += ["", best_line(ways, pairs, len(pairs)), *filter(None, [seeds_line(ways)])]
+    lines += difference_lines(groups)
     return "\n".join(lines) + "\n"
+
+
+def difference_lines(groups: Mapping[str, Sequence[Answers]]) -> list[str]:
+    """Whether the ways differ, which is best, and what few seeds leave open; empty of one way."""
+    ways = [way_of(name, runs) for name, runs in groups.items()]
+    if len(ways) == 1:
+        return []
+    (pairs,) = compare_ways([ways])
+    lines = [difference_line(pair, groups) for pair in pairs]
+    return [*lines, "", best_line(ways, pairs, len(pairs)), *filter(None, [seeds_line(ways)])]
+
+
+def compare_without_labels(
+    runs: Sequence[Answers], folders: Sequence[Path]
+) -> tuple[str, list[str], list[list[str | int | float]]]:
+    """As `compare_folders`, of taggers and scorers of pairs: scores in the place of shares of classes."""
+    groups = group_runs(runs, folders)
+    ways = [way_of(name, own) for name, own in groups.items()]
+    columns = ["way", "runs", "texts", ways[0].metric, "standard deviation"]
+    rows: list[list[str | int | float]] = []
+    for way in ways:
+        spread = float(way.scores.std(ddof=1)) if len(way.scores) > 1 else 0.0
+        rows.append([way.name, len(way.scores), way.rows, float(way.scores.mean()), spread])
+    table = pipe_table(columns, [[f"{cell:.3f}" if isinstance(cell, float) else cell for cell in row] for row in rows])
+    return "\n".join([*table, "", *difference_lines(groups)]) + "\n", columns, rows
 
 
 def score_line(name: str, runs: Sequence[RunPredictions]) -> str:
@@ -261,12 +186,15 @@ def set_score_line(name: str, runs: Sequence[RunPredictions]) -> str:
     return f"- {name}{f' ({len(runs)} seeds)' if len(runs) > 1 else ''}: {', '.join(shown)}{note}"
 
 
-def difference_line(pair: Pair, groups: Mapping[str, Sequence[RunPredictions]]) -> str:
+def difference_line(pair: Pair, groups: Mapping[str, Sequence[Answers]]) -> str:
     """Whether two ways differ beyond chance; of single runs, also how often only one of them is right."""
-    text = f"- {pair.second.name} minus {pair.first.name}: {difference_text(pair.difference, pair.corrected)}"
-    if len(pair.first.runs) > 1 or len(pair.second.runs) > 1:
+    text = f"- {pair.second.name} minus {pair.first.name}: {difference_text(pair)}"
+    one, other = (groups[way.name] for way in (pair.first, pair.second))
+    if len(one) > 1 or len(other) > 1:
         return text
-    first, second = (groups[way.name][0].right for way in (pair.first, pair.second))
+    if not isinstance(one[0], RunPredictions) or not isinstance(other[0], RunPredictions):
+        return text
+    first, second = one[0].right, other[0].right
     only_first, only_second, p_value = mcnemar(np.ones(len(first), dtype=bool), first, second)
     return (
         f"{text}; only the first is right on {only_first} posts, only the second on {only_second} "
@@ -281,10 +209,17 @@ def compare_folders(folders: Sequence[Path], split: str) -> tuple[str, list[str]
         The comparison as Markdown, and columns and rows of its table.
 
     Raises:
-        UserError: a folder that is no finished run, or runs on different posts.
+        UserError: a folder that is no finished run, runs on different posts, or runs that write texts.
     """
-    runs = [read_run(folder, split) for folder in folders]
-    require_same_posts(runs)
+    read = [read_answers(folder, split) for folder in folders]
+    if None in read:
+        raise UserError(
+            f"{folders[read.index(None)]}: its answers are texts; runs that give labels, tags or scores are compared"
+        )
+    require_same_posts([one for one in read if one is not None])
+    runs = [one for one in read if isinstance(one, RunPredictions)]
+    if not runs:
+        return compare_without_labels([one for one in read if one is not None], folders)
     groups = group_runs(runs, folders)
     platforms = sorted(set(runs[0].platforms.tolist()) - {""})
     rows = [row for platform in [*platforms, None] for row in share_rows(list(groups.values()), platform)]

@@ -147,7 +147,7 @@ def labelled_fold(run: Config, folder: Path, taxonomy: Taxonomy) -> tuple[Sequen
     Returns:
         Their ids, the probabilities ``(rows, leaves)`` and the leaves decided on ``(rows,)``.
     """
-    from opinionlm.experiments.compare import read_run
+    from opinionlm.experiments.answers import read_run
     from opinionlm.runs.ensembles import read_probabilities
     from opinionlm.runs.folder import is_finished
 

@@ -62,7 +62,7 @@ def average(runs: list[Path], folder: Path) -> None:
     """
     from opinionlm.config.parser import Layer, new_config
     from opinionlm.data.loading import load_rows
-    from opinionlm.experiments.compare import read_run, require_same_posts
+    from opinionlm.experiments.answers import read_run, require_same_posts
     from opinionlm.runs.ensembles import SPLITS, average_runs
     from opinionlm.runs.lock import locked_run
     from opinionlm.runs.seeds import stored_metrics

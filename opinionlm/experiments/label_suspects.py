@@ -24,7 +24,7 @@ from opinionlm.data.prepared import PreparedDataset
 from opinionlm.errors import UserError, run_script
 from opinionlm.evaluation.metrics import softmax, weighted_log_loss
 from opinionlm.evaluation.multi_label import sigmoid
-from opinionlm.experiments.compare import RunPredictions, read_rows, read_run
+from opinionlm.experiments.answers import RunPredictions, read_rows, read_run
 from opinionlm.utils.command_line import Parser
 from opinionlm.utils.files import write_csv
 from opinionlm.utils.progress import progress_bar

@@ -20,8 +20,8 @@ from opinionlm.evaluation.learning_curves import (
     interval_of,
     resampled_scores,
 )
+from opinionlm.experiments.answers import label_way, read_run, require_same_posts
 from opinionlm.experiments.cells import ANY
-from opinionlm.experiments.compare import read_run, require_same_posts, way_of
 from opinionlm.experiments.grid import LearningCurve, Table
 from opinionlm.experiments.grid_runner import Run, check_options
 from opinionlm.experiments.table_figures import COLOURS, MARKERS, save_both, title
@@ -49,7 +49,7 @@ def curves_of(table: Table, runs: Sequence[Run]) -> list[Curve]:
     for name, by_size in read.items():
         whole = min((size for size in by_size if size >= rows), default=rows)
         sizes = sorted(size for size in by_size if size <= whole)
-        ways = [way_of(name, by_size[size]) for size in sizes]
+        ways = [label_way(name, by_size[size]) for size in sizes]
         resampled = np.stack([resampled_scores(way.gold, way.runs, way.classes) for way in ways], axis=1)
         trained = np.array([min(size, rows) for size in sizes if size > 0])
         curves.append(Curve(name, trained, np.array([way.scores.mean() for way in ways]), resampled))

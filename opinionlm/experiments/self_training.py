@@ -21,8 +21,8 @@ import yaml
 
 from opinionlm.config.options import DataConfig
 from opinionlm.errors import UserError, run_script
+from opinionlm.experiments.answers import read_run
 from opinionlm.experiments.changed_texts import saved_predictor
-from opinionlm.experiments.compare import read_run
 from opinionlm.experiments.cross_fit import soft_labels_file, write_soft_labels
 from opinionlm.utils.command_line import Parser
 

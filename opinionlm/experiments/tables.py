@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from opinionlm.config.chosen_metric import direction
+from opinionlm.experiments.answers import Answers, read_answers, way_of
 from opinionlm.experiments.cells import Cell
-from opinionlm.experiments.claims import Way, claim_lines
-from opinionlm.experiments.compare import RunPredictions, compare_folders, read_run, way_of, write_comparison
+from opinionlm.experiments.claims import claim_lines
+from opinionlm.experiments.compare import compare_folders, write_comparison
 from opinionlm.experiments.costs import Cost, cost_lines, cost_of
 from opinionlm.experiments.differences import difference_line
 from opinionlm.experiments.grid import Table
 from opinionlm.experiments.grid_runner import Run
 from opinionlm.experiments.run_numbers import measured_text, number, number_at, signed
 from opinionlm.experiments.table_parts import Result, epoch_lines, epochs_of, mean_lines, write_epochs, write_means
+from opinionlm.experiments.ways import Way
 from opinionlm.runs.seeds import mean_and_interval
 from opinionlm.runs.tuning_report import tuning_lines
 from opinionlm.utils.files import write_csv, write_text
@@ -186,13 +188,12 @@ def claims_of(table: Table, runs: Sequence[Run]) -> list[str]:
     """Which cells differ beyond chance, in Markdown: every two that were evaluated on the same posts."""
     if not table.comparable:
         return []
-    groups: dict[str, dict[tuple[str, ...], list[RunPredictions]]] = {}
+    groups: dict[str, dict[tuple[str, ...], list[Answers]]] = {}
     for run in runs:
-        if run.metrics is None or not (run.folder / "labels.json").is_file():
+        if run.metrics is None or not (run.folder / "predictions" / "test.csv").is_file():
             continue
-        found = read_run(run.folder, "test")
-        posts = repr((found.ids, found.gold.tolist(), found.taxonomy.leaves))
-        groups.setdefault(posts, {}).setdefault(tuple(run.cell.labels.values()), []).append(found)
+        if (found := read_answers(run.folder, "test")) is not None:
+            groups.setdefault(found.posts, {}).setdefault(tuple(run.cell.labels.values()), []).append(found)
     named: dict[str, list[Way]] = {}
     for place, ways in enumerate(groups.values(), start=1):
         shared = ", ".join(each[0] for each in zip(*ways, strict=True) if len(set(each)) == 1)

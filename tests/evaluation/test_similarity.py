@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
-from opinionlm.evaluation.similarity import ScorePredictions, largest_errors, similarity_intervals, similarity_scores
+from opinionlm.evaluation.similarity import (
+    ScorePredictions,
+    largest_errors,
+    pearson_of,
+    similarity_intervals,
+    similarity_scores,
+)
 
 
 def test_equal_to_scipy_with_ties() -> None:
@@ -54,6 +60,21 @@ def test_small_differences_still_correlate() -> None:
         assert -1.0 <= scores["pearson"] <= 1.0
     # Gold scores are exact: a narrow range far from zero is a range.
     assert similarity_scores(gold * 1e-3 + 1e6, gold)["pearson"] == pytest.approx(1.0)
+
+
+def test_correlations_of_counted_rows_are_those_of_the_rows_written_out() -> None:
+    draw = np.random.default_rng(5)
+    gold = draw.integers(0, 6, 40).astype(float)
+    runs = np.stack([gold + draw.normal(0, 2, 40), -gold + draw.normal(0, 1, 40), np.full(40, 0.3)])
+    counts = draw.multinomial(40, np.full(40, 1 / 40), size=25).astype(float)
+    found = pearson_of(counts, gold, 1000 * runs)
+    for sample, times in enumerate(counts.astype(int)):
+        rows = np.repeat(np.arange(40), times)
+        for run in range(2):
+            assert found[run, sample] == pytest.approx(pearsonr(gold[rows], runs[run][rows]).statistic)
+    assert not found[2].any() and not pearson_of(counts, np.full(40, 3.0), runs).any()
+    # What float32 leaves of one score is no correlation.
+    assert not pearson_of(counts, gold, 5 + 1e-7 * gold[None]).any()
 
 
 def test_largest_errors_come_first() -> None:

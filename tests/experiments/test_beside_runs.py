@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from opinionlm.experiments import group_report
-from opinionlm.experiments.compare import read_run
+from opinionlm.experiments.answers import read_run
 from opinionlm.experiments.dashboard.collect import collect
 from opinionlm.experiments.dashboard.payload import build_payload
 from opinionlm.runs.lock import locked

@@ -10,8 +10,9 @@ import pytest
 
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
+from opinionlm.experiments.answers import read_run
 from opinionlm.experiments.changed_texts import read_texts
-from opinionlm.experiments.compare import compare_folders, main, read_run
+from opinionlm.experiments.compare import compare_folders, main
 from opinionlm.experiments.run_numbers import class_score
 
 TREE = {"noise": None, "subjective": {"neutral": ["question", "advertisement"], "positive": None}}
