@@ -152,7 +152,8 @@ def compare_without_labels(
         spread = float(way.scores.std(ddof=1)) if len(way.scores) > 1 else 0.0
         rows.append([way.name, len(way.scores), way.rows, float(way.scores.mean()), spread])
     table = pipe_table(columns, [[f"{cell:.3f}" if isinstance(cell, float) else cell for cell in row] for row in rows])
-    return "\n".join([*table, "", *difference_lines(groups)]) + "\n", columns, rows
+    text = "\n".join([*table, "", *difference_lines(groups)]) + "\n"
+    return text + left_out_text(runs, groups), columns, rows
 
 
 def score_line(name: str, runs: Sequence[RunPredictions]) -> str:
@@ -224,7 +225,14 @@ def compare_folders(folders: Sequence[Path], split: str) -> tuple[str, list[str]
     platforms = sorted(set(runs[0].platforms.tolist()) - {""})
     rows = [row for platform in [*platforms, None] for row in share_rows(list(groups.values()), platform)]
     columns = [title for name in groups for title in (f"{name}_share", f"{name}_f1")]
-    return markdown(groups, rows), [*COLUMNS, *columns], rows
+    return markdown(groups, rows) + left_out_text(runs, groups), [*COLUMNS, *columns], rows
+
+
+def left_out_text(runs: Sequence[Answers], groups: Mapping[str, Sequence[Answers]]) -> str:
+    """Which runs are no samples of their own; empty where all are."""
+    kept = {id(run) for own in groups.values() for run in own}
+    names = [run.name for run in runs if id(run) not in kept]
+    return f"\nLeft out, with options and seed of another run: {', '.join(names)}.\n" if names else ""
 
 
 def write_comparison(stem: Path, text: str, columns: list[str], rows: list[list[str | int | float]]) -> list[Path]:

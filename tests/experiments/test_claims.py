@@ -62,6 +62,11 @@ def test_runs_that_differ_by_their_seed_are_one_way(tmp_path) -> None:
         for seed in (1, 2)
     ]
     text, columns, table = compare_folders(folders, "test")
+    again = write_run(tmp_path / "again", 2, share_right=0.6, rows=rows)
+    assert "Left out" not in text
+    text_with_it, *same = compare_folders([*folders, again], "test")
+    assert text_with_it == text + "\nLeft out, with options and seed of another run: again.\n"
+    assert same == [columns, table]
     assert columns[-4:] == ["slow_share", "slow_f1", "fast_share", "fast_f1"]
     assert "- slow (3 seeds): macro-F1 0." in text and "- fast (2 seeds)" in text
     assert "Best by macro-F1: fast" in text and "all others are worse (Holm over 1 pair)" in text
