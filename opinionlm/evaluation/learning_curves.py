@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from opinionlm.evaluation.significance import macro_f1_of
+from opinionlm.evaluation.significance import Score
 
 REPLICATES = 400
 # Fewer sizes than parameters: any score beyond them would do.
@@ -32,12 +32,14 @@ class Curve:
         sizes: training texts ``(sizes,)``, rising; empty for one that trains on none.
         scores: means over seeds ``(sizes,)``, ``(1,)`` for one that trains on none.
         resampled: the same of resamples of seeds and test rows ``(replicates, sizes)``.
+        metric: what the score is called.
     """
 
     name: str
     sizes: np.ndarray
     scores: np.ndarray
     resampled: np.ndarray
+    metric: str = "macro-F1"
 
     def at(self, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Scores ``(sizes,)`` and resampled ones ``(replicates, sizes)`` at sizes of the curve, or of its band."""
@@ -56,24 +58,20 @@ class Estimate:
     high: float
 
 
-def resampled_scores(
-    gold: np.ndarray, runs: np.ndarray, classes: int, replicates: int = REPLICATES, seed: int = 0
-) -> np.ndarray:
-    """Macro-F1 of resampled test rows and other seeds, mean over seeds ``(replicates,)``.
+def resampled_scores(rows: int, score: Score, replicates: int = REPLICATES, seed: int = 0) -> np.ndarray:
+    """Scores of resampled test rows and other seeds, mean over seeds ``(replicates,)``.
 
     Equal seeds of the drawing give equal rows, and equal seeds of equally many runs. What is chance of one run on one
     row is counted twice, so that intervals are rather too wide.
 
     Args:
-        gold: label ids ``(rows,)``.
-        runs: predictions ``(seeds, rows)``.
-        classes: number of labels.
+        rows: number of test rows.
+        score: of the runs, one per seed.
         replicates: how many.
         seed: of the drawing.
     """
-    shares = np.full(len(gold), 1 / len(gold))
-    counts = np.random.default_rng([seed, 0]).multinomial(len(gold), shares, size=replicates)
-    return mean_of_other_seeds(macro_f1_of(counts.astype(float), gold, runs, classes), seed)
+    counts = np.random.default_rng([seed, 0]).multinomial(rows, np.full(rows, 1 / rows), size=replicates)
+    return mean_of_other_seeds(score(counts.astype(float)), seed)
 
 
 def mean_of_other_seeds(scores: np.ndarray, seed: int = 0) -> np.ndarray:

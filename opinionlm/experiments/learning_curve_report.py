@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from opinionlm.data.loading import load_rows
+from opinionlm.errors import UserError
 from opinionlm.evaluation.learning_curves import (
     FEWEST_SIZES,
     Curve,
@@ -20,7 +21,7 @@ from opinionlm.evaluation.learning_curves import (
     interval_of,
     resampled_scores,
 )
-from opinionlm.experiments.answers import label_way, read_run, require_same_posts
+from opinionlm.experiments.answers import Answers, read_answers, require_same_posts, way_of
 from opinionlm.experiments.cells import ANY
 from opinionlm.experiments.grid import LearningCurve, Table
 from opinionlm.experiments.grid_runner import Run, check_options
@@ -35,12 +36,12 @@ def curves_of(table: Table, runs: Sequence[Run]) -> list[Curve]:
     which a seed is missing are left out, too.
 
     Raises:
-        UserError: runs were evaluated on other rows, or give no labels of texts.
+        UserError: runs were evaluated on other rows, or write texts.
     """
     if not (by_method := finished_runs(table, runs)):
         return []
     read = {
-        name: {size: [read_run(run.folder, "test") for run in own] for size, own in by_size.items()}
+        name: {size: [answers_of(run) for run in own] for size, own in by_size.items()}
         for name, by_size in by_method.items()
     }
     require_same_posts([run for by_size in read.values() for own in by_size.values() for run in own])
@@ -49,11 +50,24 @@ def curves_of(table: Table, runs: Sequence[Run]) -> list[Curve]:
     for name, by_size in read.items():
         whole = min((size for size in by_size if size >= rows), default=rows)
         sizes = sorted(size for size in by_size if size <= whole)
-        ways = [label_way(name, by_size[size]) for size in sizes]
-        resampled = np.stack([resampled_scores(way.gold, way.runs, way.classes) for way in ways], axis=1)
+        ways = [way_of(name, by_size[size]) for size in sizes]
+        resampled = np.stack([resampled_scores(way.rows, way.scored) for way in ways], axis=1)
         trained = np.array([min(size, rows) for size in sizes if size > 0])
-        curves.append(Curve(name, trained, np.array([way.scores.mean() for way in ways]), resampled))
+        scores = np.array([way.scores.mean() for way in ways])
+        curves.append(Curve(name, trained, scores, resampled, ways[0].metric))
     return curves
+
+
+def answers_of(run: Run) -> Answers:
+    """What a run answered to the test rows.
+
+    Raises:
+        UserError: texts.
+    """
+    found = read_answers(run.folder, "test")
+    if found is None:
+        raise UserError(f"{run.folder}: its answers are texts; learning curves are of labels, tags or scores")
+    return found
 
 
 def training_rows(runs: Sequence[Run]) -> int:
@@ -84,10 +98,11 @@ def curve_lines(curves: Sequence[Curve], settings: LearningCurve) -> list[str]:
     trained = [curve for curve in curves if len(curve.sizes)]
     if not trained:
         return []
+    score = trained[0].metric[0].upper() + trained[0].metric[1:]
     lines = [
         "### Learning curves",
         "",
-        "Test macro-F1; intervals of 95 % over other seeds and test rows; larger training sets hold smaller ones.",
+        f"{score} on test; intervals of 95 % over other seeds and test rows; larger training sets hold smaller ones.",
         "",
     ]
     lines += [f"- {forecast_text(curve, settings.more)}" for curve in trained]
@@ -142,7 +157,7 @@ def learning_curve_figure(table: Table, curves: Sequence[Curve]) -> Figure:
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.set_xticks([], minor=True)
     axes.set_xlabel("training texts")
-    axes.set_ylabel("macro-F1 (band: 95 % over seeds and test rows)")
+    axes.set_ylabel(f"{curves[0].metric} (band: 95 % over seeds and test rows)")
     axes.grid(True)
     figure.legend(loc="outside lower center", ncols=3)
     figure.suptitle(title(table), x=0.01, ha="left", fontsize=11)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -16,6 +18,7 @@ from opinionlm.evaluation.learning_curves import (
     mean_of_other_seeds,
     resampled_scores,
 )
+from opinionlm.evaluation.significance import macro_f1_of
 
 SIZES = np.array([100, 200, 400, 800, 1600])
 
@@ -95,7 +98,8 @@ def test_intervals_of_scores_cover_over_seeds_and_rows() -> None:
         gold = rng.integers(2, size=200)
         # Hard texts are hard for every seed.
         right = rng.random(200) < rng.normal(0.7, 0.03, size=(4, 1))
-        found = resampled_scores(gold, np.where(right, gold, 1 - gold), 2, replicates=200)
+        score = partial(macro_f1_of, gold=gold, runs=np.where(right, gold, 1 - gold), classes=2)
+        found = resampled_scores(200, score, replicates=200)
         low, high = np.percentile(found, [2.5, 97.5])
         # Two classes that are missed alike: macro-F1 is the share of right answers.
         hits += low <= 0.7 <= high

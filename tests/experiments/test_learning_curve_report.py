@@ -101,6 +101,31 @@ def test_what_the_curves_say(finished) -> None:
     assert curve_lines([curves["asked"]], LearningCurve("Texts")) == []
 
 
+def test_curves_of_scorers_of_pairs(finished) -> None:
+    table, runs = finished
+    for run in runs:
+        (run.folder / "labels.json").unlink()
+        noise = 5 / np.sqrt(int(run.cell.labels["Texts"])) if run.cell.labels["Texts"] != "any" else 3
+        gold = np.random.default_rng(1).uniform(0, 5, 300)
+        predicted = gold + np.random.default_rng(run.seed).normal(0, noise, 300)
+        with open(run.folder / "predictions" / "test.csv", "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["id", "platform", "text", "text_pair", "gold", "predicted"])
+            writer.writerows([row, "", "a", "b", gold[row], predicted[row]] for row in range(300))
+    curves = curves_of(table, runs)
+    assert {curve.metric for curve in curves} == {"Pearson's r"}
+    assert "Pearson's r on test; intervals" in "\n".join(curve_lines(curves, LearningCurve(**CURVE)))
+    slow = next(curve for curve in curves if curve.name == "slow")
+    low, high = np.percentile(slow.resampled, [2.5, 97.5], axis=0)
+    # Correlation of a score with itself plus noise.
+    expected = 1 / np.sqrt(1 + (25 / slow.sizes) / (25 / 12))
+    assert ((low < expected) & (expected < high)).sum() >= 3
+    with open(runs[0].folder / "predictions" / "test.csv", "w", newline="") as file:
+        file.write("id,platform,text,gold,answer\na,,Who?,Ann,Ann\n")
+    with pytest.raises(UserError, match="its answers are texts; learning curves are of labels, tags or scores"):
+        curves_of(table, runs)
+
+
 def test_sizes_beyond_the_training_split_are_left_out(finished, monkeypatch) -> None:
     table, runs = finished
 
