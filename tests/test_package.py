@@ -29,6 +29,15 @@ SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SAVED = ROOT / "tests" / "assets" / "saved"
 
 
+@pytest.mark.parametrize("module", ["evaluation.generation", "inference.predictors"])
+def test_what_imports_peft_first_is_silent(module) -> None:
+    """On processors with bfloat16 bitsandbytes, which peft imports, would tell of a package that is absent."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import opinionlm.{module}"], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout + done.stderr == ""
+
+
 def test_every_package_is_listed() -> None:
     folders = [path.parent.relative_to(ROOT) for path in (ROOT / "opinionlm").rglob("__init__.py")]
     found = {".".join(folder.parts) for folder in folders}

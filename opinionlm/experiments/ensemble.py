@@ -33,8 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"--run_name: {folder} is there already; give another name, or delete it")
     for run in runs:
         require_classifier(run)
-    with libraries_loading():
-        average(runs, folder)
+    average(runs, folder)
     return 0
 
 
@@ -60,12 +59,13 @@ def average(runs: list[Path], folder: Path) -> None:
     Raises:
         UserError: the runs were evaluated on other texts or have other labels, or the first one's data is gone.
     """
-    from opinionlm.config.parser import Layer, new_config
-    from opinionlm.data.loading import load_rows
-    from opinionlm.experiments.answers import read_run, require_same_posts
-    from opinionlm.runs.ensembles import SPLITS, average_runs
-    from opinionlm.runs.lock import locked_run
-    from opinionlm.runs.seeds import stored_metrics
+    with libraries_loading():
+        from opinionlm.config.parser import Layer, new_config
+        from opinionlm.data.loading import load_rows
+        from opinionlm.experiments.answers import read_run, require_same_posts
+        from opinionlm.runs.ensembles import SPLITS, average_runs
+        from opinionlm.runs.lock import locked_run
+        from opinionlm.runs.seeds import stored_metrics
 
     for split in SPLITS:
         require_same_posts([read_run(run, split) for run in runs])

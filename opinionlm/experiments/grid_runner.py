@@ -33,6 +33,7 @@ from opinionlm.runs.lock import locked
 from opinionlm.runs.processes import ConsoleProcess
 from opinionlm.utils.command_line import command
 from opinionlm.utils.files import write_text
+from opinionlm.utils.names import counted
 from opinionlm.utils.progress import progress_bar
 from opinionlm.utils.shipped import job_environment, script_environment
 
@@ -322,8 +323,8 @@ def plan_text(table: Table, runs: Sequence[Run], jobs: int = 1) -> str:
     pending = [run for run in runs if metrics[run.folder.name] is None]
     lines = [f"{table.title} ({table.source}), scale {table.scale}"]
     lines.append(
-        f"{len(table.cells)} cells × {len(table.seeds)} seeds, {len(pending)} runs to do; "
-        + estimate(table, runs, metrics, jobs)
+        f"{counted(len(table.cells), 'cell')} × {counted(len(table.seeds), 'seed')}, "
+        f"{counted(len(pending), 'run')} to do; " + estimate(table, runs, metrics, jobs)
     )
     if table.tuning is not None and not table.tuned:
         lines.append(f"before them {table.tuning.trials} trials for every row, on validation")

@@ -4,9 +4,8 @@ Where there is a GPU, runs import their libraries themselves, after the fork: bi
 the GPU what it can do, and CUDA cannot be used in a process whose parent has used it.
 """
 
-import io
 import os
-from contextlib import redirect_stdout, suppress
+from contextlib import suppress
 from importlib import import_module
 
 from opinionlm.utils.loading import libraries_loading
@@ -18,8 +17,7 @@ LATE = ("sklearn.feature_extraction.text", "scipy.stats")
 TRACKERS = ("opinionlm.reporting.tracking.wandb", "wandb.sdk.launch.inputs.internal")
 
 try:
-    # What transformers prints under W&B's offline mode would wait in a buffer, and every run print it as its own.
-    with libraries_loading(), redirect_stdout(io.StringIO()):
+    with libraries_loading():
         # Asks the driver's management library, which leaves CUDA alone.
         from accelerate.utils import is_cuda_available
 

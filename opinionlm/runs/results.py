@@ -206,5 +206,13 @@ def score_lines(metrics: dict[str, Any], names: Sequence[str]) -> list[str]:
         bounds = "" if interval is None else f"   {interval[0]:.3f} to {interval[1]:.3f}"
         if name == "macro_f1" and interval is not None and (reason := under_covers(metrics["test"])):
             bounds += f" ({reason})"
-        lines.append(f"{name:<{width}}{metrics['validation'][name]:>12.3f}{metrics['test'][name]:>8.3f}{bounds}")
+        cells = "".join(
+            f"{score_text(metrics[split][name]):>{room}}" for split, room in (("validation", 12), ("test", 8))
+        )
+        lines.append(f"{name:<{width}}{cells}{bounds}")
     return lines
+
+
+def score_text(value: float) -> str:
+    """A score to read; a whole number is a count."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"

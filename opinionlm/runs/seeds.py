@@ -14,6 +14,7 @@ import numpy as np
 from opinionlm.config.config import Config
 from opinionlm.config.training_options import TrainingConfig
 from opinionlm.utils.files import write_json
+from opinionlm.utils.names import counted
 
 OF_TREE = ("level1_macro_f1", "level2_macro_f1", "level3_macro_f1", "hierarchical_f1")
 SHOWN = (
@@ -85,7 +86,7 @@ def summarise_seeds(training: TrainingConfig, runs: Mapping[int, Mapping[str, An
     summary["cost"] = costs_of([run["cost"] for run in runs.values()])
     path = training.run_folder.with_name(f"{training.run_name}-seeds.json")
     write_json(path, summary)
-    print(f"{len(runs)} seeds{'':<13}{'validation':>16}{'test':>16}   95 % interval of the mean (test)")
+    print(f"{counted(len(runs), 'seed'):<20}{'validation':>16}{'test':>16}   95 % interval of the mean (test)")
     # Levels are told apart where there are two; of a flat label set the first is macro-F1 again.
     is_flat = "level1_macro_f1" in summary["test"] and "level2_macro_f1" not in summary["test"]
     for name in SHOWN:

@@ -37,6 +37,13 @@ def test_within_the_block_nothing_is_compiled(frozen, monkeypatch, set_by_user) 
     assert dict(os.environ) == before
 
 
+def test_what_libraries_print_is_dropped(frozen, capsys) -> None:
+    with libraries_loading():
+        print("[INFO] Running in WANDB offline mode")
+    print("after")
+    assert capsys.readouterr().out == "after\n"
+
+
 def test_only_the_first_block_freezes(frozen) -> None:
     for _ in range(3):
         with libraries_loading():
