@@ -64,6 +64,17 @@ class Interrupted(KeyboardInterrupt):
         return 128 + self.number
 
 
+def stopped(interruption: KeyboardInterrupt, rest: str) -> Interrupted:
+    """An interruption that says by which signal, and what becomes of what was under way.
+
+    Args:
+        interruption: as it came.
+        rest: of the line, behind the signal.
+    """
+    number = interruption.number if isinstance(interruption, Interrupted) else signal.SIGINT
+    return Interrupted(number, f"stopped by {signal.Signals(number).name}{rest}")
+
+
 def run_script(main: Callable[[], object]) -> None:
     """Run a script's ``main``; what a user can act on is printed as one line.
 

@@ -207,7 +207,8 @@ def run_all(runs: Sequence[Run], jobs: int, force: bool, cluster: Cluster | None
     environment = job_environment(jobs) if cluster is None else script_environment()
     failed: dict[str, str] = {}
     # Waits for another call, and for runs that outlived a killed one: they have inherited the lock.
-    with locked(folder / "grid", wait=True, inherited=True) as lock, ThreadPoolExecutor(jobs) as pool:
+    wait = f"{folder}: runs of another call are still under way here; waiting until they end"
+    with locked(folder / "grid", wait, inherited=True) as lock, ThreadPoolExecutor(jobs) as pool:
         pending = [run for run in runs if run.metrics is None or force]
         children = Children(Progress(folder / "progress.log", len(pending)), lock, cluster)
         with progress_bar(desc="table", total=len(pending), unit="runs") as bar:

@@ -10,8 +10,7 @@ from pathlib import Path
 from opinionlm.config.config import Config
 from opinionlm.errors import UserError
 from opinionlm.experiments.grid import Table
-from opinionlm.runs.tuning_spaces import Space, Tuning, require_all_read, space_of
-from opinionlm.utils.names import counted
+from opinionlm.runs.tuning_spaces import Space, Tuning, require_all_read, require_optuna, space_of
 from opinionlm.utils.shipped import job_environment
 
 
@@ -61,6 +60,7 @@ def tune_rows(table: Table, configs: Mapping[str, Config], source: Path, folder:
     Raises:
         UserError: see `spaces_of` and `opinionlm.runs.tuning.tune`; all rows that can be tuned are tuned before.
     """
+    require_optuna()
     # Loaded late: Optuna is an extra.
     from opinionlm.runs.tuning import tune
     from opinionlm.runs.tuning_trials import Trainings
@@ -69,7 +69,6 @@ def tune_rows(table: Table, configs: Mapping[str, Config], source: Path, folder:
     assert tuning is not None
     rows = [name for name, space in spaces_of(tuning, configs, source).items() if space]
     trainings = Trainings(job_environment(jobs), forks=True)
-    print(f"tuning  {counted(len(rows), 'row')}, {tuning.trials} trials each, in {folder / 'tuning'}", flush=True)
     with ThreadPoolExecutor(jobs) as pool:
         futures = {
             name: pool.submit(

@@ -26,6 +26,7 @@ from opinionlm.runs.seeds import SHOWN, mean_and_interval
 from opinionlm.utils.command_line import Parser
 from opinionlm.utils.files import write_text
 from opinionlm.utils.markdown import pipe_table
+from opinionlm.utils.names import counted
 
 SCORES = (*SHOWN, "rouge1", "rougeL", "exact_match", "f1", "perplexity", "loss")
 COSTS = {
@@ -123,9 +124,8 @@ def report(group: str, runs: Sequence[GroupRun], unfinished: Sequence[Path]) -> 
         places = [f"test.{name}" for name in scores] + [COSTS[name] for name in costs]
         lines.append([*values, kind or str(len(members)), *[mean_at(members, place) for place in places]])
     trained = sum(run.members is None for run in runs)
-    count = f"{trained} finished runs" + (
-        f" and {len(runs) - trained} ensembles of them" if trained < len(runs) else ""
-    )
+    ensembles = f" and {counted(len(runs) - trained, 'ensemble')} of them" if trained < len(runs) else ""
+    count = counted(trained, "finished run") + ensembles
     text = [f"# Runs of {group}", "", f"{count}. Test scores, mean ± standard deviation over seeds."]
     data = ["data"] if several_data else []
     text += ["", *pipe_table([*names, *data, "runs", *scores, *costs], lines), ""]

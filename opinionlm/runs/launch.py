@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from opinionlm.config.config import Config
-from opinionlm.runs.lock import is_first_process, locked_run
+from opinionlm.runs.lock import Held, is_first_process, locked_run
+from opinionlm.runs.tuning_spaces import require_optuna
 from opinionlm.utils.loading import libraries_loading
 from opinionlm.utils.progress import show_lines_at_once
 
@@ -15,6 +16,23 @@ def announce(config: Config) -> None:
     if is_first_process():
         show_lines_at_once()
         print(f"start   {config.source} → {config.run_folder} (loading libraries)", flush=True)
+
+
+def launch_script(config: Config) -> dict[str, Any] | None:
+    """What the training scripts do with a config: `launch`, with trials of ``tune`` that share what is imported.
+
+    A process that shared the trials with another one leaves it the run.
+
+    Raises:
+        UserError: as of `launch`.
+    """
+    try:
+        return launch(config, forks=True)
+    except Held:
+        if config.training.tune is None:
+            raise
+        print(f"tuned   the trials are done, and another process trains with the best values: {config.run_folder}")
+        return None
 
 
 def launch(config: Config, forks: bool = False) -> dict[str, Any] | None:
@@ -34,6 +52,7 @@ def launch(config: Config, forks: bool = False) -> dict[str, Any] | None:
     """
     if config.training.tune is not None:
         # Without the lock: several processes may share the trials. Loaded late, for the few that ask for it.
+        require_optuna()
         with libraries_loading():
             from opinionlm.runs.tuning import with_best_values
         config = with_best_values(config, forks)

@@ -135,12 +135,13 @@ def folders_of(training: TrainingConfig) -> list[Path]:
 
 
 @contextmanager
-def locked(folder: Path, wait: bool = False, inherited: bool = False) -> Iterator[tuple[int, ...]]:
+def locked(folder: Path, wait: str | None = None, inherited: bool = False) -> Iterator[tuple[int, ...]]:
     """Hold the lock of a folder.
 
     Args:
         folder: need not exist; its parent is made, and is gone again afterwards where nothing came into it.
-        wait: whether to wait until another holder of this machine is done.
+        wait: what to say, once, while another holder of this machine is waited for; blank to wait in silence, None
+            not to wait.
         inherited: whether child processes are to hold the lock too, for as long as they live.
 
     Yields:
@@ -201,20 +202,18 @@ def make_folders(folder: Path) -> list[Path]:
     return missing
 
 
-def acquire(path: Path, folder: Path, mine: Holder, wait: bool, inherited: bool) -> int | None:
+def acquire(path: Path, folder: Path, mine: Holder, wait: str | None, inherited: bool) -> int | None:
     """Make the lock file, or take over one whose process is gone; see `locked`."""
     waiting = False
     while True:
         try:
             return try_once(path, folder, mine, inherited)
         except Held:
-            if not wait:
+            if wait is None:
                 raise
-        if not waiting:
-            print(
-                f"{folder.parent}: runs of another call are still under way here; waiting until they end", flush=True
-            )
-            waiting = True
+        if wait and not waiting:
+            print(wait, flush=True)
+        waiting = True
         time.sleep(10 * PAUSE)
 
 

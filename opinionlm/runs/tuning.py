@@ -15,7 +15,6 @@ import time
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +22,10 @@ from opinionlm.config.chosen_metric import SCORES, ChosenMetric, asked_metric, d
 from opinionlm.config.config import Config
 from opinionlm.data.loading import load_data
 from opinionlm.data.preparation.folds import write_without_test
-from opinionlm.errors import UserError, one_line
+from opinionlm.errors import UserError, one_line, stopped
 from opinionlm.runs.lock import locked
-from opinionlm.runs.tuning_report import End, Trial, Tuned, tuning_lines
-from opinionlm.runs.tuning_spaces import Range, Tuning, read_tuning, require_all_read, space_of
+from opinionlm.runs.tuning_report import End, Trial, Tuned, best_text, tuning_lines
+from opinionlm.runs.tuning_spaces import TRIALS, Range, Tuning, read_tuning, require_all_read, space_of
 from opinionlm.runs.tuning_trials import RETRIES, Row, Trainings, decoded, retry, run_trial
 from opinionlm.utils.files import write_text
 from opinionlm.utils.shipped import script_environment
@@ -46,18 +45,6 @@ HEARTBEAT, GRACE = 5, 30
 ENDS: Mapping[str, End] = {"COMPLETE": "complete", "PRUNED": "pruned"}
 
 
-def require_optuna() -> None:
-    """Look for the package.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    if find_spec("optuna") is None:
-        raise UserError(
-            "tune: needs the package optuna: pip install -r requirements-tune.txt, or pip install 'opinionlm[tune]'"
-        )
-
-
 def tune(config: Config, tuning: Tuning, name: str, folder: Path, trainings: Trainings) -> Tuned:
     """Run the trials of a study that are not done, beside any other processes that do so; wait until all are done.
 
@@ -72,7 +59,6 @@ def tune(config: Config, tuning: Tuning, name: str, folder: Path, trainings: Tra
         UserError: the run reads none of the space, the folder's study is another one, a trial was stopped by a
             signal, or every trial failed.
     """
-    require_optuna()
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -82,7 +68,9 @@ def tune(config: Config, tuning: Tuning, name: str, folder: Path, trainings: Tra
     prepared = load_data(config.data)
     data = folder / "data" / prepared.fingerprint[:12]
     write_without_test(prepared, data)
+    write_text(folder / TRIALS, f"Trials of {name}: what their metrics.json calls test is validation.\n")
     row = Row(config, tuning, space, metric_of(config, prepared), name, folder, data)
+    print(f"tuning  {folder.name}: {tuning.trials} trials of {', '.join(space)}, in {folder}", flush=True)
     study = open_study(row, prepared.fingerprint)
     work_through(study, row, trainings)
     return result_of(study, row)
@@ -105,10 +93,12 @@ def with_best_values(config: Config, forks: bool) -> Config:
     require_all_read(tuning, [space_of(tuning, config)], place)
     name = f"{config.training.run_name}-tuning"
     folder = config.run_folder.with_name(name)
-    tuned = tune(config, tuning, name, folder, Trainings(script_environment(), forks))
-    text = "\n".join(tuning_lines({config.training.run_name: tuned}))
-    write_text(folder / "tuning.md", text + "\n")
-    print(text, flush=True)
+    try:
+        tuned = tune(config, tuning, name, folder, Trainings(script_environment(), forks))
+    except KeyboardInterrupt as interruption:
+        raise stopped(interruption, f"; the same command goes on with the trials in {folder}") from None
+    write_text(folder / "tuning.md", "\n".join(tuning_lines({config.training.run_name: tuned})) + "\n")
+    print(f"tuned   {best_text(tuned)}; more in {folder / 'tuning.md'}", flush=True)
     chosen = copy.deepcopy(config)
     for option, value in tuned.best.values.items():
         chosen.set(option, value)
@@ -134,7 +124,7 @@ def open_study(row: Row, fingerprint: str) -> optuna.Study:
 
     url = row.tuning.storage or f"sqlite:///{row.folder / 'study.db'}"
     # SQLite locks when several make the tables at once (optuna #820, #5385): one does, the others wait for it.
-    with locked(row.folder / "study", wait=True):
+    with locked(row.folder / "study", wait=""):
         try:
             storage = optuna.storages.RDBStorage(
                 url,

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from opinionlm.runs.tuning_spaces import Space, edges
 from opinionlm.utils.markdown import pipe_table
+from opinionlm.utils.names import counted
 
 End = Literal["complete", "pruned", "failed"]
 
@@ -130,6 +131,14 @@ def tuning_lines(tuned: Mapping[str, Tuned]) -> list[str]:
     if warnings:
         lines += ["", "Better values may lie beyond what was searched:", "", *warnings]
     return lines
+
+
+def best_text(tuned: Tuned) -> str:
+    """The best values and what they cost, in a line."""
+    values = ", ".join(f"{option} {value_text(value)}" for option, value in tuned.best.values.items())
+    pruned = sum(trial.state == "pruned" for trial in tuned.trials)
+    trials = f"{counted(len(tuned.trials), 'trial')}, {pruned} given up, {tuned.seconds:,.0f} s"
+    return f"{values}: {tuned.metric} {tuned.best.score:.3f} on validation ({trials})"
 
 
 def value_text(value: Any) -> str:

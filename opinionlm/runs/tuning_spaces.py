@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from opinionlm.config.checks import validate
@@ -57,6 +58,8 @@ PRESETS: Mapping[str, Space] = {
     "prompts": {"learning_rate": Range(1e-3, 3e-1, log=True), **WARMUP, "num_virtual_tokens": (5, 10, 20)},
     "tfidf": {"class_weights": ("none", "inverse_frequency")},
 }
+# In a folder of trials, for whoever looks for runs.
+TRIALS = "trials.txt"
 KEYS = {"trials", "space", "options", "storage", "seed"}
 # Options that trials set themselves, or that would make their scores those of other data.
 RESERVED = {"output_dir", "run_name", "seed", "seeds", "overwrite", "tune", "dataset", "data_dir", "prepared_dir"}
@@ -80,6 +83,18 @@ class Tuning:
     options: Mapping[str, Any]
     storage: str | None = None
     seed: int = 42
+
+
+def require_optuna() -> None:
+    """Look for the package.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    if find_spec("optuna") is None:
+        raise UserError(
+            "tune: needs the package optuna: pip install -r requirements-tune.txt, or pip install 'opinionlm[tune]'"
+        )
 
 
 def read_tuning(raw: object, place: str) -> Tuning:

@@ -19,6 +19,7 @@ from opinionlm.config.config import Config, default_of
 from opinionlm.errors import UserError
 from opinionlm.runs.lock import locked
 from opinionlm.runs.processes import ConsoleProcess, FreshProcess
+from opinionlm.runs.tuning_report import value_text
 from opinionlm.runs.tuning_spaces import Range, Space, Tuning
 from opinionlm.training.checkpoints import MANIFEST
 from opinionlm.utils.files import write_text
@@ -106,6 +107,8 @@ def run_trial(trial: optuna.Trial, row: Row, trainings: Trainings) -> None:
     from optuna.storages._heartbeat import get_heartbeat_thread
     from optuna.trial import TrialState
 
+    # Of attempts that were stopped.
+    earlier = trial.user_attrs.get("seconds", 0.0)
     started = time.monotonic()
     # Optuna gives signs of life within `optimize` only, which takes trials in another order.
     with get_heartbeat_thread(trial._trial_id, trial.study._storage):
@@ -115,11 +118,12 @@ def run_trial(trial: optuna.Trial, row: Row, trainings: Trainings) -> None:
         except optuna.TrialPruned:
             score, state = None, TrialState.PRUNED
         except BaseException:
-            # With its values, to run again.
+            trial.set_user_attr("seconds", earlier + time.monotonic() - started)
+            # With its values and seconds, to run again.
             retry()(trial.study, trial.study.get_trials(deepcopy=True)[trial.number])
             trial.study.tell(trial, state=TrialState.FAIL)
             raise
-        seconds = time.monotonic() - started
+        seconds = earlier + time.monotonic() - started
         trial.set_user_attr("seconds", seconds)
         trial.study.tell(trial, score, state=state)
     tqdm.write(trial_line(trial, row, seconds))
@@ -129,7 +133,6 @@ def trial_line(trial: optuna.Trial, row: Row, seconds: float) -> str:
     """What a trial tried and found, to read."""
     done = trial.study.get_trials(deepcopy=False)
     found = done[trial.number]
-    values = ", ".join(f"{name} {shown(decoded(row.space[name], value))}" for name, value in found.params.items())
     match found.state.name:
         case "COMPLETE":
             outcome = f"{row.metric.name} {row.sign * found.values[0]:.3f}"
@@ -140,13 +143,17 @@ def trial_line(trial: optuna.Trial, row: Row, seconds: float) -> str:
             outcome = f"failed, see {log_of(row.folder / run_name(found.user_attrs['slot']))}"
     scores = [one.values[0] for one in done if one.state.name == "COMPLETE"]
     best = f", best {row.sign * max(scores):.3f}" if scores else ""
-    place = f"trial {found.user_attrs['slot'] + 1} of {row.tuning.trials}"
-    return f"tuning  {row.folder.name}: {place}, {values}: {outcome} after {seconds:.0f} s{best}"
+    return f"tuning  {place_of(trial, row)}: {outcome} after {seconds:.0f} s{best}"
 
 
-def shown(value: Any) -> str:
-    """A value of an option to read."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def place_of(trial: optuna.Trial, row: Row) -> str:
+    """Which trial of how many of which study, by the name of its folder."""
+    return f"{row.folder.name}: {run_name(trial.user_attrs['slot'])} of {row.tuning.trials}"
+
+
+def values_text(values: Mapping[str, Any], row: Row) -> str:
+    """Options and the values that a trial has for them, to read."""
+    return ", ".join(f"{name} {value_text(decoded(row.space[name], value))}" for name, value in values.items())
 
 
 def score_of(trial: optuna.Trial, row: Row, trainings: Trainings) -> float | None:
@@ -208,8 +215,9 @@ def watch(trial: optuna.Trial, row: Row, options: Mapping[str, Any], trainings: 
     config = folder.with_name(f"{folder.name}.yaml")
     write_text(config, yaml.safe_dump(dict(options), sort_keys=False, allow_unicode=True))
     # A training that outlived its study goes on: wait for it, then take what it found.
-    with locked(folder, wait=True):
+    with locked(folder, f"{folder}: its training outlived the process that started it; waiting until it ends"):
         pass
+    tqdm.write(f"tuning  {place_of(trial, row)}, {values_text(trial.params, row)} (see {log_of(folder)})")
     with open(log_of(folder), "wb") as log:
         process = trainings.start([row.config.script, "--config", str(config)], log.fileno())
         code, reported = None, 0

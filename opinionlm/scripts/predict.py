@@ -20,12 +20,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opinionlm.errors import Interrupted, UserError
+from opinionlm.errors import UserError, stopped
 from opinionlm.inference.arguments import parse_arguments
 from opinionlm.inference.options import PredictionOptions, TrustOptions
 from opinionlm.utils.loading import libraries_loading
@@ -86,8 +85,7 @@ def predict(arguments: argparse.Namespace) -> None:
         sys.exit(141)
     except KeyboardInterrupt as interruption:
         again = "" if "-" in (arguments.input, arguments.output) else "; the same command goes on where it stopped"
-        number = interruption.number if isinstance(interruption, Interrupted) else signal.SIGINT
-        raise Interrupted(number, f"stopped by {signal.Signals(number).name}{again}") from None
+        raise stopped(interruption, again) from None
     print(summary.describe(arguments.output), file=sys.stderr)
 
 

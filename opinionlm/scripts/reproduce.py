@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opinionlm.config.parser import pair_up, require_known
-from opinionlm.errors import UserError
+from opinionlm.errors import UserError, stopped
 from opinionlm.runs.cluster_jobs import Cluster, read_resources
 from opinionlm.utils.command_line import Parser, whole_number
 from opinionlm.utils.progress import show_lines_at_once
-from opinionlm.utils.shipped import find_shipped
+from opinionlm.utils.shipped import find_shipped, shipped_root
 from opinionlm.utils.typed_values import read_scalar
 
 if TYPE_CHECKING:
@@ -88,12 +88,19 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.scale == "smoke" and overrides.pop("data_dir", None) is not None:
         print("smoke runs on the bundled samples: --data_dir is not used")
     tables = list(dict.fromkeys(find_shipped(table, "configs/tables") for table in arguments.tables))
+    for table in tables:
+        if not table.is_file():
+            shipped = shipped_root() / "configs" / "tables"
+            raise UserError(f"TABLE: no such file: {table}; the shipped ones are in {shipped}")
     places: dict[str, Path] = {}
     for table in tables:
         if (other := places.setdefault(table.stem, table)) is not table:
             raise UserError(f"{table}: writes the folder of {other}, which has its name; rename one of them")
     refuse_start_options(arguments, tables)
-    return max([run_table(table, arguments, overrides) for table in tables])
+    try:
+        return max([run_table(table, arguments, overrides) for table in tables])
+    except KeyboardInterrupt as interruption:
+        raise stopped(interruption, "; what is finished is kept, and the same command goes on") from None
 
 
 def refuse_start_options(arguments: argparse.Namespace, tables: Sequence[Path]) -> None:

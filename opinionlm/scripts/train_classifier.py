@@ -12,12 +12,12 @@ from __future__ import annotations
 from typing import Any
 
 from opinionlm.config.parser import parse_config
-from opinionlm.runs.launch import launch
+from opinionlm.runs.launch import launch_script
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any] | None:
-    """Run a config, once or once per seed; returns what `launch` does."""
-    result = launch(parse_config(argv, description=__doc__), forks=True)
+    """Run a config, once or once per seed; returns what `launch_script` does."""
+    result = launch_script(parse_config(argv, description=__doc__))
     # Imported late, so that --help and config errors answer at once.
     from opinionlm.utils.distributed import leave
 

@@ -358,13 +358,13 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from opinionlm.runs.lock import locked
-with locked(Path({str(tmp_path)!r}) / "grid", wait=True, inherited=True) as lock:
+with locked(Path({str(tmp_path)!r}) / "grid", "still under way here; waiting", inherited=True) as lock:
     subprocess.Popen(["sh", "-c", "sleep 4; touch {tmp_path}/done"], pass_fds=lock)
     os.kill(os.getpid(), signal.SIGKILL)
 """
     killed = subprocess.run([sys.executable, "-c", code], cwd=ROOT)
     assert killed.returncode == -signal.SIGKILL and not (tmp_path / "done").exists()
-    with locked(tmp_path / "grid", wait=True):
+    with locked(tmp_path / "grid", "still under way here; waiting"):
         assert (tmp_path / "done").exists()
     said = capfd.readouterr().out
     assert "still under way here; waiting" in said and "its lock is taken over" in said

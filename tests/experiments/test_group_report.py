@@ -72,7 +72,7 @@ def test_an_ensemble_is_no_seed(tmp_path, capsys) -> None:
     add_run(tmp_path / "zagain", "mine", 0.1, seed=1)
     group_report.main(["mine", str(tmp_path)])
     text = capsys.readouterr().out
-    assert "3 finished runs and 1 ensembles of them" in text
+    assert "3 finished runs and 1 ensemble of them" in text
     assert "| runs | macro_f1 | seconds in all | of training |" in text
     assert "| 2 | 0.550 ± 0.071 | 9.000 | 5.000 |" in text and "| ensemble of 2 | 0.800 | 18 | 10 |" in text
     assert f"Left out, its seed is there already: {tmp_path / 'zagain'}" in text

@@ -152,7 +152,7 @@ def test_stale_locks(changes, tmp_path, capsys) -> None:
 def test_what_cannot_be_asked_is_refused_with_the_remedy(changes, reason, tmp_path) -> None:
     folder = tmp_path / "r"
     write_lock(folder, **changes)
-    for wait in (False, True):
+    for wait in (None, ""):
         with pytest.raises(UserError, match=reason) as refused, locked(folder, wait=wait):
             pass
         assert f"delete {lock_of(folder)}" in str(refused.value)

@@ -20,13 +20,17 @@ from opinionlm.config.config import Config
 from opinionlm.config.parser import parse_config
 from opinionlm.data.prepared import load_prepared
 from opinionlm.errors import UserError
+from opinionlm.experiments.dashboard.collect import collect
 from opinionlm.runs import tuning, tuning_trials
+from opinionlm.runs.lock import locked
 from opinionlm.runs.processes import FreshProcess
 from opinionlm.runs.tuning import tune
 from opinionlm.runs.tuning_report import Trial, Tuned, expected_best, tuning_lines
 from opinionlm.runs.tuning_spaces import PRESETS, Range, Tuning, edges, preset_of, read_tuning, space_of
 from opinionlm.runs.tuning_trials import Trainings
 from tests.classifier_runs import command_line, write_setting
+from tests.conftest import REPOSITORY
+from tests.experiments.run_folders import write_run
 from tests.task_data import write_prepared
 
 SPACE = {"learning_rate": Range(1e-6, 1e-1, log=True), "classifier_dropout": Range(0.0, 0.5)}
@@ -163,11 +167,12 @@ def test_trials_hold_no_test_row_and_equal_values_run_once(row, tmp_path) -> Non
 @pytest.mark.slow
 def test_a_study_that_is_told_to_stop_ends_its_trial_and_goes_on_later(row, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setenv("STUB_SECONDS", "600")
-    trainings, asked = fresh(), Tuning(3, SPACE, {})
+    trainings, asked, stopped_after = fresh(), Tuning(3, SPACE, {}), 2.0
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(tune, row, asked, "mine", tmp_path / "study", trainings)
         while not starts(tmp_path / "study"):
             time.sleep(0.02)
+        time.sleep(stopped_after)
         trainings.stopped.set()
         assert isinstance(future.exception(timeout=60), UserError)
     monkeypatch.setenv("STUB_SECONDS", "0.02")
@@ -176,8 +181,21 @@ def test_a_study_that_is_told_to_stop_ends_its_trial_and_goes_on_later(row, tmp_
     rates = [float(line.split(", ")[1]) for line in starts(tmp_path / "study")]
     assert len(rates) == 4 and rates[0] == rates[1] == tuned.trials[0].values["learning_rate"]
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("tuning")]
-    assert len(lines) == 3 and lines[2].startswith("tuning  study: trial 3 of 3, learning_rate ")
-    assert lines[2].endswith(f"after 0 s, best {tuned.best.score:.3f}")
+    begun, ended = [line for line in lines if line.endswith(".log)")], [line for line in lines if " after " in line]
+    assert len(begun) == 4 and begun[3].startswith("tuning  study: trial02 of 3, learning_rate ")
+    assert len(ended) == 3 and ended[2].endswith(f" s, best {tuned.best.score:.3f}")
+    assert lines[0].startswith("tuning  study: 3 trials of learning_rate, classifier_dropout, warmup_steps, in ")
+    # The attempt that was stopped counts.
+    assert tuned.trials[0].seconds > stopped_after > tuned.trials[1].seconds
+
+
+def test_dashboards_leave_trials_out(row, tmp_path) -> None:
+    tune(row, Tuning(2, {"warmup_steps": (0.0, 0.1)}, {}), "mine", tmp_path / "out" / "r-tuning", fresh())
+    assert list((tmp_path / "out" / "r-tuning").glob("trial*/metrics.json"))
+    with pytest.raises(UserError, match="holds no run folder"):
+        collect(tmp_path / "out")
+    finished = write_run(tmp_path / "out" / "r")
+    assert [run.name for run in collect(tmp_path / "out").runs] == [finished.name]
 
 
 def test_expected_best_is_the_mean_over_all_choices() -> None:
@@ -251,3 +269,14 @@ def test_a_run_that_asks_for_it_trains_with_the_best_values(tmp_path, monkeypatc
     kept = (tmp_path / "out" / "mine" / "config.yaml").read_text()
     assert "learning_rate: 0.003" in kept and "num_train_epochs: 2.0" in kept
     assert "learning_rate 0.003" in (tmp_path / "out" / "mine-tuning" / "tuning.md").read_text()
+    # A second process that comes to the run while the first one trains leaves it alone.
+    (tmp_path / "out" / "mine" / "metrics.json").unlink()
+    with locked(tmp_path / "out" / "mine"):
+        assert run_in_another_process(command_line(setting, tune=space), tmp_path / "log") == 0
+    assert "another process trains with the best values" in (tmp_path / "log").read_text()
+
+
+def run_in_another_process(arguments: list[str], log: Path) -> int:
+    with open(log, "wb") as file:
+        command = [sys.executable, "train_classifier.py", *arguments]
+        return subprocess.run(command, stdout=file, stderr=file, cwd=REPOSITORY).returncode

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from opinionlm.errors import run_script
 from opinionlm.utils.command_line import Parser
+from opinionlm.utils.names import counted
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
             print(f"warning: {run.name}: {warning}")
     groups = len(payload["groups"])
     print(
-        f"{output}: {len(collection.runs)} finished runs in {groups} comparison{'s' * (groups != 1)}, "
+        f"{output}: {counted(len(collection.runs), 'finished run')} in {counted(groups, 'comparison')}, "
         f"{len(collection.unusable)} without results ({len(page.encode()) / 1000:,.0f} kB)"
     )
 

@@ -20,6 +20,7 @@ from opinionlm.errors import UserError, one_line
 from opinionlm.experiments.dashboard.data_reports import DataReport, find_report, prepared_by_fingerprint
 from opinionlm.experiments.dashboard.predictions import PredictionSummary, read_predictions
 from opinionlm.experiments.seed_families import members_of
+from opinionlm.runs.tuning_spaces import TRIALS
 from opinionlm.utils.command_line import command
 
 SPLITS = ("test", "validation")
@@ -131,7 +132,10 @@ def find_folders(root: Path) -> tuple[list[Path], list[Path]]:
     """Run folders and prepared data sets below a folder, sorted; nothing inside either is looked at."""
     runs, prepared = [], []
     for place, folders, files in os.walk(root):
-        if set(RUN_FILES) & set(files):
+        if TRIALS in files:
+            # They were scored on validation, and are no results.
+            folders.clear()
+        elif set(RUN_FILES) & set(files):
             runs.append(Path(place))
             folders.clear()
         elif MANIFEST in files:
