@@ -141,7 +141,7 @@ def test_seeds(shown: Shown) -> None:
     assert ensemble["runs"] == ["many-ensemble"] and ensemble["members"] == 2
     assert family["metrics"]["test.macro_f1"][:2] == pytest.approx([mean, spread], rel=1e-5)
     text = f"{mean:.3f} ± {spread:.3f}" if spread else f"{mean:.3f}"
-    assert "2 finished runs and 1 ensembles of them" in shown.report
+    assert "2 finished runs and 1 ensemble of them" in shown.report
     assert f"| 2 | {text} |" in shown.report and "| ensemble of 2 | " in shown.report
     assert [shown.on_page(name)["members"] for name in (*NAMES, "many-ensemble")] == [None, None, 2]
 

@@ -24,6 +24,7 @@ from opinionlm.experiments.dashboard.collect import collect
 from opinionlm.experiments.dashboard.page import ASSETS, SCRIPTS, embedded_json, render
 from opinionlm.experiments.dashboard.payload import build_payload
 from opinionlm.experiments.dashboard.predictions import read_predictions
+from opinionlm.utils.files import write_csv
 from tests.experiments.run_folders import (
     LEAVES,
     posts,
@@ -164,12 +165,39 @@ def test_methods_are_tested_against_the_best_on_the_same_texts(tmp_path) -> None
     assert low < value < high < 0 and p_value < 0.01
 
 
+def test_scorers_of_pairs_are_tested_against_the_best(tmp_path) -> None:
+    draw = np.random.default_rng(3)
+    gold = draw.uniform(0, 5, 200)
+    header, scores = ["id", "platform", "text", "text_pair", "gold", "predicted"], {}
+    for noise, name in ((0.5, "good"), (3.0, "bad")):
+        folder = write_similarity_run(tmp_path / name, 0.0)
+        predicted = gold + draw.normal(0, noise, 200)
+        rows = [[row, "", "a", "b", gold[row], predicted[row]] for row in range(200)]
+        write_csv(folder / "predictions" / "test.csv", header, rows)
+        scores[name] = float(np.corrcoef(gold, predicted)[0, 1])
+        metrics = {"test": {"pearson": scores[name]}, "cost": {"train_seconds": 3.0}}
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+        (folder / "config.yaml").write_text(
+            f"task: similarity\ndataset: pairs.yaml\nseed: 1\nlearning_rate: {noise}\n"
+        )
+    [group] = build_payload(collect(tmp_path))["groups"]
+    found = {method["name"]: method["difference"] for method in group["methods"]}
+    assert group["main"] == "pearson" and found["good"] is None
+    value, low, high, p_value = found["bad"]
+    assert value == pytest.approx(scores["bad"] - scores["good"], abs=1e-5) and low < value < high < 0 < 0.05 - p_value
+    (tmp_path / "bad" / "predictions" / "test.csv").write_text(
+        "id,platform,text,text_pair,gold,predicted\na,,b,c,x,y\n"
+    )
+    [*groups] = build_payload(collect(tmp_path))["groups"]
+    assert all(method["difference"] is None for group in groups for method in group["methods"])
+
+
 def test_p_values_are_corrected_for_the_number_of_methods(tmp_path, monkeypatch) -> None:
     raw = {"second": 0.02, "third": 0.03}
     for number, name in enumerate(["first", *raw]):
         write_run(tmp_path / name, macro_f1=0.9 - number / 10, learning_rate=number + 1.0)
     values = iter(raw.values())
-    monkeypatch.setattr(methods_module, "paired_bootstrap", lambda *given: Difference(-0.1, -0.2, 0.0, next(values)))
+    monkeypatch.setattr(methods_module, "score_difference", lambda *given: Difference(-0.1, -0.2, 0.0, next(values)))
     [group] = build_payload(collect(tmp_path))["groups"]
     found = {method["name"]: method["difference"] for method in group["methods"]}
     assert found["first"] is None

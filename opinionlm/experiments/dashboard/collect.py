@@ -39,6 +39,7 @@ class Run:
 
     Attributes:
         name: its folder, relative to the folder that was searched.
+        folder: the folder itself.
         config: its options.
         environment: versions, hardware, data fingerprint.
         metrics: every number of metrics.json as ``<section>.<name>``.
@@ -53,6 +54,7 @@ class Run:
     """
 
     name: str
+    folder: Path
     config: dict[str, Any]
     environment: dict[str, Any]
     metrics: dict[str, float]
@@ -175,6 +177,7 @@ def read_run(folder: Path, name: str) -> Run | Unusable:
     finished = datetime.fromtimestamp(metrics_file.stat().st_mtime, UTC)
     return Run(
         name=name,
+        folder=folder,
         config=config,
         environment=environment,
         metrics=finite,

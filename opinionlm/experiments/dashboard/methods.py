@@ -11,11 +11,15 @@ from typing import Any
 import numpy as np
 
 from opinionlm.config.chosen_metric import direction
-from opinionlm.evaluation.significance import holm, paired_bootstrap
+from opinionlm.errors import UserError
+from opinionlm.evaluation.significance import holm, score_difference
+from opinionlm.experiments.answers import Answers, read_answers, way_of
 from opinionlm.experiments.dashboard.collect import Run
 from opinionlm.experiments.seed_families import NOT_COMPARED, one_per_seed
 from opinionlm.runs.seeds import mean_and_interval
 
+# Metrics by which methods are told apart: those of `opinionlm.experiments.ways`.
+TESTED = {"macro_f1", "entity_f1", "pearson"}
 # Of the paired test; fewer where there are very many texts, for its memory.
 REPLICATES, MOST_CELLS = 2_000, 40_000_000
 
@@ -66,30 +70,28 @@ def _method(runs: Sequence[Run], main: str) -> dict[str, Any]:
 
 
 def _differences(families: Sequence[Sequence[Run]], main: str) -> list[list[float] | None]:
-    """Of every method: macro-F1 minus that of the best, its 95 % interval and p; None of the best and where untold.
+    """Of every method: its score minus that of the best, its 95 % interval and p; None of the best and where untold.
 
     The interval is of this comparison alone; p is corrected for the number of methods (Holm).
 
     Args:
-        families: the runs of each method, all over the same test texts.
-        main: of the group; other metrics than macro-F1 are not tested.
+        families: the runs of each method.
+        main: the metric of the group; only those in `TESTED` are tested.
     """
     none: list[list[float] | None] = [None] * len(families)
-    means = [np.mean([run.metrics.get("test.macro_f1", math.nan) for run in family]) for family in families]
-    if main != "macro_f1" or all(math.isnan(mean) for mean in means):
+    means = [np.mean([run.metrics.get(f"test.{main}", math.nan) for run in family]) for family in families]
+    if main not in TESTED or all(math.isnan(mean) for mean in means):
         return none
     best = int(np.nanargmax(means))
-    labels = families[best][0].labels
-    answers = [_answers(family, labels) for family in families]
-    first = answers[best]
-    if first is None:
+    answers = [_answers(family) for family in families]
+    if not (shared := answers[best]):
         return none
-    gold = np.array(families[best][0].predictions["test"].gold)
-    replicates = min(REPLICATES, max(200, MOST_CELLS // len(gold)))
+    first = way_of("", shared)
+    replicates = min(REPLICATES, max(200, MOST_CELLS // first.rows))
     found = {
-        place: paired_bootstrap(gold, first, second, len(labels), replicates)
-        for place, second in enumerate(answers)
-        if place != best and second is not None
+        place: score_difference(first.rows, first.scored, way_of("", own).scored, replicates)
+        for place, own in enumerate(answers)
+        if place != best and own and own[0].posts == shared[0].posts and way_of("", own).metric == first.metric
     }
     corrected = holm([difference.p_value for difference in found.values()])
     for (place, one), p_value in zip(found.items(), corrected, strict=True):
@@ -97,12 +99,16 @@ def _differences(families: Sequence[Sequence[Run]], main: str) -> list[list[floa
     return none
 
 
-def _answers(runs: Sequence[Run], labels: tuple[str, ...]) -> np.ndarray | None:
-    """Label ids of all answers to the test texts ``(runs, rows)``; None where a run has none, or other labels."""
-    summaries = [run.predictions.get("test") for run in runs]
-    if any(summary is None or not summary.gold or summary.labels != labels for summary in summaries):
-        return None
-    return np.array([summary.predicted for summary in summaries if summary is not None])
+def _answers(runs: Sequence[Run]) -> list[Answers]:
+    """What the runs of a method answered to the same test texts; empty where one has no answers, or other texts."""
+    try:
+        found = [read_answers(run.folder, "test") for run in runs]
+    except (UserError, KeyError, ValueError):
+        # The page says of each run what cannot be read.
+        return []
+    answers = [one for one in found if one is not None]
+    same = {(type(one), one.posts) for one in answers}
+    return answers if len(answers) == len(runs) and len(same) == 1 else []
 
 
 def family_name(names: Sequence[str]) -> str:

@@ -72,7 +72,7 @@ function renderMethods() {
   };
   body("methods").replaceChildren(
     stackedTable("Methods, best first", [el("span", { class: "visually-hidden" }, "compare"), "method", ...columns.map(([title]) => el("th", { scope: "col", role: "columnheader", class: "number" }, title))], order.map(row)),
-    note(`Mean ± sample standard deviation over runs whose options differ by nothing but the seed, with the t interval of the mean.${tested ? " Against the best: difference in macro-F1 on the same test texts, 95 % interval and p of a paired bootstrap; p is corrected for the number of methods (Holm), the interval is not." : ""} A tick compares a method's best run by validation below.`),
+    note(`Mean ± sample standard deviation over runs whose options differ by nothing but the seed, with the t interval of the mean.${tested ? " Against the best: difference on the same test texts, 95 % interval and p of a paired bootstrap; p is corrected for the number of methods (Holm), the interval is not." : ""} A tick compares a method's best run by validation below.`),
     ...(notCompared(group).length ? [folded(`Runs that are not compared with these`, el("ul", {}, notCompared(group).map((line) => el("li", {}, line))))] : []),
   );
 }
