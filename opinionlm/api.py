@@ -95,6 +95,8 @@ def load(
     from opinionlm.inference.hub import fetched
     from opinionlm.inference.predictions import LoadedModel
 
+    if any(not isinstance(folder, str | Path) for folder in folders):
+        raise UserError("load: give several folders one by one, as in load(one, other)")
     if not folders:
         raise UserError("load: no folder was given; give best/ of a finished run, such as outputs/<run>/best")
     trust = TrustOptions(label_sets, abstain_below)

@@ -89,6 +89,7 @@ def test_platforms() -> None:
     [
         (lambda: opinionlm.load(), "no folder was given"),
         (lambda: opinionlm.load("nowhere"), "no such folder: nowhere"),
+        (lambda: opinionlm.load(["one", "other"]), r"give several folders one by one, as in load\(one, other\)"),
         (lambda: opinionlm.load(SAVED / "classifier", device="gpu"), "--device: 'gpu' is none of auto, cpu, cuda"),
         (lambda: opinionlm.load(SAVED / "classifier", precision="float16"), "--precision: 'float16' is none of auto"),
         (lambda: opinionlm.load(SAVED / "classifier", backend="onnxruntime"), "--backend: 'onnxruntime' is none of"),
@@ -130,6 +131,13 @@ def test_a_run_without_a_model_is_named(tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text("{}")
     with pytest.raises(UserError, match="is of a run that saves no model, as those of engine: tfidf"):
         opinionlm.load(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "text"), [("similarity", ("one", "other")), ("token", ["a", "word"])])
+def test_what_is_no_text_is_named_with_the_way_to_give_it(name, text) -> None:
+    given = {"pairs": ["x"]} if name == "similarity" else {}
+    with pytest.raises(UserError, match=r"texts\[0\]: expected a text or a record, found .* given as pairs="):
+        opinionlm.load(SAVED / name, device="cpu").predict([text], **given)
 
 
 def test_one_string_is_no_list() -> None:

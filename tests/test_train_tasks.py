@@ -130,7 +130,7 @@ def test_cache_changes_nothing(setting, tmp_path, task, adaptation) -> None:
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
-def test_similarity_run_folder(setting, tmp_path, family) -> None:
+def test_similarity_run_folder(setting, tmp_path, family, capsys) -> None:
     options = {"model_name_or_path": f"{setting['folder']}/{family}", "num_train_epochs": 5}
     with drawn() if family == "bert" else nullcontext():
         metrics = train(setting, "similarity", tmp_path, "scores", **options)
@@ -141,7 +141,12 @@ def test_similarity_run_folder(setting, tmp_path, family) -> None:
     assert test["pearson"] == pytest.approx(pearsonr(gold, predicted).statistic, abs=1e-3)
     assert test["loss"] == test["mse"] == pytest.approx(((gold - predicted) ** 2).mean(), abs=1e-5)
     assert len(test["spearman_ci95"]) == 2 and (folder / "figures" / "scores_test.png").is_file()
-    assert "chosen by validation pearson" in (folder / "best" / "README.md").read_text()
+    card = (folder / "best" / "README.md").read_text()
+    assert (
+        "chosen by validation pearson" in card and "| loss | squared error |" in card and card.count("## Scores") == 1
+    )
+    # The command that is printed names the column of the second texts, as predict asks for it.
+    assert f"--model {folder} --pair_column text_pair --input new." in capsys.readouterr().out
     # The saved model and tokenizer give these very scores.
     model = AutoModelForSequenceClassification.from_pretrained(folder / "best").eval()
     tokenizer = AutoTokenizer.from_pretrained(folder / "best")

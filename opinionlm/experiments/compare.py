@@ -35,7 +35,7 @@ from opinionlm.experiments.claims import (
     shown_p,
     spread_text,
 )
-from opinionlm.experiments.seed_families import NOT_COMPARED, members_of, one_per_seed
+from opinionlm.experiments.seed_families import NOT_COMPARED, members_of, one_per_seed, value_key
 from opinionlm.utils.command_line import Parser
 from opinionlm.utils.files import write_csv, write_text
 from opinionlm.utils.markdown import pipe_table
@@ -51,7 +51,7 @@ def group_runs(runs: Sequence[A], folders: Sequence[Path]) -> dict[str, list[A]]
     for run, folder in zip(runs, folders, strict=True):
         options = read_options(folder)
         own = {name: value for name, value in options.items() if name not in NOT_COMPARED}
-        key = repr(sorted(own.items())) if own else str(folder)
+        key = repr(sorted((name, value_key(value)) for name, value in own.items())) if own else str(folder)
         families.setdefault(key, []).append((options.get("seed"), run))
     groups: dict[str, list[A]] = {}
     for family in families.values():
@@ -149,7 +149,7 @@ def compare_without_labels(
     columns = ["way", "runs", "texts", ways[0].metric, "standard deviation"]
     rows: list[list[str | int | float]] = []
     for way in ways:
-        spread = float(way.scores.std(ddof=1)) if len(way.scores) > 1 else 0.0
+        spread = float(way.scores.std(ddof=1)) if len(way.scores) > 1 else ""
         rows.append([way.name, len(way.scores), way.rows, float(way.scores.mean()), spread])
     table = pipe_table(columns, [[f"{cell:.3f}" if isinstance(cell, float) else cell for cell in row] for row in rows])
     text = "\n".join([*table, "", *difference_lines(groups)]) + "\n"
@@ -169,8 +169,7 @@ def score_line(name: str, runs: Sequence[RunPredictions]) -> str:
         levels.append(f"level {level} {np.mean(found):.3f}")
     invalid = sum(int((run.predicted == leaves).sum()) for run in runs)
     note = f", {invalid} answers that are no label" if invalid else ""
-    seeds = f" ({len(runs)} seeds)" if len(runs) > 1 else ""
-    return f"- {name}{seeds}: macro-F1 {macro} ({', '.join(levels)}), accuracy {accuracy}{note}"
+    return f"- {name}{seeds_text(runs)}: macro-F1 {macro} ({', '.join(levels)}), accuracy {accuracy}{note}"
 
 
 def set_score_line(name: str, runs: Sequence[RunPredictions]) -> str:
@@ -184,7 +183,12 @@ def set_score_line(name: str, runs: Sequence[RunPredictions]) -> str:
     note = f", {invalid} answers that are no list" if invalid else ""
     names = ("macro_f1", "micro_f1", "samples_f1", "hierarchical_f1", "subset_accuracy")
     shown = (f"{score_title(one)} {spread_text(np.array([scores[one] for scores in found]))}" for one in names)
-    return f"- {name}{f' ({len(runs)} seeds)' if len(runs) > 1 else ''}: {', '.join(shown)}{note}"
+    return f"- {name}{seeds_text(runs)}: {', '.join(shown)}{note}"
+
+
+def seeds_text(runs: Sequence[Answers]) -> str:
+    """Which runs stand together as one way, since they differ in nothing but the seed; empty of a single run."""
+    return f" ({len(runs)} seeds: {', '.join(run.name for run in runs)})" if len(runs) > 1 else ""
 
 
 def difference_line(pair: Pair, groups: Mapping[str, Sequence[Answers]]) -> str:
@@ -212,6 +216,8 @@ def compare_folders(folders: Sequence[Path], split: str) -> tuple[str, list[str]
     Raises:
         UserError: a folder that is no finished run, runs on different posts, or runs that write texts.
     """
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise UserError("runs: give each folder once")
     read = [read_answers(folder, split) for folder in folders]
     if None in read:
         raise UserError(

@@ -94,6 +94,8 @@ def cross_fit(config: Config, number: int) -> dict[str, Any]:
     refuse_taught(model)
     texts = subset(prepared.dataset["train"], config.data.max_train_samples, config.training.seed)
     runs = write_folds(config, prepared, texts, number)
+    if config.data.max_eval_samples is not None:
+        print("max_eval_samples: not used, as every training text gets a label; validation is whole in every fold")
 
     labels, row_of = np.asarray(texts["label"]), {name: row for row, name in enumerate(texts["id"])}
     probabilities, decided = np.full((len(labels), len(taxonomy.leaves)), np.nan), labels.copy()

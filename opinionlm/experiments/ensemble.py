@@ -43,9 +43,11 @@ def require_classifier(run: Path) -> None:
     Raises:
         UserError: it does not.
     """
-    for name in ("config.yaml", "metrics.json", "labels.json", "predictions/test.csv"):
+    for name in ("config.yaml", "metrics.json", "predictions/test.csv"):
         if not (run / name).is_file():
             raise UserError(f"{run}: {name} is missing; give the folder of a finished run of train_classifier.py")
+    if not (run / "labels.json").is_file():
+        raise UserError(f"{run}: does not label texts, and only labels can be averaged")
     train = json.loads((run / "metrics.json").read_text(encoding="utf-8")).get("train", {})
     if "members" in train:
         raise UserError(f"{run}: is an ensemble itself; give the runs that it averages")

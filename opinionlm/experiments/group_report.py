@@ -21,7 +21,7 @@ import yaml
 from opinionlm.config.chosen_metric import direction
 from opinionlm.errors import UserError, one_line, run_script
 from opinionlm.experiments.run_numbers import look_up, measured_text
-from opinionlm.experiments.seed_families import NOT_COMPARED, members_of, one_per_seed
+from opinionlm.experiments.seed_families import NOT_COMPARED, members_of, one_per_seed, value_key
 from opinionlm.runs.seeds import SHOWN, mean_and_interval
 from opinionlm.utils.command_line import Parser
 from opinionlm.utils.files import write_text
@@ -103,7 +103,7 @@ def fingerprint_of(folder: Path) -> str:
 def differing_options(runs: Sequence[GroupRun]) -> list[str]:
     """Options that are not the same in all runs."""
     names = dict.fromkeys(name for run in runs for name in run.options)
-    return [n for n in names if n not in NOT_COMPARED and len({repr(run.options.get(n)) for run in runs}) > 1]
+    return [n for n in names if n not in NOT_COMPARED and len({value_key(run.options.get(n)) for run in runs}) > 1]
 
 
 def report(group: str, runs: Sequence[GroupRun], unfinished: Sequence[Path]) -> str:

@@ -37,6 +37,11 @@ def members_of(metrics: Mapping[str, Any]) -> int | None:
     return members if isinstance(members, int) else None
 
 
+def value_key(value: Any) -> str:
+    """What tells option values apart: a number written as 16 and one written as 16.0 are the same."""
+    return repr(float(value)) if type(value) in (int, float) else repr(value)
+
+
 def one_per_seed(runs: Iterable[tuple[Any, T]]) -> list[T]:
     """The first run of every seed: trained twice with one seed is no second sample.
 
@@ -45,5 +50,5 @@ def one_per_seed(runs: Iterable[tuple[Any, T]]) -> list[T]:
     """
     kept: dict[str, T] = {}
     for seed, run in runs:
-        kept.setdefault(repr(seed), run)
+        kept.setdefault(value_key(seed), run)
     return list(kept.values())

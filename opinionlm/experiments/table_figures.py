@@ -95,7 +95,7 @@ def bar_figure(table: Table, results: Sequence[Result], measures: Sequence[str])
         if any(value is not None for value in published):
             handles["published"] = line_handle(ORANGE, "", "D", "published")
         axes.set_title(measure)
-        axes.set_xlim(0.0, limit)
+        axes.set_xlim(min(0.0, 1.05 * min(ends)), limit)
         if top >= 1000:
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             axes.xaxis.set_major_locator(MaxNLocator(3))
@@ -114,7 +114,7 @@ def draw_means(axes: Axes, found: Sequence[Mapping[str, Any] | None], limit: flo
             continue
         mean, inside = entry["mean"], entry["mean"] > 0.4 * limit
         axes.barh(place, mean, height=0.72, color=BLUE, alpha=0.85)
-        start, colour = (0, "white") if inside else (mean, "#222222")
+        start, colour = (0, "white") if inside else (max(mean, 0.0), "#222222")
         note(axes, number(mean), (start, place - 0.17), 4, color=colour, fontsize=8.5)
         if entry["ci95"] is not None:
             axes.plot(entry["ci95"], [place + 0.18] * 2, color="#222222", linewidth=1.6)

@@ -183,6 +183,11 @@ class LoadedModel:
         rows = []
         for number, one in enumerate(texts):
             given = {"text": one} if isinstance(one, str) else one
+            if not isinstance(given, Mapping):
+                raise UserError(
+                    f"texts[{number}]: expected a text or a record, found {type(one).__name__}; second texts of pairs "
+                    "are given as pairs=[…], words of a sentence with blanks between them"
+                )
             if "text" not in given:
                 raise UserError(f"texts[{number}]: the record has no key 'text'")
             check_features(self.predictor, given, f"texts[{number}]")

@@ -97,8 +97,10 @@ def choose_precision(predictor: Predictor, texts: Dataset) -> PrecisionChoice:
         # As predict.py loads it.
         model = expanded_on_cpu(model)
         predictor = replace(predictor, model=model)
-    if isinstance(predictor, ScorePredictor) or quantized_modules(model):
-        return PrecisionChoice(None, measure(predictor, rows)[0], "no labels or plain weights to compare")
+    if isinstance(predictor, ScorePredictor):
+        return PrecisionChoice(None, measure(predictor, rows)[0], "bfloat16 not tried, as it changes scores")
+    if quantized_modules(model):
+        return PrecisionChoice(None, measure(predictor, rows)[0], "bfloat16 not tried, as weights are in 4 bits")
     if not computes_in_bfloat16():
         cast_parameters(model, torch.float32)
         speed = measure(predictor, rows)[0]

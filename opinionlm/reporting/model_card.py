@@ -93,7 +93,7 @@ def training_table(config: Config, numbers: Mapping[str, Any], task: str) -> str
     trained, total = parameters["trainable_parameters"], parameters["total_parameters"]
     rows = {
         "adaptation": method.adaptation,
-        "loss": f"{method.loss}{soft_label_note(config.robust)}",
+        "loss": "squared error" if task == "similarity" else f"{method.loss}{soft_label_note(config.robust)}",
         "class weights": choice(config, "class_weights", {"task": task}),
         **dict(training_rows(config, numbers["train"])),
         "data type, 4-bit": f"{describe_dtype(model.dtype)}, {model.load_in_4bit}",

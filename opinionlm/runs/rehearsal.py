@@ -50,6 +50,7 @@ from opinionlm.utils.shipped import find_shipped
 NOMINAL_STEPS = 1000
 # Stand for the labels of a data set whose YAML names none, since only its files tell.
 UNKNOWN_LABELS = Taxonomy.from_tree(["unknown 1", "unknown 2"])
+UNKNOWN_TAGS = ("O", "B-unknown", "I-unknown")
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,8 @@ def rehearse(config: Config) -> Rehearsal:
         remarks.append(f"not confirmed: {config.model.model_name_or_path} ({facts.source})")
     if parameters and config.script == "train_classifier" and prepared.taxonomy is UNKNOWN_LABELS:
         remarks.append(f"{prepared.name}: only the files tell how many labels it has; heads are counted for two")
+    if parameters and prepared.tags is UNKNOWN_TAGS:
+        remarks.append(f"{prepared.name}: only the files tell how many tags it has; heads are counted for three")
     return Rehearsal(rows, parameters, part_of(config.method, config.adapt) if parameters else "", tuple(remarks))
 
 
@@ -312,7 +315,7 @@ def described_data(spec: DatasetSpec) -> PreparedDataset:
     rows = {name: platforms if name == "platform" else [""] * len(platforms) for name in columns}
     tags = () if spec.published is None else spec.published.tags
     if spec.task == "token" and not tags:
-        tags = ("O", "B-unknown", "I-unknown")
+        tags = UNKNOWN_TAGS
     return PreparedDataset(
         dataset=DatasetDict(dict.fromkeys(SPLITS, Dataset.from_dict(rows))),
         taxonomy=UNKNOWN_LABELS if spec.labels is None and spec.task in LABEL_TASKS else spec.labels,

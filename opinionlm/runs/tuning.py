@@ -25,9 +25,9 @@ from opinionlm.data.preparation.folds import write_without_test
 from opinionlm.errors import UserError, one_line, stopped
 from opinionlm.runs.lock import locked
 from opinionlm.runs.tuning_report import End, Trial, Tuned, best_text, tuning_lines
-from opinionlm.runs.tuning_spaces import TRIALS, Range, Tuning, read_tuning, require_all_read, space_of
+from opinionlm.runs.tuning_spaces import Range, Tuning, read_tuning, require_all_read, space_of
 from opinionlm.runs.tuning_trials import RETRIES, Row, Trainings, decoded, retry, run_trial
-from opinionlm.utils.files import write_text
+from opinionlm.utils.files import NO_RESULTS, write_text
 from opinionlm.utils.shipped import script_environment
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def tune(config: Config, tuning: Tuning, name: str, folder: Path, trainings: Tra
     prepared = load_data(config.data)
     data = folder / "data" / prepared.fingerprint[:12]
     write_without_test(prepared, data)
-    write_text(folder / TRIALS, f"Trials of {name}: what their metrics.json calls test is validation.\n")
+    write_text(folder / NO_RESULTS, f"Trials of {name}: what their metrics.json calls test is validation.\n")
     row = Row(config, tuning, space, metric_of(config, prepared), name, folder, data)
     print(f"tuning  {folder.name}: {tuning.trials} trials of {', '.join(space)}, in {folder}", flush=True)
     study = open_study(row, prepared.fingerprint)

@@ -58,8 +58,6 @@ PRESETS: Mapping[str, Space] = {
     "prompts": {"learning_rate": Range(1e-3, 3e-1, log=True), **WARMUP, "num_virtual_tokens": (5, 10, 20)},
     "tfidf": {"class_weights": ("none", "inverse_frequency")},
 }
-# In a folder of trials, for whoever looks for runs.
-TRIALS = "trials.txt"
 KEYS = {"trials", "space", "options", "storage", "seed"}
 # Options that trials set themselves, or that would make their scores those of other data.
 RESERVED = {"output_dir", "run_name", "seed", "seeds", "overwrite", "tune", "dataset", "data_dir", "prepared_dir"}

@@ -21,6 +21,8 @@ from opinionlm.config.parser import pair_up, require_known
 from opinionlm.errors import UserError, stopped
 from opinionlm.runs.cluster_jobs import Cluster, read_resources
 from opinionlm.utils.command_line import Parser, whole_number
+from opinionlm.utils.loading import libraries_loading
+from opinionlm.utils.names import nearest
 from opinionlm.utils.progress import show_lines_at_once
 from opinionlm.utils.shipped import find_shipped, shipped_root
 from opinionlm.utils.typed_values import read_scalar
@@ -91,7 +93,8 @@ def main(argv: list[str] | None = None) -> int:
     for table in tables:
         if not table.is_file():
             shipped = shipped_root() / "configs" / "tables"
-            raise UserError(f"TABLE: no such file: {table}; the shipped ones are in {shipped}")
+            meant = nearest(table.stem, [path.stem for path in shipped.glob("*.yaml")])
+            raise UserError(f"TABLE: no such file: {table}{meant}; the shipped ones are in {shipped}")
     places: dict[str, Path] = {}
     for table in tables:
         if (other := places.setdefault(table.stem, table)) is not table:
@@ -227,7 +230,8 @@ def run_cells(arguments: argparse.Namespace, folder: Path, overrides: Mapping[st
     print(plan_text(table, runs, jobs), flush=True)
     if arguments.dry_run:
         # Loaded late: it builds models.
-        from opinionlm.experiments.dry_run import dry_run_text
+        with libraries_loading():
+            from opinionlm.experiments.dry_run import dry_run_text
 
         print(dry_run_text(table, configs, arguments.table))
         return 0

@@ -98,7 +98,7 @@ class SimilarityTask(HeadTask[ScorePredictions]):
             usage=f'score = pipeline("text-classification", model="{folder}")\n'
             'score({"text": "Prices fall.", "text_pair": "It gets cheaper."}, truncation=True)',
             options="--pair_column text_pair --input pairs.csv --output scores.csv",
-            outputs_title="Scores",
+            outputs_title="Answers",
             outputs=f"- from {low:g} to {high:g} in the training data; answers may lie slightly outside",
             labels=(),
             limits=f"The scores are those of the training data and {ANNOTATORS}",

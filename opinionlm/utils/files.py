@@ -19,6 +19,9 @@ from typing import Any, TextIO
 
 from opinionlm.errors import UserError
 
+# Lies in a folder whose runs are no results, such as trials; for whoever looks for runs.
+NO_RESULTS = "no_results.txt"
+
 
 @contextmanager
 def partial_folder(output_dir: Path) -> Iterator[Path]:

@@ -189,6 +189,15 @@ def test_labels_that_only_the_files_tell_are_counted_as_two(task, tmp_path) -> N
     assert found["all"].remarks == ("own: only the files tell how many labels it has; heads are counted for two",)
 
 
+def test_tags_that_only_the_files_tell_are_counted_as_three(tmp_path) -> None:
+    files = "files: [{path: own.conll, columns: {tokens: first, tags: last}}]"
+    (tmp_path / "own.yaml").write_text(f"name: own\ntask: token\n{files}\n")
+    options = {"dataset": str(tmp_path / "own.yaml"), "adaptation": "head_only"}
+    path = save(tmp_path, options=options, axes={"Way": {"all": {}}}, published=[], scales={"smoke": {}})
+    found = rehearsed(path, "smoke", tmp_path)["all"]
+    assert found.remarks == ("own: only the files tell how many tags it has; heads are counted for three",)
+
+
 def test_files_that_are_missing_are_refused_with_how_to_get_them(tmp_path) -> None:
     command = ["configs/tables/opinion_parameters.yaml", "--scale", "paper", "--dry_run", "--data_dir", str(tmp_path)]
     with pytest.raises(UserError, match="not found in .*fetch them: .*get_data cryptoqa; .*--data_dir"):

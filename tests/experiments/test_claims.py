@@ -17,6 +17,7 @@ from opinionlm.experiments.claims import claim_lines, compare_ways
 from opinionlm.experiments.compare import compare_folders, main
 from opinionlm.experiments.grid import load_table
 from opinionlm.experiments.grid_runner import runs_of
+from opinionlm.experiments.seed_families import value_key
 from opinionlm.experiments.tables import claims_of
 from opinionlm.experiments.ways import LabelWay, ScoreWay, TagWay, Way
 from opinionlm.utils.files import read_csv
@@ -68,7 +69,7 @@ def test_runs_that_differ_by_their_seed_are_one_way(tmp_path) -> None:
     assert text_with_it == text + "\nLeft out, with options and seed of another run: again.\n"
     assert same == [columns, table]
     assert columns[-4:] == ["slow_share", "slow_f1", "fast_share", "fast_f1"]
-    assert "- slow (3 seeds): macro-F1 0." in text and "- fast (2 seeds)" in text
+    assert "- slow (3 seeds: slow-seed1, slow-seed2, slow-seed3): macro-F1 0." in text and "- fast (2 seeds: " in text
     assert "Best by macro-F1: fast" in text and "all others are worse (Holm over 1 pair)" in text
     assert "so few seeds (2), and no winner is claimed" in text and "McNemar" not in text
     single = compare_folders([folders[0]], "test")[2]
@@ -174,13 +175,28 @@ def test_tables_of_taggers_and_of_pairs_say_which_rows_differ(write, metric, tmp
     assert f"Best by {metric[0].lower() + metric[1:] if write is tag_run else metric}: fast, " in text
 
 
+def test_a_single_run_has_no_spread(tmp_path) -> None:
+    folders = [pair_run(tmp_path / name, noise, 1) for name, noise in (("one", 0.5), ("other", 2.0))]
+    _, _, rows = compare_folders(folders, "test")
+    assert [row[-1] for row in rows] == ["", ""]
+
+
+def test_a_number_written_in_two_ways_is_one(tmp_path) -> None:
+    rows = posts(100)
+    folders = [write_run(tmp_path / f"r-seed{n}", n, rows=rows, lora_alpha=value) for n, value in ((1, 16), (2, 16.0))]
+    assert "r (2 seeds: r-seed1, r-seed2)" in compare_folders(folders, "test")[0]
+    assert value_key(True) != value_key(1) and value_key("16") != value_key(16) == value_key(16.0)
+
+
 def test_what_cannot_be_compared_is_named(tmp_path) -> None:
     one, other = pair_run(tmp_path / "pairs", 1.0, 1), tag_run(tmp_path / "tags", 1.0, 1)
     with pytest.raises(UserError, match="tags and pairs give different kinds of answers; they cannot be compared"):
         compare_folders([one, other], "test")
+    with pytest.raises(UserError, match="runs: give each folder once"):
+        compare_folders([one, one.parent / "." / one.name], "test")
     texts = write_answering_run(tmp_path / "texts")
     with pytest.raises(UserError, match="texts: its answers are texts; runs that give labels, tags or scores are"):
-        compare_folders([texts, texts], "test")
+        compare_folders([texts, one], "test")
     shorter = write_answers(tmp_path / "few", ["id", "tokens", "gold", "predicted"], [["s0", "a", "O", "O"]], 1)
     with pytest.raises(UserError, match=r"few and tags were evaluated on different posts \(1 and 200, 1 of them"):
         compare_folders([other, shorter], "test")

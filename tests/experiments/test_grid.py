@@ -25,6 +25,8 @@ from opinionlm.experiments.data_tables import DataTable, kind_of, load_data_tabl
 from opinionlm.experiments.grid import SCALES, Scale, Table, load_table
 from opinionlm.experiments.grid_runner import check_options, plan_text, require_same_options, runs_of
 from opinionlm.experiments.sequence_tables import SequenceTable, load_sequence_table
+from opinionlm.experiments.table_figures import bar_figure
+from opinionlm.experiments.table_parts import Result
 from opinionlm.experiments.tables import collect, latex, markdown, write_table
 from opinionlm.runs.lock import locked
 
@@ -368,6 +370,20 @@ with locked(Path({str(tmp_path)!r}) / "grid", "still under way here; waiting", i
         assert (tmp_path / "done").exists()
     said = capfd.readouterr().out
     assert "still under way here; waiting" in said and "its lock is taken over" in said
+
+
+@pytest.mark.parametrize(("name", "meant"), [("methods_bert_ne", "did you mean 'methods_bert_ner'?"), ("zzz", "")])
+def test_a_table_that_is_not_there_is_named(name, meant) -> None:
+    with pytest.raises(UserError, match=f"TABLE: no such file: {name}.*; the shipped ones are in") as refused:
+        reproduce.main([name])
+    assert meant in str(refused.value)
+
+
+def test_bars_of_scores_below_zero_are_seen(tmp_path) -> None:
+    table = load_table(save(tmp_path, published=[]), "smoke", {})
+    results = [Result(cell, 1, {"Accuracy": {"mean": -0.02, "std": None, "ci95": None}}) for cell in table.cells]
+    axes = bar_figure(table, results, ["Accuracy"]).axes[0]
+    assert axes.get_xlim()[0] < -0.02 and all(bar.get_width() == -0.02 for bar in axes.patches)
 
 
 def test_the_smallest_table_through_the_command_line(tmp_path, capsys) -> None:

@@ -244,12 +244,13 @@ def test_a_member_without_a_model_is_scored_and_named(setting, tmp_path, capsys)
         (["a", "empty"], "empty: config.yaml is missing; give the folder of a finished run of train_classifier.py"),
         (["a", "one-ensemble"], "one-ensemble: is an ensemble itself; give the runs that it averages"),
         (["a", "writer"], "writer: is no classifier"),
+        (["a", "tagger"], "tagger: does not label texts, and only labels can be averaged"),
         (["a", "other"], "other and a were evaluated on different posts"),
     ],
 )
 def test_what_makes_no_ensemble_is_named(runs, message, tmp_path) -> None:
     train = {"one-ensemble": {"members": 2, "steps": 3}, "writer": {"steps": 3, "supervised_tokens": 9}}
-    for name in ("a", "one-ensemble", "writer", "other"):
+    for name in ("a", "one-ensemble", "writer", "other", "tagger"):
         folder = tmp_path / name
         (folder / "predictions").mkdir(parents=True)
         (folder / "config.yaml").write_text("{}")
@@ -258,6 +259,7 @@ def test_what_makes_no_ensemble_is_named(runs, message, tmp_path) -> None:
         for split in ("validation", "test"):
             table = folder / "predictions" / f"{split}.csv"
             table.write_text(f"id,platform,gold,predicted,probability_x,probability_y\n{name},,x,x,0.6,0.4\n")
+    (tmp_path / "tagger" / "labels.json").unlink()
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=message):
         ensemble([*(str(tmp_path / run) for run in runs), "--run_name", "both"])

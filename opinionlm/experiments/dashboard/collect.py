@@ -20,8 +20,8 @@ from opinionlm.errors import UserError, one_line
 from opinionlm.experiments.dashboard.data_reports import DataReport, find_report, prepared_by_fingerprint
 from opinionlm.experiments.dashboard.predictions import PredictionSummary, read_predictions
 from opinionlm.experiments.seed_families import members_of
-from opinionlm.runs.tuning_spaces import TRIALS
 from opinionlm.utils.command_line import command
+from opinionlm.utils.files import NO_RESULTS
 
 SPLITS = ("test", "validation")
 # Scores that say something only of a label tree.
@@ -134,8 +134,8 @@ def find_folders(root: Path) -> tuple[list[Path], list[Path]]:
     """Run folders and prepared data sets below a folder, sorted; nothing inside either is looked at."""
     runs, prepared = [], []
     for place, folders, files in os.walk(root):
-        if TRIALS in files:
-            # They were scored on validation, and are no results.
+        if NO_RESULTS in files:
+            # Trials were scored on validation.
             folders.clear()
         elif set(RUN_FILES) & set(files):
             runs.append(Path(place))

@@ -15,6 +15,7 @@ from opinionlm.experiments.dashboard.collect import SPLITS, Collection, Run
 from opinionlm.experiments.dashboard.data_reports import DataReport
 from opinionlm.experiments.dashboard.methods import methods_of, rounded, shown_option
 from opinionlm.experiments.dashboard.predictions import MISTAKES, SAMPLE, SHOWN_CHARACTERS, PredictedRow
+from opinionlm.experiments.seed_families import value_key
 
 # Over all runs and splits; with more runs every run gets fewer rows.
 MOST_PREDICTIONS = 12_000
@@ -162,7 +163,7 @@ def _run(
 def _split_options(runs: Sequence[Run]) -> tuple[dict[str, Any], list[str]]:
     """Options that all runs share, and the names of those in which they differ, in the order of the config."""
     names = list(dict.fromkeys(name for run in runs for name in run.config))
-    different = [name for name in names if len({repr(run.config.get(name)) for run in runs}) > 1]
+    different = [name for name in names if len({value_key(run.config.get(name)) for run in runs}) > 1]
     common = {name: runs[0].config.get(name) for name in names if name not in different}
     return common, [name for name in different if name not in {"run_name", "output_dir"}]
 
