@@ -12,12 +12,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from opinionlm.experiments.costs import Cost, pareto_fronts
 from opinionlm.experiments.grid import Table
 from opinionlm.experiments.run_numbers import number
-from opinionlm.experiments.table_parts import MeanRow, Result, mean_rows
+from opinionlm.experiments.table_parts import MeanRow, Result, mean_rows, score_beside_cost
 from opinionlm.reporting.figures import BLUE, GREEN, GREY, ORANGE, STYLE, save_figure, styled
 
 # Okabe and Ito's other colours, for more than three lines; markers tell lines apart in print.
@@ -276,21 +276,53 @@ def mean_figure(table: Table, rows: Sequence[MeanRow], measure: str) -> Figure:
 @styled
 def pareto_figure(table: Table, costs: Sequence[Cost]) -> Figure:
     """Score over seconds of a run and its tuning; a line joins the rows of one data that no other beats in both."""
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    figure = Figure(figsize=(7.4, max(4.2, 0.2 * len(costs) + 1.4)), layout="constrained")
     axes, fronts = figure.subplots(), pareto_fronts(costs)
+    axes.set_xscale("log")
     for front in fronts:
         axes.plot([one.spent for one in front], [one.score for one in front], color=ORANGE, linewidth=1.4)
     for cost in costs:
         is_best = any(cost in front for front in fronts)
         axes.plot(cost.spent, cost.score, "o", color=ORANGE if is_best else BLUE, markersize=6)
-        axes.annotate(cost.name, (cost.spent, cost.score), textcoords="offset points", xytext=(6, 4), fontsize=8.5)
-    axes.set_xscale("log")
-    axes.margins(x=0.18, y=0.12)
+    axes.margins(x=0.08, y=0.08)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:,.4g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    name_on_the_right(axes, costs)
     axes.set_xlabel("seconds of a run, tuning included")
-    axes.set_ylabel("score")
+    axes.set_ylabel(score_beside_cost(table) or "score")
     axes.grid()
-    figure.suptitle(title(table))
+    figure.suptitle(title(table), x=0.01, ha="left", fontsize=11)
     return figure
+
+
+def name_on_the_right(axes: Axes, costs: Sequence[Cost]) -> None:
+    """Write the names of points beside the axes, in the order of their heights, each with a thin line to its point."""
+    low, high = axes.get_ylim()
+    ordered = sorted(costs, key=lambda cost: -cost.score)
+    heights = spread([(cost.score - low) / (high - low) for cost in ordered], min(0.055, 1 / len(costs)))
+    for cost, height in zip(ordered, heights, strict=True):
+        axes.annotate(
+            cost.name,
+            (cost.spent, cost.score),
+            xytext=(1.03, height),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=8.5,
+            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkA": 2, "shrinkB": 4},
+        )
+
+
+def spread(heights: Sequence[float], gap: float) -> list[float]:
+    """Heights that fall, moved so far apart that no two are nearer than a gap, and none is below 0."""
+    found: list[float] = []
+    for height in heights:
+        found.append(min(height, found[-1] - gap) if found else height)
+    least = 0.0
+    for place in range(len(found) - 1, -1, -1):
+        found[place] = max(found[place], least)
+        least = found[place] + gap
+    return found
 
 
 @styled

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from opinionlm.config.chosen_metric import direction
 from opinionlm.experiments.cells import EPOCH, Cell
 from opinionlm.experiments.costs import Cost
 from opinionlm.experiments.dashboard.collect import read_history
@@ -215,3 +216,9 @@ def write_epochs(folder: Path, table: Table, results: Sequence[Result]) -> list[
     path = folder / "epochs.csv"
     write_csv(path, [*table.axes, EPOCH, "measure", "mean", "std", "published"], lines)
     return [path]
+
+
+def score_beside_cost(table: Table) -> str | None:
+    """The first measure of a table that is a test score of which more is better; None where there is none."""
+    places = {name: place.removeprefix("test.") for name, place in table.measures.items() if place.startswith("test.")}
+    return next((name for name, place in places.items() if direction(place) != "lower"), None)

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from opinionlm.config.chosen_metric import direction
 from opinionlm.experiments.answers import Answers, read_answers, way_of
 from opinionlm.experiments.cells import Cell
 from opinionlm.experiments.claims import claim_lines
@@ -16,7 +15,15 @@ from opinionlm.experiments.differences import difference_line
 from opinionlm.experiments.grid import Table
 from opinionlm.experiments.grid_runner import Run
 from opinionlm.experiments.run_numbers import measured_text, number, number_at, signed
-from opinionlm.experiments.table_parts import Result, epoch_lines, epochs_of, mean_lines, write_epochs, write_means
+from opinionlm.experiments.table_parts import (
+    Result,
+    epoch_lines,
+    epochs_of,
+    mean_lines,
+    score_beside_cost,
+    write_epochs,
+    write_means,
+)
 from opinionlm.experiments.ways import Way
 from opinionlm.runs.seeds import mean_and_interval
 from opinionlm.runs.tuning_report import tuning_lines
@@ -47,9 +54,8 @@ def cost_in(
     table: Table, cell: Cell, measured: Mapping[str, Mapping[str, Any]], finished: Sequence[tuple[Run, dict[str, Any]]]
 ) -> Cost | None:
     """What a cell's finished runs took, beside the first of the table's scores of which more is better."""
-    places = {name: place.removeprefix("test.") for name, place in table.measures.items() if place.startswith("test.")}
     # One for all cells: another score of a cell that lacks it would be no number beside those of the others.
-    score = next((name for name, place in places.items() if direction(place) != "lower"), None)
+    score = score_beside_cost(table)
     if score is None or score not in measured or not table.comparable or measured[score]["mean"] > 1:
         return None
     tuning = table.tuned[cell.name].seconds if cell.name in table.tuned else 0.0

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from opinionlm.experiments.costs import Cost, cost_lines, cost_of, pareto_fronts
 from opinionlm.experiments.grid import load_table
 from opinionlm.experiments.grid_runner import runs_of
-from opinionlm.experiments.table_figures import write_figures
+from opinionlm.experiments.table_figures import pareto_figure, spread, write_figures
 from opinionlm.experiments.tables import collect, markdown
 from tests.experiments.test_grid import save
 
@@ -112,6 +116,21 @@ def test_a_table_shows_cost_and_draws_the_front(tmp_path) -> None:
     assert "### Cost" in text and "| fast, inverse | 0.800 | 40 | 300 | 5 | yes |" in text
     assert [path.name for path in write_figures(tmp_path, table, results)] == ["pareto.png", "pareto.svg"]
     assert "fast, inverse" in (tmp_path / "pareto.svg").read_text()
+    figure = pareto_figure(table, [result.cost for result in results if result.cost is not None])
+    (axes,) = figure.axes
+    figure.canvas.draw()
+    assert axes.get_ylabel() == "Accuracy"
+    low, high = axes.get_xlim()
+    assert [tick.get_text() for tick in axes.get_xticklabels() if low <= tick.get_position()[0] <= high] == ["10", "20"]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_names_beside_points_keep_their_order_and_a_distance(heights: list[float]) -> None:
+    gap = min(0.055, 1 / len(heights))
+    found = spread(sorted(heights, reverse=True), gap)
+    assert all(one - other >= gap - 1e-9 for one, other in pairwise(found)) and found[-1] >= 0
+    apart = sorted(set(np.round(heights, 1)), reverse=True)
+    assert spread(apart, 0.01) == apart
 
 
 def test_the_front_is_over_one_score_of_which_more_is_better(tmp_path) -> None:
