@@ -121,7 +121,8 @@ def test_a_table_shows_cost_and_draws_the_front(tmp_path) -> None:
     figure.canvas.draw()
     assert axes.get_ylabel() == "Accuracy"
     low, high = axes.get_xlim()
-    assert [tick.get_text() for tick in axes.get_xticklabels() if low <= tick.get_position()[0] <= high] == ["10", "20"]
+    seen = [tick.get_text() for tick in axes.get_xticklabels() if low <= tick.get_position()[0] <= high]
+    assert seen == ["10", "20"]
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
