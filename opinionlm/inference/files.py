@@ -23,7 +23,7 @@ from opinionlm.inference.input_forms import InputForm
 from opinionlm.inference.inputs import check_features, check_platform, read_words
 from opinionlm.inference.output import NO_TEXT, Progress, Sink, StandardOutput, open_file_output
 from opinionlm.inference.predictors import Item, Predictor
-from opinionlm.inference.rows import OtherColumns, OutputRows, conll_lines, item_of, no_answer
+from opinionlm.inference.rows import OtherColumns, OutputRows, conll_lines, count_less_likely, item_of, no_answer
 from opinionlm.utils.names import counted, short
 from opinionlm.utils.progress import progress_bar
 
@@ -86,12 +86,14 @@ class Summary:
         resumed_rows: those of the rows that an earlier call had written.
         seconds: time of this call after the model was loaded.
         notes: what the reader noticed.
+        less_likely: answers of this call whose label is not the likeliest one.
     """
 
     progress: Progress
     resumed_rows: int
     seconds: float
     notes: SourceNotes
+    less_likely: int
 
     def describe(self, output: str) -> str:
         """One line for the person who called.
@@ -107,6 +109,8 @@ class Summary:
         place = "" if output == STANDARD else f" (see {output}.rejects.csv)"
         if unanswered:
             counts.append(f"{unanswered:,} of them without an answer, as their texts are empty{place}")
+        if self.less_likely:
+            counts.append(f"{self.less_likely:,} labels are not the likeliest, by the decision fitted on validation")
         if rejects:
             counts.append(f"rejected {counted(rejects, 'record')}{place}")
         if self.notes.blank_lines:
@@ -213,14 +217,14 @@ def predict_file(request: Request, load: Callable[[], Predictor]) -> Summary:
             check_fit(predictor, request)
             rows = OutputRows(predictor, other_columns(request, notes, window or []), request.has_pairs)
             reader = FeatureReader(predictor.features, saved_steps(predictor.cleaning), request.platform)
-            job = Job(request, rows, reader, sink)
+            job, less_likely = Job(request, rows, reader, sink), 0
             start = time.monotonic()
             with progress_bar(desc="predicting", unit="rows", initial=sink.progress.records) as bar:
                 while window is not None:
                     if size:
                         # How many rows there will be is only known from the share of bytes that are read.
                         bar.total = max(window[-1].number, round(window[-1].number * size / max(1, binary.tell())))
-                    job.label(window, bar)
+                    less_likely += job.label(window, bar)
                     window = next(windows, None)
             if not sink.progress.output_bytes:
                 # No usable record at all: still a file with its header.
@@ -238,7 +242,7 @@ def predict_file(request: Request, load: Callable[[], Predictor]) -> Summary:
         )
     for line in reader.warnings():
         print(f"{request.input}: warning: {line}", file=sys.stderr)
-    return Summary(sink.progress, resumed, time.monotonic() - start, notes)
+    return Summary(sink.progress, resumed, time.monotonic() - start, notes, less_likely)
 
 
 def other_columns(request: Request, notes: SourceNotes, window: Sequence[Record | Reject]) -> OtherColumns:
@@ -329,8 +333,12 @@ class Job:
     reader: FeatureReader
     sink: Sink
 
-    def label(self, window: list[Record | Reject], bar: tqdm) -> None:
-        """Label the records of one window, write them in their order, and report the rejected ones."""
+    def label(self, window: list[Record | Reject], bar: tqdm) -> int:
+        """Label the records of one window, write them in their order, and report the rejected ones.
+
+        Returns:
+            How many labels are not the likeliest ones.
+        """
         predictor, sink, has_pairs = self.rows.predictor, self.sink, self.request.has_pairs
         records = [record for record in window if isinstance(record, Record)]
         items = [item_of(record, predictor, self.reader, has_pairs) for record in records]
@@ -358,6 +366,7 @@ class Job:
                 f"again, {sink.progress.rows:,} rows are safe"
             ) from None
         bar.update(len(window) - len(read))
+        return count_less_likely(predictor.columns, answers)
 
     def encoded(self, records: Sequence[Record], items: Sequence[Item | None], answers: Sequence[list[str]]) -> bytes:
         """Rows as the output's format holds them; the first of a CSV with its header line.

@@ -185,6 +185,16 @@ class OutputRows:
         return "".join(lines).encode()
 
 
+def count_less_likely(columns: Sequence[str], answers: Sequence[Sequence[str]]) -> int:
+    """How many answers are a label whose probability is not the largest; 0 of answers of another kind."""
+    if "confidence" not in columns:
+        return 0
+    given, own = columns.index("predicted"), columns.index("confidence")
+    places = [place for place, name in enumerate(columns) if name.startswith("probability_")]
+    labelled = (cells for cells in answers if cells[given])
+    return sum(float(cells[own]) < max(float(cells[place]) for place in places) for cells in labelled)
+
+
 def conll_lines(items: Sequence[Item | None], answers: Sequence[list[str]], predictor: Predictor) -> bytes:
     """A word, a tab and its tag per line, a blank line behind every sentence; one without words is an empty one."""
     at = predictor.columns.index("tags")

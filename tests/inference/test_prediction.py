@@ -223,6 +223,25 @@ def test_an_unfinished_output_is_not_continued_from_something_else(model_folder,
         run_predict(model_folder, source, output, "--window", 10)
 
 
+def test_labels_that_are_not_the_likeliest_are_counted(model_folder, tmp_path, capsys) -> None:
+    source = write_csv(tmp_path / "in.csv", some_texts(60))
+    counted = []
+    for offsets in ([0.0, 0.0, 0.0, 0.0], [0.0, 3.0, 0.0, 0.0]):
+        folder = Path(shutil.copytree(model_folder, tmp_path / f"model{offsets[1]:.0f}"))
+        config = json.loads((folder / "config.json").read_text())
+        rule = {"decision": "thresholds", "decision_offsets": offsets}
+        (folder / "config.json").write_text(json.dumps(config | rule))
+        output = tmp_path / f"out{offsets[1]:.0f}.csv"
+        run_predict(folder, source, output, "--window", 16)
+        said = capsys.readouterr().err
+        header, *rows = read_csv(output)
+        at, own = [i for i, name in enumerate(header) if name.startswith("probability_")], header.index("confidence")
+        less = sum(float(row[own]) < max(float(row[place]) for place in at) for row in rows if row[own])
+        assert (f"{less} labels are not the likeliest, by the decision fitted on validation" in said) == (less > 0)
+        counted.append(less)
+    assert counted[0] == 0 < counted[1]
+
+
 def command(model: Path, *options: object) -> list[str]:
     return [sys.executable, predict.__file__, "--model", str(model), *map(str, options)]
 
