@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from opinionlm.data.taxonomy import Taxonomy
-from opinionlm.errors import UserError
+from opinionlm.errors import UserError, one_line
 from opinionlm.evaluation.multi_label_predictions import label_sets
 from opinionlm.experiments.ways import LabelWay, ScoreWay, TagWay, Way
 from opinionlm.utils.files import read_csv
@@ -110,10 +111,12 @@ Answers = RunPredictions | TagAnswers | ScoreAnswers
 
 
 def read_answers(folder: Path, split: str) -> Answers | None:
-    """Read ``predictions/<split>.csv`` of a finished run that gives labels, tags or scores; None of one that writes.
+    """Read ``predictions/<split>.csv`` of a finished run that gives labels, tags or scores.
+
+    None of one that writes texts, and of one whose tags hold blanks, which the file does not keep apart.
 
     Raises:
-        UserError: not a finished run.
+        UserError: not a finished run, or a damaged file.
     """
     if (folder / "labels.json").is_file():
         return read_run(folder, split)
@@ -121,14 +124,20 @@ def read_answers(folder: Path, split: str) -> Answers | None:
     for needed in (folder / "metrics.json", table):
         if not needed.is_file():
             raise UserError(f"{folder}: {needed.relative_to(folder)} is missing; give the folder of a finished run")
-    rows = read_rows(folder, split)
-    ids, columns = [row["id"] for row in rows], rows[0].keys() if rows else set()
+    if not (rows := read_rows(folder, split)):
+        raise UserError(f"{table}: holds no answer")
+    ids, columns = [row["id"] for row in rows], rows[0].keys()
     if {"tokens", "gold", "predicted"} <= columns:
-        gold, predicted = ([row[name].split(" ") for row in rows] for name in ("gold", "predicted"))
-        return TagAnswers(folder.name, ids, gold, predicted)
+        words, gold, predicted = ([row[name].split(" ") for row in rows] for name in ("tokens", "gold", "predicted"))
+        # Tags with blanks cannot be told apart again.
+        whole = all(len(one) == len(two) == len(three) for one, two, three in zip(words, gold, predicted, strict=True))
+        return TagAnswers(folder.name, ids, gold, predicted) if whole else None
     if {"text_pair", "gold", "predicted"} <= columns:
-        scores = (np.array([float(row[name]) for row in rows]) for name in ("gold", "predicted"))
-        return ScoreAnswers(folder.name, ids, *scores)
+        try:
+            scores = (np.array([float(row[name]) for row in rows]) for name in ("gold", "predicted"))
+            return ScoreAnswers(folder.name, ids, *scores)
+        except ValueError as error:
+            raise UserError(f"{table}: expected scores: {error}") from None
     return None
 
 
@@ -136,7 +145,7 @@ def read_run(folder: Path, split: str) -> RunPredictions:
     """Read ``predictions/<split>.csv`` of a finished run that gives labels.
 
     Raises:
-        UserError: not a finished run, or not one that predicts labels.
+        UserError: not a finished run, not one that predicts labels, or a damaged file.
     """
     table, labels = folder / "predictions" / f"{split}.csv", folder / "labels.json"
     for needed in (folder / "metrics.json", labels, table):
@@ -152,20 +161,36 @@ def read_run(folder: Path, split: str) -> RunPredictions:
         gold, predicted = (members([row[name] for row in rows], taxonomy) for name in ("gold", "predicted"))
         readable = np.array([row["predicted"] != "" for row in rows])
         return RunPredictions(folder.name, taxonomy, [row["id"] for row in rows], platforms, gold, predicted, readable)
+    for place, row in enumerate(rows, start=1):
+        if row["gold"] not in number:
+            raise UserError(f"{table}: row {place}: gold {row['gold']!r} is none of the labels in labels.json")
     gold = np.array([number[row["gold"]] for row in rows])
     predicted = np.array([number.get(row["predicted"], len(number)) for row in rows])
     return RunPredictions(folder.name, taxonomy, [row["id"] for row in rows], platforms, gold, predicted)
 
 
 def read_rows(folder: Path, split: str) -> list[dict[str, str]]:
-    """The rows of a run's prediction file, column → text."""
-    return read_csv(folder / "predictions" / f"{split}.csv")
+    """The rows of a run's prediction file, column → text.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = folder / "predictions" / f"{split}.csv"
+    try:
+        rows = read_csv(path)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read ({one_line(error)})") from None
+    for number, row in enumerate(rows, start=1):
+        if None in row or None in row.values():
+            raise UserError(f"{path}: row {number} has not as many cells as the header; the file is damaged")
+    return rows
 
 
 def members(cells: Sequence[str], taxonomy: Taxonomy) -> np.ndarray:
     """Which leaves texts have, bool ``(rows, leaves)``, from cells that `label_sets` can read."""
     sets = label_sets(cells)
-    assert sets is not None
+    if sets is None:
+        raise UserError("predicted: expected lists of labels, as in gold; the file is damaged")
     return np.array([[leaf in names for leaf in taxonomy.leaves] for names in sets])
 
 

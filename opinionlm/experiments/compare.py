@@ -221,7 +221,8 @@ def compare_folders(folders: Sequence[Path], split: str) -> tuple[str, list[str]
     read = [read_answers(folder, split) for folder in folders]
     if None in read:
         raise UserError(
-            f"{folders[read.index(None)]}: its answers are texts; runs that give labels, tags or scores are compared"
+            f"{folders[read.index(None)]}: its answers are texts (or tags with blanks); runs that give labels, tags "
+            "or scores are compared"
         )
     require_same_posts([one for one in read if one is not None])
     runs = [one for one in read if isinstance(one, RunPredictions)]

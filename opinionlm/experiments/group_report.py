@@ -154,6 +154,8 @@ def mean_at(runs: Sequence[GroupRun], place: str) -> str:
 
 def shown(value: object) -> str:
     """An option in a table."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     return "–" if value is None else str(value)
 
 

@@ -66,7 +66,7 @@ def answers_of(run: Run) -> Answers:
     """
     found = read_answers(run.folder, "test")
     if found is None:
-        raise UserError(f"{run.folder}: its answers are texts; learning curves are of labels, tags or scores")
+        raise UserError(f"{run.folder}: its answers are no labels, tags or scores, of which curves are")
     return found
 
 

@@ -110,7 +110,7 @@ class Summary:
         if unanswered:
             counts.append(f"{unanswered:,} of them without an answer, as their texts are empty{place}")
         if self.less_likely:
-            counts.append(f"{self.less_likely:,} labels are not the likeliest, by the decision fitted on validation")
+            counts.append(f"{self.less_likely:,} of them with another label than the likeliest (docs/trust.md)")
         if rejects:
             counts.append(f"rejected {counted(rejects, 'record')}{place}")
         if self.notes.blank_lines:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from opinionlm.config.config import Config
-from opinionlm.runs.lock import Held, is_first_process, locked_run
+from opinionlm.runs.lock import Held, is_first_process, locked_run, this_process
 from opinionlm.runs.tuning_spaces import require_optuna
 from opinionlm.utils.loading import libraries_loading
 from opinionlm.utils.progress import show_lines_at_once
@@ -21,17 +21,17 @@ def announce(config: Config) -> None:
 def launch_script(config: Config) -> dict[str, Any] | None:
     """What the training scripts do with a config: `launch`, with trials of ``tune`` that share what is imported.
 
-    A process that shared the trials with another one leaves it the run.
+    A process that shared the trials with another one of the same command leaves it the run.
 
     Raises:
         UserError: as of `launch`.
     """
     try:
         return launch(config, forks=True)
-    except Held:
-        if config.training.tune is None:
+    except Held as held:
+        if config.training.tune is None or held.command != this_process().command:
             raise
-        print(f"tuned   the trials are done, and another process trains with the best values: {config.run_folder}")
+        print(f"tuned   the trials are done, and the other process trains with the best values: {held}")
         return None
 
 
@@ -53,6 +53,7 @@ def launch(config: Config, forks: bool = False) -> dict[str, Any] | None:
     if config.training.tune is not None:
         # Without the lock: several processes may share the trials. Loaded late, for the few that ask for it.
         require_optuna()
+        show_lines_at_once()
         with libraries_loading():
             from opinionlm.runs.tuning import with_best_values
         config = with_best_values(config, forks)

@@ -41,7 +41,16 @@ PATIENCE, PAUSE = 2.0, 0.05
 
 
 class Held(UserError):
-    """The folder is another live process's."""
+    """The folder is another live process's.
+
+    Args:
+        message: what to say.
+        holder: the process.
+    """
+
+    def __init__(self, message: str, holder: Holder) -> None:
+        super().__init__(message)
+        self.command = holder.command
 
 
 @dataclass(frozen=True)
@@ -292,7 +301,7 @@ def take_over(path: Path, temporary: Path, folder: Path) -> None:
         if time.monotonic() > deadline:
             if holder is None:
                 raise UserError(f"{folder}: its lock cannot be read; if no run writes there, delete {path}")
-            raise Held(f"{folder}: is still written by what a run started that is gone itself ({holder})")
+            raise Held(f"{folder}: is still written by what a run started that is gone itself ({holder})", holder)
         time.sleep(PAUSE)
 
 
@@ -339,4 +348,5 @@ def refuse_living(holder: Holder, folder: Path) -> None:
     if holder.machine[2] != numbers:
         raise UserError(f"{folder}: is written by {holder} in another container, which cannot be asked: {remedy}")
     if is_running(str(holder.process)) and process_start(holder.process) == holder.started:
-        raise Held(f"{folder}: is written by {holder}; wait until it ends, stop it, or give another run_name")
+        message = f"{folder}: is written by {holder}; wait until it ends, stop it, or give another run_name"
+        raise Held(message, holder)

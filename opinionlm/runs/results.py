@@ -175,10 +175,6 @@ def write_metrics(task: Task[Any], metrics: Mapping[str, Any], tracker: Tracker)
     write_json(folder / "metrics.json", metrics)
 
 
-# Columns of second texts: of a pair, or what a question is about.
-SECOND_TEXTS = ("text_pair", "context")
-
-
 def summary(task: Task[Any], metrics: dict[str, Any], remarks: Sequence[str]) -> str:
     """A short table of the scores, what to know of the test answers, and where everything is."""
     folder = task.config.run_folder
@@ -190,9 +186,8 @@ def summary(task: Task[Any], metrics: dict[str, Any], remarks: Sequence[str]) ->
     if has_model:
         source = ending_of_texts(task.prepared)
         output = source if source in ("jsonl", "conll") else "csv"
-        second = next((name for name in SECOND_TEXTS if name in task.prepared.dataset["test"].column_names), None)
-        options = f"--model {shlex.quote(str(folder))}" + ("" if second is None else f" --pair_column {second}")
-        lines.append(f"  {command('predict')} {options} --input new.{source} --output {task.answers}.{output}")
+        model = shlex.quote(str(folder))
+        lines.append(f"  {command('predict')} --model {model} --input new.{source} --output {task.answers}.{output}")
     return "\n".join(lines)
 
 

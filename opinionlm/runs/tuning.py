@@ -198,7 +198,7 @@ def work_through(study: optuna.Study, row: Row, trainings: Trainings) -> None:
     """
     import optuna
 
-    wait_for_the_dead(study)
+    wait_for_the_dead(study, trainings)
     while not all(is_done(slot) for slot in slots_of(study).values()):
         if trainings.stopped.is_set():
             raise UserError(f"{row.folder}: stopped")
@@ -227,13 +227,15 @@ def taken(study: optuna.Study) -> optuna.Trial | None:
     return None
 
 
-def wait_for_the_dead(study: optuna.Study) -> None:
+def wait_for_the_dead(study: optuna.Study, trainings: Trainings) -> None:
     """Wait until what runs is seen to live or taken for dead: values are drawn from what earlier trials found."""
     import optuna
 
     begun = time.monotonic()
     running = (optuna.trial.TrialState.RUNNING,)
     while study.get_trials(deepcopy=False, states=running) and time.monotonic() < begun + GRACE + HEARTBEAT:
+        if trainings.stopped.is_set():
+            return
         optuna.storages.fail_stale_trials(study)
         time.sleep(POLL)
 

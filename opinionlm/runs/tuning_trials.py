@@ -17,7 +17,7 @@ from tqdm import tqdm
 from opinionlm.config.chosen_metric import ChosenMetric
 from opinionlm.config.config import Config, default_of
 from opinionlm.errors import UserError
-from opinionlm.runs.lock import locked
+from opinionlm.runs.lock import Held, locked
 from opinionlm.runs.processes import ConsoleProcess, FreshProcess
 from opinionlm.runs.tuning_report import value_text
 from opinionlm.runs.tuning_spaces import Range, Space, Tuning
@@ -101,7 +101,7 @@ def run_trial(trial: optuna.Trial, row: Row, trainings: Trainings) -> None:
     A training that fails is noted: it was one of the budget.
 
     Raises:
-        UserError: it was stopped by a signal, or this process is; it is put back.
+        UserError: it was stopped by a signal; it is put back, as where this process is interrupted.
     """
     import optuna
     from optuna.storages._heartbeat import get_heartbeat_thread
@@ -119,8 +119,7 @@ def run_trial(trial: optuna.Trial, row: Row, trainings: Trainings) -> None:
             score, state = None, TrialState.PRUNED
         except BaseException:
             trial.set_user_attr("seconds", earlier + time.monotonic() - started)
-            # With its values and seconds, to run again.
-            retry()(trial.study, trial.study.get_trials(deepcopy=True)[trial.number])
+            put_back(trial)
             trial.study.tell(trial, state=TrialState.FAIL)
             raise
         seconds = earlier + time.monotonic() - started
@@ -214,9 +213,7 @@ def watch(trial: optuna.Trial, row: Row, options: Mapping[str, Any], trainings: 
     folder = row.folder / options["run_name"]
     config = folder.with_name(f"{folder.name}.yaml")
     write_text(config, yaml.safe_dump(dict(options), sort_keys=False, allow_unicode=True))
-    # A training that outlived its study goes on: wait for it, then take what it found.
-    with locked(folder, f"{folder}: its training outlived the process that started it; waiting until it ends"):
-        pass
+    wait_for_earlier(folder, trainings)
     tqdm.write(f"tuning  {place_of(trial, row)}, {values_text(trial.params, row)} (see {log_of(folder)})")
     with open(log_of(folder), "wb") as log:
         process = trainings.start([row.config.script, "--config", str(config)], log.fileno())
@@ -237,6 +234,40 @@ def watch(trial: optuna.Trial, row: Row, options: Mapping[str, Any], trainings: 
             if code is None:
                 process.terminate()
                 process.wait()
+
+
+def wait_for_earlier(folder: Path, trainings: Trainings) -> None:
+    """A training that an earlier process started goes on without it: wait for it, then take what it found.
+
+    Raises:
+        UserError: the study was told to stop.
+    """
+    said = False
+    while not trainings.stopped.is_set():
+        try:
+            with locked(folder):
+                return
+        except Held as held:
+            if not said:
+                tqdm.write(f"tuning  waits for a training that is under way already: {held}")
+            said = True
+            time.sleep(POLL)
+    raise UserError(f"{folder}: stopped")
+
+
+def put_back(trial: optuna.Trial) -> None:
+    """Have a trial that was stopped run again, with its values and seconds; unlike a death that does not count."""
+    import optuna
+
+    found = trial.study.get_trials(deepcopy=True)[trial.number]
+    again = optuna.create_trial(
+        state=optuna.trial.TrialState.WAITING,
+        params=found.params,
+        distributions=found.distributions,
+        user_attrs=found.user_attrs,
+        system_attrs=found.system_attrs,
+    )
+    trial.study.add_trial(again)
 
 
 def evaluations(folder: Path, metric: str) -> list[float]:

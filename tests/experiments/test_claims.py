@@ -13,6 +13,7 @@ from seqeval.metrics import f1_score
 
 from opinionlm.errors import UserError
 from opinionlm.evaluation.significance import score_difference
+from opinionlm.experiments.answers import read_answers
 from opinionlm.experiments.claims import claim_lines, compare_ways
 from opinionlm.experiments.compare import compare_folders, main
 from opinionlm.experiments.grid import load_table
@@ -188,6 +189,33 @@ def test_a_number_written_in_two_ways_is_one(tmp_path) -> None:
     assert value_key(True) != value_key(1) and value_key("16") != value_key(16) == value_key(16.0)
 
 
+@pytest.mark.parametrize(
+    ("write", "row", "message"),
+    [
+        (pair_run, "p0,,x", "row 1 has not as many cells as the header; the file is damaged"),
+        (tag_run, "s0,,a b", "row 1 has not as many cells as the header; the file is damaged"),
+        (pair_run, "p0,,a,b,yes,no", "expected scores: could not convert string to float: 'yes'"),
+        (pair_run, None, "holds no answer"),
+    ],
+)
+def test_damaged_answers_are_named(write, row, message, tmp_path) -> None:
+    folder = write(tmp_path / "run", 1.0, 1)
+    table = folder / "predictions" / "test.csv"
+    header = table.read_text().splitlines()[0]
+    table.write_text(f"{header}\n{row}\n" if row else f"{header}\n")
+    with pytest.raises(UserError, match=message):
+        read_answers(folder, "test")
+
+
+def test_tags_with_blanks_are_not_compared(tmp_path) -> None:
+    folder = tag_run(tmp_path / "run", 1.0, 1)
+    table = folder / "predictions" / "test.csv"
+    table.write_text(table.read_text().replace("B-place", "B-a place"))
+    assert read_answers(folder, "test") is None
+    with pytest.raises(UserError, match="its answers are texts .or tags with blanks.; runs that give labels"):
+        compare_folders([folder, tag_run(tmp_path / "other", 1.0, 2)], "test")
+
+
 def test_what_cannot_be_compared_is_named(tmp_path) -> None:
     one, other = pair_run(tmp_path / "pairs", 1.0, 1), tag_run(tmp_path / "tags", 1.0, 1)
     with pytest.raises(UserError, match="tags and pairs give different kinds of answers; they cannot be compared"):
@@ -195,7 +223,10 @@ def test_what_cannot_be_compared_is_named(tmp_path) -> None:
     with pytest.raises(UserError, match="runs: give each folder once"):
         compare_folders([one, one.parent / "." / one.name], "test")
     texts = write_answering_run(tmp_path / "texts")
-    with pytest.raises(UserError, match="texts: its answers are texts; runs that give labels, tags or scores are"):
+    with pytest.raises(
+        UserError,
+        match="texts: its answers are texts .or tags with blanks.; runs that",
+    ):
         compare_folders([texts, one], "test")
     shorter = write_answers(tmp_path / "few", ["id", "tokens", "gold", "predicted"], [["s0", "a", "O", "O"]], 1)
     with pytest.raises(UserError, match=r"few and tags were evaluated on different posts \(1 and 200, 1 of them"):

@@ -188,6 +188,8 @@ def test_scorers_of_pairs_are_tested_against_the_best(tmp_path) -> None:
     (tmp_path / "bad" / "predictions" / "test.csv").write_text(
         "id,platform,text,text_pair,gold,predicted\na,,b,c,x,y\n"
     )
+    with open(tmp_path / "good" / "predictions" / "test.csv", "a") as file:
+        file.write("b,,x")
     [*groups] = build_payload(collect(tmp_path))["groups"]
     assert all(method["difference"] is None for group in groups for method in group["methods"])
 

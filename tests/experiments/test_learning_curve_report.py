@@ -122,7 +122,7 @@ def test_curves_of_scorers_of_pairs(finished) -> None:
     assert ((low < expected) & (expected < high)).sum() >= 3
     with open(runs[0].folder / "predictions" / "test.csv", "w", newline="") as file:
         file.write("id,platform,text,gold,answer\na,,Who?,Ann,Ann\n")
-    with pytest.raises(UserError, match="its answers are texts; learning curves are of labels, tags or scores"):
+    with pytest.raises(UserError, match="its answers are no labels, tags or scores, of which curves are"):
         curves_of(table, runs)
 
 

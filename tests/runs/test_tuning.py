@@ -170,7 +170,8 @@ def test_a_study_that_is_told_to_stop_ends_its_trial_and_goes_on_later(row, tmp_
     trainings, asked, stopped_after = fresh(), Tuning(3, SPACE, {}), 2.0
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(tune, row, asked, "mine", tmp_path / "study", trainings)
-        while not starts(tmp_path / "study"):
+        deadline = time.monotonic() + 60
+        while not starts(tmp_path / "study") and time.monotonic() < deadline:
             time.sleep(0.02)
         time.sleep(stopped_after)
         trainings.stopped.set()
@@ -260,6 +261,31 @@ def test_a_value_that_a_run_refuses_is_named() -> None:
 
 
 @pytest.mark.slow
+def test_a_trial_may_be_stopped_often_and_a_study_while_it_waits(row, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("STUB_SECONDS", "600")
+    for attempt in range(tuning_trials.RETRIES + 2):
+        trainings = fresh()
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(tune, row, Tuning(1, SPACE, {}), "mine", tmp_path / "study", trainings)
+            deadline = time.monotonic() + 60
+            while len(starts(tmp_path / "study")) <= attempt and time.monotonic() < deadline:
+                time.sleep(0.02)
+            trainings.stopped.set()
+            assert isinstance(future.exception(timeout=60), UserError)
+    # A training that outlived its study holds its folder; a signal ends the wait for it.
+    trainings = fresh()
+    with locked(tmp_path / "study" / "trial00"), ThreadPoolExecutor(1) as pool:
+        future = pool.submit(tune, row, Tuning(1, SPACE, {}), "mine", tmp_path / "study", trainings)
+        time.sleep(1)
+        assert not future.done()
+        trainings.stopped.set()
+        assert isinstance(future.exception(timeout=60), UserError)
+    monkeypatch.setenv("STUB_SECONDS", "0.02")
+    (trial,) = tune(row, Tuning(1, SPACE, {}), "mine", tmp_path / "study", fresh()).trials
+    assert trial.state == "complete"
+
+
+@pytest.mark.slow
 def test_a_run_that_asks_for_it_trains_with_the_best_values(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(tuning_trials, "POLL", 0.05)
     setting = write_setting(tmp_path) | {"output_dir": str(tmp_path / "out"), "run_name": "mine"}
@@ -269,11 +295,13 @@ def test_a_run_that_asks_for_it_trains_with_the_best_values(tmp_path, monkeypatc
     kept = (tmp_path / "out" / "mine" / "config.yaml").read_text()
     assert "learning_rate: 0.003" in kept and "num_train_epochs: 2.0" in kept
     assert "learning_rate 0.003" in (tmp_path / "out" / "mine-tuning" / "tuning.md").read_text()
-    # A second process that comes to the run while the first one trains leaves it alone.
+    # What comes to the run while the same command trains leaves it alone; another command is refused.
     (tmp_path / "out" / "mine" / "metrics.json").unlink()
     with locked(tmp_path / "out" / "mine"):
-        assert run_in_another_process(command_line(setting, tune=space), tmp_path / "log") == 0
-    assert "another process trains with the best values" in (tmp_path / "log").read_text()
+        assert train_classifier.main(command_line(setting, tune=space)) is None
+        assert "the other process trains with the best values" in capsys.readouterr().out
+        assert run_in_another_process(command_line(setting, tune=space), tmp_path / "log") == 2
+    assert "is written by process" in (tmp_path / "log").read_text()
 
 
 def run_in_another_process(arguments: list[str], log: Path) -> int:

@@ -103,7 +103,7 @@ def _answers(runs: Sequence[Run]) -> list[Answers]:
     """What the runs of a method answered to the same test texts; empty where one has no answers, or other texts."""
     try:
         found = [read_answers(run.folder, "test") for run in runs]
-    except (UserError, KeyError, ValueError):
+    except UserError:
         # The page says of each run what cannot be read.
         return []
     answers = [one for one in found if one is not None]
