@@ -198,12 +198,14 @@ def work_through(study: optuna.Study, row: Row, trainings: Trainings) -> None:
     """
     import optuna
 
-    wait_for_the_dead(study, trainings)
+    wait_for_the_dead(study, row, trainings)
     while not all(is_done(slot) for slot in slots_of(study).values()):
         if trainings.stopped.is_set():
             raise UserError(f"{row.folder}: stopped")
-        optuna.storages.fail_stale_trials(study)
-        trial = taken(study)
+        # SQLite locks no row between a look and a mark: two processes would take one trial, or put one back twice.
+        with locked(row.folder / "study", wait=""):
+            optuna.storages.fail_stale_trials(study)
+            trial = taken(study)
         if trial is None:
             time.sleep(POLL)
         else:
@@ -227,7 +229,7 @@ def taken(study: optuna.Study) -> optuna.Trial | None:
     return None
 
 
-def wait_for_the_dead(study: optuna.Study, trainings: Trainings) -> None:
+def wait_for_the_dead(study: optuna.Study, row: Row, trainings: Trainings) -> None:
     """Wait until what runs is seen to live or taken for dead: values are drawn from what earlier trials found."""
     import optuna
 
@@ -236,7 +238,8 @@ def wait_for_the_dead(study: optuna.Study, trainings: Trainings) -> None:
     while study.get_trials(deepcopy=False, states=running) and time.monotonic() < begun + GRACE + HEARTBEAT:
         if trainings.stopped.is_set():
             return
-        optuna.storages.fail_stale_trials(study)
+        with locked(row.folder / "study", wait=""):
+            optuna.storages.fail_stale_trials(study)
         time.sleep(POLL)
 
 

@@ -8,8 +8,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +134,32 @@ def test_two_processes_share_a_study_and_no_trial_runs_twice(row, tmp_path, monk
     assert len(lines) == len(set(lines)) == 8
     tuned = tune(row, asked, "mine", tmp_path / "shared", fresh())
     assert len(starts(tmp_path / "shared")) == 8 and len({t.values["learning_rate"] for t in tuned.trials}) == 8
+
+
+@pytest.mark.slow
+def test_no_trial_is_taken_twice_however_many_take_at_once(row, tmp_path, monkeypatch) -> None:
+    """Without a lock around the look and the mark 11 of 60 trials went to two of 4 processes in SQLite (2026-11-30)."""
+    fork = multiprocessing.get_context("fork")
+    # Everyone has taken one before anyone takes the next.
+    together = fork.Barrier(4)
+
+    def note_trial(trial, row, trainings) -> None:
+        with open(row.folder / "taken.log", "a") as file:
+            file.write(f"{trial.user_attrs['slot']}\n")
+        with suppress(threading.BrokenBarrierError):
+            together.wait(20)
+        if trial.user_attrs["slot"] >= row.tuning.trials - 4:
+            # None of these trials ends, so that the study would be waited for.
+            os._exit(0)
+
+    monkeypatch.setattr(tuning, "run_trial", note_trial)
+    arguments = (row, Tuning(32, SPACE, {}), "mine", tmp_path / "study", fresh())
+    processes = [fork.Process(target=tune, args=arguments) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert sorted(map(int, (tmp_path / "study" / "taken.log").read_text().split())) == list(range(32))
 
 
 @pytest.mark.slow
