@@ -138,7 +138,7 @@ def test_two_processes_share_a_study_and_no_trial_runs_twice(row, tmp_path, monk
 
 @pytest.mark.slow
 def test_no_trial_is_taken_twice_however_many_take_at_once(row, tmp_path, monkeypatch) -> None:
-    """Without a lock around the look and the mark 11 of 60 trials went to two of 4 processes in SQLite (2026-11-30)."""
+    """Without a lock 11 of 60 trials went to two of 4 processes in SQLite (2026-11-30)."""
     fork = multiprocessing.get_context("fork")
     # Everyone has taken one before anyone takes the next.
     together = fork.Barrier(4)
