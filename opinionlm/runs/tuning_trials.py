@@ -162,22 +162,34 @@ def score_of(trial: optuna.Trial, row: Row, trainings: Trainings) -> float | Non
         TrialPruned: it lay below the median of the others' at the same evaluation.
         UserError: it was stopped by a signal.
     """
+    import optuna
+
     slot = trial.user_attrs["slot"]
     values = {name: drawn(trial, name, choices) for name, choices in row.space.items()}
     if (twin := twin_of(trial)) is not None:
         trial.set_user_attr("same_as", twin.user_attrs["slot"])
         return twin.values[0]
     options, folder = row.options(slot, values), row.folder / run_name(slot)
-    code = watch(trial, row, options, trainings)
+    try:
+        code = watch(trial, row, options, trainings)
+    except optuna.TrialPruned:
+        drop_surplus(folder)
+        raise
     if code == 0 and (folder / "metrics.json").is_file():
-        for surplus in ("checkpoints", "best", "figures", "predictions"):
-            shutil.rmtree(folder / surplus, ignore_errors=True)
+        drop_surplus(folder)
         return row.sign * read_json(folder / "metrics.json")["validation"][row.metric.name]
     if code < 0 or code >= 128:
         raise UserError(f"{folder}: the trial was stopped ({code}); give the same command again to go on")
+    drop_surplus(folder)
     lines = log_of(folder).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     trial.set_user_attr("error", f"exit code {code}: {lines[-1][:300] if lines else 'no output'}")
     return None
+
+
+def drop_surplus(folder: Path) -> None:
+    """Delete what a trial that is over leaves but its scores: weights and optimizer states of a table fill a disk."""
+    for surplus in ("checkpoints", "best", "figures", "predictions"):
+        shutil.rmtree(folder / surplus, ignore_errors=True)
 
 
 def drawn(trial: optuna.Trial, name: str, choices: Range | tuple[Any, ...]) -> Any:

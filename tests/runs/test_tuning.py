@@ -168,6 +168,8 @@ def test_what_lies_below_the_median_is_given_up_and_what_fails_counts(row, tmp_p
     tuned = tune(row, Tuning(14, SPACE, {}), "mine", tmp_path / "study", fresh())
     states = [trial.state for trial in tuned.trials]
     assert len(states) == 14 and {"complete", "pruned", "failed"} == set(states)
+    # Whatever became of a trial, no weights of it stay.
+    assert not list((tmp_path / "study").glob("trial*/checkpoints")) and list((tmp_path / "study").glob("trial*.log"))
     for trial in tuned.trials:
         assert (trial.state == "failed") == (trial.values["learning_rate"] > 2e-2) == (trial.score is None)
     assert tuned.best.score == max(trial.score for trial in tuned.trials if trial.state == "complete")
