@@ -224,10 +224,11 @@ def compare_folders(folders: Sequence[Path], split: str) -> tuple[str, list[str]
             f"{folders[read.index(None)]}: its answers are texts (or tags with blanks); runs that give labels, tags "
             "or scores are compared"
         )
-    require_same_posts([one for one in read if one is not None])
-    runs = [one for one in read if isinstance(one, RunPredictions)]
+    answers = [one for one in read if one is not None]
+    require_same_posts(answers)
+    runs = [one for one in answers if isinstance(one, RunPredictions)]
     if not runs:
-        return compare_without_labels([one for one in read if one is not None], folders)
+        return compare_without_labels(answers, folders)
     groups = group_runs(runs, folders)
     platforms = sorted(set(runs[0].platforms.tolist()) - {""})
     rows = [row for platform in [*platforms, None] for row in share_rows(list(groups.values()), platform)]

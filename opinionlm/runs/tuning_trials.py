@@ -175,12 +175,11 @@ def score_of(trial: optuna.Trial, row: Row, trainings: Trainings) -> float | Non
     except optuna.TrialPruned:
         drop_surplus(folder)
         raise
-    if code == 0 and (folder / "metrics.json").is_file():
-        drop_surplus(folder)
-        return row.sign * read_json(folder / "metrics.json")["validation"][row.metric.name]
     if code < 0 or code >= 128:
         raise UserError(f"{folder}: the trial was stopped ({code}); give the same command again to go on")
     drop_surplus(folder)
+    if code == 0 and (folder / "metrics.json").is_file():
+        return row.sign * read_json(folder / "metrics.json")["validation"][row.metric.name]
     lines = log_of(folder).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     trial.set_user_attr("error", f"exit code {code}: {lines[-1][:300] if lines else 'no output'}")
     return None

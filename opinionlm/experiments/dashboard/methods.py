@@ -80,18 +80,18 @@ def _differences(families: Sequence[Sequence[Run]], main: str) -> list[list[floa
     """
     none: list[list[float] | None] = [None] * len(families)
     means = [np.mean([run.metrics.get(f"test.{main}", math.nan) for run in family]) for family in families]
-    if main not in TESTED or all(math.isnan(mean) for mean in means):
+    if len(families) == 1 or main not in TESTED or all(math.isnan(mean) for mean in means):
         return none
     best = int(np.nanargmax(means))
     answers = [_answers(family) for family in families]
     if not (shared := answers[best]):
         return none
-    first = way_of("", shared)
+    first, compared = way_of("", shared), (type(shared[0]), shared[0].posts)
     replicates = min(REPLICATES, max(200, MOST_CELLS // first.rows))
     found = {
         place: score_difference(first.rows, first.scored, way_of("", own).scored, replicates)
         for place, own in enumerate(answers)
-        if place != best and own and own[0].posts == shared[0].posts and way_of("", own).metric == first.metric
+        if place != best and own and (type(own[0]), own[0].posts) == compared
     }
     corrected = holm([difference.p_value for difference in found.values()])
     for (place, one), p_value in zip(found.items(), corrected, strict=True):
