@@ -27,9 +27,15 @@ SHOWN = 4
 
 
 def scale_differences(cells: Sequence[Options], paper_cells: Sequence[Options]) -> list[str]:
-    """What a scale changes of the paper's: one entry for every option whose values over the cells are others."""
+    """What a scale changes of the paper's: one entry for every option whose values over the cells are others.
+
+    Epochs are none of them where a number of steps ends every run.
+    """
     found = []
+    counts_steps = all(options.get("max_steps", -1) > 0 for options in cells)
     for name, words in COMPARED.items():
+        if name == "num_train_epochs" and counts_steps:
+            continue
         here, there = values_of(cells, name), values_of(paper_cells, name)
         if set(here) != set(there):
             found.append(f"{words} {listed(here)} instead of {listed(there)}")

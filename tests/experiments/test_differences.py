@@ -16,7 +16,8 @@ def test_what_the_yaml_says_and_what_a_scale_changes(tmp_path) -> None:
         "paper": {"seeds": "0..2", "options": {"model_name_or_path": "hub/large", "max_length": 256}},
         "small": {"differs": ["a machine of its own"]},
     }
-    scales["paper"]["options"]["max_steps"] = -1
+    # Two optimizer steps end the small runs, whatever their epochs.
+    scales["paper"]["options"] |= {"max_steps": -1, "num_train_epochs": 7}
     path = save(tmp_path, scales=scales, differs=["another split"])
     assert load_table(path, "paper", {}).differences == ("another split",)
     table = load_table(path, "small", {})
