@@ -20,6 +20,9 @@ import ftfy
 Action = Literal["keep", "noise", "drop"]
 T = TypeVar("T")
 
+# What `name_letter_case` puts in front of texts.
+CASE_NAMES = ("lowercase: ", "uppercase: ", "titlecase: ")
+
 # Section 4, step 3.2 names the first three; the rest are the words that the same step describes.
 CUE_WORDS = ("offer", "discount", "subscribe", "giveaway", "airdrop", "promo", "bonus", "sale", "free", "join", "earn")
 
@@ -278,8 +281,11 @@ def name_letter_case(text: str) -> str:
 
     ``lowercase:`` without any capital, ``uppercase:`` with more capitals than small letters, ``titlecase:`` where at
     least four of five longer words begin with one, as in headlines. For models whose tokenizer lowers everything
-    (BERT uncased, MiniLM): how a post is written says something about who wrote it and what for.
+    (BERT uncased, MiniLM): how a post is written says something about who wrote it and what for. A text that says so
+    already stays as it is: texts that are cleaned twice are those that are cleaned once.
     """
+    if text.startswith(CASE_NAMES):
+        return text
     if text.islower():
         return f"lowercase: {text}"
     capitals, small = sum(map(str.isupper, text)), sum(map(str.islower, text))
@@ -289,6 +295,11 @@ def name_letter_case(text: str) -> str:
     if len(words) >= 3 and sum(word[0].isupper() for word in words) >= 0.8 * len(words):
         return f"titlecase: {text}"
     return text
+
+
+def without_case_name(text: str) -> str:
+    """The text without the first word that `name_letter_case` put in front of it."""
+    return text.split(" ", 1)[1] if text.startswith(CASE_NAMES) else text
 
 
 def alphabetic_ratio(text: str) -> float:

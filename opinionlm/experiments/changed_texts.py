@@ -3,8 +3,8 @@
     python -m opinionlm.experiments.changed_texts outputs/quickstart-seed42
     python -m opinionlm.experiments.changed_texts outputs/quickstart-seed42 --typos 0.2 --output changed.md
 
-The texts of ``predictions/test.csv`` are answered by ``best/`` as they are and in every changed form. Each form's
-macro-F1 has a 95 % interval over the texts, and so has its difference from the texts as they are, on the same texts
+The texts of ``predictions/test.csv`` are answered by ``best/`` as they are and in every changed form, which is cleaned as
+new texts are. Each form's macro-F1 has a 95 % interval over the texts, and so has its difference from the texts as they are, on the same texts
 each time (paired bootstrap). Nothing is trained and nothing in the run folder changes.
 """
 
@@ -125,22 +125,27 @@ def changed_table(folder: Path, forms: Mapping[str, Callable[[str], str]]) -> li
     Raises:
         UserError: no such run, or no saved model.
     """
+    from opinionlm.data.cleaning import without_case_name  # loads ftfy
     from opinionlm.evaluation.generation import INVALID
 
     run, read = read_run(folder, "test"), read_texts(folder)
     predictor, texts = saved_predictor(folder), [row["text"] for row in read]
     number = {leaf: at for at, leaf in enumerate(run.taxonomy.leaves)}
 
-    def answers(changed: Sequence[str]) -> np.ndarray:
-        found = predictor.predict([row | {"text": text} for row, text in zip(read, changed, strict=True)])
+    def answers(asked: Sequence[str], are_prepared: bool) -> np.ndarray:
+        rows = [row | {"text": text} for row, text in zip(read, asked, strict=True)]
+        found = predictor.predict(rows, are_prepared=are_prepared)
         return np.array([number.get(str(getattr(one, "label", "")), INVALID) for one in found])
 
-    original = answers(texts)
+    original = answers(texts, are_prepared=True)
+    # What cleaning wrote in front of a text is not part of what people write; it will be written anew.
+    if (predictor.predictor.cleaning or {}).get("letter_case") == "named":
+        texts = [without_case_name(text) for text in texts]
     rows = [["as they are", "", *form_row(run.gold, original, original, len(number))]]
     for name, change in forms.items():
         changed = [change(text) for text in texts]
         count = sum(new != old for new, old in zip(changed, texts, strict=True))
-        cells = form_row(run.gold, original, answers(changed), len(number))
+        cells = form_row(run.gold, original, answers(changed, are_prepared=False), len(number))
         rows.append([name, f"{count:,} of {len(texts):,}", *cells])
     return rows
 

@@ -55,7 +55,7 @@ def label_the_rest(folder: Path) -> tuple[Path, int, float]:
             "max_train_samples"
         )
     unlabelled = texts.select(np.flatnonzero(rest))
-    found = saved_predictor(folder).predict(unlabelled.to_list())
+    found = saved_predictor(folder).predict(unlabelled.to_list(), are_prepared=True)
     said = [one.probabilities for one in found if isinstance(one, LabelPrediction) and one.probabilities]
     if len(said) < len(found):
         raise UserError(f"{folder}: best/ gives no probabilities of labels; only a classifier can be a teacher")

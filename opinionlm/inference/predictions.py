@@ -105,6 +105,7 @@ class LoadedModel:
         texts: Sequence[str | Mapping[str, Any]],
         pairs: Sequence[str] | None = None,
         platforms: Sequence[str] | None = None,
+        are_prepared: bool = False,
     ) -> list[Prediction | None]:
         """Answers in the order of the texts; texts are cleaned as those of training were.
 
@@ -114,6 +115,7 @@ class LoadedModel:
                 alone. A value that no training text had is warned of.
             pairs: the second text of every pair, or the context of every question.
             platforms: of every text, for a model that was trained to read them.
+            are_prepared: the texts are of a prepared split or of ``predictions/``: cleaned already, and not once more.
 
         Returns:
             One prediction per text; None for a text that is empty, or that cleaning leaves nothing of.
@@ -122,13 +124,15 @@ class LoadedModel:
             UserError: one string instead of a list, as many pairs or platforms as there are no texts, or some where
                 the model reads none, or none where it reads them; or a record lacks a key that the model reads.
         """
-        return [None if cells is None else self.prediction(cells) for cells in self.cells(texts, pairs, platforms)]
+        found = self.cells(texts, pairs, platforms, are_prepared)
+        return [None if cells is None else self.prediction(cells) for cells in found]
 
     def cells(
         self,
         texts: Sequence[str | Mapping[str, Any]],
         pairs: Sequence[str] | None = None,
         platforms: Sequence[str] | None = None,
+        are_prepared: bool = False,
     ) -> list[list[str] | None]:
         """`predict`, each answer as the cells of a table whose columns are ``predictor.columns``."""
         if isinstance(texts, str):
@@ -144,7 +148,8 @@ class LoadedModel:
         has_pairs = pairs is not None or (bool(rows) and all("text_pair" in row for row in rows))
         has_platforms = platforms is not None or (bool(rows) and all("platform" in row for row in rows))
         self.check_columns(has_pairs, {row["platform"] for row in rows} if has_platforms else None)
-        reader = FeatureReader(self.predictor.features, saved_steps(self.predictor.cleaning))
+        steps = [] if are_prepared else saved_steps(self.predictor.cleaning)
+        reader = FeatureReader(self.predictor.features, steps)
         records = [Record(number, number, row, row["text"]) for number, row in enumerate(rows, start=1)]
         items = [item_of(record, self.predictor, reader, has_pairs) for record in records]
         for line in reader.warnings():

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from sklearn.metrics import f1_score
 
 from opinionlm.errors import UserError
 from opinionlm.evaluation.generation import INVALID
-from opinionlm.experiments.changed_texts import changed_forms, form_row, main, with_typos
-from tests.classifier_runs import train, write_setting
+from opinionlm.experiments.answers import read_rows
+from opinionlm.experiments.changed_texts import changed_forms, form_row, main, saved_predictor, with_typos
+from tests.classifier_runs import drawn_posts, train, write_posts, write_setting
 from tests.experiments.run_folders import with_sets, write_run
 
 
@@ -57,6 +59,29 @@ def test_a_trained_run_is_asked_again(tmp_path, capsys) -> None:
     for line in (lines[2], lines[4]):
         assert line[1].startswith("0 of") and line[2:5] == lines[0][2:5] and line[5] == "+0.000"
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_prepared_texts_are_not_cleaned_again(tmp_path, capsys) -> None:
+    """Entities that were escaped twice, and a word about the letters in front: cleaning once more changes both."""
+    setting = write_setting(tmp_path)
+    posts = [(f"{text} &amp;gt; {text}", label) for text, label in drawn_posts(120)]
+    write_posts(tmp_path, posts)
+    spec = yaml.safe_load((tmp_path / "posts.yaml").read_text())
+    (tmp_path / "posts.yaml").write_text(yaml.safe_dump(spec | {"cleaning": {"letter_case": "named"}}))
+    metrics = train(setting | {"output_dir": str(tmp_path / "outputs"), "run_name": "mine"}, max_steps=8)
+    folder = tmp_path / "outputs" / "mine"
+    rows = read_rows(folder, "test")
+    assert all(row["text"].startswith("lowercase: ") and "&gt;" in row["text"] for row in rows)
+    found = saved_predictor(folder).predict(rows, are_prepared=True)
+    for row, one in zip(rows, found, strict=True):
+        assert one.label == row["predicted"]
+        assert one.probabilities[one.label] == pytest.approx(float(row[f"probability_{one.label}"]), abs=1e-5)
+    capsys.readouterr()
+    main([str(folder)])
+    lines = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[4:]]
+    assert float(lines[0][2]) == pytest.approx(metrics["test"]["macro_f1"], abs=5e-4)
+    # In small letters they were; the word in front is written anew and tells of the change.
+    assert lines[2][1].startswith("0 of") and lines[3][1].startswith(f"{len(rows)} of")
 
 
 def test_what_cannot_be_asked(tmp_path) -> None:
