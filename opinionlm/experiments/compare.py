@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,7 +47,12 @@ A = TypeVar("A", bound=Answers)
 
 
 def group_runs(runs: Sequence[A], folders: Sequence[Path]) -> dict[str, list[A]]:
-    """Name of a way of training → its runs: those whose options agree but for the seed; each seed counts once."""
+    """Name of a way of training → its runs: those whose options agree but for the seed; each seed counts once.
+
+    Args:
+        runs: with names of their own, see `distinct_names`.
+        folders: of the runs.
+    """
     families: dict[str, list[tuple[Any, A]]] = {}
     for run, folder in zip(runs, folders, strict=True):
         options = read_options(folder)
@@ -57,8 +63,20 @@ def group_runs(runs: Sequence[A], folders: Sequence[Path]) -> dict[str, list[A]]
     for family in families.values():
         kept = one_per_seed(family)
         name = kept[0].name if len(kept) == 1 else re.sub(r"[-_]?seed\d+$", "", kept[0].name)
-        groups[name if name not in groups else kept[0].name] = kept
+        # A name without its seed may be that of another way; the names of the runs are all different.
+        others = {run.name for run in runs} - {run.name for run in kept}
+        groups[kept[0].name if name in groups or name in others else name] = kept
     return groups
+
+
+def distinct_names(folders: Sequence[Path]) -> list[str]:
+    """A name for each of several folders: the fewest last parts of their paths that tell all of them apart."""
+    parts = [folder.resolve().parts for folder in folders]
+    for count in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(own[-count:]) for own in parts]
+        if len(set(names)) == len(names):
+            return names
+    raise ValueError("the same folder is there twice")
 
 
 def read_options(folder: Path) -> dict[str, Any]:
@@ -226,6 +244,8 @@ def compare_folders(folders: Sequence[Path], split: str) -> tuple[str, list[str]
         )
     answers = [one for one in read if one is not None]
     require_same_posts(answers)
+    # Folders of one name in several places are several runs.
+    answers = [replace(one, name=name) for one, name in zip(answers, distinct_names(folders), strict=True)]
     runs = [one for one in answers if isinstance(one, RunPredictions)]
     if not runs:
         return compare_without_labels(answers, folders)

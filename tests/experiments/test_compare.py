@@ -14,6 +14,7 @@ from opinionlm.experiments.answers import read_run
 from opinionlm.experiments.changed_texts import read_texts
 from opinionlm.experiments.compare import compare_folders, main
 from opinionlm.experiments.run_numbers import class_score
+from tests.experiments.run_folders import write_run
 
 TREE = {"noise": None, "subjective": {"neutral": ["question", "advertisement"], "positive": None}}
 GOLD = ["noise", "question", "advertisement", "positive", "noise", "positive", "question", "question"]
@@ -91,3 +92,20 @@ def test_an_answer_that_is_no_list_is_not_right_where_a_text_has_no_label(tmp_pa
     )
     assert "only the first is right on 0 posts, only the second on 4 (" in text
     assert "no list" not in next(line for line in text.splitlines() if line.startswith("- run2:"))
+
+
+def test_folders_of_one_name_in_several_places_are_several_ways(tmp_path) -> None:
+    """Three ways of two seeds, and a single run with the name that theirs have without the seed."""
+    folders = []
+    for place, rate, right in (("a", 1e-4, 0.9), ("b", 2e-4, 0.6), ("c", 3e-4, 0.3)):
+        for seed in (0, 1):
+            folder = tmp_path / place / f"run-seed{seed}"
+            folders.append(write_run(folder, seed=seed, share_right=right, learning_rate=rate))
+    text, columns, _ = compare_folders(folders, "test")
+    assert columns[5:] == [f"{place}/run_{kind}" for place in "abc" for kind in ("share", "f1")]
+    assert "Left out" not in text and "Holm over 3 pairs" in text
+    single = write_run(tmp_path / "a" / "run", seed=7, learning_rate=4e-4)
+    columns = compare_folders([*folders[:2], single], "test")[1]
+    assert columns[5:] == [f"{name}_{kind}" for name in ("run-seed0", "run") for kind in ("share", "f1")]
+    copy = write_run(tmp_path / "d" / "run-seed0", seed=0, share_right=0.9, learning_rate=1e-4)
+    assert "Left out, with options and seed of another run: d/run-seed0.\n" in compare_folders([*folders, copy], "test")[0]
