@@ -139,5 +139,5 @@ def test_platforms_are_scored_by_themselves() -> None:
 
 def test_where_the_search_ends() -> None:
     gold = np.arange(80) % 4
-    assert fit_calibration(gold, np.eye(4)[gold] * 0.01)[0] == pytest.approx(COLDEST)
+    assert fit_calibration(gold, np.eye(4)[gold] * 1e-4)[0] == pytest.approx(COLDEST)
     assert fit_calibration(gold, np.eye(4)[(gold + 1) % 4] * 9.0)[0] == pytest.approx(HOTTEST)

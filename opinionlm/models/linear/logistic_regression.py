@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from scipy.sparse import csr_matrix
+from scipy.special import logsumexp
 
 from opinionlm.errors import UserError
 from opinionlm.utils.progress import progress_bar
@@ -56,7 +57,10 @@ def fit_logistic(
     score: Callable[[np.ndarray, np.ndarray], float],
     grid: tuple[float, ...] = GRID,
 ) -> LogisticFit:
-    """Fit one regression per C and keep the one with the best validation score; the smaller C wins a tie.
+    """Fit one regression per C and keep the one with the best validation score.
+
+    A score of answers does not see how sure they are. Of fits with the same score the one with the lowest log loss on
+    validation is kept: under the strongest regularisation all texts have nearly the same probabilities.
 
     Args:
         train: features ``(rows, features)`` and label ids ``(rows,)``, or zeros and ones ``(rows, classes)``, where
@@ -78,11 +82,20 @@ def fit_logistic(
         raise UserError("engine: logistic regression needs at least two classes among the training texts")
     fits: dict[float, LogisticFit] = {}
     scores: dict[float, float] = {}
+    losses: dict[float, float] = {}
     for c in progress_bar(grid, desc="logistic regression", unit="values of C"):
         model = LogisticRegression(C=c, class_weight="balanced" if balanced else None, max_iter=5000)
         fits[c] = one_by_one(model, train, c, scores) if several else expand(model.fit(*train), classes, c, scores)
-        scores[c] = score(validation[1], fits[c].logits(validation[0]))
-    return fits[max(grid, key=lambda c: scores[c])]
+        logits = fits[c].logits(validation[0])
+        scores[c], losses[c] = score(validation[1], logits), log_loss(validation[1], logits)
+    return fits[max(grid, key=lambda c: (scores[c], -losses[c]))]
+
+
+def log_loss(gold: np.ndarray, logits: np.ndarray) -> float:
+    """Mean negative log likelihood (nats) of label ids ``(rows,)``, or of zeros and ones ``(rows, classes)``."""
+    if gold.ndim == 2:
+        return float((np.logaddexp(0.0, logits) - gold * logits).mean())
+    return float((logsumexp(logits, axis=1) - logits[np.arange(len(gold)), gold]).mean())
 
 
 def one_by_one(

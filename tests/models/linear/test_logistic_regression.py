@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.special import expit
+from sklearn import metrics
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
@@ -32,12 +34,26 @@ def test_the_best_c_is_scikit_learns(classes: int) -> None:
     fit = fit_logistic(train, validation, classes, balanced=True, score=macro_f1)
     assert fit.scores.keys() == set(GRID)
     assert fit.scores[fit.c] == max(fit.scores.values())
-    assert fit.c == min(c for c in GRID if fit.scores[c] == fit.scores[fit.c])
     oracle = LogisticRegression(C=fit.c, class_weight="balanced", max_iter=5000).fit(*train)
     logits = fit.logits(validation[0])
     probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(probabilities, oracle.predict_proba(validation[0]), atol=1e-9)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_of_equal_answers_the_likeliest_fit_is_kept(several: bool) -> None:
+    """Two clouds far apart: every C answers alike, and the smallest one says the same of all texts."""
+    features, labels = clouds(2, 100, 0)
+    features = features + np.outer(2 * labels - 1, np.full(6, 20.0))
+    gold = np.eye(2, dtype=int)[labels] if several else labels
+    fit = fit_logistic((features * 1e-3, gold), (features * 1e-3, gold), 2, False, lambda gold, logits: 1.0)
+    logits = fit.logits(features * 1e-3)
+    losses = [metrics.log_loss(labels, expit(logits[:, 1] - (0 if several else logits[:, 0])))]
+    for c in GRID:
+        oracle = LogisticRegression(C=c, max_iter=5000).fit(features * 1e-3, labels)
+        losses.append(metrics.log_loss(labels, oracle.predict_proba(features * 1e-3)))
+    assert losses[0] == pytest.approx(min(losses)) and losses[0] < max(losses) / 2
 
 
 def test_a_class_without_training_rows_is_never_the_answer() -> None:
