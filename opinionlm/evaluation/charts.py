@@ -74,10 +74,12 @@ class ReliabilityChart:
     Attributes:
         gold: leaf ids ``(rows,)``.
         probabilities: ``(rows, classes)``.
+        per_label: a row is one text and one label, which it has or has not; else a text.
     """
 
     gold: np.ndarray
     probabilities: np.ndarray
+    per_label: bool = False
 
 
 @dataclass(frozen=True)

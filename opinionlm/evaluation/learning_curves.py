@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from opinionlm.evaluation.metrics import corrected_interval, corrected_intervals
 from opinionlm.evaluation.significance import Score
 
 REPLICATES = 400
@@ -131,7 +132,7 @@ def forecast(curve: Curve, more: int) -> Estimate | None:
     """What so many more training texts than the most that were tried would add to the score.
 
     Returns:
-        The gain of the fitted power law, its interval over resamples; None for fewer than `FEWEST_SIZES` sizes.
+        The gain of the fitted power law, its interval over resamples, corrected for bias; None for fewer than `FEWEST_SIZES` sizes.
     """
     if len(curve.sizes) < FEWEST_SIZES:
         return None
@@ -140,8 +141,8 @@ def forecast(curve: Curve, more: int) -> Estimate | None:
         curve.sizes.astype(float), np.concatenate([curve.scores[None], curve.resampled]), np.array([last, last + more])
     )
     gains = ends[:, 1] - ends[:, 0]
-    low, high = np.percentile(gains[1:], ENDS)
-    return Estimate(float(gains[0]), float(low), float(high))
+    low, high = corrected_interval(gains[1:], float(gains[0]))
+    return Estimate(float(gains[0]), low, high)
 
 
 def crossing(one: Curve, other: Curve) -> Estimate | None:
@@ -181,9 +182,14 @@ def stays_ahead(differences: np.ndarray, sizes: np.ndarray) -> float:
     return float(np.exp(np.log(sizes[last]) + share * np.log(sizes[last + 1] / sizes[last])))
 
 
-def interval_of(resampled: np.ndarray) -> np.ndarray:
-    """95 % intervals ``(2, sizes)``, within 0 and 1, of resampled scores ``(replicates, sizes)``."""
-    return np.percentile(resampled, ENDS, axis=0).clip(0.0, 1.0)
+def interval_of(scores: np.ndarray, resampled: np.ndarray) -> np.ndarray:
+    """95 % intervals ``(2, sizes)``, within 0 and 1, corrected for bias as those of a run's scores are.
+
+    Args:
+        scores: ``(sizes,)``.
+        resampled: ``(replicates, sizes)``; below the scores where resamples lose rows of rare classes.
+    """
+    return corrected_intervals(resampled, scores).T.clip(0.0, 1.0)
 
 
 def crossings_of(curves: Sequence[Curve]) -> list[tuple[Curve, Curve, Estimate]]:

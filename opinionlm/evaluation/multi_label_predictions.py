@@ -63,7 +63,9 @@ class MultiLabelPredictions(Predictions):
         return set_charts(gold, self.predicted, self.labels) | {
             "precision_recall": PrecisionRecallChart(gold, self.probabilities, self.predicted, self.labels),
             # Of every text and label the surer of "has it" and "has it not".
-            "reliability": ReliabilityChart(gold.ravel(), np.stack([absent.ravel(), self.probabilities.ravel()], 1)),
+            "reliability": ReliabilityChart(
+                gold.ravel(), np.stack([absent.ravel(), self.probabilities.ravel()], 1), per_label=True
+            ),
         }
 
     def tables(self) -> dict[str, Table]:

@@ -148,9 +148,11 @@ def read_run(folder: Path, split: str) -> RunPredictions:
         UserError: not a finished run, not one that predicts labels, or a damaged file.
     """
     table, labels = folder / "predictions" / f"{split}.csv", folder / "labels.json"
-    for needed in (folder / "metrics.json", labels, table):
+    for needed in (folder / "metrics.json", table):
         if not needed.is_file():
             raise UserError(f"{folder}: {needed.relative_to(folder)} is missing; give the folder of a finished run")
+    if not labels.is_file():
+        raise UserError(f"{folder}: has no labels.json, since its task gives texts no labels; give a run that does")
     taxonomy = Taxonomy.from_tree(json.loads(labels.read_text(encoding="utf-8")))
     rows = read_rows(folder, split)
     if not rows or not {"id", "platform", "gold", "predicted"} <= rows[0].keys():

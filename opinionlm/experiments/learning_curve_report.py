@@ -152,7 +152,7 @@ def learning_curve_figure(table: Table, curves: Sequence[Curve]) -> Figure:
         scores, resampled = curve.at(sizes)
         style = f"{MARKERS[number % len(MARKERS)]}-" if trains else "--"
         axes.plot(sizes, scores, style, color=colour, label=curve.name, linewidth=1.6)
-        axes.fill_between(sizes, *interval_of(resampled), color=colour, alpha=0.15, linewidth=0)
+        axes.fill_between(sizes, *interval_of(scores, resampled), color=colour, alpha=0.15, linewidth=0)
     axes.set_xscale("log")
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.set_xticks([], minor=True)

@@ -287,7 +287,7 @@ def pareto_figure(table: Table, costs: Sequence[Cost]) -> Figure:
         axes.plot(cost.spent, cost.score, "o", color=ORANGE if is_best else BLUE, markersize=6)
     axes.margins(x=0.08, y=0.08)
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: short(value) if value < 1 else f"{value:,.0f}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: short(value)))
     axes.xaxis.set_minor_locator(NullLocator())
     name_on_the_right(axes, costs)
     axes.set_xlabel("seconds of a run, tuning included")

@@ -191,7 +191,8 @@ def f1_figure(chart: F1Chart) -> Figure:
 def reliability_figure(chart: ReliabilityChart, bins: int = CALIBRATION_BINS) -> Figure:
     """Reliability diagram (Guo et al. 2017): accuracy against confidence, and how many texts stand behind each point.
 
-    A point's area grows with its number of texts, and its line is the 95 % interval of its accuracy (Wilson 1927): a
+    A point's area grows with its number of texts (of any number of labels: of texts and labels, the answers being that a
+    text has the label and that it has not), and its line is the 95 % interval of its accuracy (Wilson 1927): a
     bin of one text says nothing.
     """
     gold, probabilities = chart.gold, chart.probabilities
@@ -227,8 +228,8 @@ def reliability_figure(chart: ReliabilityChart, bins: int = CALIBRATION_BINS) ->
             f"{count:,}", (middle, count), (0, 2), textcoords="offset points", ha="center", fontsize=7, rotation=turned
         )
     lower.margins(y=0.5 if size.max() >= 1000 else 0.25)
-    lower.set_ylabel("texts")
-    lower.set_xlabel("probability of the likeliest label")
+    lower.set_ylabel("texts × labels" if chart.per_label else "texts")
+    lower.set_xlabel("probability of the likelier answer" if chart.per_label else "probability of the likeliest label")
     lower.set_xlim(0.0, 1.0)
     lower.grid(axis="y")
     lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))

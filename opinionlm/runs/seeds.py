@@ -66,6 +66,9 @@ def mean_and_interval(values: Sequence[float]) -> dict[str, Any]:
     mean, count = float(np.mean(values)), len(values)
     if count < 2:
         return {"mean": mean, "std": None, "ci95": None}
+    if min(values) == max(values):
+        # Rounding of a sum must not make equal values differ.
+        return {"mean": values[0], "std": 0.0, "ci95": [values[0], values[0]]}
     from scipy import stats  # a second to import, for one number
 
     std = float(np.std(values, ddof=1))

@@ -15,9 +15,11 @@ from opinionlm.evaluation.learning_curves import (
     crossings_of,
     fit_power_law,
     forecast,
+    interval_of,
     mean_of_other_seeds,
     resampled_scores,
 )
+from opinionlm.evaluation.metrics import bootstrap_intervals
 from opinionlm.evaluation.significance import macro_f1_of
 
 SIZES = np.array([100, 200, 400, 800, 1600])
@@ -104,3 +106,20 @@ def test_intervals_of_scores_cover_over_seeds_and_rows() -> None:
         # Two classes that are missed alike: macro-F1 is the share of right answers.
         hits += low <= 0.7 <= high
     assert hits >= 54
+
+
+def test_the_band_of_rare_classes_is_the_interval_of_the_run() -> None:
+    """Resamples lose some of twenty classes of two to four rows: their macro-F1 lies well below the run's own."""
+    rng = np.random.default_rng(0)
+    gold = np.repeat(np.arange(20), rng.integers(2, 5, size=20))
+    predicted = np.where(rng.random(len(gold)) < 0.7, gold, (gold + 1) % 20)
+    score = partial(macro_f1_of, gold=gold, runs=predicted[None], classes=20)
+    own, resampled = score(np.ones((1, len(gold)))).ravel(), resampled_scores(len(gold), score, replicates=2000)
+    assert resampled.mean() < own[0] - 0.05
+    band = interval_of(own, resampled[:, None]).ravel()
+    assert band == pytest.approx(bootstrap_intervals(gold, predicted, 20)["macro_f1_ci95"], abs=0.02)
+    # What more texts bring is corrected alike: all sizes are biased by as much, and the gain lies inside its interval.
+    sizes = np.array([100, 200, 400])
+    drop = np.array([0.2, 0.1, 0.05])
+    found = forecast(Curve("x", sizes, own - drop, resampled[:, None] - drop), 500)
+    assert found is not None and found.low <= found.value <= found.high

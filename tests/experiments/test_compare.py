@@ -14,7 +14,7 @@ from opinionlm.experiments.answers import read_run
 from opinionlm.experiments.changed_texts import read_texts
 from opinionlm.experiments.compare import compare_folders, main
 from opinionlm.experiments.run_numbers import class_score
-from tests.experiments.run_folders import write_run
+from tests.experiments.run_folders import write_run, write_similarity_run
 
 TREE = {"noise": None, "subjective": {"neutral": ["question", "advertisement"], "positive": None}}
 GOLD = ["noise", "question", "advertisement", "positive", "noise", "positive", "question", "question"]
@@ -109,3 +109,8 @@ def test_folders_of_one_name_in_several_places_are_several_ways(tmp_path) -> Non
     assert columns[5:] == [f"{name}_{kind}" for name in ("run-seed0", "run") for kind in ("share", "f1")]
     copy = write_run(tmp_path / "d" / "run-seed0", seed=0, share_right=0.9, learning_rate=1e-4)
     assert "Left out, with options and seed of another run: d/run-seed0.\n" in compare_folders([*folders, copy], "test")[0]
+
+
+def test_a_run_without_labels_is_told_from_an_unfinished_one(tmp_path) -> None:
+    with pytest.raises(UserError, match="pairs: has no labels.json, since its task gives texts no labels"):
+        read_run(write_similarity_run(tmp_path / "pairs", pearson=0.8), "test")

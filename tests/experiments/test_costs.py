@@ -125,6 +125,16 @@ def test_a_table_shows_cost_and_draws_the_front(tmp_path) -> None:
     assert seen == ["10", "20"]
 
 
+@pytest.mark.usefixtures("drawn_figures")
+def test_ticks_of_costs_within_a_decade_differ(tmp_path) -> None:
+    table = load_table(save(tmp_path, scales={"small": {"seeds": 0}}, figures=["pareto"]), "small", {})
+    near = [Cost(name, 0.8, seconds, 0.0, 300.0, 5, None) for name, seconds in (("a", 1.07), ("b", 1.2), ("c", 1.35))]
+    figure = pareto_figure(table, near)
+    figure.canvas.draw()
+    seen = [tick.get_text() for tick in figure.axes[0].get_xticklabels() if tick.get_text()]
+    assert len(set(seen)) == len(seen)
+
+
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_names_beside_points_keep_their_order_and_a_distance(heights: list[float]) -> None:
     gap = min(0.055, 1 / len(heights))

@@ -105,6 +105,19 @@ def test_reliability_tells_a_bin_of_one_text_from_one_of_many():
     assert sizes[0] > 5 * sizes[1]
 
 
+def test_reliability_of_any_number_of_labels_counts_texts_and_labels() -> None:
+    rows = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]])
+    labels = {
+        per_label: [
+            (axes.get_xlabel(), axes.get_ylabel())
+            for axes in reliability_figure(ReliabilityChart(np.array([0, 1, 1]), rows, per_label)).axes[1:]
+        ]
+        for per_label in (False, True)
+    }
+    assert labels[False] == [("probability of the likeliest label", "texts")]
+    assert labels[True] == [("probability of the likelier answer", "texts × labels")]
+
+
 def proportion_confint(hits: int, size: int) -> tuple[float, float]:
     """Wilson's interval by SciPy."""
     found = binomtest(hits, size).proportion_ci(method="wilson")
