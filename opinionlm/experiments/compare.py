@@ -36,7 +36,7 @@ from opinionlm.experiments.claims import (
     shown_p,
     spread_text,
 )
-from opinionlm.experiments.seed_families import NOT_COMPARED, members_of, one_per_seed, value_key
+from opinionlm.experiments.seed_families import members_of, one_per_seed, way_key
 from opinionlm.utils.command_line import Parser
 from opinionlm.utils.files import write_csv, write_text
 from opinionlm.utils.markdown import pipe_table
@@ -56,8 +56,7 @@ def group_runs(runs: Sequence[A], folders: Sequence[Path]) -> dict[str, list[A]]
     families: dict[str, list[tuple[Any, A]]] = {}
     for run, folder in zip(runs, folders, strict=True):
         options = read_options(folder)
-        own = {name: value for name, value in options.items() if name not in NOT_COMPARED}
-        key = repr(sorted((name, value_key(value)) for name, value in own.items())) if own else str(folder)
+        key = repr(way_key(options)) if options else str(folder)
         families.setdefault(key, []).append((options.get("seed"), run))
     groups: dict[str, list[A]] = {}
     for family in families.values():

@@ -21,7 +21,7 @@ import yaml
 from opinionlm.config.chosen_metric import direction
 from opinionlm.errors import UserError, one_line, run_script
 from opinionlm.experiments.run_numbers import look_up, measured_text
-from opinionlm.experiments.seed_families import NOT_COMPARED, members_of, one_per_seed, value_key
+from opinionlm.experiments.seed_families import NOT_COMPARED, members_of, one_per_seed, option_key, option_of
 from opinionlm.runs.seeds import SHOWN, mean_and_interval
 from opinionlm.utils.command_line import Parser
 from opinionlm.utils.files import write_text
@@ -103,7 +103,7 @@ def fingerprint_of(folder: Path) -> str:
 def differing_options(runs: Sequence[GroupRun]) -> list[str]:
     """Options that are not the same in all runs."""
     names = dict.fromkeys(name for run in runs for name in run.options)
-    return [n for n in names if n not in NOT_COMPARED and len({value_key(run.options.get(n)) for run in runs}) > 1]
+    return [n for n in names if n not in NOT_COMPARED and len({option_key(run.options, n) for run in runs}) > 1]
 
 
 def report(group: str, runs: Sequence[GroupRun], unfinished: Sequence[Path]) -> str:
@@ -114,7 +114,7 @@ def report(group: str, runs: Sequence[GroupRun], unfinished: Sequence[Path]) -> 
     for run in runs:
         data = [run.data_fingerprint[:8]] if several_data else []
         kind = "" if run.members is None else f"ensemble of {run.members}"
-        rows.setdefault((*(shown(run.options.get(name)) for name in names), *data, kind), []).append(run)
+        rows.setdefault((*(shown(option_of(run.options, name)) for name in names), *data, kind), []).append(run)
     scores = [name for name in SCORES if any(look_up(run.metrics, f"test.{name}") is not None for run in runs)]
     costs = [name for name, place in COSTS.items() if any(look_up(run.metrics, place) is not None for run in runs)]
     lines, repeated = [], []

@@ -111,6 +111,16 @@ def test_folders_of_one_name_in_several_places_are_several_ways(tmp_path) -> Non
     assert "Left out, with options and seed of another run: d/run-seed0.\n" in compare_folders([*folders, copy], "test")[0]
 
 
+def test_a_run_from_before_an_option_has_its_default(tmp_path) -> None:
+    """Seeds of two versions are one way; another value is another way, and so is another script."""
+    old = write_run(tmp_path / "mine-seed0", seed=0)
+    new = write_run(tmp_path / "mine-seed1", seed=1, head_lr_factor=1.0, many_labels_lr_factor=1)
+    other = write_run(tmp_path / "other", seed=1, head_lr_factor=10.0)
+    written = write_run(tmp_path / "written", seed=1, prompt_template="x.yaml")
+    _, columns, _ = compare_folders([old, new, other, written], "test")
+    assert columns[5::2] == ["mine_share", "other_share", "written_share"]
+
+
 def test_a_run_without_labels_is_told_from_an_unfinished_one(tmp_path) -> None:
     with pytest.raises(UserError, match="pairs: has no labels.json, since its task gives texts no labels"):
         read_run(write_similarity_run(tmp_path / "pairs", pearson=0.8), "test")

@@ -15,7 +15,7 @@ from opinionlm.errors import UserError
 from opinionlm.evaluation.significance import holm, score_difference
 from opinionlm.experiments.answers import Answers, read_answers, way_of
 from opinionlm.experiments.dashboard.collect import Run
-from opinionlm.experiments.seed_families import NOT_COMPARED, one_per_seed, value_key
+from opinionlm.experiments.seed_families import one_per_seed, way_key
 from opinionlm.runs.seeds import mean_and_interval
 
 # Metrics by which methods are told apart: those of `opinionlm.experiments.ways`.
@@ -35,9 +35,8 @@ def methods_of(runs: Sequence[Run], main: str) -> list[dict[str, Any]]:
     """
     families: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
-        options = sorted((name, value_key(value)) for name, value in run.config.items() if name not in NOT_COMPARED)
         ensemble = run.name if run.members is not None else None
-        families.setdefault((run.data_fingerprint, tuple(options), ensemble), []).append(run)
+        families.setdefault((run.data_fingerprint, way_key(run.config), ensemble), []).append(run)
     members = [one_per_seed((run.config.get("seed"), run) for run in family) for family in families.values()]
     found = [_method(family, main) for family in members]
     for method, difference in zip(found, _differences(members, main), strict=True):

@@ -15,7 +15,7 @@ from opinionlm.experiments.dashboard.collect import SPLITS, Collection, Run
 from opinionlm.experiments.dashboard.data_reports import DataReport
 from opinionlm.experiments.dashboard.methods import methods_of, rounded, shown_option
 from opinionlm.experiments.dashboard.predictions import MISTAKES, SAMPLE, SHOWN_CHARACTERS, PredictedRow
-from opinionlm.experiments.seed_families import value_key
+from opinionlm.experiments.seed_families import option_key, option_of
 
 # Over all runs and splits; with more runs every run gets fewer rows.
 MOST_PREDICTIONS = 12_000
@@ -147,7 +147,7 @@ def _run(
         "finished": run.finished,
         "warnings": run.warnings,
         "members": run.members,
-        "options": {name: shown_option(run.config.get(name)) for name in varying},
+        "options": {name: shown_option(option_of(run.config, name)) for name in varying},
         "environment": {
             name: run.environment[name]
             for name in ("device", "processor", "processes", "git_commit", "data_fingerprint")
@@ -163,8 +163,8 @@ def _run(
 def _split_options(runs: Sequence[Run]) -> tuple[dict[str, Any], list[str]]:
     """Options that all runs share, and the names of those in which they differ, in the order of the config."""
     names = list(dict.fromkeys(name for run in runs for name in run.config))
-    different = [name for name in names if len({value_key(run.config.get(name)) for run in runs}) > 1]
-    common = {name: runs[0].config.get(name) for name in names if name not in different}
+    different = [name for name in names if len({option_key(run.config, name) for run in runs}) > 1]
+    common = {name: option_of(runs[0].config, name) for name in names if name not in different}
     return common, [name for name in different if name not in {"run_name", "output_dir"}]
 
 
