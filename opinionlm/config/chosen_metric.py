@@ -25,6 +25,10 @@ HIGHER_IS_BETTER = re.compile(
     r"(^|_)(f1|accuracy|precision|recall|pearson|spearman|match|rouge\w*|bleu|kappa|mcc|auc|second)(_|$)"
 )
 
+# Between 0 and 1, and between -1 and 1.
+SHARE = re.compile(r"(^|_)(f1|accuracy|precision|recall|match|rouge\w*|ece|invalid|rate)(_|$)")
+CORRELATION = re.compile(r"^(pearson|spearman)$")
+
 LABELS = (
     *("macro_f1", "accuracy", "weighted_f1", "hierarchical_precision", "hierarchical_recall", "hierarchical_f1"),
     *("macro_f1_sklearn", "macro_precision", "macro_recall", "mistake_severity", "ece", "brier", "loss"),
@@ -70,6 +74,13 @@ def direction(metric: str) -> Literal["lower", "higher", ""]:
     if LOWER_IS_BETTER.search(metric):
         return "lower"
     return "higher" if HIGHER_IS_BETTER.search(metric) else ""
+
+
+def range_of(metric: str) -> tuple[float, float] | None:
+    """The least and the largest value that a metric can have; None where its name does not tell."""
+    if OF_LABEL.match(metric) or SHARE.search(metric):
+        return 0.0, 1.0
+    return (-1.0, 1.0) if CORRELATION.match(metric) else None
 
 
 def asked_metric(options: EvaluationConfig) -> str | None:

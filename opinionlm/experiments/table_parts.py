@@ -76,8 +76,8 @@ def mean_rows(table: Table, results: Sequence[Result]) -> list[MeanRow]:
         key: MeanRow(
             dict(key),
             {
-                name: mean_and_interval([result.measured[name]["mean"] for result in found])
-                for name in table.measures
+                name: mean_and_interval([result.measured[name]["mean"] for result in found], place.rpartition(".")[2])
+                for name, place in table.measures.items()
                 if all(name in result.measured for result in found)
             },
             {
@@ -166,7 +166,7 @@ def epochs_of(folders: Sequence[Path], columns: Mapping[str, str]) -> dict[int, 
     common = [epoch for epoch in (histories[0] if histories else ()) if all(epoch in one for one in histories)]
     return {
         epoch: {
-            column: mean_and_interval([float(one[epoch][name]) for one in histories])
+            column: mean_and_interval([float(one[epoch][name]) for one in histories], name)
             for column, name in columns.items()
             if all(name in one[epoch] for one in histories)
         }

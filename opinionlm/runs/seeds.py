@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from opinionlm.config.chosen_metric import range_of
 from opinionlm.config.config import Config
 from opinionlm.config.training_options import TrainingConfig
 from opinionlm.utils.files import write_json
@@ -61,8 +62,13 @@ def train_seeds(config: Config, train: Callable[[Config], dict[str, Any] | None]
     return summary
 
 
-def mean_and_interval(values: Sequence[float]) -> dict[str, Any]:
-    """Mean, sample standard deviation and 95 % t interval of the mean over runs."""
+def mean_and_interval(values: Sequence[float], metric: str) -> dict[str, Any]:
+    """Mean, sample standard deviation and 95 % t interval of the mean over runs.
+
+    Args:
+        values: one per run.
+        metric: of which they are; the interval ends where it does, which two or three seeds would often pass.
+    """
     mean, count = float(np.mean(values)), len(values)
     if count < 2:
         return {"mean": mean, "std": None, "ci95": None}
@@ -73,7 +79,8 @@ def mean_and_interval(values: Sequence[float]) -> dict[str, Any]:
 
     std = float(np.std(values, ddof=1))
     half = float(stats.t.ppf(0.975, count - 1)) * std / math.sqrt(count)
-    return {"mean": mean, "std": std, "ci95": [mean - half, mean + half]}
+    least, largest = range_of(metric) or (-math.inf, math.inf)
+    return {"mean": mean, "std": std, "ci95": [max(mean - half, least), min(mean + half, largest)]}
 
 
 def summarise_seeds(training: TrainingConfig, runs: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
@@ -85,7 +92,7 @@ def summarise_seeds(training: TrainingConfig, runs: Mapping[int, Mapping[str, An
     summary: dict[str, Any] = {"seeds": list(runs)}
     for split in ("validation", "test"):
         names = [name for name, value in next(iter(runs.values()))[split].items() if isinstance(value, float)]
-        summary[split] = {name: mean_and_interval([run[split][name] for run in runs.values()]) for name in names}
+        summary[split] = {name: mean_and_interval([run[split][name] for run in runs.values()], name) for name in names}
     summary["cost"] = costs_of([run["cost"] for run in runs.values()])
     path = training.run_folder.with_name(f"{training.run_name}-seeds.json")
     write_json(path, summary)
@@ -108,7 +115,7 @@ def costs_of(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Mean, spread and interval of every cost that all runs have; older runs lack some, which then have none."""
     numbers = [name for name, value in costs[0].items() if isinstance(value, int | float)]
     names = [name for name in numbers if all(name in cost for cost in costs)]
-    return {name: mean_and_interval([cost[name] for cost in costs]) for name in names}
+    return {name: mean_and_interval([cost[name] for cost in costs], name) for name in names}
 
 
 def shown(entry: Mapping[str, Any], digits: int = 3) -> str:

@@ -68,7 +68,11 @@ def test_honest_text_is_not_restored(text):
         ({"emoji": "names", "whitespace": "keep"}, "only words", "only words"),
         ({"letter_case": "named"}, "to the moon", "lowercase: to the moon"),
         ({"letter_case": "named"}, "lowercase: to the moon", "lowercase: to the moon"),
-        ({"letter_case": "named"}, "titlecase: Ethereum Is Making Big Moves", "titlecase: Ethereum Is Making Big Moves"),
+        (
+            {"letter_case": "named"},
+            "titlecase: Ethereum Is Making Big Moves",
+            "titlecase: Ethereum Is Making Big Moves",
+        ),
         ({"letter_case": "named"}, "BUY now, BUY NOW", "uppercase: BUY now, BUY NOW"),
         ({"letter_case": "named"}, "Ethereum Is Making Big Moves", "titlecase: Ethereum Is Making Big Moves"),
         ({"letter_case": "named"}, "Ethereum is making Big Moves", "Ethereum is making Big Moves"),

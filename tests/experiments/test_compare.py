@@ -108,7 +108,10 @@ def test_folders_of_one_name_in_several_places_are_several_ways(tmp_path) -> Non
     columns = compare_folders([*folders[:2], single], "test")[1]
     assert columns[5:] == [f"{name}_{kind}" for name in ("run-seed0", "run") for kind in ("share", "f1")]
     copy = write_run(tmp_path / "d" / "run-seed0", seed=0, share_right=0.9, learning_rate=1e-4)
-    assert "Left out, with options and seed of another run: d/run-seed0.\n" in compare_folders([*folders, copy], "test")[0]
+    assert (
+        "Left out, with options and seed of another run: d/run-seed0.\n"
+        in compare_folders([*folders, copy], "test")[0]
+    )
 
 
 def test_a_run_from_before_an_option_has_its_default(tmp_path) -> None:
