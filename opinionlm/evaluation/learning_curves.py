@@ -132,7 +132,8 @@ def forecast(curve: Curve, more: int) -> Estimate | None:
     """What so many more training texts than the most that were tried would add to the score.
 
     Returns:
-        The gain of the fitted power law, its interval over resamples, corrected for bias; None for fewer than `FEWEST_SIZES` sizes.
+        The gain of the fitted power law, its interval over resamples, corrected for bias; None for fewer than
+        `FEWEST_SIZES` sizes.
     """
     if len(curve.sizes) < FEWEST_SIZES:
         return None

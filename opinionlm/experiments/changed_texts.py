@@ -3,9 +3,9 @@
     python -m opinionlm.experiments.changed_texts outputs/quickstart-seed42
     python -m opinionlm.experiments.changed_texts outputs/quickstart-seed42 --typos 0.2 --output changed.md
 
-The texts of ``predictions/test.csv`` are answered by ``best/`` as they are and in every changed form, which is cleaned as
-new texts are. Each form's macro-F1 has a 95 % interval over the texts, and so has its difference from the texts as they are, on the same texts
-each time (paired bootstrap). Nothing is trained and nothing in the run folder changes.
+The texts of ``predictions/test.csv`` are answered by ``best/`` as they are and in every changed form, which is cleaned
+as new texts are. Each form's macro-F1 has a 95 % interval over the texts, and so has its difference from the texts as
+they are, on the same texts each time (paired bootstrap). Nothing is trained and nothing in the run folder changes.
 """
 
 from __future__ import annotations

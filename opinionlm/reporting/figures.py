@@ -191,8 +191,8 @@ def f1_figure(chart: F1Chart) -> Figure:
 def reliability_figure(chart: ReliabilityChart, bins: int = CALIBRATION_BINS) -> Figure:
     """Reliability diagram (Guo et al. 2017): accuracy against confidence, and how many texts stand behind each point.
 
-    A point's area grows with its number of texts (of any number of labels: of texts and labels, the answers being that a
-    text has the label and that it has not), and its line is the 95 % interval of its accuracy (Wilson 1927): a
+    A point's area grows with its number of texts (of any number of labels: of texts and labels, the answers being that
+    a text has the label and that it has not), and its line is the 95 % interval of its accuracy (Wilson 1927): a
     bin of one text says nothing.
     """
     gold, probabilities = chart.gold, chart.probabilities
