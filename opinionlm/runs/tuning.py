@@ -25,7 +25,7 @@ from opinionlm.data.preparation.folds import write_without_test
 from opinionlm.errors import UserError, one_line, stopped
 from opinionlm.runs.lock import locked
 from opinionlm.runs.tuning_report import End, Trial, Tuned, best_text, tuning_lines
-from opinionlm.runs.tuning_spaces import Range, Tuning, read_tuning, require_all_read, space_of
+from opinionlm.runs.tuning_spaces import Range, Tuning, space_of
 from opinionlm.runs.tuning_trials import RETRIES, Row, Trainings, decoded, retry, run_trial
 from opinionlm.utils.files import NO_RESULTS, write_text
 from opinionlm.utils.shipped import script_environment
@@ -76,11 +76,12 @@ def tune(config: Config, tuning: Tuning, name: str, folder: Path, trainings: Tra
     return result_of(study, row)
 
 
-def with_best_values(config: Config, forks: bool) -> Config:
+def with_best_values(config: Config, tuning: Tuning, forks: bool) -> Config:
     """The config of a run that asks for ``tune``, with the values that its trials found best; printed and written.
 
     Args:
         config: of the run.
+        tuning: what it asks for.
         forks: whether trials share what is imported; for scripts alone, see `opinionlm.runs.processes`.
 
     Raises:
@@ -88,9 +89,6 @@ def with_best_values(config: Config, forks: bool) -> Config:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError(f"{config.source}: tune: give it to one process; several may train with the best values")
-    place = f"{config.source}: tune"
-    tuning = read_tuning(config.training.tune, place)
-    require_all_read(tuning, [space_of(tuning, config)], place)
     name = f"{config.training.run_name}-tuning"
     folder = config.run_folder.with_name(name)
     try:

@@ -14,7 +14,7 @@ seed: 42                                               # of the trials' values a
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -204,6 +204,35 @@ def require_all_read(tuning: Tuning, spaces: Iterable[Space], place: str) -> Non
             raise UserError(f"{place}.space: {name}: no run reads it; leave it out")
     if not read:
         raise UserError(f"{place}.space: no run reads an option of {tuning.space!r}")
+
+
+def require_not_given(given: Mapping[str, str], space: Collection[str]) -> None:
+    """What trials choose cannot also be given beside the file that asks for them: their values would win over it.
+
+    Args:
+        given: option → where it stands, for messages.
+        space: the options that trials choose.
+
+    Raises:
+        UserError: one is given.
+    """
+    for name, place in given.items():
+        if name in space:
+            raise UserError(f"{place}: trials choose its value; leave it out here, or give a tune.space without it")
+
+
+def checked_tuning(config: Config) -> Tuning:
+    """What a run asks for with ``tune``, checked.
+
+    Raises:
+        UserError: as of `read_tuning`, `space_of`, `require_all_read` and `require_not_given`.
+    """
+    place = f"{config.source}: tune"
+    tuning = read_tuning(config.training.tune, place)
+    space = space_of(tuning, config)
+    require_all_read(tuning, [space], place)
+    require_not_given(config.given, space)
+    return tuning
 
 
 def corners(space: Space) -> Iterator[tuple[str, Any]]:

@@ -219,8 +219,10 @@ def run_cells(arguments: argparse.Namespace, folder: Path, overrides: Mapping[st
     jobs = arguments.jobs or (1 if arguments.launcher == "local" else len(runs))
     if table.tuning is not None:
         from opinionlm.experiments.grid_tuning import spaces_of, tune_rows
+        from opinionlm.runs.tuning_spaces import require_not_given
 
-        spaces_of(table.tuning, configs, arguments.table)
+        spaces = spaces_of(table.tuning, configs, arguments.table)
+        require_not_given({name: f"--{name}" for name in overrides}, {name for one in spaces.values() for name in one})
         if not arguments.dry_run:
             table = tune_rows(table, configs, arguments.table, folder, jobs)
             runs = runs_of(table, folder)

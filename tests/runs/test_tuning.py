@@ -319,6 +319,8 @@ def test_a_trial_may_be_stopped_often_and_a_study_while_it_waits(row, tmp_path, 
 def test_a_run_that_asks_for_it_trains_with_the_best_values(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(tuning_trials, "POLL", 0.05)
     setting = write_setting(tmp_path) | {"output_dir": str(tmp_path / "out"), "run_name": "mine"}
+    # What trials choose is not given beside it.
+    del setting["learning_rate"]
     space = "{trials: 2, space: {learning_rate: [1.0e-6, 3.0e-3]}, options: {num_train_epochs: 1}}"
     metrics = train_classifier.main(command_line(setting, tune=space))
     assert metrics is not None and "3.00e-03" not in capsys.readouterr().err
