@@ -169,10 +169,12 @@ def require_same_study(study: optuna.Study, asked: Mapping[str, Any], row: Row) 
         time.sleep(POLL)
     changed = sorted(name for name in asked if (stored or {}).get(name) != asked[name])
     if changed:
-        raise UserError(
-            f"{row.folder}: tune: its study was made with other {', '.join(changed)}; delete the folder (and of a "
-            f"database the study {row.name!r}), or give another output_dir"
-        )
+        remedy = "delete the folder, or give another output_dir"
+        if row.tuning.storage is not None:
+            # A database knows a study by its name alone: that of the run, or of the table's file.
+            remedy = f"delete the folder and the study {row.name!r} of the database, or give another run_name"
+            remedy += " (a table: another file name)"
+        raise UserError(f"{row.folder}: tune: its study was made with other {', '.join(changed)}; {remedy}")
 
 
 def asked_of(row: Row, fingerprint: str) -> dict[str, Any]:

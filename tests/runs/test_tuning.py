@@ -220,6 +220,15 @@ def test_a_study_that_is_told_to_stop_ends_its_trial_and_goes_on_later(row, tmp_
     assert tuned.trials[0].seconds > stopped_after > tuned.trials[1].seconds
 
 
+def test_another_study_in_a_database_wants_another_run_name(row, tmp_path) -> None:
+    """It is found by its name there, whatever the folder: another output_dir met the same refusal."""
+    space, storage = {"warmup_steps": (0.0,)}, f"sqlite:///{tmp_path / 'shared.db'}"
+    tune(row, Tuning(1, space, {}, storage), "mine", tmp_path / "one", fresh())
+    message = "delete the folder and the study 'mine' of the database, or give another run_name"
+    with pytest.raises(UserError, match=f"its study was made with other trials; {message}"):
+        tune(row, Tuning(2, space, {}, storage), "mine", tmp_path / "two", fresh())
+
+
 def test_dashboards_leave_trials_out(row, tmp_path) -> None:
     tune(row, Tuning(2, {"warmup_steps": (0.0, 0.1)}, {}), "mine", tmp_path / "out" / "r-tuning", fresh())
     assert list((tmp_path / "out" / "r-tuning").glob("trial*/metrics.json"))
