@@ -281,8 +281,11 @@ def test_every_method_has_a_preset_that_its_runs_take() -> None:
         ({"trials": 2, "space": {"learning_rate": {"low": 0, "high": 1, "log": True}}}, "rises from above 0"),
         (
             {"trials": 2, "space": {"adaptation": {"low": 1, "high": 2}}},
-            "expected values, as in [0.0, 0.1], or a number's",
+            "adaptation: expected a list of values, as in [one, other]; only numbers have ranges",
         ),
+        ({"trials": 2, "space": {"learning_rate": 1.0}}, "as in [one, other], or a range, as in {low: 1, high: 2}"),
+        ({"trials": 2, "space": {"ema_decay": {"low": None, "high": 0.9}}}, "the key 'low' is missing"),
+        ({"trials": 2, "space": {"max_eval_samples": [9, 99]}}, "max_eval_samples: is not to be tuned, as it changes"),
         ({"trials": 2, "space": {"seed": [1, 2]}}, "seed: is not to be tuned"),
         ({"trials": 2, "options": {"seed": 1}}, "tune.options: seed: is set by the trials themselves"),
     ],

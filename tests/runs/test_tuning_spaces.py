@@ -9,6 +9,7 @@ import reproduce
 import train_classifier
 from opinionlm.api import train
 from opinionlm.errors import UserError
+from opinionlm.runs.tuning_spaces import Range, read_tuning
 
 TUNED = {"engine": "tfidf", "report_to": "none", "class_weights": "none", "tune": {"trials": 2, "space": "auto"}}
 
@@ -38,3 +39,11 @@ def test_an_option_that_trials_of_a_table_choose_is_refused_beside_it(tmp_path) 
     command = [str(tmp_path / "mine.yaml"), "--output_dir", str(tmp_path / "out"), "--dry_run"]
     with pytest.raises(UserError, match=r"^--class_weights: trials choose its value"):
         reproduce.main([*command, "--class_weights", "inverse_frequency"])
+
+
+def test_numbers_that_may_be_left_out_have_ranges_too() -> None:
+    raw = {"max_train_samples": {"low": 40, "high": 300}, "ema_decay": {"low": 0.9, "high": 0.999}}
+    space = read_tuning({"trials": 2, "space": raw}, "tune").space
+    assert space == {"max_train_samples": Range(40, 300), "ema_decay": Range(0.9, 0.999)}
+    # Whole numbers are drawn for the first.
+    assert isinstance(space["max_train_samples"].low, int)
