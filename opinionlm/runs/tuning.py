@@ -199,7 +199,10 @@ def work_through(study: optuna.Study, row: Row, trainings: Trainings) -> None:
     import optuna
 
     wait_for_the_dead(study, row, trainings)
-    while not all(is_done(slot) for slot in slots_of(study).values()):
+    if is_over(study):
+        return
+    trainings.get_ready()
+    while not is_over(study):
         if trainings.stopped.is_set():
             raise UserError(f"{row.folder}: stopped")
         # SQLite locks no row between a look and a mark: two processes would take one trial, or put one back twice.
@@ -246,6 +249,11 @@ def wait_for_the_dead(study: optuna.Study, row: Row, trainings: Trainings) -> No
 def slots_of(study: optuna.Study) -> dict[int, optuna.trial.FrozenTrial]:
     """Slot → the last of its trials; the others' processes died."""
     return {trial.user_attrs["slot"]: trial for trial in study.get_trials(deepcopy=False)}
+
+
+def is_over(study: optuna.Study) -> bool:
+    """Whether every slot is done."""
+    return all(is_done(slot) for slot in slots_of(study).values())
 
 
 def is_done(trial: optuna.trial.FrozenTrial) -> bool:

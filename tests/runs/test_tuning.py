@@ -229,6 +229,23 @@ def test_another_study_in_a_database_wants_another_run_name(row, tmp_path) -> No
         tune(row, Tuning(2, space, {}, storage), "mine", tmp_path / "two", fresh())
 
 
+def test_libraries_are_loaded_before_the_first_trial_and_for_no_study_that_is_done(row, tmp_path, monkeypatch) -> None:
+    """The first trial's seconds had the start of the server that forks all of them: 49 beside 7 (2026-11-30)."""
+    events = []
+
+    def note_trial(*arguments) -> None:
+        events.append("trial")
+        tuning_trials.run_trial(*arguments)
+
+    monkeypatch.setattr(tuning_trials, "ConsoleProcess", tuning_trials.FreshProcess)
+    monkeypatch.setattr(tuning_trials, "load_libraries", lambda environment: events.append("loaded"))
+    monkeypatch.setattr(tuning, "run_trial", note_trial)
+    asked = Tuning(2, {"warmup_steps": (0.0, 0.1)}, {})
+    for _ in range(2):
+        tune(row, asked, "mine", tmp_path / "study", Trainings(dict(os.environ), forks=True))
+        assert events == ["loaded", "trial", "trial"]
+
+
 def test_dashboards_leave_trials_out(row, tmp_path) -> None:
     tune(row, Tuning(2, {"warmup_steps": (0.0, 0.1)}, {}), "mine", tmp_path / "out" / "r-tuning", fresh())
     assert list((tmp_path / "out" / "r-tuning").glob("trial*/metrics.json"))
