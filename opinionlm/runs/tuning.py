@@ -24,7 +24,7 @@ from opinionlm.data.loading import load_data
 from opinionlm.data.preparation.folds import write_without_test
 from opinionlm.errors import UserError, one_line, stopped
 from opinionlm.runs.lock import locked
-from opinionlm.runs.tuning_report import End, Trial, Tuned, best_text, tuning_lines
+from opinionlm.runs.tuning_report import End, Trial, Tuned, best_text, trials_folder, write_report
 from opinionlm.runs.tuning_spaces import Range, Tuning, space_of
 from opinionlm.runs.tuning_trials import RETRIES, Row, Trainings, decoded, retry, run_trial
 from opinionlm.utils.files import NO_RESULTS, write_text
@@ -89,14 +89,13 @@ def with_best_values(config: Config, tuning: Tuning, forks: bool) -> Config:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError(f"{config.source}: tune: give it to one process; several may train with the best values")
-    name = f"{config.training.run_name}-tuning"
-    folder = config.run_folder.with_name(name)
+    folder = trials_folder(config.run_folder)
     try:
-        tuned = tune(config, tuning, name, folder, Trainings(script_environment(), forks))
+        tuned = tune(config, tuning, folder.name, folder, Trainings(script_environment(), forks))
     except KeyboardInterrupt as interruption:
         raise stopped(interruption, f"; the same command goes on with the trials in {folder}") from None
-    write_text(folder / "tuning.md", "\n".join(tuning_lines({config.training.run_name: tuned})) + "\n")
-    print(f"tuned   {best_text(tuned)}; more in {folder / 'tuning.md'}", flush=True)
+    report = write_report(folder, config.training.run_name, tuned)
+    print(f"tuned   {best_text(tuned)}; more in {report}", flush=True)
     chosen = copy.deepcopy(config)
     for option, value in tuned.best.values.items():
         chosen.set(option, value)
