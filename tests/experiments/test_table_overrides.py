@@ -1,0 +1,23 @@
+"""Options of the command line beside those of a table."""
+
+from __future__ import annotations
+
+import pytest
+
+from opinionlm.errors import UserError
+from opinionlm.experiments.grid import load_table
+from tests.experiments.test_grid import SPEC, save
+
+
+def test_an_option_of_the_table_that_the_command_line_leaves_idle_is_dropped(tmp_path) -> None:
+    """Refused, it sent the user to leave out what the shipped YAML has."""
+    options = {name: value for name, value in SPEC["options"].items() if name != "max_steps"}
+    path = save(tmp_path, options=options, scales={"smoke": {"options": {"num_train_epochs": 2}}})
+    cells = load_table(path, "smoke", {"max_steps": 3}).cells
+    assert all("num_train_epochs" not in cell.options and cell.options["max_steps"] == 3 for cell in cells)
+    message = r"num_train_epochs: no cell reads it \(max_steps: 3\); leave it out"
+    with pytest.raises(UserError, match=message):
+        load_table(path, "smoke", {"max_steps": 3, "num_train_epochs": 1})
+    # Beside steps of the YAML itself its epochs are a mistake of the YAML.
+    with pytest.raises(UserError, match=message):
+        load_table(save(tmp_path, options=options | {"max_steps": 3, "num_train_epochs": 2}), "smoke", {})
