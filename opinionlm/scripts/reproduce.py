@@ -87,7 +87,8 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments, overrides = parse_arguments(argv)
     show_lines_at_once()
-    if arguments.scale == "smoke" and overrides.pop("data_dir", None) is not None:
+    if arguments.scale == "smoke" and "data_dir" in overrides and "dataset" not in overrides:
+        del overrides["data_dir"]
         print("smoke runs on the bundled samples: --data_dir is not used")
     tables = list(dict.fromkeys(find_shipped(table, "configs/tables") for table in arguments.tables))
     for table in tables:
