@@ -6,6 +6,7 @@ line; `opinionlm.config.checks.validate` collects every error before anything is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -93,6 +94,8 @@ class Config:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     source: str = "the command line"
     script: Script = "train_classifier"
+    # What wins over the file: option → where it stands, for messages.
+    given: Mapping[str, str] = field(default_factory=dict)
 
     def flat(self) -> dict[str, Any]:
         """Every option of the script as one flat mapping, as a YAML file holds them."""

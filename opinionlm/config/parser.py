@@ -111,6 +111,7 @@ def new_config(file: str | Path | None, given: Layer, script: Script) -> Config:
         in_file, lines = read_yaml_lines(file)
         layers.insert(0, Layer(str(file), in_file, lines))
     config, stated = combine(layers, script)
+    config.given = {name: given.place_of(name) for name in given.values}
     left_out = leave_out(config, stated, [layer.place for layer in layers])
     if left_out and os.environ.get("RANK", "0") == "0":
         print("\n".join(left_out))

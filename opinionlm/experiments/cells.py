@@ -191,6 +191,8 @@ def check_all_read(
 ) -> None:
     """Every option has to be read by a cell; one that the scales share, by a cell of any of them.
 
+    One of the YAML that only the command line leaves idle is no mistake: ``--max_steps`` beside its epochs.
+
     Raises:
         UserError: an option that is read by none.
     """
@@ -202,7 +204,8 @@ def check_all_read(
         special |= {name for chosen in labels.values() for name in chosen}
     for name, reason in unread.items():
         others = [] if name in special else [other for other in raw["scales"] if other != scale]
-        if not any(name in cell.options for other in others for cell in cells_of(path, raw, other, overrides)[1]):
+        tables = [(other, overrides) for other in others] + ([] if name in overrides else [(scale, {})])
+        if not any(name in cell.options for one, given in tables for cell in cells_of(path, raw, one, given)[1]):
             raise UserError(f"{path}: {name}: no cell reads it ({reason}); leave it out")
 
 

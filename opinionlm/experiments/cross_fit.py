@@ -7,6 +7,7 @@ The training split is cut into folds (``--folds``, 3 by default), the rows of a 
 labelled by a model that `train_classifier.py` trained on the others, chosen and calibrated on validation as always;
 test is never read. The folder outputs/<run_name>-crossfit gets a data set and a run folder per fold, soft_labels.csv
 and, last of all, cross_validation.json with the scores over all folds. Given again, the command does what is missing.
+With ``tune`` every fold has trials of its own, which choose on the same validation texts.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from opinionlm.config.training_options import TrainingConfig
 from opinionlm.errors import UserError, run_script
 from opinionlm.runs.lock import locked
 from opinionlm.runs.processes import ConsoleProcess
+from opinionlm.runs.tuning_report import seconds_of_trials
+from opinionlm.runs.tuning_spaces import checked_tuning
 from opinionlm.utils.shipped import model_file, script_environment
 
 if TYPE_CHECKING:
@@ -50,6 +53,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         raise UserError(f"--folds: {own.folds} must be at least 2")
     if config.training.seeds is not None:
         raise UserError(f"{config.source}: seeds: soft labels are made with one seed; give seed instead")
+    if config.training.tune is not None:
+        checked_tuning(config)
     with locked(crossfit_folder(config.training)):
         return cross_fit(config, own.folds)
 
@@ -80,8 +85,6 @@ def cross_fit(config: Config, number: int) -> dict[str, Any]:
     from opinionlm.data.encoding.columns import subset
     from opinionlm.data.loading import load_data
     from opinionlm.evaluation.metrics import classification_scores
-    from opinionlm.runs.seeds import stored_metrics
-    from opinionlm.training.spending import members_cost
     from opinionlm.utils.files import write_json
 
     folder, model = crossfit_folder(config.training), config.model
@@ -111,8 +114,7 @@ def cross_fit(config: Config, number: int) -> dict[str, Any]:
         # Without their labels, which is no harm to soft labels; but a score of texts that were read flatters a little.
         "seen_in_pretraining": seen_among(model, texts["text"]),
         "cross_validated": classification_scores(labels, decided, taxonomy),
-        # What soft labels cost before the run that learns from them: one training per fold.
-        "cost": members_cost([stored_metrics(run.run_folder)["cost"] for run in runs]),
+        "cost": cost_of_folds(runs),
     }
     # Not metrics.json: that would make the folder a run, which it is not.
     write_json(folder / "cross_validation.json", summary)
@@ -153,13 +155,26 @@ def labelled_fold(run: Config, folder: Path, taxonomy: Taxonomy) -> tuple[Sequen
     from opinionlm.runs.ensembles import read_probabilities
     from opinionlm.runs.folder import is_finished
 
-    if not is_finished(run):
+    # One that tunes is finished under the values that its trials chose, which only the training script knows.
+    if run.training.tune is not None or not is_finished(run):
         train(folder / f"{run.training.run_name}.yaml")
     answers = read_run(run.run_folder, "test")
     _, probabilities = read_probabilities(run.run_folder / "predictions" / "test.csv", taxonomy)
     # A fold is never resumed once it has given its labels, and optimizer states of many folds fill a disk.
     shutil.rmtree(run.run_folder / "checkpoints", ignore_errors=True)
     return answers.ids, probabilities, answers.predicted
+
+
+def cost_of_folds(runs: Sequence[Config]) -> dict[str, Any]:
+    """What soft labels cost before the run that learns from them: a training per fold, and its trials."""
+    from opinionlm.runs.seeds import stored_metrics
+    from opinionlm.training.spending import members_cost
+
+    cost = members_cost([stored_metrics(run.run_folder)["cost"] for run in runs])
+    if runs[0].training.tune is not None:
+        cost["tuning_seconds"] = sum(seconds_of_trials(run.run_folder) for run in runs)
+        cost["total_seconds"] += cost["tuning_seconds"]
+    return cost
 
 
 def closing_lines(summary: Mapping[str, Any], folder: Path) -> str:
@@ -171,11 +186,12 @@ def closing_lines(summary: Mapping[str, Any], folder: Path) -> str:
         f"\nThe model read {seen:,} of these texts before, without labels: compare its scores with those of models "
         "that did, too\n"
     )
+    tuning = f", {seconds_text(cost['tuning_seconds'])} of them in trials" if "tuning_seconds" in cost else ""
     return (
         f"{warning if seen else ''}\n"
         f"{summary['texts']:,} training texts, each labelled by a model of the other folds: macro-F1 "
         f"{scores['macro_f1']:.3f}, accuracy {scores['accuracy']:.3f}\n"
-        f"The folds took {seconds_text(cost.get('total_seconds', cost['train_seconds']))}\n"
+        f"The folds took {seconds_text(cost.get('total_seconds', cost['train_seconds']))}{tuning}\n"
         f"Train on what they say beside the labels with\n"
         f"  --soft_labels {folder / SOFT_LABELS}"
     )

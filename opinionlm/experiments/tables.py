@@ -113,7 +113,8 @@ def markdown(table: Table, results: Sequence[Result], claims: Sequence[str] = ()
     if costs := cost_lines([one.cost for one in results if one.cost is not None], table.price_per_hour):
         lines += ["", *costs]
     if table.tuned:
-        lines += ["", *tuning_lines(table.tuned)]
+        labels = {cell.name: ", ".join(cell.labels.values()) for cell in table.cells}
+        lines += ["", *tuning_lines({labels[name]: found for name, found in table.tuned.items()})]
     return "\n".join([*lines, "", difference_line(table.source, table.differences)]) + "\n"
 
 
@@ -157,6 +158,8 @@ def latex_table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[st
 
 LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
     "±": r"$\pm$",
     "−": "$-$",
 }

@@ -6,7 +6,7 @@ from typing import Any
 
 from opinionlm.config.config import Config
 from opinionlm.runs.lock import Held, is_first_process, locked_run, this_process
-from opinionlm.runs.tuning_spaces import require_optuna
+from opinionlm.runs.tuning_spaces import checked_tuning, require_optuna
 from opinionlm.utils.loading import libraries_loading
 from opinionlm.utils.progress import show_lines_at_once
 
@@ -53,10 +53,11 @@ def launch(config: Config, forks: bool = False) -> dict[str, Any] | None:
     if config.training.tune is not None:
         # Without the lock: several processes may share the trials. Loaded late, for the few that ask for it.
         require_optuna()
+        tuning = checked_tuning(config)
         show_lines_at_once()
         with libraries_loading():
             from opinionlm.runs.tuning import with_best_values
-        config = with_best_values(config, forks)
+        config = with_best_values(config, tuning, forks)
     name = config.training.push_to_hub if is_first_process() else None
     with locked_run(config.training):
         announce(config)

@@ -73,6 +73,16 @@ class ConsoleProcess:
                 self.process.terminate()
 
 
+def load_libraries(environment: Mapping[str, str]) -> None:
+    """Wait until the server of `ConsoleProcess` has loaded, so that the time this takes counts for no process.
+
+    Args:
+        environment: of the processes to come.
+    """
+    with open(os.devnull, "wb") as nowhere:
+        ConsoleProcess(["--version"], environment, nowhere.fileno()).wait()
+
+
 class FreshProcess:
     """What a `ConsoleProcess` is, in a new interpreter, for whoever calls the public functions.
 

@@ -24,8 +24,8 @@ from opinionlm.data.loading import load_data
 from opinionlm.data.preparation.folds import write_without_test
 from opinionlm.errors import UserError, one_line, stopped
 from opinionlm.runs.lock import locked
-from opinionlm.runs.tuning_report import End, Trial, Tuned, best_text, tuning_lines
-from opinionlm.runs.tuning_spaces import Range, Tuning, read_tuning, require_all_read, space_of
+from opinionlm.runs.tuning_report import End, Trial, Tuned, best_text, trials_folder, write_report
+from opinionlm.runs.tuning_spaces import Range, Tuning, space_of
 from opinionlm.runs.tuning_trials import RETRIES, Row, Trainings, decoded, retry, run_trial
 from opinionlm.utils.files import NO_RESULTS, write_text
 from opinionlm.utils.shipped import script_environment
@@ -76,11 +76,12 @@ def tune(config: Config, tuning: Tuning, name: str, folder: Path, trainings: Tra
     return result_of(study, row)
 
 
-def with_best_values(config: Config, forks: bool) -> Config:
+def with_best_values(config: Config, tuning: Tuning, forks: bool) -> Config:
     """The config of a run that asks for ``tune``, with the values that its trials found best; printed and written.
 
     Args:
         config: of the run.
+        tuning: what it asks for.
         forks: whether trials share what is imported; for scripts alone, see `opinionlm.runs.processes`.
 
     Raises:
@@ -88,17 +89,13 @@ def with_best_values(config: Config, forks: bool) -> Config:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError(f"{config.source}: tune: give it to one process; several may train with the best values")
-    place = f"{config.source}: tune"
-    tuning = read_tuning(config.training.tune, place)
-    require_all_read(tuning, [space_of(tuning, config)], place)
-    name = f"{config.training.run_name}-tuning"
-    folder = config.run_folder.with_name(name)
+    folder = trials_folder(config.run_folder)
     try:
-        tuned = tune(config, tuning, name, folder, Trainings(script_environment(), forks))
+        tuned = tune(config, tuning, folder.name, folder, Trainings(script_environment(), forks))
     except KeyboardInterrupt as interruption:
         raise stopped(interruption, f"; the same command goes on with the trials in {folder}") from None
-    write_text(folder / "tuning.md", "\n".join(tuning_lines({config.training.run_name: tuned})) + "\n")
-    print(f"tuned   {best_text(tuned)}; more in {folder / 'tuning.md'}", flush=True)
+    report = write_report(folder, config.training.run_name, tuned)
+    print(f"tuned   {best_text(tuned)}; more in {report}", flush=True)
     chosen = copy.deepcopy(config)
     for option, value in tuned.best.values.items():
         chosen.set(option, value)
@@ -171,10 +168,12 @@ def require_same_study(study: optuna.Study, asked: Mapping[str, Any], row: Row) 
         time.sleep(POLL)
     changed = sorted(name for name in asked if (stored or {}).get(name) != asked[name])
     if changed:
-        raise UserError(
-            f"{row.folder}: tune: its study was made with other {', '.join(changed)}; delete the folder (and of a "
-            f"database the study {row.name!r}), or give another output_dir"
-        )
+        remedy = "delete the folder, or give another output_dir"
+        if row.tuning.storage is not None:
+            # A database knows a study by its name alone: that of the run, or of the table's file.
+            remedy = f"delete the folder and the study {row.name!r} of the database, or give another run_name"
+            remedy += " (a table: another file name)"
+        raise UserError(f"{row.folder}: tune: its study was made with other {', '.join(changed)}; {remedy}")
 
 
 def asked_of(row: Row, fingerprint: str) -> dict[str, Any]:
@@ -199,7 +198,10 @@ def work_through(study: optuna.Study, row: Row, trainings: Trainings) -> None:
     import optuna
 
     wait_for_the_dead(study, row, trainings)
-    while not all(is_done(slot) for slot in slots_of(study).values()):
+    if is_over(study):
+        return
+    trainings.get_ready()
+    while not is_over(study):
         if trainings.stopped.is_set():
             raise UserError(f"{row.folder}: stopped")
         # SQLite locks no row between a look and a mark: two processes would take one trial, or put one back twice.
@@ -246,6 +248,11 @@ def wait_for_the_dead(study: optuna.Study, row: Row, trainings: Trainings) -> No
 def slots_of(study: optuna.Study) -> dict[int, optuna.trial.FrozenTrial]:
     """Slot → the last of its trials; the others' processes died."""
     return {trial.user_attrs["slot"]: trial for trial in study.get_trials(deepcopy=False)}
+
+
+def is_over(study: optuna.Study) -> bool:
+    """Whether every slot is done."""
+    return all(is_done(slot) for slot in slots_of(study).values())
 
 
 def is_done(trial: optuna.trial.FrozenTrial) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from opinionlm.runs.tuning_spaces import Space, edges
+from opinionlm.utils.files import write_json, write_text
 from opinionlm.utils.markdown import pipe_table
 from opinionlm.utils.names import counted
 
@@ -73,6 +76,33 @@ class Tuned:
         if self.greater_is_better:
             return expected_best(scores, number)
         return -expected_best([-score for score in scores], number)
+
+
+def trials_folder(run_folder: Path) -> Path:
+    """Where the trials of a run that asks for ``tune`` lie: beside it."""
+    return run_folder.with_name(f"{run_folder.name}-tuning")
+
+
+def write_report(folder: Path, name: str, tuned: Tuned) -> Path:
+    """Write what the trials of a run found: ``tuning.md`` to read, ``tuning.json`` with what they took.
+
+    Args:
+        folder: of the trials.
+        name: of the run.
+        tuned: what they found.
+
+    Returns:
+        The file to read.
+    """
+    path = folder / "tuning.md"
+    write_text(path, "\n".join(tuning_lines({name: tuned})) + "\n")
+    write_json(folder / "tuning.json", {"seconds": tuned.seconds, "best": dict(tuned.best.values)})
+    return path
+
+
+def seconds_of_trials(run_folder: Path) -> float:
+    """What the trials of a run took that asked for ``tune``, as `write_report` wrote it."""
+    return json.loads((trials_folder(run_folder) / "tuning.json").read_text(encoding="utf-8"))["seconds"]
 
 
 def expected_best(scores: Sequence[float], number: int) -> float:

@@ -14,7 +14,7 @@ seed: 42                                               # of the trials' values a
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -62,6 +62,8 @@ KEYS = {"trials", "space", "options", "storage", "seed"}
 # Options that trials set themselves, or that would make their scores those of other data.
 RESERVED = {"output_dir", "run_name", "seed", "seeds", "overwrite", "tune", "dataset", "data_dir", "prepared_dir"}
 RESERVED |= {"push_to_hub"}
+# Options that change what a trial is scored on: scores of other texts or of another task do not compare.
+SCORED_ON = {"max_eval_samples", "train_platforms", "eval_platforms", "data_source", "task"}
 
 
 @dataclass(frozen=True)
@@ -139,20 +141,28 @@ def read_space(raw: object, place: str) -> Space:
         require_known(name, here, None)
         if name in RESERVED or name not in declared():
             raise UserError(f"{here}: is not to be tuned; leave it out")
+        if name in SCORED_ON:
+            raise UserError(f"{here}: is not to be tuned, as it changes what trials are scored on; leave it out")
         if isinstance(values, list) and values:
             space[name] = tuple(convert(value, type_of(name), here) for value in values)
             continue
-        if not isinstance(values, Mapping) or type_of(name) not in (int, float):
-            raise UserError(
-                f"{here}: expected values, as in [0.0, 0.1]" + ", or a number's range, as in {low: 1, high: 2}"
-            )
+        number = number_of(name)
+        if not isinstance(values, Mapping) or number is None:
+            ranges = ", or a range, as in {low: 1, high: 2}" if number else "; only numbers have ranges"
+            raise UserError(f"{here}: expected a list of values, as in [one, other]{ranges}")
         ends = check_keys(values, {"low", "high", "log"}, here, {"low", "high"})
-        low, high = (convert(ends[end], type_of(name), f"{here}.{end}") for end in ("low", "high"))
+        low, high = (convert(ends[end], number, f"{here}.{end}") for end in ("low", "high"))
         log = convert(ends.get("log", False), bool, f"{here}.log")
         if not low < high or (log and low <= 0):
             raise UserError(f"{here}: {low} to {high} must be a range that rises" + (" from above 0" if log else ""))
         space[name] = Range(low, high, log)
     return space
+
+
+def number_of(name: str) -> type[int] | type[float] | None:
+    """The type of an option that is a number, or a number or none; None for other options."""
+    kind = type_of(name)
+    return next((number for number in (int, float) if kind in (number, number | None)), None)
 
 
 def preset_of(config: Config) -> str:
@@ -204,6 +214,35 @@ def require_all_read(tuning: Tuning, spaces: Iterable[Space], place: str) -> Non
             raise UserError(f"{place}.space: {name}: no run reads it; leave it out")
     if not read:
         raise UserError(f"{place}.space: no run reads an option of {tuning.space!r}")
+
+
+def require_not_given(given: Mapping[str, str], space: Collection[str]) -> None:
+    """What trials choose cannot also be given beside the file that asks for them: their values would win over it.
+
+    Args:
+        given: option → where it stands, for messages.
+        space: the options that trials choose.
+
+    Raises:
+        UserError: one is given.
+    """
+    for name, place in given.items():
+        if name in space:
+            raise UserError(f"{place}: trials choose its value; leave it out here, or give a tune.space without it")
+
+
+def checked_tuning(config: Config) -> Tuning:
+    """What a run asks for with ``tune``, checked.
+
+    Raises:
+        UserError: as of `read_tuning`, `space_of`, `require_all_read` and `require_not_given`.
+    """
+    place = f"{config.source}: tune"
+    tuning = read_tuning(config.training.tune, place)
+    space = space_of(tuning, config)
+    require_all_read(tuning, [space], place)
+    require_not_given(config.given, space)
+    return tuning
 
 
 def corners(space: Space) -> Iterator[tuple[str, Any]]:

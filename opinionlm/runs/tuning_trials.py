@@ -18,7 +18,7 @@ from opinionlm.config.chosen_metric import ChosenMetric
 from opinionlm.config.config import Config, default_of
 from opinionlm.errors import UserError
 from opinionlm.runs.lock import Held, locked
-from opinionlm.runs.processes import ConsoleProcess, FreshProcess
+from opinionlm.runs.processes import ConsoleProcess, FreshProcess, load_libraries
 from opinionlm.runs.tuning_report import value_text
 from opinionlm.runs.tuning_spaces import Range, Space, Tuning
 from opinionlm.training.checkpoints import MANIFEST
@@ -88,6 +88,11 @@ class Trainings:
     environment: Mapping[str, str]
     forks: bool
     stopped: threading.Event = field(default_factory=threading.Event)
+
+    def get_ready(self) -> None:
+        """Load what all trials share, which counts for none of them."""
+        if self.forks:
+            load_libraries(self.environment)
 
     def start(self, arguments: Sequence[str], output: int) -> ConsoleProcess | FreshProcess:
         """Start a command of the console; its output goes to an open file."""

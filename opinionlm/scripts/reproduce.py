@@ -87,7 +87,8 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments, overrides = parse_arguments(argv)
     show_lines_at_once()
-    if arguments.scale == "smoke" and overrides.pop("data_dir", None) is not None:
+    if arguments.scale == "smoke" and "data_dir" in overrides and "dataset" not in overrides:
+        del overrides["data_dir"]
         print("smoke runs on the bundled samples: --data_dir is not used")
     tables = list(dict.fromkeys(find_shipped(table, "configs/tables") for table in arguments.tables))
     for table in tables:
@@ -219,8 +220,10 @@ def run_cells(arguments: argparse.Namespace, folder: Path, overrides: Mapping[st
     jobs = arguments.jobs or (1 if arguments.launcher == "local" else len(runs))
     if table.tuning is not None:
         from opinionlm.experiments.grid_tuning import spaces_of, tune_rows
+        from opinionlm.runs.tuning_spaces import require_not_given
 
-        spaces_of(table.tuning, configs, arguments.table)
+        spaces = spaces_of(table.tuning, configs, arguments.table)
+        require_not_given({name: f"--{name}" for name in overrides}, {name for one in spaces.values() for name in one})
         if not arguments.dry_run:
             table = tune_rows(table, configs, arguments.table, folder, jobs)
             runs = runs_of(table, folder)

@@ -17,6 +17,7 @@ from opinionlm.data.prepared import load_prepared
 from opinionlm.errors import UserError
 from opinionlm.experiments import cross_fit
 from opinionlm.experiments.dashboard.collect import collect
+from opinionlm.runs import tuning_trials
 from tests.classifier_runs import command_line, train, write_setting
 
 
@@ -83,6 +84,39 @@ def test_two_folds_label_all_training_texts(setting, capsys, monkeypatch) -> Non
     train(setting, run_name="student", max_train_samples=80, soft_labels=folder / cross_fit.SOFT_LABELS)
     with pytest.raises(UserError, match=r"has none for \d+ of the \d+ training texts"):
         train(setting, run_name="other", soft_labels=folder / cross_fit.SOFT_LABELS)
+
+
+class TrainedHere:
+    """A process of a trial that is none."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str], output: int) -> None:
+        train_classifier.main(arguments[1:])
+
+    def wait(self, seconds: float | None = None) -> int:
+        return 0
+
+
+def test_folds_that_tune_go_on_and_count_their_trials(setting, tmp_path, capsys, monkeypatch) -> None:
+    """Given again the command refused its own folds, whose options differed by the values that the trials chose."""
+    monkeypatch.setattr(cross_fit, "train", lambda path: train_classifier.main(["--config", str(path)]))
+    monkeypatch.setattr(tuning_trials, "ConsoleProcess", TrainedHere)
+    monkeypatch.setattr(tuning_trials, "load_libraries", lambda environment: None)
+    tune = "{trials: 1, space: {class_weights: [none]}}"
+    command = command_line(setting, engine="tfidf", output_dir=tmp_path, max_train_samples=40, tune=tune)
+    content = cross_fit.main([*command, "--folds", "2"])
+    folder = tmp_path / "mine-crossfit"
+    trained = [json.loads((folder / f"mine-fold{fold}" / "metrics.json").read_text())["cost"] for fold in range(2)]
+    tuned = [json.loads((folder / f"mine-fold{fold}-tuning" / "tuning.json").read_text()) for fold in range(2)]
+    assert all(each["seconds"] > 0 for each in tuned)
+    assert content["cost"]["tuning_seconds"] == pytest.approx(sum(each["seconds"] for each in tuned))
+    spent = sum(cost["total_seconds"] for cost in trained) + content["cost"]["tuning_seconds"]
+    assert content["cost"]["total_seconds"] == pytest.approx(spent)
+    assert "of them in trials" in capsys.readouterr().out
+    before = (folder / "mine-fold0" / "metrics.json").stat().st_mtime_ns
+    assert cross_fit.main([*command, "--folds", "2"]) == content
+    assert (folder / "mine-fold0" / "metrics.json").stat().st_mtime_ns == before
+    with pytest.raises(UserError, match="--class_weights: trials choose its value"):
+        cross_fit.main([*command, "--class_weights", "none"])
 
 
 @pytest.mark.parametrize(

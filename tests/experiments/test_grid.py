@@ -29,6 +29,7 @@ from opinionlm.experiments.table_figures import bar_figure
 from opinionlm.experiments.table_parts import Result
 from opinionlm.experiments.tables import collect, latex, markdown, write_table
 from opinionlm.runs.lock import locked
+from opinionlm.runs.tuning_report import Trial, Tuned
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = sorted((ROOT / "configs" / "tables").glob("*.yaml"))
@@ -221,6 +222,17 @@ def test_numbers_by_hand(tmp_path) -> None:
     assert "6 runs to do; about 1 min of training left (12 s per run so far)" in plan_text(table, runs)
     matrix = markdown(replace(table, layout="matrix"), results)
     assert "| Rate | none | inverse |" in matrix and "| slow | 0.450 ± 0.071 (0.500) |  |" in matrix
+
+
+def test_a_tuned_row_is_called_as_elsewhere_and_latex_sets_its_label(tmp_path) -> None:
+    axes = {"Rate": {"a~b^c": {"learning_rate": 1e-3}}}
+    table = load_table(save(tmp_path, axes=axes, published=[]), "smoke", {})
+    trial = Trial(0, {"warmup_steps": 0.1}, "complete", 0.5, 1.0)
+    tuned = Tuned({"warmup_steps": (0.0, 0.1)}, "macro_f1", True, (trial,))
+    table = replace(table, tuned={table.cells[0].name: tuned})
+    results = collect(table, runs_of(table, tmp_path))
+    assert "| a~b^c | 1 | 0 | 0 |" in markdown(table, results)
+    assert r"a\textasciitilde{}b\textasciicircum{}c & 0/2" in latex(table, results)
 
 
 def test_a_smoke_test_has_no_published_values_beside_it(tmp_path) -> None:

@@ -220,6 +220,32 @@ def test_a_study_that_is_told_to_stop_ends_its_trial_and_goes_on_later(row, tmp_
     assert tuned.trials[0].seconds > stopped_after > tuned.trials[1].seconds
 
 
+def test_another_study_in_a_database_wants_another_run_name(row, tmp_path) -> None:
+    """It is found by its name there, whatever the folder: another output_dir met the same refusal."""
+    space, storage = {"warmup_steps": (0.0,)}, f"sqlite:///{tmp_path / 'shared.db'}"
+    tune(row, Tuning(1, space, {}, storage), "mine", tmp_path / "one", fresh())
+    message = "delete the folder and the study 'mine' of the database, or give another run_name"
+    with pytest.raises(UserError, match=f"its study was made with other trials; {message}"):
+        tune(row, Tuning(2, space, {}, storage), "mine", tmp_path / "two", fresh())
+
+
+def test_libraries_are_loaded_before_the_first_trial_and_for_no_study_that_is_done(row, tmp_path, monkeypatch) -> None:
+    """The first trial's seconds had the start of the server that forks all of them: 49 beside 7 (2026-11-30)."""
+    events = []
+
+    def note_trial(*arguments) -> None:
+        events.append("trial")
+        tuning_trials.run_trial(*arguments)
+
+    monkeypatch.setattr(tuning_trials, "ConsoleProcess", tuning_trials.FreshProcess)
+    monkeypatch.setattr(tuning_trials, "load_libraries", lambda environment: events.append("loaded"))
+    monkeypatch.setattr(tuning, "run_trial", note_trial)
+    asked = Tuning(2, {"warmup_steps": (0.0, 0.1)}, {})
+    for _ in range(2):
+        tune(row, asked, "mine", tmp_path / "study", Trainings(dict(os.environ), forks=True))
+        assert events == ["loaded", "trial", "trial"]
+
+
 def test_dashboards_leave_trials_out(row, tmp_path) -> None:
     tune(row, Tuning(2, {"warmup_steps": (0.0, 0.1)}, {}), "mine", tmp_path / "out" / "r-tuning", fresh())
     assert list((tmp_path / "out" / "r-tuning").glob("trial*/metrics.json"))
@@ -272,8 +298,11 @@ def test_every_method_has_a_preset_that_its_runs_take() -> None:
         ({"trials": 2, "space": {"learning_rate": {"low": 0, "high": 1, "log": True}}}, "rises from above 0"),
         (
             {"trials": 2, "space": {"adaptation": {"low": 1, "high": 2}}},
-            "expected values, as in [0.0, 0.1], or a number's",
+            "adaptation: expected a list of values, as in [one, other]; only numbers have ranges",
         ),
+        ({"trials": 2, "space": {"learning_rate": 1.0}}, "as in [one, other], or a range, as in {low: 1, high: 2}"),
+        ({"trials": 2, "space": {"ema_decay": {"low": None, "high": 0.9}}}, "the key 'low' is missing"),
+        ({"trials": 2, "space": {"max_eval_samples": [9, 99]}}, "max_eval_samples: is not to be tuned, as it changes"),
         ({"trials": 2, "space": {"seed": [1, 2]}}, "seed: is not to be tuned"),
         ({"trials": 2, "options": {"seed": 1}}, "tune.options: seed: is set by the trials themselves"),
     ],
@@ -319,6 +348,8 @@ def test_a_trial_may_be_stopped_often_and_a_study_while_it_waits(row, tmp_path, 
 def test_a_run_that_asks_for_it_trains_with_the_best_values(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(tuning_trials, "POLL", 0.05)
     setting = write_setting(tmp_path) | {"output_dir": str(tmp_path / "out"), "run_name": "mine"}
+    # What trials choose is not given beside it.
+    del setting["learning_rate"]
     space = "{trials: 2, space: {learning_rate: [1.0e-6, 3.0e-3]}, options: {num_train_epochs: 1}}"
     metrics = train_classifier.main(command_line(setting, tune=space))
     assert metrics is not None and "3.00e-03" not in capsys.readouterr().err
