@@ -86,7 +86,7 @@ def average_runs(
         # Plain log loss of the average: it has no loss of its own that was trained.
         loss = task.plain_loss(labels[name], rows)
         results[name] = task.evaluate_logits(texts[name], rows, rule, loss)
-    create_run(config, environment(config.training, prepared.fingerprint), taxonomy)
+    create_run(config, environment(config, prepared.fingerprint), taxonomy)
     if all((run / "best").is_dir() for run in runs):
         keep_members(config.run_folder / "best", [run / "best" for run in runs], rule)
     print(f"\nThe {len(runs)} models as one, their probabilities averaged")
