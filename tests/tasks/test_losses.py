@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from transformers import TrainerState
 
 from opinionlm.config.config import Config
 from opinionlm.config.method_options import Loss, MethodConfig
@@ -147,6 +148,20 @@ def test_split_loss_is_the_weighted_mean() -> None:
     loss = chosen(loss="focal")
     logits, labels = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)), torch.arange(50) % 4
     assert split_loss(loss, logits, labels) == pytest.approx(loss(logits, labels).item(), abs=1e-6)
+
+
+def test_a_split_is_scored_by_one_loss_however_far_training_is() -> None:
+    logits, labels = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)), torch.arange(50) % 4
+    for name in CLASSES:
+        loss = chosen(loss=name)
+        before = split_loss(loss, logits, labels)
+        for callback in loss_callbacks(loss, MethodConfig(ldam_reweight_from=0)):
+            assert torch.equal(loss.example_weights(labels), torch.ones(50)), "evaluating is no start"
+            callback.on_train_begin(None, TrainerState(max_steps=4), None)
+            assert not torch.equal(loss.example_weights(labels), torch.ones(50))
+        assert split_loss(loss, logits, labels) == before, name
+    never = chosen(loss="ldam", ldam_reweight_from=1)
+    assert split_loss(never, logits, labels) == pytest.approx(never(logits, labels).item(), abs=1e-6)
 
 
 class Witness(DeferredWeighting):
