@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -148,6 +149,19 @@ def test_split_loss_is_the_weighted_mean() -> None:
     loss = chosen(loss="focal")
     logits, labels = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)), torch.arange(50) % 4
     assert split_loss(loss, logits, labels) == pytest.approx(loss(logits, labels).item(), abs=1e-6)
+
+
+def test_counts_of_several_labels_are_of_the_texts_that_train() -> None:
+    rows = Dataset.from_dict({"labels": [[1.0, 0.0, 0.0, 1.0]] * 3 + [[0.0, 1.0, 1.0, 0.0]] * 7, "length": [3] * 10})
+    train, posts = Split(rows, rows, np.arange(10)), replace(prepared_tree(), task="multi_label")
+
+    def loss(counts: list[int]) -> losses.ExampleLoss:
+        method = MethodConfig(class_weights="inverse_frequency", class_counts=counts)
+        return task_for(posts, Config(method=method)).loss(train)
+
+    assert loss([1, 2, 5, 10]).weights.tolist() == pytest.approx([9, 4, 1, 0.1])
+    with pytest.raises(UserError, match=f"class_counts: 11 for {LEAVES[2]}, and training reads 10 texts, .*leave"):
+        loss([1, 2, 11, 5000])
 
 
 def test_a_split_is_scored_by_one_loss_however_far_training_is() -> None:
