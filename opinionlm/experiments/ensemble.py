@@ -12,10 +12,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from opinionlm.errors import UserError, run_script
 from opinionlm.utils.command_line import Parser
 from opinionlm.utils.loading import libraries_loading
+
+if TYPE_CHECKING:
+    from opinionlm.config.config import Config
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -62,7 +66,6 @@ def average(runs: list[Path], folder: Path) -> None:
         UserError: the runs were evaluated on other texts or have other labels, or the first one's data is gone.
     """
     with libraries_loading():
-        from opinionlm.config.parser import Layer, new_config
         from opinionlm.data.loading import load_rows
         from opinionlm.experiments.answers import read_run, require_same_posts
         from opinionlm.runs.ensembles import SPLITS, average_runs
@@ -71,13 +74,21 @@ def average(runs: list[Path], folder: Path) -> None:
 
     for split in SPLITS:
         require_same_posts([read_run(run, split) for run in runs])
-    place = Layer("the command line", {"output_dir": str(folder.parent), "run_name": folder.name})
-    config = new_config(runs[0] / "config.yaml", place, "train_classifier")
+    config = options_of(runs[0], folder)
+    members = [options_of(run, run.resolve()) for run in runs]
     with locked_run(config.training):
-        if average_runs(config, load_rows(config.data), runs, [stored_metrics(run) for run in runs]) is None:
+        if average_runs(config, load_rows(config.data), members, [stored_metrics(run) for run in runs]) is None:
             raise UserError(f"{runs[0]}: its data has changed since it was evaluated; train it anew")
     if without := [str(run) for run in runs if not (run / "best").is_dir()]:
         print(f"scored only: {', '.join(without)} left no model that new posts could be labelled with")
+
+
+def options_of(run: Path, folder: Path) -> Config:
+    """The options that a finished run had, its run folder being another one, or where it lies now."""
+    from opinionlm.config.parser import Layer, new_config
+
+    place = Layer("the command line", {"output_dir": str(folder.parent), "run_name": folder.name})
+    return new_config(run / "config.yaml", place, "train_classifier")
 
 
 if __name__ == "__main__":

@@ -44,11 +44,11 @@ def ensemble_seeds(config: Config, runs: Sequence[Config], metrics: Sequence[dic
         return None
     ensemble_config = copy.deepcopy(config)
     ensemble_config.training.run_name = f"{config.training.run_name}-ensemble"
-    return average_runs(ensemble_config, prepared, [run.run_folder for run in runs], metrics)
+    return average_runs(ensemble_config, prepared, runs, metrics)
 
 
 def average_runs(
-    config: Config, prepared: PreparedDataset, runs: Sequence[Path], metrics: Sequence[dict[str, Any]]
+    config: Config, prepared: PreparedDataset, members: Sequence[Config], metrics: Sequence[dict[str, Any]]
 ) -> dict[str, Any] | None:
     """Average the probabilities of finished runs and score them as a run of their own.
 
@@ -60,24 +60,24 @@ def average_runs(
     Args:
         config: data, decision and run folder of the average.
         prepared: rows with labels, which all runs were evaluated on.
-        runs: their folders.
+        members: the configs of the runs.
         metrics: their ``metrics.json``.
 
     Returns:
         The content of ``metrics.json``; None, with a line that says why, where runs were evaluated on other texts.
     """
-    task, taxonomy = task_for(prepared, config), prepared.taxonomy
+    task, taxonomy, runs = task_for(prepared, config), prepared.taxonomy, [one.run_folder for one in members]
     assert isinstance(task, LabelTask) and taxonomy is not None
     texts = {name: evaluation_texts(prepared.dataset[name], config.data.max_eval_samples) for name in SPLITS}
     labels = {name: task.gold(split) for name, split in texts.items()}
     logits = {}
     for name in SPLITS:
-        members = [read_probabilities(run / "predictions" / f"{name}.csv", taxonomy) for run in runs]
-        if any(ids != list(texts[name]["id"]) for ids, _ in members):
+        tables = [read_probabilities(run / "predictions" / f"{name}.csv", taxonomy) for run in runs]
+        if any(ids != list(texts[name]["id"]) for ids, _ in tables):
             print("no ensemble: the runs were not all evaluated on these texts; train them anew with overwrite: true")
             return None
-        logits[name] = task.pooled([probabilities for _, probabilities in members])
-    train_labels = task.gold(prepared.dataset["train"])
+        logits[name] = task.pooled([probabilities for _, probabilities in tables])
+    train_labels = trained_labels(task, members)
     # Runs of before calibration had biases have none.
     offsets = mean_offsets([run["decision"].get("calibration_biases", ()) for run in metrics])
     rule = task.fit_rule(labels["validation"], logits["validation"], train_labels, offsets)
@@ -86,7 +86,7 @@ def average_runs(
         # Plain log loss of the average: it has no loss of its own that was trained.
         loss = task.plain_loss(labels[name], rows)
         results[name] = task.evaluate_logits(texts[name], rows, rule, loss)
-    create_run(config, environment(config.training, prepared.fingerprint), taxonomy)
+    create_run(config, environment(config, prepared.fingerprint), taxonomy)
     if all((run / "best").is_dir() for run in runs):
         keep_members(config.run_folder / "best", [run / "best" for run in runs], rule)
     print(f"\nThe {len(runs)} models as one, their probabilities averaged")
@@ -98,6 +98,28 @@ def average_runs(
         "cost": members_cost([run["cost"] for run in metrics]),
     }
     return finish_run(task, content, texts, results, Trackers({}), history=[])
+
+
+def trained_labels(task: LabelTask[Any], members: Sequence[Config]) -> np.ndarray:
+    """The labels of the texts that members were trained on, copies included; those of each behind the last one's.
+
+    Where no priors follow from them those of the whole training split stand for them, and no member's data are read.
+
+    Args:
+        task: of the ensemble.
+        members: the configs of the runs.
+
+    Raises:
+        UserError: a member's data are gone.
+    """
+    if task.config.decision.decision != "logit_adjusted" or task.config.method.class_counts is not None:
+        return task.gold(task.prepared.dataset["train"])
+    labels = []
+    for member in members:
+        prepared = task.prepared if member.data == task.config.data else load_rows(member.data)
+        own = task_for(prepared, member)
+        labels.append(task.gold(own.training_texts()))
+    return np.concatenate(labels)
 
 
 def summed(parts: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:

@@ -14,14 +14,20 @@ import yaml
 
 from opinionlm.config.config import HARMLESS, Config
 from opinionlm.config.options import EVALUATION_SEED
-from opinionlm.config.training_options import TrainingConfig
 from opinionlm.config.unread import is_read
+from opinionlm.data.encoding.data_templates import AUTO
+from opinionlm.data.encoding.prompts import load_template
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.reporting.tracking.base import TENSORBOARD, WANDB_RUN_ID
 from opinionlm.runs.lock import refuse_held
 from opinionlm.utils.environment import PACKAGES, git_commit, installed_version, processor_name
-from opinionlm.utils.files import clear_temporaries, write_json, write_text
+from opinionlm.utils.files import clear_temporaries, file_sha256, write_json, write_text
+from opinionlm.utils.shipped import digest_without_weights, find_model, find_shipped
+
+# What is no option and yet decides what a run computes; those of `input_fingerprints` among them.
+START: tuple[str, ...] = ("data_fingerprint", "model_fingerprint", "processes", "soft_labels_fingerprint")
+START += ("prompt_template_fingerprint", "tokenizer_fingerprint")
 
 
 def is_finished(config: Config, is_main: bool = True) -> bool:
@@ -34,7 +40,8 @@ def is_finished(config: Config, is_main: bool = True) -> bool:
         is_main: whether this process writes; the others only look, after the main one is done.
 
     Raises:
-        UserError: the folder belongs to a run with other options, or is to be deleted and another process writes it.
+        UserError: the folder belongs to a run with other options, or with other content of the files that they name;
+            or it is to be deleted and another process writes it.
     """
     folder = config.run_folder
     if config.training.overwrite and folder.is_dir() and is_main:
@@ -53,6 +60,7 @@ def is_finished(config: Config, is_main: bool = True) -> bool:
             "overwrite: true to delete it"
         )
     require_same_evaluation(folder, config.flat())
+    require_same_start(folder, input_fingerprints(config))
     return finished
 
 
@@ -121,21 +129,52 @@ def config_text(config: Config) -> str:
 def require_same_start(folder: Path, facts: dict[str, Any]) -> None:
     """What is no option and yet decides what a run computes has to be what it was when the run began.
 
+    Args:
+        folder: of a run that has begun.
+        facts: of `START` what is known now. What the folder does not tell is not compared: older versions noted less.
+
     Raises:
-        UserError: the data were prepared anew with another content, the pretrained model is another one, or another
-            number of processes trains.
+        UserError: the data were prepared anew with another content, the pretrained model or another file that the run
+            reads is another one, or another number of processes trains.
     """
     try:
         stored = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return  # the options were compared already
-    for name in ("data_fingerprint", "model_fingerprint", "processes"):
-        # Older versions did not note the model.
-        if stored.get(name, now := facts.get(name)) != now:
-            raise UserError(
-                f"{folder}: its checkpoints were trained with {name} {stored[name]}, and this is {now}; "
-                "restore that to go on, or train anew with overwrite: true"
-            )
+    if changed := changed_start(stored, facts):
+        name = changed[0]
+        raise UserError(
+            f"{folder}: its run began with {name} {stored[name]}, and this is {facts[name]}; restore that to go on, "
+            "or begin anew with overwrite: true"
+        )
+
+
+def changed_start(stored: dict[str, Any], facts: dict[str, Any]) -> list[str]:
+    """Names of `START` that both tell and that differ."""
+    return [name for name in START if name in stored and name in facts and stored[name] != facts[name]]
+
+
+def input_fingerprints(config: Config) -> dict[str, str]:
+    """Hashes of the files that a run reads beside its data and its model, by their names in ``environment.json``.
+
+    Files that are not there any more, of which a finished run needs none, and tokenizers of the hub have none.
+
+    Raises:
+        UserError: a prompt template that is there cannot be read.
+    """
+    found = {}
+    labels, template, tokenizer = (
+        config.robust.soft_labels,
+        config.instruct.prompt_template,
+        config.model.tokenizer_name_or_path,
+    )
+    if labels is not None and Path(labels).is_file():
+        found["soft_labels_fingerprint"] = file_sha256(Path(labels))
+    if template not in (None, AUTO) and find_shipped(template, "configs/prompts").is_file():
+        found["prompt_template_fingerprint"] = load_template(template).fingerprint
+    if tokenizer is not None and find_model(tokenizer).is_dir():
+        found["tokenizer_fingerprint"] = digest_without_weights(find_model(tokenizer))
+    return found
 
 
 def revision_of(folder: Path) -> str | None:
@@ -147,12 +186,12 @@ def revision_of(folder: Path) -> str | None:
 
 
 def holds_another_run(folder: Path, config: Config, facts: dict[str, Any]) -> bool:
-    """Whether a folder is left over from a run with other options or data, which never came to a checkpoint."""
+    """Whether a folder is left over from a run with other options or files, which never came to a checkpoint."""
     try:
         stored = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         known = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
         then = Config(script=config.script).flat() | stored
-        return bool(changed_options(then, config.flat())) or known["data_fingerprint"] != facts["data_fingerprint"]
+        return bool(changed_options(then, config.flat()) or changed_start(known, facts))
     except FileNotFoundError:
         return False
     except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
@@ -171,8 +210,8 @@ def changed_options(stored: dict[str, Any], current: dict[str, Any]) -> list[str
     return sorted(name for name in names if stored.get(name) != current.get(name))
 
 
-def environment(training: TrainingConfig, data_fingerprint: str) -> dict[str, Any]:
-    """What is needed to tell why two runs differ: versions, commit, hardware, seeds, data."""
+def environment(config: Config, data_fingerprint: str) -> dict[str, Any]:
+    """What is needed to tell why two runs differ: versions, commit, hardware, seeds, data, other files."""
     import torch
 
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
@@ -187,7 +226,8 @@ def environment(training: TrainingConfig, data_fingerprint: str) -> dict[str, An
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "git_commit": git_commit(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "seed": training.seed,
+        "seed": config.training.seed,
         "evaluation_seed": EVALUATION_SEED,
         "data_fingerprint": data_fingerprint,
+        **input_fingerprints(config),
     }

@@ -60,7 +60,7 @@ def pretrain(config: Config) -> dict[str, Any] | None:
     model, new_output = load_language_model(config.model, model_config)
     model.to(run.arguments.device)
     if run.is_main:
-        facts = environment(config.training, prepared.fingerprint)
+        facts = environment(config, prepared.fingerprint)
         facts["model_fingerprint"] = model_identity(config.model.model_name_or_path, config.model.model_revision)
         create_run(config, facts, None)
         print(describe_data(run, prepared.name, rows, unseen))

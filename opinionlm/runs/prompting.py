@@ -236,7 +236,8 @@ def run_prompting(run: PromptRun, setting: PromptSetting, model: PreTrainedModel
         The content of ``metrics.json``.
     """
     config = run.config
-    facts = environment(config.training, setting.prepared.fingerprint)
+    facts = environment(config, setting.prepared.fingerprint)
+    facts["prompt_template_fingerprint"] = setting.template.fingerprint
     facts["model_fingerprint"] = model_identity(config.model.model_name_or_path, config.model.model_revision)
     create_run(config, facts, setting.prepared.taxonomy)
     print(describe(run, setting))

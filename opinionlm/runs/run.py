@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
@@ -121,13 +121,17 @@ class Run:
         check_schedule(self.arguments, self.config.source, steps)
         return steps
 
-    def create(self, prepared: PreparedDataset) -> None:
+    def create(self, prepared: PreparedDataset, read: Mapping[str, str] | None = None) -> None:
         """Make the run folder, once data and model are known to be usable.
+
+        Args:
+            prepared: the data.
+            read: fingerprints of what else the run reads, which the options alone do not tell.
 
         Raises:
             UserError: it cannot be written, or holds checkpoints that were trained on something else.
         """
-        self.environment = environment(self.config.training, prepared.fingerprint)
+        self.environment = environment(self.config, prepared.fingerprint) | dict(read or {})
         if self.is_main:
             found = model_identity(self.model.model_name_or_path, self.model.model_revision)
             self.environment |= {"model_fingerprint": found}

@@ -35,7 +35,7 @@ def train_tfidf(task: LabelTask[Any]) -> dict[str, Any]:
     )
     seconds = time.perf_counter() - started
     started = time.perf_counter()
-    facts = environment(config.training, prepared.fingerprint)
+    facts = environment(config, prepared.fingerprint)
     create_run(config, facts, prepared.taxonomy)
     logits = {name: model.logits(words[name]) for name in ("validation", "test")}
     rule = task.fit_rule(labels["validation"], logits["validation"], labels["train"])

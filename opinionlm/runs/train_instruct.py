@@ -40,7 +40,7 @@ def train(config: Config) -> dict[str, Any] | None:
     run.seed()
     total_steps = run.total_steps(readers["train"].learned)
     model = build_generative(config.model, config.method, config.data.max_length, task.encoder, total_steps)
-    run.create(prepared)
+    run.create(prepared, {"prompt_template_fingerprint": task.encoder.template.fingerprint})
     if run.is_main:
         write_rejects(run.folder / "rejects.csv", splits)
         print(describe_run(task, splits, model, total_steps, run.arguments))

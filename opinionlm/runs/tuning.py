@@ -23,6 +23,7 @@ from opinionlm.config.config import Config
 from opinionlm.data.loading import load_data
 from opinionlm.data.preparation.folds import write_without_test
 from opinionlm.errors import UserError, one_line, stopped
+from opinionlm.runs.folder import input_fingerprints
 from opinionlm.runs.lock import locked
 from opinionlm.runs.tuning_report import End, Trial, Tuned, best_text, trials_folder, write_report
 from opinionlm.runs.tuning_spaces import Range, Tuning, space_of
@@ -166,7 +167,9 @@ def require_same_study(study: optuna.Study, asked: Mapping[str, Any], row: Row) 
         if stored is not None:
             break
         time.sleep(POLL)
-    changed = sorted(name for name in asked if (stored or {}).get(name) != asked[name])
+    # Older studies did not note the files.
+    known = {"files": asked["files"]} | (stored or {})
+    changed = sorted(name for name in asked if known.get(name) != asked[name])
     if changed:
         remedy = "delete the folder, or give another output_dir"
         if row.tuning.storage is not None:
@@ -186,6 +189,7 @@ def asked_of(row: Row, fingerprint: str) -> dict[str, Any]:
         for name, values in row.space.items()
     }
     asked = {"trials": row.tuning.trials, "space": space, "data": fingerprint, "options": options}
+    asked["files"] = input_fingerprints(row.config)
     return json.loads(json.dumps(asked, default=str))
 
 

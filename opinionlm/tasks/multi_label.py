@@ -11,6 +11,7 @@ import torch
 from datasets import Dataset
 
 from opinionlm.data.encoding.columns import flat_lists, multi_hot
+from opinionlm.errors import UserError
 from opinionlm.evaluation.drift import period_scores
 from opinionlm.evaluation.ensembles import averaged_log_odds
 from opinionlm.evaluation.metrics import platform_scores
@@ -81,7 +82,8 @@ class MultiLabelTask(LabelTask[MultiLabelPredictions]):
         """Binary cross entropy over the leaves or all nodes, or the asymmetric loss; with the weights of the leaves.
 
         Raises:
-            UserError: a loss over a label tree where there is none, or ``class_counts`` that do not name every leaf.
+            UserError: a loss over a label tree where there is none, or ``class_counts`` that do not name every leaf
+                or exceed the number of training texts.
         """
         self.check_tree_loss()
         method, weights = self.config.method, self._positive_weights(self.labels(train))
@@ -107,6 +109,22 @@ class MultiLabelTask(LabelTask[MultiLabelPredictions]):
         # Half a text more on both sides keeps a label that all texts have, or none, from an infinite bias.
         present = torch.tensor(labels.sum(axis=0)) + 0.5
         return torch.log(self._positive_weights(labels) * present / (len(labels) + 1 - present))
+
+    def class_counts(self, labels: np.ndarray, names: Sequence[str]) -> list[int]:
+        """See `ClassTask.class_counts`.
+
+        Raises:
+            UserError: as there, or ``class_counts`` above the number of training texts, none of which would lack the
+                label.
+        """
+        counts = super().class_counts(labels, names)
+        for name, count in zip(names, counts, strict=True):
+            if count > len(labels):
+                raise UserError(
+                    f"{self.config.source}: class_counts: {count:,} for {name}, and training reads {len(labels):,} "
+                    "texts, each of which counts once for a label; give counts among these texts, or leave it out"
+                )
+        return counts
 
     def _positive_weights(self, labels: np.ndarray) -> torch.Tensor:
         counts = self.class_counts(labels, self.taxonomy.leaves)

@@ -140,7 +140,9 @@ class SequenceTask(LabelTask[SplitPredictions]):
             case "focal":
                 return FocalLoss(weights, method.focal_gamma)
             case "ldam":
-                return MarginLoss(weights, counts, method.ldam_margin, method.ldam_scale)
+                never = method.ldam_reweight_from == 1
+                last = torch.ones_like(weights) if never else weights
+                return MarginLoss(last, counts, method.ldam_margin, method.ldam_scale)
             case "tree_conditional":
                 return ConditionalTreeCrossEntropy(weights, taxonomy, counts, method.logit_adjustment_tau)
             case "tree_marginal":

@@ -96,5 +96,5 @@ def fit_head(
 def pooled_features(reader: EncodedTexts) -> np.ndarray:
     """Pooled vectors ``(rows, hidden)`` in float64, rows as the texts."""
     assert reader.states is not None
-    rows = [reader.states[number].squeeze(0).to(torch.float64) for number in range(len(reader.labels))]
+    rows = [reader.states[number].to(torch.float64) for number in range(len(reader.labels))]
     return torch.stack(rows).numpy()

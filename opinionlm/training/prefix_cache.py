@@ -49,19 +49,21 @@ class PrefixStates:
     Attributes:
         states: ``(tokens, hidden)``, mapped into memory; ``(texts, hidden)`` for pooled states.
         offsets: row ``i`` begins at ``offsets[i]`` and ends before ``offsets[i + 1]``.
+        pooled: whether a text has one state for all of its tokens.
         built_seconds: that computing and writing them took in this process; None where they were there already.
     """
 
     states: torch.Tensor
     offsets: np.ndarray
+    pooled: bool = False
     built_seconds: float | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def __getitem__(self, row: int) -> torch.Tensor:
-        """States ``(tokens, hidden)`` of one text."""
-        return self.states[self.offsets[row] : self.offsets[row + 1]]
+        """States ``(tokens, hidden)`` of one text, or its pooled state ``(hidden,)``."""
+        return self.states[row] if self.pooled else self.states[self.offsets[row] : self.offsets[row + 1]]
 
 
 def weights_digest(model: OpinionClassifier | LanguagePrefix) -> str:
@@ -169,8 +171,8 @@ def publish(partial: Path, folder: Path, model: OpinionClassifier | LanguagePref
         shutil.rmtree(partial)
 
 
-def open_cache(folder: Path) -> PrefixStates:
-    """Open a cache after checking its sums.
+def open_cache(folder: Path, pooled: bool) -> PrefixStates:
+    """Open a cache, of pooled states or of those of tokens, after checking its sums.
 
     Raises:
         DamagedCacheError: a file is missing, cut off or changed.
@@ -186,7 +188,7 @@ def open_cache(folder: Path) -> PrefixStates:
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise DamagedCacheError(f"{folder}: {error}") from error
     os.utime(folder / META)  # used now: the last to be cleaned away
-    return PrefixStates(states, offsets)
+    return PrefixStates(states, offsets, pooled)
 
 
 def checksum(path: Path) -> str:

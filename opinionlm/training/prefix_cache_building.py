@@ -178,7 +178,7 @@ def open_or_build(
     is_main = arguments.process_index == 0
     if is_main and folder.is_dir():
         try:
-            opened = open_cache(folder)
+            opened = open_cache(folder, stores_pooled(model))
         except DamagedCacheError as damage:
             print(f"cache   built again: {damage}")
             shutil.rmtree(folder)
@@ -190,7 +190,7 @@ def open_or_build(
     if is_missing:
         build(model, encoded, folder, arguments, pad_id, description)
     wait_for_others()
-    opened = open_cache(folder)
+    opened = open_cache(folder, stores_pooled(model))
     return replace(opened, built_seconds=time.perf_counter() - started) if is_missing else opened
 
 

@@ -88,6 +88,15 @@ def model_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def digest_without_weights(folder: Path) -> str:
+    """SHA-256 over every byte of a model but its weights, so over its tokenizer."""
+    digest = hashlib.sha256()
+    for path in model_files(folder):
+        if path.suffix in (".json", ".model", ".txt", ".jinja"):
+            digest.update(path.name.encode() + bytes.fromhex(file_sha256(path)))
+    return digest.hexdigest()
+
+
 def sampled_digest(folder: Path) -> str:
     """SHA-256 over sizes and samples of a model's files: another for other weights, at once however large they are."""
     digest = hashlib.sha256()

@@ -10,15 +10,20 @@ import numpy as np
 import pytest
 
 import predict
+from opinionlm.config.parser import parse_config
+from opinionlm.data.loading import load_rows
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
-from opinionlm.evaluation.decisions import AnswerRule
+from opinionlm.evaluation.decisions import AnswerRule, fit_answers
 from opinionlm.evaluation.ensembles import averaged_logits, mean_offsets
 from opinionlm.evaluation.metrics import classification_scores
 from opinionlm.experiments.ensemble import main as ensemble
 from opinionlm.inference.saved_decision import keep_members
-from opinionlm.runs.ensembles import read_probabilities
-from tests.classifier_runs import train
+from opinionlm.reporting import figures
+from opinionlm.runs.ensembles import read_probabilities, trained_labels
+from opinionlm.runs.seeds import seed_configs
+from opinionlm.tasks import sequence, task_for
+from tests.classifier_runs import command_line, train
 from tests.saved_classifier import LEAVES, WORDS, save_tiny_classifier
 
 
@@ -224,6 +229,36 @@ def test_unlike_models_become_one(setting, tmp_path, capsys) -> None:
         csv.writer(file).writerows([["id", "text"], *([row["id"], row["text"]] for row in rows)])
     predict.main(["--model", str(folder / "best"), "--input", str(posts), "--output", str(output)])
     assert [row["predicted"] for row in rows_of(output)] == [row["predicted"] for row in rows]
+
+
+def test_priors_of_an_ensemble_are_those_of_what_its_members_learned(setting, tmp_path, monkeypatch) -> None:
+    seen = []
+
+    def noted(gold, logits, counts, *rest):
+        seen.append(np.array(counts))
+        return fit_answers(gold, logits, counts, *rest)
+
+    monkeypatch.setattr(sequence, "fit_answers", noted)
+    monkeypatch.setattr(figures, "save_figure", lambda *_: None)
+    options = {"output_dir": tmp_path, "engine": "tfidf", "decision": "logit_adjusted"}
+    train(setting, **options, run_name="many", seeds="1..2", max_train_samples="40")
+    first, second, together = seen
+    assert (first != second).any() and (together == first + second).all()
+    train(setting, **options, run_name="other")
+    ensemble([str(tmp_path / name) for name in ("many-seed1", "other")] + ["--run_name", "both"])
+    *_, third, both = seen
+    assert len(seen) == 5 and third.sum() > 40 == first.sum() and (both == first + third).all()
+
+
+def test_copies_count_among_what_members_learned(setting) -> None:
+    def counted(**options: str) -> list[int]:
+        asked = command_line(setting, decision="logit_adjusted", max_train_samples="60", **options)
+        config = parse_config([*asked, "--seeds", "1..2"], "test")
+        task = task_for(load_rows(config.data), config)
+        return task.class_counts(trained_labels(task, seed_configs(config)), task.taxonomy.leaves)
+
+    assert sum(counted()) == 120 and min(counted()) < 40 <= min(counted(oversample_to="20", augment_rare="1"))
+    assert counted(class_counts="[4, 3, 2, 1]") == [4, 3, 2, 1]
 
 
 def test_a_member_without_a_model_is_scored_and_named(setting, tmp_path, capsys) -> None:

@@ -10,12 +10,13 @@ import yaml
 from datasets import DatasetDict
 
 from opinionlm.config.parser import parse_config
+from opinionlm.data.encoding.prompts import PromptTemplate
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.errors import UserError
-from opinionlm.runs.folder import create_run, is_finished
+from opinionlm.runs.folder import create_run, environment, is_finished
 from opinionlm.runs.run import Run
-from opinionlm.utils.files import write_csv
-from tests.tiny import save_pretrained_model
+from opinionlm.utils.files import write_csv, write_json
+from tests.tiny import save_pretrained_model, tiny_tokenizer
 
 
 def test_an_option_younger_than_the_run_counts_as_its_default(tmp_path) -> None:
@@ -85,10 +86,56 @@ def test_a_run_does_not_go_on_from_another_pretrained_model(tmp_path) -> None:
     weights = bytearray((tmp_path / "model" / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (tmp_path / "model" / "model.safetensors").write_bytes(weights)
-    with pytest.raises(UserError, match="checkpoints were trained with model_fingerprint [0-9a-f]{64}, and this is"):
+    with pytest.raises(UserError, match="its run began with model_fingerprint [0-9a-f]{64}, and this is"):
         Run(config).create(posts)
     # Runs of before there was the note go on.
     facts = json.loads((tmp_path / "r" / "environment.json").read_text())
     del facts["model_fingerprint"]
     (tmp_path / "r" / "environment.json").write_text(json.dumps(facts))
     Run(config).create(posts)
+
+
+@pytest.mark.parametrize("what", ["soft_labels", "prompt_template", "tokenizer_name_or_path"])
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_file_that_a_run_reads_belongs_to_it(tmp_path, what, finished) -> None:
+    read = {name: tmp_path / name for name in ("soft_labels", "prompt_template", "tokenizer_name_or_path")}
+    read["soft_labels"].write_text("id,probability_a,probability_b\n1,0.5,0.5\n")
+    read["prompt_template"].write_text('prompt: "{text}:"\n')
+    tiny_tokenizer().save_pretrained(read["tokenizer_name_or_path"])
+    options = ["--output_dir", str(tmp_path), "--run_name", "r", "--report_to", "none", f"--{what}", str(read[what])]
+    config = parse_config(options, "test", "train_instruct" if what == "prompt_template" else "train_classifier")
+    facts = environment(config, "f" * 64)
+    create_run(config, facts, None)
+    (tmp_path / "r" / "checkpoints" / "checkpoint-1").mkdir(parents=True)
+    if finished:
+        (tmp_path / "r" / "metrics.json").write_text("{}")
+    assert is_finished(config) == finished
+
+    file = read[what] / "tokenizer.json" if what.startswith("tokenizer") else read[what]
+    before = file.read_text()
+    file.write_text(before.replace("0.5,0.5", "0.4,0.6").replace("{text}:", "{text} is").replace('"1.0"', '"1.1"'))
+    assert file.read_text() != before
+    name = what.removesuffix("_name_or_path")
+    message = f"r: its run began with {name}_fingerprint [0-9a-f]{{64}}, and this is [0-9a-f]{{64}}; .*overwrite: true"
+    with pytest.raises(UserError, match=message):
+        is_finished(config)
+    with pytest.raises(UserError, match=message):
+        create_run(config, environment(config, "f" * 64), None)
+    # A run of before there was the note, and one whose file is gone.
+    write_json(tmp_path / "r" / "environment.json", {"data_fingerprint": "f" * 64, "processes": 1})
+    assert is_finished(config) == finished
+    write_json(tmp_path / "r" / "environment.json", facts)
+    file.rename(tmp_path / "elsewhere")
+    if what != "tokenizer_name_or_path":
+        assert is_finished(config) == finished
+
+
+def test_a_template_without_a_name_belongs_to_the_run(tmp_path) -> None:
+    config = parse_config(
+        ["--output_dir", str(tmp_path), "--run_name", "r", "--report_to", "none"], "t", "train_instruct"
+    )
+    posts = PreparedDataset(DatasetDict(), None, "posts", "f" * 64, tmp_path)
+    Run(config).create(posts, {"prompt_template_fingerprint": PromptTemplate("{text}:").fingerprint})
+    (tmp_path / "r" / "checkpoints" / "checkpoint-1").mkdir(parents=True)
+    with pytest.raises(UserError, match="its run began with prompt_template_fingerprint"):
+        Run(config).create(posts, {"prompt_template_fingerprint": PromptTemplate("{text} is").fingerprint})

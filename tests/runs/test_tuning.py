@@ -119,6 +119,16 @@ def test_a_killed_study_goes_on_as_one_that_was_not(row, tmp_path, monkeypatch) 
         tune(row, Tuning(8, SPACE, {}), "mine", tmp_path / "whole", fresh())
 
 
+def test_a_study_belongs_to_the_files_that_its_trials_read(row, tmp_path) -> None:
+    row.robust.soft_labels = str(tmp_path / "soft.csv")
+    (tmp_path / "soft.csv").write_text("id,probability_a\n")
+    asked = Tuning(1, SPACE, {})
+    tune(row, asked, "mine", tmp_path / "study", fresh())
+    (tmp_path / "soft.csv").write_text("id,probability_b\n")
+    with pytest.raises(UserError, match="its study was made with other files; delete the folder"):
+        tune(row, asked, "mine", tmp_path / "study", fresh())
+
+
 @pytest.mark.slow
 def test_two_processes_share_a_study_and_no_trial_runs_twice(row, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("STUB_SECONDS", "0.05")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from transformers import TrainerState
 
 from opinionlm.config.config import Config
 from opinionlm.config.method_options import Loss, MethodConfig
@@ -147,6 +149,33 @@ def test_split_loss_is_the_weighted_mean() -> None:
     loss = chosen(loss="focal")
     logits, labels = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)), torch.arange(50) % 4
     assert split_loss(loss, logits, labels) == pytest.approx(loss(logits, labels).item(), abs=1e-6)
+
+
+def test_counts_of_several_labels_are_of_the_texts_that_train() -> None:
+    rows = Dataset.from_dict({"labels": [[1.0, 0.0, 0.0, 1.0]] * 3 + [[0.0, 1.0, 1.0, 0.0]] * 7, "length": [3] * 10})
+    train, posts = Split(rows, rows, np.arange(10)), replace(prepared_tree(), task="multi_label")
+
+    def loss(counts: list[int]) -> losses.ExampleLoss:
+        method = MethodConfig(class_weights="inverse_frequency", class_counts=counts)
+        return task_for(posts, Config(method=method)).loss(train)
+
+    assert loss([1, 2, 5, 10]).weights.tolist() == pytest.approx([9, 4, 1, 0.1])
+    with pytest.raises(UserError, match=f"class_counts: 11 for {LEAVES[2]}, and training reads 10 texts, .*leave"):
+        loss([1, 2, 11, 5000])
+
+
+def test_a_split_is_scored_by_one_loss_however_far_training_is() -> None:
+    logits, labels = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)), torch.arange(50) % 4
+    for name in CLASSES:
+        loss = chosen(loss=name)
+        before = split_loss(loss, logits, labels)
+        for callback in loss_callbacks(loss, MethodConfig(ldam_reweight_from=0)):
+            assert torch.equal(loss.example_weights(labels), torch.ones(50)), "evaluating is no start"
+            callback.on_train_begin(None, TrainerState(max_steps=4), None)
+            assert not torch.equal(loss.example_weights(labels), torch.ones(50))
+        assert split_loss(loss, logits, labels) == before, name
+    never = chosen(loss="ldam", ldam_reweight_from=1)
+    assert split_loss(never, logits, labels) == pytest.approx(never(logits, labels).item(), abs=1e-6)
 
 
 class Witness(DeferredWeighting):

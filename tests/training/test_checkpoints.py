@@ -123,7 +123,7 @@ def test_other_data_are_refused(tmp_path) -> None:
     write_json(tmp_path / "environment.json", facts)
     require_same_start(tmp_path, facts)
     for name, value in (("data_fingerprint", "b"), ("processes", 1)):
-        with pytest.raises(UserError, match=f"trained with {name} .*overwrite: true"):
+        with pytest.raises(UserError, match=f"began with {name} .*overwrite: true"):
             require_same_start(tmp_path, facts | {name: value})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,22 @@ def test_stand_ins_give_the_same_bits(family: str) -> None:
         assert gradients.keys() == plain_gradients.keys(), method
         assert all(torch.equal(gradients[name], gradient) for name, gradient in plain_gradients.items()), method
         assert torch.equal(step(None)[0], plain_logits), "the blocks are back"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_texts_of_one_token_are_padded_as_others(method: str, tmp_path) -> None:
+    model = tiny_classifier("gpt2")
+    apply_adaptation(model, METHODS[method])
+    encoded = Dataset.from_list([{"input_ids": [word], "labels": 0, "length": 1} for word in (5, 6, 7)])
+    reader = EncodedTexts(encoded, np.arange(3), build(model, tmp_path, encoded))
+    batch = PadCollator(0, fixed_length=8)(reader.__getitems__([2, 0]))
+    assert batch["prefix_states"].shape == (2, 1 if stores_pooled(model) else 8, model.backbone.config.hidden_size)
+    del batch["labels"]
+    with torch.no_grad():
+        plain = model(batch["input_ids"], batch["attention_mask"]).logits
+        with nullcontext() if stores_pooled(model) else PrefixStandIn(model):
+            cached = model(**batch).logits
+    torch.testing.assert_close(cached, plain, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("family", ["gemma3_text", "bert", "gpt2", "t5"])
@@ -195,7 +212,7 @@ def test_damage_is_found_and_mended(damage: str, tmp_path, capsys) -> None:
         case "description":
             (folder / "meta.json").write_text("{")
     with pytest.raises(DamagedCacheError):
-        open_cache(folder)
+        open_cache(folder, pooled=False)
     assert torch.equal(build(model, tmp_path, texts()).states, expected)
     assert "built again" in capsys.readouterr().out
 
@@ -250,7 +267,7 @@ def test_oldest_goes_first(tmp_path) -> None:
     folder = tmp_path / "cache"
     for age, name in enumerate(keys):
         os.utime(folder / name / "meta.json", (1000 + age, 1000 + age))
-    open_cache(folder / keys[0])  # used now
+    open_cache(folder / keys[0], pooled=False)  # used now
     size = sum(path.stat().st_size for path in (folder / keys[0]).iterdir())
     assert clean(folder, int(size * 2.4), keep=set()) == [keys[1]]
     assert clean(folder, 0, keep={keys[2]}) == [keys[0]]

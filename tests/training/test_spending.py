@@ -27,7 +27,7 @@ from tests.classifier_runs import command_line, write_setting
 
 
 def states(built_seconds: float | None) -> PrefixStates:
-    return PrefixStates(torch.zeros(1, 2), np.array([0, 1]), built_seconds)
+    return PrefixStates(torch.zeros(1, 2), np.array([0, 1]), built_seconds=built_seconds)
 
 
 def test_only_what_was_built_is_spent() -> None:

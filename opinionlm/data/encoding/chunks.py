@@ -17,8 +17,8 @@ from transformers import PreTrainedTokenizerBase
 from opinionlm.data.encoding.special_tokens import surrounding_ids
 from opinionlm.errors import UserError
 
-# Columns with one entry per token.
-TOKEN_COLUMNS = ("input_ids", "token_type_ids", "prefix_states")
+# Columns with one entry per token, beside states that are not pooled.
+TOKEN_COLUMNS = ("input_ids", "token_type_ids")
 
 
 def chunked_texts(
@@ -61,12 +61,19 @@ def chunked_texts(
 def chunk_rows(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """The chunks of encoded rows, each a row without label; pooled states belong to texts and are left out."""
     longest = max(rows, key=lambda row: len(row["chunks"]))
-    names = [name for name in TOKEN_COLUMNS if name in longest and len(longest[name]) == len(longest["input_ids"])]
+    names = [name for name in TOKEN_COLUMNS if name in longest]
+    if has_token_states(longest):
+        names.append("prefix_states")
     for row in rows:
         start = 0
         for length in row["chunks"]:
             yield {name: row[name][start : start + length] for name in names}
             start += length
+
+
+def has_token_states(row: dict[str, Any]) -> bool:
+    """Whether a row has stored states ``(tokens, hidden)``, and not one pooled state ``(hidden,)`` or none."""
+    return "prefix_states" in row and row["prefix_states"].dim() == 2
 
 
 def by_text(chunks: torch.Tensor, counts: Sequence[int]) -> torch.Tensor:

@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from opinionlm.config.options import DataConfig
-from opinionlm.data.encoding.chunks import by_text, chunk_rows
+from opinionlm.data.encoding.chunks import by_text, chunk_rows, has_token_states
 from opinionlm.data.encoding.columns import IGNORED
 
 
@@ -35,7 +35,7 @@ class PadCollator:
 
         Labels are int64 ``(batch,)`` for ids, float32 ``(batch,)`` for scores, float32 ``(batch, classes)`` for
         targets, and int64 ``(batch, length)``, -100 at the padding, for one label per token. ``token_type_ids`` and
-        ``prefix_states`` go along where rows have them.
+        ``prefix_states`` go along where rows have them, padded with zeros; pooled ones are ``(batch, 1, hidden)``.
         """
         counts = [len(row["chunks"]) if "chunks" in row else 1 for row in rows]
         if max(counts) == 1:
@@ -44,7 +44,7 @@ class PadCollator:
             chunks = self.tokens(list(chunk_rows(rows)))
             batch = {name: by_text(tensor, counts) for name, tensor in chunks.items()}
         if "prefix_states" in rows[0] and "prefix_states" not in batch:
-            batch["prefix_states"] = torch.stack([row["prefix_states"] for row in rows])
+            batch["prefix_states"] = torch.stack([row["prefix_states"] for row in rows]).unsqueeze(1)
         if "labels" in rows[0]:
             labels = [row["labels"] for row in rows]
             match labels[0]:
@@ -67,7 +67,7 @@ class PadCollator:
             input_ids[index, :size] = row["input_ids"]
             attention_mask[index, :size] = 1
         batch = {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(attention_mask)}
-        if "prefix_states" in rows[0]:
+        if has_token_states(rows[0]):
             batch["prefix_states"] = pad_states([row["prefix_states"] for row in rows], length)
         if "token_type_ids" in rows[0]:
             batch["token_type_ids"] = pad_numbers([row["token_type_ids"] for row in rows], length, 0)
@@ -83,12 +83,7 @@ def pad_numbers(rows: Sequence[Sequence[int] | np.ndarray], length: int, padding
 
 
 def pad_states(states: list[torch.Tensor], length: int) -> torch.Tensor:
-    """Stack ragged states ``(tokens, hidden)`` to ``(batch, length, hidden)``, zeros at the padding.
-
-    Pooled states (one row per text, whatever its length) stay ``(batch, 1, hidden)``.
-    """
-    if all(len(rows) == 1 for rows in states):
-        return torch.stack(states)
+    """Stack ragged states ``(tokens, hidden)`` to ``(batch, length, hidden)``, zeros at the padding."""
     padded = states[0].new_empty((len(states), length, states[0].shape[1]))
     for index, rows in enumerate(states):
         padded[index, : len(rows)] = rows

@@ -6,6 +6,8 @@ answer; and nothing of an example's label enters its prompt, so that prompts are
 
 from __future__ import annotations
 
+import hashlib
+import json
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -126,6 +128,11 @@ class PromptTemplate:
     def render_answer(self, answer: str) -> str:
         """An answer as it continues the prompt."""
         return self.answer.format(answer=answer)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over all that it writes, wherever that comes from."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
         """The content of a template's file."""

@@ -43,6 +43,10 @@ class ExampleLoss(nn.Module, ABC):
         """Sum over the batch of weight times loss: the numerator of the weighted mean, a float32 scalar."""
         return (self.example_weights(labels) * self.example_losses(logits, labels)).sum()
 
+    def for_evaluation(self) -> ExampleLoss:
+        """What splits are scored by, the same at every step: the loss itself, unless it changes while it trains."""
+        return self
+
     def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Weighted mean loss of one batch taken by itself, a float32 scalar."""
         return self.weighted_sum(logits, labels) / self.example_weights(labels).sum()
@@ -124,10 +128,11 @@ def split_loss(loss: ExampleLoss, logits: torch.Tensor, labels: torch.Tensor) ->
     """Exact weighted mean loss over a whole split (nats), the quantity that training minimises.
 
     Args:
-        loss: of one text.
+        loss: of one text; `ExampleLoss.for_evaluation` of it counts.
         logits: ``(rows, classes)``.
         labels: leaf ids ``(rows,)``.
     """
+    loss = loss.for_evaluation()
     weights = loss.example_weights(labels).double()
     losses = loss.example_losses(logits, labels).double()
     return float((weights * losses).sum() / weights.sum())

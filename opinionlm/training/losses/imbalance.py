@@ -7,6 +7,7 @@ a larger margin (LDAM), look away from what is easy (focal), or count examples b
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -130,7 +131,8 @@ class MarginLoss(WeightedCrossEntropy):
     such bounds, so a scale of 1 lets them outgrow any margin, and the loss is then nearly plain cross entropy.
 
     The paper's deferred re-weighting belongs to it: class weights begin to count late in training, when
-    `start_weighting` is called; until then all examples count alike.
+    `start_weighting` is called; until then all examples count alike. Evaluations have them from the first one on, so
+    that their losses, by which checkpoints may be chosen, are one quantity.
 
     Args:
         class_weights: of the examples in the last phase, by their label ``(classes,)``.
@@ -151,6 +153,12 @@ class MarginLoss(WeightedCrossEntropy):
     def start_weighting(self) -> None:
         """From now on examples count by their class weights."""
         self.class_weights = self.deferred_weights
+
+    def for_evaluation(self) -> MarginLoss:
+        """The loss of the last phase."""
+        last = copy.deepcopy(self)
+        last.start_weighting()
+        return last
 
     def example_losses(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Losses in float32, shaped as the labels."""
