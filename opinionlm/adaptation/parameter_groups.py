@@ -114,9 +114,20 @@ def check_optimizer(arguments: TrainingArguments, source: str) -> None:
 
 
 def new_optimizer(arguments: TrainingArguments, model: nn.Module, groups: list[dict]) -> torch.optim.Optimizer:
-    """The optimizer that ``optim`` names, with Trainer's own settings of it (8-bit and paged ones included)."""
+    """The optimizer that ``optim`` names, with Trainer's own settings of it (8-bit and paged ones included).
+
+    As in ``Trainer.create_optimizer``, which does so only where it makes the groups itself, 8-bit ones keep the state
+    of embeddings in 32 bits (Dettmers et al. 2022, "8-bit Optimizers via Block-wise Quantization").
+    """
     optimizer_class, settings = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
-    return optimizer_class(groups, **settings)
+    optimizer = optimizer_class(groups, **settings)
+    if settings.get("optim_bits") == 8:
+        from bitsandbytes.optim import GlobalOptimManager
+
+        for module in model.modules():
+            if isinstance(module, nn.Embedding):
+                GlobalOptimManager.get_instance().register_module_override(module, "weight", {"optim_bits": 32})
+    return optimizer
 
 
 def check_schedule(arguments: TrainingArguments, source: str, total_steps: int | None = None) -> None:

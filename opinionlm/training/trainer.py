@@ -25,6 +25,7 @@ from transformers import (
 )
 from transformers.trainer_utils import TrainOutput
 
+from opinionlm.adaptation.parameter_groups import new_optimizer
 from opinionlm.errors import UserError
 from opinionlm.training.batching import BatchPlan, EpochDataLoader, workers_watched
 from opinionlm.training.checkpoints import load_best_weights, load_trained_weights, save_trained_weights, writing
@@ -105,8 +106,7 @@ class OpinionTrainer(Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The optimizer that ``optim`` names, over the given parameter groups if there are any."""
         if self.optimizer is None and self.parameter_groups is not None:
-            optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
-            self.optimizer = optimizer_class(self.parameter_groups, **settings)
+            self.optimizer = new_optimizer(self.args, self.model, self.parameter_groups)
         return super().create_optimizer(model)
 
     def get_train_dataloader(self) -> DataLoader:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import nn
+from transformers import TrainingArguments
 
 from opinionlm.adaptation.methods import apply_adaptation
-from opinionlm.adaptation.parameter_groups import decay_groups, parameter_groups
+from opinionlm.adaptation.parameter_groups import decay_groups, new_optimizer, parameter_groups
 from opinionlm.config.method_options import MethodConfig
 from opinionlm.config.options import HeadConfig
 from opinionlm.config.training_options import TrainingConfig
@@ -82,3 +85,14 @@ def test_everything_learns_faster_where_labels_are_many(labels: int, factor: int
     )
     alone = parameter_groups(model, method, TRAINING, HeadConfig(many_labels_lr_factor=2))
     assert alone is None if factor == 1 else {group["lr"] for group in alone} == {2.0}
+
+
+def test_eight_bit_optimizers_keep_embeddings_in_32_bits(tmp_path) -> None:
+    """As Trainer does where it makes the groups; ours, of rates per layer and of the loop, had 8 bits for all."""
+    model = nn.Sequential(nn.Embedding(128, 64), nn.Linear(64, 128))
+    arguments = TrainingArguments(str(tmp_path), optim="adamw_bnb_8bit", use_cpu=True)
+    optimizer = new_optimizer(arguments, model, decay_groups(model, 0.01))
+    model(torch.arange(8)).sum().backward()
+    optimizer.step()
+    states = [optimizer.state[layer.weight]["state1"].dtype for layer in model]
+    assert states == [torch.float32, torch.uint8]
