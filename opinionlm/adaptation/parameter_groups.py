@@ -125,7 +125,7 @@ def new_optimizer(arguments: TrainingArguments, model: nn.Module, groups: list[d
         from bitsandbytes.optim import GlobalOptimManager
 
         for module in model.modules():
-            if isinstance(module, nn.Embedding):
+            if isinstance(module, nn.Embedding) and module.weight.requires_grad:
                 GlobalOptimManager.get_instance().register_module_override(module, "weight", {"optim_bits": 32})
     return optimizer
 

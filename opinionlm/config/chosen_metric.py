@@ -25,9 +25,14 @@ HIGHER_IS_BETTER = re.compile(
     r"(^|_)(f1|accuracy|precision|recall|pearson|spearman|match|rouge\w*|bleu|kappa|mcc|auc|second)(_|$)"
 )
 
-# Between 0 and 1, and between -1 and 1.
-SHARE = re.compile(r"(^|_)(f1|accuracy|precision|recall|match|rouge\w*|ece|invalid|rate)(_|$)")
+# Between 0 and 1, between -1 and 1, and never below 0.
+SHARE = re.compile(r"(^|_)(f1|accuracy|precision|recall|match|rouge\w*|ece|hamming|invalid|rate|coverage)(_|$)")
 CORRELATION = re.compile(r"^(pearson|spearman)$")
+NOT_NEGATIVE = re.compile(
+    r"(^|_)(loss|nll|perplexity|brier|severity|error|mse|rmse|mae|seconds|second|mb|flops|parameters|size|C)(_|$)"
+)
+# What stands before the dot of a metric's place in metrics.json.
+PLACE = re.compile(r"^(validation|test|train|cost|model|decision)\.")
 
 LABELS = (
     *("macro_f1", "accuracy", "weighted_f1", "hierarchical_precision", "hierarchical_recall", "hierarchical_f1"),
@@ -76,11 +81,20 @@ def direction(metric: str) -> Literal["lower", "higher", ""]:
     return "higher" if HIGHER_IS_BETTER.search(metric) else ""
 
 
-def range_of(metric: str) -> tuple[float, float] | None:
-    """The least and the largest value that a metric can have; None where its name does not tell."""
-    if OF_LABEL.match(metric) or SHARE.search(metric):
+def range_of(place: str) -> tuple[float, float] | None:
+    """The least and the largest value that a metric can have; None where its name does not tell.
+
+    Args:
+        place: the metric's name, or where it stands: ``test.macro_f1``, ``recall.<label>``.
+    """
+    metric = PLACE.sub("", place)
+    if OF_LABEL.match(metric) or metric.startswith(("recall.", "precision.")):
         return 0.0, 1.0
-    return (-1.0, 1.0) if CORRELATION.match(metric) else None
+    if NOT_NEGATIVE.search(metric) and not SHARE.search(metric):
+        return 0.0, float("inf")
+    if CORRELATION.match(metric):
+        return -1.0, 1.0
+    return (0.0, 1.0) if SHARE.search(metric) else None
 
 
 def asked_metric(options: EvaluationConfig) -> str | None:

@@ -68,16 +68,17 @@ def average(runs: list[Path], folder: Path) -> None:
     with libraries_loading():
         from opinionlm.data.loading import load_rows
         from opinionlm.experiments.answers import read_run, require_same_posts
-        from opinionlm.runs.ensembles import SPLITS, average_runs
+        from opinionlm.runs.ensembles import SPLITS, average_runs, has_priors
         from opinionlm.runs.lock import locked_run
         from opinionlm.runs.seeds import stored_metrics
 
     for split in SPLITS:
         require_same_posts([read_run(run, split) for run in runs])
     config = options_of(runs[0], folder)
-    members = [options_of(run, run.resolve()) for run in runs]
+    members = [options_of(run, run.resolve()) for run in runs] if has_priors(config) else []
     with locked_run(config.training):
-        if average_runs(config, load_rows(config.data), members, [stored_metrics(run) for run in runs]) is None:
+        metrics = [stored_metrics(run) for run in runs]
+        if average_runs(config, load_rows(config.data), runs, metrics, members) is None:
             raise UserError(f"{runs[0]}: its data has changed since it was evaluated; train it anew")
     if without := [str(run) for run in runs if not (run / "best").is_dir()]:
         print(f"scored only: {', '.join(without)} left no model that new posts could be labelled with")

@@ -28,7 +28,7 @@ from opinionlm.experiments.grid import Table
 from opinionlm.experiments.grid_progress import Progress, score_of
 from opinionlm.experiments.seed_families import NOT_COMPARED
 from opinionlm.runs.cluster_jobs import Cluster, ClusterJob
-from opinionlm.runs.folder import require_same_evaluation
+from opinionlm.runs.folder import changed_start, input_fingerprints, noted_start, require_same_evaluation
 from opinionlm.runs.lock import locked
 from opinionlm.runs.processes import ConsoleProcess
 from opinionlm.utils.command_line import command
@@ -129,7 +129,8 @@ def require_same_options(runs: Sequence[Run], configs: Mapping[str, Config], for
         force: everything is run again.
 
     Raises:
-        UserError: a folder holds a run with other options, and ``force`` is not set.
+        UserError: a folder holds a run with other options, or other content of the files that they name, and
+            ``force`` is not set.
     """
     for run in runs:
         stored = run.folder / "config.yaml"
@@ -143,6 +144,8 @@ def require_same_options(runs: Sequence[Run], configs: Mapping[str, Config], for
         left_out = HARMLESS | (NOT_COMPARED - stated.keys())
         known = [name for name in options if (name in asked or name in HONOURED) and name not in left_out]
         changed = sorted(name for name in known if not same(options[name], asked.get(name)) and is_read(config, name))
+        # Of a student the labels are its teacher's, which are written anew before it trains.
+        changed += changed_start(noted_start(run.folder), input_fingerprints(config))
         if changed:
             raise UserError(
                 f"{run.folder}: holds a run with other options ({', '.join(changed)}); give another --output_dir, or "

@@ -149,7 +149,7 @@ def mean_at(runs: Sequence[GroupRun], place: str) -> str:
     values = [value for run in runs if (value := look_up(run.metrics, place)) is not None]
     if not values:
         return ""
-    return measured_text(mean_and_interval(values, place.rpartition(".")[2])) + (
+    return measured_text(mean_and_interval(values, place)) + (
         f" ({len(values)} runs)" if len(values) < len(runs) else ""
     )
 

@@ -19,7 +19,6 @@ from opinionlm.experiments.grid import Table
 from opinionlm.experiments.run_numbers import number
 from opinionlm.experiments.table_parts import MeanRow, Result, mean_rows, score_beside_cost
 from opinionlm.reporting.figures import BLUE, GREEN, GREY, ORANGE, STYLE, save_figure, styled
-from opinionlm.utils.names import short
 
 # Okabe and Ito's other colours, for more than three lines; markers tell lines apart in print.
 COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#222222")
@@ -287,7 +286,7 @@ def pareto_figure(table: Table, costs: Sequence[Cost]) -> Figure:
         axes.plot(cost.spent, cost.score, "o", color=ORANGE if is_best else BLUE, markersize=6)
     axes.margins(x=0.08, y=0.08)
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: short(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:,.12g}"))
     axes.xaxis.set_minor_locator(NullLocator())
     name_on_the_right(axes, costs)
     axes.set_xlabel("seconds of a run, tuning included")

@@ -76,7 +76,7 @@ def mean_rows(table: Table, results: Sequence[Result]) -> list[MeanRow]:
         key: MeanRow(
             dict(key),
             {
-                name: mean_and_interval([result.measured[name]["mean"] for result in found], place.rpartition(".")[2])
+                name: mean_and_interval([result.measured[name]["mean"] for result in found], place)
                 for name, place in table.measures.items()
                 if all(name in result.measured for result in found)
             },

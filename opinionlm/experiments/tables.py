@@ -44,7 +44,7 @@ def collect(table: Table, runs: Sequence[Run]) -> list[Result]:
             values = [value for value in found if value is not None]
             # A mean over some of the seeds would stand beside the number of all of them.
             if finished and len(values) == len(finished):
-                measured[name] = mean_and_interval(values, place.rpartition(".")[2])
+                measured[name] = mean_and_interval(values, place)
         epochs = epochs_of([run.folder for run, _ in finished], table.epochs) if table.epochs else {}
         results.append(Result(cell, len(finished), measured, epochs, cost_in(table, cell, measured, finished)))
     return results

@@ -44,11 +44,15 @@ def ensemble_seeds(config: Config, runs: Sequence[Config], metrics: Sequence[dic
         return None
     ensemble_config = copy.deepcopy(config)
     ensemble_config.training.run_name = f"{config.training.run_name}-ensemble"
-    return average_runs(ensemble_config, prepared, runs, metrics)
+    return average_runs(ensemble_config, prepared, [run.run_folder for run in runs], metrics, runs)
 
 
 def average_runs(
-    config: Config, prepared: PreparedDataset, members: Sequence[Config], metrics: Sequence[dict[str, Any]]
+    config: Config,
+    prepared: PreparedDataset,
+    runs: Sequence[Path],
+    metrics: Sequence[dict[str, Any]],
+    members: Sequence[Config],
 ) -> dict[str, Any] | None:
     """Average the probabilities of finished runs and score them as a run of their own.
 
@@ -60,13 +64,14 @@ def average_runs(
     Args:
         config: data, decision and run folder of the average.
         prepared: rows with labels, which all runs were evaluated on.
-        members: the configs of the runs.
+        runs: their folders.
         metrics: their ``metrics.json``.
+        members: their configs, which count where `has_priors`.
 
     Returns:
         The content of ``metrics.json``; None, with a line that says why, where runs were evaluated on other texts.
     """
-    task, taxonomy, runs = task_for(prepared, config), prepared.taxonomy, [one.run_folder for one in members]
+    task, taxonomy = task_for(prepared, config), prepared.taxonomy
     assert isinstance(task, LabelTask) and taxonomy is not None
     texts = {name: evaluation_texts(prepared.dataset[name], config.data.max_eval_samples) for name in SPLITS}
     labels = {name: task.gold(split) for name, split in texts.items()}
@@ -100,6 +105,11 @@ def average_runs(
     return finish_run(task, content, texts, results, Trackers({}), history=[])
 
 
+def has_priors(config: Config) -> bool:
+    """Whether the decision of an ensemble takes its priors from the texts that its members were trained on."""
+    return config.decision.decision == "logit_adjusted" and config.method.class_counts is None
+
+
 def trained_labels(task: LabelTask[Any], members: Sequence[Config]) -> np.ndarray:
     """The labels of the texts that members were trained on, copies included; those of each behind the last one's.
 
@@ -112,7 +122,7 @@ def trained_labels(task: LabelTask[Any], members: Sequence[Config]) -> np.ndarra
     Raises:
         UserError: a member's data are gone.
     """
-    if task.config.decision.decision != "logit_adjusted" or task.config.method.class_counts is not None:
+    if not has_priors(task.config):
         return task.gold(task.prepared.dataset["train"])
     labels = []
     for member in members:

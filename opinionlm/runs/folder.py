@@ -23,7 +23,7 @@ from opinionlm.reporting.tracking.base import TENSORBOARD, WANDB_RUN_ID
 from opinionlm.runs.lock import refuse_held
 from opinionlm.utils.environment import PACKAGES, git_commit, installed_version, processor_name
 from opinionlm.utils.files import clear_temporaries, file_sha256, write_json, write_text
-from opinionlm.utils.shipped import digest_without_weights, find_model, find_shipped
+from opinionlm.utils.shipped import find_model, find_shipped, tokenizer_digest
 
 # What is no option and yet decides what a run computes; those of `input_fingerprints` among them.
 START: tuple[str, ...] = ("data_fingerprint", "model_fingerprint", "processes", "soft_labels_fingerprint")
@@ -137,16 +137,21 @@ def require_same_start(folder: Path, facts: dict[str, Any]) -> None:
         UserError: the data were prepared anew with another content, the pretrained model or another file that the run
             reads is another one, or another number of processes trains.
     """
-    try:
-        stored = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return  # the options were compared already
+    stored = noted_start(folder)
     if changed := changed_start(stored, facts):
         name = changed[0]
         raise UserError(
             f"{folder}: its run began with {name} {stored[name]}, and this is {facts[name]}; restore that to go on, "
             "or begin anew with overwrite: true"
         )
+
+
+def noted_start(folder: Path) -> dict[str, Any]:
+    """What the ``environment.json`` of a run tells; nothing where it cannot be read, as options are compared too."""
+    try:
+        return json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
 
 
 def changed_start(stored: dict[str, Any], facts: dict[str, Any]) -> list[str]:
@@ -173,16 +178,13 @@ def input_fingerprints(config: Config) -> dict[str, str]:
     if template not in (None, AUTO) and find_shipped(template, "configs/prompts").is_file():
         found["prompt_template_fingerprint"] = load_template(template).fingerprint
     if tokenizer is not None and find_model(tokenizer).is_dir():
-        found["tokenizer_fingerprint"] = digest_without_weights(find_model(tokenizer))
+        found["tokenizer_fingerprint"] = tokenizer_digest(find_model(tokenizer))
     return found
 
 
 def revision_of(folder: Path) -> str | None:
     """The commit of the hub's model that a run began with; None where its folder does not tell."""
-    try:
-        return json.loads((folder / "environment.json").read_text(encoding="utf-8")).get("model_fingerprint")
-    except (OSError, ValueError):
-        return None
+    return noted_start(folder).get("model_fingerprint")
 
 
 def holds_another_run(folder: Path, config: Config, facts: dict[str, Any]) -> bool:

@@ -67,7 +67,7 @@ def mean_and_interval(values: Sequence[float], metric: str) -> dict[str, Any]:
 
     Args:
         values: one per run.
-        metric: of which they are; the interval ends where it does, which two or three seeds would often pass.
+        metric: of which they are, see `range_of`; the interval ends where it does. Few seeds would often pass that.
     """
     mean, count = float(np.mean(values)), len(values)
     if count < 2:

@@ -23,7 +23,7 @@ from opinionlm.config.config import Config
 from opinionlm.data.loading import load_data
 from opinionlm.data.preparation.folds import write_without_test
 from opinionlm.errors import UserError, one_line, stopped
-from opinionlm.runs.folder import input_fingerprints
+from opinionlm.runs.folder import changed_start, input_fingerprints
 from opinionlm.runs.lock import locked
 from opinionlm.runs.tuning_report import End, Trial, Tuned, best_text, trials_folder, write_report
 from opinionlm.runs.tuning_spaces import Range, Tuning, space_of
@@ -167,9 +167,10 @@ def require_same_study(study: optuna.Study, asked: Mapping[str, Any], row: Row) 
         if stored is not None:
             break
         time.sleep(POLL)
-    # Older studies did not note the files.
-    known = {"files": asked["files"]} | (stored or {})
-    changed = sorted(name for name in asked if known.get(name) != asked[name])
+    known = stored or {}
+    changed = sorted(name for name in asked if name != "files" and known.get(name) != asked[name])
+    # Older studies did not note the files, and one that is done needs none.
+    changed += ["files"] if changed_start(known.get("files", {}), asked["files"]) else []
     if changed:
         remedy = "delete the folder, or give another output_dir"
         if row.tuning.storage is not None:

@@ -20,7 +20,9 @@ from importlib.util import find_spec
 from typing import Any
 
 from opinionlm.config.checks import validate
-from opinionlm.config.config import Config, declared, options_of, type_of
+from opinionlm.config.chosen_metric import asked_metric
+from opinionlm.config.config import Config, declared, options_in, options_of, type_of
+from opinionlm.config.method_options import ClassWeightsConfig, LossConfig
 from opinionlm.config.parser import require_known
 from opinionlm.config.unread import is_read
 from opinionlm.errors import UserError
@@ -63,6 +65,7 @@ KEYS = {"trials", "space", "options", "storage", "seed"}
 RESERVED = {"output_dir", "run_name", "seed", "seeds", "overwrite", "tune", "dataset", "data_dir", "prepared_dir"}
 RESERVED |= {"push_to_hub"}
 # Options that change what a trial is scored on: scores of other texts or of another task do not compare.
+LOSS_OPTIONS = {option.name for kind in (LossConfig, ClassWeightsConfig) for option in options_in(kind)}
 SCORED_ON = {"max_eval_samples", "train_platforms", "eval_platforms", "data_source", "task"}
 
 
@@ -186,7 +189,7 @@ def space_of(tuning: Tuning, config: Config) -> Space:
     """The options that a run reads, of its preset or of those that are asked for; none of a run that trains nothing.
 
     Raises:
-        UserError: the run would refuse a value of the space.
+        UserError: the run would refuse a value of the space, or an option changes what compares its trials.
     """
     if config.script not in ("train_classifier", "train_instruct"):
         return {}
@@ -195,6 +198,11 @@ def space_of(tuning: Tuning, config: Config) -> Space:
         whole = PRESETS[preset_of(config) if whole == "auto" else whole]
     known = {name: values for name, values in whole.items() if name in options_of(config.script)}
     space = {name: values for name, values in known.items() if is_read(config, name)}
+    if asked_metric(config.training) == "loss" and (others := sorted(space.keys() & LOSS_OPTIONS)):
+        raise UserError(
+            f"{config.source}: tune.space.{others[0]}: is not to be tuned where metric_for_best_model: loss compares "
+            "trials, since it changes what the loss is; leave it out, or choose by another score"
+        )
     for name, value in corners(space):
         tried = copy.deepcopy(config)
         tried.set(name, value)

@@ -72,6 +72,8 @@ def model_commit(name: str | Path, revision: str = "main") -> str | None:
 
 # Of large weights a run reads so many bytes at both ends and in the middle: to read all of a model takes minutes.
 SAMPLE = 1 << 20
+# What lies beside a tokenizer in the folder of a model.
+NOT_OF_TOKENIZERS = ("config.json", "generation_config.json", "model.safetensors.index.json")
 
 
 def model_files(folder: Path) -> list[Path]:
@@ -88,11 +90,11 @@ def model_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def digest_without_weights(folder: Path) -> str:
-    """SHA-256 over every byte of a model but its weights, so over its tokenizer."""
+def tokenizer_digest(folder: Path) -> str:
+    """SHA-256 over every byte of a tokenizer's files; whatever else lies in its folder does not count."""
     digest = hashlib.sha256()
     for path in model_files(folder):
-        if path.suffix in (".json", ".model", ".txt", ".jinja"):
+        if path.suffix in (".json", ".model", ".txt", ".jinja") and path.name not in NOT_OF_TOKENIZERS:
             digest.update(path.name.encode() + bytes.fromhex(file_sha256(path)))
     return digest.hexdigest()
 

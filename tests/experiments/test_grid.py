@@ -30,6 +30,7 @@ from opinionlm.experiments.table_parts import Result
 from opinionlm.experiments.tables import collect, latex, markdown, write_table
 from opinionlm.runs.lock import locked
 from opinionlm.runs.tuning_report import Trial, Tuned
+from opinionlm.utils.files import file_sha256
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = sorted((ROOT / "configs" / "tables").glob("*.yaml"))
@@ -201,6 +202,21 @@ def test_a_finished_run_has_no_option_that_the_table_has_no_more(options, tmp_pa
     runs = runs_of(load_table(save(tmp_path), "smoke", {}), tmp_path)
     with pytest.raises(UserError, match=rf"other options \({next(iter(options))}\)"):
         require_same_options(runs, check_options(runs, path), force=False)
+
+
+def test_a_finished_run_read_the_files_that_are_there(tmp_path) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text("id,probability_a\n")
+    path = save(tmp_path, options=SPEC["options"] | {"soft_labels": str(labels)})
+    runs = runs_of(load_table(path, "smoke", {}), tmp_path)
+    configs = check_options(runs, path)
+    finish(runs[0], 0.40)
+    facts = {"evaluation_seed": 42, "soft_labels_fingerprint": file_sha256(labels)}
+    (runs[0].folder / "environment.json").write_text(json.dumps(facts))
+    require_same_options(runs, configs, force=False)
+    labels.write_text("id,probability_b\n")
+    with pytest.raises(UserError, match=r"other options \(soft_labels_fingerprint\)"):
+        require_same_options(runs, configs, force=False)
 
 
 def test_numbers_by_hand(tmp_path) -> None:

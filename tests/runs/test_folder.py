@@ -125,9 +125,8 @@ def test_a_file_that_a_run_reads_belongs_to_it(tmp_path, what, finished) -> None
     write_json(tmp_path / "r" / "environment.json", {"data_fingerprint": "f" * 64, "processes": 1})
     assert is_finished(config) == finished
     write_json(tmp_path / "r" / "environment.json", facts)
-    file.rename(tmp_path / "elsewhere")
-    if what != "tokenizer_name_or_path":
-        assert is_finished(config) == finished
+    read[what].rename(tmp_path / "elsewhere")
+    assert is_finished(config) == finished
 
 
 def test_a_template_without_a_name_belongs_to_the_run(tmp_path) -> None:

@@ -17,7 +17,14 @@ def test_the_interval_is_students() -> None:
     assert mean_and_interval(values, "macro_f1")["ci95"] == [pytest.approx(low), 1.0] and high > 1
     assert mean_and_interval([-0.9, 0.2], "pearson")["ci95"] == [-1.0, 1.0]
     assert mean_and_interval([0.1, 0.9], "recall_rare label")["ci95"] == [0.0, 1.0]
-    assert mean_and_interval([0.1, 0.9], "train_seconds")["ci95"][0] < 0
+    assert mean_and_interval([0.1, 0.9], "test.recall_U.S.")["ci95"] == [0.0, 1.0]
+    assert mean_and_interval([0.1, 0.9], "recall.macro")["ci95"] == [0.0, 1.0]
+    assert mean_and_interval([0.1, 0.9], "hamming_loss")["ci95"][0] == 0
+    assert mean_and_interval([1.0, 9.0], "cost.train_seconds")["ci95"] == [
+        0.0,
+        pytest.approx(5 + 12.706 * 4, abs=0.01),
+    ]
+    assert mean_and_interval([0.1, 0.9], "word_gain")["ci95"][0] < 0
 
 
 def test_equal_seeds_do_not_differ_by_rounding() -> None:

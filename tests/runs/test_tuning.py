@@ -127,6 +127,9 @@ def test_a_study_belongs_to_the_files_that_its_trials_read(row, tmp_path) -> Non
     (tmp_path / "soft.csv").write_text("id,probability_b\n")
     with pytest.raises(UserError, match="its study was made with other files; delete the folder"):
         tune(row, asked, "mine", tmp_path / "study", fresh())
+    # A study that is done needs them no more.
+    (tmp_path / "soft.csv").unlink()
+    assert len(tune(row, asked, "mine", tmp_path / "study", fresh()).trials) == 1
 
 
 @pytest.mark.slow

@@ -47,3 +47,12 @@ def test_numbers_that_may_be_left_out_have_ranges_too() -> None:
     assert space == {"max_train_samples": Range(40, 300), "ema_decay": Range(0.9, 0.999)}
     # Whole numbers are drawn for the first.
     assert isinstance(space["max_train_samples"].low, int)
+
+
+def test_what_changes_the_loss_is_not_tuned_by_it(tmp_path) -> None:
+    space = {"label_smoothing": [0.0, 0.1]}
+    options = {"report_to": "none", "metric_for_best_model": "loss", "tune": {"trials": 2, "space": space}}
+    (tmp_path / "tuned.yaml").write_text(yaml.safe_dump(options | {"output_dir": str(tmp_path / "out")}))
+    message = "tune.space.label_smoothing: is not to be tuned where metric_for_best_model: loss compares trials"
+    with pytest.raises(UserError, match=message):
+        train_classifier.main(["--config", str(tmp_path / "tuned.yaml")])

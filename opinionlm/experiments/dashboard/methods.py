@@ -47,9 +47,7 @@ def methods_of(runs: Sequence[Run], main: str) -> list[dict[str, Any]]:
 def _method(runs: Sequence[Run], main: str) -> dict[str, Any]:
     """One method; its best run is the best on validation, which never saw test."""
     names = [name for name in runs[0].metrics if all(name in run.metrics for run in runs)]
-    statistics = {
-        name: mean_and_interval([run.metrics[name] for run in runs], name.rpartition(".")[2]) for name in names
-    }
+    statistics = {name: mean_and_interval([run.metrics[name] for run in runs], name) for name in names}
     sign = -1 if direction(main) == "lower" else 1
     scored = [split for split in ("validation", "test") if f"{split}.{main}" in names]
     best = max(runs, key=lambda run: sign * run.metrics[f"{scored[0]}.{main}"]) if scored else runs[0]

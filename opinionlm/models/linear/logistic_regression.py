@@ -92,10 +92,17 @@ def fit_logistic(
 
 
 def log_loss(gold: np.ndarray, logits: np.ndarray) -> float:
-    """Mean negative log likelihood (nats) of label ids ``(rows,)``, or of zeros and ones ``(rows, classes)``."""
+    """Mean negative log likelihood (nats) of label ids ``(rows,)``, or of zeros and ones ``(rows, classes)``.
+
+    Labels that no training text had, of which no fit knows anything, are left out.
+    """
     if gold.ndim == 2:
-        return float((np.logaddexp(0.0, logits) - gold * logits).mean())
-    return float((logsumexp(logits, axis=1) - logits[np.arange(len(gold)), gold]).mean())
+        known = np.abs(logits) < -ABSENT / 2
+        losses = (np.logaddexp(0.0, logits) - gold * logits)[known]
+    else:
+        own = logits[np.arange(len(gold)), gold]
+        losses = (logsumexp(logits, axis=1) - own)[own > ABSENT / 2]
+    return float(losses.mean()) if len(losses) else 0.0
 
 
 def one_by_one(

@@ -56,6 +56,21 @@ def test_of_equal_answers_the_likeliest_fit_is_kept(several: bool) -> None:
     assert losses[0] == pytest.approx(min(losses)) and losses[0] < max(losses) / 2
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_labels_without_training_texts_do_not_choose_c(several: bool) -> None:
+    train, held_out = clouds(3, 150, 0), clouds(3, 100, 1)
+    own, absent = held_out[1].copy(), held_out[1].copy()
+    absent[:30] = 3
+    chosen = []
+    for gold in (own, absent):
+        labels = [np.eye(4, dtype=int)[one] if several else one for one in (train[1], gold)]
+        fit = fit_logistic((train[0], labels[0]), (held_out[0], labels[1]), 4, False, lambda gold, logits: 1.0)
+        chosen.append(fit.c)
+    # Of one label per text those rows say nothing; of any number, that they lack the other labels.
+    assert chosen[0] == chosen[1] or several
+    assert min(chosen) > min(GRID)
+
+
 def test_a_class_without_training_rows_is_never_the_answer() -> None:
     features, labels = clouds(3, 90, 0)
     labels = np.array([0, 2, 3])[labels]  # of four classes number 1 is absent
@@ -76,12 +91,12 @@ def test_the_head_predicts_like_the_regression() -> None:
     encoded = examples(40)
     with torch.no_grad():
         vectors = [
-            model.pooled(torch.tensor([row["input_ids"]]), torch.ones(1, row["length"], dtype=torch.long))
+            model.pooled(torch.tensor([row["input_ids"]]), torch.ones(1, row["length"], dtype=torch.long)).squeeze(0)
             for row in encoded
         ]
     readers = {name: EncodedTexts(encoded, np.arange(40)[::-1], vectors) for name in ("train", "validation")}
     fit = fit_head(model, readers, balanced=True, score=macro_f1)
-    rows = torch.cat(vectors).double().numpy()
+    rows = torch.stack(vectors).double().numpy()
     expected = fit.logits((rows - rows.mean(axis=0)) / rows.std(axis=0))
     with torch.no_grad():
         found = torch.cat(
@@ -99,9 +114,9 @@ def test_a_dead_feature_gets_no_weight_that_float16_cannot_hold() -> None:
     model.freeze_prefix(4)
     encoded = examples(40)
     generator = torch.Generator().manual_seed(0)
-    vectors = [torch.randn(1, model.backbone.config.hidden_size, generator=generator) for _ in encoded]
+    vectors = [torch.randn(model.backbone.config.hidden_size, generator=generator) for _ in encoded]
     for vector in vectors:
-        vector[0, 3] *= 1e-32
+        vector[3] *= 1e-32
     readers = {name: EncodedTexts(encoded, np.arange(40), vectors) for name in ("train", "validation")}
     fit_head(model, readers, balanced=True, score=macro_f1)
     assert model.head.output.weight.abs().max() < torch.finfo(torch.float16).max
