@@ -88,13 +88,11 @@ def range_of(place: str) -> tuple[float, float] | None:
         place: the metric's name, or where it stands: ``test.macro_f1``, ``recall.<label>``.
     """
     metric = PLACE.sub("", place)
-    if OF_LABEL.match(metric) or metric.startswith(("recall.", "precision.")):
+    if OF_LABEL.match(metric) or SHARE.search(metric) or metric.startswith(("recall.", "precision.")):
         return 0.0, 1.0
-    if NOT_NEGATIVE.search(metric) and not SHARE.search(metric):
-        return 0.0, float("inf")
     if CORRELATION.match(metric):
         return -1.0, 1.0
-    return (0.0, 1.0) if SHARE.search(metric) else None
+    return (0.0, float("inf")) if NOT_NEGATIVE.search(metric) else None
 
 
 def asked_metric(options: EvaluationConfig) -> str | None:

@@ -11,8 +11,8 @@ from scipy.special import log_softmax
 from opinionlm.evaluation.metrics import softmax
 
 # Of a split that is all wrong the likelihood has no optimum inside; these are where the search ends.
-# A loss that multiplies logits by 30 (`ldam_scale`) trains them for a temperature of 1/30; those of a strongly
-# regularised regression lie within some hundredths.
+# A loss that multiplies logits by 30 (`ldam_scale`) trains them for a temperature of 1/30; the logits of
+# a strongly regularised regression differ by a few hundredths.
 COLDEST, HOTTEST = 0.001, 20.0
 # Nats that a logit may lie below another: what is further below has no probability in float64. It is a class that no
 # training text had (`opinionlm.models.linear.logistic_regression.ABSENT`), of which no temperature makes an answer.

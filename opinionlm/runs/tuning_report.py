@@ -101,7 +101,14 @@ def write_report(folder: Path, name: str, tuned: Tuned) -> Path:
 
 
 def seconds_of_trials(run_folder: Path) -> float:
-    """What the trials of a run took that asked for ``tune``, as `write_report` wrote it."""
+    """Seconds that the trials of a run with ``tune`` took, as `write_report` wrote them.
+
+    Args:
+        run_folder: of the run; its trials lie beside it.
+
+    Raises:
+        FileNotFoundError: the run has not come to its best values.
+    """
     return json.loads((trials_folder(run_folder) / "tuning.json").read_text(encoding="utf-8"))["seconds"]
 
 

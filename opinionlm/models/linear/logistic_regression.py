@@ -94,7 +94,8 @@ def fit_logistic(
 def log_loss(gold: np.ndarray, logits: np.ndarray) -> float:
     """Mean negative log likelihood (nats) of label ids ``(rows,)``, or of zeros and ones ``(rows, classes)``.
 
-    Labels that no training text had, of which no fit knows anything, are left out.
+    Labels that no training text had, of which no fit knows anything, are left out; other log losses of the project,
+    which lie in rooms above this one, count them.
     """
     if gold.ndim == 2:
         known = np.abs(logits) < -ABSENT / 2
