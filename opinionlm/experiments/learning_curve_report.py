@@ -116,6 +116,15 @@ def curve_lines(curves: Sequence[Curve], settings: LearningCurve) -> list[str]:
     ]
 
 
+def beyond_lines(table: Table, runs: Sequence[Run]) -> list[str]:
+    """Which rows of a table have fewer training texts than they are named for; empty where none has."""
+    rows = training_rows(runs)
+    sizes = sorted({size for by_size in finished_runs(table, runs).values() for size in by_size if size > rows})
+    if not sizes:
+        return []
+    return ["", f"Rows with {' and '.join(f'{size:,}' for size in sizes)} learned from all {rows:,} that there are."]
+
+
 def forecast_text(curve: Curve, more: int) -> str:
     """What more labels would bring a method."""
     most = f"{curve.name}: {curve.scores[-1]:.3f} with {curve.sizes[-1]:,} texts"

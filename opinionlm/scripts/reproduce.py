@@ -249,13 +249,14 @@ def run_cells(arguments: argparse.Namespace, folder: Path, overrides: Mapping[st
 
 def report(folder: Path, table: Table, runs: Sequence[Run]) -> list[Path]:
     """Print a table of finished runs, and write it, its figures and its comparisons; returns the files."""
-    from opinionlm.experiments.learning_curve_report import curve_lines, curves_of, write_curves
+    from opinionlm.experiments.learning_curve_report import beyond_lines, curve_lines, curves_of, write_curves
     from opinionlm.experiments.table_figures import write_figures
     from opinionlm.experiments.tables import claims_of, collect, markdown, write_comparisons, write_table
 
     results, claims, drawn = collect(table, runs), claims_of(table, runs), []
     if table.learning_curve is not None and (curves := curves_of(table, runs)):
-        claims = [*claims, *([""] if claims else []), *curve_lines(curves, table.learning_curve)]
+        said = [*curve_lines(curves, table.learning_curve), *beyond_lines(table, runs)]
+        claims = [*claims, *([""] if claims else []), *said]
         drawn = write_curves(folder, table, curves)
     print(markdown(table, results, claims))
     paths = write_table(folder, table, results, claims) + write_figures(folder, table, results)

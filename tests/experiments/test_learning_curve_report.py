@@ -13,7 +13,13 @@ from opinionlm.errors import UserError
 from opinionlm.experiments import learning_curve_report as module
 from opinionlm.experiments.grid import LearningCurve, Table, load_table
 from opinionlm.experiments.grid_runner import Run, runs_of
-from opinionlm.experiments.learning_curve_report import curve_lines, curves_of, training_rows, write_curves
+from opinionlm.experiments.learning_curve_report import (
+    beyond_lines,
+    curve_lines,
+    curves_of,
+    training_rows,
+    write_curves,
+)
 from tests.experiments.test_grid import save
 
 METHODS = {
@@ -132,7 +138,9 @@ def test_sizes_beyond_the_training_split_are_left_out(finished, monkeypatch) -> 
     class Few:
         dataset = {"train": range(150)}
 
+    assert beyond_lines(table, runs) == []
     monkeypatch.setattr(module, "load_rows", lambda data: Few())
+    assert beyond_lines(table, runs) == ["", "Rows with 200 and 400 learned from all 150 that there are."]
     curve = next(curve for curve in curves_of(table, runs) if curve.name == "slow")
     assert curve.sizes.tolist() == [50, 100, 150]
     # An unfinished seed leaves its size out.
