@@ -99,10 +99,10 @@ def _parquet(path: Path) -> tuple[list[str], Iterator[dict[str, Any]]]:
 
 
 def _sheet(path: Path, field_names: tuple[str, ...]) -> tuple[list[str], Iterator[dict[str, Any]]]:
-    rows = iter(_cells(path))
-    # Blank rows in front of the header, as above a table that does not begin at the top.
+    cells = _cells(path)
+    rows, width = iter(cells), len(cells[0]) if cells else 0
+    # Rows in front of the header are blank where a table does not begin at the top.
     header = list(field_names) or next((names for row in rows if any(names := _texts(row))), [])
-    width = max(map(len, rows := list(rows)), default=0)
     if field_names and width > len(field_names):
         raise UserError(f"{path}: has {width} columns, and field_names names {len(field_names)}; name all of them")
     return header, (dict(zip_longest(header, row)) for row in rows)

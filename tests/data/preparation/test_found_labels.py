@@ -70,7 +70,8 @@ def test_levels_make_a_tree_and_equal_leaves_path_names(tmp_path, tokenizer_fold
     ],
 )
 def test_labels_that_look_like_one_are_named(tmp_path, tokenizer_folder, one, other):
-    write(tmp_path, "text,label", [f"post {i} of {at},{v}" for at, v in enumerate((one, other, "no")) for i in range(20)])
+    labels = enumerate((one, other, "no"))
+    write(tmp_path, "text,label", [f"post {i} of {at},{label}" for at, label in labels for i in range(20)])
     warnings = warnings_of(prepared(tmp_path, tokenizer_folder, {"text": "text", "label": "label"}))
     one, other = sorted((one, other))
     assert f"the labels {one!r} and {other!r} differ in {WRITING} alone; is it one?" in warnings
