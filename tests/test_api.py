@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +73,20 @@ def test_tags_and_scores() -> None:
     for options, said in [({}, "reads pairs of texts"), ({"pairs": ["a", "b"]}, "2 for 1 texts")]:
         with pytest.raises(UserError, match=said):
             predictor.predict(["a cat"], **options)
+
+
+def test_contexts_are_read_of_every_record_that_has_one(tmp_path: Path) -> None:
+    folder = tmp_path / "best"
+    shutil.copytree(SAVED / "instruct", folder)
+    settings = json.loads((folder / "opinionlm.json").read_text())
+    settings["template"]["prompt"] = "{context} " + settings["template"]["prompt"]
+    (folder / "opinionlm.json").write_text(json.dumps(settings))
+    model = opinionlm.load(folder, device="cpu")
+    (expected,) = model.predict(["who?"], pairs=["Anna lives in Rome"])
+    (without,) = model.predict(["who?"])
+    assert expected != without
+    for name in ("text_pair", "context"):
+        assert model.predict([{"text": "who?", name: "Anna lives in Rome"}, {"text": "who?"}]) == [expected, without]
 
 
 def test_platforms() -> None:

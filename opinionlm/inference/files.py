@@ -23,7 +23,15 @@ from opinionlm.inference.input_forms import InputForm
 from opinionlm.inference.inputs import check_features, check_platform, read_words
 from opinionlm.inference.output import NO_TEXT, Progress, Sink, StandardOutput, open_file_output
 from opinionlm.inference.predictors import Item, Predictor
-from opinionlm.inference.rows import OtherColumns, OutputRows, conll_lines, count_less_likely, item_of, no_answer
+from opinionlm.inference.rows import (
+    OtherColumns,
+    OutputRows,
+    conll_lines,
+    count_less_likely,
+    item_of,
+    no_answer,
+    writable_as_conll,
+)
 from opinionlm.utils.names import counted, short
 from opinionlm.utils.progress import progress_bar
 
@@ -206,7 +214,8 @@ def predict_file(request: Request, load: Callable[[], Predictor]) -> Summary:
         UserError: see `open_sink`, `open_input` and `opinionlm.data.readers.records.read_stream`; or the disk is full.
     """
     notes = SourceNotes()
-    with open_input(request.input) as binary, closing(read_records(binary, request, notes)) as records:
+    with open_input(request.input) as binary, closing(read_records(binary, request, notes)) as found:
+        records = writable_as_conll(found) if output_kind(request.output) == "conll" else found
         size = None if request.input == STANDARD else os.fstat(binary.fileno()).st_size
         sink = open_sink(request)
         resumed = sink.progress.rows
@@ -297,7 +306,7 @@ def read_records(binary: IO[bytes], request: Request, notes: SourceNotes) -> Gen
     if form.platform is not None and not request.has_columns:
         raise UserError("--platform_column: the input has no columns; give --platform for all of it")
     if request.kind == "conll":
-        return read_words(binary, name, notes, form.encoding)
+        return read_words(binary, name, notes, form)
     remedy = "name the columns with --text_column, --pair_column, --platform_column and --id_column"
     if beside := [column for _, column in form.features]:
         remedy += f"; what the model reads beside the text has no option: add or rename {', '.join(beside)}"

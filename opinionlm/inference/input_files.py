@@ -134,6 +134,13 @@ def input_form(
     if form.encoding not in ("utf-8", asked.get("encoding"), *(one.encoding for one in known)):
         print(f"{name}: read as {form.encoding}, which its byte order mark says", file=sys.stderr)
         asked = {**asked, "encoding": form.encoding}
+    read_beside = next((one.pair for one in known if one.pair), None)
+    if read_beside and form.pair is None and kind not in ("lines", "conll"):
+        print(
+            f"{name}: warning: has no {read_beside!r}, from which training read second texts or contexts; name theirs "
+            "with --pair_column",
+            file=sys.stderr,
+        )
     if told := form.told(kind, asked):
         print(f"{name}: read as the model's training files were, {told}", file=sys.stderr)
     return form

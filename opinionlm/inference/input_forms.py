@@ -22,12 +22,13 @@ from opinionlm.data.prepared import PreparedDataset, read_manifest
 from opinionlm.data.readers.encodings import ENCODINGS, decodes, head_text
 from opinionlm.data.readers.lines import decoded
 from opinionlm.data.spec import FileSpec
+from opinionlm.data.spec_checks import CONLL_ENDINGS
 from opinionlm.errors import UserError, one_line
 from opinionlm.utils.files import write_json
 from opinionlm.utils.names import INPUT_FORMS
 
-# The header is looked for in so many characters; other separators that are tried for a hint.
-HEAD_CHARACTERS, HEAD_OBJECTS = 100_000, 20
+# The header, or keys, are looked for in so many characters; other separators that are tried for a hint.
+HEAD_CHARACTERS = 100_000
 SEPARATORS = {",": '","', ";": '";"', "\t": "$'\\t'", "|": '"|"'}
 # Canonical columns of training that a model reads as its text, and as its second text.
 TEXT_COLUMNS, PAIR_COLUMNS = ("text", "tokens", "sentences"), ("text_pair", "context")
@@ -49,6 +50,7 @@ class InputForm:
         features: of what a model reads beside the text: its name, and the column.
         field_names: columns of a file without a header line.
         lists: the text may be a list: of words, or of sentences.
+        is_conll: words stand one on a line, in the column ``text`` of ``field_names``, or in the first or last one.
     """
 
     encoding: str = "utf-8"
@@ -61,13 +63,14 @@ class InputForm:
     features: tuple[tuple[str, str], ...] = ()
     field_names: tuple[str, ...] = ()
     lists: bool = False
+    is_conll: bool = False
 
     def told(self, kind: str, asked: Collection[str]) -> str:
         """What of it nobody asked for and differs from plain files, for a person; blank where nothing does."""
         plain = {"encoding": "utf-8", "delimiter": default_separator(kind), "quoting": "minimal", "text": "text"}
         found = {name: getattr(self, name) for name in plain} | {"delimiter": self.delimiter or plain["delimiter"]}
         names = ["encoding", *(["delimiter", "quoting"] if kind in ("csv", "tsv") else [])]
-        names += [] if kind in ("lines", "conll") else ["text"]
+        names += [] if kind in ("lines", "conll") and not self.field_names else ["text"]
         told = {name: found[name] for name in names if name not in asked and found[name] != plain[name]}
         return ", ".join(f"{name if name != 'text' else 'text column'} {value!r}" for name, value in told.items())
 
@@ -124,6 +127,7 @@ def _form_of(source: dict[str, Any], pairs: bool, features: Sequence[str]) -> In
         features=tuple((name, columns[name]) for name in features if name != PLATFORM),
         field_names=tuple(source.get("field_names") or ()),
         lists="text" not in columns,
+        is_conll=set(columns) == {"tokens", "tags"} and str(source["path"]).endswith(CONLL_ENDINGS),
     )
 
 
@@ -182,8 +186,10 @@ def choose_form(
         # Almost no other text is UTF-8 by its bytes, while bytes of UTF-8 are text in most encodings of one byte.
         forms = [replace(form, encoding=form.encoding if is_wide(form.encoding) else "utf-8") for form in forms]
     if kind in ("lines", "conll"):
-        form = next((form for form in forms if decodes(head, form.encoding)), forms[0])
-        return _with_columns(form, (), asked)
+        fitting = [form for form in forms if decodes(head, form.encoding)] or forms[:1]
+        plain = replace(fitting[0], delimiter=None, field_names=(), is_conll=False)
+        form = next((form for form in fitting if form.is_conll), plain) if kind == "conll" else plain
+        return replace(_with_columns(form, (), asked), field_names=form.field_names)
     if kind == "jsonl":
         for form in forms:
             keys = _json_keys(head, form.encoding)
@@ -334,7 +340,7 @@ def _head(binary: IO[bytes], name: str) -> bytes:
 def _json_keys(head: bytes, encoding: str) -> set[str]:
     """The keys of the objects at the beginning, those of objects within them by dotted path."""
     keys: set[str] = set()
-    for line in (head_text(head, encoding) or "").split("\n")[:HEAD_OBJECTS]:
+    for line in (head_text(head, encoding) or "").split("\n"):
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):

@@ -7,73 +7,106 @@ from collections.abc import Collection, Generator
 from typing import IO
 
 from opinionlm.data.encoding.features import PLATFORM
-from opinionlm.data.readers.conll import DOCUMENT_MARK
+from opinionlm.data.readers.conll import DOCUMENT_MARK, OUTER_COLUMNS, line_fields
 from opinionlm.data.readers.lines import EVIDENCE_CHARACTERS, Lines, Oversized, decoded, unreadable
 from opinionlm.data.readers.records import Record, Reject, SourceNotes
 from opinionlm.data.spec import FileSpec
 from opinionlm.errors import UserError
+from opinionlm.inference.input_forms import InputForm
 from opinionlm.inference.predictors import Predictor
 
 
 def read_words(
-    binary: IO[bytes], name: str, notes: SourceNotes, encoding: str = "utf-8"
+    binary: IO[bytes], name: str, notes: SourceNotes, form: InputForm
 ) -> Generator[Record | Reject, None, None]:
     """Yield every sentence of an open CoNLL file, in order, with the list ``tokens`` and the field ``text``.
 
-    A line's first column is its word, whatever else there is; blank lines and document marks end a sentence. A
-    sentence with an endless line goes as a whole.
+    Blank lines and document marks end a sentence. One with an endless line, or with a line whose word cannot be told
+    (see `word_place`), goes as a whole.
 
     Args:
         binary: buffered bytes. Closing it is left to the caller.
         name: what messages call it; with the ending ``.gz`` it is decompressed.
         notes: filled as a side effect.
-        encoding: of the text.
+        form: its encoding, what separates its columns, and which of them holds the words.
 
     Raises:
         UserError: the stream is unreadable.
     """
-    spec = FileSpec(name, {}, encoding=encoding)
+    spec = FileSpec(name, {}, encoding=form.encoding)
     try:
         stream = decoded(binary, name, spec)
         try:
-            yield from _sentences(Lines(stream, spec.max_record_characters), notes)
+            yield from _sentences(Lines(stream, spec.max_record_characters), notes, form)
         finally:
             stream.detach()
     except (OSError, EOFError, zlib.error, UnicodeError, LookupError) as error:
         raise unreadable(name, error) from None
 
 
-def _sentences(lines: Lines, notes: SourceNotes) -> Generator[Record | Reject, None, None]:
+def word_place(form: InputForm, columns: int) -> int | None:
+    """Where the word stands on a line of so many columns; None where that cannot be told.
+
+    Files like those of training have it where it was there. A line of one column is a word, and files of other columns
+    have it first if those of training did.
+    """
+    if columns == 1 or not form.is_conll:
+        return 0
+    names = form.field_names or OUTER_COLUMNS
+    place = names.index(str(form.text).strip())
+    if not form.field_names:
+        return -place
+    return place if place == 0 or columns == len(names) else None
+
+
+def _sentences(lines: Lines, notes: SourceNotes, form: InputForm) -> Generator[Record | Reject, None, None]:
     number, more = 0, True
     while more:
         lines.begin()
         words: list[str] = []
-        too_long = ""
+        problem: Reject | None = None
         while more:
             try:
-                line = next(lines).strip("\r\n")
+                line = next(lines).rstrip()
             except StopIteration:
                 more = False
                 break
             except Oversized:
-                too_long = too_long or lines.raw[:EVIDENCE_CHARACTERS]
+                problem = problem or _reject(lines, "oversized_record", "a sentence too long to be one")
                 lines.begin()
                 continue
-            columns = line.split("\t") if "\t" in line else line.split()
-            if not line.strip() or columns[0] == DOCUMENT_MARK:
-                if words or too_long:
+            columns = line_fields(line, form.delimiter)
+            if not line or columns[0] == DOCUMENT_MARK:
+                if words or problem:
                     break
-                notes.blank_lines += not line.strip()
+                notes.blank_lines += not line
                 lines.begin()
                 continue
-            words.append(columns[0].strip())
-        if too_long:
-            number += 1
-            yield Reject(number, number, "oversized_record", "a sentence too long to be one", too_long)
-        elif words:
+            place = word_place(form, len(columns))
+            if place is None:
+                problem = problem or _reject(lines, *_other_columns(form, len(columns)))
+            else:
+                words.append(columns[place].strip())
+        if words or problem:
             number += 1
             notes.undecodable_records += "\ufffd" in lines.raw
+        if problem:
+            problem.number = number
+            yield problem
+        elif words:
             yield Record(lines.taken[0][0], number, {"text": " ".join(words)}, lines.raw, {"tokens": words})
+
+
+def _reject(lines: Lines, reason: str, detail: str) -> Reject:
+    """A sentence that cannot be used, for the line that was read last."""
+    return Reject(lines.taken[-1][0], 0, reason, detail, lines.raw[:EVIDENCE_CHARACTERS])
+
+
+def _other_columns(form: InputForm, columns: int) -> tuple[str, str]:
+    """Code and sentence about a line with other columns than the files of training."""
+    reason = "too_many_fields" if columns > len(form.field_names) else "too_few_fields"
+    expected = f"{len(form.field_names)} ({', '.join(form.field_names)})"
+    return reason, f"{columns} fields instead of {expected}, or of 1, the word"
 
 
 def check_platform(predictor: Predictor, column: str | None, name: str) -> None:

@@ -111,8 +111,8 @@ class LoadedModel:
 
         Args:
             texts: any number; for a tagger, sentences whose words blanks separate. Or records, with the keys ``text``,
-                ``text_pair`` and ``platform`` where the model reads them, and those of its features; others are left
-                alone. A value that no training text had is warned of.
+                ``text_pair`` (or ``context``, which single records may lack) and ``platform`` where the model reads
+                them, and those of its features; others are left alone. A value that no training text had is warned of.
             pairs: the second text of every pair, or the context of every question.
             platforms: of every text, for a model that was trained to read them.
             are_prepared: the texts are of a prepared split or of ``predictions/``: cleaned already, and not once more.
@@ -193,6 +193,8 @@ class LoadedModel:
                     f"texts[{number}]: expected a text or a record, found {type(one).__name__}; second texts of pairs "
                     "are given as pairs=[…], words of a sentence with blanks between them"
                 )
+            if reads == "context":
+                given = {"text_pair": given["context"], **given} if "context" in given else given
             if "text" not in given:
                 raise UserError(f"texts[{number}]: the record has no key 'text'")
             check_features(self.predictor, given, f"texts[{number}]")
@@ -201,6 +203,8 @@ class LoadedModel:
                 rows.append({name: value_text(given[name], name not in TEXT_COLUMNS) for name in names})
             except NotTextError as error:
                 raise UserError(f"texts[{number}]: expected texts and numbers, found {error}") from None
+        if reads == "context" and any("text_pair" in row for row in rows):
+            rows = [{"text_pair": "", **row} for row in rows]
         return rows
 
     def prediction(self, cells: Sequence[str]) -> Prediction:

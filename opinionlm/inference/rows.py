@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
 from opinionlm.data.cleaning import clean_text, is_blank
 from opinionlm.data.encoding.features import FeatureReader
+from opinionlm.data.readers.conll import DOCUMENT_MARK
 from opinionlm.data.readers.json_values import NotTextError, load_row, value_text
 from opinionlm.data.readers.records import Record, Reject, SourceNotes
 from opinionlm.errors import UserError
@@ -36,7 +38,7 @@ def item_of(record: Record, predictor: Predictor, reader: FeatureReader, has_pai
     """
     steps = reader.steps
     if predictor.reads == "words":
-        words = record.lists["tokens"] if "tokens" in record.lists else record.fields["text"].split()
+        words = words_of(record)
         return tuple(words) if any(not is_blank(word) for word in words) else None
     if is_blank(clean_text(record.fields["text"], steps)[0]):
         return None
@@ -49,6 +51,11 @@ def item_of(record: Record, predictor: Predictor, reader: FeatureReader, has_pai
             return clean_text(record.fields["text"], steps)[0], context
         case _:
             return reader.read(record.fields)
+
+
+def words_of(record: Record) -> list[str]:
+    """The words of a sentence: those of its list, or what blanks part."""
+    return record.lists["tokens"] if "tokens" in record.lists else record.fields["text"].split()
 
 
 def no_answer(record: Record, has_pairs: bool) -> Reject:
@@ -193,6 +200,23 @@ def count_less_likely(columns: Sequence[str], answers: Sequence[Sequence[str]]) 
     places = [place for place, name in enumerate(columns) if name.startswith("probability_")]
     labelled = (cells for cells in answers if cells[given])
     return sum(float(cells[own]) < max(float(cells[place]) for place in places) for cells in labelled)
+
+
+def writable_as_conll(records: Generator[Record | Reject, None, None]) -> Generator[Record | Reject, None, None]:
+    """Sentences to be written as CoNLL; one with a word that would end its line or its sentence is rejected."""
+    detail = "a word is blank, a document mark, or holds a tab or a line break: give an --output ending in .jsonl"
+    with closing(records):
+        for record in records:
+            words = words_of(record) if isinstance(record, Record) else ()
+            if isinstance(record, Record) and not all(map(is_blank, words)) and not all(map(is_conll_word, words)):
+                yield Reject(record.line, record.number, "no_conll_word", detail, record.raw)
+            else:
+                yield record
+
+
+def is_conll_word(word: str) -> bool:
+    """Whether a line of CoNLL can hold a word as its first column."""
+    return bool(word.strip()) and word != DOCUMENT_MARK and not any(mark in word for mark in "\t\n\r")
 
 
 def conll_lines(items: Sequence[Item | None], answers: Sequence[list[str]], predictor: Predictor) -> bytes:

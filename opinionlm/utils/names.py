@@ -6,11 +6,17 @@ import difflib
 import re
 import unicodedata
 from collections.abc import Iterable
+from fractions import Fraction
 
 # What a model of the Hugging Face hub is called: user/model.
 HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 # Beside a saved model: how its training files were read, see `opinionlm.inference.input_forms`.
 INPUT_FORMS = "input.json"
+# What names of one `written_form` differ in.
+WRITING = "case, blanks, invisible characters, Unicode form or decimals"
+# Soft hyphens, joiners and other blanks without width, marks of direction and of byte order, selectors of variants.
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufe00-\ufe0f\ufeff]")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{1,20})?")
 
 
 def is_folder_name(name: object) -> bool:
@@ -36,20 +42,20 @@ def short(number: float) -> str:
 
 def closest(name: object, valid: Iterable[str]) -> str | None:
     """The valid name that a wrong one begins or most likely stands for, or None; form and case count little."""
-    by_form = {_form(known): known for known in valid}
-    if begun := [form for form in by_form if name and form.startswith(_form(str(name)))]:
+    by_form = {written_form(known): known for known in valid}
+    if written_form(str(name)) in by_form:
+        return by_form[written_form(str(name))]
+    if begun := [form for form in by_form if name and form.startswith(written_form(str(name)))]:
         return by_form[begun[0]]
-    close = difflib.get_close_matches(_form(str(name)), list(by_form), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(written_form(str(name)), list(by_form), n=1, cutoff=0.5)
     return by_form[close[0]] if close else None
 
 
-def same_form(one: str, other: str) -> bool:
-    """Whether two names differ in case, blanks around them or Unicode form alone."""
-    return _form(one) == _form(other)
-
-
-def _form(name: str) -> str:
-    return unicodedata.normalize("NFKC", name).casefold().strip()
+def written_form(name: str) -> str:
+    """What two names share that look alike: without case, needless blanks, invisible characters, decimals of zero."""
+    shown = "".join(mark for mark in unicodedata.normalize("NFKC", name) if not _INVISIBLE.fullmatch(mark))
+    form = " ".join(shown.casefold().split())
+    return str(Fraction(form)) if _NUMBER.fullmatch(form) else form
 
 
 def nearest(name: object, valid: Iterable[str]) -> str:

@@ -197,3 +197,11 @@ def test_bioes_is_converted_and_counted(tokenizer_folder, tmp_path, kind: str) -
     report = json.loads((data.path / "report.json").read_text())
     assert report["details"][f"a.{kind}"]["tags converted from BIOES or BILOU"] == 24
     assert report["totals"]["kept"] == 12 and "24 tags of BIOES" in report["warnings"][0]
+
+
+def test_blanks_in_front_of_a_line_hide_no_word(tmp_path: Path) -> None:
+    items, _ = read(tmp_path / "a.conll", " New B-x\n  10\u00a0000   O\n\n\tO\nYork\tB-x\n")
+    assert [(item.lists["tokens"], item.lists["tags"]) for item in items] == [
+        (["New", "10\u00a0000"], ["B-x", "O"]),
+        (["", "York"], ["O", "B-x"]),
+    ]

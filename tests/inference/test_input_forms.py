@@ -315,3 +315,15 @@ def test_a_trained_model_reads_its_own_file(setting, tmp_path):
     found = call(tmp_path / "runs/wide/best", tmp_path / "posts.csv", tmp_path / "out.csv")
     assert len(found) == 121 and found[0][-2:] == ["level", "when"]
     assert found[1][1] == f"{posts[0][0]} é"
+
+
+def test_second_texts_that_come_late_or_are_absent_are_told(plain_model, tmp_path, capsys):
+    known = [InputForm(text="question", pair="passage")]
+    late = "".join(
+        json.dumps({"question": "who?"} | ({"passage": "Anna"} if at > 30 else {})) + "\n" for at in range(40)
+    )
+    assert choose_form("in.jsonl", "jsonl", io.BytesIO(late.encode()), known, {}).pair == "passage"
+    model = trained_on(plain_model, tmp_path / "best", text="question", pair="passage")
+    (tmp_path / "in.csv").write_text("question,paragraph\nwho?,Anna\n")
+    call(model, tmp_path / "in.csv", tmp_path / "out.csv")
+    assert "in.csv: warning: has no 'passage', from which training read" in capsys.readouterr().err

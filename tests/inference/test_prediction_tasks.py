@@ -109,6 +109,47 @@ def test_conll_in_and_out(folders, tmp_path) -> None:
     ]
 
 
+def conll_model(folders: dict[str, Path], folder: Path, **form: object) -> Path:
+    """The tagger with what training says of its CoNLL files."""
+    folder.mkdir()
+    for path in folders["tagger"].iterdir():
+        (folder / path.name).symlink_to(path)
+    (folder / "input.json").write_text(json.dumps({"forms": [{"lists": True, "is_conll": True} | form]}))
+    return folder
+
+
+def words_of(path: Path) -> list[list[str]]:
+    return [[line.split("\t")[0] for line in block.split("\n")] for block in path.read_text().strip().split("\n\n")]
+
+
+def test_words_of_conll_stand_where_they_stood_in_training(folders, tmp_path, capsys) -> None:
+    named = conll_model(folders, tmp_path / "named", text="word", field_names=["index", "word", "tag"])
+    (tmp_path / "in.conll").write_text("1\tbuy\tO\n2\t10\u00a0000\tO\n\ncoin\n\n1\tfell\n")
+    run(named, tmp_path / "in.conll", tmp_path / "out.conll")
+    assert words_of(tmp_path / "out.conll") == [["buy", "10\u00a0000"], ["coin"]]
+    (rejected,) = rows_of(tmp_path / "out.conll.rejects.csv")
+    assert rejected["reason"] == "too_few_fields" and "2 fields instead of 3 (index, word, tag)" in rejected["detail"]
+    assert "text column 'word'" in capsys.readouterr().err
+    last = conll_model(folders, tmp_path / "last", text="last")
+    (tmp_path / "in.conll").write_text("O buy\n O  10\u00a0000\n")
+    run(last, tmp_path / "in.conll", tmp_path / "last.conll")
+    assert words_of(tmp_path / "last.conll") == [["buy", "10\u00a0000"]]
+
+
+def test_conll_holds_no_word_that_would_end_its_line(folders, tmp_path) -> None:
+    sentences = [["buy", "New York"], ["the", "a\tb"], ["c\nd"], ["", "coin"], ["-DOCSTART-"], [" "]]
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps({"text": words}) + "\n" for words in sentences))
+    model = conll_model(folders, tmp_path / "best", text="text")
+    run(model, source, tmp_path / "out.conll")
+    assert words_of(tmp_path / "out.conll") == [["buy", "New York"]]
+    rejects = rows_of(tmp_path / "out.conll.rejects.csv")
+    assert [row["record"] for row in rejects if row["reason"] == "no_conll_word"] == ["2", "3", "4", "5"]
+    run(model, source, tmp_path / "out.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [len(row["tags"] or ()) for row in rows] == [2, 2, 1, 2, 1, 0]
+
+
 def pair_file(folder: Path) -> Path:
     path = folder / "pairs.csv"
     path.write_text("id,text,other\na,buy coin,the price\nb,is this good,buy now\nc,buy coin,the price\n")

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from opinionlm.data.preparation.label_parsing import LabelUse
 from opinionlm.data.spec import DatasetSpec
 from opinionlm.errors import UserError
-from opinionlm.utils.names import closest, counted, same_form
+from opinionlm.utils.names import WRITING, closest, counted, written_form
 
 SHOWN_VALUES, IN_WARNINGS = 8, 3
 
@@ -69,8 +69,8 @@ def describe_undeclared(spec: DatasetSpec, use: LabelUse, shown: int = SHOWN_VAL
         hint = "" if near is None else f", nearest: {near!r}"
         if near == value:
             hint = ", which is declared, but not below the label above it"
-        elif near is not None and same_form(value, near):
-            hint += ", the same but for case, blanks or Unicode form"
+        elif near is not None and written_form(value) == written_form(near):
+            hint += f", the same but for {WRITING}"
         parts.append(f"{written} ({count:,} record{'s' * (count > 1)}{hint})")
     more = len(use.undeclared) - len(parts)
     return ", ".join(parts) + (f" and {counted(more, 'other value')}" if more else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, groupby
 from pathlib import Path
 
 from opinionlm.data.inspection.columns import Column
@@ -17,7 +17,7 @@ from opinionlm.data.spec import LABEL_TASKS, DatasetSpec
 from opinionlm.data.spec_checks import check_spec
 from opinionlm.data.taxonomy import PATH_MARK, Taxonomy
 from opinionlm.errors import UserError
-from opinionlm.utils.names import same_form
+from opinionlm.utils.names import WRITING, written_form
 
 # More than this are texts, numbers or ids, and no classes.
 MOST_LABELS = 1_000
@@ -118,14 +118,14 @@ def in_order(name: str) -> tuple[bool, float, str]:
 
 
 def found_lines(counts: Counter[LabelPath]) -> list[str]:
-    """The labels with their records, and pairs that differ in case or blanks alone."""
+    """The labels with their records, and pairs that differ in how they are written alone."""
     shown = [f"{PATH_MARK.join(path)} {number:,}" for path, number in counts.most_common(SHOWN_LABELS)]
     more = f" and {len(counts) - SHOWN_LABELS} more" if len(counts) > SHOWN_LABELS else ""
     lines = [f"labels are taken from the data, as the dataset YAML declares none: {', '.join(shown)}{more}"]
-    for one, other in combinations(sorted(PATH_MARK.join(path) for path in counts), 2):
-        if same_form(one, other):
-            lines.append(f"the labels {one!r} and {other!r} differ in case, blanks or Unicode form alone; is it one?")
     names = Counter({PATH_MARK.join(path): number for path, number in counts.items()})
+    for _, alike in groupby(sorted(names, key=lambda name: (written_form(name), name)), key=written_form):
+        for one, other in combinations(alike, 2):
+            lines.append(f"the labels {one!r} and {other!r} differ in {WRITING} alone; is it one?")
     if separator := Column("label", values=names).separator():
         lines.append(
             f"some labels look like several, parted by {separator!r}: task: multi_label with label_separator: "

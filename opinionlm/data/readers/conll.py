@@ -18,6 +18,8 @@ from opinionlm.data.spec import FileSpec
 from opinionlm.errors import UserError
 
 DOCUMENT_MARK = "-DOCSTART-"
+# What the columns of a file are called whose YAML does not name them.
+OUTER_COLUMNS = ("first", "last")
 _BLANKS = re.compile(" +")
 
 
@@ -30,7 +32,7 @@ def read_conll(path: Path, spec: FileSpec, notes: SourceNotes) -> Iterator[Recor
     Raises:
         UserError: the file is missing, unreadable or without a sentence, or a column is unknown.
     """
-    header = list(spec.field_names) or ["first", "last"]
+    header = list(spec.field_names or OUTER_COLUMNS)
     at = column_positions(str(path), header, spec.columns, notes, ColumnRules())
     try:
         with path.open("rb") as binary:
@@ -44,6 +46,12 @@ def read_conll(path: Path, spec: FileSpec, notes: SourceNotes) -> Iterator[Recor
         raise unreadable(str(path), error) from None
     if sentences.number == 0:
         raise UserError(f"{path}: the file is empty; expected one token and its tag per line")
+
+
+def line_fields(line: str, delimiter: str | None) -> list[str]:
+    """The columns of a line whose end is stripped: by the delimiter, else by tabs if it has one, else by blanks."""
+    delimiter = delimiter or ("\t" if "\t" in line else "")
+    return line.split(delimiter) if delimiter else _BLANKS.split(line.lstrip(" "))
 
 
 class _Sentences:
@@ -101,8 +109,7 @@ class _Sentences:
 
     def _fields(self, line: str) -> list[str]:
         """The columns of a line whose end is stripped."""
-        delimiter = self._spec.delimiter or ("\t" if "\t" in line else "")
-        fields = line.split(delimiter) if delimiter else _BLANKS.split(line)
+        fields = line_fields(line, self._spec.delimiter)
         # Without names only the outer columns count; one column alone is not both of them.
         return fields if self._spec.field_names or len(fields) < 2 else [fields[0], fields[-1]]
 

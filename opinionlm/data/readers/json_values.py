@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping
 from datetime import date, time
 from decimal import Decimal
@@ -30,9 +31,20 @@ def load_row(line: str) -> Any:
     """A line of JSON, with numbers as texts and NaN and Infinity, which JSON does not know, as null.
 
     Raises:
-        ValueError, RecursionError: it is no JSON.
+        ValueError, RecursionError: it is no JSON, or a key of an object stands twice.
     """
-    return json.loads(line, parse_float=str, parse_int=str, parse_constant=lambda name: None)
+    return json.loads(
+        line, parse_float=str, parse_int=str, parse_constant=lambda name: None, object_pairs_hook=_unambiguous
+    )
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; of a key that stands twice JSON would silently keep the last value."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {twice[:80]!r} is there twice")
+    return found
 
 
 def json_fields(

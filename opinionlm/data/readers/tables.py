@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,8 @@ def sheet_rows(path: Path, most: int | None = None) -> list[list[str]]:
     Raises:
         UserError: the file is missing, damaged or empty, or openpyxl is not installed.
     """
-    import pandas
-
     with _reading(path):
-        table = pandas.read_excel(path, dtype=object, keep_default_na=False, header=None, nrows=most)
-        rows = [[value_text(_cell(value), True).strip() for value in row] for row in table.itertuples(False, None)]
+        rows = [_texts(row) for row in _cells(path, most)]
     if not (rows := [row for row in rows if any(row)]):
         raise UserError(f"{path}: the file is empty; expected a header and records")
     return rows
@@ -78,6 +76,8 @@ def _reading(path: Path) -> Iterator[None]:
     """Turn what libraries raise about a file into a `UserError`."""
     try:
         yield
+    except UserError:
+        raise
     except ImportError:
         raise UserError(f"{path}: Excel files need openpyxl: pip install 'opinionlm[excel]'") from None
     except Exception as error:
@@ -99,17 +99,27 @@ def _parquet(path: Path) -> tuple[list[str], Iterator[dict[str, Any]]]:
 
 
 def _sheet(path: Path, field_names: tuple[str, ...]) -> tuple[list[str], Iterator[dict[str, Any]]]:
+    cells = _cells(path)
+    rows, width = iter(cells), len(cells[0]) if cells else 0
+    # Rows in front of the header are blank where a table does not begin at the top.
+    header = list(field_names) or next((names for row in rows if any(names := _texts(row))), [])
+    if field_names and width > len(field_names):
+        raise UserError(f"{path}: has {width} columns, and field_names names {len(field_names)}; name all of them")
+    return header, (dict(zip_longest(header, row)) for row in rows)
+
+
+def _cells(path: Path, most: int | None = None) -> list[tuple[Any, ...]]:
+    """The first rows of a workbook's first sheet, all as long as the longest."""
     import pandas
 
-    # As objects: of a column with blanks pandas would make floats, and of words such as NA nothing.
-    names = {"header": None, "names": list(field_names)} if field_names else {}
-    table = pandas.read_excel(path, dtype=object, keep_default_na=False, **names)
-    header = [str(column).strip() for column in table.columns]
-    rows = (
-        {name: _cell(value) for name, value in zip(header, row, strict=True)}
-        for row in table.itertuples(index=False, name=None)
-    )
-    return header, rows
+    # As objects: of a column with blanks pandas would make floats, and of words such as NA nothing. Without a header:
+    # of two columns with one name pandas would rename the second.
+    table = pandas.read_excel(path, dtype=object, keep_default_na=False, header=None, nrows=most)
+    return [tuple(map(_cell, row)) for row in table.itertuples(False, None)]
+
+
+def _texts(row: tuple[Any, ...]) -> list[str]:
+    return [value_text(value, is_name=True).strip() for value in row]
 
 
 def _cell(value: Any) -> Any:

@@ -12,6 +12,7 @@ from opinionlm.data.preparation.pipeline import prepare
 from opinionlm.data.prepared import load_prepared
 from opinionlm.data.spec_parsing import spec_from_dict
 from opinionlm.errors import UserError
+from opinionlm.utils.names import WRITING
 
 
 def write(folder: Path, header: str, rows: list[str]) -> None:
@@ -61,10 +62,25 @@ def test_levels_make_a_tree_and_equal_leaves_path_names(tmp_path, tokenizer_fold
     assert manifest["labels"] == manifest["spec"]["labels"] == data.taxonomy.to_tree()
 
 
-def test_labels_that_look_like_one_are_named(tmp_path, tokenizer_folder):
-    write(tmp_path, "text,label", [f"post {i} of {v},{v}" for v in ("Good", "good", "bad") for i in range(20)])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        *[("Good", "good"), ("very  good", "very good"), ("caf\u00e9", "cafe\u0301"), ("bad", "bad\u200b")],
+        *[("\u2764", "\u2764\ufe0f"), ("1", "1.0"), ("01", "1"), ("-0.50", "-0.5")],
+    ],
+)
+def test_labels_that_look_like_one_are_named(tmp_path, tokenizer_folder, one, other):
+    labels = enumerate((one, other, "no"))
+    write(tmp_path, "text,label", [f"post {i} of {at},{label}" for at, label in labels for i in range(20)])
     warnings = warnings_of(prepared(tmp_path, tokenizer_folder, {"text": "text", "label": "label"}))
-    assert "the labels 'Good' and 'good' differ in case, blanks or Unicode form alone; is it one?" in warnings
+    one, other = sorted((one, other))
+    assert f"the labels {one!r} and {other!r} differ in {WRITING} alone; is it one?" in warnings
+
+
+def test_labels_that_differ_in_more_are_not_named(tmp_path, tokenizer_folder):
+    write(tmp_path, "text,label", [f"post {i} of {v},{v}" for v in ("1", "10", "-1", "1.5", "1e0") for i in range(20)])
+    warnings = warnings_of(prepared(tmp_path, tokenizer_folder, {"text": "text", "label": "label"}))
+    assert not any(WRITING in line for line in warnings)
 
 
 def test_several_labels_in_a_field_are_none(tmp_path, tokenizer_folder):

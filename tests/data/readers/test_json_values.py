@@ -51,6 +51,12 @@ def test_what_is_no_text_is_refused_with_the_reason(written, tmp_path):
     assert read(tmp_path, f'{{"v": [{written}]}}', {"answers": "v"}).reason == "not_text"
 
 
+@pytest.mark.parametrize("line", ['{"v": "one", "v": "other"}', '{"v": "one", "more": {"a": 1, "a": 1}}'])
+def test_a_key_that_stands_twice_is_refused(line, tmp_path):
+    found = read(tmp_path, line, {"text": "v"})
+    assert found.reason == "invalid_json" and "is there twice" in found.detail
+
+
 def test_true_and_false_are_labels_as_json_spells_them(tmp_path):
     for name in ("label", "level1"):
         assert read(tmp_path, '{"v": true}', {name: "v"}).fields == {name: "true"}

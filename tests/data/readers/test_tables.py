@@ -76,3 +76,35 @@ def test_what_cannot_be_read_is_one_line(tmp_path, ending, monkeypatch):
         monkeypatch.setitem(sys.modules, "openpyxl", None)
         with pytest.raises(UserError, match="pip install 'opinionlm.excel.'"):
             open_table(path)
+
+
+def sheet(path: Path, rows: list[list]) -> Path:
+    pandas.DataFrame(rows, dtype=object).to_excel(path, index=False, header=False)
+    return path
+
+
+def test_a_column_that_is_there_twice_is_refused_as_in_csv(tmp_path):
+    path = sheet(tmp_path / "posts.xlsx", [["text", "label", "text"], ["one", "a", "other"]])
+    with pytest.raises(UserError, match="the column 'text' .for text. is there twice"):
+        list(read_table(path, FileSpec(path.name, {"text": "text"}), SourceNotes()))
+    (record,) = read_table(path, FileSpec(path.name, {"label": "label"}), SourceNotes())
+    assert record.fields == {"label": "a"}
+
+
+def test_names_of_too_few_columns_move_none(tmp_path):
+    path = sheet(tmp_path / "posts.xlsx", [[1, "good", "a"], [2, "bad", "b"]])
+    spec = FileSpec(path.name, {"text": "one", "label": "two"}, field_names=("one", "two"))
+    with pytest.raises(UserError, match="has 3 columns, and field_names names 2"):
+        list(read_table(path, spec, SourceNotes()))
+    spec = FileSpec(path.name, {"text": "two", "label": "four"}, field_names=("one", "two", "three", "four"))
+    assert [record.fields for record in read_table(path, spec, SourceNotes())] == [
+        {"text": "good", "label": ""},
+        {"text": "bad", "label": ""},
+    ]
+
+
+def test_a_header_below_blank_rows(tmp_path):
+    path = sheet(tmp_path / "posts.xlsx", [[None, None], [" text ", 2024], ["good", True], [None, None], ["bad", 1]])
+    spec = FileSpec(path.name, {"text": "text", "label": "2024"})
+    found = [record.fields for record in read_table(path, spec, SourceNotes())]
+    assert found == [{"text": "good", "label": "true"}, {"text": "", "label": ""}, {"text": "bad", "label": "1"}]
