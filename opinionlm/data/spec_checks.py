@@ -182,9 +182,8 @@ def _foreign_options(spec: DatasetSpec) -> list[str]:
         absent = ("labels_may_be_absent", bool(spec.labels_may_be_absent))
         for name, given in (("labels", spec.labels is not None), ("codes", bool(spec.codes)), absent):
             if given:
-                problems.append(
-                    f"{name}: only the tasks {' and '.join(LABEL_TASKS)} have labels, this is {spec.task}; leave it out"
-                )
+                having = " and ".join(LABEL_TASKS)
+                problems.append(f"{name}: only the tasks {having} have labels, this is {spec.task}; leave it out")
     if spec.task == "similarity":
         if spec.score_range is None:
             problems.append("score_range: missing; give the lowest and the highest score, e.g. [0, 5]")

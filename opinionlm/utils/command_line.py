@@ -22,7 +22,7 @@ COMMAND = re.compile(
     rf"python (?:(?P<script>{'|'.join(SCRIPTS)})\.py|-m opinionlm\.(?:[a-z_]+\.)*(?P<module>[a-z_]+))\b"
 )
 # A script named within a sentence; one of somebody's own folder keeps its name.
-SCRIPT = re.compile(rf"(?<![\w/\\.-])(?P<script>{'|'.join(SCRIPTS)})\.py\b")
+SCRIPT = re.compile(rf"(?<![\w/\\.-])(?:python )?(?P<script>{'|'.join(SCRIPTS)})\.py\b")
 
 
 class Parser(argparse.ArgumentParser):
