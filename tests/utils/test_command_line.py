@@ -39,8 +39,8 @@ def test_a_help_names_commands_as_it_was_called(called, expected, monkeypatch) -
 
 def test_a_message_names_scripts_as_the_console_calls_them(monkeypatch) -> None:
     monkeypatch.setattr("sys.argv", ["opinionlm compare"])
-    said = "x: give a run of train_classifier.py, or python prompt.py; /work/predict.py and my_prompt.py are of yours"
-    expected = "x: give a run of opinionlm train_classifier, or opinionlm prompt; /work/predict.py and my_prompt.py are of yours"
+    said = "x: give train_classifier.py, or python prompt.py; /work/predict.py and my_prompt.py are yours"
+    expected = "x: give opinionlm train_classifier, or opinionlm prompt; /work/predict.py and my_prompt.py are yours"
     assert message_as_called(said) == expected
 
 
