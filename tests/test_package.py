@@ -74,6 +74,17 @@ def test_an_unknown_command_names_the_nearest(given: str, near: str) -> None:
         run(["xyzzy"])
 
 
+def test_what_a_command_refuses_names_what_is_there(tmp_path: Path, monkeypatch) -> None:
+    """An installed package has neither ``preprocess.py`` nor a folder ``configs`` where the command is given."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["opinionlm"])
+    with pytest.raises(UserError, match=f"the shipped ones are in {ROOT / 'configs' / 'datasets'}"):
+        run(["preprocess", "--config", "nowhere.yaml"])
+    (tmp_path / "broken").mkdir()
+    with pytest.raises(UserError, match="make one with opinionlm preprocess$"):
+        run(["cross_fit", "--dataset", "broken"])
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["--help"], [], ["--version"], ["label_suspect"]],

@@ -157,7 +157,7 @@ def task_problems(spec: DatasetSpec) -> list[str]:
         problems.append(f"split.by: only rows of a task with labels have times, this is {spec.task}; leave it out")
     for i, file in enumerate(spec.files):
         if file.label_separator:
-            problems.append(f"files[{i}].label_separator: only task sequence has labels; leave it out")
+            problems.append(f"files[{i}].label_separator: only tasks with labels have one; leave it out")
         if file.path.endswith(CONLL_ENDINGS) and spec.task == "token" and set(file.columns) > {"tokens", "tags"}:
             problems.append(f"files[{i}].columns: a CoNLL file holds only tokens and tags")
     cleaning, group_by = spec.cleaning, spec.split.group_by
@@ -169,7 +169,7 @@ def task_problems(spec: DatasetSpec) -> list[str]:
     filters |= {"short_posts": cleaning.short_posts != "keep", "long_posts": cleaning.long_posts != "keep"}
     filters["require_letters"] = cleaning.require_letters
     if rules := [name for name, is_on in filters.items() if is_on]:
-        problems.append(f"cleaning: {', '.join(rules)}: only task sequence filters posts; use profile: exact")
+        problems.append(f"cleaning: {', '.join(rules)}: only tasks with labels filter posts; use profile: exact")
     if group_by is not None and group_by != "group" and group_by not in canonical_columns(spec):
         problems.append(f"split.group_by: task {spec.task} has no column {group_by!r}; use group")
     return problems
@@ -182,7 +182,8 @@ def _foreign_options(spec: DatasetSpec) -> list[str]:
         absent = ("labels_may_be_absent", bool(spec.labels_may_be_absent))
         for name, given in (("labels", spec.labels is not None), ("codes", bool(spec.codes)), absent):
             if given:
-                problems.append(f"{name}: only task sequence has labels, this is {spec.task}; leave it out")
+                having = " and ".join(LABEL_TASKS)
+                problems.append(f"{name}: only the tasks {having} have labels, this is {spec.task}; leave it out")
     if spec.task == "similarity":
         if spec.score_range is None:
             problems.append("score_range: missing; give the lowest and the highest score, e.g. [0, 5]")

@@ -65,7 +65,8 @@ def _read(path: Path) -> dict[str, Any]:
         raw = load_yaml(text)
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be read ({error.strerror}); name a dataset YAML, see configs/datasets/"
+            f"{path}: cannot be read ({error.strerror}); name a dataset YAML; the shipped ones are in "
+            f"{find_shipped('configs/datasets')}"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)

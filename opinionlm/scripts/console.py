@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from opinionlm.errors import UserError, run_script
+from opinionlm.utils.command_line import message_as_called
 from opinionlm.utils.names import closest
 
 
@@ -62,7 +63,7 @@ def run(arguments: list[str]) -> None:
     """Call the ``main`` of a command, or show which there are.
 
     Raises:
-        UserError: no such command.
+        UserError: no such command, or what the command refuses, its remedies named as console commands.
     """
     if not arguments or arguments[0] in ("-h", "--help"):
         print(overview())
@@ -78,7 +79,10 @@ def run(arguments: list[str]) -> None:
     # What argparse calls the program, and what locks and environment.json say was run.
     program = "python -m opinionlm" if Path(sys.argv[0]).name == "__main__.py" else "opinionlm"
     sys.argv = [f"{program} {name}", *rest]
-    outcome = import_module(COMMANDS[name].module).main(rest)
+    try:
+        outcome = import_module(COMMANDS[name].module).main(rest)
+    except UserError as error:
+        raise UserError(message_as_called(str(error))) from error
     if isinstance(outcome, int):
         sys.exit(outcome)
 

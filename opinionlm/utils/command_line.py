@@ -21,6 +21,8 @@ SCRIPTS = ("preprocess", "train_classifier", "train_instruct", "prompt", "predic
 COMMAND = re.compile(
     rf"python (?:(?P<script>{'|'.join(SCRIPTS)})\.py|-m opinionlm\.(?:[a-z_]+\.)*(?P<module>[a-z_]+))\b"
 )
+# A script named within a sentence; one of somebody's own folder keeps its name.
+SCRIPT = re.compile(rf"(?<![\w/\\.-])(?:python )?(?P<script>{'|'.join(SCRIPTS)})\.py\b")
 
 
 class Parser(argparse.ArgumentParser):
@@ -78,6 +80,11 @@ def command(name: str) -> str:
 def as_called(text: str) -> str:
     """A help text with its commands as this one was called: ``opinionlm predict`` where that is installed."""
     return COMMAND.sub(lambda found: command(found["script"] or found["module"]), text)
+
+
+def message_as_called(text: str) -> str:
+    """A message with its scripts as the console command calls them: an installed package has no ``predict.py``."""
+    return SCRIPT.sub(lambda found: command(found["script"]), text)
 
 
 def unknown_option(place: str, known: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from opinionlm.scripts.console import COMMANDS
-from opinionlm.utils.command_line import COMMAND, as_called
+from opinionlm.utils.command_line import COMMAND, as_called, message_as_called
 
 HELP = """First line.
 
@@ -35,6 +35,13 @@ def test_a_help_names_commands_as_it_was_called(called, expected, monkeypatch) -
         "python -m opinionlm init posts.csv",
         "python script_of_mine.py",
     ]
+
+
+def test_a_message_names_scripts_as_the_console_calls_them(monkeypatch) -> None:
+    monkeypatch.setattr("sys.argv", ["opinionlm compare"])
+    said = "x: give train_classifier.py, or python prompt.py; /work/predict.py and my_prompt.py are yours"
+    expected = "x: give opinionlm train_classifier, or opinionlm prompt; /work/predict.py and my_prompt.py are yours"
+    assert message_as_called(said) == expected
 
 
 @pytest.mark.parametrize("name", COMMANDS)
