@@ -13,12 +13,11 @@ from datasets import DatasetDict
 from opinionlm.config.options import DataConfig
 from opinionlm.data.accounting import print_account
 from opinionlm.data.preparation.pipeline import prepare_or_load
-from opinionlm.data.preparation.sources import find_data, find_sources
+from opinionlm.data.preparation.sources import source_of
 from opinionlm.data.prepared import PreparedDataset
-from opinionlm.data.spec_parsing import load_spec
 from opinionlm.errors import UserError
 from opinionlm.utils.command_line import command
-from opinionlm.utils.names import closest, counted
+from opinionlm.utils.names import closest
 
 
 def load_data(data: DataConfig) -> PreparedDataset:
@@ -41,28 +40,6 @@ def load_rows(data: DataConfig) -> PreparedDataset:
             f"{command('preprocess')} --force, which says why"
         )
     return choose_platforms(prepared, data.train_platforms, data.eval_platforms)
-
-
-def source_of(data: DataConfig) -> str:
-    """Which source a run reads, and the rows that its publisher counts.
-
-    Raises:
-        UserError: files that are not there.
-    """
-    if Path(data.dataset).is_dir():
-        return "a prepared folder"
-    spec = load_spec(data.dataset).read_from(data.data_source)
-    sources = find_sources(spec, find_data(spec, data.data_dir))
-    if spec.hub is not None and all(source.file is None for source in sources):
-        revision = "" if spec.hub.revision is None else f" at {spec.hub.revision}"
-        place = f"hub {spec.hub.path}{revision}"
-    else:
-        place = f"{counted(len(sources), 'file')} in {data.data_dir}"
-    facts = spec.published
-    if facts is None:
-        return place
-    counts = (("train", facts.train), ("validation", facts.validation), ("test", facts.test))
-    return f"{place}; published {', '.join(f'{name} {count:,}' for name, count in counts if count)}"
 
 
 def choose_platforms(

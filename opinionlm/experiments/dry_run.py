@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from opinionlm.config.config import Config
-from opinionlm.data.loading import source_of
+from opinionlm.data.preparation.sources import source_of
 from opinionlm.errors import UserError
 from opinionlm.experiments.cells import Cell
 from opinionlm.experiments.differences import difference_line

@@ -5,14 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from opinionlm.config.config import Config
-from opinionlm.runs.lock import Held, is_first_process, locked_run, this_process
+from opinionlm.runs.lock import Held, folders_of, is_first_process, locked_run, this_process
 from opinionlm.runs.tuning_spaces import checked_tuning, require_optuna
 from opinionlm.utils.loading import libraries_loading
 from opinionlm.utils.progress import show_lines_at_once
+from opinionlm.utils.shipped import require_model
 
 
 def announce(config: Config) -> None:
-    """Say what begins, before the libraries are loaded, which takes seconds; only the first process does."""
+    """Say what begins, before the libraries are loaded, which takes seconds; only the first process does.
+
+    Raises:
+        UserError: nothing is finished yet, and the data or a model of this machine are not there.
+    """
+    if not any((folder / "metrics.json").is_file() for folder in folders_of(config.training)):
+        # Imported late, for the sake of --help.
+        from opinionlm.data.preparation.sources import source_of
+
+        source_of(config.data)
+        require_model(config.model.model_name_or_path)
     if is_first_process():
         show_lines_at_once()
         print(f"start   {config.source} → {config.run_folder} (loading libraries)", flush=True)

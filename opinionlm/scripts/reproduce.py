@@ -149,7 +149,7 @@ def show_data(arguments: argparse.Namespace, folder: Path, overrides: Mapping[st
     print(f"{table.title} ({table.source}), scale {table.scale}: {table.dataset}, no runs")
     if arguments.dry_run:
         from opinionlm.config.options import DataConfig
-        from opinionlm.data.loading import source_of
+        from opinionlm.data.preparation.sources import source_of
         from opinionlm.experiments.differences import difference_line
 
         data_dir = str(overrides.get("data_dir", DataConfig.data_dir))

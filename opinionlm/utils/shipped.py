@@ -49,6 +49,20 @@ def find_model(name: str | Path) -> Path:
     return path if source is None else CONVERTED / source.stem
 
 
+def require_model(name: str) -> None:
+    """Refuse what can only be a place on this machine, and no name on the hub, where nothing is.
+
+    Raises:
+        UserError: there is nothing.
+    """
+    is_place = Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
+    if is_place and not find_model(name).exists() and gguf_source(Path(name)) is None:
+        raise UserError(
+            f"model_name_or_path: {name}: there is no such folder; give that of a model, or a name of the hub such as "
+            "google/gemma-3-270m"
+        )
+
+
 def model_file(name: str | Path, file: str, revision: str = "main") -> Path | None:
     """A file of a model: the user's, a shipped one, or one of the hub, from where it is fetched.
 

@@ -15,7 +15,7 @@ import yaml
 import reproduce
 from opinionlm.config.options import DataConfig
 from opinionlm.config.parser import read_yaml
-from opinionlm.data.loading import source_of
+from opinionlm.data.preparation.sources import source_of
 from opinionlm.errors import UserError
 from opinionlm.experiments.data_tables import kind_of
 from opinionlm.experiments.dry_run import rehearse_cells

@@ -44,6 +44,34 @@ def test_the_first_line_comes_before_the_libraries(command, said, tmp_path):
         process.wait(60)
 
 
+@pytest.mark.parametrize("script", ["train_classifier.py", "train_instruct.py", "prompt.py", "pretrain.py"])
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--dataset", "configs/datasets/nowhere.yaml", "error: configs/datasets/nowhere.yaml: cannot be read"),
+        (
+            "--model_name_or_path",
+            "./nowhere/model",
+            "error: model_name_or_path: ./nowhere/model: there is no",
+        ),
+    ],
+)
+def test_what_is_not_there_is_told_before_the_libraries(script, option, value, said, tmp_path):
+    given = {"--dataset": "configs/datasets/sample.yaml", "--output_dir": str(tmp_path), option: value}
+    before = os.times()
+    process = subprocess.run(
+        [sys.executable, script, *(part for pair in given.items() for part in pair)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    after = os.times()
+    assert process.returncode == 2 and process.stderr.startswith(said) and process.stderr.count("\n") == 1
+    assert not process.stdout and not list(tmp_path.iterdir())
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    assert used < 1.0
+
+
 @pytest.mark.parametrize("has_instructions", [True, False])
 def test_the_header_names_the_device_and_what_it_emulates(has_instructions, monkeypatch):
     monkeypatch.setattr("opinionlm.models.precision.computes_in_bfloat16", lambda: has_instructions)

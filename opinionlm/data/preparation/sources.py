@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from opinionlm.config.options import DataConfig
 from opinionlm.data.readers.conll import read_conll
 from opinionlm.data.readers.damage import damage_warnings
 from opinionlm.data.readers.hub import read_hub
@@ -16,8 +17,10 @@ from opinionlm.data.readers.records import Record, Reject, SourceNotes, read_fil
 from opinionlm.data.readers.tables import TABLES, read_table
 from opinionlm.data.spec import SPLITS, DatasetSpec, FileSpec
 from opinionlm.data.spec_checks import CONLL_ENDINGS
+from opinionlm.data.spec_parsing import load_spec
 from opinionlm.errors import UserError
 from opinionlm.utils.command_line import command
+from opinionlm.utils.names import counted
 from opinionlm.utils.shipped import shipped_root
 
 # What `SourceNotes.details` calls the tags that were not of IOB2.
@@ -54,6 +57,28 @@ class RejectWriter:
     def close(self) -> None:
         """Flush and close the file."""
         self._file.close()
+
+
+def source_of(data: DataConfig) -> str:
+    """Which source a run reads, and the rows that its publisher counts.
+
+    Raises:
+        UserError: files that are not there.
+    """
+    if Path(data.dataset).is_dir():
+        return "a prepared folder"
+    spec = load_spec(data.dataset).read_from(data.data_source)
+    sources = find_sources(spec, find_data(spec, data.data_dir))
+    if spec.hub is not None and all(source.file is None for source in sources):
+        revision = "" if spec.hub.revision is None else f" at {spec.hub.revision}"
+        place = f"hub {spec.hub.path}{revision}"
+    else:
+        place = f"{counted(len(sources), 'file')} in {data.data_dir}"
+    facts = spec.published
+    if facts is None:
+        return place
+    counts = (("train", facts.train), ("validation", facts.validation), ("test", facts.test))
+    return f"{place}; published {', '.join(f'{name} {count:,}' for name, count in counts if count)}"
 
 
 def find_data(spec: DatasetSpec, data_dir: str | Path) -> Path:
