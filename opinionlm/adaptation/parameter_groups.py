@@ -179,8 +179,8 @@ def check_phases(arguments: TrainingArguments, source: str, steps: int) -> None:
         )
     if warmup > steps:
         raise UserError(
-            f"{source}: warmup_steps: {warmup} steps of warm-up do not fit into the {steps} steps of this run, so that "
-            "learning_rate would never be reached; lower it, or give a share of all steps, such as 0.1"
+            f"{source}: warmup_steps: {warmup} steps of warm-up do not fit into the {steps} steps of this run, so "
+            "that learning_rate would never be reached; lower it, or give a share of all steps, such as 0.1"
         )
 
 

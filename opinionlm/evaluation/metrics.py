@@ -107,9 +107,9 @@ def classification_scores(gold: np.ndarray, predicted: np.ndarray, taxonomy: Tax
 
     Returns:
         ``accuracy``, ``macro_f1``, ``macro_precision`` and ``macro_recall`` (over the gold classes),
-        ``macro_f1_sklearn``, ``weighted_f1``, ``f1_<label>`` per leaf, ``level<i>_macro_f1`` and ``level<i>_accuracy`` per level,
-        ``hierarchical_precision/recall/f1`` (Kiritchenko et al. 2006), ``mistake_severity`` (mean height of the lowest
-        common ancestor over mistakes, Bertinetto et al. 2020).
+        ``macro_f1_sklearn``, ``weighted_f1``, ``f1_<label>`` per leaf, ``level<i>_macro_f1`` and ``level<i>_accuracy``
+        per level, ``hierarchical_precision/recall/f1`` (Kiritchenko et al. 2006), ``mistake_severity`` (mean height of
+        the lowest common ancestor over mistakes, Bertinetto et al. 2020).
     """
     leaves = len(taxonomy.leaves)
     confusion = confusion_matrix(gold, predicted, leaves + 1)[:leaves]
