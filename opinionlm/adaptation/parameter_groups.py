@@ -160,12 +160,27 @@ def check_schedule(arguments: TrainingArguments, source: str, total_steps: int |
             f"{source}: lr_scheduler_kwargs: {arguments.lr_scheduler_kwargs} gives learning rates outside of 0 to "
             f"learning_rate ({arguments.learning_rate:g}), for instance {max(rates):g}; correct them"
         )
+    if known is not None:
+        check_phases(arguments, source, known)
+
+
+def check_phases(arguments: TrainingArguments, source: str, steps: int) -> None:
+    """Refuse a warm-up, or a warm-up and a decay, that take more steps than a run has.
+
+    Raises:
+        UserError: they do.
+    """
     decay = (arguments.lr_scheduler_kwargs or {}).get("num_decay_steps", 0)
-    warmup = arguments.get_warmup_steps(total)
-    if known is not None and decay + warmup > known:
+    warmup = arguments.get_warmup_steps(steps)
+    if decay and decay + warmup > steps:
         raise UserError(
             f"{source}: lr_scheduler_kwargs: num_decay_steps: {decay} and a warm-up of {warmup} steps do not fit into "
-            f"the {known} steps of this run; lower them, or use lr_scheduler_type: cosine"
+            f"the {steps} steps of this run; lower them, or use lr_scheduler_type: cosine"
+        )
+    if warmup > steps:
+        raise UserError(
+            f"{source}: warmup_steps: {warmup} steps of warm-up do not fit into the {steps} steps of this run, so "
+            "that learning_rate would never be reached; lower it, or give a share of all steps, such as 0.1"
         )
 
 

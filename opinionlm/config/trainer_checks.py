@@ -24,6 +24,7 @@ def trainer_problems(config: Config) -> list[str]:
     """What is wrong with the fields that a run sets, as far as no data have to be known for it."""
     training, extra = config.training, config.training.extra
     problems = optimizer_problems(training) + schedule_problems(training) + saving_problems(training)
+    problems += share_problems(training)
     problems += metric_problems(training, config.script, config.data.task)
     if extra.get("logging_strategy", "steps") != "steps" and training.logging_steps != TrainingConfig().logging_steps:
         problems.append(
@@ -114,6 +115,15 @@ def typed_arguments(training: TrainingConfig) -> dict[str, Any]:
         values = {name: convert(CommandLineText(value), types[name], "optim_args") for name, value in pairs}
         typed["optim_args"] = joined_arguments(values)
     return typed
+
+
+def share_problems(training: TrainingConfig) -> list[str]:
+    """Steps and a part of one: of 1.5 steps of warm-up Trainer would make one, while config and card say 1.5."""
+    return [
+        f"{name}: {value:g} must be a whole number of steps, or below 1 a share of all"
+        for name, value in (("warmup_steps", training.warmup_steps), ("logging_steps", training.logging_steps))
+        if value > 1 and value != int(value)
+    ]
 
 
 def saving_problems(training: TrainingConfig) -> list[str]:

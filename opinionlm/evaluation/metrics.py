@@ -83,13 +83,13 @@ def gold_classes(confusion: np.ndarray) -> np.ndarray:
 
 
 def macro_precision_recall(confusion: np.ndarray) -> dict[str, float]:
-    """``macro_precision`` and ``macro_recall``: means over the classes that occur, 0 for one that is never predicted.
+    """``macro_precision`` and ``macro_recall``: means over the gold classes, 0 for one that is never predicted.
 
     Args:
         confusion: counts ``(classes, classes)``, gold classes down; a further column for answers that are no class.
     """
     hits, gold, predicted = np.diagonal(confusion), confusion.sum(axis=1), confusion.sum(axis=0)[: len(confusion)]
-    present = (gold + predicted) > 0
+    present = gold_classes(confusion)
     return {
         "macro_precision": float((hits / np.maximum(predicted, 1))[present].mean()),
         "macro_recall": float((hits / np.maximum(gold, 1))[present].mean()),
@@ -106,10 +106,10 @@ def classification_scores(gold: np.ndarray, predicted: np.ndarray, taxonomy: Tax
         taxonomy: the label tree.
 
     Returns:
-        ``accuracy``, ``macro_f1`` (over the gold classes), ``macro_f1_sklearn``, ``weighted_f1``, ``macro_precision``,
-        ``macro_recall``, ``f1_<label>`` per leaf, ``level<i>_macro_f1`` and ``level<i>_accuracy`` per level,
-        ``hierarchical_precision/recall/f1`` (Kiritchenko et al. 2006), ``mistake_severity`` (mean height of the lowest
-        common ancestor over mistakes, Bertinetto et al. 2020).
+        ``accuracy``, ``macro_f1``, ``macro_precision`` and ``macro_recall`` (over the gold classes),
+        ``macro_f1_sklearn``, ``weighted_f1``, ``f1_<label>`` per leaf, ``level<i>_macro_f1`` and ``level<i>_accuracy``
+        per level, ``hierarchical_precision/recall/f1`` (Kiritchenko et al. 2006), ``mistake_severity`` (mean height of
+        the lowest common ancestor over mistakes, Bertinetto et al. 2020).
     """
     leaves = len(taxonomy.leaves)
     confusion = confusion_matrix(gold, predicted, leaves + 1)[:leaves]

@@ -77,6 +77,11 @@ class TagPredictions(Predictions):
         """See `entity_counts`."""
         return entity_counts(self.names(self.gold), self.names(self.predicted), self.types)
 
+    @property
+    def gold_types(self) -> np.ndarray:
+        """Which types the gold entities have ``(types,)``: macro-F1 runs over these, whatever a model predicts."""
+        return self.counts[:, 2].sum(axis=0) > 0
+
     @cached_property
     def words_right(self) -> np.ndarray:
         """Words per sentence that the model saw and tagged right, and all words: int ``(sentences, 2)``."""
@@ -198,12 +203,11 @@ def tag_scores(predictions: TagPredictions) -> dict[str, float]:
     """All scores of one split.
 
     Returns:
-        ``entity_precision/recall/f1`` over all entities (micro), ``macro_f1`` over the types that occur, ``accuracy``
-        over words, and ``precision_<type>``, ``recall_<type>``, ``f1_<type>``.
+        ``entity_precision/recall/f1`` over all entities (micro), ``macro_f1`` over the types of the gold ones,
+        ``accuracy`` over words, and ``precision_<type>``, ``recall_<type>``, ``f1_<type>``.
     """
     counts = predictions.counts.sum(axis=0)
-    present = counts[1:].sum(axis=0) > 0
-    overall = overall_scores(counts, predictions.words_right.sum(axis=0), present)
+    overall = overall_scores(counts, predictions.words_right.sum(axis=0), predictions.gold_types)
     scores = {name: float(value) for name, value in overall.items()}
     each = precision_recall_f1(counts.T)
     for kind, values in zip(("precision", "recall", "f1"), each, strict=True):
@@ -214,7 +218,6 @@ def tag_scores(predictions: TagPredictions) -> dict[str, float]:
 def tag_intervals(predictions: TagPredictions, replicates: int = 2000, seed: int = 0) -> dict[str, list[float]]:
     """95 % bootstrap intervals of the overall scores and of every type's F1, drawing sentences; corrected for bias."""
     counts, words = predictions.counts, predictions.words_right
-    present = counts[:, 1:].sum(axis=(0, 1)) > 0
     size = len(counts)
     generator = np.random.default_rng(seed)
     draws: list[dict[str, np.ndarray]] = []
@@ -223,7 +226,7 @@ def tag_intervals(predictions: TagPredictions, replicates: int = 2000, seed: int
         summed = (times @ counts.reshape(size, -1)).reshape(len(times), *counts.shape[1:])
         each = precision_recall_f1(np.moveaxis(summed, -2, -1))[2]
         types = {f"f1_{name}": each[..., at] for at, name in enumerate(predictions.types)}
-        draws.append(overall_scores(summed, times @ words, present) | types)
+        draws.append(overall_scores(summed, times @ words, predictions.gold_types) | types)
     observed = tag_scores(predictions)
     return {
         f"{name}_ci95": corrected_interval(np.concatenate([draw[name] for draw in draws]), observed[name])

@@ -25,7 +25,7 @@ from opinionlm.data.accounting import print_account
 from opinionlm.data.spec import SPLITS
 from opinionlm.errors import UserError
 from opinionlm.experiments.differences import difference_line, shown, stated_differences
-from opinionlm.experiments.grid import require_parts
+from opinionlm.experiments.grid import marked_title, require_parts
 from opinionlm.experiments.run_numbers import number
 from opinionlm.experiments.tables import heading, latex_table
 from opinionlm.utils.files import write_csv, write_text
@@ -136,7 +136,7 @@ def write_data_table(table: DataTable, folder: Path, options: Mapping[str, Any])
     paths = [folder / f"table.{ending}" for ending in ("md", "csv", "tex")]
     write_text(paths[0], "\n".join(lines) + "\n")
     write_csv(paths[1], ["platform", "split", "level", "label", "posts"], long_rows(report))
-    caption = f"{table.title} ({table.source})"
+    caption = f"{marked_title(table.title, table.scale == 'smoke')} ({table.source})"
     write_text(paths[2], latex_table(caption, *tokens, 1) + "\n" + latex_table(caption, *classes, 1))
     figure = class_count_figure(totals(report))
     return [*paths, *save_both(figure, folder / "class_counts")]

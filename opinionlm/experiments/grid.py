@@ -146,6 +146,11 @@ class Table:
         return f"{self.name}-{self.scale}"
 
 
+def marked_title(title: str, is_smoke: bool) -> str:
+    """A title, and of a smoke test what must not be overlooked, wherever a table is shown."""
+    return f"{title} (smoke test, not comparable)" if is_smoke else title
+
+
 def load_table(path: Path, scale: Scale, overrides: Mapping[str, Any]) -> Table:
     """Read a table YAML at a scale.
 

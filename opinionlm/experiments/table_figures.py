@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from opinionlm.experiments.costs import Cost, pareto_fronts
-from opinionlm.experiments.grid import Table
+from opinionlm.experiments.grid import Table, marked_title
 from opinionlm.experiments.run_numbers import number
 from opinionlm.experiments.table_parts import MeanRow, Result, mean_rows, score_beside_cost
 from opinionlm.reporting.figures import BLUE, GREEN, GREY, ORANGE, STYLE, save_figure, styled
@@ -352,4 +352,4 @@ def line_handle(colour: str, style: str, marker: str, label: str) -> Line2D:
 
 def title(table: Table) -> str:
     """Title, and what must not be overlooked."""
-    return table.title if table.comparable else f"{table.title} (smoke test, not comparable)"
+    return marked_title(table.title, not table.comparable)

@@ -144,7 +144,11 @@ def write_means(folder: Path, table: Table, results: Sequence[Result]) -> list[P
         for name, entry in row.measured.items()
     ]
     path = folder / "means.csv"
-    write_csv(path, [*rows[0].labels, "measure", "mean", "std", "published", "change"], lines)
+    write_csv(
+        path,
+        [*rows[0].labels, "measure", "mean", "std", "published", "change", "comparable"],
+        [[*line, table.comparable] for line in lines],
+    )
     return [path]
 
 
@@ -214,7 +218,11 @@ def write_epochs(folder: Path, table: Table, results: Sequence[Result]) -> list[
     if not lines:
         return []
     path = folder / "epochs.csv"
-    write_csv(path, [*table.axes, EPOCH, "measure", "mean", "std", "published"], lines)
+    write_csv(
+        path,
+        [*table.axes, EPOCH, "measure", "mean", "std", "published", "comparable"],
+        [[*line, table.comparable] for line in lines],
+    )
     return [path]
 
 

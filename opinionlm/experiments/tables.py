@@ -12,7 +12,7 @@ from opinionlm.experiments.claims import claim_lines
 from opinionlm.experiments.compare import compare_folders, write_comparison
 from opinionlm.experiments.costs import Cost, cost_lines, cost_of
 from opinionlm.experiments.differences import difference_line
-from opinionlm.experiments.grid import Table
+from opinionlm.experiments.grid import Table, marked_title
 from opinionlm.experiments.grid_runner import Run
 from opinionlm.experiments.run_numbers import measured_text, number, number_at, signed
 from opinionlm.experiments.table_parts import (
@@ -142,7 +142,8 @@ def matrix(table: Table, results: Sequence[Result]) -> list[str]:
 
 def latex(table: Table, results: Sequence[Result]) -> str:
     """The table as LaTeX (booktabs)."""
-    return latex_table(f"{table.title} ({table.source})", header(table), body(table, results), len(table.axes))
+    caption = f"{marked_title(table.title, not table.comparable)} ({table.source})"
+    return latex_table(caption, header(table), body(table, results), len(table.axes))
 
 
 def latex_table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -> str:

@@ -14,6 +14,7 @@ seed: 42                                               # of the trials' values a
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -254,10 +255,15 @@ def checked_tuning(config: Config) -> Tuning:
 
 
 def corners(space: Space) -> Iterator[tuple[str, Any]]:
-    """Every option with each of its values; of a range with both ends."""
+    """Every option with each of its values; of a range with both ends, and of numbers with decimals one between."""
     for name, values in space.items():
-        for value in (values.low, values.high) if isinstance(values, Range) else values:
-            yield name, value
+        if not isinstance(values, Range):
+            yield from ((name, value) for value in values)
+            continue
+        yield from ((name, value) for value in (values.low, values.high))
+        if isinstance(values.low, float):
+            # Where only whole numbers will do, both ends would: warmup_steps from 5 to 50.
+            yield name, values.low + (values.high - values.low) / math.pi
 
 
 def edges(space: Space, chosen: Mapping[str, Any]) -> list[str]:
@@ -282,6 +288,4 @@ def position(values: Range, value: float) -> float:
     """Where in a range a value lies, from 0 to 1."""
     if not values.log:
         return (value - values.low) / (values.high - values.low)
-    from math import log
-
-    return log(value / values.low) / log(values.high / values.low)
+    return math.log(value / values.low) / math.log(values.high / values.low)

@@ -236,6 +236,13 @@ def refusal_in_yaml(folder: Path, content: str) -> str:
     return str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["warmup_steps", "logging_steps"])
+def test_there_is_no_half_step(name: str) -> None:
+    assert f"{name}: 1.5 must be a whole number of steps, or below 1 a share of all" in refusal(f"--{name}", "1.5")
+    for value in ("0.5", "1", "20.0"):
+        parse(f"--{name}", value)
+
+
 def test_words_of_the_command_line_stay_words() -> None:
     assert parse("--wandb_tags", "no", "01", "1e3").tracking.wandb_tags == ["no", "01", "1e3"]
     assert parse("--wandb_tags", "[no, 01]").tracking.wandb_tags == ["no", "01"]
@@ -331,7 +338,12 @@ def test_every_schedule_works_or_says_what_it_lacks(name: str, tmp_path) -> None
                 *("--max_steps", "30", "--lr_scheduler_type", "warmup_stable_decay"),
                 *("--lr_scheduler_kwargs", "{num_decay_steps: 40}"),
             ],
-            "do not fit into the 30 steps",
+            "num_decay_steps: 40 and a warm-up of 0 steps do not fit into the 30 steps",
+        ),
+        (
+            ["--max_steps", "30", "--warmup_steps", "40"],
+            "warmup_steps: 40 steps of warm-up do not fit into the 30 steps of this run, so that learning_rate would "
+            "never be reached; lower it",
         ),
         (["--lr_scheduler_type", "reduce_lr_on_plateau", "--lr_scheduler_kwargs", "{factor: 2}"], "Factor should be"),
         (["--optim", "sgd", "--optim_args", "nesterov=true"], "Nesterov momentum requires a momentum"),

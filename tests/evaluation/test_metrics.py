@@ -82,7 +82,9 @@ def test_equal_to_scikit_learn(pairs: list[tuple[int, int]]) -> None:
     assert scores["macro_f1"] == pytest.approx(f1_score(gold, predicted, labels=own, average="macro", zero_division=0))
     assert scores["macro_f1_sklearn"] == pytest.approx(f1_score(gold, predicted, average="macro"))
     assert scores["weighted_f1"] == pytest.approx(f1_score(gold, predicted, average="weighted"))
-    precision, recall, _, _ = precision_recall_fscore_support(gold, predicted, average="macro", zero_division=0)
+    precision, recall, _, _ = precision_recall_fscore_support(
+        gold, predicted, labels=own, average="macro", zero_division=0
+    )
     assert (scores["macro_precision"], scores["macro_recall"]) == pytest.approx((precision, recall))
     each = f1_score(gold, predicted, labels=range(8), average=None, zero_division=0)
     assert [scores[f"f1_{label}"] for label in OPINIONS.leaves] == pytest.approx(each.tolist())

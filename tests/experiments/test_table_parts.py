@@ -42,6 +42,7 @@ def test_means_over_an_axis_and_their_changes(tmp_path) -> None:
     paths = write_table(tmp_path, table, results)
     rows = list(csv.DictReader((tmp_path / "means.csv").open()))
     assert [row["Weights"] for row in rows if row["measure"] == "Accuracy"] == ["none", "inverse"]
+    assert {row["comparable"] for row in rows} == {"True"}
     assert tmp_path / "means.csv" in paths and not (tmp_path / "epochs.csv").exists()
 
 
@@ -127,3 +128,18 @@ def test_epochs_stand_below_the_table_with_the_published_ones(tmp_path) -> None:
     with pytest.raises(UserError, match="unknown axis or measure 'Validatoin', did you mean 'Validation'"):
         wrong = [{"Rate": "slow", "Epoch": 1, "Validatoin": 1.0}]
         load_table(save(tmp_path, epochs={"Validation": "eval_loss"}, published=wrong), "small", {})
+
+
+def test_whatever_a_smoke_test_writes_says_that_it_is_not_comparable(tmp_path) -> None:
+    scales = {"scales": {"smoke": {"seeds": 1}}, "epochs": {"Loss": "eval_loss"}}
+    table = load_table(save(tmp_path, **(MEANS | scales)), "smoke", {})
+    runs = runs_of(table, tmp_path)
+    for run in runs:
+        finish(run, 0.5)
+        (run.folder / "history.json").write_text(json.dumps([{"eval_loss": 1.0, "epoch": 1.0}]))
+    paths = {path.name: path for path in write_table(tmp_path, table, collect(table, runs))}
+    assert r"\caption{Two rates \& two weights (smoke test, not comparable)" in paths["table.tex"].read_text()
+    assert "not comparable" in paths["table.md"].read_text()
+    for name in ("table.csv", "means.csv", "epochs.csv"):
+        with open(paths[name], newline="") as file:
+            assert {row["comparable"] for row in csv.DictReader(file)} == {"False"}, name

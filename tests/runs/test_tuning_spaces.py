@@ -56,3 +56,10 @@ def test_what_changes_the_loss_is_not_tuned_by_it(tmp_path) -> None:
     message = "tune.space.label_smoothing: is not to be tuned where metric_for_best_model: loss compares trials"
     with pytest.raises(UserError, match=message):
         train_classifier.main(["--config", str(tmp_path / "tuned.yaml")])
+
+
+def test_a_range_of_half_steps_is_refused_before_a_trial(tmp_path) -> None:
+    options = {"report_to": "none", "tune": {"trials": 2, "space": {"warmup_steps": {"low": 5, "high": 50}}}}
+    (tmp_path / "tuned.yaml").write_text(yaml.safe_dump(options | {"output_dir": str(tmp_path / "out")}))
+    with pytest.raises(UserError, match="warmup_steps: 19.3239 must be a whole number of steps"):
+        train_classifier.main(["--config", str(tmp_path / "tuned.yaml")])

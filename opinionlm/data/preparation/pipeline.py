@@ -51,6 +51,7 @@ def prepare(
     output_dir: str | Path,
     num_proc: int | None = None,
     force: bool = False,
+    option: str = "output_dir",
 ) -> Path:
     """Prepare a data set, unless the folder already holds exactly it.
 
@@ -60,6 +61,7 @@ def prepare(
         output_dir: the folder to make; an older prepared data set there is replaced, anything else is left alone.
         num_proc: at most so many processes; by default as many as there are cores for us.
         force: prepare even if nothing changed.
+        option: that named the folder, for messages.
 
     Returns:
         The folder: the `DatasetDict`, ``dataset.json``, ``taxonomy.json``, ``report.json``, ``report.md``, figures and
@@ -78,7 +80,7 @@ def prepare(
         and read_manifest(output_dir) is None
         and (output_dir.is_file() or any(output_dir.iterdir()))
     ):
-        raise UserError(f"output_dir: {output_dir} exists and is not a prepared data set; give another folder")
+        raise UserError(f"{option}: {output_dir} exists and is not a prepared data set; give another folder")
     try:
         with partial_folder(output_dir) as folder, ExitStack() as cleanup:
             rejects = RejectWriter(folder / "rejects.csv")
@@ -90,7 +92,7 @@ def prepare(
             write_json(folder / MANIFEST, manifest)
             publish(folder, output_dir, lambda: not force and is_current(output_dir, fingerprint))
     except OSError as error:
-        raise UserError(f"output_dir: {output_dir} cannot be written ({error.strerror or error})") from None
+        raise UserError(f"{option}: {output_dir} cannot be written ({error.strerror or error})") from None
     return output_dir
 
 
@@ -106,7 +108,7 @@ def prepare_or_load(
         return load_prepared(dataset)
     spec = load_spec(dataset).read_from(source)
     folder = Path(cache_dir) / f"{spec.name}-{fingerprint_of(spec, Path(data_dir))[:12]}"
-    return load_prepared(prepare(spec, data_dir, folder))
+    return load_prepared(prepare(spec, data_dir, folder, option="prepared_dir"))
 
 
 def fingerprint_of(spec: DatasetSpec, data_dir: Path) -> str:

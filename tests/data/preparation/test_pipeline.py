@@ -433,3 +433,11 @@ def test_what_a_max_length_would_cut() -> None:
         {"max_length": 128, "texts": 1, "tokens": 72, "share": round(72 / 345, 4)},
         {"max_length": 256, "texts": 0, "tokens": 0, "share": 0.0},
     ]
+
+
+def test_a_run_names_its_own_option_of_the_folder(raw_spec, tmp_path):
+    write_posts(tmp_path / "reddit.csv", 100)
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump(raw_spec("reddit.csv"), sort_keys=False))
+    (tmp_path / "cache").write_text("a file where a folder is asked for")
+    with pytest.raises(UserError, match="^prepared_dir: .*cannot be written"):
+        prepare_or_load(str(tmp_path / "x.yaml"), tmp_path, tmp_path / "cache")
