@@ -215,9 +215,9 @@ def predict_file(request: Request, load: Callable[[], Predictor]) -> Summary:
     """
     notes = SourceNotes()
     with open_input(request.input) as binary, closing(read_records(binary, request, notes)) as found:
-        records = writable_as_conll(found) if output_kind(request.output) == "conll" else found
         size = None if request.input == STANDARD else os.fstat(binary.fileno()).st_size
         sink = open_sink(request)
+        records = writable_as_conll(found) if output_kind(request.output) == "conll" else found
         resumed = sink.progress.rows
         try:
             windows = read_windows(records, sink.progress.records, request.window)

@@ -25,7 +25,7 @@ from opinionlm.models.family import SublayerPaths
 from opinionlm.models.gguf import require_converted
 from opinionlm.models.precision import torch_dtype
 from opinionlm.models.quantization import mend_cpu_kernels, nf4_config
-from opinionlm.utils.shipped import find_model
+from opinionlm.utils.shipped import find_model, require_model
 
 if TYPE_CHECKING:
     from opinionlm.config.options import ModelConfig
@@ -121,8 +121,7 @@ def read_model_config(model: ModelConfig) -> PreTrainedConfig:
     name = str(find_model(model.model_name_or_path))
     if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
         raise UserError(f"model_name_or_path: {name} has no config.json; give a directory written by save_pretrained")
-    if not Path(name).exists() and (Path(name).is_absolute() or name.count("/") > 1):
-        raise UserError(f"model_name_or_path: there is no folder {name}; make it first, or name a model of the hub")
+    require_model(model.model_name_or_path)
     try:
         return AutoConfig.from_pretrained(
             name, revision=model.model_revision, trust_remote_code=model.trust_remote_code

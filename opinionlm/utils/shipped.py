@@ -49,18 +49,20 @@ def find_model(name: str | Path) -> Path:
     return path if source is None else CONVERTED / source.stem
 
 
+def is_place(name: str) -> bool:
+    """Whether a name can only be that of a place on this machine, and of no model of the hub."""
+    is_outside = Path(name).is_absolute() or name.startswith((".", "~"))
+    return is_outside or name.startswith(("models/", "outputs/")) or name.count("/") > 1
+
+
 def require_model(name: str) -> None:
-    """Refuse what can only be a place on this machine, and no name on the hub, where nothing is.
+    """Refuse a place on this machine where no model is. GGUF files have their own reasons, see `require_converted`.
 
     Raises:
         UserError: there is nothing.
     """
-    is_place = Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
-    if is_place and not find_model(name).exists() and gguf_source(Path(name)) is None:
-        raise UserError(
-            f"model_name_or_path: {name}: there is no such folder; give that of a model, or a name of the hub such as "
-            "google/gemma-3-270m"
-        )
+    if is_place(name) and not find_model(name).exists() and gguf_source(find_shipped(name)) is None:
+        raise UserError(f"model_name_or_path: there is no folder {name}; make it first, or name a model of the hub")
 
 
 def model_file(name: str | Path, file: str, revision: str = "main") -> Path | None:

@@ -52,7 +52,7 @@ def test_the_first_line_comes_before_the_libraries(command, said, tmp_path):
         (
             "--model_name_or_path",
             "./nowhere/model",
-            "error: model_name_or_path: ./nowhere/model: there is no",
+            "error: model_name_or_path: there is no folder ./nowhere/model; ",
         ),
     ],
 )

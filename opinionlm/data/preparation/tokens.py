@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 
 from opinionlm.data.encoding.special_tokens import read_backend_as_text
 from opinionlm.errors import UserError, one_line
-from opinionlm.utils.shipped import find_model, gguf_source, shipped_root
+from opinionlm.utils.shipped import find_model, gguf_source, is_place, shipped_root
 
 DIGEST_BYTES = 16
 # Between the parts of a row where they count as one; the id is beyond every vocabulary.
@@ -42,8 +42,7 @@ def load_tokenizer(name_or_path: str) -> Tokenizer:
             f"tokenizer_name_or_path: {name_or_path} is a GGUF file that is not converted yet; first run python -m "
             f"opinionlm.models.gguf {name_or_path}"
         )
-    is_path = name_or_path.count("/") > 1 or name_or_path.startswith(("models/", "outputs/", ".", "/"))
-    if folder is None and is_path:
+    if folder is None and is_place(name_or_path):
         raise UserError(
             f"tokenizer_name_or_path: there is no folder {name_or_path} here or in {shipped_root()}; give "
             "another one with --tokenizer_name_or_path"
