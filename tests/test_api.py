@@ -89,6 +89,27 @@ def test_contexts_are_read_of_every_record_that_has_one(tmp_path: Path) -> None:
         assert model.predict([{"text": "who?", name: "Anna lives in Rome"}, {"text": "who?"}]) == [expected, without]
 
 
+@pytest.mark.parametrize(
+    ("name", "file", "said"),
+    [
+        ("instruct", "model.safetensors", "no weights of '.*' could be loaded .*header"),
+        ("instruct_lora", "adapter_model.safetensors", "the adapter in .* does not fit .*header"),
+    ],
+)
+def test_a_language_model_that_was_copied_in_part_is_refused(name: str, file: str, said: str, tmp_path: Path) -> None:
+    folder = tmp_path / "best"
+    shutil.copytree(SAVED / name, folder)
+    for missing, what in ((file, "has no weights"), ("tokenizer_config.json", "has no tokenizer")):
+        content = (folder / missing).read_bytes()
+        (folder / missing).unlink()
+        with pytest.raises(UserError, match=f"--model: {folder} {what}"):
+            opinionlm.load(folder, device="cpu")
+        (folder / missing).write_bytes(content)
+    (folder / file).write_bytes((folder / file).read_bytes()[:100])
+    with pytest.raises(UserError, match=said):
+        opinionlm.load(folder, device="cpu")
+
+
 def test_platforms() -> None:
     predictor = opinionlm.load(SAVED / "classifier_platforms", device="cpu")
     platform = predictor.predictor.platforms[0]

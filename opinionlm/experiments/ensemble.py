@@ -5,7 +5,8 @@
 The runs may be of unlike models, TF-IDF too; they have to be evaluated on the same texts. The decision, the
 temperature of the average and the label sets are fitted on validation before test is scored, as the options of the
 first run say. `best/` names the members' folders, and predict.py takes it like that of any run; a run that leaves no
-model of its own (`engine: tfidf`) is scored with the others, and then there is no `best/`.
+model of its own (`engine: tfidf`) is scored with the others, and then there is no `best/`; nor is there one where the
+models do not read the same (one the platform, say, and another the text alone).
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ def average(runs: list[Path], folder: Path) -> None:
     with libraries_loading():
         from opinionlm.data.loading import load_rows
         from opinionlm.experiments.answers import read_run, require_same_posts
+        from opinionlm.inference.ensemble import why_apart
         from opinionlm.runs.ensembles import SPLITS, average_runs, has_priors
         from opinionlm.runs.lock import locked_run
         from opinionlm.runs.seeds import stored_metrics
@@ -80,8 +82,8 @@ def average(runs: list[Path], folder: Path) -> None:
         metrics = [stored_metrics(run) for run in runs]
         if average_runs(config, load_rows(config.data), runs, metrics, members) is None:
             raise UserError(f"{runs[0]}: its data has changed since it was evaluated; train it anew")
-    if without := [str(run) for run in runs if not (run / "best").is_dir()]:
-        print(f"scored only: {', '.join(without)} left no model that new posts could be labelled with")
+    if reason := why_apart([run / "best" for run in runs]):
+        print(f"scored only: {reason}")
 
 
 def options_of(run: Path, folder: Path) -> Config:

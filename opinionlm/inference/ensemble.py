@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from opinionlm.data.encoding.features import saved_features
 from opinionlm.errors import UserError
 from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.ensembles import mean_offsets
@@ -17,6 +19,7 @@ from opinionlm.inference.onnx_model import load_onnx_predictor
 from opinionlm.inference.options import PredictionOptions, TrustOptions
 from opinionlm.inference.predictors import ClassPredictor, Item, Predictor, no_progress
 from opinionlm.inference.saved_decision import ENSEMBLE, kept_members
+from opinionlm.models.classifier import OpinionClassifierConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,11 @@ def member_folders(folders: Sequence[Path]) -> tuple[list[Path], Rule | None]:
         raise UserError(f"--model: {ensembles[0]} is an ensemble itself; give it alone, or its members one by one")
     members, rule = kept_members(ensembles[0]) if ensembles else (list(folders), None)
     for folder in members:
+        if ensembles and not folder.is_dir():
+            raise UserError(
+                f"--model: {ensembles[0]} is an ensemble whose member {folder} is gone; ensemble and members have to "
+                "be moved together: bring the member back there, or average anew"
+            )
         check_model_folder(folder)
     return members, rule
 
@@ -126,19 +134,62 @@ def check_same_task(folder: Path, member: ClassPredictor, first_folder: Path, fi
             f"--model: {folder} gives other labels than {first_folder} ({difference(member, first)}); models "
             "that are averaged need the same label tree"
         )
-    if member.reads != first.reads:
-        raise UserError(f"--model: one of {both} reads pairs of texts and the other does not")
-    if member.cleaning != first.cleaning:
-        raise UserError(
-            f"--model: {both} were trained on texts that were cleaned in different ways; give models of the same "
-            "prepared data"
-        )
-    names, others = ([feature.name for feature in one.features] for one in (member, first))
-    if names != others:
-        raise UserError(
-            f"--model: {both} do not read the same in front of texts ({', '.join(names) or 'nothing'}; "
-            f"{', '.join(others) or 'nothing'})"
-        )
+    if reason := unlike_items(reading_of(member), reading_of(first)):
+        raise UserError(f"--model: {both} {reason}")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a model is given of a record; only models that are given the same can be averaged.
+
+    Attributes:
+        kind: see `Predictor.reads`.
+        cleaning: see `Predictor.cleaning`.
+        features: names of what stands in front of texts, in order.
+    """
+
+    kind: str
+    cleaning: dict[str, Any] | None
+    features: tuple[str, ...]
+
+
+def reading_of(predictor: Predictor) -> Reading:
+    """What a loaded model is given."""
+    return Reading(predictor.reads, predictor.cleaning, tuple(feature.name for feature in predictor.features))
+
+
+def saved_reading(folder: Path) -> Reading:
+    """What a saved classifier will be given, told without its weights."""
+    config = OpinionClassifierConfig.from_pretrained(folder)
+    features = tuple(feature.name for feature in saved_features(config.platforms, config.features))
+    return Reading("pair" if config.text_pairs else "text", config.cleaning, features)
+
+
+def unlike_items(one: Reading, other: Reading) -> str | None:
+    """Why two models cannot be given the same items, said of both of them; None where they can."""
+    if one.kind != other.kind:
+        return "do not read the same: one of them pairs of texts, the other single ones"
+    if one.cleaning != other.cleaning:
+        return "were trained on texts that were cleaned in different ways; give models of the same prepared data"
+    if one.features != other.features:
+        names = [", ".join(reading.features) or "nothing" for reading in (one, other)]
+        return f"do not read the same in front of texts ({'; '.join(names)})"
+    return None
+
+
+def why_apart(folders: Sequence[Path]) -> str | None:
+    """What keeps the saved classifiers of some runs from labelling new posts as one; None where nothing does.
+
+    Args:
+        folders: ``best`` of every run, there or not.
+    """
+    if without := [str(folder.parent) for folder in folders if not folder.is_dir()]:
+        return f"{', '.join(without)} left no model that new posts could be labelled with"
+    first = saved_reading(folders[0])
+    for folder in folders[1:]:
+        if reason := unlike_items(saved_reading(folder), first):
+            return f"{folder.parent} and {folders[0].parent} {reason}"
+    return None
 
 
 def difference(one: ClassPredictor, other: ClassPredictor) -> str:

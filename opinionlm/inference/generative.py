@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 from peft import PeftModel, PeftType
+from safetensors import SafetensorError
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
@@ -209,16 +210,16 @@ def with_adapter(base: PreTrainedModel, folder: Path, settings: GenerativeSettin
     Raises:
         UserError: the adapter does not fit.
     """
-    if settings.bottleneck is not None:
+    if settings.bottleneck is None and settings.base_model is None:
+        return base
+    try:
+        if settings.bottleneck is None:
+            return PeftModel.from_pretrained(base, folder)
         placement, width = settings.bottleneck
         adapted = adapt_generative(base, MethodConfig(adaptation=placement, adapter_size=width))
         load_trained_weights(adapted, folder)
         return adapted
-    if settings.base_model is None:
-        return base
-    try:
-        return PeftModel.from_pretrained(base, folder)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, UserError) as error:
         raise UserError(
             f"--model: the adapter in {folder} does not fit its base model '{settings.base_model}' "
             f"({one_line(error)}); copy the folder anew, or put the base model back where it was"

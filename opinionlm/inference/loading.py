@@ -202,7 +202,20 @@ def check_model_folder(folder: Path) -> None:
         raise UserError(f"--model: no such folder: {folder}; {remedy}")
     if is_generative(folder):
         read_settings(folder)
-        return
+    else:
+        check_model_type(folder, remedy)
+    if not list(folder.glob("*.safetensors")) and not list(folder.glob("*.onnx")):
+        raise UserError(f"--model: {folder} has no weights (looked for *.safetensors); {remedy}")
+    if not (folder / "tokenizer_config.json").is_file():
+        raise UserError(f"--model: {folder} has no tokenizer (looked for tokenizer_config.json); {remedy}")
+
+
+def check_model_type(folder: Path, remedy: str) -> None:
+    """Refuse a folder whose configuration is not that of a model of this package.
+
+    Raises:
+        UserError: with what was looked for.
+    """
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -216,10 +229,6 @@ def check_model_folder(folder: Path) -> None:
         raise UserError(
             f"--model: {folder} holds a model of type {model_type!r}, not one that train_classifier.py saved; {remedy}"
         )
-    if not list(folder.glob("*.safetensors")) and not list(folder.glob("*.onnx")):
-        raise UserError(f"--model: {folder} has no weights (looked for *.safetensors); {remedy}")
-    if not (folder / "tokenizer_config.json").is_file():
-        raise UserError(f"--model: {folder} has no tokenizer (looked for tokenizer_config.json); {remedy}")
 
 
 def saved_taxonomy(config: OpinionClassifierConfig) -> Taxonomy:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -257,7 +258,7 @@ def load_what_is_there(
         The model, and the sorted names of the weights that its folder lacks, which are random.
 
     Raises:
-        UserError: if no weights are there, or bitsandbytes cannot load the model in 4 bits.
+        UserError: if no weights are there, or damaged ones, or bitsandbytes cannot load the model in 4 bits.
     """
     try:
         loaded, report = auto_class.from_pretrained(
@@ -270,11 +271,11 @@ def load_what_is_there(
             output_loading_info=True,
             **extra,
         )
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"model_name_or_path: no weights of '{model.model_name_or_path}' could be loaded ({reason}); give a "
-            "directory that holds model.safetensors, or set random_weights: true to start without weights"
+            "directory that holds model.safetensors whole, or set random_weights: true to start without weights"
         ) from error
     except (ImportError, RuntimeError, ValueError) as error:
         if not model.load_in_4bit:

@@ -15,6 +15,7 @@ from opinionlm.data.loading import load_rows
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.evaluation.ensembles import mean_offsets
+from opinionlm.inference.ensemble import why_apart
 from opinionlm.inference.saved_decision import keep_members
 from opinionlm.reporting.tracking.base import Trackers
 from opinionlm.runs.folder import create_run, environment
@@ -92,7 +93,7 @@ def average_runs(
         loss = task.plain_loss(labels[name], rows)
         results[name] = task.evaluate_logits(texts[name], rows, rule, loss)
     create_run(config, environment(config, prepared.fingerprint), taxonomy)
-    if all((run / "best").is_dir() for run in runs):
+    if why_apart([run / "best" for run in runs]) is None:
         keep_members(config.run_folder / "best", [run / "best" for run in runs], rule)
     print(f"\nThe {len(runs)} models as one, their probabilities averaged")
     content = {

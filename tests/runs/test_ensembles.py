@@ -271,6 +271,24 @@ def test_a_member_without_a_model_is_scored_and_named(setting, tmp_path, capsys)
     assert not (tmp_path / "both" / "best").exists()
 
 
+def test_models_that_read_unlike_items_are_scored_only(setting, tmp_path, capsys) -> None:
+    train(setting, output_dir=tmp_path, run_name="text", num_train_epochs="1")
+    train(setting, output_dir=tmp_path, run_name="platform", num_train_epochs="1", platform_prefix="true")
+    members = [tmp_path / "text", tmp_path / "platform"]
+    capsys.readouterr()
+    ensemble([*map(str, members), "--run_name", "both"])
+    said = f"{members[1]} and {members[0]} do not read the same in front of texts (platform; nothing)"
+    # A best/ that predict.py refuses is none.
+    assert f"scored only: {said}" in (printed := capsys.readouterr().out) and "label new posts" not in printed
+    assert not (tmp_path / "both" / "best").exists()
+
+
+def test_a_member_that_is_gone_is_named(pair, tmp_path) -> None:
+    keep_members(tmp_path / "best", [*pair, tmp_path / "moved" / "best"], AnswerRule())
+    with pytest.raises(UserError, match=r"best is an ensemble whose member .*moved/best is gone; .* moved together"):
+        label([tmp_path / "best"], tmp_path)
+
+
 @pytest.mark.parametrize(
     ("runs", "message"),
     [
