@@ -7,7 +7,7 @@ import io
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Literal
@@ -118,13 +118,7 @@ def input_form(
     known = next((forms for folder in folders if (forms := load_input_forms(folder))), [])
     name = "standard input" if path == STANDARD else path
     is_table = path.endswith(TABLES)
-    unread = () if kind in ("csv", "tsv") and not is_table else ("delimiter", "quoting")
-    for option in ("encoding", *unread) if is_table else unread:
-        if option in asked:
-            raise UserError(f"--{option}: {name} is read without one; leave it out")
-    for option in ("text", "id") if kind in ("lines", "conll") else ():
-        if option in asked:
-            raise UserError(f"--{option}_column: {name} has no columns as {kind}; leave it out, or give --format")
+    refuse_unread(asked, name, kind, is_table)
     if is_table:
         asked = {**asked, "encoding": "utf-8", "delimiter": default_separator(kind), "quoting": "minimal"}
     with open_input(path) as binary:
@@ -135,7 +129,7 @@ def input_form(
         print(f"{name}: read as {form.encoding}, which its byte order mark says", file=sys.stderr)
         asked = {**asked, "encoding": form.encoding}
     read_beside = next((one.pair for one in known if one.pair), None)
-    if read_beside and form.pair is None and kind not in ("lines", "conll"):
+    if read_beside and form.pair is None and "pair" not in asked and kind not in ("lines", "conll"):
         print(
             f"{name}: warning: has no {read_beside!r}, from which training read second texts or contexts; name theirs "
             "with --pair_column",
@@ -144,3 +138,18 @@ def input_form(
     if told := form.told(kind, asked):
         print(f"{name}: read as the model's training files were, {told}", file=sys.stderr)
     return form
+
+
+def refuse_unread(asked: Collection[str], name: str, kind: InputKind, is_table: bool) -> None:
+    """Refuse options about what an input of this format does not have.
+
+    Raises:
+        UserError: one is given.
+    """
+    unread = () if kind in ("csv", "tsv") and not is_table else ("delimiter", "quoting")
+    for option in ("encoding", *unread) if is_table else unread:
+        if option in asked:
+            raise UserError(f"--{option}: {name} is read without one; leave it out")
+    for option in ("text", "id") if kind in ("lines", "conll") else ():
+        if option in asked:
+            raise UserError(f"--{option}_column: {name} has no columns as {kind}; leave it out, or give --format")
