@@ -77,7 +77,7 @@ class TagPredictions(Predictions):
         """See `entity_counts`."""
         return entity_counts(self.names(self.gold), self.names(self.predicted), self.types)
 
-    @property
+    @cached_property
     def gold_types(self) -> np.ndarray:
         """Which types the gold entities have ``(types,)``: macro-F1 runs over these, whatever a model predicts."""
         return self.counts[:, 2].sum(axis=0) > 0

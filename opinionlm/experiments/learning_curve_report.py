@@ -116,13 +116,19 @@ def curve_lines(curves: Sequence[Curve], settings: LearningCurve) -> list[str]:
     ]
 
 
-def beyond_lines(table: Table, runs: Sequence[Run]) -> list[str]:
-    """Which rows of a table have fewer training texts than they are named for; empty where none has."""
-    rows = training_rows(runs)
-    sizes = sorted({size for by_size in finished_runs(table, runs).values() for size in by_size if size > rows})
+def beyond_lines(table: Table, runs: Sequence[Run], curves: Sequence[Curve]) -> list[str]:
+    """Which rows of a table have fewer training texts than they are named for; empty where none has.
+
+    Args:
+        table: of learning curves.
+        runs: of the table.
+        curves: what `curves_of` made of them; the last size of a curve is at most the whole training split.
+    """
+    most = max((int(curve.sizes[-1]) for curve in curves if len(curve.sizes)), default=0)
+    sizes = sorted({size for by_size in finished_runs(table, runs).values() for size in by_size if size > most})
     if not sizes:
         return []
-    return ["", f"Rows with {' and '.join(f'{size:,}' for size in sizes)} learned from all {rows:,} that there are."]
+    return ["", f"Rows with {' and '.join(f'{size:,}' for size in sizes)} learned from all {most:,} that there are."]
 
 
 def forecast_text(curve: Curve, more: int) -> str:

@@ -55,7 +55,7 @@ def word_place(form: InputForm, columns: int) -> int | None:
     names = form.field_names or OUTER_COLUMNS
     place = names.index(str(form.text).strip())
     if not form.field_names:
-        return -place
+        return -place  # 0 of the first column, -1 of the last one
     return place if place == 0 or columns == len(names) else None
 
 

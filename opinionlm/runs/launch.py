@@ -19,7 +19,7 @@ def announce(config: Config) -> None:
         UserError: nothing is finished yet, and the data or a model of this machine are not there.
     """
     if not any((folder / "metrics.json").is_file() for folder in folders_of(config.training)):
-        # Imported late, for the sake of --help.
+        # Imported late, for the sake of --help; what it says is printed when the data are loaded.
         from opinionlm.data.preparation.sources import source_of
 
         source_of(config.data)

@@ -65,8 +65,9 @@ KEYS = {"trials", "space", "options", "storage", "seed"}
 # Options that trials set themselves, or that would make their scores those of other data.
 RESERVED = {"output_dir", "run_name", "seed", "seeds", "overwrite", "tune", "dataset", "data_dir", "prepared_dir"}
 RESERVED |= {"push_to_hub"}
-# Options that change what a trial is scored on: scores of other texts or of another task do not compare.
+# Options that change what the loss is, by which trials then do not compare.
 LOSS_OPTIONS = {option.name for kind in (LossConfig, ClassWeightsConfig) for option in options_in(kind)}
+# Options that change what a trial is scored on: scores of other texts or of another task do not compare.
 SCORED_ON = {"max_eval_samples", "train_platforms", "eval_platforms", "data_source", "task"}
 
 
@@ -262,7 +263,7 @@ def corners(space: Space) -> Iterator[tuple[str, Any]]:
             continue
         yield from ((name, value) for value in (values.low, values.high))
         if isinstance(values.low, float):
-            # Where only whole numbers will do, both ends would: warmup_steps from 5 to 50.
+            # Both ends of 5 to 50 are whole numbers of warmup_steps; what trials draw between them is not, nor this.
             yield name, values.low + (values.high - values.low) / math.pi
 
 

@@ -255,7 +255,7 @@ def report(folder: Path, table: Table, runs: Sequence[Run]) -> list[Path]:
 
     results, claims, drawn = collect(table, runs), claims_of(table, runs), []
     if table.learning_curve is not None and (curves := curves_of(table, runs)):
-        said = [*curve_lines(curves, table.learning_curve), *beyond_lines(table, runs)]
+        said = [*curve_lines(curves, table.learning_curve), *beyond_lines(table, runs, curves)]
         claims = [*claims, *([""] if claims else []), *said]
         drawn = write_curves(folder, table, curves)
     print(markdown(table, results, claims))

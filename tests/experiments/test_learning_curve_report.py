@@ -138,9 +138,12 @@ def test_sizes_beyond_the_training_split_are_left_out(finished, monkeypatch) -> 
     class Few:
         dataset = {"train": range(150)}
 
-    assert beyond_lines(table, runs) == []
+    assert beyond_lines(table, runs, curves_of(table, runs)) == []
     monkeypatch.setattr(module, "load_rows", lambda data: Few())
-    assert beyond_lines(table, runs) == ["", "Rows with 200 and 400 learned from all 150 that there are."]
+    assert beyond_lines(table, runs, curves_of(table, runs)) == [
+        "",
+        "Rows with 200 and 400 learned from all 150 that there are.",
+    ]
     curve = next(curve for curve in curves_of(table, runs) if curve.name == "slow")
     assert curve.sizes.tolist() == [50, 100, 150]
     # An unfinished seed leaves its size out.
