@@ -22,7 +22,7 @@ def dry_run_text(table: Table, configs: Mapping[str, Config], source: Path) -> s
 
     Args:
         table: the table.
-        configs: by the cells' names, from `check_options`.
+        configs: of the cells that are to run, by their names, from `check_options`.
         source: the table's YAML, for messages.
 
     Raises:
@@ -69,7 +69,7 @@ def data_lines(configs: Sequence[Config]) -> list[str]:
 def cell_lines(table: Table, rehearsed: Mapping[str, Rehearsal]) -> list[str]:
     """One line per cell: rows that it reads, parameters that train, and the paper's number of them."""
     lines = []
-    for cell in table.cells:
+    for cell in (one for one in table.cells if one.name in rehearsed):
         found = rehearsed[cell.name]
         parts = [f"{name} {count:,}" for name, count in found.rows.items()] or ["rows unknown until the data are read"]
         if found.parameters:

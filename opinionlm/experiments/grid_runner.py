@@ -322,12 +322,15 @@ def check_options(runs: Sequence[Run], source: Path) -> dict[str, Config]:
 
 
 def plan_text(table: Table, runs: Sequence[Run], jobs: int = 1) -> str:
-    """The runs of a table, which of them are finished, and how long the others may take."""
+    """Runs of a table, all or of some cells, which of them are finished, and how long the others may take."""
     metrics = {run.folder.name: run.metrics for run in runs}
     pending = [run for run in runs if metrics[run.folder.name] is None]
     lines = [f"{table.title} ({table.source}), scale {table.scale}"]
+    cells = counted(len(table.cells), "cell")
+    if (selected := len(runs) // len(table.seeds)) < len(table.cells):
+        cells = f"{selected} of {cells}"
     lines.append(
-        f"{counted(len(table.cells), 'cell')} × {counted(len(table.seeds), 'seed')}, "
+        f"{cells} × {counted(len(table.seeds), 'seed')}, "
         f"{counted(len(pending), 'run')} to do; " + estimate(table, runs, metrics, jobs)
     )
     if table.tuning is not None and not table.tuned:

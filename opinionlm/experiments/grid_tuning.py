@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
@@ -44,21 +44,24 @@ def spaces_of(tuning: Tuning, configs: Mapping[str, Config], source: Path) -> di
     return spaces
 
 
-def tune_rows(table: Table, configs: Mapping[str, Config], source: Path, folder: Path, jobs: int) -> Table:
-    """Tune every row, ``jobs`` at a time; several processes or machines may do so together.
+def tune_rows(
+    table: Table, names: Set[str], configs: Mapping[str, Config], source: Path, folder: Path, jobs: int
+) -> Table:
+    """Tune rows, ``jobs`` at a time; several processes or machines may do so together.
 
     Args:
         table: with ``tune``.
+        names: of the cells that are tuned.
         configs: by the cells' names, from `check_options`.
         source: the table's YAML, for messages.
         folder: of the table; gets ``tuning/`` with a folder per row.
         jobs: rows at a time; each gets its share of the cores.
 
     Returns:
-        The table with the best values among the options of its cells.
+        The table with the best values among the options of these cells.
 
     Raises:
-        UserError: see `spaces_of` and `opinionlm.runs.tuning.tune`; all rows that can be tuned are tuned before.
+        UserError: see `spaces_of` and `opinionlm.runs.tuning.tune`; all others are tuned before.
     """
     require_optuna()
     # Loaded late: Optuna is an extra.
@@ -67,7 +70,7 @@ def tune_rows(table: Table, configs: Mapping[str, Config], source: Path, folder:
 
     tuning = table.tuning
     assert tuning is not None
-    rows = [name for name, space in spaces_of(tuning, configs, source).items() if space]
+    rows = [name for name, space in spaces_of(tuning, configs, source).items() if space and name in names]
     trainings = Trainings(job_environment(jobs), forks=True)
     with ThreadPoolExecutor(jobs) as pool:
         futures = {

@@ -41,6 +41,13 @@ def parse_arguments(argv: list[str] | None) -> tuple[argparse.Namespace, dict[st
         "--output_dir", type=Path, default=Path("outputs/tables"), metavar="FOLDER", help="[%(default)s]"
     )
     parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="AXIS=LABEL",
+        help="run the cells with these labels alone; labels of one axis are alternatives [all cells]",
+    )
+    parser.add_argument(
         "--jobs", type=whole_number, metavar="N", help="runs at a time [1], or jobs in the queue of SLURM [all]"
     )
     parser.add_argument(
@@ -108,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def refuse_start_options(arguments: argparse.Namespace, tables: Sequence[Path]) -> None:
-    """Refuse what says how runs are started where no table has any; beside others, those read it.
+    """Refuse what says which runs are started, and how, where no table has any; beside others, those read it.
 
     Raises:
         UserError: such an option is given.
@@ -120,6 +127,7 @@ def refuse_start_options(arguments: argparse.Namespace, tables: Sequence[Path]) 
         "launcher": arguments.launcher != "local",
         "price_per_hour": arguments.price_per_hour is not None,
         "force": arguments.force,
+        "only": bool(arguments.only),
     }
     if any(given.values()) and all(kind_of(table) != "runs" for table in tables):
         name = next(name for name, is_given in given.items() if is_given)
@@ -195,7 +203,7 @@ def run_cells(arguments: argparse.Namespace, folder: Path, overrides: Mapping[st
     """A table of runs.
 
     Args:
-        arguments: of the command line.
+        arguments: of the command line. ``only`` says which cells run; the table shows all that are finished.
         folder: gets the table and its runs.
         overrides: options for every run.
 
@@ -211,13 +219,15 @@ def run_cells(arguments: argparse.Namespace, folder: Path, overrides: Mapping[st
         run_all,
         runs_of,
     )
+    from opinionlm.experiments.selection import selected_cells
 
     table = load_table(arguments.table, arguments.scale, overrides)
     table = replace(table, price_per_hour=arguments.price_per_hour)
     runs = runs_of(table, folder)
     configs = check_options(runs, arguments.table)
+    selected = selected_cells(arguments.only, table.axes, table.cells, str(arguments.table))
     cluster = cluster_of(arguments, table, folder)
-    jobs = arguments.jobs or (1 if arguments.launcher == "local" else len(runs))
+    jobs = arguments.jobs or (1 if arguments.launcher == "local" else len(selected) * len(table.seeds))
     if table.tuning is not None:
         from opinionlm.experiments.grid_tuning import spaces_of, tune_rows
         from opinionlm.runs.tuning_spaces import require_not_given
@@ -225,21 +235,24 @@ def run_cells(arguments: argparse.Namespace, folder: Path, overrides: Mapping[st
         spaces = spaces_of(table.tuning, configs, arguments.table)
         require_not_given({name: f"--{name}" for name in overrides}, {name for one in spaces.values() for name in one})
         if not arguments.dry_run:
-            table = tune_rows(table, configs, arguments.table, folder, jobs)
+            # The runs of rows that were tuned in an earlier call have values that their studies hold.
+            rows = selected | {run.cell.name for run in runs if run.folder.is_dir()}
+            table = tune_rows(table, rows, configs, arguments.table, folder, jobs)
             runs = runs_of(table, folder)
             configs = check_options(runs, arguments.table)
     if table.tuning is None or table.tuned:
         require_same_options(runs, configs, arguments.force)
-    print(plan_text(table, runs, jobs), flush=True)
+    chosen = [run for run in runs if run.cell.name in selected]
+    print(plan_text(table, chosen, jobs), flush=True)
     if arguments.dry_run:
         # Loaded late: it builds models.
         with libraries_loading():
             from opinionlm.experiments.dry_run import dry_run_text
 
-        print(dry_run_text(table, configs, arguments.table))
+        print(dry_run_text(table, {name: configs[name] for name in configs if name in selected}, arguments.table))
         return 0
-    account_for_data(runs, arguments.force)
-    failed = run_all(runs, jobs, arguments.force, cluster)
+    account_for_data(chosen, arguments.force)
+    failed = run_all(chosen, jobs, arguments.force, cluster)
     paths = report(folder, table, runs)
     print(f"Written: {', '.join(str(path) for path in paths)}; the runs are in {folder / 'runs'}")
     for name, error in failed.items():
