@@ -234,4 +234,4 @@ def test_a_grid_of_the_installed_package_runs_its_own_scripts(installed: Path, t
     }
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(table))
     said = call([installed / "opinionlm", "reproduce", "mine.yaml", "--scale", "smoke"], tmp_path)
-    assert "Written:" in said and "failed" not in said
+    assert "Written to " in said and "failed" not in said

@@ -6,11 +6,19 @@ from collections.abc import Mapping, Set
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from opinionlm.config.config import Config
 from opinionlm.errors import UserError
 from opinionlm.experiments.grid import Table
-from opinionlm.runs.tuning_spaces import Space, Tuning, require_all_read, require_optuna, space_of
+from opinionlm.runs.tuning_spaces import (
+    Space,
+    Tuning,
+    require_all_read,
+    require_not_given,
+    require_optuna,
+    space_of,
+)
 from opinionlm.utils.shipped import job_environment
 
 
@@ -42,6 +50,16 @@ def spaces_of(tuning: Tuning, configs: Mapping[str, Config], source: Path) -> di
             )
         seen[rest] = name
     return spaces
+
+
+def require_untuned(overrides: Mapping[str, Any], tuning: Tuning, configs: Mapping[str, Config], source: Path) -> None:
+    """Refuse options of the command line that trials choose; the other arguments are those of `spaces_of`.
+
+    Raises:
+        UserError: there is one; or see `spaces_of`.
+    """
+    spaces = spaces_of(tuning, configs, source)
+    require_not_given({name: f"--{name}" for name in overrides}, {name for one in spaces.values() for name in one})
 
 
 def tune_rows(

@@ -12,6 +12,7 @@ models and full data, `small` fits two CPU cores, `smoke` takes minutes and is c
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from opinionlm.errors import UserError, stopped
 from opinionlm.runs.cluster_jobs import Cluster, read_resources
 from opinionlm.utils.command_line import Parser, whole_number
 from opinionlm.utils.loading import libraries_loading
-from opinionlm.utils.names import nearest
+from opinionlm.utils.names import counted, nearest
 from opinionlm.utils.progress import show_lines_at_once
 from opinionlm.utils.shipped import find_shipped, shipped_root
 from opinionlm.utils.typed_values import read_scalar
@@ -229,11 +230,9 @@ def run_cells(arguments: argparse.Namespace, folder: Path, overrides: Mapping[st
     cluster = cluster_of(arguments, table, folder)
     jobs = arguments.jobs or (1 if arguments.launcher == "local" else len(selected) * len(table.seeds))
     if table.tuning is not None:
-        from opinionlm.experiments.grid_tuning import spaces_of, tune_rows
-        from opinionlm.runs.tuning_spaces import require_not_given
+        from opinionlm.experiments.grid_tuning import require_untuned, tune_rows
 
-        spaces = spaces_of(table.tuning, configs, arguments.table)
-        require_not_given({name: f"--{name}" for name in overrides}, {name for one in spaces.values() for name in one})
+        require_untuned(overrides, table.tuning, configs, arguments.table)
         if not arguments.dry_run:
             # The runs of rows that were tuned in an earlier call have values that their studies hold.
             rows = selected | {run.cell.name for run in runs if run.folder.is_dir()}
@@ -253,11 +252,17 @@ def run_cells(arguments: argparse.Namespace, folder: Path, overrides: Mapping[st
         return 0
     account_for_data(chosen, arguments.force)
     failed = run_all(chosen, jobs, arguments.force, cluster)
-    paths = report(folder, table, runs)
-    print(f"Written: {', '.join(str(path) for path in paths)}; the runs are in {folder / 'runs'}")
+    print(f"Written to {folder}: {files_text(folder, report(folder, table, runs))}; the runs are in runs/")
     for name, error in failed.items():
         print(f"failed: {name}: {error}")
     return 1 if failed else 0
+
+
+def files_text(folder: Path, paths: Sequence[Path]) -> str:
+    """Files of a folder by name, those of its own folders by their number: a table has dozens of comparisons."""
+    names = [path.name for path in paths if path.parent == folder]
+    inner = Counter(path.parent.name for path in paths if path.parent != folder)
+    return ", ".join([*names, *(f"{name}/ ({counted(number, 'file')})" for name, number in inner.items())])
 
 
 def report(folder: Path, table: Table, runs: Sequence[Run]) -> list[Path]:

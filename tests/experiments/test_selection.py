@@ -12,6 +12,7 @@ from opinionlm.errors import UserError
 from opinionlm.experiments import grid_runner, grid_tuning
 from opinionlm.experiments.grid import Table, load_table
 from opinionlm.experiments.selection import selected_cells
+from opinionlm.scripts.reproduce import files_text
 from tests.experiments.test_grid import SPEC, TAUGHT, finish, save
 
 
@@ -28,6 +29,11 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(grid_runner.Children, "run", pretend)
     monkeypatch.setattr(reproduce.main.__module__ + ".report", lambda folder, table, runs: [])
     return names
+
+
+def test_dozens_of_comparisons_are_counted(tmp_path) -> None:
+    comparisons = [tmp_path / "comparisons" / name for name in ("a.md", "a.csv")]
+    assert files_text(tmp_path, [tmp_path / "table.md", *comparisons]) == "table.md, comparisons/ (2 files)"
 
 
 def cells(folder: Path, given: list[str], **changes) -> set[str]:
