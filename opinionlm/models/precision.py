@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from opinionlm.errors import UserError
+from opinionlm.utils.memory import return_freed_memory
 
 
 def computes_in_bfloat16(use_cpu: bool = False) -> bool:
@@ -50,6 +51,8 @@ def cast_parameters(model: nn.Module, dtype: torch.dtype) -> None:
     """
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
+    # The C library would keep what the small ones had: 0.3 GB of Gemma 3 270M.
+    return_freed_memory()
 
 
 def describe_device(device: torch.device, processes: int, dtype: str, bf16: bool) -> str:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from opinionlm.config.options import ModelConfig
 from opinionlm.config.parser import parse_config
 from opinionlm.errors import UserError
 from opinionlm.models.backbones import load_backbone
-from opinionlm.models.precision import computes_in_bfloat16, describe_dtype, torch_dtype, wants_autocast
+from opinionlm.models.precision import (
+    cast_parameters,
+    computes_in_bfloat16,
+    describe_dtype,
+    torch_dtype,
+    wants_autocast,
+)
 from opinionlm.models.quantization import nf4_config
 from opinionlm.training.arguments import training_arguments
 from tests.tiny import save_pretrained_model
@@ -70,3 +79,18 @@ def test_a_gpu_decides_where_there_is_one(native: bool, monkeypatch: pytest.Monk
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(UserError, match="fastest"):
         torch_dtype("int3")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and only glibc is told to give memory back")
+def test_what_a_cast_frees_goes_back_to_the_system() -> None:
+    """The C library kept all of it, and the measurement of a model's speed set the peak of short trainings."""
+    model = nn.ModuleList(nn.Linear(256, 256) for _ in range(800))
+    before = resident_megabytes()
+    cast_parameters(model, torch.bfloat16)
+    # Of 210 MB half is freed.
+    assert before - resident_megabytes() > 70
+
+
+def resident_megabytes() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
