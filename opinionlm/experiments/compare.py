@@ -36,7 +36,7 @@ from opinionlm.experiments.claims import (
     shown_p,
     spread_text,
 )
-from opinionlm.experiments.seed_families import members_of, one_per_seed, way_key
+from opinionlm.runs.seed_families import family_of, independent, models_of
 from opinionlm.utils.command_line import Parser
 from opinionlm.utils.files import write_csv, write_text
 from opinionlm.utils.markdown import pipe_table
@@ -47,21 +47,21 @@ A = TypeVar("A", bound=Answers)
 
 
 def group_runs(runs: Sequence[A], folders: Sequence[Path]) -> dict[str, list[A]]:
-    """Name of a way of training → its runs: those whose options agree but for the seed; each seed counts once.
+    """Name of a way of training → its runs: those whose options agree but for the seed; each model counts once.
 
     Args:
         runs: with names of their own, see `distinct_names`.
         folders: of the runs.
     """
-    families: dict[str, list[tuple[Any, A]]] = {}
+    families: dict[tuple[Any, ...], list[tuple[frozenset[str], A]]] = {}
     for run, folder in zip(runs, folders, strict=True):
-        options = read_options(folder)
-        key = repr(way_key(options)) if options else str(folder)
-        families.setdefault(key, []).append((options.get("seed"), run))
+        options, metrics = read_options(folder), json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        key = family_of(options, metrics, str(folder)) if options else (str(folder),)
+        families.setdefault(key, []).append((models_of(options, metrics), run))
     groups: dict[str, list[A]] = {}
     for family in families.values():
-        kept = one_per_seed(family)
-        name = kept[0].name if len(kept) == 1 else re.sub(r"[-_]?seed\d+$", "", kept[0].name)
+        kept = independent(family)
+        name = kept[0].name if len(kept) == 1 else re.sub(r"[-_]?(seed)?\d+$", "", kept[0].name) or kept[0].name
         # A name without its seed may be that of another way; the names of the runs are all different.
         others = {run.name for run in runs} - {run.name for run in kept}
         groups[kept[0].name if name in groups or name in others else name] = kept
@@ -79,9 +79,9 @@ def distinct_names(folders: Sequence[Path]) -> list[str]:
 
 
 def read_options(folder: Path) -> dict[str, Any]:
-    """The options of a run; none where its folder does not tell, or is an ensemble, which is no run of a seed."""
+    """The options of a run; none where its folder does not tell."""
     path = folder / "config.yaml"
-    if not path.is_file() or members_of(json.loads((folder / "metrics.json").read_text(encoding="utf-8"))) is not None:
+    if not path.is_file():
         return {}
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
@@ -259,7 +259,7 @@ def left_out_text(runs: Sequence[Answers], groups: Mapping[str, Sequence[Answers
     """Which runs are no samples of their own; empty where all are."""
     kept = {id(run) for own in groups.values() for run in own}
     names = [run.name for run in runs if id(run) not in kept]
-    return f"\nLeft out, with options and seed of another run: {', '.join(names)}.\n" if names else ""
+    return f"\nLeft out, since another run is of the same trained model: {', '.join(names)}.\n" if names else ""
 
 
 def write_comparison(stem: Path, text: str, columns: list[str], rows: list[list[str | int | float]]) -> list[Path]:

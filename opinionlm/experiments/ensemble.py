@@ -70,14 +70,14 @@ def average(runs: list[Path], folder: Path) -> None:
         from opinionlm.data.loading import load_rows
         from opinionlm.experiments.answers import read_run, require_same_posts
         from opinionlm.inference.ensemble import why_apart
-        from opinionlm.runs.ensembles import SPLITS, average_runs, has_priors
+        from opinionlm.runs.ensembles import SPLITS, average_runs
         from opinionlm.runs.lock import locked_run
         from opinionlm.runs.seeds import stored_metrics
 
     for split in SPLITS:
         require_same_posts([read_run(run, split) for run in runs])
     config = options_of(runs[0], folder)
-    members = [options_of(run, run.resolve()) for run in runs] if has_priors(config) else []
+    members = [options_of(run, run.resolve()) for run in runs]
     with locked_run(config.training):
         metrics = [stored_metrics(run) for run in runs]
         if average_runs(config, load_rows(config.data), runs, metrics, members) is None:

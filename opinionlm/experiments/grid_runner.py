@@ -26,11 +26,11 @@ from opinionlm.experiments.cells import SCRIPTS, Cell
 from opinionlm.experiments.cross_fit import soft_labels_file
 from opinionlm.experiments.grid import Table
 from opinionlm.experiments.grid_progress import Progress, score_of
-from opinionlm.experiments.seed_families import NOT_COMPARED
 from opinionlm.runs.cluster_jobs import Cluster, ClusterJob
 from opinionlm.runs.folder import changed_start, input_fingerprints, noted_start, require_same_evaluation
 from opinionlm.runs.lock import locked
 from opinionlm.runs.processes import ConsoleProcess
+from opinionlm.runs.seed_families import NOT_COMPARED
 from opinionlm.utils.command_line import command
 from opinionlm.utils.files import write_text
 from opinionlm.utils.names import counted

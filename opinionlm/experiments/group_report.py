@@ -21,7 +21,15 @@ import yaml
 from opinionlm.config.chosen_metric import direction
 from opinionlm.errors import UserError, one_line, run_script
 from opinionlm.experiments.run_numbers import look_up, measured_text
-from opinionlm.experiments.seed_families import NOT_COMPARED, members_of, one_per_seed, option_key, option_of
+from opinionlm.runs.seed_families import (
+    NOT_COMPARED,
+    family_of,
+    independent,
+    members_of,
+    models_of,
+    option_key,
+    option_of,
+)
 from opinionlm.runs.seeds import SHOWN, mean_and_interval
 from opinionlm.utils.command_line import Parser
 from opinionlm.utils.files import write_text
@@ -110,29 +118,36 @@ def report(group: str, runs: Sequence[GroupRun], unfinished: Sequence[Path]) -> 
     """The report as Markdown: runs that differ in their seed alone share a row, an ensemble of them has its own."""
     names = differing_options(runs)
     several_data = len({run.data_fingerprint for run in runs}) > 1
-    rows: dict[tuple[str, ...], list[GroupRun]] = {}
+    rows: dict[tuple[tuple[str, ...], int | None, tuple[Any, ...]], list[GroupRun]] = {}
     for run in runs:
         data = [run.data_fingerprint[:8]] if several_data else []
-        kind = "" if run.members is None else f"ensemble of {run.members}"
-        rows.setdefault((*(shown(option_of(run.options, name)) for name in names), *data, kind), []).append(run)
+        values = [*(shown(option_of(run.options, name)) for name in names), *data]
+        family = family_of(run.options, run.metrics, str(run.folder)) if run.members is not None else ()
+        rows.setdefault((tuple(values), run.members, family), []).append(run)
     scores = [name for name in SCORES if any(look_up(run.metrics, f"test.{name}") is not None for run in runs)]
     costs = [name for name, place in COSTS.items() if any(look_up(run.metrics, place) is not None for run in runs)]
     lines, repeated = [], []
-    for (*values, kind), found in rows.items():
-        members = one_per_seed((run.options.get("seed"), run) for run in found)
-        repeated += [run for run in found if run not in members]
+    for (shown_values, members, _), found in rows.items():
+        samples = independent((models_of(run.options, run.metrics), run) for run in found)
+        repeated += [run for run in found if run not in samples]
         places = [f"test.{name}" for name in scores] + [COSTS[name] for name in costs]
-        lines.append([*values, kind or str(len(members)), *[mean_at(members, place) for place in places]])
+        count = str(len(samples)) if members is None else of_ensembles(len(samples), members)
+        lines.append([*shown_values, count, *[mean_at(samples, place) for place in places]])
     trained = sum(run.members is None for run in runs)
     ensembles = f" and {counted(len(runs) - trained, 'ensemble')} of them" if trained < len(runs) else ""
-    count = counted(trained, "finished run") + ensembles
-    text = [f"# Runs of {group}", "", f"{count}. Test scores, mean ± standard deviation over seeds."]
+    found_text = counted(trained, "finished run") + ensembles
+    text = [f"# Runs of {group}", "", f"{found_text}. Test scores, mean ± standard deviation over seeds."]
     data = ["data"] if several_data else []
     text += ["", *pipe_table([*names, *data, "runs", *scores, *costs], lines), ""]
     text += [best_line(runs, name) for name in scores[:1]]
-    text += [f"Left out, its seed is there already: {run.folder}" for run in repeated]
+    text += [f"Left out, since a run above is of the same trained model: {run.folder}" for run in repeated]
     text += [f"Not finished: {path}" for path in unfinished]
     return "\n".join(text) + "\n"
+
+
+def of_ensembles(count: int, members: int) -> str:
+    """How many ensembles a row is of, and of how many runs each."""
+    return f"ensemble of {members}" if count == 1 else f"{count} ensembles of {members}"
 
 
 def best_line(runs: Sequence[GroupRun], name: str) -> str:

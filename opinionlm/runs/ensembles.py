@@ -20,6 +20,7 @@ from opinionlm.inference.saved_decision import keep_members
 from opinionlm.reporting.tracking.base import Trackers
 from opinionlm.runs.folder import create_run, environment
 from opinionlm.runs.results import finish_run
+from opinionlm.runs.seed_families import model_name
 from opinionlm.tasks import task_for
 from opinionlm.tasks.base import Decision
 from opinionlm.tasks.labels import LabelTask
@@ -67,7 +68,7 @@ def average_runs(
         prepared: rows with labels, which all runs were evaluated on.
         runs: their folders.
         metrics: their ``metrics.json``.
-        members: their configs, which count where `has_priors`.
+        members: their configs.
 
     Returns:
         The content of ``metrics.json``; None, with a line that says why, where runs were evaluated on other texts.
@@ -97,7 +98,11 @@ def average_runs(
         keep_members(config.run_folder / "best", [run / "best" for run in runs], rule)
     print(f"\nThe {len(runs)} models as one, their probabilities averaged")
     content = {
-        "train": {"members": len(runs), "steps": sum(run["train"]["steps"] for run in metrics)},
+        "train": {
+            "members": len(runs),
+            "member_models": [model_name(member.flat()) for member in members],
+            "steps": sum(run["train"]["steps"] for run in metrics),
+        },
         **{name: result.scores for name, result in results.items()},
         "decision": task.decision_facts(Decision(rule)),
         "model": summed([run["model"] for run in metrics], ("total_parameters", "trainable_parameters")),

@@ -18,9 +18,9 @@ from opinionlm.experiments.claims import claim_lines, compare_ways
 from opinionlm.experiments.compare import compare_folders, main
 from opinionlm.experiments.grid import load_table
 from opinionlm.experiments.grid_runner import runs_of
-from opinionlm.experiments.seed_families import value_key
 from opinionlm.experiments.tables import claims_of
 from opinionlm.experiments.ways import LabelWay, ScoreWay, TagWay, Way
+from opinionlm.runs.seed_families import value_key
 from opinionlm.utils.files import read_csv
 from tests.experiments.run_folders import posts, write_answering_run, write_predictions, write_run
 from tests.experiments.test_grid import save
@@ -67,7 +67,7 @@ def test_runs_that_differ_by_their_seed_are_one_way(tmp_path) -> None:
     again = write_run(tmp_path / "again", 2, share_right=0.6, rows=rows)
     assert "Left out" not in text
     text_with_it, *same = compare_folders([*folders, again], "test")
-    assert text_with_it == text + "\nLeft out, with options and seed of another run: again.\n"
+    assert text_with_it == text + "\nLeft out, since another run is of the same trained model: again.\n"
     assert same == [columns, table]
     assert columns[-4:] == ["slow_share", "slow_f1", "fast_share", "fast_f1"]
     assert "- slow (3 seeds: slow-seed1, slow-seed2, slow-seed3): macro-F1 0." in text and "- fast (2 seeds: " in text

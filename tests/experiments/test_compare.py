@@ -109,7 +109,7 @@ def test_folders_of_one_name_in_several_places_are_several_ways(tmp_path) -> Non
     assert columns[5:] == [f"{name}_{kind}" for name in ("run-seed0", "run") for kind in ("share", "f1")]
     copy = write_run(tmp_path / "d" / "run-seed0", seed=0, share_right=0.9, learning_rate=1e-4)
     assert (
-        "Left out, with options and seed of another run: d/run-seed0.\n"
+        "Left out, since another run is of the same trained model: d/run-seed0.\n"
         in compare_folders([*folders, copy], "test")[0]
     )
 

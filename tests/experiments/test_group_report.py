@@ -75,7 +75,7 @@ def test_an_ensemble_is_no_seed(tmp_path, capsys) -> None:
     assert "3 finished runs and 1 ensemble of them" in text
     assert "| runs | macro_f1 | seconds in all | of training |" in text
     assert "| 2 | 0.550 ± 0.071 | 9.000 | 5.000 |" in text and "| ensemble of 2 | 0.800 | 18 | 10 |" in text
-    assert f"Left out, its seed is there already: {tmp_path / 'zagain'}" in text
+    assert f"Left out, since a run above is of the same trained model: {tmp_path / 'zagain'}" in text
 
 
 def test_a_mean_says_over_how_many_runs(tmp_path, capsys) -> None:

@@ -19,7 +19,7 @@ from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError, one_line
 from opinionlm.experiments.dashboard.data_reports import DataReport, find_report, prepared_by_fingerprint
 from opinionlm.experiments.dashboard.predictions import PredictionSummary, read_predictions
-from opinionlm.experiments.seed_families import members_of
+from opinionlm.runs.seed_families import family_of, members_of, models_of, without_unread
 from opinionlm.utils.command_line import command
 from opinionlm.utils.files import NO_RESULTS
 
@@ -40,7 +40,7 @@ class Run:
     Attributes:
         name: its folder, relative to the folder that was searched.
         folder: the folder itself.
-        config: its options.
+        config: its options; those that it did not read are None.
         environment: versions, hardware, data fingerprint.
         metrics: every number of metrics.json as ``<section>.<name>``.
         intervals: 95 % intervals by the name of their metric.
@@ -50,6 +50,8 @@ class Run:
         parents: names above each leaf, from the top; empty for a flat label set.
         finished: when, UTC.
         warnings: what could not be read.
+        family: what it has in common with the other samples of its way of training, see `family_of`.
+        models: the trained models that its answers come from, see `models_of`.
         members: of an ensemble, how many runs it is made of; None of a run that was trained.
     """
 
@@ -64,6 +66,8 @@ class Run:
     labels: tuple[str, ...]
     finished: str
     warnings: list[str]
+    family: tuple[Any, ...]
+    models: frozenset[str]
     members: int | None = None
     parents: tuple[tuple[str, ...], ...] = ()
 
@@ -178,7 +182,7 @@ def read_run(folder: Path, name: str) -> Run | Unusable:
     return Run(
         name=name,
         folder=folder,
-        config=config,
+        config=without_unread(config),
         environment=environment,
         metrics=finite,
         intervals=found,
@@ -188,6 +192,8 @@ def read_run(folder: Path, name: str) -> Run | Unusable:
         finished=finished.strftime("%Y-%m-%d %H:%M"),
         warnings=warnings,
         members=members_of(content),
+        family=family_of(config, content, name),
+        models=models_of(config, content),
         parents=() if taxonomy is None or named != labels else taxonomy.parents,
     )
 

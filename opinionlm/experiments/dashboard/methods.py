@@ -15,7 +15,7 @@ from opinionlm.errors import UserError
 from opinionlm.evaluation.significance import holm, score_difference
 from opinionlm.experiments.answers import Answers, read_answers, way_of
 from opinionlm.experiments.dashboard.collect import Run
-from opinionlm.experiments.seed_families import one_per_seed, way_key
+from opinionlm.runs.seed_families import independent
 from opinionlm.runs.seeds import mean_and_interval
 
 # Metrics by which methods are told apart: those of `opinionlm.experiments.ways`.
@@ -27,7 +27,7 @@ REPLICATES, MOST_CELLS = 2_000, 40_000_000
 def methods_of(runs: Sequence[Run], main: str) -> list[dict[str, Any]]:
     """Runs by method, each with mean, standard deviation and 95 % t interval of every metric.
 
-    An ensemble is a method of its own and no seed of any; of runs with one seed the first counts.
+    Ensembles of the same ways are a method of their own; of runs that share a trained model the first counts.
 
     Args:
         runs: of one group.
@@ -35,9 +35,8 @@ def methods_of(runs: Sequence[Run], main: str) -> list[dict[str, Any]]:
     """
     families: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
-        ensemble = run.name if run.members is not None else None
-        families.setdefault((run.data_fingerprint, way_key(run.config), ensemble), []).append(run)
-    members = [one_per_seed((run.config.get("seed"), run) for run in family) for family in families.values()]
+        families.setdefault((run.data_fingerprint, run.family), []).append(run)
+    members = [independent((run.models, run) for run in family) for family in families.values()]
     found = [_method(family, main) for family in members]
     for method, difference in zip(found, _differences(members, main), strict=True):
         method["difference"] = difference

@@ -15,7 +15,7 @@ from opinionlm.experiments.dashboard.collect import SPLITS, Collection, Run
 from opinionlm.experiments.dashboard.data_reports import DataReport
 from opinionlm.experiments.dashboard.methods import methods_of, rounded, shown_option
 from opinionlm.experiments.dashboard.predictions import MISTAKES, SAMPLE, SHOWN_CHARACTERS, PredictedRow
-from opinionlm.experiments.seed_families import option_key, option_of
+from opinionlm.runs.seed_families import option_key, option_of
 
 # Over all runs and splits; with more runs every run gets fewer rows.
 MOST_PREDICTIONS = 12_000

@@ -25,7 +25,10 @@ function optionText(value) {
     const short = Number(value.toPrecision(6));
     return Math.abs(value) < 1e-3 && value !== 0 ? short.toExponential() : String(short);
   }
-  return value.includes("/") ? value.replace(/\/+$/, "").split("/").pop() : value;
+  if (!value.includes("/")) return value;
+  const parts = value.replace(/\/+$/, "").split("/");
+  // A folder that is only called a model is told by the one that it lies in.
+  return parts.slice(parts.length > 1 && ["model", "best"].includes(parts.at(-1)) ? -2 : -1).join("/");
 }
 
 function withUnit(value) {

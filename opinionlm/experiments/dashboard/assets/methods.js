@@ -23,7 +23,8 @@ function methodTitle(method, methods) {
   const trained = methods.filter((one) => one.members === null);
   const names = [...FIRST_OPTIONS, ...state.group.varying.filter((name) => !FIRST_OPTIONS.includes(name))];
   const different = names.filter((name) => name !== "seed" && new Set(trained.map((one) => JSON.stringify(optionsOf(one)[name]))).size > 1);
-  const options = (method.members === null ? different : []).slice(0, 3).map((name) => `${optionTitle(name)} ${optionText(optionsOf(method)[name])}`);
+  const read = (method.members === null ? different : []).filter((name) => optionsOf(method)[name] !== null);
+  const options = read.slice(0, 3).map((name) => `${optionTitle(name)} ${optionText(optionsOf(method)[name])}`);
   const members = method.members === null ? [] : [`ensemble of ${method.members}`];
   const said = [...members, ...options].join(", ");
   return [el("span", { title: method.runs.join(", ") }, method.name), said ? el("span", { class: "range" }, said) : null];
@@ -57,7 +58,7 @@ function renderMethods() {
   const tested = state.split === "test" && state.metric === group.main && order.some((method) => method.difference);
   const others = splitsOf(group).filter((split) => split !== state.split);
   const columns = [
-    ["seeds", (method) => (method.members === null ? seedsOf(method) : "–")],
+    ["seeds", (method) => (method.members === null || method.runs.length > 1 ? seedsOf(method) : "–")],
     [`${state.split} ${metric}`, (method) => [spread(method, name), tIntervalOf(method, name)]],
     ...(tested ? [["against the best", (method) => (method.difference ? againstBest(method) : method === order[0] ? "the best" : "–")]] : []),
     ...others.map((split) => [`${split} ${metric}`, (method) => spread(method, `${split}.${state.metric}`)]),
