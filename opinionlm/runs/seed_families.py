@@ -97,6 +97,20 @@ def model_name(options: Mapping[str, Any]) -> str:
     return f"{way}-seed{options.get('seed')}"
 
 
+def options_shown(options: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a run as a reader sees them: None for those that it did not read.
+
+    None at all of an ensemble of several ways, whose folder has those of the first member.
+    """
+    return {} if len(set(ways_in(metrics))) > 1 else without_unread(options)
+
+
+def ways_in(metrics: Mapping[str, Any]) -> list[str]:
+    """The ways of an ensemble's members, as `model_name` shortens them; empty of a run, and where none were noted."""
+    models = metrics["train"].get("member_models", ()) if members_of(metrics) is not None else ()
+    return sorted(model.rpartition("-seed")[0] for model in models)
+
+
 def family_of(options: Mapping[str, Any], metrics: Mapping[str, Any], name: str) -> tuple[Any, ...]:
     """What a run has in common with the other samples of its way.
 
@@ -110,10 +124,8 @@ def family_of(options: Mapping[str, Any], metrics: Mapping[str, Any], name: str)
     """
     if members_of(metrics) is None:
         return way_key(options)
-    models = metrics["train"].get("member_models")
-    if models is None:
-        return ("ensemble", name)
-    return ("ensemble", *sorted(model.rpartition("-seed")[0] for model in models), *way_key(options))
+    ways = ways_in(metrics)
+    return ("ensemble", *ways, *way_key(options)) if ways else ("ensemble", name)
 
 
 def models_of(options: Mapping[str, Any], metrics: Mapping[str, Any]) -> frozenset[str]:

@@ -95,6 +95,10 @@ def test_three_pairs_are_one_row_with_a_spread(tmp_path: Path, capsys) -> None:
     method = next(one for one in group["methods"] if one["members"] == 2)
     assert method["name"] == "pair" and method["seeds"] == [0, 1, 2]
     assert method["metrics"]["test.macro_f1"][:2] == [0.85, 0.05]
+    # The first member's options are not those of the pair; a run shows what it read.
+    shown = {run["name"]: run["options"] for run in group["runs"]}
+    assert set(shown["pair0"].values()) == {None} and shown["large-seed1"]["learning_rate"] == 2e-4
+    assert "wandb_group" not in shown["small-seed0"] and "trainable_blocks" not in group["varying"]
     group_report.main(["mine", str(tmp_path)])
     said = capsys.readouterr().out
     assert "6 finished runs and 3 ensembles of them" in said and "| 3 ensembles of 2 | 0.850 ± 0.050 |" in said

@@ -19,7 +19,7 @@ from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError, one_line
 from opinionlm.experiments.dashboard.data_reports import DataReport, find_report, prepared_by_fingerprint
 from opinionlm.experiments.dashboard.predictions import PredictionSummary, read_predictions
-from opinionlm.runs.seed_families import family_of, members_of, models_of, without_unread
+from opinionlm.runs.seed_families import family_of, members_of, models_of, options_shown
 from opinionlm.utils.command_line import command
 from opinionlm.utils.files import NO_RESULTS
 
@@ -40,7 +40,8 @@ class Run:
     Attributes:
         name: its folder, relative to the folder that was searched.
         folder: the folder itself.
-        config: its options; those that it did not read are None.
+        config: its options.
+        shown: those that tell of it, see `options_shown`.
         environment: versions, hardware, data fingerprint.
         metrics: every number of metrics.json as ``<section>.<name>``.
         intervals: 95 % intervals by the name of their metric.
@@ -58,6 +59,7 @@ class Run:
     name: str
     folder: Path
     config: dict[str, Any]
+    shown: dict[str, Any]
     environment: dict[str, Any]
     metrics: dict[str, float]
     intervals: dict[str, tuple[float, float]]
@@ -182,7 +184,8 @@ def read_run(folder: Path, name: str) -> Run | Unusable:
     return Run(
         name=name,
         folder=folder,
-        config=without_unread(config),
+        config=config,
+        shown=options_shown(config, content),
         environment=environment,
         metrics=finite,
         intervals=found,

@@ -147,7 +147,7 @@ def _run(
         "finished": run.finished,
         "warnings": run.warnings,
         "members": run.members,
-        "options": {name: shown_option(option_of(run.config, name)) for name in varying},
+        "options": {name: shown_option(option_of(run.shown, name) if run.shown else None) for name in varying},
         "environment": {
             name: run.environment[name]
             for name in ("device", "processor", "processes", "git_commit", "data_fingerprint")
@@ -162,9 +162,10 @@ def _run(
 
 def _split_options(runs: Sequence[Run]) -> tuple[dict[str, Any], list[str]]:
     """Options that all runs share, and the names of those in which they differ, in the order of the config."""
-    names = list(dict.fromkeys(name for run in runs for name in run.config))
-    different = [name for name in names if len({option_key(run.config, name) for run in runs}) > 1]
-    common = {name: option_of(runs[0].config, name) for name in names if name not in different}
+    told = [run.shown for run in runs if run.shown]
+    names = list(dict.fromkeys(name for shown in told for name in shown))
+    different = [name for name in names if len({option_key(shown, name) for shown in told}) > 1]
+    common = {name: option_of(told[0], name) for name in names if name not in different}
     return common, [name for name in different if name not in {"run_name", "output_dir"}]
 
 
