@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from opinionlm.config.conditions import Script
 from opinionlm.config.config import HARMLESS, Config, default_of, options_of
-from opinionlm.config.unread import is_read
+from opinionlm.config.unread import choice, missing_choices
 
 # Options that say where things lie or how a run is tracked and logged, and the seed itself.
 NOT_COMPARED = HARMLESS | {
@@ -68,14 +68,19 @@ def option_key(options: Mapping[str, Any], name: str) -> str:
 
 def without_unread(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a run with None in the place of those that its own choices do not read: they were no part of it."""
+    read = read_among(options, options.keys())
+    return {name: value if name in read else None for name, value in options.items()}
+
+
+def read_among(options: Mapping[str, Any], names: Iterable[str]) -> set[str]:
+    """Those of some options that a run's own choices read, and those that this version does not know."""
     script = script_of(options)
     config = Config(script=script)
     for name in options.keys() & options_of(script):
         config.set(name, options[name])
-    return {
-        name: value if name not in options_of(script) or is_read(config, name) else None
-        for name, value in options.items()
-    }
+    # Looked up once, since it may stand in a file.
+    known = {"task": choice(config, "task", {})}
+    return {name for name in names if name not in options_of(script) or not missing_choices(config, name, known)}
 
 
 def way_key(options: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -84,11 +89,10 @@ def way_key(options: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     Args:
         options: of a run's ``config.yaml``; those of `NOT_COMPARED` are left aside.
     """
-    known, read = options_of(script_of(options)), without_unread(options)
-    own = [(name, value_key(read[name])) for name in sorted(options.keys() - NOT_COMPARED)]
-    defaults = {name: {value_key(default_of(name)), value_key(None)} for name, _ in own if name in known}
-    changed = [(name, key) for name, key in own if key not in defaults.get(name, ())]
-    return (("script", script_of(options)), *changed)
+    known = options_of(script_of(options))
+    own = [(name, value_key(options[name])) for name in sorted(options.keys() - NOT_COMPARED)]
+    changed = {name: key for name, key in own if name not in known or key != value_key(default_of(name))}
+    return (("script", script_of(options)), *sorted((name, changed[name]) for name in read_among(options, changed)))
 
 
 def model_name(options: Mapping[str, Any]) -> str:
