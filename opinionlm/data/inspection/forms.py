@@ -173,9 +173,9 @@ def is_header(rows: list[list[str]]) -> bool:
     """Whether the first row names columns.
 
     It does not where it is long as posts are, holds a number above numbers or a date above dates, or what comes again
-    below it.
+    below it. The whole line may come again, where files were joined.
     """
-    first, below = rows[0], [row for row in rows[1:] if len(row) == len(rows[0])]
+    first, below = rows[0], [row for row in rows[1:] if len(row) == len(rows[0]) and (row != rows[0] or len(row) < 2)]
     if max(map(len, first)) > LONGEST_NAME:
         return False
     for place, name in enumerate(first):

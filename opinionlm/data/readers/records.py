@@ -165,6 +165,7 @@ def _read_separated(
     positions = column_positions(name, header, spec.columns, notes, rules)
     taken = set(positions.values())
     rest = [at for at in range(len(header)) if at not in taken] if rules.keep_others else []
+    names = [column.strip() for column in header]
     number = 0
     while True:
         lines.begin()
@@ -186,6 +187,8 @@ def _read_separated(
         elif len(values) != len(header):
             problem = "too_many_fields" if len(values) > len(header) else "too_few_fields"
             detail = f"{len(values)} fields instead of {len(header)}"
+        elif len(header) > 1 and [value.strip() for value in values] == names:
+            problem, detail = "repeated_header", "its fields are the names of the columns"
         number += 1
         line, raw = lines.taken[0][0], lines.raw
         notes.look_at(raw)

@@ -104,6 +104,17 @@ def test_headers(table, expected):
     assert is_header(table) is expected
 
 
+def test_the_header_of_a_joined_file_is_seen_and_left_out(capsys):
+    """`cat a.csv b.csv` was called a file without a header, with a label named like its column."""
+    Path("posts.csv").write_text(table() + table().replace("fine", "nice"))
+    init("posts.csv")
+    said = capsys.readouterr().out
+    assert "a header line" in said and "1 that cannot be read" in said
+    assert load_spec("posts.yaml").files[0].columns == {"text": "comment", "label": "sentiment"}
+    tree = load_spec("posts.yaml").labels
+    assert tree is not None and sorted(tree.leaves) == sorted(WORDS)
+
+
 def test_nested_objects_and_compression():
     lines = [
         json.dumps({"id": f"0{n}", "data": {"body": text}, "by": {"label": label}})

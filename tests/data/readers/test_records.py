@@ -47,6 +47,13 @@ def test_too_many_and_too_few_fields(tmp_path):
     assert notes.blank_lines == 1
 
 
+def test_the_header_of_a_joined_file_is_no_record(tmp_path):
+    """After `cat a.csv b.csv` it was a text with a label of its own."""
+    records, rejects, _ = read(tmp_path / "a.csv", "text,label\na,1\ntext, label\ntext,1\nb,label\n")
+    assert [r.fields["text"] for r in records] == ["a", "text", "b"]
+    assert [(r.line, r.number, r.reason, r.raw) for r in rejects] == [(3, 2, "repeated_header", "text, label")]
+
+
 def test_an_unterminated_quote_costs_one_line_only(tmp_path):
     records, rejects, _ = read(tmp_path / "a.csv", 'text,label\na,1\n"b,1\nc,1\nd,1\n')
     assert [r.fields["text"] for r in records] == ["a", "c", "d"]
