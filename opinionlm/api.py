@@ -205,7 +205,9 @@ def compare(folders: Sequence[str | Path], split: Literal["validation", "test"] 
     from opinionlm.experiments.compare import compare_folders
 
     if isinstance(folders, str | Path) or len(folders) < 2:
-        raise UserError("folders: give at least two folders to compare")
+        raise UserError("compare: give a list of at least two folders, as in compare([one, other])")
+    if split not in ("validation", "test"):
+        raise UserError(f"compare: split: {split!r} is not one of validation, test")
     return Comparison(*compare_folders(list(map(Path, folders)), split))
 
 

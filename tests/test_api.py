@@ -146,6 +146,8 @@ def test_platforms() -> None:
         (lambda: opinionlm.train(learning_rate="fast"), "the call: learning_rate"),
         (lambda: opinionlm.prompt(shots="ten"), "the call: shots"),
         (lambda: opinionlm.compare(["one"]), "at least two folders"),
+        (lambda: opinionlm.compare("one", "other"), r"a list .* in compare\(\[one, other\]\)"),
+        (lambda: opinionlm.compare(["one", "other"], "other"), "split: 'other' is not one of validation, test"),
         (lambda: opinionlm.prepare("nowhere.yaml"), "nowhere.yaml"),
     ],
 )
