@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import opinionlm
 import predict
@@ -107,6 +108,18 @@ def test_a_language_model_that_was_copied_in_part_is_refused(name: str, file: st
         (folder / missing).write_bytes(content)
     (folder / file).write_bytes((folder / file).read_bytes()[:100])
     with pytest.raises(UserError, match=said):
+        opinionlm.load(folder, device="cpu")
+
+
+def test_an_adapter_that_lacks_weights_is_refused(tmp_path: Path) -> None:
+    """PEFT leaves them as they were drawn, and only warns."""
+    folder = tmp_path / "best"
+    shutil.copytree(SAVED / "instruct_lora", folder)
+    weights = load_file(folder / "adapter_model.safetensors")
+    name = min(weights)
+    del weights[name]
+    save_file(weights, folder / "adapter_model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=f"the adapter in .* does not fit .*no {name} in it.; copy the folder anew"):
         opinionlm.load(folder, device="cpu")
 
 

@@ -6,14 +6,13 @@ to their 16 levels (peft #2321).
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import torch
 from peft import PeftModel
 from peft.utils.integrations import dequantize_module_weight
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 from transformers.pytorch_utils import Conv1D
 
@@ -25,10 +24,11 @@ from opinionlm.models.classifier import WORD_FILES, OpinionClassifier
 from opinionlm.models.families import family_of
 from opinionlm.models.precision import cast_parameters
 from opinionlm.models.quantization import fits_expanded, quantized_modules
-from opinionlm.models.tagger import OpinionTagger, OpinionTaggerConfig
-from opinionlm.utils.files import partial_folder, publish
-from opinionlm.utils.names import INPUT_FORMS
+from opinionlm.models.saved import saved_config, saved_tokenizer, saved_weights
+from opinionlm.utils.files import copy_files, partial_folder, publish, require_new_folder, write_text
+from opinionlm.utils.names import CARD, INPUT_FORMS
 
+MERGED = "`opinionlm predict --merge` has made the adapter part of the weights: they load and answer without PEFT."
 MERGEABLE = ("lora", "qlora", "dora", "adalora", "ia3")
 
 
@@ -132,18 +132,25 @@ def merge_model_folder(source: Path, target: Path) -> None:
     """Merge a saved classifier or tagger and write it, tokenizer included, to another folder.
 
     Raises:
-        UserError: if the target exists, or the model cannot be merged.
+        UserError: if the target exists, the model is damaged, or it cannot be merged.
     """
-    if target.exists():
-        raise UserError(f"--merge: {target} exists already; give a new folder")
-    config = AutoConfig.from_pretrained(source)
-    model_class = OpinionTagger if isinstance(config, OpinionTaggerConfig) else OpinionClassifier
-    merged = merge_adapters(model_class.from_pretrained(source, use_safetensors=True))
+    require_new_folder("--merge", target)
+    merged, tokenizer = merge_adapters(saved_weights(source, saved_config(source), "auto")), saved_tokenizer(source)
     with partial_folder(target) as folder:
         merged.save_pretrained(folder)
-        write_tokenizer(AutoTokenizer.from_pretrained(source), folder)
-        # The TF-IDF interpolation, what it was trained on and how that was read are as true of the merged one.
-        for name in (*WORD_FILES, SEEN_TEXTS, INPUT_FORMS):
-            if (source / name).is_file():
-                shutil.copy(source / name, folder / name)
+        write_tokenizer(tokenizer, folder)
+        copy_beside(source, folder)
         publish(folder, target, is_current=lambda: False)
+
+
+def copy_beside(source: Path, folder: Path) -> None:
+    """Copy what lies beside a model and is as true of the merged one, with its card, which holds the licence.
+
+    Args:
+        source: of the model with an adapter.
+        folder: of the merged one.
+    """
+    copy_files(source, folder, (*WORD_FILES, SEEN_TEXTS, INPUT_FORMS))
+    if (source / CARD).is_file():
+        card = (source / CARD).read_text(encoding="utf-8")
+        write_text(folder / CARD, f"{card}\n{MERGED}\n")

@@ -19,7 +19,7 @@ from opinionlm.inference.onnx_model import load_onnx_predictor
 from opinionlm.inference.options import PredictionOptions, TrustOptions
 from opinionlm.inference.predictors import ClassPredictor, Item, Predictor, no_progress
 from opinionlm.inference.saved_decision import ENSEMBLE, kept_members
-from opinionlm.models.classifier import OpinionClassifierConfig
+from opinionlm.models.saved import saved_config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +160,7 @@ def reading_of(predictor: Predictor) -> Reading:
 
 def saved_reading(folder: Path) -> Reading:
     """What a saved classifier will be given, told without its weights."""
-    config = OpinionClassifierConfig.from_pretrained(folder)
+    config = saved_config(folder)
     features = tuple(feature.name for feature in saved_features(config.platforms, config.features))
     return Reading("pair" if config.text_pairs else "text", config.cleaning, features)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,15 +10,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from peft import PeftModel, PeftType
-from safetensors import SafetensorError
+from peft import PeftModel, PeftType, get_peft_model_state_dict
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from opinionlm.adaptation.merging import MERGEABLE, expand_quantized
+from opinionlm.adaptation.merging import MERGEABLE, copy_beside, expand_quantized
 from opinionlm.adaptation.methods import adapt_generative
 from opinionlm.config.method_options import MethodConfig
-from opinionlm.data.contamination import SEEN_TEXTS
 from opinionlm.data.encoding.label_lists import ListEncoder
 from opinionlm.data.encoding.prompts import PromptEncoder
 from opinionlm.data.encoding.tokenizers import load_tokenizer
@@ -36,8 +35,7 @@ from opinionlm.models.backbones import read_model_config
 from opinionlm.models.generative import load_generative
 from opinionlm.models.quantization import quantized_modules
 from opinionlm.training.checkpoints import load_trained_weights
-from opinionlm.utils.files import partial_folder, publish
-from opinionlm.utils.names import INPUT_FORMS
+from opinionlm.utils.files import partial_folder, publish, require_new_folder
 
 # Prompts between two reports of progress.
 REPORTED = 256
@@ -214,7 +212,9 @@ def with_adapter(base: PreTrainedModel, folder: Path, settings: GenerativeSettin
         return base
     try:
         if settings.bottleneck is None:
-            return PeftModel.from_pretrained(base, folder)
+            loaded = PeftModel.from_pretrained(base, folder)
+            require_whole_adapter(loaded, folder)
+            return loaded
         placement, width = settings.bottleneck
         adapted = adapt_generative(base, MethodConfig(adaptation=placement, adapter_size=width))
         load_trained_weights(adapted, folder)
@@ -224,6 +224,18 @@ def with_adapter(base: PreTrainedModel, folder: Path, settings: GenerativeSettin
             f"--model: the adapter in {folder} does not fit its base model '{settings.base_model}' "
             f"({one_line(error)}); copy the folder anew, or put the base model back where it was"
         ) from error
+
+
+def require_whole_adapter(model: PeftModel, folder: Path) -> None:
+    """Whether a folder held all that an adapter consists of; PEFT leaves what is missing as it was drawn.
+
+    Raises:
+        ValueError: something is missing.
+    """
+    with safe_open(folder / SAFETENSORS_WEIGHTS_NAME, "pt") as file:
+        missing = set(get_peft_model_state_dict(model, save_embedding_layers=False)) - set(file.keys())
+    if missing:
+        raise ValueError(f"no {min(missing)} in it")
 
 
 def expand_base(model: PreTrainedModel) -> None:
@@ -243,8 +255,7 @@ def merge_generative_folder(source: Path, target: Path) -> None:
     Raises:
         UserError: the target exists, there is no adapter, or it is one that is no change of weights.
     """
-    if target.exists():
-        raise UserError(f"--merge: {target} exists already; give a new folder")
+    require_new_folder("--merge", target)
     settings = read_settings(source)
     if settings.base_model is None:
         raise UserError("--merge: the model has no adapter; it can be used as it is")
@@ -260,7 +271,5 @@ def merge_generative_folder(source: Path, target: Path) -> None:
     merged = replace(settings, base_model=None, base_options=None)
     with partial_folder(target) as folder:
         save_generative(folder, model.merge_and_unload(), answerer.tokenizer, merged)
-        for name in (SEEN_TEXTS, INPUT_FORMS):
-            if (source / name).is_file():
-                shutil.copy(source / name, folder / name)
+        copy_beside(source, folder)
         publish(folder, target, is_current=lambda: False)

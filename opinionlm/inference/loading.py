@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from opinionlm.adaptation.adapt.tokenizer import TaskTokenTokenizer
@@ -16,7 +16,7 @@ from opinionlm.adaptation.merging import expanded_on_cpu
 from opinionlm.data.encoding.special_tokens import read_as_text
 from opinionlm.data.encoding.tokenizers import separate_pairs
 from opinionlm.data.taxonomy import Taxonomy
-from opinionlm.errors import UserError, one_line
+from opinionlm.errors import UserError
 from opinionlm.evaluation.multi_label_rules import MultiLabelRule, Rule
 from opinionlm.inference.generative import is_generative, load_answerer
 from opinionlm.inference.options import Precision, PredictionOptions, TrustOptions, check_precision
@@ -30,12 +30,13 @@ from opinionlm.inference.predictors import (
 )
 from opinionlm.inference.saved_decision import saved_rule
 from opinionlm.inference.saved_generative import read_settings
-from opinionlm.models.classifier import OpinionClassifier, OpinionClassifierConfig
+from opinionlm.models.classifier import OpinionClassifierConfig
 from opinionlm.models.gguf import require_converted
 from opinionlm.models.linear.interpolation import load_interpolation
 from opinionlm.models.precision import cast_parameters, computes_in_bfloat16, torch_dtype
 from opinionlm.models.quantization import quantized_modules
-from opinionlm.models.tagger import OpinionTagger, OpinionTaggerConfig
+from opinionlm.models.saved import saved_config, saved_tokenizer, saved_weights
+from opinionlm.models.tagger import OpinionTaggerConfig
 from opinionlm.utils.shipped import model_digest, model_identity
 
 
@@ -52,26 +53,15 @@ def load_predictor(folder: Path, options: PredictionOptions) -> Predictor:
     if is_generative(folder):
         return generative_predictor(folder, options)
     check_model_folder(folder)
-    if not list(folder.glob("*.safetensors")):
-        raise UserError(f"--model: {folder} holds an ONNX graph and no weights; add --backend onnx")
+    require_weights(folder, "add --backend onnx")
     device = options.torch_device()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        model_class = OpinionTagger if isinstance(config, OpinionTaggerConfig) else OpinionClassifier
-        dtype = parameter_dtype(config.precision, options.precision)
-        in_4bit = "quantization_config" in config.to_dict()
-        model, loading = model_class.from_pretrained(
-            folder, dtype="auto" if in_4bit else dtype, output_loading_info=True, use_safetensors=True
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:
-        raise UserError(
-            f"--model: {folder} cannot be loaded ({one_line(error)}); train again, or copy the folder anew"
-        ) from error
-    if broken := [*loading["missing_keys"], *loading["mismatched_keys"]]:
-        raise UserError(f"--model: the weights in {folder} are incomplete (no {broken[0]!s}); copy the folder anew")
+    config = saved_config(folder)
+    dtype = parameter_dtype(config.precision, options.precision)
+    in_4bit = "quantization_config" in config.to_dict()
+    model = saved_weights(folder, config, "auto" if in_4bit else dtype)
+    tokenizer = saved_tokenizer(folder)
     check_tokenizer(folder, tokenizer, model.config)
     model = expanded_on_cpu(model.to(device))
     if quantized_modules(model):
@@ -165,8 +155,10 @@ def label_answers(
     """How a model's probabilities become answers.
 
     Raises:
-        UserError: label sets are asked for, and the model has none; or it shall abstain, and may give no label anyway.
+        UserError: the rule is damaged; label sets are asked for, and the model has none; or it shall abstain, and may
+            give no label anyway.
     """
+    check_rule(folder, taxonomy, rule)
     if trust.coverage is not None and rule.label_sets is None:
         raise UserError(f"--label_sets: {folder} holds no thresholds for them; train the model again")
     if isinstance(rule, MultiLabelRule):
@@ -176,6 +168,26 @@ def label_answers(
             )
         return MultiLabelAnswers(taxonomy, rule, trust.coverage)
     return LabelAnswers(taxonomy, rule, trust.coverage, trust.abstain_below)
+
+
+def check_rule(folder: Path, taxonomy: Taxonomy, rule: Rule) -> None:
+    """Whether a rule has a number for every label; numpy would spread a single one over all of them.
+
+    Raises:
+        UserError: it has more or fewer, or a temperature that divides nothing.
+    """
+    parts = {"calibration_biases": rule.biases}
+    if isinstance(rule, MultiLabelRule):
+        parts["label_thresholds"] = rule.thresholds
+    else:
+        parts["decision_offsets"] = rule.offsets
+    labels = len(taxonomy.leaves)
+    if wrong := [f"{len(part)} {name}" for name, part in parts.items() if len(part) not in (0, labels)]:
+        raise UserError(f"--model: {folder} has {wrong[0]} for {labels} labels; copy the whole folder anew")
+    if not rule.temperature > 0:
+        raise UserError(
+            f"--model: {folder} has a temperature of {rule.temperature}, not above 0; copy the whole folder anew"
+        )
 
 
 def refuse_trust(trust: TrustOptions) -> None:
@@ -208,6 +220,20 @@ def check_model_folder(folder: Path) -> None:
         raise UserError(f"--model: {folder} has no weights (looked for *.safetensors); {remedy}")
     if not (folder / "tokenizer_config.json").is_file():
         raise UserError(f"--model: {folder} has no tokenizer (looked for tokenizer_config.json); {remedy}")
+
+
+def require_weights(folder: Path, remedy: str) -> None:
+    """Refuse a folder that `check_model_folder` has passed and whose model only ONNX Runtime can compute.
+
+    Args:
+        folder: of the model.
+        remedy: of whoever needs weights.
+
+    Raises:
+        UserError: it holds none.
+    """
+    if not list(folder.glob("*.safetensors")):
+        raise UserError(f"--model: {folder} holds an ONNX graph and no weights; {remedy}")
 
 
 def check_model_type(folder: Path, remedy: str) -> None:

@@ -6,7 +6,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoTokenizer
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from opinionlm.errors import UserError, one_line
@@ -14,6 +13,7 @@ from opinionlm.inference.loading import predictor_of
 from opinionlm.inference.options import PredictionOptions
 from opinionlm.inference.predictors import Predictor
 from opinionlm.models.classifier import OpinionClassifierConfig
+from opinionlm.models.saved import saved_config, saved_tokenizer
 from opinionlm.utils.command_line import command
 
 GRAPH = "model.onnx"
@@ -70,13 +70,12 @@ def load_onnx_predictor(folder: Path, options: PredictionOptions) -> Predictor:
     """Load what ``opinionlm export --format onnx`` wrote; arguments as of `loading.load_predictor`.
 
     Raises:
-        UserError: there is no graph, or it cannot be loaded.
+        UserError: there is no graph, or it, its configuration or its tokenizer cannot be loaded.
     """
     if not (folder / GRAPH).is_file():
         raise UserError(
             f"--backend onnx: {folder} has no {GRAPH}; write one: {command('export')} <run> --format onnx, and give "
             "the folder that it names"
         )
-    model = OnnxModel(folder, AutoConfig.from_pretrained(folder, trust_remote_code=False))
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    return predictor_of(model, tokenizer, folder, options)
+    model = OnnxModel(folder, saved_config(folder))
+    return predictor_of(model, saved_tokenizer(folder), folder, options)

@@ -117,7 +117,7 @@ def save_generative(
         model.save_pretrained(str(folder))
     else:
         save_trained_weights(model, folder)
-    save_tokenizer(tokenizer, folder, settings.max_length)
+    save_tokenizer(tokenizer, folder, settings.max_length, pads_right=False)
     content = {one.name: getattr(settings, one.name) for one in fields(settings) if one.name != "taxonomy"}
     content |= {"template": settings.template.to_dict(), "rule": rule_facts(settings.rule)}
     content["labels"] = None if settings.taxonomy is None else settings.taxonomy.to_lists()

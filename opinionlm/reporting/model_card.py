@@ -37,7 +37,9 @@ def model_card(
     config, prepared, validation, test = task.config, task.prepared, scores["validation"], scores["test"]
     words = task.card_text(config.run_folder / "best")
     is_tree = prepared.taxonomy is not None and prepared.taxonomy.depth > 1
-    trust = trust_section(config.decision, decision.rule, test, is_tree) if task.decision_facts(decision) else ""
+    trust, raw = "", ""
+    if task.decision_facts(decision):
+        trust, raw = trust_section(config.decision, decision.rule, test, is_tree), raw_note(decision.rule)
     return f"""{card_head(task, words.pipeline, [words.tag], test)}
 # {config.training.run_name}
 
@@ -57,7 +59,7 @@ from transformers import pipeline
 
 or for files of any size:
 `python -m opinionlm predict --model {shlex.quote(str(config.run_folder / "best"))} {words.options}`
-{platform_note(platforms_of(task.features))}{feature_note(task.features)}{cleaning_note(prepared)}{word_note(decision)}
+{platform_note(platforms_of(task.features))}{feature_note(task.features)}{cleaning_note(prepared)}{word_note(decision)}{raw}
 ## {words.outputs_title}
 
 {words.outputs}
@@ -170,6 +172,20 @@ def word_note(decision: Decision) -> str:
         f"\nTF-IDF over {len(words.vectorizer.vocabulary_):,} words and pairs of words ({words.parameters:,} "
         f"parameters of its own) has a share of {decision.interpolation.share:g} in the answers. opinionlm mixes it "
         "in; a pipeline gives the language model alone, whose scores are not those of the table above.\n"
+    )
+
+
+def raw_note(rule: Rule) -> str:
+    """What a pipeline over ``best/`` leaves out: calibration and decision are no part of the logits."""
+    if isinstance(rule, MultiLabelRule):
+        differs = "whose labels at 0.5 are not those of the table below"
+    elif rule.kind == "argmax":
+        differs = "whose label is the same and whose score is not calibrated"
+    else:
+        differs = f"whose label is the likeliest; opinionlm decides by {rule.kind}, as the table below does"
+    return (
+        f"\nA pipeline over this folder gives probabilities before calibration, {differs}. `opinionlm export` makes "
+        "the decision part of the model, where its last layer has room for it.\n"
     )
 
 

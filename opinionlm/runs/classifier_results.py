@@ -123,7 +123,7 @@ def save_best(
         model.save_pretrained(folder)
         if interpolation is not None and interpolation.share > 0:
             interpolation.words.save(folder)
-        save_tokenizer(tokenizer, folder, config.data.max_length)
+        save_tokenizer(tokenizer, folder, config.data.max_length, pads_right=True)
         if is_split(model):
             # Its layers would still wait for those of the other processes.
             predictor = load_predictor(folder, PredictionOptions())

@@ -51,9 +51,10 @@ def merge(model: Path, folder: Path) -> None:
     """Write a model with its adapter merged into its weights."""
     from opinionlm.adaptation.merging import merge_model_folder
     from opinionlm.inference.generative import is_generative, merge_generative_folder
-    from opinionlm.inference.loading import check_model_folder
+    from opinionlm.inference.loading import check_model_folder, require_weights
 
     check_model_folder(model)
+    require_weights(model, "merge the model that the graph was made of")
     if is_generative(model):
         merge_generative_folder(model, folder)
     else:

@@ -91,6 +91,39 @@ def publish(folder: Path, output_dir: Path, is_current: Callable[[], bool]) -> N
     raise UserError(f"output_dir: {output_dir} is being written by other processes again and again; stop them")
 
 
+def require_new_folder(option: str, folder: Path) -> None:
+    """Refuse a place that a new folder cannot take, before what it shall hold is made.
+
+    Args:
+        option: that names it, for the message.
+        folder: the new one.
+
+    Raises:
+        UserError: something stands there, or one of the folders above it is a file.
+    """
+    if os.path.lexists(folder):
+        raise UserError(f"{option}: {folder} exists already; give a new folder")
+    require_folders_above(option, folder)
+
+
+def require_folders_above(option: str, folder: Path) -> None:
+    """Refuse a place under a file; arguments as of `require_new_folder`.
+
+    Raises:
+        UserError: it is one.
+    """
+    above = next(parent for parent in folder.absolute().parents if os.path.lexists(parent))
+    if not above.is_dir():
+        raise UserError(f"{option}: {folder} would lie in {above}, which is no folder; give another place")
+
+
+def copy_files(source: Path, target: Path, names: Iterable[str]) -> None:
+    """Copy those files of a folder that are there into another one."""
+    for name in names:
+        if (source / name).is_file():
+            shutil.copy(source / name, target / name)
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal digits."""
     with open(path, "rb") as file:

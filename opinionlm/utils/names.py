@@ -12,6 +12,8 @@ from fractions import Fraction
 HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 # Beside a saved model: how its training files were read, see `opinionlm.inference.input_forms`.
 INPUT_FORMS = "input.json"
+# Its card, which the hub shows.
+CARD = "README.md"
 # What names of one `written_form` differ in.
 WRITING = "case, blanks, invisible characters, Unicode form or decimals"
 # Soft hyphens, joiners and other blanks without width, marks of direction and of byte order, selectors of variants.

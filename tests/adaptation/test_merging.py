@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from opinionlm.adaptation.merging import MERGEABLE, merge_adapters, merge_model_folder
 from opinionlm.adaptation.methods import apply_adaptation
@@ -78,6 +81,45 @@ def test_four_bits_are_expanded_first(family: str, method: str, tmp_path) -> Non
     assert not (tmp_path / "merged" / "config.json").read_text().count("quantization_config")
     # How the training files were read: predict.py reads alike, and finds the columns that the model needs.
     assert (tmp_path / "merged" / "input.json").is_file()
+
+
+@pytest.fixture
+def adapted(tmp_path) -> Path:
+    """A saved model with LoRA, a tokenizer and a card."""
+    model = tiny_model("bert", "sequence")
+    apply_adaptation(model, method_config("lora"), 10)
+    model.save_pretrained(tmp_path / "saved")
+    tiny_tokenizer().save_pretrained(tmp_path / "saved")
+    (tmp_path / "saved" / "README.md").write_text("---\nlicense: gemma\n---\n# Ours\n")
+    return tmp_path / "saved"
+
+
+def test_card_and_licence_stay_with_the_merged_model(adapted: Path, tmp_path) -> None:
+    merge_model_folder(adapted, tmp_path / "merged")
+    card = (tmp_path / "merged" / "README.md").read_text()
+    assert card.startswith("---\nlicense: gemma\n---\n# Ours\n") and "has made the adapter part" in card
+
+
+def test_an_incomplete_or_damaged_model_is_not_merged(adapted: Path, tmp_path) -> None:
+    """What is missing would be drawn at random, and written."""
+    place = adapted / "model.safetensors"
+    weights = load_file(place)
+    name = next(name for name in weights if name.endswith("query.base_layer.weight"))
+    save_file({other: weights[other] for other in weights if other != name}, place, {"format": "pt"})
+    with pytest.raises(UserError, match=f"are incomplete .no {name}.; copy the folder anew"):
+        merge_model_folder(adapted, tmp_path / "merged")
+    place.write_bytes(place.read_bytes()[:1000])
+    with pytest.raises(UserError, match="saved cannot be loaded"):
+        merge_model_folder(adapted, tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
+def test_a_place_that_no_folder_can_take_is_refused(adapted: Path, tmp_path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    with pytest.raises(UserError, match="--merge: .*link exists already"):
+        merge_model_folder(adapted, tmp_path / "link")
+    with pytest.raises(UserError, match="--merge: .*config.json, which is no folder"):
+        merge_model_folder(adapted, adapted / "config.json" / "a" / "b")
 
 
 def test_what_cannot_be_merged_is_refused(tmp_path) -> None:

@@ -13,11 +13,15 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 
 import train_classifier
 from opinionlm.errors import UserError
+from opinionlm.evaluation.multi_label_rules import MultiLabelRule
 from opinionlm.inference import loading
 from opinionlm.inference.export import folder as export_folder
+from opinionlm.inference.export.card import RAW_LABELS, exported_card, pipeline_card
 from opinionlm.inference.export.folder import check_written, export_model
+from opinionlm.inference.export.source import load_source
 from opinionlm.inference.loading import load_predictor
 from opinionlm.inference.options import PredictionOptions
+from opinionlm.reporting.model_card import raw_note
 from opinionlm.scripts.export import main
 from tests.classifier_runs import command_line
 from tests.inference.export_matrix import FORMS, GRAPHS, TASKS, run_cell, whole_matrix
@@ -259,6 +263,59 @@ def test_existing_folder_and_no_model_are_refused(tmp_path) -> None:
     for folder in (tmp_path / "out", source):
         with pytest.raises(UserError, match="is no export, and is not overwritten"):
             main([str(source), "--output", str(folder), "--overwrite"])
+
+
+def test_another_model_is_never_overwritten_by_an_export(tmp_path) -> None:
+    source, other = (save_model(tmp_path / name / "best", "bert", head="native") for name in ("a", "b"))
+    (other / "README.md").write_text("# Ours\n\n`opinionlm export` makes another form of it.\n")
+    with pytest.raises(UserError, match="b/best is no export, and is not overwritten"):
+        main([str(source), "--output", str(other), "--overwrite"])
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    with pytest.raises(UserError, match="link exists already"):
+        main([str(source), "--output", str(tmp_path / "link")])
+    with pytest.raises(UserError, match="link is a link, and no link is overwritten"):
+        main([str(source), "--output", str(tmp_path / "link"), "--overwrite"])
+    with pytest.raises(UserError, match="README.md, which is no folder"):
+        main([str(source), "--output", str(other / "README.md" / "out")])
+
+
+@pytest.mark.parametrize("name", ["classifier", "classifier_platforms", "similarity", "token"])
+@pytest.mark.parametrize("kind", ["transformers", "remote_code", "onnx"])
+def test_the_card_of_an_export_shows_what_works(name: str, kind: str, tmp_path, repository) -> None:
+    """Wherever the run lies: a pipeline reads no graph, and predict.py no export but a graph."""
+    source = load_source(repository / "tests" / "assets" / "saved" / name)
+    card = exported_card(source, kind)
+    assert "import opinionlm" not in card and "saved/runs/" not in card and card.count("## Exported") == 1
+    assert card.startswith("---\n") and "## Scores" in card
+    if kind == "onnx":
+        assert "pipeline(" not in card and "predict --model . --backend onnx " in card
+    else:
+        assert "predict.py --model" not in card and 'model="."' in card
+        assert ('model=".", trust_remote_code=True' in card) == (kind == "remote_code")
+
+
+def test_the_card_says_how_the_export_reads_long_texts_and_gives_labels() -> None:
+    said = "Texts. Of texts beyond 32 tokens opinionlm reads the first 16 and the last 16, special tokens included"
+    card = f"{said}; a pipeline with truncation=True reads their first 32.\n{RAW_LABELS}\n{raw_note(MultiLabelRule())}"
+    found = pipeline_card(card, 'model="."')
+    assert found.startswith(f"{said}; so does a pipeline.\n# a label is given where its score is at least 0.5")
+    assert "before calibration" not in found
+    head = "opinionlm reads texts beyond 1,000 tokens whole, in chunks that share 8 tokens"
+    assert pipeline_card(f"{head}; a pipeline reads their first 1000 alone.", "") == f"{head}; so does a pipeline."
+
+
+def test_a_rule_without_a_number_for_every_label_is_refused(tmp_path) -> None:
+    """One offset would be added to all labels, and change nothing."""
+    wrong = {"decision": "thresholds", "decision_offsets": [90.0]}
+    with pytest.raises(UserError, match="has 1 decision_offsets for 4 labels; copy the whole folder anew"):
+        load_predictor(save_model(tmp_path / "one", "bert", rule=wrong), PredictionOptions("cpu"))
+    with pytest.raises(UserError, match="has 2 label_thresholds for 4 labels"):
+        load_predictor(
+            save_model(tmp_path / "two", "bert", "multi_label", rule={"label_thresholds": [0.1, 0.2]}),
+            PredictionOptions("cpu"),
+        )
+    with pytest.raises(UserError, match="temperature of 0.0, not above 0"):
+        load_predictor(save_model(tmp_path / "cold", "bert", rule={"temperature": 0.0}), PredictionOptions("cpu"))
 
 
 def test_an_export_is_replaced_by_a_complete_one_alone(tmp_path, monkeypatch) -> None:

@@ -14,7 +14,7 @@ import pytest
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.evaluation.decisions import AnswerRule
-from opinionlm.inference.export.comparison import compare_answers
+from opinionlm.inference.export.comparison import compare_answers, validation_of
 from opinionlm.inference.export.folder import export_model
 from opinionlm.inference.loading import load_predictor
 from opinionlm.inference.onnx_model import load_onnx_predictor
@@ -192,3 +192,38 @@ def test_what_has_no_graph_is_refused(run: Path, tmp_path) -> None:
     with pytest.raises(UserError, match="has no model.onnx; write one"):
         predicted(run / "best", tmp_path, "--backend", "onnx")
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("text,gold\n", "holds no text to compare a graph with"),
+        ("text\nbuy now\n", "gold.*validation.csv does not hold"),
+        ("text,gold\nbuy now,nobody\n", "never answers the 'nobody' of column gold"),
+    ],
+)
+def test_predictions_that_are_not_of_the_model_are_refused_before_a_graph_is_made(content, said, tmp_path) -> None:
+    best = save_model(tmp_path / "run" / "best", "bert")
+    (tmp_path / "run" / "predictions").mkdir()
+    (tmp_path / "run" / "predictions" / "validation.csv").write_text(content)
+    with pytest.raises(UserError, match=said):
+        validation_of(best.parent, load_predictor(best, PredictionOptions("cpu")))
+
+
+@pytest.mark.parametrize("damage", [None, "{"])
+def test_a_graph_beside_a_damaged_tokenizer_is_refused(damage: str | None, tmp_path, monkeypatch) -> None:
+    folder = save_model(tmp_path / "graph", "bert")
+    (folder / "model.onnx").touch()
+    (folder / "tokenizer.json").unlink() if damage is None else (folder / "tokenizer.json").write_text(damage)
+    monkeypatch.setattr("opinionlm.inference.onnx_model.OnnxModel", lambda folder, config: config)
+    with pytest.raises(UserError, match="graph cannot be loaded .*copy the folder anew"):
+        load_onnx_predictor(folder, PredictionOptions("cpu"))
+
+
+def test_a_graph_alone_is_neither_merged_nor_exported(tmp_path) -> None:
+    folder = save_model(tmp_path / "graph", "bert")
+    (folder / "model.safetensors").rename(folder / "model.onnx")
+    with pytest.raises(UserError, match="no weights; export the model that the graph was made of"):
+        export_model(folder, tmp_path / "x", "remote_code")
+    with pytest.raises(UserError, match="no weights; merge the model that the graph was made of"):
+        main(["--model", str(folder), "--merge", str(tmp_path / "x")])

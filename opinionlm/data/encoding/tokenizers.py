@@ -96,9 +96,19 @@ def separate_pairs(tokenizer: PreTrainedTokenizerBase) -> None:
     backend.post_processor = processors.Sequence([backend.post_processor, template]) if keeps else template
 
 
-def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, max_length: int) -> None:
-    """Write a tokenizer for others to use with a trained model; whoever truncates with it cuts where training did."""
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, max_length: int, pads_right: bool) -> None:
+    """Write a tokenizer for others to use with a trained model; whoever truncates with it cuts where training did.
+
+    Args:
+        tokenizer: of the model.
+        folder: there already.
+        max_length: where it cuts.
+        pads_right: whoever pads with it pads on the right, as heads are trained; else on the family's own side.
+            An attribute is not saved, and Gemma's class pads on the left.
+    """
     tokenizer.model_max_length = max_length
+    if pads_right:
+        tokenizer.init_kwargs["padding_side"] = tokenizer.padding_side = "right"
     if tokenizer.is_fast:
         # What its last call asked for would be saved too, and there was no call where encoded texts were kept.
         tokenizer.backend_tokenizer.no_truncation()

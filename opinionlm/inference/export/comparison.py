@@ -77,7 +77,8 @@ def validation_of(folder: Path, predictor: Predictor) -> tuple[list[Item], list[
         Items as the predictor takes them, and the cells of the column ``gold``.
 
     Raises:
-        UserError: the run's predictions are not beside the model, or lack a column that it reads.
+        UserError: the run's predictions are not beside the model, hold no text, lack a column that it reads, or their
+            right answers are none of the model's.
     """
     path = folder / "predictions" / "validation.csv"
     if not path.is_file():
@@ -85,15 +86,50 @@ def validation_of(folder: Path, predictor: Predictor) -> tuple[list[Item], list[
             f"export: {path} is missing, by which a graph is compared with the model; give the folder of the whole run"
         )
     rows = read_csv(path)
-    if rows and (absent := [feature.name for feature in predictor.features if feature.name not in rows[0]]):
-        raise UserError(f"export: the model reads {', '.join(absent)} beside the text, and {path} does not hold it")
+    if not rows:
+        raise UserError(f"export: {path} holds no text to compare a graph with the model by; give the whole run")
+    texts_of = {"words": ["tokens"], "pair": ["text", "text_pair"]}.get(predictor.reads, ["text"])
+    read = [*(feature.name for feature in predictor.features), *texts_of, "gold"]
+    if absent := [name for name in read if name not in rows[0]]:
+        raise UserError(
+            f"export: a graph is compared by the columns {', '.join(absent)}, and {path} does not hold them"
+        )
     gold = [row["gold"] for row in rows]
+    for cell in gold:
+        try:
+            right_answer(predictor, cell)
+        except (ValueError, TypeError):
+            raise UserError(
+                f"export: {path}: the model never answers the {cell!r} of column gold; give the folder of its own run"
+            ) from None
     if isinstance(predictor, TagPredictor):
         return [tuple(row["tokens"].split(" ")) for row in rows], gold
     texts = [in_words(predictor.features, row, row["text"]) for row in rows]
     if predictor.reads != "pair":
         return list(texts), gold
     return list(zip(texts, [row["text_pair"] for row in rows], strict=True)), gold
+
+
+def right_answer(predictor: Predictor, cell: str) -> Any:
+    """What a cell of ``gold`` stands for: label ids, one or zeros and ones ``(leaves,)``; a score; the ids of tags.
+
+    Raises:
+        ValueError, TypeError: the model never answers so.
+    """
+    if isinstance(predictor, TagPredictor):
+        return np.array([tags_of(predictor).index(tag) for tag in cell.split()])
+    if not isinstance(predictor, ClassPredictor):
+        return float(cell)
+    leaves = predictor.labels.taxonomy.leaves
+    if not isinstance(predictor.labels.rule, MultiLabelRule):
+        return leaves.index(cell)
+    ids = [leaves.index(label) for label in json.loads(cell)]
+    return np.isin(np.arange(len(leaves)), ids)
+
+
+def tags_of(predictor: TagPredictor) -> list[str]:
+    """The tags of a tagger in the order of their ids."""
+    return [predictor.model.config.id2label[tag] for tag in range(predictor.model.config.num_labels)]
 
 
 def measured(predictor: Predictor, items: Sequence[Item]) -> Any:
@@ -130,13 +166,13 @@ def compare_probabilities(
     """Compare calibrated probabilities ``(rows, leaves)``, one label per text or any number."""
     taxonomy, rule = predictor.labels.taxonomy, predictor.labels.rule
     if isinstance(rule, MultiLabelRule):
-        right = np.array([[leaf in json.loads(row) for leaf in taxonomy.leaves] for row in gold])
+        right = np.array([right_answer(predictor, row) for row in gold])
         sets = [rule.decide(found) for found in (before, after)]
         scores = [float(f1_per_label(right, found).mean()) for found in sets]
         errors = [probability_scores(right.astype(float), found)["ece"] for found in (before, after)]
         equal = (sets[0] == sets[1]).all(axis=1)
     else:
-        ids = np.array([taxonomy.leaves.index(row) for row in gold])
+        ids = np.array([right_answer(predictor, row) for row in gold])
         labels = [rule.decide(found, taxonomy) for found in (before, after)]
         scores = [macro_f1(ids, found, len(taxonomy.leaves)) for found in labels]
         errors = [expected_calibration_error(ids, found) for found in (before, after)]
@@ -155,7 +191,7 @@ def compare_tags(
     predictor: TagPredictor, before: list[list[str]], after: list[list[str]], gold: list[list[str]]
 ) -> Comparison:
     """Compare the tags of sentences, word by word, and by the entities that they make."""
-    tags = [predictor.model.config.id2label[tag] for tag in range(predictor.model.config.num_labels)]
+    tags = tags_of(predictor)
 
     def entity_f1(found: list[list[str]]) -> float:
         right, predicted = ([np.array([tags.index(tag) for tag in row]) for row in rows] for rows in (gold, found))

@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from opinionlm.data.contamination import SEEN_TEXTS
 from opinionlm.data.encoding.tokenizers import save_tokenizer
 from opinionlm.errors import UserError
-from opinionlm.evaluation.multi_label_rules import MultiLabelRule
+from opinionlm.inference.arguments import best_of
 from opinionlm.inference.export import check
+from opinionlm.inference.export.card import EXPORTED, Format, exported_card
 from opinionlm.inference.export.modelling_file import save_portable
 from opinionlm.inference.export.onnx_graph import write_onnx
 from opinionlm.inference.export.plain import plain_model, require_plain
 from opinionlm.inference.export.source import Source, load_source, ready_model, require_folding
 from opinionlm.models.families import family_of
 from opinionlm.models.native_heads import native_form
-from opinionlm.utils.files import partial_folder, publish, write_text
+from opinionlm.utils.files import copy_files, partial_folder, publish, require_folders_above, write_text
+from opinionlm.utils.names import CARD
 
-Format = Literal["transformers", "remote_code", "onnx", "onnx_int8"]
 ANSWERS = "answers.npz"
 # What an ONNX graph may lose of macro-F1 on validation.
 MAX_F1_LOSS = 0.01
@@ -77,13 +77,9 @@ def export_model(
     Raises:
         UserError: the folder exists, the model cannot be held in that form, or the export answers otherwise.
     """
+    target = best_of(model).parent / kind if output is None else output
+    require_free(target, overwrite)
     source = load_source(model)
-    target = source.folder.parent / kind if output is None else output
-    if target.exists() and not overwrite:
-        raise UserError(f"--output: {target} exists already; give another folder, or --overwrite to replace it")
-    # The only folders to be replaced are those that could be exports.
-    if target.exists() and (target.samefile(source.folder) or not (target / "config.json").is_file()):
-        raise UserError(f"--output: {target} is no export, and is not overwritten; give another folder")
     with partial_folder(target) as folder:
         match kind:
             case "transformers" | "remote_code":
@@ -91,9 +87,27 @@ def export_model(
             case "onnx" | "onnx_int8":
                 comparison = write_onnx(source, folder, kind == "onnx_int8", max_f1_loss)
                 print(comparison.describe(), file=sys.stderr)
-                write_text(folder / "README.md", exported_card(source, kind) + f"\n{comparison.describe()}.\n")
+                write_text(folder / CARD, exported_card(source, kind) + f"\n{comparison.describe()}.\n")
         publish(folder, target, is_current=lambda: False)
     return target
+
+
+def require_free(target: Path, overwrite: bool) -> None:
+    """Refuse a place that an export must not take, before the model is loaded.
+
+    Raises:
+        UserError: something stands there, and is no earlier export that is to be replaced; or it lies under a file.
+    """
+    if not os.path.lexists(target):
+        return require_folders_above("--output", target)
+    if not overwrite:
+        raise UserError(f"--output: {target} exists already; give another folder, or --overwrite to replace it")
+    if target.is_symlink():
+        raise UserError(f"--output: {target} is a link, and no link is overwritten; give the folder that it names")
+    # Other models have a config.json and a card as well; every card of an export says that it is one.
+    card = target / CARD
+    if not card.is_file() or EXPORTED not in card.read_text(encoding="utf-8", errors="replace"):
+        raise UserError(f"--output: {target} is no export, and is not overwritten; give another folder")
 
 
 def write_export(source: Source, folder: Path, kind: Format) -> Written:
@@ -127,10 +141,9 @@ def write_export(source: Source, folder: Path, kind: Format) -> Written:
         tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
     # A text that the model cuts itself must reach it whole.
     cuts = predictor.model.config.chunk_overlap is not None or predictor.model.config.read_ends
-    save_tokenizer(tokenizer, folder, WHOLE if cuts else predictor.max_length)
-    if (source.folder / SEEN_TEXTS).is_file():
-        shutil.copy(source.folder / SEEN_TEXTS, folder / SEEN_TEXTS)
-    write_text(folder / "README.md", exported_card(source, kind))
+    save_tokenizer(tokenizer, folder, WHOLE if cuts else predictor.max_length, pads_right=True)
+    copy_files(source.folder, folder, [SEEN_TEXTS])
+    write_text(folder / CARD, exported_card(source, kind))
     return written
 
 
@@ -183,45 +196,3 @@ def compare(export: Written) -> None:
             f"export: the written model's logits differ by {difference:.2g} from the model's, whose largest is "
             f"{export.largest:.3g}; nothing is kept. Use --format {graph if export.remote_code else own}"
         )
-
-
-FOLDED = (
-    "Weights are float32, and nothing needs opinionlm. Temperature and offsets of the decision are part of the last "
-    "layer: the largest logit is the label that opinionlm gives. Where a decision has offsets, softmax gives its "
-    "scores and not calibrated probabilities."
-)
-FOLDED_LABELS = (
-    "Weights are float32, and nothing needs opinionlm. Temperature and thresholds are part of the last layer: the "
-    "labels that opinionlm gives are those whose score (the sigmoid of a logit) is at least 0.5, and scores are not "
-    "calibrated probabilities."
-)
-
-
-def exported_card(source: Source, kind: Format) -> str:
-    """The model's card, without what needs this package and with what was changed."""
-    path = source.folder / "README.md"
-    card = path.read_text(encoding="utf-8") if path.is_file() else "# A model of opinionlm\n"
-    card = card.replace("import opinionlm  # makes the model type known to transformers\n", "")
-    card = card.replace(f'model="{source.folder}"', 'model="."')
-    lines = [
-        "",
-        "## Exported",
-        "",
-        f"Written by `opinionlm export --format {kind}` from `{source.folder.name}/`.",
-    ]
-    folded = FOLDED_LABELS if isinstance(source.rule, MultiLabelRule) else FOLDED
-    match kind:
-        case "transformers":
-            lines.append(folded)
-        case "remote_code":
-            lines += [folded, "Load it with `trust_remote_code=True`; its code is the one Python file here."]
-            if source.predictor.model.config.chunk_overlap is not None:
-                lines.append("In a pipeline, too, it reads long texts whole, in chunks.")
-            if source.predictor.model.config.read_ends:
-                lines.append("In a pipeline, too, it reads both ends of long texts.")
-        case "onnx" | "onnx_int8":
-            lines.append(
-                "`opinionlm predict --backend onnx` answers with it; the graph gives raw logits, and config.json has "
-                "the rule."
-            )
-    return card + "\n".join(lines) + "\n"

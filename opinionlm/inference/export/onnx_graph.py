@@ -6,7 +6,6 @@ logits; tokenizer, labels, calibration and decision rule lie beside it as they d
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from opinionlm.data.encoding.collators import PadCollator
@@ -17,7 +16,7 @@ from opinionlm.inference.export.source import Source, merged_model
 from opinionlm.inference.onnx_model import GRAPH, load_onnx_predictor, require_packages
 from opinionlm.inference.options import PredictionOptions
 from opinionlm.models.classifier import WORD_FILES, OpinionClassifier
-from opinionlm.utils.files import write_json
+from opinionlm.utils.files import copy_files, write_json
 from opinionlm.utils.names import INPUT_FORMS
 
 
@@ -46,10 +45,8 @@ def write_onnx(source: Source, folder: Path, int8: bool, max_f1_loss: float) -> 
     model = merged_model(source)
     save_graph(model, source, folder / GRAPH, int8)
     model.config.save_pretrained(folder)
-    save_tokenizer(predictor.tokenizer, folder, predictor.max_length)
-    for name in (*WORD_FILES, INPUT_FORMS):
-        if (source.folder / name).is_file():
-            shutil.copy(source.folder / name, folder / name)
+    save_tokenizer(predictor.tokenizer, folder, predictor.max_length, pads_right=True)
+    copy_files(source.folder, folder, (*WORD_FILES, INPUT_FORMS))
     after = measured(load_onnx_predictor(folder, PredictionOptions()), items)
     comparison = compare_answers(predictor, before, after, gold)
     if comparison.loss > max_f1_loss:

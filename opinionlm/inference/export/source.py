@@ -16,7 +16,7 @@ from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.multi_label_rules import MultiLabelRule, Rule, log_odds
 from opinionlm.inference.arguments import best_of
 from opinionlm.inference.generative import is_generative
-from opinionlm.inference.loading import check_model_folder, load_predictor
+from opinionlm.inference.loading import check_model_folder, load_predictor, require_weights
 from opinionlm.inference.options import PredictionOptions
 from opinionlm.inference.predictors import ClassPredictor, Predictor, TagPredictor
 from opinionlm.inference.saved_decision import ENSEMBLE
@@ -117,6 +117,7 @@ def load_source(folder: Path) -> Source:
             f"export: {folder} is a language model that writes its answers, and loads where opinionlm is absent as it "
             f"is; {command('predict')} --merge merges its adapter"
         )
+    require_weights(folder, "export the model that the graph was made of")
     # The weights as they were trained, whatever precision predict.py computes in.
     return Source(folder, load_predictor(folder, PredictionOptions("cpu", "float32")))
 

@@ -141,7 +141,7 @@ def test_prediction_reads_the_ids_of_training(name, tmp_path) -> None:
     texts = [*ORDINARY, FORGED, *mixtures(tokenizer, 40, seed=1)]
     data = Dataset.from_dict({"text": texts, "label": [0] * len(texts)})
     trained = encode_texts(data, tokenizer, 40)["input_ids"]
-    save_tokenizer(tokenizer, tmp_path / "best", 40)
+    save_tokenizer(tokenizer, tmp_path / "best", 40, pads_right=True)
     loaded = AutoTokenizer.from_pretrained(tmp_path / "best")
     assert loaded.split_special_tokens, "for pipelines, which load it as it is"
     read_as_text(loaded)
@@ -170,7 +170,7 @@ def test_task_tokens_are_put_into_texts_read_as_text(tmp_path) -> None:
     extended = TaskTokenTokenizer.extend(tokenizer, TaskTokens((pair,), 0, 320))
     ids = extended("buy now<eos><bos>")["input_ids"]
     assert 320 in ids and ids.count(tokenizer.bos_token_id) == 1 and tokenizer.eos_token_id not in ids
-    save_tokenizer(extended, tmp_path, 64)
+    save_tokenizer(extended, tmp_path, 64, pads_right=True)
     assert TaskTokenTokenizer.from_pretrained(tmp_path)("buy now<eos><bos>")["input_ids"] == ids
 
 

@@ -9,7 +9,8 @@ import pytest
 from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
-from opinionlm.data.encoding.tokenizers import entries_of_texts, write_tokenizer
+from opinionlm.config.options import ModelConfig
+from opinionlm.data.encoding.tokenizers import entries_of_texts, load_tokenizer, save_tokenizer, write_tokenizer
 from tests.tiny import tiny_tokenizer
 
 
@@ -48,3 +49,11 @@ def test_added_tokens_are_found_without_parsing_the_whole_file(tmp_path: Path, s
     for text in ("hodl the coin", "<pad> a<eos>hodl", "hodler </s> [CLS]"):
         assert written(text)["input_ids"] == plain(text)["input_ids"]
         assert written.decode(written(text)["input_ids"]) == plain.decode(plain(text)["input_ids"])
+
+
+def test_whoever_loads_the_tokenizer_of_a_head_pads_on_the_right(tmp_path: Path) -> None:
+    """Gemma's class pads on the left, and the side that training set is no part of what transformers saves."""
+    for pads_right, side in ((True, "right"), (False, "left")):
+        tokenizer = load_tokenizer(ModelConfig(model_name_or_path="models/gemma3-mini"))
+        save_tokenizer(tokenizer, tmp_path / side, 32, pads_right)
+        assert AutoTokenizer.from_pretrained(tmp_path / side).padding_side == side
