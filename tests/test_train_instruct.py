@@ -23,7 +23,7 @@ import predict
 import train_instruct
 from opinionlm.config.options import ModelConfig
 from opinionlm.data.contamination import seen_among
-from opinionlm.data.encoding.prompts import PromptTemplate
+from opinionlm.data.encoding.templates import PromptTemplate
 from opinionlm.data.prepared import load_prepared
 from opinionlm.errors import UserError
 from opinionlm.evaluation.label_scoring import score_labels, scored_ids

@@ -128,7 +128,7 @@ class Answerer(Predictor):
             for part in reported(prompts, progress)
             for answer in generate_answers(
                 self.model,
-                self.encoder.tokenizer,
+                self.encoder,
                 part,
                 longest,
                 self.settings.num_beams,

@@ -12,7 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from opinionlm.config.options import ModelConfig
 from opinionlm.data.encoding.label_lists import encoder_class
-from opinionlm.data.encoding.prompts import PromptEncoder, PromptTemplate, label_words, template_from
+from opinionlm.data.encoding.prompts import PromptEncoder
+from opinionlm.data.encoding.templates import PromptTemplate, label_words, template_from
 from opinionlm.data.encoding.tokenizers import save_tokenizer
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError, one_line

@@ -14,12 +14,13 @@ from opinionlm.config.chosen_metric import SCORES
 from opinionlm.config.config import Config
 from opinionlm.config.options import InstructConfig
 from opinionlm.data.encoding.data_templates import template_warning, unread_features
-from opinionlm.data.encoding.prompts import Example, PromptEncoder
+from opinionlm.data.encoding.prompts import PromptEncoder
+from opinionlm.data.encoding.templates import Example
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.evaluation.class_predictions import SplitPredictions
-from opinionlm.evaluation.generation import INVALID, answer_scores, generate_answers, parsed_labels
+from opinionlm.evaluation.generation import INVALID, answer_scores, generate_answers, parsed_labels, require_readable
 from opinionlm.evaluation.generation_metrics import perplexity, rouge_scores, squad_scores
 from opinionlm.evaluation.label_logits import label_logits, label_scores
 from opinionlm.evaluation.metrics import all_scores
@@ -83,7 +84,7 @@ class GenerationTask(Task[Predictions]):
         class_weights: of the labels, ``(classes,)``; equal until `encode` knows the training texts.
 
     Raises:
-        UserError: free answers cannot be scored as labels.
+        UserError: free answers cannot be scored as labels, or a label cannot be written (see `require_readable`).
     """
 
     answers: ClassVar[str] = "answers"
@@ -100,6 +101,8 @@ class GenerationTask(Task[Predictions]):
     ) -> None:
         super().__init__(prepared, config)
         check_decode(prepared, config.instruct)
+        if config.instruct.decode == "generate":
+            require_readable(encoder)
         self.options = config.instruct
         self.encoder = encoder
         self.examples = examples
@@ -183,9 +186,7 @@ class GenerationTask(Task[Predictions]):
         if self.scores_labels:
             return list(label_scores(model, prompts, self.encoder, options.score_normalisation, self.budget))
         longest = max(options.max_answer_length, self.encoder.room)
-        return generate_answers(
-            model, self.encoder.tokenizer, prompts, longest, options.num_beams, batch_size_tokens=self.budget
-        )
+        return generate_answers(model, self.encoder, prompts, longest, options.num_beams, self.budget)
 
     def logits(self, predictions: Sequence[np.ndarray]) -> np.ndarray:
         """What a temperature divides ``(rows, labels)``, from label scores, those of `prompts` included."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from opinionlm.data.encoding.prompts import PromptTemplate, load_template
+from opinionlm.data.encoding.templates import PromptTemplate, load_template
 from opinionlm.data.prepared import PreparedDataset, read_manifest
 from opinionlm.errors import UserError
 
