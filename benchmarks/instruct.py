@@ -123,7 +123,8 @@ def write_inputs(options: argparse.Namespace, size: Size, scratch: Path, shape: 
     from opinionlm.config.options import ModelConfig
     from opinionlm.data.encoding.columns import subset
     from opinionlm.data.encoding.examples import encode_examples
-    from opinionlm.data.encoding.prompts import PromptEncoder, label_words, load_template
+    from opinionlm.data.encoding.prompts import PromptEncoder
+    from opinionlm.data.encoding.templates import label_words, load_template
     from opinionlm.data.encoding.tokenizers import load_tokenizer
     from opinionlm.utils.distributed import quiet_libraries
 

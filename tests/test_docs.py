@@ -14,7 +14,7 @@ import pytest
 import opinionlm
 from opinionlm.config.config import SCRIPTS
 from opinionlm.config.parser import parse_config
-from opinionlm.data.encoding.prompts import load_template
+from opinionlm.data.encoding.templates import load_template
 from opinionlm.data.spec_parsing import load_spec
 from opinionlm.errors import UserError
 from opinionlm.experiments.data_tables import kind_of, load_data_table

@@ -78,11 +78,11 @@ def scored(setting) -> dict:
     return train(setting, run_name="scored")
 
 
-def pretended(model, tokenizer, prompts, *arguments, **options) -> list[str]:
+def pretended(model, encoder, prompts, *arguments, **options) -> list[str]:
     """What a model that knows the words of the labels would write; at every fifth text it adds what is no label."""
     answers = []
     for ids in prompts:
-        text = tokenizer.decode(ids).split("post: ")[-1].split("\nlabels:")[0]
+        text = encoder.tokenizer.decode(ids).split("post: ")[-1].split("\nlabels:")[0]
         labels = [leaf for leaf in LEAVES if any(word in text.split() for word in WORDS[leaf].split())]
         number = int(text.split()[-1])
         answers.append(", ".join(labels + ["joke"] * (number % 5 == 1)) or "none")

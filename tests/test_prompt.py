@@ -19,7 +19,8 @@ import predict
 import prompt
 from opinionlm.config.options import ModelConfig
 from opinionlm.data.contamination import save_seen_texts
-from opinionlm.data.encoding.prompts import Example, PromptEncoder, load_template, template_from
+from opinionlm.data.encoding.prompts import PromptEncoder
+from opinionlm.data.encoding.templates import Example, load_template, template_from
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.evaluation.entailment import entailment_id, entailment_scores

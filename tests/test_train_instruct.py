@@ -19,11 +19,12 @@ from peft import AutoPeftModelForCausalLM, AutoPeftModelForSeq2SeqLM
 from sklearn.metrics import f1_score
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import opinionlm
 import predict
 import train_instruct
 from opinionlm.config.options import ModelConfig
 from opinionlm.data.contamination import seen_among
-from opinionlm.data.encoding.prompts import PromptTemplate
+from opinionlm.data.encoding.templates import PromptTemplate
 from opinionlm.data.prepared import load_prepared
 from opinionlm.errors import UserError
 from opinionlm.evaluation.label_scoring import score_labels, scored_ids
@@ -169,6 +170,22 @@ def test_frozen_blocks_run_once_and_change_nothing(setting, finished, tmp_path, 
     again = train(setting, output_dir=tmp_path, run_name="again", seed=1)
     assert again["cost"]["cache_splits_reused"] == 3 and again["cost"]["cache_seconds"] == 0
     assert "cache   states of the 3 frozen blocks" in capsys.readouterr().out
+
+
+def test_single_texts_are_calibrated_as_the_run_was(setting, tmp_path) -> None:
+    train(setting, output_dir=tmp_path, run_name="batch", max_steps=4, num_train_epochs=1, calibration="batch")
+    with open(tmp_path / "batch" / "predictions" / "test.csv", newline="") as file:
+        rows = list(csv.DictReader(file))[:5]
+    model = opinionlm.load(tmp_path / "batch", device="cpu")
+    for row in rows:
+        # By the prior of one text every label would have the same probability.
+        (alone,) = model.predict([row["text"]], are_prepared=True)
+        assert alone.label == row["predicted"]
+        assert alone.probabilities == pytest.approx(
+            {label: float(row[f"probability_{label}"]) for label in WORDS}, abs=2e-5
+        )
+    settings = read_settings(tmp_path / "batch" / "best")
+    assert np.exp(settings.label_prior).sum() == pytest.approx(1)
 
 
 def test_predict_decides_as_the_run_did(setting, tmp_path) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel
 
 from opinionlm.data.encoding.columns import multi_hot
 from opinionlm.data.encoding.label_lists import NO_LABEL, SEPARATOR
+from opinionlm.data.encoding.prompts import PromptEncoder
+from opinionlm.data.encoding.templates import normalised
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.evaluation.metrics import (
@@ -20,36 +23,36 @@ from opinionlm.evaluation.metrics import (
     gold_classes,
     squared,
 )
+from opinionlm.models.backbones import plain_backbone
 
 # The prediction of a row whose answer is no label.
 INVALID = -1
-# Pretrained models bring sampling settings, of which nothing is kept.
-GREEDY = {"use_cache": True, "do_sample": False, "top_k": None, "top_p": None}
 
 
 @torch.inference_mode()
 def generate_answers(
     model: PreTrainedModel | PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
+    encoder: PromptEncoder,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
     num_beams: int = 1,
     batch_size_tokens: int = 8192,
 ) -> list[str]:
-    """Let the model write, without sampling.
+    """Let the model write: the likeliest answer that the search finds, without sampling and without penalties.
 
     Prompts of similar length share a batch, longest first, padded on the left.
 
     Args:
         model: a causal or an encoder-decoder language model; it generates in evaluation mode.
-        tokenizer: decodes the answers; its end and padding tokens are used where the model names none.
+        encoder: wrote the prompts. An answer ends where the encoder's do, or at an end token of the model's own.
         prompts: token ids, special tokens included.
         max_new_tokens: longest answer.
         num_beams: width of the beam search; 1 takes the likeliest token each time.
         batch_size_tokens: prompt and answer tokens of a batch, beams and padding included; one prompt always runs.
 
     Returns:
-        One answer per prompt, in their order: without special tokens and without blanks around it.
+        One answer per prompt, in their order: without special tokens, without what the template writes around an
+        answer, and without blanks around it.
 
     Raises:
         UserError: an empty prompt.
@@ -57,9 +60,7 @@ def generate_answers(
     if not all(len(prompt) for prompt in prompts):
         raise UserError("prompt: a prompt has no tokens; give the template's prompt some text")
     device = model.get_input_embeddings().weight.device
-    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    # Pretrained models bring several end tokens.
-    end = model.generation_config.eos_token_id
+    settings = search_settings(model, encoder, max_new_tokens, num_beams)
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]), reverse=True)
     answers = [""] * len(prompts)
     was_training = model.training
@@ -68,24 +69,70 @@ def generate_answers(
     while start < len(order):
         width = len(prompts[order[start]])
         batch = order[start : start + max(1, batch_size_tokens // ((width + max_new_tokens) * num_beams))]
-        ids, mask = padded_on_the_left([prompts[row] for row in batch], padding)
-        written = model.generate(
-            input_ids=ids.to(device),
-            attention_mask=mask.to(device),
-            max_new_tokens=max_new_tokens,
-            num_beams=num_beams,
-            eos_token_id=tokenizer.eos_token_id if end is None else end,
-            pad_token_id=padding,
-            **GREEDY,
-        )
+        ids, mask = padded_on_the_left([prompts[row] for row in batch], settings.pad_token_id)
+        with searching_by(model, settings):
+            written = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device))
         # An encoder-decoder returns its start token and the answer, a causal model the prompt and the answer.
         skipped = 1 if model.config.is_encoder_decoder else width
-        texts = tokenizer.batch_decode(written[:, skipped:], skip_special_tokens=True)
-        for row, text in zip(batch, texts, strict=True):
-            answers[row] = text.strip()
+        for row, tokens in zip(batch, written[:, skipped:].tolist(), strict=True):
+            answers[row] = answer_in(tokens, encoder)
         start += len(batch)
     model.train(was_training)
     return answers
+
+
+def search_settings(
+    model: PreTrainedModel | PeftModel, encoder: PromptEncoder, max_new_tokens: int, num_beams: int
+) -> GenerationConfig:
+    """How answers are searched for: of what a pretrained model brings only its tokens.
+
+    It may also bring sampling, penalties on repeated words (the labels in a prompt are repeated by an answer), least
+    lengths and tokens that are forced or forbidden, of which nothing is kept.
+    """
+    own = model.generation_config
+    named = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
+    ends = {encoder.tokenizer.eos_token_id, *encoder.end_ids, *named} - {None}
+    return GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        num_beams=num_beams,
+        do_sample=False,
+        use_cache=True,
+        eos_token_id=sorted(ends),
+        pad_token_id=encoder.tokenizer.pad_token_id,
+        bos_token_id=own.bos_token_id,
+        decoder_start_token_id=own.decoder_start_token_id,
+    )
+
+
+@contextmanager
+def searching_by(model: PreTrainedModel | PeftModel, settings: GenerationConfig) -> Iterator[None]:
+    """Within it these are the model's settings; what they leave open would else be filled with its own."""
+    base = plain_backbone(model)
+    own, base.generation_config = base.generation_config, settings
+    try:
+        yield
+    finally:
+        base.generation_config = own
+
+
+def answer_in(tokens: Sequence[int], encoder: PromptEncoder) -> str:
+    """The answer that written tokens hold."""
+    return encoder.template.read_answer(encoder.tokenizer.decode(tokens, skip_special_tokens=True))
+
+
+def require_readable(encoder: PromptEncoder) -> None:
+    """Whether a model that writes a label exactly as it is taught is read to have written that label.
+
+    Raises:
+        UserError: a label whose words the vocabulary cannot write, or writes otherwise.
+    """
+    for label, word in enumerate(encoder.words):
+        written = answer_in(encoder.answer_ids(word), encoder)
+        if parse_label(written, encoder.words) != label:
+            raise UserError(
+                f"{encoder.template.source}: labels: {word!r} is {written!r} once this vocabulary has written it, "
+                "which is not read as that label; give it other words under `labels`, or use decode: score"
+            )
 
 
 def padded_on_the_left(prompts: Sequence[Sequence[int]], padding: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -96,11 +143,6 @@ def padded_on_the_left(prompts: Sequence[Sequence[int]], padding: int) -> tuple[
         ids[row, -len(prompt) :] = torch.tensor(prompt)
         mask[row, -len(prompt) :] = 1
     return ids, mask
-
-
-def normalised(text: str) -> str:
-    """Text without differences of case and of blanks."""
-    return " ".join(text.casefold().split())
 
 
 def parse_label(text: str, words: Sequence[str]) -> int | None:

@@ -47,7 +47,11 @@ def label_scores(
 
 
 def label_logits(
-    scores: np.ndarray, encoder: PromptEncoder, calibration: str, content_free_scores: Callable[[], np.ndarray]
+    scores: np.ndarray,
+    encoder: PromptEncoder,
+    calibration: str,
+    content_free_scores: Callable[[], np.ndarray],
+    batch_prior: Sequence[float] = (),
 ) -> np.ndarray:
     """The logits that a temperature divides ``(prompts, labels)``.
 
@@ -57,7 +61,8 @@ def label_logits(
         calibration: which prior of the labels is taken out, see `calibrated`. Log-odds are fitted a bias for each
             label anyway, and are left as they are.
         content_free_scores: see `calibrated`.
+        batch_prior: see `calibrated`.
     """
     if isinstance(encoder, QuestionEncoder):
         return scores
-    return log(calibrated(scores, calibration, content_free_scores))
+    return log(calibrated(scores, calibration, content_free_scores, batch_prior))

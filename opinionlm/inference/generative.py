@@ -89,7 +89,7 @@ class Answerer(Predictor):
         return (json.loads(cell) if cell else None) if self.writes_lists and column != "answer" else cell
 
     def answers(self, items: Sequence[Item], progress: Callable[[int], object] = no_progress) -> list[list[str]]:
-        """See `Predictor`. Batch calibration takes the items of one call, a window of the input, as its batch."""
+        """See `Predictor`."""
         parts = [(item, "") if isinstance(item, str) else item for item in items]
         prompts = [self.encoder.prompt_ids(text, context) for text, context in parts]
         if self.labels is not None:
@@ -101,10 +101,10 @@ class Answerer(Predictor):
         if not prompts:
             return np.zeros((0, len(self.encoder.words)))
         scores = np.concatenate([self.scores(part) for part in reported(prompts, progress)])
-        if self.settings.calibration not in CALIBRATIONS:
-            name = self.settings.calibration
+        name, prior = self.settings.calibration, self.settings.label_prior
+        if name not in CALIBRATIONS:
             raise UserError(f"--model: {SETTINGS} names the calibration {name!r}, which is not known here")
-        return label_logits(scores, self.encoder, self.settings.calibration, lambda: self.content_free_scores)
+        return label_logits(scores, self.encoder, name, lambda: self.content_free_scores, prior)
 
     @cached_property
     def content_free_scores(self) -> np.ndarray:
@@ -126,7 +126,7 @@ class Answerer(Predictor):
             for part in reported(prompts, progress)
             for answer in generate_answers(
                 self.model,
-                self.encoder.tokenizer,
+                self.encoder,
                 part,
                 longest,
                 self.settings.num_beams,

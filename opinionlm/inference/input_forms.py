@@ -174,7 +174,7 @@ def choose_form(
     plain = InputForm()
     if known:
         features = tuple((name, name) for name, _ in known[0].features)
-        plain = InputForm(features=features, platform=PLATFORM if known[0].platform else None)
+        plain = InputForm(features=features, platform=PLATFORM if known[0].platform else None, pair=known[0].pair)
     forms = [replace(form, **{"text": form.text or "text", **asked}) for form in (*known, plain)]
     head = _head(binary, name)
     # The mark of UTF-32 begins like that of UTF-16.
@@ -218,8 +218,10 @@ def _with_columns(form: InputForm, header: Collection[str], asked: Mapping[str, 
     """The form for a file with these columns: without those of training that it lacks; what is asked for stays.
 
     Platforms and features, which a model needs, are read from columns of their own names where those of training are
-    not there.
+    not there, and so are second texts and contexts, as in the files of ``predictions/``.
     """
+    if "pair" not in asked and form.pair is not None and form.pair not in header:
+        form = replace(form, pair=next((name for name in PAIR_COLUMNS if name in header), form.pair))
     if "platform" not in asked and form.platform is not None and form.platform not in header:
         form = replace(form, platform=PLATFORM)
     absent: dict[str, Any] = {

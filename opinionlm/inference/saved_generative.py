@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from opinionlm.config.options import ModelConfig
 from opinionlm.data.encoding.label_lists import encoder_class
-from opinionlm.data.encoding.prompts import PromptEncoder, PromptTemplate, label_words, template_from
+from opinionlm.data.encoding.prompts import PromptEncoder
+from opinionlm.data.encoding.templates import PromptTemplate, label_words, template_from
 from opinionlm.data.encoding.tokenizers import save_tokenizer
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError, one_line
@@ -47,6 +49,8 @@ class GenerativeSettings:
         rule: how labels follow from label scores, one or any number; without any fit, the likeliest label.
         cleaning: what was done to the training texts, see `opinionlm.data.cleaning.text_options`; None for nothing.
         base_options: how the base model of an adapter was loaded, see `loaded_as`; None of folders from before.
+        label_prior: what ``calibration: batch`` takes out; empty for all else, and of folders from before, where it is
+            taken from the texts of one call.
     """
 
     task: str
@@ -63,6 +67,7 @@ class GenerativeSettings:
     rule: Rule = AnswerRule()
     cleaning: dict[str, Any] | None = None
     base_options: dict[str, Any] | None = None
+    label_prior: Sequence[float] = ()
 
     def encoder(self, tokenizer: PreTrainedTokenizerBase, encoder_decoder: bool) -> PromptEncoder:
         """The encoder of prompts that training used."""

@@ -12,7 +12,8 @@ from transformers import PreTrainedTokenizerBase
 from opinionlm.data.encoding.columns import multi_hot
 from opinionlm.data.encoding.examples import answer_of
 from opinionlm.data.encoding.label_lists import QuestionEncoder
-from opinionlm.data.encoding.prompts import Example, PromptEncoder
+from opinionlm.data.encoding.prompts import PromptEncoder
+from opinionlm.data.encoding.templates import Example
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 

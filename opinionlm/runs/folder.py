@@ -16,7 +16,7 @@ from opinionlm.config.config import HARMLESS, Config
 from opinionlm.config.options import EVALUATION_SEED
 from opinionlm.config.unread import is_read
 from opinionlm.data.encoding.data_templates import AUTO
-from opinionlm.data.encoding.prompts import load_template
+from opinionlm.data.encoding.templates import load_template
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.reporting.tracking.base import TENSORBOARD, WANDB_RUN_ID

@@ -58,6 +58,7 @@ def save_best_answers(
         rule=decision.rule,
         cleaning=prepared.cleaning,
         base_options=None if is_whole else loaded_as(config.model, model),
+        label_prior=decision.label_prior,
     )
     card = answer_card(task, decision, {name: result.scores for name, result in results.items()}, numbers)
     with partial_folder(best) as folder:

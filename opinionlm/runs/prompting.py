@@ -31,7 +31,7 @@ from opinionlm.data.encoding.data_templates import (
     template_warning,
     unread_features,
 )
-from opinionlm.data.encoding.prompts import PromptTemplate, label_words, load_template
+from opinionlm.data.encoding.templates import PromptTemplate, label_words, load_template
 from opinionlm.data.encoding.texts import evaluation_texts
 from opinionlm.data.encoding.tokenizers import entries_of_texts, load_tokenizer
 from opinionlm.data.loading import describe_platforms, load_data

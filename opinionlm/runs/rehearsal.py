@@ -27,7 +27,7 @@ from opinionlm.config.config import Config
 from opinionlm.config.method_options import AdaptConfig, MethodConfig
 from opinionlm.config.options import DataConfig, HeadConfig, ModelConfig
 from opinionlm.data.encoding.data_templates import require_place_for_pairs, template_for
-from opinionlm.data.encoding.prompts import PromptTemplate, label_words
+from opinionlm.data.encoding.templates import PromptTemplate, label_words
 from opinionlm.data.encoding.tokenizers import entries_of_texts, load_tokenizer
 from opinionlm.data.prepared import PreparedDataset, load_prepared
 from opinionlm.data.spec import LABEL_TASKS, SPLITS, DatasetSpec, FileSpec, HubSpec

@@ -9,7 +9,8 @@ from opinionlm.config.config import Config
 from opinionlm.config.unread import refuse_unread
 from opinionlm.data.encoding.data_templates import require_place_for_pairs, template_for
 from opinionlm.data.encoding.label_lists import encoder_class
-from opinionlm.data.encoding.prompts import Example, PromptEncoder, PromptTemplate, label_words
+from opinionlm.data.encoding.prompts import PromptEncoder
+from opinionlm.data.encoding.templates import Example, PromptTemplate, label_words
 from opinionlm.data.encoding.tokenizers import load_tokenizer
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.errors import UserError

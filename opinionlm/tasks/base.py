@@ -28,10 +28,12 @@ class Decision:
     Attributes:
         rule: how labels follow from logits.
         interpolation: of the model with TF-IDF; None where it stands alone.
+        label_prior: what ``calibration: batch`` takes out of label scores, see `calibrated`; empty for all else.
     """
 
     rule: Rule = AnswerRule()
     interpolation: TfidfInterpolation | None = None
+    label_prior: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

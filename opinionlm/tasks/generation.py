@@ -14,18 +14,19 @@ from opinionlm.config.chosen_metric import SCORES
 from opinionlm.config.config import Config
 from opinionlm.config.options import InstructConfig
 from opinionlm.data.encoding.data_templates import template_warning, unread_features
-from opinionlm.data.encoding.prompts import Example, PromptEncoder
+from opinionlm.data.encoding.prompts import PromptEncoder
+from opinionlm.data.encoding.templates import Example
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.evaluation.class_predictions import SplitPredictions
-from opinionlm.evaluation.generation import INVALID, answer_scores, generate_answers, parsed_labels
+from opinionlm.evaluation.generation import INVALID, answer_scores, generate_answers, parsed_labels, require_readable
 from opinionlm.evaluation.generation_metrics import perplexity, rouge_scores, squad_scores
 from opinionlm.evaluation.label_logits import label_logits, label_scores
 from opinionlm.evaluation.metrics import all_scores
 from opinionlm.evaluation.multi_label_predictions import MultiLabelPredictions, label_lists, list_columns
 from opinionlm.evaluation.predictions import Predictions
-from opinionlm.evaluation.prompt_calibration import CONTENT_FREE_TEXTS
+from opinionlm.evaluation.prompt_calibration import CONTENT_FREE_TEXTS, label_prior
 from opinionlm.evaluation.written_predictions import FreeAnswers, WrittenLabels, WrittenLists, list_cells
 from opinionlm.tasks.base import Decision, SplitResult, Task
 from opinionlm.tasks.labels import LabelTask
@@ -83,7 +84,7 @@ class GenerationTask(Task[Predictions]):
         class_weights: of the labels, ``(classes,)``; equal until `encode` knows the training texts.
 
     Raises:
-        UserError: free answers cannot be scored as labels.
+        UserError: free answers cannot be scored as labels, or a label cannot be written (see `require_readable`).
     """
 
     answers: ClassVar[str] = "answers"
@@ -100,6 +101,8 @@ class GenerationTask(Task[Predictions]):
     ) -> None:
         super().__init__(prepared, config)
         check_decode(prepared, config.instruct)
+        if config.instruct.decode == "generate":
+            require_readable(encoder)
         self.options = config.instruct
         self.encoder = encoder
         self.examples = examples
@@ -183,15 +186,18 @@ class GenerationTask(Task[Predictions]):
         if self.scores_labels:
             return list(label_scores(model, prompts, self.encoder, options.score_normalisation, self.budget))
         longest = max(options.max_answer_length, self.encoder.room)
-        return generate_answers(
-            model, self.encoder.tokenizer, prompts, longest, options.num_beams, batch_size_tokens=self.budget
-        )
+        return generate_answers(model, self.encoder, prompts, longest, options.num_beams, self.budget)
 
-    def logits(self, predictions: Sequence[np.ndarray]) -> np.ndarray:
-        """What a temperature divides ``(rows, labels)``, from label scores, those of `prompts` included."""
+    def logits(self, predictions: Sequence[np.ndarray], prior: Sequence[float] = ()) -> np.ndarray:
+        """What a temperature divides ``(rows, labels)``, from label scores, those of `prompts` included.
+
+        Args:
+            predictions: as `answer` returns them.
+            prior: see `Decision.label_prior`; empty for that of these rows.
+        """
         scores = np.stack(predictions)
         rows = len(scores) - (len(CONTENT_FREE_TEXTS) if self.options.calibration == "contextual" else 0)
-        return label_logits(scores[:rows], self.encoder, self.options.calibration, lambda: scores[rows:])
+        return label_logits(scores[:rows], self.encoder, self.options.calibration, lambda: scores[rows:], prior)
 
     def numbers(self, texts: Dataset, outcome: Outcome) -> dict[str, float]:
         """The scores that are one number each, which is what can be logged at every evaluation."""
@@ -245,7 +251,11 @@ class GenerationTask(Task[Predictions]):
         if not self.scores_labels:
             return Decision()
         gold, train_labels = (self.labels_task.gold(splits[name].texts) for name in ("validation", "train"))
-        return Decision(self.labels_task.fit_rule(gold, self.logits(outcome.predictions), train_labels))
+        rule = self.labels_task.fit_rule(gold, self.logits(outcome.predictions), train_labels)
+        # Test is read by the prior of validation, as the saved model reads single texts.
+        is_batch = self.options.calibration == "batch"
+        prior = label_prior(np.stack(outcome.predictions)).tolist() if is_batch else ()
+        return Decision(rule, label_prior=tuple(prior))
 
     def evaluate(self, texts: Dataset, outcome: Outcome, decision: Decision) -> SplitResult[Any]:
         """Final predictions of a split, and their scores with intervals.
@@ -256,7 +266,7 @@ class GenerationTask(Task[Predictions]):
             decision: fitted on validation.
         """
         if self.scores_labels:
-            logits = self.logits(outcome.predictions)
+            logits = self.logits(outcome.predictions, decision.label_prior)
             return self.labels_task.evaluate_logits(texts, logits, decision.rule, outcome.loss)
         predictions = self.predictions(texts, outcome.predictions)
         return SplitResult(predictions, self.scores(texts, outcome) | predictions.intervals())

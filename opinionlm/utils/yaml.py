@@ -21,7 +21,7 @@ def load_yaml(text: str) -> Any:
     """The content of a YAML text: plain values only, of bounded size even where aliases repeat them.
 
     Raises:
-        yaml.YAMLError: not YAML, or a date, number or key that cannot be; too large or too deep.
+        yaml.YAMLError: not YAML, or a date, number or key that cannot be; a key twice; too large or too deep.
     """
     return load_with_node(text)[0]
 
@@ -30,7 +30,7 @@ def load_yaml_texts(text: str) -> Any:
     """As `load_yaml`, with every number, truth value and date left as the text that stands there.
 
     Raises:
-        yaml.YAMLError: not YAML, or a key that cannot be; too large or too deep.
+        yaml.YAMLError: not YAML, or a key that cannot be; a key twice; too large or too deep.
     """
     return load_with_node(text, as_texts=True)[0]
 
@@ -65,6 +65,17 @@ def _composed(text: str, as_texts: bool) -> yaml.Node | None:
         loader.dispose()
 
 
+def _require_unique_keys(node: yaml.MappingNode) -> None:
+    """Refuse a mapping in which a key stands twice, as YAML demands: PyYAML would keep the last and say nothing."""
+    seen = set()
+    for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            continue
+        if (key.tag, key.value) in seen:
+            raise yaml.MarkedYAMLError(problem=f"{key.value!r} is there twice; keep one", problem_mark=key.start_mark)
+        seen.add((key.tag, key.value))
+
+
 def line_of_keys(node: yaml.Node | None) -> dict[str, int]:
     """The line of every key of a YAML mapping, the first being 1."""
     pairs = node.value if isinstance(node, yaml.MappingNode) else []
@@ -80,6 +91,8 @@ def _measure(node: yaml.Node | None, known: dict[int, int], above: frozenset[int
     if len(above) >= MAX_YAML_DEPTH:
         raise YamlTooLarge(f"nested deeper than {MAX_YAML_DEPTH} levels")
     if id(node) not in known:
+        if isinstance(node, yaml.MappingNode):
+            _require_unique_keys(node)
         children = [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
         known[id(node)] = 1 + sum(_measure(child, known, above | {id(node)}) for child in children)
         if known[id(node)] > MAX_YAML_VALUES:

@@ -36,6 +36,15 @@ def test_by_hand() -> None:
     assert np.allclose(found, [[first / (first + second), second / (first + second)]])
 
 
+def test_single_texts_are_held_against_others() -> None:
+    others = np.log([[0.6, 0.2, 0.2], [0.4, 0.4, 0.2]])
+    prior, one = label_prior(others), np.log([[0.5, 0.2, 0.3]])
+    assert np.allclose(calibrated(one, "batch", lambda: one), 1 / 3)
+    expected = np.array([0.5, 0.2, 0.3]) / [0.5, 0.3, 0.2]
+    assert np.allclose(calibrated(one, "batch", lambda: one, prior), expected / expected.sum())
+    assert np.allclose(calibrated(others, "batch", lambda: one, prior), calibrated(others, "batch", lambda: one))
+
+
 @given(SCORES)
 def test_batch_calibration_of_equal_texts_leaves_no_preference(scores: np.ndarray) -> None:
     same = np.repeat(scores[:1], 3, axis=0)

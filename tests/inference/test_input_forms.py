@@ -200,6 +200,24 @@ def test_platforms_are_found_by_their_own_name_too(header, platform):
     assert (form.text, form.platform) == (header.split(",")[0], platform)
 
 
+@pytest.mark.parametrize(
+    ("header", "pair"),
+    [
+        ("question,passage,context", "passage"),
+        ("question,context", "context"),
+        ("text,context", "context"),
+        ("text,text_pair", "text_pair"),
+        ("question,paragraph", None),
+    ],
+)
+def test_second_texts_are_found_by_their_own_name_too(header, pair):
+    known, binary = [InputForm(text="question", pair="passage")], io.BytesIO(f"{header}\nwho?,Anna,Bert\n".encode())
+    assert choose_form("in.csv", "csv", binary, known, {}).pair == pair
+    # A model of single texts leaves such a column alone.
+    single, binary = [InputForm(text="question")], io.BytesIO(f"{header}\nwho?,Anna,Bert\n".encode())
+    assert choose_form("in.csv", "csv", binary, single, {}).pair is None
+
+
 def test_an_empty_table_is_told(plain_model, tmp_path):
     pandas.DataFrame({"text": pandas.Series([], dtype=str)}).to_parquet(tmp_path / "in.parquet", index=False)
     with pytest.raises(UserError, match=r"in\.parquet: the file is empty; expected a header and records"):

@@ -10,7 +10,7 @@ import yaml
 from datasets import DatasetDict
 
 from opinionlm.config.parser import parse_config
-from opinionlm.data.encoding.prompts import PromptTemplate
+from opinionlm.data.encoding.templates import PromptTemplate
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.errors import UserError
 from opinionlm.runs.folder import create_run, environment, is_finished

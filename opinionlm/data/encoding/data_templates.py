@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from opinionlm.data.encoding.prompts import PromptTemplate, load_template
+from opinionlm.data.encoding.templates import PromptTemplate, load_template
 from opinionlm.data.prepared import PreparedDataset, read_manifest
 from opinionlm.errors import UserError
 
@@ -78,15 +78,23 @@ def template_warning(template: PromptTemplate, prepared: PreparedDataset) -> lis
 
 
 def require_place_for_pairs(template: PromptTemplate, prepared: PreparedDataset) -> None:
-    """Refuse a template that would leave out the second text of every pair.
+    """Refuse a template that would leave out the second text of every pair, or the contexts that there are.
 
     Raises:
         UserError: it shows no ``{context}``.
     """
-    if "text_pair" in prepared.dataset["train"].column_names and not template.shows_context:
+    train = prepared.dataset["train"]
+    if template.shows_context:
+        return
+    if "text_pair" in train.column_names:
         raise UserError(
             f"prompt_template: {template.source} shows no {{context}}, where the second text of a pair goes; write it "
             "into its prompt, or use prompt_template: auto"
+        )
+    if "context" in train.column_names and any(train["context"]):
+        raise UserError(
+            f"prompt_template: {template.source} shows no {{context}}, and texts of {prepared.name} have contexts; "
+            "write it into its prompt, use prompt_template: auto, or take the column context out of the dataset YAML"
         )
 
 

@@ -181,6 +181,11 @@ class PromptPieces:
         ]
 
     @cached_property
+    def control_ids(self) -> frozenset[int]:
+        """Ids of the tokens that mean something in a template and nothing in data."""
+        return frozenset(map(self.tokenizer.convert_tokens_to_ids, (token.content for token in self._controls)))
+
+    @cached_property
     def _is_normalized(self) -> bool:
         return any(token.normalized for token in self._controls)
 

@@ -7,13 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 
-from opinionlm.data.encoding.data_templates import template_for, template_warning, unread_features
+from opinionlm.data.encoding.data_templates import (
+    require_place_for_pairs,
+    template_for,
+    template_warning,
+    unread_features,
+)
+from opinionlm.data.encoding.templates import PromptTemplate
 from opinionlm.data.prepared import MANIFEST, PreparedDataset
 from opinionlm.data.spec import FeatureSpec
 from opinionlm.data.spec_parsing import load_spec
 from opinionlm.data.taxonomy import Taxonomy
+from opinionlm.errors import UserError
 from tests.conftest import REPOSITORY
 
 
@@ -49,6 +56,18 @@ def test_columns_that_prompts_leave_out_are_named(tmp_path):
 def test_other_tasks_are_asked_for_what_they_are(task, asked, tmp_path):
     template = template_for("auto", data_of(tmp_path, "Things.", task))
     assert template.prompt.startswith(f"Things. {asked}") and "{labels}" not in template.prompt
+
+
+@pytest.mark.parametrize("task", ["question_answering", "instruction"])
+def test_contexts_are_not_left_out(task, tmp_path):
+    rows = {"text": ["who?", "where?"], "context": ["", "Anna lives in Rome"], "answers": [["Anna"], ["Rome"]]}
+    data = replace(data_of(tmp_path, "Things.", task), dataset=DatasetDict(train=Dataset.from_dict(rows)))
+    blind = PromptTemplate(prompt="q: {text}\na:", source="t.yaml")
+    with pytest.raises(UserError, match="t.yaml shows no {context}, and texts of posts have contexts"):
+        require_place_for_pairs(blind, data)
+    require_place_for_pairs(template_for("auto", data), data)
+    none = Dataset.from_dict(rows | {"context": ["", ""]})
+    require_place_for_pairs(blind, replace(data, dataset=DatasetDict(train=none)))
 
 
 def test_several_labels_are_asked_for_as_such(tmp_path):

@@ -21,7 +21,8 @@ from opinionlm.data.encoding import fingerprints
 from opinionlm.data.encoding.examples import encode_examples
 from opinionlm.data.encoding.features import Feature, with_features
 from opinionlm.data.encoding.fingerprints import code_digest, result_name, tokenizer_digest
-from opinionlm.data.encoding.prompts import PromptEncoder, PromptTemplate
+from opinionlm.data.encoding.prompts import PromptEncoder
+from opinionlm.data.encoding.templates import PromptTemplate
 from opinionlm.data.encoding.texts import encode_texts
 from opinionlm.data.encoding.tokenizers import load_tokenizer, separate_pairs
 from opinionlm.data.encoding.word_alignment import encode_words

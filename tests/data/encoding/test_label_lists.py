@@ -11,7 +11,8 @@ from opinionlm.data.encoding.collators import InstructCollator
 from opinionlm.data.encoding.columns import IGNORED
 from opinionlm.data.encoding.examples import encode_examples
 from opinionlm.data.encoding.label_lists import ListEncoder, QuestionEncoder, encoder_class
-from opinionlm.data.encoding.prompts import PromptEncoder, PromptTemplate
+from opinionlm.data.encoding.prompts import PromptEncoder
+from opinionlm.data.encoding.templates import PromptTemplate
 from opinionlm.errors import UserError
 from opinionlm.training.instruct_trainer import InstructTexts
 from tests.tiny import tiny_tokenizer

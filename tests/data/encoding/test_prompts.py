@@ -10,14 +10,8 @@ from transformers import PreTrainedTokenizerFast
 
 from opinionlm.data.encoding.collators import InstructCollator
 from opinionlm.data.encoding.examples import encode_examples
-from opinionlm.data.encoding.prompts import (
-    Example,
-    PromptEncoder,
-    PromptTemplate,
-    label_words,
-    load_template,
-    template_from,
-)
+from opinionlm.data.encoding.prompts import PromptEncoder
+from opinionlm.data.encoding.templates import Example, PromptTemplate, label_words, load_template, template_from
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from tests.tiny import tiny_tokenizer
@@ -196,6 +190,7 @@ def without_begin() -> PreTrainedTokenizerFast:
         ({"prompt": "{text!r}"}, "unknown field {text!r}"),
         ({"prompt": "{text} {"}, "a brace of the text is written twice"),
         ({"prompt": "{text}", "answer": "x"}, "answer: lacks the field {answer}"),
+        ({"prompt": "{text}", "answer": "{answer}, {answer}"}, "answer: writes {answer} more than once"),
         ({"prompt": "{text}{examples}"}, "`example` does not say how one is written"),
         ({"prompt": "{text}", "example": "{text}"}, "example: lacks the field {answer}"),
         ({"prompt": "{text}", "example": "{text}{context}{answer}"}, "shows {context}, which the prompt does not"),
@@ -218,6 +213,7 @@ def test_bad_templates_are_named(content: object, message: str) -> None:
     [
         ({"positive": "good", "negative": "good"}, "have the same answer"),
         ({"positive": "Good", "negative": "good "}, "have the same answer"),
+        ({"positive": "very  good", "negative": "very good"}, "have the same answer"),
         ({"positive": "good", "negative": "good ?"}, "begins like 'good'"),
         ({"positive": " "}, "has no words"),
         ({"happy": "good"}, "'happy' is not one of the data's labels"),

@@ -17,8 +17,9 @@ from transformers import (
 
 from opinionlm.adaptation.adapt.task_tokens import TaskTokens
 from opinionlm.adaptation.adapt.tokenizer import TaskTokenTokenizer
-from opinionlm.data.encoding.prompts import Example, PromptEncoder, PromptTemplate
+from opinionlm.data.encoding.prompts import PromptEncoder
 from opinionlm.data.encoding.special_tokens import BEGIN, END, ESCAPE, from_data, pieces_of, plain, read_as_text
+from opinionlm.data.encoding.templates import Example, PromptTemplate
 from opinionlm.data.encoding.texts import encode_texts
 from opinionlm.data.encoding.tokenizers import save_tokenizer, separate_pairs
 from opinionlm.data.encoding.word_alignment import align
