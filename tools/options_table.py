@@ -19,8 +19,8 @@ An option that differs from its default although the chosen way does not read it
 loaded: "read by" says what has to be chosen. Where the choice is made on the command line (`--engine tfidf`) and the
 option stands in the YAML file, its default is used and a line says so; `config.yaml` of the run holds what was used.
 Where both `max_steps` and `num_train_epochs` are stated, wherever that is, `max_steps` decides; the epochs are left
-out and a line says so. In a table of `reproduce.py` an option is left out of the cells that do not read it; one that
-no cell reads is refused.
+out and a line says so; so it is with `seeds` and `seed`. In a table of `reproduce.py` an option is left out of the
+cells that do not read it; one that no cell reads is refused.
 What `auto` or the data decide is checked again when the data are read. Where things lie (`output_dir`, `data_dir`,
 `prepared_dir`) may be said even where nothing comes to lie there.
 

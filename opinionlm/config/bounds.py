@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+# What every library takes that draws numbers: NumPy's limit, which is the lowest.
+LARGEST_SEED = 2**32 - 1
+
 
 @dataclass(frozen=True)
 class Bounds:
@@ -25,11 +28,11 @@ class Bounds:
     def words(self) -> str:
         """The range as ``--help`` and the documents name it; empty where every number will do."""
         if self.at_least is not None and self.at_most is not None:
-            return f"from {self.at_least:g} to {self.at_most:g}"
+            return f"from {number_text(self.at_least)} to {number_text(self.at_most)}"
         if self == Bounds(above=0):
             return "positive"
         limits = (("above", self.above), ("at least", self.at_least), ("below", self.below), ("at most", self.at_most))
-        return " and ".join(f"{name} {limit:g}" for name, limit in limits if limit is not None)
+        return " and ".join(f"{name} {number_text(limit)}" for name, limit in limits if limit is not None)
 
     def hold(self, value: Any) -> bool:
         """Whether a value, or every entry of a list, is in the range; so are None and what is no number."""
@@ -53,3 +56,8 @@ class Bounds:
         return [
             f"{name}: {value!r} must " + ("not be negative" if self == Bounds(at_least=0) else f"be {self.words()}")
         ]
+
+
+def number_text(number: float) -> str:
+    """A limit as people read it: a whole one in all its digits."""
+    return f"{number:,}" if isinstance(number, int) else f"{number:g}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from opinionlm.config.bounds import Bounds
+from opinionlm.config.bounds import LARGEST_SEED, Bounds
 from opinionlm.config.conditions import ANY_LABELS
 from opinionlm.config.config import Config, declared
 from opinionlm.config.method_options import FREEZING, MULTI_LABEL_LOSSES, MethodConfig, RobustConfig, SensitivityConfig
@@ -74,7 +74,10 @@ def list_problems(data: DataConfig, training: TrainingConfig, trackers: Sequence
     try:
         training.seed_list()
     except ValueError:
-        problems.append(f"seeds: {training.seeds!r} must name different whole numbers, as in `0..9` or `1 2 3`")
+        problems.append(
+            f"seeds: {training.seeds!r} must name different whole numbers from 0 to {LARGEST_SEED:,}, as in `0..9` or "
+            "`1 2 3`"
+        )
     for name, names in (("train_platforms", data.train_platforms), ("eval_platforms", data.eval_platforms)):
         if names is not None and not 0 < len(names) == len(set(names)):
             problems.append(f"{name}: {names!r} must name different platforms, or be left out")

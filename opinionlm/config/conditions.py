@@ -37,7 +37,7 @@ ANY_LABELS: Conditions = {"task": ("sequence", "multi_label")}
 
 # Option → the one that decides in its place, as transformers' does: where both are stated, whatever the place, the
 # first is set back to its default and a line says so. Everything else that is not read and stated there is refused.
-DECIDED_BY = {"num_train_epochs": "max_steps"}
+DECIDED_BY = {"num_train_epochs": "max_steps", "seed": "seeds"}
 
 
 def option(

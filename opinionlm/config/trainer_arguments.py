@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from opinionlm.config.bounds import Bounds
+from opinionlm.config.bounds import LARGEST_SEED, Bounds
 from opinionlm.errors import UserError
 from opinionlm.utils.typed_values import CommandLineText, as_yaml, convert, read_scalar
 
@@ -77,7 +77,10 @@ HONOURED = {
         float, BOTH, "AdamW and AdEMAMix: added to the root of the mean of the squares", Bounds(above=0, below=1)
     ),
     "data_seed": Honoured(
-        int | None, BOTH, "seed of the order of the batches alone; by default that of seed", Bounds(at_least=0)
+        int | None,
+        BOTH,
+        "seed of the order of the batches alone; by default that of seed",
+        Bounds(at_least=0, at_most=LARGEST_SEED),
     ),
     "full_determinism": Honoured(bool, BOTH, "deterministic kernels only; slower, and some kernels have none"),
     "logging_strategy": Honoured(

@@ -24,7 +24,7 @@ def trainer_problems(config: Config) -> list[str]:
     """What is wrong with the fields that a run sets, as far as no data have to be known for it."""
     training, extra = config.training, config.training.extra
     problems = optimizer_problems(training) + schedule_problems(training) + saving_problems(training)
-    problems += share_problems(training)
+    problems += step_problems(training)
     problems += metric_problems(training, config.script, config.data.task)
     if extra.get("logging_strategy", "steps") != "steps" and training.logging_steps != TrainingConfig().logging_steps:
         problems.append(
@@ -117,9 +117,14 @@ def typed_arguments(training: TrainingConfig) -> dict[str, Any]:
     return typed
 
 
-def share_problems(training: TrainingConfig) -> list[str]:
-    """Steps and a part of one: of 1.5 steps of warm-up Trainer would make one, while config and card say 1.5."""
-    return [
+def step_problems(training: TrainingConfig) -> list[str]:
+    """No steps at all, or steps and a part of one: of 1.5 of warm-up Trainer makes one, while config and card say 1.5.
+
+    With ``max_steps: 0`` Trainer would make none, and the run would end with a head as it was drawn.
+    """
+    limit = training.max_steps
+    none = [f"max_steps: {limit} must be at least 1; leave it out, and num_train_epochs decides"]
+    return none * (limit < 1 and limit != TrainingConfig().max_steps) + [
         f"{name}: {value:g} must be a whole number of steps, or below 1 a share of all"
         for name, value in (("warmup_steps", training.warmup_steps), ("logging_steps", training.logging_steps))
         if value > 1 and value != int(value)

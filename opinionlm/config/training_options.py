@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from opinionlm.config.bounds import LARGEST_SEED
 from opinionlm.config.conditions import ABSENT, FIXED_BATCHES, GRADIENT_STEPS, LANGUAGE_MODEL, option
 from opinionlm.config.optimization import WITH_WARMUP
 
@@ -33,7 +34,13 @@ class RunConfig:
 class SeedConfig:
     """What is drawn at random."""
 
-    seed: int = option(42, "seed of initialisation, data order and dropout")
+    seed: int = option(
+        42,
+        "seed of initialisation, data order and dropout",
+        when={"seeds": ABSENT},
+        at_least=0,
+        at_most=LARGEST_SEED,
+    )
 
 
 @dataclass
@@ -179,15 +186,19 @@ class TrainingConfig(
         """The seeds that ``seeds`` names, ranges written out; ``seed`` alone where it names none.
 
         Raises:
-            ValueError: not a whole number, an empty range, or a seed named twice.
+            ValueError: not a whole number, an empty range, a seed named twice, or one that is none (`LARGEST_SEED`).
         """
         if self.seeds is None:
             return [self.seed]
         seeds: list[int] = []
         for entry in self.seeds:
             first, dots, last = entry.partition("..")
-            seeds += list(range(int(first), int(last) + 1)) if dots else [int(entry)]
-        if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+            begin, end = int(first), int(last if dots else first)
+            # A range is looked at before it is written out, which may take more than there is memory.
+            if not 0 <= begin <= end <= LARGEST_SEED:
+                raise ValueError
+            seeds += range(begin, end + 1)
+        if len(set(seeds)) < len(seeds) or not seeds:
             raise ValueError
         return seeds
 

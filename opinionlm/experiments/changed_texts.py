@@ -160,6 +160,8 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse(argv)
     if not 0 < arguments.typos <= 1:
         raise UserError(f"--typos: {arguments.typos} must lie above 0 and be at most 1")
+    if arguments.seed < 0:
+        raise UserError(f"--seed: {arguments.seed} must not be negative")
     rows = changed_table(arguments.folder, changed_forms(arguments.typos, arguments.seed))
     lines = [f"## {arguments.folder.name}: scores under controlled changes of the test texts", ""]
     text = "\n".join([*lines, *pipe_table(COLUMNS, rows)]) + "\n"

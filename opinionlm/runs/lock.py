@@ -21,7 +21,6 @@ import shlex
 import socket
 import sys
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -30,7 +29,7 @@ from pathlib import Path
 
 from opinionlm.config.training_options import TrainingConfig
 from opinionlm.errors import UserError
-from opinionlm.utils.files import is_running
+from opinionlm.utils.files import is_running, left_overs, private_name
 
 # Under which of these a launcher says which of the processes of a run this is, in the order accelerate asks them.
 RANK_VARIABLES = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
@@ -233,7 +232,9 @@ def try_once(path: Path, folder: Path, mine: Holder, inherited: bool) -> int | N
         Held: somebody does.
         UserError: somebody may, and cannot be asked.
     """
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}")
+    for left_over in left_overs(path.parent, f"{path.name}."):
+        left_over.unlink(missing_ok=True)
+    temporary = path.with_name(private_name(f"{path.name}."))
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     try:
         os.write(descriptor, json.dumps(asdict(mine)).encode())

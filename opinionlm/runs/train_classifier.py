@@ -43,7 +43,7 @@ def train(config: Config) -> dict[str, Any] | None:
     with run.main_first("token ids"):
         tokenizer, vocabulary = build_tokenizer(prepared, config)
         splits = task.encode(tokenizer)
-    loss, train_texts = task.loss(splits["train"]), splits["train"].reader(None)
+    loss, train_texts = task.checked_loss(splits), splits["train"].reader(None)
 
     # Model: seeded before the head's weights are drawn.
     run.seed()

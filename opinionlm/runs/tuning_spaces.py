@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
+from opinionlm.config.bounds import LARGEST_SEED, Bounds
 from opinionlm.config.checks import validate
 from opinionlm.config.chosen_metric import asked_metric
 from opinionlm.config.config import Config, declared, options_in, options_of, type_of
@@ -110,7 +111,7 @@ def read_tuning(raw: object, place: str) -> Tuning:
         place: where it stands, for messages.
 
     Raises:
-        UserError: unknown keys, no whole number of trials above 0, a space that is none.
+        UserError: unknown keys, no whole number of trials above 0, a space or a seed that is none.
     """
     given = check_keys(raw, KEYS, place, {"trials"})
     trials = convert(given["trials"], int, f"{place}.trials")
@@ -129,7 +130,10 @@ def read_tuning(raw: object, place: str) -> Tuning:
     else:
         space = read_space(space, f"{place}.space")
     storage = convert(given.get("storage"), str | None, f"{place}.storage")
-    return Tuning(trials, space, dict(options), storage, convert(given.get("seed", 42), int, f"{place}.seed"))
+    seed = convert(given.get("seed", 42), int, f"{place}.seed")
+    if problems := Bounds(at_least=0, at_most=LARGEST_SEED).problem(f"{place}.seed", seed):
+        raise UserError(problems[0])
+    return Tuning(trials, space, dict(options), storage, seed)
 
 
 def read_space(raw: object, place: str) -> Space:

@@ -34,6 +34,7 @@ from opinionlm.tasks.multi_label import MultiLabelTask
 from opinionlm.tasks.sequence import SequenceTask
 from opinionlm.training.instruct_data import AnswerSplit, answer_weights, encode_answer_splits, supervised_tokens
 from opinionlm.training.instruct_trainer import InstructSplit, Outcome
+from opinionlm.training.splits import refuse_weightless
 
 TOKEN_BUDGET = 8192
 # Longer texts are cut in the file of predictions, ids tell which they are.
@@ -162,9 +163,17 @@ class GenerationTask(Task[Predictions]):
         return splits
 
     def readers(self, splits: dict[str, AnswerSplit]) -> dict[str, InstructSplit]:
-        """The splits as the trainer reads them: prompts to answer, and what can be learned from."""
+        """The splits as the trainer reads them: prompts to answer, and what can be learned from.
+
+        Raises:
+            UserError: see `refuse_weightless`.
+        """
+        learned = {name: split.learned(self.class_weights) for name, split in splits.items()}
+        refuse_weightless(
+            {name: texts.weights[texts.rows[texts.learned]] for name, texts in learned.items()}, self.config.source
+        )
         return {
-            name: InstructSplit(self.prompts(split.encoded["prompt_ids"]), split.learned(self.class_weights))
+            name: InstructSplit(self.prompts(split.encoded["prompt_ids"]), learned[name])
             for name, split in splits.items()
         }
 
@@ -282,7 +291,7 @@ class GenerationTask(Task[Predictions]):
         return f"texts of task {self.prepared.task}"
 
     def notes(self, splits: Mapping[str, AnswerSplit]) -> list[str]:
-        """Lines about what a loss is counted on."""
+        """Lines about what a loss is counted on, and labels without a training text."""
         left_out = sum(len(split.texts) - split.encoded["reason"].count("") for split in splits.values())
         where = " (rejects.csv says why)" if left_out else ""
         return [
@@ -290,6 +299,7 @@ class GenerationTask(Task[Predictions]):
             f"answers {supervised_tokens(splits)['train']:,} supervised tokens in training; {left_out} texts left out "
             f"of the loss{where}",
             *template_warning(self.encoder.template, self.prepared),
+            *(self.labels_task.untrained(splits["train"].texts) if self.prepared.taxonomy is not None else []),
         ]
 
     def prediction_table(self, texts: Dataset, predictions: Predictions) -> tuple[list[str], Iterator[list[str]]]:

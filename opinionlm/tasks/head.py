@@ -28,7 +28,7 @@ from opinionlm.models.native_heads import with_native_pooling
 from opinionlm.tasks.base import Decision, P, SplitResult, Task
 from opinionlm.training.losses.base import ExampleLoss
 from opinionlm.training.losses.imbalance import WeightKind
-from opinionlm.training.splits import Split, split_texts
+from opinionlm.training.splits import Split, refuse_weightless, split_texts
 
 ANNOTATORS = "carry the judgement of its annotators, its platforms, languages and time."
 RARE = "Rare labels rest on few examples: look at their own F1 and at the intervals above before trusting them."
@@ -173,6 +173,20 @@ class HeadTask(Task[P]):
             UserError: it does not fit the labels.
         """
 
+    def checked_loss(self, splits: Mapping[str, Split]) -> ExampleLoss:
+        """`loss`, by which validation and test have a mean as well.
+
+        Raises:
+            UserError: see `loss` and `refuse_weightless`.
+        """
+        loss = self.loss(splits["train"])
+        last = loss.for_evaluation()
+        evaluated = {name: torch.tensor(self.labels(splits[name])) for name in SPLITS if name != "train"}
+        refuse_weightless(
+            {name: last.example_weights(labels).numpy() for name, labels in evaluated.items()}, self.config.source
+        )
+        return loss
+
     # Evaluation
 
     @property
@@ -266,11 +280,16 @@ class ClassTask(HeadTask[P]):
         """
         given = self.config.method.class_counts
         if given is None:
-            counts = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=len(names))
-            return counts.astype(int).tolist()
+            return count_classes(labels, len(names)).tolist()
         if len(given) != len(names):
             raise UserError(
                 f"{self.config.source}: class_counts: {len(given)} numbers for {len(names)} labels; give one per "
                 f"label in the order {', '.join(names)}"
             )
         return given
+
+
+def count_classes(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Examples per class ``(classes,)``, from ids ``(rows,)`` or zeros and ones ``(rows, classes)``."""
+    counts = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
+    return counts.astype(int)

@@ -27,9 +27,9 @@ from opinionlm.errors import UserError
 from opinionlm.evaluation.multi_label_rules import Rule
 from opinionlm.models.classifier import OpinionClassifier
 from opinionlm.tasks.base import Decision, P, SplitResult
-from opinionlm.tasks.head import ClassTask
+from opinionlm.tasks.head import ClassTask, count_classes
 from opinionlm.training.losses.base import ExampleLoss
-from opinionlm.training.splits import Split
+from opinionlm.training.splits import Split, untrained_note
 
 
 class LabelTask(ClassTask[P]):
@@ -188,7 +188,13 @@ class LabelTask(ClassTask[P]):
         return f"{'pairs' if self.reads_pairs else 'texts'}, {len(self.taxonomy.leaves)} labels"
 
     def notes(self, splits: Mapping[str, Split]) -> list[str]:
-        """What is read in front of texts, and how many are longer than ``max_length``."""
+        """What is read in front of texts, how many are longer than ``max_length``, labels without a training text."""
         encoded = {name: split.encoded for name, split in splits.items()}
         lengths = length_note(encoded, self.config.data.max_length, self.reads_ends)
-        return [*([read_note(self.features)] if self.features else []), lengths]
+        untrained = self.untrained(splits["train"].texts)
+        return [*([read_note(self.features)] if self.features else []), lengths, *untrained]
+
+    def untrained(self, train: Dataset) -> list[str]:
+        """A warning about labels that none of the training texts has; nothing where there are none."""
+        leaves = self.taxonomy.leaves
+        return untrained_note(leaves, count_classes(self.gold(train), len(leaves)))

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -45,6 +42,7 @@ from opinionlm.training.prefix_cache import (
 from opinionlm.training.spending import Preparation, preparation_of
 from opinionlm.training.splits import Split
 from opinionlm.utils.distributed import wait_for_others
+from opinionlm.utils.files import private_name
 from opinionlm.utils.memory import return_freed_memory
 from opinionlm.utils.progress import progress_bar
 
@@ -271,7 +269,7 @@ def cut(order: np.ndarray, lengths: np.ndarray, budget: int) -> Iterator[np.ndar
 
 def shared_token(arguments: TrainingArguments) -> str:
     """A name that is new for every attempt and the same in every process of a run."""
-    token = [f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"]
+    token = [private_name("")]
     if arguments.world_size > 1:
         torch.distributed.broadcast_object_list(token, src=0)
     return token[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +12,12 @@ from opinionlm.config.options import DataConfig
 from opinionlm.data.encoding.columns import subset
 from opinionlm.data.encoding.texts import evaluation_texts
 from opinionlm.data.prepared import PreparedDataset
+from opinionlm.errors import UserError
 from opinionlm.training.batching import EncodedTexts
 from opinionlm.training.prefix_cache import PrefixStates
+
+# Labels that a line names; of more their number is told.
+NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -51,3 +56,35 @@ def split_texts(prepared: PreparedDataset, name: str, data: DataConfig, seed: in
     if name == "train":
         return subset(prepared.dataset[name], data.max_train_samples, seed)
     return evaluation_texts(prepared.dataset[name], data.max_eval_samples)
+
+
+def untrained_note(labels: Sequence[str], counts: np.ndarray) -> list[str]:
+    """A warning about labels that no training text has; nothing where there are none.
+
+    Args:
+        labels: names.
+        counts: training examples of each.
+    """
+    missing = [label for label, count in zip(labels, counts, strict=True) if count == 0]
+    if not missing:
+        return []
+    more = f" and {len(missing) - NAMED:,} more" if len(missing) > NAMED else ""
+    return [f"warning: no training text has the label {', '.join(missing[:NAMED])}{more}; it is not learned"]
+
+
+def refuse_weightless(weights: Mapping[str, np.ndarray], source: str) -> None:
+    """Refuse splits whose loss would be the mean of nothing: what no training text has, class weights do not count.
+
+    Args:
+        weights: of the items in the loss, by split.
+        source: of the options, for the message.
+
+    Raises:
+        UserError: all weights of a split are zero.
+    """
+    for name, found in weights.items():
+        if not (found > 0).any():
+            raise UserError(
+                f"{source}: class_weights: no training text has a label of the {name} texts, which therefore weigh "
+                "nothing in the loss; raise max_train_samples or max_eval_samples, or set class_weights: none"
+            )

@@ -27,16 +27,28 @@ NO_RESULTS = "no_results.txt"
 def partial_folder(output_dir: Path) -> Iterator[Path]:
     """A folder beside the output to work in, so that the final rename stays within one file system."""
     output_dir.parent.mkdir(parents=True, exist_ok=True)
-    start = f".{output_dir.name}.partial-{socket.gethostname()}-"
-    for left_over in output_dir.parent.glob(f"{glob.escape(start)}*"):
-        if not is_running(left_over.name.removeprefix(start).split("-")[0]):
-            shutil.rmtree(left_over, ignore_errors=True)  # of a job that was killed on this machine
-    folder = output_dir.parent / f"{start}{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    start = f".{output_dir.name}.partial-"
+    for left_over in left_overs(output_dir.parent, start):
+        shutil.rmtree(left_over, ignore_errors=True)
+    folder = output_dir.parent / private_name(start)
     folder.mkdir()
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def private_name(start: str) -> str:
+    """A name that no other process takes, and that tells `left_overs` whose it is."""
+    return f"{start}{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def left_overs(folder: Path, start: str) -> Iterator[Path]:
+    """What processes of this machine that are gone left in a folder under a `private_name`."""
+    of_this_machine = f"{start}{socket.gethostname()}-"
+    for path in folder.glob(f"{glob.escape(of_this_machine)}*"):
+        if not is_running(path.name.removeprefix(of_this_machine).split("-")[0]):
+            yield path
 
 
 def is_running(pid: str) -> bool:

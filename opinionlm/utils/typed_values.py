@@ -98,13 +98,14 @@ def convert(value: Any, annotation: Any, place: str) -> Any:
             return value
         if annotation is int and not isinstance(value, bool) and float(value) == int(float(value)):
             return value if isinstance(value, int) else int(float(value))
-        if annotation is float and not isinstance(value, bool) and not math.isnan(float(value)):
+        if annotation is float and not isinstance(value, bool) and math.isfinite(float(value)):
             return float(value)
         if annotation is str and value is not None and not isinstance(value, bool | list | dict):
             return str(value)
         if annotation is dict and isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
             return {key: number_or_same(item) for key, item in value.items()}
-    raise UserError(f"{place}: {value!r} is not {describe_value(annotation)}")
+    finite = "a finite number" if value in (math.inf, -math.inf) else ""
+    raise UserError(f"{place}: {value!r} is not {finite or describe_value(annotation)}")
 
 
 def one_word(value: Any, words: tuple[str | bool, ...], place: str) -> str | bool:

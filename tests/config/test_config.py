@@ -195,6 +195,16 @@ def test_trackers_that_are_none(value, reason, tmp_path) -> None:
         ),
         (["--seeds", "3..1"], "seeds: ['3..1'] must name different whole numbers"),
         (["--seeds", "1", "1"], "must name different"),
+        # Written out, they would fill the memory first.
+        (["--seeds", "0..9999999999999"], "must name different whole numbers from 0 to 4,294,967,295"),
+        (["--seeds", "1.."], "must name different"),
+        # Each broke off with a traceback, some behind the data.
+        (["--seed", "-1"], "--seed: -1 must be from 0 to 4,294,967,295"),
+        (["--seed", "4294967296"], "--seed: 4294967296 must be from 0 to 4,294,967,295"),
+        (["--learning_rate", "inf"], "--learning_rate: inf is not a finite number"),
+        (["--weight_decay", "1e400"], "--weight_decay: inf is not a finite number"),
+        (["--max_steps", "0"], "max_steps: 0 must be at least 1; leave it out, and num_train_epochs decides"),
+        (["--max_steps", "-5"], "max_steps: -5 must be at least 1"),
         (["stray"], "unexpected argument 'stray'"),
         (["--mlm_probability", "0.2"], "unknown option; it belongs to pretrain.py"),
     ],

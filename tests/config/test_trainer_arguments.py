@@ -127,7 +127,7 @@ def test_fixed_values_are_those_of_a_run(tmp_path) -> None:
         (["--bf16_full_eval", "true"], "would round the weights of best/"),
         (["--train_sampling_strategy", "sequential"], "set shuffle, group_by_length or max_tokens_per_batch"),
         (["--dataloader_drop_last", "true"], "every text counts once in an exact loss"),
-        (["--data_seed", "-1"], "data_seed: -1 must not be negative"),
+        (["--data_seed", "-1"], "data_seed: -1 must be from 0 to 4,294,967,295"),
         # A1
         (["--metric_for_best_model", "acuracy"], "did you mean 'accuracy'"),
         (["--metric_for_best_model", "train_seconds"], "is no score of the validation split"),

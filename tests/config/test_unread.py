@@ -207,6 +207,20 @@ def test_steps_decide_beside_epochs_wherever_the_two_are_stated(content, argumen
     assert (config.training.max_steps, config.training.num_train_epochs) == (10, 3.0)
 
 
+@pytest.mark.parametrize(
+    ("content", "arguments"),
+    [("seed: 7\n", ["--seeds", "1..2"]), ("seeds: 1..2\n", ["--seed", "7"]), ("seed: 7\nseeds: 1..2\n", [])],
+)
+@pytest.mark.parametrize("script", ["train_classifier", "train_instruct", "prompt"])
+def test_a_seed_beside_seeds_is_left_out_and_said_so(content, arguments, script, tmp_path, capsys) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(content)
+    config = parse_config(["--config", str(file), *arguments], "test", script)
+    place = "the command line" if "--seed" in arguments else file
+    assert capsys.readouterr().out == f"seeds: 1..2 replaces seed of {place}; it is left out\n"
+    assert config.training.seed_list() == [1, 2]
+
+
 def test_epochs_are_not_spoken_of_where_nobody_states_them(capsys) -> None:
     parse_config(["--max_steps", "10"], "test")
     parse_config(["--max_steps", "-1", "--num_train_epochs", "2"], "test")

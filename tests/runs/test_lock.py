@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -121,6 +122,22 @@ def test_a_killed_run_is_taken_over(number, tmp_path, capsys) -> None:
             said = capsys.readouterr().out
     assert said.startswith(f"{folder}: its lock is taken over: process {other.pid} since ") and said.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_run_left_that_was_killed_before_it_had_its_lock_goes(tmp_path, monkeypatch) -> None:
+    folder = tmp_path / "r"
+
+    def killed(temporary: Path, path: Path) -> bool:
+        os._exit(9)
+
+    monkeypatch.setattr(run_lock, "link", killed)
+    child = multiprocessing.get_context("fork").Process(target=lambda: locked(folder).__enter__())
+    child.start()
+    child.join()
+    monkeypatch.undo()
+    assert len(list(tmp_path.iterdir())) == 1 and not lock_of(folder).exists()
+    with locked(folder):
+        assert list(tmp_path.iterdir()) == [lock_of(folder)]
 
 
 @pytest.mark.parametrize(

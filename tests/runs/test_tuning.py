@@ -304,6 +304,7 @@ def test_every_method_has_a_preset_that_its_runs_take() -> None:
     [
         ({}, "the key 'trials' is missing"),
         ({"trials": 0}, "tune.trials: 0 must be at least 1"),
+        ({"trials": 2, "seed": -1}, "tune.seed: -1 must be from 0 to 4,294,967,295"),
         ({"trials": 2, "budget": 1}, "unknown key 'budget'"),
         ({"trials": 2, "space": "loar"}, "tune.space: unknown preset 'loar', did you mean 'lora'"),
         ({"trials": 2, "space": {"learning_rat": [1]}}, "tune.space.learning_rat: unknown option"),

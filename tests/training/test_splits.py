@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +20,7 @@ from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.tasks import task_for
 from opinionlm.training.batching import BatchPlan, batch_plan, optimizer_steps
-from opinionlm.training.splits import Split
+from opinionlm.training.splits import Split, untrained_note
 from tests.tiny import tiny_tokenizer
 
 LEAVES = ["noise", "objective", "positive"]
@@ -198,3 +199,32 @@ def test_only_epochs_whose_steps_are_made_are_looked_at(
     monkeypatch.setattr(BatchPlan, "cut", lambda self, epoch: [np.array([at]) for at in range(10 + epoch)])
     options = ("--max_steps", str(steps), "--gradient_accumulation_steps", str(accumulation))
     assert len(planned("--max_tokens_per_batch", "60", *options)) == 9 + begun
+
+
+def test_labels_without_a_training_text_are_said() -> None:
+    options = ("--max_train_samples", "24")
+    task = task_for(prepared(), parse_config(list(options), "test"))
+    splits = task.encode(tiny_tokenizer())
+    assert [line for line in task.notes(splits) if "no training text" in line] == []
+    few = replace(splits["train"], texts=splits["train"].texts.filter(lambda row: row["label"] != 2))
+    said = "warning: no training text has the label positive; it is not learned"
+    assert said in task.notes(splits | {"train": few})
+
+
+def test_of_many_labels_without_a_training_text_some_are_named() -> None:
+    (line,) = untrained_note([f"l{at}" for at in range(12)], np.array([0] * 11 + [4]))
+    assert "l0, l1, l2, l3, l4, l5, l6, l7 and 3 more; it" in line
+
+
+@pytest.mark.parametrize("options", [(), ("--class_weights", "effective_number"), ("--loss", "ldam")])
+def test_a_split_that_class_weights_leave_nothing_of_is_refused(options) -> None:
+    """Its loss was nan, which metrics.json cannot hold: the run broke off when everything was trained."""
+    data = DatasetDict(
+        {name: rows(name, [0, 1] * 6 if name == "train" else [2] * 4) for name in ("train", "validation", "test")}
+    )
+    dataset = PreparedDataset(data, Taxonomy.from_tree(LEAVES), "posts", "f" * 64, Path("posts"))
+    task = task_for(dataset, parse_config(list(options), "test"))
+    with pytest.raises(UserError, match="no training text has a label of the validation texts"):
+        task.checked_loss(task.encode(tiny_tokenizer()))
+    plain = task_for(dataset, parse_config(["--class_weights", "none"], "test"))
+    plain.checked_loss(plain.encode(tiny_tokenizer()))
