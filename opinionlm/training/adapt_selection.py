@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.distributed
 from transformers import TrainingArguments
 
 from opinionlm.adaptation.adapt.selection import Selection, apply_selection, select_modules
@@ -23,6 +22,7 @@ from opinionlm.training.batching import EncodedTexts
 from opinionlm.training.checkpoints import latest_checkpoint
 from opinionlm.training.losses.base import ExampleLoss
 from opinionlm.training.prefix_cache_building import CPU_TOKENS, cut
+from opinionlm.utils.distributed import said_by_main
 
 SELECTION_FILE = "selection.json"
 
@@ -67,11 +67,8 @@ def choose_sublayers(
     else:
         sample = sample_rows(len(train), config.adapt.sensitivity_samples, config.training.seed)
         selection = measured_selection(model, loss, train, PadCollator(pad_id), sample, config.adapt)
-    if arguments.world_size > 1:
-        # Sums over processes may round differently, and all have to train the same weights.
-        shared = [selection]
-        torch.distributed.broadcast_object_list(shared, src=0)
-        selection = shared[0]
+    # Sums over processes may round differently, and all have to train the same weights.
+    selection = said_by_main(selection)
     apply_selection(model, selection)
     return Choice(selection, time.perf_counter() - started)
 

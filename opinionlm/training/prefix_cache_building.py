@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed
 from datasets import Dataset
 from transformers import TrainingArguments
 
@@ -41,7 +40,7 @@ from opinionlm.training.prefix_cache import (
 )
 from opinionlm.training.spending import Preparation, preparation_of
 from opinionlm.training.splits import Split
-from opinionlm.utils.distributed import wait_for_others
+from opinionlm.utils.distributed import said_by_main, wait_for_others
 from opinionlm.utils.files import private_name
 from opinionlm.utils.memory import return_freed_memory
 from opinionlm.utils.progress import progress_bar
@@ -184,7 +183,8 @@ def open_or_build(
             if arguments.world_size == 1:
                 return opened
     wait_for_others()
-    started, is_missing = time.perf_counter(), not folder.is_dir()
+    # Another run may finish this very cache between two looks; processes that differ about it would wait for ever.
+    started, is_missing = time.perf_counter(), said_by_main(not folder.is_dir())
     if is_missing:
         build(model, encoded, folder, arguments, pad_id, description)
     wait_for_others()
@@ -202,7 +202,7 @@ def build(
 ) -> None:
     """Compute one cache in all processes, and give it its name when it is whole; raises as `open_or_build`."""
     is_main = arguments.process_index == 0
-    partial = folder.with_name(f".{folder.name}.{shared_token(arguments)}")
+    partial = folder.with_name(f".{folder.name}.{said_by_main(private_name(''))}")
     try:
         if is_main:
             allocate(partial, model, encoded)
@@ -265,11 +265,3 @@ def cut(order: np.ndarray, lengths: np.ndarray, budget: int) -> Iterator[np.ndar
         size = max(1, budget // int(lengths[order[start]]))
         yield order[start : start + size]
         start += size
-
-
-def shared_token(arguments: TrainingArguments) -> str:
-    """A name that is new for every attempt and the same in every process of a run."""
-    token = [private_name("")]
-    if arguments.world_size > 1:
-        torch.distributed.broadcast_object_list(token, src=0)
-    return token[0]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TypeVar
 
 import torch.distributed
+
+T = TypeVar("T")
 
 
 def quiet_libraries() -> None:
@@ -34,6 +37,15 @@ def wait_for_others() -> None:
     """Wait until every process of this run is here; nothing happens in a single process."""
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
+
+
+def said_by_main(value: T) -> T:
+    """The main process's value, in every process."""
+    if not torch.distributed.is_initialized():
+        return value
+    shared = [value]
+    torch.distributed.broadcast_object_list(shared, src=0)
+    return shared[0]
 
 
 def leave() -> None:

@@ -32,6 +32,7 @@ from opinionlm.training.prefix_cache import (
     weights_digest,
 )
 from opinionlm.training.prefix_cache_building import cached_splits
+from tests.processes import in_two_processes
 from tests.tiny import FAMILIES, tiny_classifier
 
 METHODS = {
@@ -288,3 +289,20 @@ def test_modes(tmp_path, capsys) -> None:
     assert cached_splits(model, splits, settings(tmp_path), run, 0) is None
     with pytest.raises(UserError, match="freezes no block"):
         cached_splits(model, splits, settings(tmp_path, cache_frozen="on"), run, 0)
+
+
+def filled_while_another_run_finishes_it(folder: Path) -> int:
+    """One of two processes finds the cache that is missing for the other: another run has published it meanwhile."""
+    options, model = arguments(folder), tiny_classifier()
+    apply_adaptation(model, METHODS["top_one"])
+    assert torch.distributed.is_initialized()
+    if options.process_index == 1:
+        looked = Path.is_dir
+        Path.is_dir = lambda path: path.parent.name == "cache" or looked(path)
+    states = cached_splits(model, {"train": texts()}, settings(folder, adaptation="top_blocks"), options, pad_id=0)
+    return len(states["train"])
+
+
+def test_two_processes_agree_whether_a_cache_is_missing(tmp_path) -> None:
+    """Each looked for itself, and where they differed both waited for ever."""
+    assert in_two_processes(tmp_path, filled_while_another_run_finishes_it, tmp_path, timeout=90) == 12
