@@ -11,6 +11,8 @@ from opinionlm.evaluation.class_predictions import SplitPredictions
 from opinionlm.evaluation.similarity import ScorePredictions
 from opinionlm.evaluation.tagging import TagPredictions
 
+NO_BREAK_SPACE = "\u00a0"
+
 
 def prediction_header(taxonomy: Taxonomy) -> list[str]:
     """Columns that describe a prediction: leaf, confidence, the label per level, the probability per leaf."""
@@ -60,13 +62,16 @@ def split_table(
 def tag_table(
     ids: Sequence[str], platforms: Sequence[str], predictions: TagPredictions
 ) -> tuple[list[str], Iterator[list[str]]]:
-    """The same for tags, one row per sentence: words and tags separated by blanks, and the number of wrong tags."""
+    """The same for tags, one row per sentence: words and tags separated by blanks, and the number of wrong tags.
+
+    A blank within a word becomes one that does not break, so that words and tags stay as many.
+    """
     names = (predictions.names(tags) for tags in (predictions.gold, predictions.predicted))
     rows = (
         [
             identity,
             platform,
-            " ".join(words),
+            " ".join(word.replace(" ", NO_BREAK_SPACE) for word in words),
             " ".join(gold),
             " ".join(predicted),
             str(sum(one != other for one, other in zip(gold, predicted, strict=True))),

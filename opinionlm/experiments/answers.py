@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from opinionlm.data.iob2 import is_tag
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError, one_line
 from opinionlm.evaluation.multi_label_predictions import label_sets
@@ -128,9 +129,11 @@ def read_answers(folder: Path, split: str) -> Answers | None:
         raise UserError(f"{table}: holds no answer")
     ids, columns = [row["id"] for row in rows], rows[0].keys()
     if {"tokens", "gold", "predicted"} <= columns:
-        words, gold, predicted = ([row[name].split(" ") for row in rows] for name in ("tokens", "gold", "predicted"))
-        # Tags with blanks cannot be told apart again.
-        whole = all(len(one) == len(two) == len(three) for one, two, three in zip(words, gold, predicted, strict=True))
+        gold, predicted = ([row[name].split(" ") for row in rows] for name in ("gold", "predicted"))
+        # Tags with blanks cannot be told apart again. Words may hold some in files of before they were kept together.
+        whole = all(
+            len(one) == len(two) and all(map(is_tag, (*one, *two))) for one, two in zip(gold, predicted, strict=True)
+        )
         return TagAnswers(folder.name, ids, gold, predicted) if whole else None
     if {"text_pair", "gold", "predicted"} <= columns:
         try:

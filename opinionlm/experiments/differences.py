@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from opinionlm.config.config import default_of
+from opinionlm.utils.names import folder_title
 
 Options = Mapping[str, Any]
 # Options that make another experiment of a run, and the words for them.
@@ -50,7 +51,7 @@ def values_of(cells: Sequence[Options], name: str) -> list[str]:
 def shown(value: Any) -> str:
     """A value to read: of a path, the name of what it leads to."""
     if isinstance(value, str) and "/" in value:
-        return Path(value).stem if value.endswith(".yaml") else Path(value).name
+        return Path(value).stem if value.endswith(".yaml") else folder_title(Path(value))
     # -1 optimizer steps are those of all epochs.
     return "all" if value is None or value == -1 else str(value)
 

@@ -14,6 +14,7 @@ from opinionlm.experiments.costs import Cost
 from opinionlm.experiments.dashboard.collect import read_history
 from opinionlm.experiments.grid import Table
 from opinionlm.experiments.run_numbers import measured_text, number
+from opinionlm.experiments.ways import CLAIMED
 from opinionlm.runs.seeds import mean_and_interval
 from opinionlm.utils.files import write_csv
 from opinionlm.utils.markdown import pipe_table
@@ -227,6 +228,7 @@ def write_epochs(folder: Path, table: Table, results: Sequence[Result]) -> list[
 
 
 def score_beside_cost(table: Table) -> str | None:
-    """The first measure of a table that is a test score of which more is better; None where there is none."""
+    """The measure by which ways are told apart, else the first test score of which more is better; None for none."""
     places = {name: place.removeprefix("test.") for name, place in table.measures.items() if place.startswith("test.")}
-    return next((name for name, place in places.items() if direction(place) != "lower"), None)
+    scores = [name for name, place in places.items() if direction(place) != "lower"]
+    return next((name for name in scores if places[name] in CLAIMED), next(iter(scores), None))

@@ -199,18 +199,24 @@ def claims_of(table: Table, runs: Sequence[Run]) -> list[str]:
     if not table.comparable:
         return []
     groups: dict[str, dict[tuple[str, ...], list[Answers]]] = {}
+    unread = dict[str, None]()
     for run in runs:
         if run.metrics is None or not (run.folder / "predictions" / "test.csv").is_file():
             continue
+        labels = tuple(run.cell.labels.values())
         if (found := read_answers(run.folder, "test")) is not None:
-            groups.setdefault(found.posts, {}).setdefault(tuple(run.cell.labels.values()), []).append(found)
+            groups.setdefault(found.posts, {}).setdefault(labels, []).append(found)
+        else:
+            unread[", ".join(labels)] = None
     named: dict[str, list[Way]] = {}
     for place, ways in enumerate(groups.values(), start=1):
         shared = ", ".join(each[0] for each in zip(*ways, strict=True) if len(set(each)) == 1)
         # Two groups may have the same in common, where seeds were evaluated on other posts.
         key = shared if shared and shared not in named else " ".join(filter(None, [shared, f"({place})"]))
         named[key] = [way_of(", ".join(labels), found) for labels, found in ways.items()]
-    return claim_lines(named if len(named) > 1 else dict(zip([""], named.values(), strict=False)))
+    lines = claim_lines(named if len(named) > 1 else dict(zip([""], named.values(), strict=False)))
+    left_out = ["", f"Not compared, as their answers are texts: {'; '.join(unread)}."] if unread else []
+    return [*lines, *left_out] if lines else []
 
 
 def write_comparisons(folder: Path, table: Table, runs: Sequence[Run]) -> list[Path]:

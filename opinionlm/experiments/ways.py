@@ -11,6 +11,9 @@ import numpy as np
 
 from opinionlm.evaluation.significance import macro_f1_of
 
+# What the scores of `Way`s are called among the metrics of a run.
+CLAIMED = ("macro_f1", "entity_f1", "pearson")
+
 
 # Compared by identity: arrays have no truth value.
 @dataclass(frozen=True, eq=False)

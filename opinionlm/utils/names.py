@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from fractions import Fraction
+from pathlib import Path
 
 # What a model of the Hugging Face hub is called: user/model.
 HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -58,6 +59,11 @@ def written_form(name: str) -> str:
     shown = "".join(mark for mark in unicodedata.normalize("NFKC", name) if not _INVISIBLE.fullmatch(mark))
     form = " ".join(shown.casefold().split())
     return str(Fraction(form)) if _NUMBER.fullmatch(form) else form
+
+
+def folder_title(path: Path) -> str:
+    """The name of a folder; one that is only called a model is told by the one that it lies in."""
+    return "/".join(path.parts[-2:]) if path.name in ("model", "best") else path.name
 
 
 def nearest(name: object, valid: Iterable[str]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from seqeval.metrics import accuracy_score, classification_report
 from seqeval.scheme import IOB2
 
 from opinionlm.evaluation import tagging
+from opinionlm.evaluation.prediction_tables import tag_table
 from opinionlm.evaluation.tagging import (
     TagPredictions,
     confident_tag_mistakes,
@@ -33,6 +36,13 @@ def predictions(gold: list[list[int]], predicted: list[list[int]], confidence: f
         [np.full(len(row), confidence) for row in gold],
         [np.zeros(len(row), dtype=bool) for row in gold],
     )
+
+
+def test_words_that_hold_blanks_stay_as_many_as_their_tags() -> None:
+    found = dataclasses.replace(predictions([[0, 1, 0]], [[0, 1, 0]]), sentences=[["so", "\U0001f633 ", "New York"]])
+    header, rows = tag_table(["a"], [""], found)
+    row = dict(zip(header, next(rows), strict=True))
+    assert [len(row[name].split(" ")) for name in ("tokens", "gold", "predicted")] == [3, 3, 3]
 
 
 row = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=9)

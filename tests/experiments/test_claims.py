@@ -207,6 +207,27 @@ def test_damaged_answers_are_named(write, row, message, tmp_path) -> None:
         read_answers(folder, "test")
 
 
+def test_words_with_blanks_are_compared(tmp_path) -> None:
+    """A data set was left out of a table's comparisons without a word, for a few emoji with a blank behind them."""
+    folders = [tag_run(tmp_path / name, 1.0, seed) for seed, name in enumerate(("one", "other"))]
+    for folder in folders:
+        table = folder / "predictions" / "test.csv"
+        table.write_text(table.read_text().replace("a b c d e", "a b c d  e", 3))
+    assert read_answers(folders[0], "test") is not None
+    assert "Best by entity F1" in compare_folders(folders, "test")[0]
+
+
+def test_a_table_says_what_it_does_not_compare(tmp_path) -> None:
+    table = load_table(save(tmp_path, scales={"small": {"seeds": "0..1"}}), "small", {})
+    runs = runs_of(table, tmp_path)
+    for run in runs:
+        tag_run(run.folder, 1.0, sum(map(ord, run.folder.name)))
+        if run.cell.name == "fast-inverse":
+            path = run.folder / "predictions" / "test.csv"
+            path.write_text(path.read_text().replace("B-place", "B-a place"))
+    assert claims_of(table, runs)[-1] == "Not compared, as their answers are texts: fast, inverse."
+
+
 def test_tags_with_blanks_are_not_compared(tmp_path) -> None:
     folder = tag_run(tmp_path / "run", 1.0, 1)
     table = folder / "predictions" / "test.csv"

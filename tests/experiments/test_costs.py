@@ -14,6 +14,7 @@ from opinionlm.experiments.costs import Cost, cost_lines, cost_of, pareto_fronts
 from opinionlm.experiments.grid import load_table
 from opinionlm.experiments.grid_runner import runs_of
 from opinionlm.experiments.table_figures import pareto_figure, spread, write_figures
+from opinionlm.experiments.table_parts import score_beside_cost
 from opinionlm.experiments.tables import collect, markdown
 from tests.experiments.test_grid import save
 
@@ -156,3 +157,17 @@ def test_the_front_is_over_one_score_of_which_more_is_better(tmp_path) -> None:
         (run.folder / "metrics.json").write_text(json.dumps(content))
     found = [result.cost for result in collect(table, runs)]
     assert found[0] is None and [one.score for one in found[1:]] == [0.5] * 3
+
+
+@pytest.mark.parametrize(
+    ("measures", "expected"),
+    [
+        ({"Accuracy": "test.accuracy", "Entity F1": "test.entity_f1"}, "Entity F1"),
+        ({"Accuracy": "test.accuracy", "Macro-F1": "test.macro_f1"}, "Macro-F1"),
+        ({"Loss": "test.loss", "Accuracy": "test.accuracy", "Seconds": "cost.total_seconds"}, "Accuracy"),
+        ({"Loss": "test.loss"}, None),
+    ],
+)
+def test_the_score_beside_cost_is_the_one_that_tells_ways_apart(measures, expected, tmp_path) -> None:
+    """Taggers stood by the accuracy of their words, of which nine of ten are no entity."""
+    assert score_beside_cost(load_table(save(tmp_path, measures=measures, published=[]), "smoke", {})) == expected

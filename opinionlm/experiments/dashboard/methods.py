@@ -15,11 +15,10 @@ from opinionlm.errors import UserError
 from opinionlm.evaluation.significance import holm, score_difference
 from opinionlm.experiments.answers import Answers, read_answers, way_of
 from opinionlm.experiments.dashboard.collect import Run
+from opinionlm.experiments.ways import CLAIMED
 from opinionlm.runs.seed_families import independent
 from opinionlm.runs.seeds import mean_and_interval
 
-# Metrics by which methods are told apart: those of `opinionlm.experiments.ways`.
-TESTED = {"macro_f1", "entity_f1", "pearson"}
 # Of the paired test; fewer where there are very many texts, for its memory.
 REPLICATES, MOST_CELLS = 2_000, 40_000_000
 
@@ -74,11 +73,11 @@ def _differences(families: Sequence[Sequence[Run]], main: str) -> list[list[floa
 
     Args:
         families: the runs of each method.
-        main: the metric of the group; only those in `TESTED` are tested.
+        main: the metric of the group; only those in `CLAIMED` are tested.
     """
     none: list[list[float] | None] = [None] * len(families)
     means = [np.mean([run.metrics.get(f"test.{main}", math.nan) for run in family]) for family in families]
-    if len(families) == 1 or main not in TESTED or all(math.isnan(mean) for mean in means):
+    if len(families) == 1 or main not in CLAIMED or all(math.isnan(mean) for mean in means):
         return none
     best = int(np.nanargmax(means))
     answers = [_answers(family) for family in families]

@@ -103,7 +103,10 @@ def validation_of(folder: Path, predictor: Predictor) -> tuple[list[Item], list[
                 f"export: {path}: the model never answers the {cell!r} of column gold; give the folder of its own run"
             ) from None
     if isinstance(predictor, TagPredictor):
-        return [tuple(row["tokens"].split(" ")) for row in rows], gold
+        sentences: list[Item] = [tuple(row["tokens"].split(" ")) for row in rows]
+        if any(len(words) != len(tags.split(" ")) for words, tags in zip(sentences, gold, strict=True)):
+            raise UserError(f"export: {path}: words that hold blanks are not told apart; evaluate the run anew")
+        return sentences, gold
     texts = [in_words(predictor.features, row, row["text"]) for row in rows]
     if predictor.reads != "pair":
         return list(texts), gold
