@@ -32,7 +32,13 @@ from opinionlm.tasks.base import Decision, SplitResult, Task
 from opinionlm.tasks.labels import LabelTask
 from opinionlm.tasks.multi_label import MultiLabelTask
 from opinionlm.tasks.sequence import SequenceTask
-from opinionlm.training.instruct_data import AnswerSplit, answer_weights, encode_answer_splits, supervised_tokens
+from opinionlm.training.instruct_data import (
+    AnswerSplit,
+    answer_weights,
+    encode_answer_splits,
+    shortened_note,
+    supervised_tokens,
+)
 from opinionlm.training.instruct_trainer import InstructSplit, Outcome
 
 TOKEN_BUDGET = 8192
@@ -287,6 +293,7 @@ class GenerationTask(Task[Predictions]):
         where = " (rejects.csv says why)" if left_out else ""
         return [
             *unread_features(self.prepared),
+            shortened_note(splits, self.config.data.max_length),
             f"answers {supervised_tokens(splits)['train']:,} supervised tokens in training; {left_out} texts left out "
             f"of the loss{where}",
             *template_warning(self.encoder.template, self.prepared),
