@@ -357,6 +357,7 @@ def describe(run: PromptRun, setting: PromptSetting) -> str:
         *unread_features(prepared),
         f"prompts {method}, {len(shown.examples)} examples{cut}",
         *(template_warning(setting.template, prepared) if method == "language_model" else []),
+        *(run.task.score_warning(run.texts["test"]) if isinstance(run.task, GenerationTask) else []),
         f"model   {run.config.model.model_name_or_path}, not trained",
     ]
     return "\n".join(lines)
