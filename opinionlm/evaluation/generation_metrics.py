@@ -14,6 +14,8 @@ from opinionlm.errors import UserError
 from opinionlm.evaluation.metrics import interval
 
 ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+# More letters than this share, which names and loan words have, are those of another language.
+ROUGE_DROPS = 0.01
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
@@ -88,6 +90,18 @@ def rouge_scores(predictions: Sequence[str], golds: Sequence[Sequence[str]]) -> 
         for prediction, references in zip(predictions, golds, strict=True)
     ]
     return means_with_intervals({kind: np.array([row[kind].fmeasure for row in rows]) for kind in ROUGE_TYPES})
+
+
+def rouge_warning(golds: Sequence[Sequence[str]]) -> list[str]:
+    """A line where ROUGE drops more letters of the references than a few: its words are of a to z and digits."""
+    letters = [char for references in golds for gold in references for char in gold.lower() if char.isalpha()]
+    share = sum(not "a" <= char <= "z" for char in letters) / max(len(letters), 1)
+    if share <= ROUGE_DROPS:
+        return []
+    return [
+        f"warning: ROUGE reads the letters a to z and digits alone, and {share:.0%} of the letters of the gold "
+        "answers are others: its scores leave them out, and are 0 where nothing else is written"
+    ]
 
 
 def sentence_lines(text: str) -> str:

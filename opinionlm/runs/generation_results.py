@@ -22,7 +22,7 @@ from opinionlm.reporting.model_card import cleaning_note, trust_section
 from opinionlm.tasks.base import Decision, SplitResult
 from opinionlm.tasks.generation import GenerationTask
 from opinionlm.training.cost import block_flops
-from opinionlm.training.instruct_data import AnswerSplit, supervised_tokens
+from opinionlm.training.instruct_data import AnswerSplit, shortened_texts, supervised_tokens
 from opinionlm.training.instruct_trainer import InstructTrainer
 from opinionlm.training.spending import Spent, cost_facts, describe_cost
 from opinionlm.training.training_facts import training_facts, training_rows
@@ -89,6 +89,7 @@ def answer_numbers(
         "train": {
             **training_facts(config.training, config.robust.ema_decay, state, trainer.plan, train_output),
             "supervised_tokens": supervised,
+            "shortened_texts": shortened_texts(splits),
             "rejected": {name: len(split.texts) - split.encoded["reason"].count("") for name, split in splits.items()},
         },
         "model": count_parameters(model) | {"quantized_modules": len(quantized_modules(model))},

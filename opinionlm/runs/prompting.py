@@ -308,10 +308,9 @@ def write_prompts(task: GenerationTask, texts: Dataset) -> list[tuple[list[int],
     contexts = [name for name in ("context", "text_pair") if name in texts.column_names]
     for row in texts:
         context = (row[contexts[0]] or "") if contexts else ""
-        written = task.encoder.prompt_text(row["text"], context, task.examples)
-        # The written prompt fits already, so that it is tokenised as it is.
-        ids = task.encoder.prompt_ids(row["text"], context, task.examples)
-        prompts.append((ids, row["text"] not in written or context not in written))
+        written = task.encoder.written_prompt(row["text"], context, task.examples)
+        is_shortened = task.encoder.is_shortened(written, row["text"], context, task.examples)
+        prompts.append((task.encoder.text_ids(written), is_shortened))
     return prompts
 
 
@@ -358,6 +357,7 @@ def describe(run: PromptRun, setting: PromptSetting) -> str:
         *unread_features(prepared),
         f"prompts {method}, {len(shown.examples)} examples{cut}",
         *(template_warning(setting.template, prepared) if method == "language_model" else []),
+        *(run.task.score_warning(run.texts["test"]) if isinstance(run.task, GenerationTask) else []),
         f"model   {run.config.model.model_name_or_path}, not trained",
     ]
     return "\n".join(lines)

@@ -21,7 +21,7 @@ from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.evaluation.class_predictions import SplitPredictions
 from opinionlm.evaluation.generation import INVALID, answer_scores, generate_answers, parsed_labels, require_readable
-from opinionlm.evaluation.generation_metrics import perplexity, rouge_scores, squad_scores
+from opinionlm.evaluation.generation_metrics import perplexity, rouge_scores, rouge_warning, squad_scores
 from opinionlm.evaluation.label_logits import label_logits, label_scores
 from opinionlm.evaluation.metrics import all_scores
 from opinionlm.evaluation.multi_label_predictions import MultiLabelPredictions, label_lists, list_columns
@@ -32,7 +32,13 @@ from opinionlm.tasks.base import Decision, SplitResult, Task
 from opinionlm.tasks.labels import LabelTask
 from opinionlm.tasks.multi_label import MultiLabelTask
 from opinionlm.tasks.sequence import SequenceTask
-from opinionlm.training.instruct_data import AnswerSplit, answer_weights, encode_answer_splits, supervised_tokens
+from opinionlm.training.instruct_data import (
+    AnswerSplit,
+    answer_weights,
+    encode_answer_splits,
+    shortened_note,
+    supervised_tokens,
+)
 from opinionlm.training.instruct_trainer import InstructSplit, Outcome
 from opinionlm.training.splits import refuse_weightless
 
@@ -296,11 +302,17 @@ class GenerationTask(Task[Predictions]):
         where = " (rejects.csv says why)" if left_out else ""
         return [
             *unread_features(self.prepared),
+            shortened_note(splits, self.config.data.max_length),
             f"answers {supervised_tokens(splits)['train']:,} supervised tokens in training; {left_out} texts left out "
             f"of the loss{where}",
             *template_warning(self.encoder.template, self.prepared),
             *(self.labels_task.untrained(splits["train"].texts) if self.prepared.taxonomy is not None else []),
+            *self.score_warning(splits["test"].texts),
         ]
+
+    def score_warning(self, texts: Dataset) -> list[str]:
+        """A line where the scores cannot tell how good the answers to these texts are."""
+        return rouge_warning(texts["answers"]) if self.prepared.task == "summarization" else []
 
     def prediction_table(self, texts: Dataset, predictions: Predictions) -> tuple[list[str], Iterator[list[str]]]:
         """See `Task.prediction_table`."""

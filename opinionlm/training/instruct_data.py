@@ -93,6 +93,20 @@ def answer_weights(
     return class_weights_of(kind, counts or [found[label] for label in range(size)], method)
 
 
+def shortened_texts(splits: Mapping[str, AnswerSplit]) -> dict[str, int]:
+    """Rows whose text or context had to be cut for their prompt to fit, by split."""
+    return {name: sum(split.encoded["shortened"]) for name, split in splits.items()}
+
+
+def shortened_note(splits: Mapping[str, AnswerSplit], max_length: int) -> str:
+    """The same in a line for the terminal."""
+    counts = shortened_texts(splits)
+    if not any(counts.values()):
+        return f"length  no prompt is longer than max_length: {max_length} allows"
+    shown = ", ".join(f"{name} {counts[name]:,} of {len(split.texts):,}" for name, split in splits.items())
+    return f"length  shortened to fit max_length: {max_length}: {shown} prompts, contexts first, at their ends"
+
+
 def supervised_tokens(splits: Mapping[str, AnswerSplit]) -> dict[str, int]:
     """Tokens that a loss is counted on, by split."""
     counts = {}

@@ -18,6 +18,7 @@ from opinionlm.evaluation.generation_metrics import (
     overlap_f1,
     perplexity,
     rouge_scores,
+    rouge_warning,
     sentence_lines,
     squad_scores,
     squad_words,
@@ -89,6 +90,15 @@ def test_rouge_equals_rouge_score(rows: list[tuple[str, list[str]]]) -> None:
             for prediction, references in rows
         ]
         assert scores[kind] == pytest.approx(np.mean(best))
+
+
+def test_letters_that_rouge_drops_are_told() -> None:
+    russian = ["\u0446\u0435\u043d\u0430 \u0443\u043f\u0430\u043b\u0430"]
+    assert rouge_scores(russian, [russian])["rouge1"] == 0.0, "the same words, and none is read"
+    (line,) = rouge_warning([russian, ["the price fell"]])
+    assert line.startswith("warning: ROUGE reads the letters a to z and digits alone, and 43% of the letters")
+    assert rouge_warning([["The price of 12 % fell, 3 \u20ac"]]) == rouge_warning([]) == []
+    assert rouge_warning([["the price of a caf\u00e9" + " fell again" * 20]]) == []
 
 
 def test_rouge_by_hand() -> None:

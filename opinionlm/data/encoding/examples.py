@@ -28,9 +28,10 @@ def encode_examples(examples: Dataset, encoder: PromptEncoder, identity: str | N
 
     Returns:
         Rows in the given order with ``prompt_ids``, ``answer_ids`` (end token included), ``length`` (tokens of both),
-        ``label`` (leaf id, 0 where there is not exactly one) and ``reason``: why the row must not be learned from,
-        else blank. Of a `QuestionEncoder` ``answer_ids`` are those of several answers, one after another, with
-        ``answer_sizes``, and ``given``: how many tokens of each answer are its question, which is not learned.
+        ``label`` (leaf id, 0 where there is not exactly one), ``shortened`` (whether text or context had to be cut)
+        and ``reason``: why the row must not be learned from, else blank. Of a `QuestionEncoder` ``answer_ids`` are
+        those of several answers, one after another, with ``answer_sizes``, and ``given``: how many tokens of each
+        answer are its question, which is not learned.
 
     Raises:
         UserError: an answer longer than ``max_length``.
@@ -38,7 +39,7 @@ def encode_examples(examples: Dataset, encoder: PromptEncoder, identity: str | N
     pairs = "text_pair" if "text_pair" in examples.column_names else None
     contexts = pairs if encoder.words else "context"
     asks = isinstance(encoder, QuestionEncoder)
-    names = ["prompt_ids", "answer_ids", "length", "reason", *(["answer_sizes", "given"] if asks else [])]
+    names = ["prompt_ids", "answer_ids", "length", "shortened", "reason", *(["answer_sizes", "given"] if asks else [])]
 
     def encode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         rows = len(batch["text"])
@@ -58,6 +59,7 @@ def encode_examples(examples: Dataset, encoder: PromptEncoder, identity: str | N
             encoded["prompt_ids"].append(prompt_ids)
             encoded["answer_ids"].append(answer_ids)
             encoded["length"].append(len(prompt_ids) + len(answer_ids))
+            encoded["shortened"].append(encoder.is_shortened(prompt, batch["text"][row], context))
             encoded["reason"].append(reason)
         return encoded | {"label": batch.get("label", [0] * rows) if encoder.words else [0] * rows}
 

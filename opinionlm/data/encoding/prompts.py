@@ -104,6 +104,10 @@ class PromptEncoder:
                     f"longer than max_length {self.max_length} allows; show fewer or raise max_length"
                 )
 
+    def is_shortened(self, written: str, text: str, context: str = "", examples: Sequence[Example] = ()) -> bool:
+        """Whether `written_prompt` had to cut the text or the context."""
+        return written != self._written(text, context, examples)
+
     def prompt_length(self, examples: Sequence[Example]) -> int:
         """Tokens of a prompt with these examples and no text: what demonstrations cost before any is cut."""
         return len(self.text_ids(self._written("", "", examples)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from opinionlm.data.encoding.prompts import PromptEncoder
 from opinionlm.data.encoding.templates import Example, PromptTemplate, label_words, load_template, template_from
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
+from opinionlm.training.instruct_data import AnswerSplit, shortened_note
 from tests.tiny import tiny_tokenizer
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -93,6 +95,25 @@ def test_context_is_cut_before_the_text() -> None:
     prompt = encoder.prompt_text("is this coin any good ?", "the price fell again " * 40)
     assert "is this coin any good ?" in prompt and "the price fell again" in prompt
     assert len(encoder.prompt_ids("is this coin any good ?", "the price fell again " * 40)) <= 86
+
+
+def test_prompts_that_lack_a_part_of_their_text_are_told() -> None:
+    # A long text, one with blanks that a chat template trims, and one whose rest stands elsewhere in the prompt.
+    texts = ["is this coin any good ? " * 20, " buy now ", "which of" + " post" * 200, "x"]
+    template = replace(PLAIN, chat=True)
+    chat = tiny_tokenizer()
+    chat.chat_template = CHAT
+    for encoder in (encoder_of(), encoder_of(template, 140, tokenizer=chat)):
+        encoded = encode_examples(posts([0] * 4, texts), encoder)
+        assert encoded["shortened"] == [True, False, True, False]
+    splits = {"train": AnswerSplit(posts([0] * 4, texts), encoded), "test": AnswerSplit(encoded, encoded)}
+    assert shortened_note(splits, 96) == (
+        "length  shortened to fit max_length: 96: train 2 of 4, test 2 of 4 prompts, contexts first, at their ends"
+    )
+    whole = encode_examples(posts([0], ["x"]), encoder)
+    assert shortened_note({"train": AnswerSplit(whole, whole)}, 96) == (
+        "length  no prompt is longer than max_length: 96 allows"
+    )
 
 
 def test_demonstrations_are_never_cut() -> None:
