@@ -71,7 +71,8 @@ def _read(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise UserError(f"{where}: not valid YAML ({one_line(error)})") from None
+        said = error.problem if isinstance(error, yaml.MarkedYAMLError) and error.context is None else None
+        raise UserError(f"{where}: not valid YAML ({said or one_line(error)})") from None
     if not isinstance(raw, dict):
         raise UserError(f"{path}: expected keys such as name, files, labels; found {type(raw).__name__}")
     require_written_text(yaml.compose(text, Loader=yaml.SafeLoader), DatasetSpec, str(path))

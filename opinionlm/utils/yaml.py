@@ -72,7 +72,9 @@ def _require_unique_keys(node: yaml.MappingNode) -> None:
         if not isinstance(key, yaml.ScalarNode):
             continue
         if (key.tag, key.value) in seen:
-            raise yaml.MarkedYAMLError(problem=f"{key.value!r} is there twice; keep one", problem_mark=key.start_mark)
+            raise yaml.MarkedYAMLError(
+                problem=f"the key {key.value!r} is there twice; write it once", problem_mark=key.start_mark
+            )
         seen.add((key.tag, key.value))
 
 

@@ -45,7 +45,7 @@ def load(folder, **changes: str):
         ({"file": ", platform: off"}, r"files\[0\].platform: off is read as a truth value"),
         ({"name": "010"}, "1: name: 010 is read as the number 8"),
         ({"rest": "split: {by: no}"}, "split.by: no is read as a truth value"),
-        ({"rest": "name: other"}, "5: the key 'name' is there twice"),
+        ({"rest": "name: other"}, r"5: not valid YAML \(the key 'name' is there twice; write it once"),
     ],
 )
 def test_values_that_are_no_text(tmp_path, changes, message) -> None:
