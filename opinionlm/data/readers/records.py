@@ -11,7 +11,7 @@ import json
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Collection, Generator, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -165,7 +165,6 @@ def _read_separated(
     positions = column_positions(name, header, spec.columns, notes, rules)
     taken = set(positions.values())
     rest = [at for at in range(len(header)) if at not in taken] if rules.keep_others else []
-    names = [column.strip() for column in header]
     number = 0
     while True:
         lines.begin()
@@ -184,11 +183,8 @@ def _read_separated(
         elif len(values) <= 1 and not lines.raw.strip():
             notes.blank_lines += 1
             continue
-        elif len(values) != len(header):
-            problem = "too_many_fields" if len(values) > len(header) else "too_few_fields"
-            detail = f"{len(values)} fields instead of {len(header)}"
-        elif len(header) > 1 and [value.strip() for value in values] == names:
-            problem, detail = "repeated_header", "its fields are the names of the columns"
+        else:
+            problem, detail = problem_of(values, header)
         number += 1
         line, raw = lines.taken[0][0], lines.raw
         notes.look_at(raw)
@@ -198,6 +194,16 @@ def _read_separated(
         else:
             fields = {column: values[at] for column, at in positions.items()}
             yield Record(line, number, fields, raw, others=tuple(values[at] for at in rest))
+
+
+def problem_of(values: Sequence[str], header: Sequence[str]) -> tuple[str, str]:
+    """Why the fields of a line are no record, as a code and in words; blank where they are one."""
+    if len(values) != len(header):
+        reason = "too_many_fields" if len(values) > len(header) else "too_few_fields"
+        return reason, f"{len(values)} fields instead of {len(header)}"
+    if len(header) > 1 and all(value.strip() == name.strip() for value, name in zip(values, header, strict=True)):
+        return "repeated_header", "its fields are the names of the columns"
+    return "", ""
 
 
 def _csv_reader(lines: Lines, spec: FileSpec, delimiter: str) -> Iterator[list[str]]:

@@ -95,13 +95,7 @@ def validation_of(folder: Path, predictor: Predictor) -> tuple[list[Item], list[
             f"export: a graph is compared by the columns {', '.join(absent)}, and {path} does not hold them"
         )
     gold = [row["gold"] for row in rows]
-    for cell in gold:
-        try:
-            right_answer(predictor, cell)
-        except (ValueError, TypeError):
-            raise UserError(
-                f"export: {path}: the model never answers the {cell!r} of column gold; give the folder of its own run"
-            ) from None
+    check_gold(predictor, gold, path)
     if isinstance(predictor, TagPredictor):
         sentences: list[Item] = [tuple(row["tokens"].split(" ")) for row in rows]
         if any(len(words) != len(tags.split(" ")) for words, tags in zip(sentences, gold, strict=True)):
@@ -111,6 +105,21 @@ def validation_of(folder: Path, predictor: Predictor) -> tuple[list[Item], list[
     if predictor.reads != "pair":
         return list(texts), gold
     return list(zip(texts, [row["text_pair"] for row in rows], strict=True)), gold
+
+
+def check_gold(predictor: Predictor, gold: Sequence[str], path: Path) -> None:
+    """Refuse right answers that the model never gives.
+
+    Raises:
+        UserError: there is one; ``path`` says where.
+    """
+    for cell in gold:
+        try:
+            right_answer(predictor, cell)
+        except (ValueError, TypeError):
+            raise UserError(
+                f"export: {path}: the model never answers the {cell!r} of column gold; give the folder of its own run"
+            ) from None
 
 
 def right_answer(predictor: Predictor, cell: str) -> Any:
