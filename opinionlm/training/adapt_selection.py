@@ -23,6 +23,7 @@ from opinionlm.training.checkpoints import latest_checkpoint
 from opinionlm.training.losses.base import ExampleLoss
 from opinionlm.training.prefix_cache_building import CPU_TOKENS, cut
 from opinionlm.utils.distributed import said_by_main
+from opinionlm.utils.progress import progress_bar
 
 SELECTION_FILE = "selection.json"
 
@@ -98,7 +99,7 @@ def measured_selection(
         labels = torch.cat([batch["labels"] for batch in batches])
         rate = adapt.sensitivity_warmup_learning_rate
         warm_up_head(model.head, features, labels, loss, adapt.sensitivity_warmup_steps, rate)
-    examples = (batch_of(rows[[index]]) for index in range(len(rows)))
+    examples = map(batch_of, progress_bar(rows[:, None], desc="sensitivity", unit="texts"))
     sensitivity = measure_sensitivity(model, sublayers_of(model.backbone), examples, loss_of)
     return select_modules(
         model, sensitivity, adapt.sensitivity_budget, adapt.sensitivity_beta, adapt.sensitivity_standardise

@@ -33,6 +33,13 @@ def test_a_log_gets_a_line_every_half_minute(clock, capsys):
     assert lines[2].startswith("training: 90 of 100 steps")
 
 
+def test_a_log_claims_no_end_that_nobody_knows(clock, capsys):
+    for _ in progress_bar(iter(range(40)), desc="reading and cleaning", unit="rows"):
+        clock[0] += 1
+    line = re.sub(" +", " ", capsys.readouterr().err).strip()
+    assert line == "reading and cleaning: 30 rows, 1.00 rows/s"
+
+
 def test_what_is_soon_over_says_nothing(clock, capsys):
     for _ in progress_bar(range(29), desc="folds", unit="folds"):
         clock[0] += 1

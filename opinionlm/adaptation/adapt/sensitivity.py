@@ -13,7 +13,6 @@ from transformers import PreTrainedModel
 
 from opinionlm.errors import UserError
 from opinionlm.models.sublayers import Sublayer
-from opinionlm.utils.progress import progress_bar
 
 Example = dict[str, torch.Tensor]
 
@@ -90,7 +89,7 @@ def measure_sensitivity(
     count = 0
     try:
         with gradients_of(model, [parameter for one in sublayers for parameter in one.parameters()]):
-            for example in progress_bar(examples, desc="sensitivity", unit="texts"):
+            for example in examples:
                 loss_of(model, example).backward()
                 count += 1
                 norm = torch.stack([_gradient_norm(one) for one in sublayers])
