@@ -240,7 +240,7 @@ class HeadConfig:
         1.0,
         f"where there are {MANY_LABELS} labels or more all rates are multiplied by this: telling many labels apart "
         "changes more",
-        when=GRADIENT_STEPS,
+        when=GRADIENT_STEPS | {"task": ("sequence", "multi_label", "token")},
         above=0,
     )
 

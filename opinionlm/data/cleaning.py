@@ -74,6 +74,14 @@ class Cleaning:
     conflicts: Literal["drop", "keep_first", "majority", "keep"] = _option("drop", "equal posts with different labels")
 
     @property
+    def filters(self) -> list[str]:
+        """The rules that are on by which posts go or become noise; see `quality_action`."""
+        are_on = {"repeats": self.repeats in ("noise", "drop"), "gibberish": self.gibberish != "keep"}
+        are_on |= {"short_posts": self.short_posts != "keep", "long_posts": self.long_posts != "keep"}
+        are_on["require_letters"] = self.require_letters
+        return [name for name, is_on in are_on.items() if is_on]
+
+    @property
     def relabels_noise(self) -> bool:
         """Whether some step may label a post as noise."""
         return "noise" in (self.repeats, self.gibberish, self.short_posts)

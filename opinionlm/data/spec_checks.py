@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from dataclasses import fields
 from typing import Any
 
-from opinionlm.data.cleaning import text_steps
+from opinionlm.data.cleaning import Cleaning, text_steps
 from opinionlm.data.readers.json_values import TEXT_COLUMNS
-from opinionlm.data.spec import LABEL_TASKS, SPLITS, DatasetSpec
+from opinionlm.data.spec import LABEL_TASKS, SPLITS, DatasetSpec, FileSpec, SplitSpec
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 from opinionlm.utils.names import nearest
@@ -18,6 +20,14 @@ OPTIONAL = ("id", "sentences", "context", "group", "platform")
 RESERVED = {*TEXT_COLUMNS, "label", "labels", "raw", "gold", "predicted", "confidence", "label_set", "answer"}
 RESERVED_STARTS = ("level", "probability_")
 CONLL_ENDINGS = (".conll", ".txt", ".conll.gz", ".txt.gz")
+# What says how the bytes of a file become records, and which of it a format reads; one of text with separators all.
+FORMAT_KEYS = ("field_names", "delimiter", "quoting", "encoding", "max_record_characters")
+READ_BY_FORMAT: dict[str | tuple[str, ...], tuple[str, ...]] = {
+    ".parquet": (),
+    ".xlsx": ("field_names",),
+    (".jsonl", ".jsonl.gz"): ("encoding", "max_record_characters"),
+    CONLL_ENDINGS: ("field_names", "delimiter", "encoding", "max_record_characters"),
+}
 # ISO 639-1 whole: jp, cz and gr are countries.
 _LANGUAGES = """
 aa ab ae af ak am an ar as av ay az ba be bg bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el en
@@ -81,6 +91,53 @@ def column_problems(spec: DatasetSpec) -> list[str]:
     if len({"time" in columns for _, columns in sources}) > 1:
         problems.append("columns: some sources have a time and some have none; give one to all or to none")
     return problems
+
+
+def format_problems(spec: DatasetSpec) -> list[str]:
+    """What files of their format do not have, and separators of several characters."""
+    problems = []
+    for i, file in enumerate(spec.files):
+        read = next((keys for ending, keys in READ_BY_FORMAT.items() if file.path.endswith(ending)), FORMAT_KEYS)
+        unread = [name for name in FORMAT_KEYS if name not in read]
+        problems += unread_keys(file, unread, f"files[{i}]", f"files such as {file.path}")
+        if (
+            "quoting" in read
+            and file.delimiter is not None
+            and (len(file.delimiter) != 1 or file.delimiter in '"\r\n')
+        ):
+            problems.append(f"files[{i}].delimiter: {file.delimiter!r} is no single character, such as ';'")
+    return problems
+
+
+def unread_steps(spec: DatasetSpec) -> list[str]:
+    """Keys of ``cleaning`` and ``split`` that others leave without effect."""
+    cleaning, split = spec.cleaning, spec.split
+    removed = {cleaning.links, cleaning.mentions, cleaning.hashtags}
+    needed = (
+        ("min_alphabetic_ratio", "gibberish" in cleaning.filters, "gibberish: keep"),
+        ("min_tokens", "short_posts" in cleaning.filters, "short_posts: keep"),
+        ("max_tokens", "long_posts" in cleaning.filters, "long_posts: keep"),
+        ("spare_noise", cleaning.filters, "rules that keep every post"),
+        ("noise_label", cleaning.filters, "rules that keep every post"),
+        ("cue_words", removed & {"remove", "replace"}, "links, mentions and hashtags that stay"),
+    )
+    problems = []
+    for name, is_read, reader in needed:
+        problems += [] if is_read else unread_keys(cleaning, [name], "cleaning", reader)
+    if split.by == "time":
+        problems += unread_keys(split, ["stratify_by", "seed"], "split", "by: time")
+    elif split.group_by is not None:
+        problems += unread_keys(split, ["stratify_by"], "split", f"group_by: {split.group_by}")
+    elif "label" in split.stratify_by and spec.task not in LABEL_TASKS:
+        problems += unread_keys(split, ["stratify_by"], "split", f"task {spec.task}, whose rows have no labels")
+    return problems
+
+
+def unread_keys(part: FileSpec | SplitSpec | Cleaning, names: Iterable[str], place: str, reader: str) -> list[str]:
+    """A sentence for each of these keys that is not at its default, which the reader does not look at."""
+    defaults = {item.name: item.default for item in fields(part)}
+    given = [(name, getattr(part, name)) for name in names if getattr(part, name) != defaults[name]]
+    return [f"{place}.{name}: {value!r} is not read by {reader}; leave it out" for name, value in given]
 
 
 def feature_problems(spec: DatasetSpec) -> list[str]:
@@ -165,11 +222,10 @@ def task_problems(spec: DatasetSpec) -> list[str]:
         problems.append(
             f"cleaning.{steps[0]}: tokens stay as they are, because their tags belong to them; use profile: exact"
         )
-    filters = {"repeats": cleaning.repeats in ("noise", "drop"), "gibberish": cleaning.gibberish != "keep"}
-    filters |= {"short_posts": cleaning.short_posts != "keep", "long_posts": cleaning.long_posts != "keep"}
-    filters["require_letters"] = cleaning.require_letters
-    if rules := [name for name, is_on in filters.items() if is_on]:
-        problems.append(f"cleaning: {', '.join(rules)}: only tasks with labels filter posts; use profile: exact")
+    if cleaning.filters:
+        problems.append(
+            f"cleaning: {', '.join(cleaning.filters)}: only tasks with labels filter posts; use profile: exact"
+        )
     if group_by is not None and group_by != "group" and group_by not in canonical_columns(spec):
         problems.append(f"split.group_by: task {spec.task} has no column {group_by!r}; use group")
     return problems
@@ -235,7 +291,7 @@ def check_spec(spec: DatasetSpec) -> None:
     problems += near_copy_problems(spec, given)
     if not all(given) and abs(sum(shares.values()) - 1) > 1e-6:
         problems.append(f"split: train, validation and test have to sum to 1, found {sum(shares.values()):g}")
-    problems += balance_problems(spec) + feature_problems(spec)
+    problems += balance_problems(spec) + feature_problems(spec) + format_problems(spec) + unread_steps(spec)
     problems += label_problems(spec) if spec.task in LABEL_TASKS else task_problems(spec)
     if problems:
         raise UserError(f"{spec.source}: " + "; ".join(problems))

@@ -110,17 +110,17 @@ def sentence_lines(text: str) -> str:
 
 
 def perplexity(total_nll: float, tokens: int) -> float:
-    """Perplexity over a whole set: every response token has the same weight, whatever its text's length.
+    """Perplexity over a whole set: every token that counts has the same weight, whatever its text's length.
 
     Args:
-        total_nll: negative log-likelihood (nats) summed over all response tokens of the set.
+        total_nll: negative log-likelihood (nats) summed over all tokens of the set that count.
         tokens: their number.
 
     Raises:
         UserError: no tokens.
     """
     if tokens < 1:
-        raise UserError("perplexity: there are no response tokens to take it over; check the data's answers")
+        raise UserError("perplexity: there are no tokens to take it over; give more or longer texts or answers")
     # A hopeless model has a perplexity beyond what a float holds; infinity is no JSON.
     return math.exp(min(total_nll / tokens, 700.0))
 

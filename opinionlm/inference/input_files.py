@@ -14,7 +14,7 @@ from typing import IO, Literal
 
 from opinionlm.data.readers.json_values import NotTextError, value_text
 from opinionlm.data.readers.records import Kind
-from opinionlm.data.readers.tables import TABLES, open_table, sheet_rows
+from opinionlm.data.readers.tables import TABLES, open_table, other_sheets, sheet_rows
 from opinionlm.errors import UserError
 from opinionlm.inference.input_forms import InputForm, check_encoding, choose_form, default_separator, load_input_forms
 
@@ -125,6 +125,8 @@ def input_form(
         form = choose_form(name, kind, binary, known, asked)
     if path != STANDARD and not is_table:
         check_encoding(path, form.encoding)
+    if is_table and (unread := other_sheets(Path(path))):
+        print(f"{name}: the first sheet is read; not {', '.join(unread)}", file=sys.stderr)
     if form.encoding not in ("utf-8", asked.get("encoding"), *(one.encoding for one in known)):
         print(f"{name}: read as {form.encoding}, which its byte order mark says", file=sys.stderr)
         asked = {**asked, "encoding": form.encoding}

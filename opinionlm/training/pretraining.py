@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +23,7 @@ from opinionlm.data.contamination import plain_texts
 from opinionlm.data.encoding.columns import IGNORED, subset
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.errors import UserError
+from opinionlm.evaluation import generation_metrics
 from opinionlm.models.generative import gathered
 from opinionlm.training.arguments import training_arguments
 from opinionlm.training.batching import batch_plan
@@ -199,6 +199,9 @@ def perplexity(
     """Exponential of the mean loss over the labelled tokens of some texts; of masked words it is a pseudo-perplexity.
 
     Padding is no token, and the masked places are the same at every call.
+
+    Raises:
+        UserError: no token is masked, or is there to be written.
     """
     collate = collator(tokenizer, masked, MASKING_SEED)
     was_training = model.training
@@ -210,7 +213,7 @@ def perplexity(
             loss, tokens = summed_loss(model, model, batch, masked is not None)
         total, count = total + loss.item(), count + tokens
     model.train(was_training)
-    return math.exp(total / max(count, 1))
+    return generation_metrics.perplexity(total, count)
 
 
 def batches(rows: list[list[int]], size: int) -> Iterator[list[dict[str, list[int]]]]:

@@ -79,6 +79,7 @@ def other_value(name: str) -> Any:
         ("train_classifier", "--engine sklearn --adaptation head_only --head_bias false", "head_bias: False is not"),
         ("train_classifier", "--cache_frozen off --cache_limit_gb 3", "cache_limit_gb: 3.0 is not read by cache_froz"),
         ("train_classifier", "--cache_frozen off --cache_dir x", "cache_dir: 'x' is not read by cache_frozen: off"),
+        ("train_classifier", "--task similarity --many_labels_lr_factor 2", "2.0 is not read by task: similarity"),
         ("train_classifier", "--eval_steps 5", "eval_steps: 5 is not read by eval_strategy: epoch"),
         (
             "train_classifier",

@@ -69,6 +69,11 @@ def test_single_steps_win_over_the_profile_and_the_command_line_over_both(raw_sp
         ({"cleaning": {"profile": "papr"}}, "did you mean 'paper'"),
         ({"cleaning": {"duplicates": "keep"}}, "two splits"),
         ({"cleaning": {"gibberish": "noise", "noise_label": "junk"}}, "noise_label"),
+        ({"cleaning": {"min_tokens": 7}}, "cleaning.min_tokens: 7 is not read by short_posts: keep; leave it out"),
+        ({"cleaning": {"max_tokens": 7}}, "max_tokens: 7 is not read by long_posts: keep"),
+        ({"cleaning": {"min_alphabetic_ratio": 0.5}}, "min_alphabetic_ratio: 0.5 is not read by gibberish: keep"),
+        ({"cleaning": {"spare_noise": False}}, "spare_noise: False is not read by rules that keep every post"),
+        ({"cleaning": {"cue_words": ["x"], "hashtags": "word"}}, "cue_words: .'x',. is not read by links, mentions"),
         ({"split": {"train": 0.9}}, "sum to 1"),
         (
             {"split": {"stratify_by": ["labels"]}},
@@ -100,6 +105,29 @@ def test_a_mistake_is_named_with_its_place(raw_spec, changes, message):
         spec_from_dict(raw_spec("a.csv", **changes), "x.yaml")
     assert str(error.value).startswith("x.yaml")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "keys", "message"),
+    [
+        ("a.csv", {"delimiter": "||"}, r"files.0..delimiter: '\|\|' is no single character, such as ';'"),
+        ("a.tsv.gz", {"delimiter": '"'}, "is no single character"),
+        ("a.csv", {"delimiter": ""}, "is no single character"),
+        ("a.jsonl", {"delimiter": ";"}, "files.0..delimiter: ';' is not read by files such as a.jsonl; leave it out"),
+        ("a.jsonl.gz", {"field_names": ["a"]}, "field_names: .'a',. is not read"),
+        ("a.xlsx", {"encoding": "cp1252"}, "encoding: 'cp1252' is not read"),
+        (
+            "a.parquet",
+            {"quoting": "none", "max_record_characters": 9},
+            "quoting: .*; files.0..max_record_characters: 9",
+        ),
+    ],
+)
+def test_keys_that_the_format_of_a_file_does_not_have(raw_spec, path, keys, message):
+    raw = raw_spec(path)
+    raw["files"][0] |= keys
+    with pytest.raises(UserError, match=message):
+        spec_from_dict(raw, "x.yaml")
 
 
 @pytest.mark.parametrize("language", ["en", "deu", "pt-BR", "zh-Hant-TW", "es-419", "sl-rozaj"])

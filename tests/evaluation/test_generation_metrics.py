@@ -117,7 +117,7 @@ def test_perplexity_counts_tokens_not_texts() -> None:
     # One token at perplexity 2 and three at 16: the geometric mean over tokens.
     assert perplexity(math.log(2) + 3 * math.log(16), 4) == pytest.approx(2 ** (13 / 4))
     assert math.isfinite(perplexity(1e9, 1))
-    with pytest.raises(UserError, match="no response tokens"):
+    with pytest.raises(UserError, match="there are no tokens"):
         perplexity(0.0, 0)
 
 

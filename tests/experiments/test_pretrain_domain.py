@@ -181,6 +181,14 @@ def test_perplexity_is_that_of_the_tokens(tmp_path) -> None:
     )
 
 
+def test_a_perplexity_over_no_token_is_refused(tmp_path) -> None:
+    config = parsed(tmp_path)
+    model = AutoModelForMaskedLM.from_config(tiny_config("bert"))
+    arguments = pretraining_arguments(config.training, config.source)
+    with pytest.raises(UserError, match="perplexity: there are no tokens to take it over"):
+        perplexity(model, [[2, 50, 3]], masking_tokenizer(), arguments, masked=1e-9)
+
+
 @pytest.mark.parametrize("family", [*ENCODERS, "gpt2"])
 def test_only_labelled_positions_are_computed(family: str) -> None:
     config, masks = tiny_config(family), family != "gpt2"

@@ -253,6 +253,14 @@ def test_a_sheet_without_a_header_is_read_as_that_of_training(plain_model, tmp_p
     assert [(row[1], row[-1]) for row in rows[1:]] == [("one text", "1"), ("another", "1")]
 
 
+def test_sheets_that_are_not_read_are_named(plain_model, tmp_path, capsys):
+    with pandas.ExcelWriter(tmp_path / "in.xlsx") as book:
+        for name in ("new", "old"):
+            pandas.DataFrame({"text": [name]}).to_excel(book, sheet_name=name, index=False)
+    assert len(call(plain_model, tmp_path / "in.xlsx", tmp_path / "out.csv")) == 2
+    assert "in.xlsx: the first sheet is read; not old" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "txt"])
 @pytest.mark.parametrize("answer", ["out.csv", "out.jsonl"])
 def test_an_empty_post_gets_no_answer(plain_model, tmp_path, capsys, ending, answer):

@@ -40,7 +40,6 @@ class FileForm:
         encoding: of its text.
         has_mark: it begins with a byte order mark.
         delimiter: between fields; None for the usual one, or where there is none.
-        quoting: as in `FileSpec`.
         header: names of the columns of a separated file; one that stands there twice is none.
         field_names: the same where the file has no header and they are made up.
         columns: what they hold, in their order.
@@ -53,7 +52,6 @@ class FileForm:
     encoding: str = "utf-8"
     has_mark: bool = False
     delimiter: str | None = None
-    quoting: Literal["minimal", "none"] = "minimal"
     header: tuple[str, ...] = ()
     field_names: tuple[str, ...] = ()
     columns: dict[str, Column] = field(default_factory=dict)
@@ -67,7 +65,6 @@ class FileForm:
             columns,
             field_names=self.field_names,
             delimiter=self.delimiter,
-            quoting=self.quoting,
             encoding=self.encoding,
         )
 

@@ -55,9 +55,11 @@ def count_labels(spec: DatasetSpec, data_dir: Path) -> Counter[LabelPath]:
         for item in read_source(spec, source, data_dir):
             try:
                 paths = paths_of(item, spec, separator) if isinstance(item, Record) else []
+                said = "" if isinstance(item, Record) else f"{item.reason}, {item.detail}"
             except LabelError as error:
-                problem = problem or f" ({source.name}:{item.line}: {error})"
-                continue
+                paths, said = [], str(error)
+            if said and not problem:
+                problem = f" ({source.name}:{item.line}: {said})"
             for path in paths:
                 counts[path] += 1
                 if len(counts) > MOST_LABELS:

@@ -145,6 +145,8 @@ def source_warnings(spec: DatasetSpec, sources: list[Source]) -> list[str]:
         if notes.delimiter:
             found = json.dumps(notes.delimiter)
             warnings.append(f"{source.name}: read with delimiter: {found}, as it looks; the dataset YAML names none")
+        if notes.unread_sheets:
+            warnings.append(f"{source.name}: the first sheet is read; not {', '.join(notes.unread_sheets)}")
         if converted := notes.details[CONVERTED_TAGS]:
             warnings.append(f"{source.name}: {converted:,} tags of BIOES, BILOU or their kin were converted to IOB2")
         signs = (notes.undecodable_records, notes.nul_records, notes.mojibake_records)

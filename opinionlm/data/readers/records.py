@@ -56,8 +56,8 @@ class Reject:
 class SourceNotes:
     """What a reader noticed besides its records; filled while reading.
 
-    ``delimiter`` is the one that a header showed where another was expected, ``details`` are counts of one task or
-    format.
+    ``delimiter`` is the one that a header showed where another was expected, ``unread_sheets`` are those of a workbook
+    behind its first, ``details`` are counts of one task or format.
     """
 
     blank_lines: int = 0
@@ -65,6 +65,7 @@ class SourceNotes:
     nul_records: int = 0
     mojibake_records: int = 0
     delimiter: str = ""
+    unread_sheets: list[str] = field(default_factory=list)
     dropped_columns: list[str] = field(default_factory=list)
     details: Counter[str] = field(default_factory=Counter)
 

@@ -34,6 +34,7 @@ def read_table(path: Path, spec: FileSpec, notes: SourceNotes) -> Iterator[Recor
         UserError: the file is missing, damaged or empty, lacks a column, or needs a library that is not installed.
     """
     header, rows = open_table(path, spec.field_names)
+    notes.unread_sheets = other_sheets(path)
     column_positions(str(path), header, top_level(spec.columns, header), notes, ColumnRules())
     number = 0
     for number, row in enumerate(rows, start=1):
@@ -56,6 +57,20 @@ def open_table(path: Path, field_names: tuple[str, ...] = ()) -> tuple[list[str]
     """
     with _reading(path):
         return _parquet(path) if path.suffix == ".parquet" else _sheet(path, field_names)
+
+
+def other_sheets(path: Path) -> list[str]:
+    """The names of a workbook's sheets that are not read; none of a parquet file.
+
+    Raises:
+        UserError: as in `read_table`.
+    """
+    if path.suffix != ".xlsx":
+        return []
+    import pandas
+
+    with _reading(path), pandas.ExcelFile(path) as book:
+        return [str(name) for name in book.sheet_names[1:]]
 
 
 def sheet_rows(path: Path, most: int | None = None) -> list[list[str]]:

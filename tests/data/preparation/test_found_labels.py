@@ -113,6 +113,12 @@ def test_labels_that_look_like_several_are_pointed_out(tmp_path, tokenizer_folde
     assert any("parted by '|': task: multi_label with label_separator: '|'" in line for line in warnings_of(data))
 
 
+def test_why_no_record_could_be_read_is_told(tmp_path, tokenizer_folder):
+    write(tmp_path, "text,label", [f"post {i},joy," for i in range(20)])
+    with pytest.raises(UserError, match=r"no record has one \(posts.csv:2: too_many_fields, 3 fields instead of 2\)"):
+        prepared(tmp_path, tokenizer_folder, {"text": "text", "label": "label"})
+
+
 def test_lists_that_cannot_be_read_are_told(tmp_path, tokenizer_folder):
     write(tmp_path, "text,label", [f"post {i},\"['joy', 'love']\"" for i in range(20)])
     raw = {"name": "posts", "task": "multi_label", "tokenizer_name_or_path": str(tokenizer_folder)}

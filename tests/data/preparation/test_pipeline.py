@@ -389,14 +389,14 @@ def test_the_command_line(raw_spec, tmp_path, capsys):
         "--output_dir",
         str(tmp_path / "out"),
     ]
-    preprocess.main([*command, "--lowercase", "true", "--cue_words", "offer", "sale", "--num_proc", "1"])
+    preprocess.main([*command, "--links", "remove", "--cue_words", "offer", "sale", "--num_proc", "1"])
     output = capsys.readouterr()
     assert output.err == ""
     assert "duplicate_raw" in output.out
     assert str(tmp_path / "out") in output.out
     spec = json.loads((tmp_path / "out" / "dataset.json").read_text())["spec"]
-    assert (spec["cleaning"]["lowercase"], spec["cleaning"]["cue_words"]) == (True, ["offer", "sale"])
-    preprocess.main([*command, "--lowercase", "true", "--cue_words", "offer", "sale"])
+    assert (spec["cleaning"]["links"], spec["cleaning"]["cue_words"]) == ("remove", ["offer", "sale"])
+    preprocess.main([*command, "--links", "remove", "--cue_words", "offer", "sale"])
     assert "nothing changed" in capsys.readouterr().out
     assert len(load_from_disk(str(tmp_path / "out"))) == 3
 

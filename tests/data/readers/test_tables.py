@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from opinionlm.data.preparation.sources import Source, source_warnings
 from opinionlm.data.readers.records import Record, SourceNotes
 from opinionlm.data.readers.tables import open_table, read_table
-from opinionlm.data.spec import FileSpec
+from opinionlm.data.spec import DatasetSpec, FileSpec
 from opinionlm.errors import UserError
 
 ROWS = [
@@ -89,6 +90,18 @@ def test_a_column_that_is_there_twice_is_refused_as_in_csv(tmp_path):
         list(read_table(path, FileSpec(path.name, {"text": "text"}), SourceNotes()))
     (record,) = read_table(path, FileSpec(path.name, {"label": "label"}), SourceNotes())
     assert record.fields == {"label": "a"}
+
+
+def test_sheets_that_are_not_read_are_named(tmp_path):
+    with pandas.ExcelWriter(tmp_path / "posts.xlsx") as book:
+        for name in ("train", "more", "notes"):
+            pandas.DataFrame({"text": [name], "label": ["a"]}).to_excel(book, sheet_name=name, index=False)
+    notes = SourceNotes()
+    (record,) = read_table(tmp_path / "posts.xlsx", FileSpec("posts.xlsx", {"text": "text"}), notes)
+    source = Source("posts.xlsx", "", None, notes=notes)
+    assert record.fields == {"text": "train"}
+    warnings = source_warnings(DatasetSpec("posts"), [source])
+    assert warnings == ["posts.xlsx: the first sheet is read; not more, notes"]
 
 
 def test_names_of_too_few_columns_move_none(tmp_path):

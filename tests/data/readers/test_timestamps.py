@@ -133,6 +133,8 @@ def test_a_random_split_keeps_times_too(raw_spec, tmp_path) -> None:
     ("with_time", "changes", "message"),
     [
         (False, {"split": {"by": "time"}}, "split.by: time needs a column that is mapped to time"),
+        (True, {"split": {"by": "time", "seed": 3}}, "split.seed: 3 is not read by by: time; leave it out"),
+        (True, {"split": {"by": "time", "stratify_by": ["label"]}}, "split.stratify_by: .'label',. is not read by"),
         (True, {"split": {"by": "date"}}, "split.by: 'date' is not one of random, time"),
     ],
 )
