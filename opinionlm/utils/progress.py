@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 LOG_SECONDS = 30.0
 LOG_FORMAT = "{desc}: {n_fmt} of {total_fmt}{unit}, {rate_fmt}{postfix}, {remaining} left"
 MOVES = re.compile(r"\r|\x1b\[A")
+# tqdm fills rates with blanks to one width, which aligns nothing in a log.
+PADDING = re.compile(" +")
 SLOW_RATE = re.compile(r"s/ (\w+?)(?:(?<=ch)e)?s\b")
 
 
@@ -23,7 +25,7 @@ class LogLines(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Write what is left without the moves of the cursor; nothing where that is blank."""
-        if line := SLOW_RATE.sub(r" s per \1", MOVES.sub("", text)).strip():
+        if line := SLOW_RATE.sub(r" s per \1", PADDING.sub(" ", MOVES.sub("", text))).strip():
             sys.stderr.write(f"{line}\n")
             sys.stderr.flush()
         return len(text)
