@@ -134,7 +134,7 @@ def merge_model_folder(source: Path, target: Path) -> None:
     Raises:
         UserError: if the target exists, the model is damaged, or it cannot be merged.
     """
-    require_new_folder("--merge", target)
+    require_new_folder(target)
     merged, tokenizer = merge_adapters(saved_weights(source, saved_config(source), "auto")), saved_tokenizer(source)
     with partial_folder(target) as folder:
         merged.save_pretrained(folder)

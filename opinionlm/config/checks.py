@@ -44,9 +44,19 @@ def validate(config: Config, places: Mapping[str, str] | None = None) -> None:
             f"hypothesis_template: {config.prompt.hypothesis_template!r} must hold {{label}} once, where the label's "
             "words go"
         )
-    outside = bound_problems(config, places or {})
-    if outside or problems:
-        raise UserError("; ".join([*outside, *([f"{config.source}: {'; '.join(problems)}"] if problems else [])]))
+    places = places or {}
+    found, others = bound_problems(config, places), list[str]()
+    for problem in problems:
+        # Most begin with the option that is wrong.
+        name, _, behind = problem.partition(":")
+        if name in places:
+            found.append(f"{places[name]}:{behind}")
+        else:
+            others.append(problem)
+    if others:
+        found.append(f"{config.source}: {'; '.join(others)}")
+    if found:
+        raise UserError("; ".join(found))
 
 
 def bound_problems(config: Config, places: Mapping[str, str]) -> list[str]:

@@ -24,9 +24,9 @@ Codes = Mapping[str, Mapping[str, str]]
 FeatureKind = Literal["category", "number", "text"]
 
 
-def _elsewhere(default: str) -> Any:
+def _elsewhere() -> Any:
     """A key that says where something is to be had; it decides nothing of the output."""
-    return field(default=default, metadata={"omit": True})
+    return field(default="", metadata={"omit": True})
 
 
 def _later(default: object) -> Any:
@@ -66,8 +66,8 @@ class FileSpec:
     encoding: str = "utf-8"
     label_separator: str = ""
     max_record_characters: int = 1_000_000
-    url: str = _elsewhere("")
-    sha256: str = _elsewhere("")
+    url: str = _elsewhere()
+    sha256: str = _elsewhere()
 
 
 @dataclass(frozen=True)

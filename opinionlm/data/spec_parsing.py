@@ -74,7 +74,8 @@ def _read(path: Path) -> dict[str, Any]:
         said = error.problem if isinstance(error, yaml.MarkedYAMLError) and error.context is None else None
         raise UserError(f"{where}: not valid YAML ({said or one_line(error)})") from None
     if not isinstance(raw, dict):
-        raise UserError(f"{path}: expected keys such as name, files, labels; found {type(raw).__name__}")
+        held = "the file is empty" if raw is None else f"it holds a {type(raw).__name__}"
+        raise UserError(f"{path}: {held}; expected keys such as name, files, labels")
     require_written_text(yaml.compose(text, Loader=yaml.SafeLoader), DatasetSpec, str(path))
     return raw
 

@@ -19,16 +19,6 @@ COLDEST, HOTTEST = 0.001, 20.0
 POSSIBLE = 700.0
 
 
-def negative_log_likelihood(gold: np.ndarray, logits: np.ndarray) -> float:
-    """Mean over the rows (nats), every row counting the same.
-
-    Args:
-        gold: leaf ids ``(rows,)``.
-        logits: ``(rows, classes)``.
-    """
-    return float(-log_softmax(logits, axis=1)[np.arange(len(gold)), gold].mean())
-
-
 def fit_calibration(gold: np.ndarray, logits: np.ndarray) -> tuple[float, np.ndarray]:
     """Temperature and class biases that make a split likeliest: softmax(logits / temperature + biases).
 

@@ -317,18 +317,16 @@ def under_covers(scores: Mapping[str, Any]) -> str:
     return f"too narrow: {' and '.join(reasons)}" if reasons else ""
 
 
-def class_f1_intervals(confusion: np.ndarray, replicates: int = 2000, seed: int = 0) -> np.ndarray:
+def class_f1_intervals(confusion: np.ndarray) -> np.ndarray:
     """95 % bootstrap intervals of the F1 of every class, drawn and corrected as those of `bootstrap_intervals`.
 
     Args:
         confusion: counts ``(classes, ...)``, gold by row; columns behind the classes hold answers that are none.
-        replicates: bootstrap samples.
-        seed: of the drawing.
 
     Returns:
         Low and high ends ``(classes, 2)``.
     """
-    f1 = f1_from_confusion(_bootstrapped(squared(confusion), replicates, seed))
+    f1 = f1_from_confusion(_bootstrapped(squared(confusion), replicates=2000, seed=0))
     return corrected_intervals(f1, f1_from_confusion(squared(confusion)))[: len(confusion)]
 
 

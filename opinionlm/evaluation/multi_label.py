@@ -238,10 +238,10 @@ def multi_label_intervals(
     }
 
 
-def f1_bounds(gold: np.ndarray, predicted: np.ndarray, replicates: int = 1000, seed: int = 0) -> np.ndarray:
+def f1_bounds(gold: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """95 % bootstrap intervals of every label's F1 ``(labels, 2)``, corrected as those above; arguments as there."""
     rows, labels = gold.shape
     counted = row_counts(gold, predicted).reshape(rows, 3 * labels)
-    counts = resampled_sums(counted, replicates, seed).reshape(replicates, 3, labels)
+    counts = resampled_sums(counted, replicates=1000, seed=0).reshape(-1, 3, labels)
     f1 = f1_of_counts(counts[:, 0], counts[:, 1], counts[:, 2])
     return corrected_intervals(f1, f1_per_label(gold, predicted))

@@ -49,7 +49,6 @@ from opinionlm.utils.names import nearest
 from opinionlm.utils.typed_values import check_keys
 
 Scale = Literal["smoke", "small", "paper"]
-SCALES: tuple[Scale, ...] = ("smoke", "small", "paper")
 FigureKind = Literal["bars", "heatmap", "curves", "means", "pareto"]
 KEYS = {"title", "source", "script", "measures", "options", "axes", "scales", "published", "layout", "note"}
 KEYS |= {"figures", "compare", "differs", "mean_over", "epochs", "tune", "learning_curve"}

@@ -255,7 +255,7 @@ def merge_generative_folder(source: Path, target: Path) -> None:
     Raises:
         UserError: the target exists, there is no adapter, or it is one that is no change of weights.
     """
-    require_new_folder("--merge", target)
+    require_new_folder(target)
     settings = read_settings(source)
     if settings.base_model is None:
         raise UserError("--merge: the model has no adapter; it can be used as it is")

@@ -23,17 +23,16 @@ class Bottleneck(nn.Module):
         width: of the hidden states.
         size: of the bottleneck.
         activation: between the two projections.
-        init_std: standard deviation of the initial weights; biases start at zero.
     """
 
-    def __init__(self, width: int, size: int, activation: nn.Module, init_std: float = 0.01) -> None:
+    def __init__(self, width: int, size: int, activation: nn.Module) -> None:
         super().__init__()
         self.down = nn.Linear(width, size)
         self.activation = activation
         self.up = nn.Linear(size, width)
         for layer in (self.down, self.up):
             # Houlsby et al. 2019, section 3.6: performance falls when the start is far from the identity.
-            nn.init.trunc_normal_(layer.weight, std=init_std, a=-2 * init_std, b=2 * init_std)
+            nn.init.trunc_normal_(layer.weight, std=0.01, a=-0.02, b=0.02)
             nn.init.zeros_(layer.bias)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:

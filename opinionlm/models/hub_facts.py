@@ -42,11 +42,6 @@ def _content() -> Mapping[str, Mapping[str, Any]]:
     return load_yaml(find_shipped(FACTS).read_text(encoding="utf-8"))
 
 
-def known_models() -> tuple[str, ...]:
-    """Names of the models that the file describes."""
-    return tuple(_content())
-
-
 def hub_facts(name: str) -> HubFacts | None:
     """What is known of a model; None where it is not in the file."""
     entry = _content().get(name)

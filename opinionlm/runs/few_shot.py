@@ -13,7 +13,7 @@ from opinionlm.data.encoding.columns import multi_hot
 from opinionlm.data.encoding.examples import answer_of
 from opinionlm.data.encoding.label_lists import QuestionEncoder
 from opinionlm.data.encoding.prompts import PromptEncoder
-from opinionlm.data.encoding.templates import Example
+from opinionlm.data.encoding.templates import Example, normalised
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
 
@@ -34,11 +34,6 @@ class Demonstrations:
     examples: tuple[Example, ...] = ()
     ids: tuple[str, ...] = ()
     shortened: int = 0
-
-
-def same_text(text: str) -> str:
-    """A text as two are compared: without differences of case and of blanks."""
-    return " ".join(text.casefold().split())
 
 
 def draw_rows(
@@ -62,8 +57,8 @@ def draw_rows(
     if shots > len(train):
         raise UserError(f"shots: {shots} examples, but train has {len(train)} texts; show at most so many")
     draw = np.random.default_rng(seed)
-    asked = {same_text(text) for split in evaluated for text in split["text"]}
-    usable = np.array([same_text(text) not in asked for text in train["text"]], dtype=bool)
+    asked = {normalised(text) for split in evaluated for text in split["text"]}
+    usable = np.array([normalised(text) not in asked for text in train["text"]], dtype=bool)
     classes = ["texts"] if taxonomy is None else list(taxonomy.leaves)
     if "labels" in train.column_names:
         sets = train["labels"]

@@ -103,23 +103,23 @@ def publish(folder: Path, output_dir: Path, is_current: Callable[[], bool]) -> N
     raise UserError(f"output_dir: {output_dir} is being written by other processes again and again; stop them")
 
 
-def require_new_folder(option: str, folder: Path) -> None:
-    """Refuse a place that a new folder cannot take, before what it shall hold is made.
-
-    Args:
-        option: that names it, for the message.
-        folder: the new one.
+def require_new_folder(folder: Path) -> None:
+    """Refuse a place of ``--merge`` that a new folder cannot take, before what it shall hold is made.
 
     Raises:
         UserError: something stands there, or one of the folders above it is a file.
     """
     if os.path.lexists(folder):
-        raise UserError(f"{option}: {folder} exists already; give a new folder")
-    require_folders_above(option, folder)
+        raise UserError(f"--merge: {folder} exists already; give a new folder")
+    require_folders_above("--merge", folder)
 
 
 def require_folders_above(option: str, folder: Path) -> None:
-    """Refuse a place under a file; arguments as of `require_new_folder`.
+    """Refuse a place under a file.
+
+    Args:
+        option: that names it, for the message.
+        folder: the new one.
 
     Raises:
         UserError: it is one.

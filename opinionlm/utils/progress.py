@@ -17,6 +17,8 @@ LOG_FORMAT = "{desc}: {n_fmt} of {total_fmt}{unit}, {rate_fmt}{postfix}, {remain
 MOVES = re.compile(r"\r|\x1b\[A")
 # tqdm shows a total that it does not know as "?", and then no time is left.
 UNKNOWN = re.compile(r" of \?(.*), \S+ left\s*$")
+# tqdm fills rates with blanks to one width, which aligns nothing in a log.
+PADDING = re.compile(" +")
 SLOW_RATE = re.compile(r"s/ (\w+?)(?:(?<=ch)e)?s\b")
 
 
@@ -25,7 +27,8 @@ class LogLines(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Write what is left without the moves of the cursor; nothing where that is blank."""
-        if line := SLOW_RATE.sub(r" s per \1", UNKNOWN.sub(r"\1", MOVES.sub("", text))).strip():
+        line = PADDING.sub(" ", UNKNOWN.sub(r"\1", MOVES.sub("", text))).strip()
+        if line := SLOW_RATE.sub(r" s per \1", line):
             sys.stderr.write(f"{line}\n")
             sys.stderr.flush()
         return len(text)

@@ -100,7 +100,7 @@ def other_value(name: str) -> Any:
         (
             "train_classifier",
             f"--dataset {TOKENS} --task_tokens on --sequence_top_k 9",
-            "the command line: task_tokens: on is for single texts with labels, not for data of task 'token'",
+            "--task_tokens: on is for single texts with labels, not for data of task 'token'",
         ),
         ("train_classifier", "--lr_scheduler_type constant --warmup_steps 5", "not read by lr_scheduler_type: const"),
         ("train_classifier", "--report_to none --wandb_tags a", "wandb_tags: ['a'] is not read by report_to: none"),
@@ -242,17 +242,25 @@ def test_a_fixed_number_of_steps_is_said_to_replace_the_epochs(monkeypatch, caps
 @pytest.mark.parametrize(
     ("content", "arguments", "message"),
     [
-        ("adaptation: lora\ntrainable_blocks: 3\n", [], "trainable_blocks: 3 is not read by adaptation: lora"),
-        ("adaptation: lora\n", ["--trainable_blocks", "3"], "trainable_blocks: 3 is not read by adaptation: lora"),
-        ("trainable_blocks: 3\n", [], "trainable_blocks: 3 is not read by adaptation: full"),
-        ("engine: tfidf\nlearning_rate: 1.0\n", ["--seed", "1"], "learning_rate: 1.0 is not read by engine: tfidf"),
-        ("max_tokens_per_batch: 99\n", ["--per_device_train_batch_size", "4"], "per_device_train_batch_size: 4 is"),
+        (
+            "adaptation: lora\ntrainable_blocks: 3\n",
+            [],
+            "mine.yaml:2: trainable_blocks: 3 is not read by adaptation: lora",
+        ),
+        ("adaptation: lora\n", ["--trainable_blocks", "3"], "--trainable_blocks: 3 is not read by adaptation: lora"),
+        ("trainable_blocks: 3\n", [], "mine.yaml:1: trainable_blocks: 3 is not read by adaptation: full"),
+        (
+            "engine: tfidf\nlearning_rate: 1.0\n",
+            ["--seed", "1"],
+            "mine.yaml:2: learning_rate: 1.0 is not read by engine: tfidf",
+        ),
+        ("max_tokens_per_batch: 99\n", ["--per_device_train_batch_size", "4"], "--per_device_train_batch_size: 4 is"),
     ],
 )
 def test_one_place_does_not_contradict_itself(content, arguments, message, tmp_path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(content)
-    with pytest.raises(UserError, match=f"mine.yaml: {message}"):
+    with pytest.raises(UserError, match=message):
         parse_config(["--config", str(file), *arguments], "test")
 
 

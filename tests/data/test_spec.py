@@ -147,6 +147,13 @@ def test_a_broken_yaml_is_a_user_error(tmp_path, content):
         load_spec(tmp_path / "none.yaml")
 
 
+def test_an_empty_yaml_is_called_empty(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("# nothing yet\n")
+    with pytest.raises(UserError, match="x.yaml: the file is empty; expected keys such as name, files, labels$"):
+        load_spec(path)
+
+
 def test_the_spec_as_plain_values_reads_back_equal(raw_spec):
     spec = spec_from_dict(raw_spec("a.csv", cleaning={"profile": "paper"}), "x.yaml")
     plain = yaml.safe_load(yaml.safe_dump(spec.to_dict(), sort_keys=False))

@@ -21,7 +21,7 @@ from opinionlm.experiments.data_tables import kind_of
 from opinionlm.experiments.dry_run import rehearse_cells
 from opinionlm.experiments.grid import Scale, load_table
 from opinionlm.experiments.grid_runner import check_options, runs_of
-from opinionlm.models.hub_facts import hub_facts, known_config, known_models
+from opinionlm.models.hub_facts import FACTS, hub_facts, known_config
 from opinionlm.runs.rehearsal import Rehearsal
 from opinionlm.training.spending import Preparation, cost_facts
 from tests.experiments.test_grid import TABLES, checked_cells, save, scales_of, shipped_table
@@ -132,10 +132,11 @@ def backbone_sizes(name: str, targets: tuple[str, ...]) -> dict[str, Any]:
 
 
 def test_every_hub_model_is_known() -> None:
+    known_models = yaml.safe_load(Path(FACTS).read_text(encoding="utf-8"))
     for path in TABLES:
         for name in re.findall(r"model_name_or_path: ([\w./-]+)", path.read_text(encoding="utf-8")):
-            assert Path(name).is_dir() or name in known_models(), f"{path.stem}: {name}"
-    for name in known_models():
+            assert Path(name).is_dir() or name in known_models, f"{path.stem}: {name}"
+    for name in known_models:
         facts, config = hub_facts(name), known_config(name).get_text_config()
         assert facts.source and facts.tokenizer <= config.vocab_size
 

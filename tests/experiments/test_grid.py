@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -22,7 +23,7 @@ from opinionlm.config.parser import read_yaml
 from opinionlm.errors import UserError
 from opinionlm.experiments import grid_runner
 from opinionlm.experiments.data_tables import DataTable, kind_of, load_data_table
-from opinionlm.experiments.grid import SCALES, Scale, Table, load_table
+from opinionlm.experiments.grid import Scale, Table, load_table
 from opinionlm.experiments.grid_runner import check_options, plan_text, require_same_options, runs_of
 from opinionlm.experiments.sequence_tables import SequenceTable, load_sequence_table
 from opinionlm.experiments.table_figures import bar_figure
@@ -64,7 +65,7 @@ def save(folder: Path, **changes) -> Path:
 
 def scales_of(path: Path) -> list[Scale]:
     """The scales of a table; one of no paper may leave `paper` out."""
-    return [scale for scale in SCALES if scale in read_yaml(path)["scales"]]
+    return [scale for scale in get_args(Scale) if scale in read_yaml(path)["scales"]]
 
 
 @cache

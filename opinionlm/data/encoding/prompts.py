@@ -83,12 +83,8 @@ class PromptEncoder:
         """
         return self.text_ids(self.written_prompt(text, context, examples))
 
-    def prompt_text(self, text: str, context: str = "", examples: Sequence[Example] = ()) -> str:
-        """A prompt as people read it: the context, then the text, cut at the end until it fits."""
-        return plain(self.written_prompt(text, context, examples))
-
     def written_prompt(self, text: str, context: str = "", examples: Sequence[Example] = ()) -> str:
-        """A prompt as `text_ids` tokenises it: cut as `prompt_text`, with marks around what comes from data."""
+        """A prompt as `text_ids` tokenises it, marks around what comes from data, cut at the end until it fits."""
         while True:
             written = self._written(text, context, examples)
             excess = len(self.text_ids(written)) - self.prompt_budget

@@ -190,7 +190,7 @@ def template_from(content: object, source: str) -> PromptTemplate:
 
 
 def normalised(text: str) -> str:
-    """Text without differences of case and of blanks, as answers are compared."""
+    """Text without differences of case and of blanks, as two are compared."""
     return " ".join(text.casefold().split())
 
 

@@ -31,13 +31,14 @@ Point = tuple[int, Mapping[str, float]]
 class Tracker(ABC):
     """Where a run is logged; a context manager that closes the log and marks runs that died of an exception."""
 
-    @abstractmethod
     def begin(self, history: Sequence[Point]) -> None:
-        """Training begins.
+        """Training begins: log what an earlier part of the run logged, which it may have lost when it was killed.
 
         Args:
             history: what was logged before the checkpoint that training goes on from, in order; empty for a new run.
         """
+        for step, points in history:
+            self.log(points, step)
 
     @abstractmethod
     def log(self, metrics: Mapping[str, float], step: int) -> None:

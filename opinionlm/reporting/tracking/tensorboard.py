@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.evaluation.predictions import Predictions
-from opinionlm.reporting.tracking.base import Point, Tracker, flatten, is_number
+from opinionlm.reporting.tracking.base import Tracker, flatten, is_number
 from opinionlm.utils.markdown import markdown
 
 # Groups of names that are curves: a final value among them would pass for one more point.
@@ -32,11 +32,6 @@ class TensorBoardTracking(Tracker):
         shutil.rmtree(folder, ignore_errors=True)
         self.writer = SummaryWriter(str(folder))
         self.last_step = 0
-
-    def begin(self, history: Sequence[Point]) -> None:
-        """Write the curves of an interrupted run up to where it goes on."""
-        for step, points in history:
-            self.log(points, step)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Log as scalars, and write them at once: a killed process would take two minutes of them with it."""

@@ -11,7 +11,7 @@ import secrets
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -22,7 +22,7 @@ from opinionlm.config.config import Config
 from opinionlm.data.prepared import PreparedDataset
 from opinionlm.evaluation.class_predictions import SplitPredictions
 from opinionlm.evaluation.predictions import Predictions
-from opinionlm.reporting.tracking.base import WANDB_RUN_ID, Point, Tracker, flatten, say, shown, type_and_line
+from opinionlm.reporting.tracking.base import WANDB_RUN_ID, Tracker, flatten, say, shown, type_and_line
 from opinionlm.utils.files import write_text
 
 # How long a run waits for the server, at its start and for the last uploads at its end (seconds).
@@ -154,11 +154,6 @@ class WandbTracking(Tracker):
         # The optimizer step is an axis of its own: W&B's counter must never fall, a resumed run's step does.
         run.define_metric("step", hidden=True)
         run.define_metric("*", step_metric="step")
-
-    def begin(self, history: Sequence[Point]) -> None:
-        """Log what an earlier part of the run lost when it was killed."""
-        for step, points in history:
-            self.log(points, step)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Log as history what no earlier part of the run has logged."""

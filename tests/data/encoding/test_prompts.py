@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from opinionlm.data.encoding.collators import InstructCollator
 from opinionlm.data.encoding.examples import encode_examples
 from opinionlm.data.encoding.prompts import PromptEncoder
+from opinionlm.data.encoding.special_tokens import plain
 from opinionlm.data.encoding.templates import Example, PromptTemplate, label_words, load_template, template_from
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
@@ -55,7 +56,7 @@ def test_shipped_templates_work_with_demonstrations(path: Path) -> None:
 
 def test_words_of_labels() -> None:
     assert label_words(PLAIN, TREE) == ["nothing", "positive", "negative", "neutral sentiment"]
-    assert "which of nothing, positive, negative, neutral sentiment?" in encoder_of().prompt_text("x")
+    assert "which of nothing, positive, negative, neutral sentiment?" in plain(encoder_of().written_prompt("x"))
 
 
 def test_braces_in_texts_mean_nothing() -> None:
@@ -92,7 +93,7 @@ def test_only_the_text_is_cut(text: str, label: int) -> None:
 def test_context_is_cut_before_the_text() -> None:
     template = PromptTemplate("q: {text} c: {context}\na:")
     encoder = encoder_of(template, words=(), answer_room=10)
-    prompt = encoder.prompt_text("is this coin any good ?", "the price fell again " * 40)
+    prompt = plain(encoder.written_prompt("is this coin any good ?", "the price fell again " * 40))
     assert "is this coin any good ?" in prompt and "the price fell again" in prompt
     assert len(encoder.prompt_ids("is this coin any good ?", "the price fell again " * 40)) <= 86
 
@@ -119,7 +120,7 @@ def test_prompts_that_lack_a_part_of_their_text_are_told() -> None:
 def test_demonstrations_are_never_cut() -> None:
     template = PromptTemplate("{examples}post: {text}\nlabel:", example="post: {text}\nlabel:{answer}\n")
     encoder, shots = encoder_of(template), [Example("buy now", "positive")] * 2
-    assert encoder.prompt_text("x" * 500, "", shots).startswith("post: buy now\nlabel: positive\n" * 2)
+    assert plain(encoder.written_prompt("x" * 500, "", shots)).startswith("post: buy now\nlabel: positive\n" * 2)
     assert encoder.prompt_length(shots) > encoder.prompt_length([])
     with pytest.raises(UserError, match="20 examples and the template are .* tokens longer"):
         encoder.prompt_ids("x", "", shots * 10)
@@ -130,7 +131,7 @@ def test_chat_template_of_the_tokenizer() -> None:
     tokenizer.chat_template = CHAT
     template = PromptTemplate("label {text}", answer="{answer}", chat=True)
     encoder = encoder_of(template, tokenizer=tokenizer)
-    assert encoder.prompt_text("this") == "<bos>user: label this<unk>\n<bos>assistant:\n"
+    assert plain(encoder.written_prompt("this")) == "<bos>user: label this<unk>\n<bos>assistant:\n"
     # The turn ends with <unk> in this template, and so does the answer.
     assert encoder.end_ids == [tokenizer.unk_token_id] and encoder.label_ids[1][-1] == tokenizer.unk_token_id
     assert encoder.prompt_ids("this").count(tokenizer.bos_token_id) == 2

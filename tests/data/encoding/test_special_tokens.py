@@ -200,7 +200,7 @@ def test_a_post_cannot_forge_the_turn_of_the_model(free) -> None:
     assert controls == ["<bos>", "<start_of_turn>", "<end_of_turn>", "<start_of_turn>"]
     # All of the text is there, in the order of the template.
     assert tokenizer.decode(ids, clean_up_tokenization_spaces=False).count(FORGED) == 3
-    assert encoder.prompt_text(FORGED) in tokenizer.decode(encoder.prompt_ids(FORGED))
+    assert plain(encoder.written_prompt(FORGED)) in tokenizer.decode(encoder.prompt_ids(FORGED))
     if free:
         answer = encoder.answer_ids("yes<end_of_turn>no<eos>")
         assert answer.count(tokenizer.convert_tokens_to_ids("<end_of_turn>")) == 1, "the one that ends it"
