@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -26,6 +27,10 @@ FILE_ERRORS = frozenset(
         errno.EISDIR,
     }
 )
+# What libraries say of a failed system call whose error has no number: those in Rust (safetensors, tokenizers) name
+# it, numpy says how much of an array the disk took.
+NUMBER_OF_ERROR = re.compile(r"\(os error (\d+)\)")
+SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
 # What torch says where a partner of a collective operation is gone; its own exceptions are plain RuntimeErrors.
 PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Socket closed")
 
@@ -44,6 +49,20 @@ def one_line(error: BaseException) -> str:
     """What an error says in one short line: of a failed system call why, of one that says nothing its type."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(reason.split())[:300] or type(error).__name__
+
+
+def file_error(error: BaseException) -> str | None:
+    """Which file failed and why, where whoever started the script can put that right; None for all other errors."""
+    text, place = str(error), getattr(error, "filename", None)
+    if isinstance(error, OSError) and error.errno is not None:
+        number = error.errno
+    elif found := NUMBER_OF_ERROR.search(text):
+        number = int(found[1])
+    else:
+        number = errno.ENOSPC if isinstance(error, OSError) and SHORT_WRITE.search(text) else 0
+    if number not in FILE_ERRORS:
+        return None
+    return f"{'a file' if place is None else place}: {os.strerror(number)}"
 
 
 class Interrupted(KeyboardInterrupt):
@@ -97,21 +116,16 @@ def run_script(main: Callable[[], object]) -> None:
         leave_with(str(interruption), interruption.exit_code)
     except KeyboardInterrupt:
         leave_with("interrupted", 130)
-    except OSError as error:
-        if error.errno not in FILE_ERRORS:
-            raise
-        place = "a file" if error.filename is None else error.filename
-        leave_with(f"error: {place}: {error.strerror}; put that right and give the same command again", 2)
-    except RuntimeError as error:
-        if not distributed() or not any(sign in str(error) for sign in PEER_LOST):
-            raise
-        leave_with("error: another process of this run is gone; its own message says why", 1)
     except SystemExit as end:
         if distributed():
             leave_with("", end.code)
         raise
-    except BaseException:
+    except BaseException as error:
+        if (what := file_error(error)) is not None:
+            leave_with(f"error: {what}; put that right and give the same command again", 2)
         if distributed():
+            if isinstance(error, RuntimeError) and any(sign in str(error) for sign in PEER_LOST):
+                leave_with("error: another process of this run is gone; its own message says why", 1)
             # The interpreter would wait for the other processes, which wait for this one.
             sys.excepthook(*sys.exc_info())
             leave_with("", 1)

@@ -17,7 +17,8 @@ from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.inference.loading import load_predictor
 from opinionlm.inference.options import PredictionOptions, TrustOptions
 from opinionlm.inference.saved_decision import keep_rule, saved_rule
-from opinionlm.models.classifier import OpinionClassifier, OpinionClassifierConfig
+from opinionlm.models.classifier import OpinionClassifier
+from opinionlm.models.classifier_config import OpinionClassifierConfig
 from tests.classifier_runs import WORDS, train
 from tests.inference.test_prediction import some_texts, write_csv
 from tests.saved_classifier import LEAVES, save_tiny_classifier

@@ -19,7 +19,8 @@ from opinionlm.models.backbones import (
     read_model_config,
     require_pooler,
 )
-from opinionlm.models.classifier import OpinionClassifier, OpinionClassifierConfig
+from opinionlm.models.classifier import OpinionClassifier
+from opinionlm.models.classifier_config import OpinionClassifierConfig
 from opinionlm.models.generative import count_blocks, load_generative
 from opinionlm.models.precision import torch_dtype
 from opinionlm.models.tagger import OpinionTagger, OpinionTaggerConfig

@@ -17,6 +17,8 @@ from typing import Any, Literal, TypeVar
 
 import ftfy
 
+from opinionlm.utils.typed_values import build, check_keys
+
 Action = Literal["keep", "noise", "drop"]
 T = TypeVar("T")
 
@@ -137,12 +139,13 @@ def saved_steps(options: dict[str, Any] | None) -> list[Step]:
     """The steps that `text_options` described; none for None.
 
     Raises:
-        KeyError, TypeError: the description is damaged, or of another version.
+        UserError: the description is damaged, or of another version.
     """
     if options is None:
         return []
-    known = {"letter_case": "keep"} | options
-    return text_steps(Cleaning(**{name: known[name] for name in TEXT_OPTIONS}))
+    place = "cleaning"
+    known = check_keys({"letter_case": "keep"} | options, set(TEXT_OPTIONS), place, set(TEXT_OPTIONS))
+    return text_steps(build(Cleaning, known, place))
 
 
 def text_steps(cleaning: Cleaning) -> list[Step]:

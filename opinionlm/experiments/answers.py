@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError, one_line
 from opinionlm.evaluation.multi_label_predictions import label_sets
 from opinionlm.experiments.ways import LabelWay, ScoreWay, TagWay, Way
-from opinionlm.utils.files import read_csv
+from opinionlm.utils.files import read_csv, read_json
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,7 @@ def read_run(folder: Path, split: str) -> RunPredictions:
             raise UserError(f"{folder}: {needed.relative_to(folder)} is missing; give the folder of a finished run")
     if not labels.is_file():
         raise UserError(f"{folder}: has no labels.json, since its task gives texts no labels; give a run that does")
-    taxonomy = Taxonomy.from_tree(json.loads(labels.read_text(encoding="utf-8")))
+    taxonomy = Taxonomy.from_tree(read_json(labels))
     rows = read_rows(folder, split)
     if not rows or not {"id", "platform", "gold", "predicted"} <= rows[0].keys():
         raise UserError(f"{table}: expected the columns id, platform, gold and predicted, and at least one row")

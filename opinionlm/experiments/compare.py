@@ -11,7 +11,6 @@ goes to a Markdown and a CSV file.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -38,7 +37,7 @@ from opinionlm.experiments.claims import (
 )
 from opinionlm.runs.seed_families import family_of, independent, models_of
 from opinionlm.utils.command_line import Parser
-from opinionlm.utils.files import write_csv, write_text
+from opinionlm.utils.files import read_object, write_csv, write_text
 from opinionlm.utils.markdown import pipe_table
 
 COLUMNS = ["platform", "posts", "level", "class", "gold"]
@@ -55,7 +54,7 @@ def group_runs(runs: Sequence[A], folders: Sequence[Path]) -> dict[str, list[A]]
     """
     families: dict[tuple[Any, ...], list[tuple[frozenset[str], A]]] = {}
     for run, folder in zip(runs, folders, strict=True):
-        options, metrics = read_options(folder), json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        options, metrics = read_options(folder), read_object(folder / "metrics.json")
         key = family_of(options, metrics, str(folder)) if options else (str(folder),)
         families.setdefault(key, []).append((models_of(options, metrics), run))
     groups: dict[str, list[A]] = {}

@@ -11,12 +11,12 @@ models do not read the same (one the platform, say, and another the text alone).
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opinionlm.errors import UserError, run_script
 from opinionlm.utils.command_line import Parser
+from opinionlm.utils.files import read_object
 from opinionlm.utils.loading import libraries_loading
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def require_classifier(run: Path) -> None:
             raise UserError(f"{run}: {name} is missing; give the folder of a finished run of train_classifier.py")
     if not (run / "labels.json").is_file():
         raise UserError(f"{run}: does not label texts, and only labels can be averaged")
-    train = json.loads((run / "metrics.json").read_text(encoding="utf-8")).get("train", {})
+    train = read_object(run / "metrics.json").get("train", {})
     if "members" in train:
         raise UserError(f"{run}: is an ensemble itself; give the runs that it averages")
     if "supervised_tokens" in train or "steps" not in train:

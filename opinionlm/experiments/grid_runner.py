@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import threading
 import time
@@ -32,7 +31,7 @@ from opinionlm.runs.lock import locked
 from opinionlm.runs.processes import ConsoleProcess
 from opinionlm.runs.seed_families import NOT_COMPARED
 from opinionlm.utils.command_line import command
-from opinionlm.utils.files import write_text
+from opinionlm.utils.files import read_object, write_text
 from opinionlm.utils.names import counted
 from opinionlm.utils.progress import progress_bar
 from opinionlm.utils.shipped import job_environment, script_environment
@@ -81,15 +80,7 @@ class Run:
             UserError: the file is damaged.
         """
         path = self.folder / "metrics.json"
-        if not path.is_file():
-            return None
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(content, dict):
-                raise ValueError("no JSON object")
-        except (ValueError, OSError) as error:
-            raise UserError(f"{path}: damaged ({error}); delete {self.folder} and run the table again") from None
-        return content
+        return read_object(path) if path.is_file() else None
 
     def options(self) -> dict[str, Any]:
         """The whole config of the run; a table's own group and tags win over the automatic ones."""

@@ -10,7 +10,6 @@ the package wandb-workspaces.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,7 @@ from opinionlm.runs.seed_families import (
 )
 from opinionlm.runs.seeds import SHOWN, mean_and_interval
 from opinionlm.utils.command_line import Parser
-from opinionlm.utils.files import write_text
+from opinionlm.utils.files import read_object, write_text
 from opinionlm.utils.markdown import pipe_table
 from opinionlm.utils.names import counted
 
@@ -89,7 +88,7 @@ def find_runs(group: str, folders: Sequence[Path]) -> tuple[list[GroupRun], list
                 continue
             metrics = path.with_name("metrics.json")
             if metrics.is_file():
-                content = json.loads(metrics.read_text(encoding="utf-8"))
+                content = read_object(metrics)
                 runs.append(GroupRun(path.parent, options, content, fingerprint_of(path.parent)))
             else:
                 unfinished.append(path.parent)
@@ -104,8 +103,7 @@ def find_runs(group: str, folders: Sequence[Path]) -> tuple[list[GroupRun], list
 def fingerprint_of(folder: Path) -> str:
     """Of the data that a run was trained on; blank where its folder does not tell."""
     path = folder / "environment.json"
-    facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return str(facts.get("data_fingerprint") or "") if isinstance(facts, dict) else ""
+    return str(read_object(path).get("data_fingerprint") or "") if path.is_file() else ""
 
 
 def differing_options(runs: Sequence[GroupRun]) -> list[str]:

@@ -17,6 +17,7 @@ from opinionlm.data.encoding.special_tokens import read_as_text
 from opinionlm.data.encoding.tokenizers import separate_pairs
 from opinionlm.data.taxonomy import Taxonomy
 from opinionlm.errors import UserError
+from opinionlm.evaluation.conformal import COVERAGES
 from opinionlm.evaluation.multi_label_rules import MultiLabelRule, Rule
 from opinionlm.inference.generative import is_generative, load_answerer
 from opinionlm.inference.options import Precision, PredictionOptions, TrustOptions, check_precision
@@ -30,7 +31,7 @@ from opinionlm.inference.predictors import (
 )
 from opinionlm.inference.saved_decision import saved_rule
 from opinionlm.inference.saved_generative import read_settings
-from opinionlm.models.classifier import OpinionClassifierConfig
+from opinionlm.models.classifier_config import OpinionClassifierConfig
 from opinionlm.models.gguf import require_converted
 from opinionlm.models.linear.interpolation import load_interpolation
 from opinionlm.models.precision import cast_parameters, computes_in_bfloat16, torch_dtype
@@ -62,7 +63,6 @@ def load_predictor(folder: Path, options: PredictionOptions) -> Predictor:
     in_4bit = "quantization_config" in config.to_dict()
     model = saved_weights(folder, config, "auto" if in_4bit else dtype)
     tokenizer = saved_tokenizer(folder)
-    check_tokenizer(folder, tokenizer, model.config)
     model = expanded_on_cpu(model.to(device))
     if quantized_modules(model):
         check_precision(folder, config, options.precision)
@@ -116,8 +116,9 @@ def predictor_of(
         options: the sizes of batches, and what is asked for beside labels.
 
     Raises:
-        UserError: the model cannot give what is asked for.
+        UserError: the tokenizer is that of another model, or the model cannot give what is asked for.
     """
+    check_tokenizer(folder, tokenizer, model.config)
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     separate_pairs(tokenizer)
     read_as_text(tokenizer)
@@ -174,7 +175,7 @@ def check_rule(folder: Path, taxonomy: Taxonomy, rule: Rule) -> None:
     """Whether a rule has a number for every label; numpy would spread a single one over all of them.
 
     Raises:
-        UserError: it has more or fewer, or a temperature that divides nothing.
+        UserError: it has more or fewer, as of label sets for their coverages, or a temperature that divides nothing.
     """
     parts = {"calibration_biases": rule.biases}
     if isinstance(rule, MultiLabelRule):
@@ -184,6 +185,11 @@ def check_rule(folder: Path, taxonomy: Taxonomy, rule: Rule) -> None:
     labels = len(taxonomy.leaves)
     if wrong := [f"{len(part)} {name}" for name, part in parts.items() if len(part) not in (0, labels)]:
         raise UserError(f"--model: {folder} has {wrong[0]} for {labels} labels; copy the whole folder anew")
+    if rule.label_sets is not None and len(rule.label_sets.thresholds) != len(COVERAGES):
+        raise UserError(
+            f"--model: {folder} has {len(rule.label_sets.thresholds)} label_set_thresholds for {len(COVERAGES)} "
+            "coverages; copy the whole folder anew"
+        )
     if not rule.temperature > 0:
         raise UserError(
             f"--model: {folder} has a temperature of {rule.temperature}, not above 0; copy the whole folder anew"

@@ -12,7 +12,7 @@ from opinionlm.errors import UserError, one_line
 from opinionlm.inference.loading import predictor_of
 from opinionlm.inference.options import PredictionOptions
 from opinionlm.inference.predictors import Predictor
-from opinionlm.models.classifier import OpinionClassifierConfig
+from opinionlm.models.classifier_config import OpinionClassifierConfig
 from opinionlm.models.saved import saved_config, saved_tokenizer
 from opinionlm.utils.command_line import command
 
@@ -41,7 +41,7 @@ class OnnxModel:
         config: of the model that it was made of.
 
     Raises:
-        UserError: the graph cannot be loaded.
+        UserError: the graph cannot be loaded, or is that of other labels.
     """
 
     def __init__(self, folder: Path, config: OpinionClassifierConfig) -> None:
@@ -59,6 +59,11 @@ class OnnxModel:
                 f"({one_line(error)}); export the model again with the versions of requirements-onnx.txt"
             ) from error
         self.inputs = [one.name for one in self.session.get_inputs()]
+        if (outputs := self.session.get_outputs()[0].shape[-1]) != config.num_labels:
+            raise UserError(
+                f"--backend onnx: {folder / GRAPH} gives {outputs} logits for the {config.num_labels} labels of "
+                "config.json; export the model again"
+            )
 
     def __call__(self, **batch: torch.Tensor) -> SequenceClassifierOutput:
         """Logits ``(texts, labels)``, of a tagger ``(texts, length, tags)``, of a batch on the CPU."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from opinionlm.errors import UserError
 from opinionlm.evaluation.conformal import LabelSets
 from opinionlm.evaluation.decisions import AnswerRule
 from opinionlm.evaluation.multi_label_rules import MultiLabelRule, Rule
-from opinionlm.models.classifier import OpinionClassifierConfig
+from opinionlm.models.classifier_config import OpinionClassifierConfig
 from opinionlm.utils.files import write_json
+from opinionlm.utils.typed_values import build
 
 
 def keep_rule(config: OpinionClassifierConfig, rule: Rule) -> None:
@@ -24,7 +26,7 @@ def keep_rule(config: OpinionClassifierConfig, rule: Rule) -> None:
 def saved_rule(config: OpinionClassifierConfig) -> Rule:
     """The rule of a saved model; of one without any, what is likeliest by its plain probability."""
     plain: Rule = MultiLabelRule() if config.problem_type == "multi_label_classification" else AnswerRule()
-    return rule_from({name: getattr(config, name) for name in rule_facts(plain)})
+    return rule_from({name: getattr(config, name) for name in rule_facts(plain)}, "--model: config.json")
 
 
 def rule_facts(rule: Rule) -> dict[str, Any]:
@@ -41,21 +43,28 @@ def rule_facts(rule: Rule) -> dict[str, Any]:
     return facts | {"decision": rule.kind, "decision_offsets": list(rule.offsets) or None}
 
 
-def rule_from(facts: dict[str, Any]) -> Rule:
+def rule_from(facts: dict[str, Any], place: str) -> Rule:
     """The rule that `rule_facts` described.
 
+    Args:
+        facts: what it gave.
+        place: that they were read from, for errors.
+
     Raises:
-        KeyError, TypeError: the description is damaged.
+        KeyError, TypeError: a value is missing.
+        UserError: a value is of another kind than its own.
     """
     sets = None
     if facts["label_set_thresholds"] is not None:
-        sets = LabelSets(facts["label_set_score"], tuple(facts["label_set_thresholds"]))
+        kept = {"score": facts["label_set_score"], "thresholds": facts["label_set_thresholds"]}
+        sets = build(LabelSets, kept, f"{place}: label_set")
     # Models saved before there were biases do without.
-    biases = tuple(facts.get("calibration_biases") or ())
+    parts = {"temperature": facts["temperature"], "biases": facts.get("calibration_biases") or []}
     if "label_thresholds" in facts:
-        return MultiLabelRule(facts["temperature"], biases, tuple(facts["label_thresholds"] or ()), sets)
-    offsets = tuple(facts["decision_offsets"] or ())
-    return AnswerRule(facts["temperature"], facts["decision"], offsets, label_sets=sets, biases=biases)
+        thresholds = {"thresholds": facts["label_thresholds"] or []}
+        return replace(build(MultiLabelRule, parts | thresholds, f"{place}: rule"), label_sets=sets)
+    decision = {"kind": facts["decision"], "offsets": facts["decision_offsets"] or []}
+    return replace(build(AnswerRule, parts | decision, f"{place}: rule"), label_sets=sets)
 
 
 ENSEMBLE = "ensemble.json"
@@ -77,6 +86,6 @@ def kept_members(folder: Path) -> tuple[list[Path], Rule]:
     path = folder / ENSEMBLE
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-        return [(folder / name).resolve() for name in facts["members"]], rule_from(facts["rule"])
+        return [(folder / name).resolve() for name in facts["members"]], rule_from(facts["rule"], f"--model: {path}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"--model: {path} cannot be read ({error}); run the seeds again") from error

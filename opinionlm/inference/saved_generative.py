@@ -141,7 +141,7 @@ def read_settings(folder: Path) -> GenerativeSettings:
         tree = content.pop("labels")
         template = template_from(content.pop("template"), str(path))
         # Folders written before there were rules have none.
-        rule = rule_from(content.pop("rule")) if "rule" in content else AnswerRule()
+        rule = rule_from(content.pop("rule"), str(path)) if "rule" in content else AnswerRule()
         return GenerativeSettings(
             template=template, taxonomy=None if tree is None else Taxonomy.from_tree(tree), rule=rule, **content
         )

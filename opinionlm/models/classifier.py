@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
-from transformers.configuration_utils import SubConfigSpec
+from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput, TokenClassifierOutput
 
 from opinionlm.config.options import HeadConfig
 from opinionlm.models.adapters import add_adapter
 from opinionlm.models.backbones import anatomy_of, frozen_parts, new_backbone, plain_backbone
 from opinionlm.models.chunks import over_chunks
+from opinionlm.models.classifier_config import OpinionClassifierConfig
 from opinionlm.models.forward import hidden_states
 from opinionlm.models.heads import ClassificationHead, NativeHead, Pooling, last_token, pool
 from opinionlm.models.native_heads import require_native_form
@@ -29,77 +29,6 @@ from opinionlm.models.topmost_block import can_choose_tokens, prepare_topmost_bl
 
 # The TF-IDF interpolation of a model lies in its folder: `opinionlm.models.linear.tfidf` writes and reads them.
 WORD_FILES = ("words.json", "words.safetensors")
-
-
-class OpinionClassifierConfig(PreTrainedConfig):
-    r"""Configuration of `OpinionClassifier`.
-
-    Args:
-        text_config: configuration of the text backbone.
-        head: ``native`` for the head of the family's own class (`opinionlm.models.native_heads`), which the next two
-            say nothing about.
-        head_hidden_sizes: widths of the head's hidden layers, empty for a linear head.
-        head_bias: whether the last linear layer of the head has a bias.
-        pooling: ``first``, ``last``, ``mean``, ``pooler`` (BERT's own dense layer over the first token), or ``auto``:
-            last for causal backbones, mean for the others.
-        classifier_dropout: dropout before every linear layer of the head.
-        label_tree: the nested label tree, as in the dataset YAML; ``id2label`` holds its leaves in the tree's order.
-        max_length: number of tokens a text was cut to in training; prediction does the same.
-        chunk_overlap: longer texts are read in chunks of ``max_length`` that share so many tokens; None cuts them.
-        chunk_pooling: how the vectors of a text's chunks become one, ``mean`` or ``max``.
-        read_ends: of longer texts the first and the last half of ``max_length`` tokens are read
-            (`opinionlm.data.encoding.ends`); by default the first ``max_length`` are.
-        text_pairs: whether the model was trained on pairs of texts.
-        cleaning: what was done to the training texts (`opinionlm.data.cleaning.text_options`), None for nothing;
-            `predict.py` does the same to new ones, a pipeline does not.
-        platforms: those of the training texts, where the model reads a platform in front of every text; else None.
-        features: columns that the model reads in front of every text (`opinionlm.data.encoding.features`), else None.
-        task_tokens: rows that were added to the embedding, for the ids behind the tokenizer's own.
-        adapter: what was added to the backbone, as `opinionlm.models.adapters.add_adapter` reads it.
-        temperature, calibration_biases: divide the logits, which are the model's own, and are added to them, where
-            calibrated probabilities are wanted; no biases are None.
-        decision, decision_offsets: how a leaf is decided, see `opinionlm.evaluation.decisions.AnswerRule`.
-        label_thresholds: of the leaves where each is decided by itself, see
-            `opinionlm.evaluation.multi_label_rules.MultiLabelRule`.
-        word_share: share of TF-IDF (`opinionlm.models.linear.interpolation`), 0 without any.
-            They are no part of its logits: `predict.py` mixes them in.
-        label_set_score, label_set_thresholds: see `opinionlm.evaluation.conformal.LabelSets`; None without them.
-        precision: that `predict.py` computes in, ``float32`` or ``bfloat16``, chosen at the end of training; None for
-            that of the weights.
-
-    With ``problem_type="regression"`` and one label the logit is a score, of a pair of texts for instance; with
-    ``multi_label_classification`` the sigmoid of every logit is the probability of its leaf.
-    """
-
-    model_type = "opinionlm_classifier"
-    sub_configs_defaults = {"text_config": SubConfigSpec(config_class=AutoConfig, model_type="gemma3_text")}
-
-    text_config: PreTrainedConfig | dict | None = None
-    head: str = "standard"
-    head_hidden_sizes: list[int] | None = None
-    head_bias: bool = True
-    pooling: Pooling = "auto"
-    classifier_dropout: float = 0.1
-    label_tree: dict | list | None = None
-    max_length: int | None = None
-    chunk_overlap: int | None = None
-    chunk_pooling: str = "mean"
-    read_ends: bool = False
-    text_pairs: bool = False
-    cleaning: dict | None = None
-    platforms: list[str] | None = None
-    features: list[dict] | None = None
-    task_tokens: int = 0
-    adapter: dict | None = None
-    temperature: float = 1.0
-    calibration_biases: list[float] | None = None
-    word_share: float = 0.0
-    decision: str = "argmax"
-    decision_offsets: list[float] | None = None
-    label_thresholds: list[float] | None = None
-    label_set_score: str | None = None
-    label_set_thresholds: list[float] | None = None
-    precision: str | None = None
 
 
 class OpinionClassifier(PreTrainedModel):

@@ -9,8 +9,11 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
+from opinionlm.data.cleaning import saved_steps
+from opinionlm.data.encoding.features import saved_features
 from opinionlm.errors import UserError, one_line
-from opinionlm.models.classifier import OpinionClassifier, OpinionClassifierConfig
+from opinionlm.models.classifier import OpinionClassifier
+from opinionlm.models.classifier_config import OpinionClassifierConfig
 from opinionlm.models.tagger import OpinionTagger, OpinionTaggerConfig
 
 
@@ -36,7 +39,11 @@ def saved_config(folder: Path) -> OpinionClassifierConfig:
         UserError: it is missing or damaged.
     """
     with damage_in(folder):
-        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        # Read when the first text comes; damage is told before.
+        saved_steps(config.cleaning)
+        saved_features(config.platforms, config.features)
+        return config
 
 
 def saved_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -58,7 +65,7 @@ def saved_weights(folder: Path, config: OpinionClassifierConfig, dtype: torch.dt
         dtype: data type of the parameters; ``auto`` for that of the weights.
 
     Raises:
-        UserError: weights are damaged, or some are missing.
+        UserError: weights are damaged, some are missing, or the configuration has no place for some.
     """
     model_class = OpinionTagger if isinstance(config, OpinionTaggerConfig) else OpinionClassifier
     with damage_in(folder):
@@ -67,4 +74,6 @@ def saved_weights(folder: Path, config: OpinionClassifierConfig, dtype: torch.dt
         )
     if broken := [*loading["missing_keys"], *loading["mismatched_keys"]]:
         raise UserError(f"--model: the weights in {folder} are incomplete (no {broken[0]!s}); copy the folder anew")
+    if left_over := sorted(loading["unexpected_keys"]):
+        raise UserError(f"--model: config.json in {folder} has no place for {left_over[0]}; copy the folder anew")
     return model

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
 from transformers.modeling_outputs import TokenClassifierOutput
 
-from opinionlm.models.classifier import OpinionClassifier, OpinionClassifierConfig
+from opinionlm.models.classifier import OpinionClassifier
+from opinionlm.models.classifier_config import OpinionClassifierConfig
 
 
+@strict
 class OpinionTaggerConfig(OpinionClassifierConfig):
     """Configuration of `OpinionTagger`; ``id2label`` holds the tags in IOB2, ``pooling`` and the tree go unused."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from opinionlm.config.chosen_metric import range_of
 from opinionlm.config.config import Config
 from opinionlm.config.training_options import TrainingConfig
-from opinionlm.utils.files import write_json
+from opinionlm.utils.files import read_object, write_json
 from opinionlm.utils.names import counted
 
 OF_TREE = ("level1_macro_f1", "level2_macro_f1", "level3_macro_f1", "hierarchical_f1")
@@ -125,5 +124,9 @@ def shown(entry: Mapping[str, Any], digits: int = 3) -> str:
 
 
 def stored_metrics(run_folder: Path) -> dict[str, Any]:
-    """``metrics.json`` of a finished run."""
-    return json.loads((run_folder / "metrics.json").read_text(encoding="utf-8"))
+    """``metrics.json`` of a finished run.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    return read_object(run_folder / "metrics.json")

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from opinionlm.errors import UserError
+from opinionlm.errors import UserError, one_line
 
 # Lies in a folder whose runs are no results, such as trials; for whoever looks for runs.
 NO_RESULTS = "no_results.txt"
@@ -163,6 +163,31 @@ def clear_temporaries(folder: Path, pattern: str = "*") -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON atomically; nan and infinity are refused, since other readers do not know them."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file that a run wrote.
+
+    Raises:
+        UserError: the file is damaged, or was edited wrongly.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"{path}: damaged ({one_line(error)}); restore it, or delete {path.parent} and run it again"
+        ) from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Names and values of a JSON file that a run wrote, such as ``metrics.json``.
+
+    Raises:
+        UserError: as of `read_json`, or the file holds something else.
+    """
+    if not isinstance(content := read_json(path), dict):
+        raise UserError(f"{path}: damaged (no JSON object); restore it, or delete {path.parent} and run it again")
+    return content
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -104,7 +104,7 @@ def test_what_is_wrong_is_named(outputs) -> None:
     with pytest.raises(UserError, match="must be ENTITY/PROJECT"):
         group_report.main(["mine", str(outputs), "--wandb", "project"])
     (outputs / "a" / "one" / "metrics.json").write_text("{")
-    with pytest.raises(UserError, match="one: damaged run folder"):
+    with pytest.raises(UserError, match="one/metrics.json: damaged"):
         group_report.main(["mine", str(outputs)])
 
 

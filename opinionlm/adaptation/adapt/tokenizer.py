@@ -14,7 +14,7 @@ from transformers.tokenization_utils_base import PaddingStrategy, TruncationStra
 from opinionlm.adaptation.adapt.task_tokens import FILE_NAME, TaskTokens
 from opinionlm.data.encoding.special_tokens import surrounding_ids
 from opinionlm.errors import UserError
-from opinionlm.models.classifier import OpinionClassifierConfig
+from opinionlm.models.classifier_config import OpinionClassifierConfig
 
 # Of the tokenizer that is extended; all else is in its backend.
 KEPT = (

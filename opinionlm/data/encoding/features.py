@@ -18,6 +18,7 @@ from opinionlm.data.cleaning import Step, clean_text
 from opinionlm.data.encoding.fingerprints import result_name
 from opinionlm.data.spec import FeatureSpec
 from opinionlm.errors import UserError
+from opinionlm.utils.typed_values import build
 
 PLATFORM = "platform"
 # More values than this are no categories.
@@ -151,9 +152,13 @@ def stored_features(features: Sequence[Feature]) -> list[dict[str, Any]] | None:
 
 
 def saved_features(platforms: Sequence[str] | None, stored: Sequence[Mapping[str, Any]] | None) -> list[Feature]:
-    """The features of a saved model, from ``platforms`` and ``features`` of its configuration."""
+    """The features of a saved model, from ``platforms`` and ``features`` of its configuration.
+
+    Raises:
+        UserError: a feature is damaged.
+    """
     platform = [] if platforms is None else [Feature(PLATFORM, "category", tuple(platforms))]
-    return [*platform, *(Feature(one["name"], one["kind"], tuple(one["known"])) for one in stored or ())]
+    return [*platform, *(build(Feature, one, "features") for one in stored or ())]
 
 
 @dataclass

@@ -18,7 +18,8 @@ from opinionlm.inference.export import portable
 from opinionlm.models import bottleneck, heads
 from opinionlm.models.backbones import plain_backbone
 from opinionlm.models.bottleneck import Bottleneck
-from opinionlm.models.classifier import OpinionClassifier, OpinionClassifierConfig
+from opinionlm.models.classifier import OpinionClassifier
+from opinionlm.models.classifier_config import OpinionClassifierConfig
 from opinionlm.models.families import family_of
 from opinionlm.models.forward import cache_arguments
 from opinionlm.models.heads import ClassificationHead
